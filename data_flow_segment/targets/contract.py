@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract between the agent and what moves packets.
+
+One contract, several targets (`bpf`, `memory`, later `p4runtime`), one suite that every target
+passes (tests/contract).  The rules:
+
+* The agent decides and never touches a packet of an established flow; a target matches, rewrites,
+  counts and sends, and never decides which node a flow goes to.
+* Commands go down, events come up.  `apply` carries commands out in order: what `InjectPacket`
+  puts back is matched against every `InstallFlow` before it.  A target whose switch is far away
+  (P4Runtime) may carry them out later, in that order, and tells failures as events.
+* The target's table is the only copy of an established flow: a new agent reads it with `lookup`
+  and `scan`, which is how flows survive the agent.
+* Every packet that a target drops raises a counter named in `counters`.
+
+Addresses are 16 octets, IPv4 as ``::ffff:a.b.c.d`` (see `ssmb.addresses`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+from ssmb.messages import FlowSignature
+
+
+class TargetError(Exception):
+    """A target cannot do what was asked; the text says what, where and what to do."""
+
+
+class FlowEntry(NamedTuple):
+    """What the CS decided for a flow (document 004, 9.1 and 9.4 of the wire protocol).
+
+    `flags` holds the SSMB flags TRANSLATE_ADDR, TRANSLATE_PORT, TRANSLATE_SRC, ROUTE_BY_DST_IP,
+    ADD_TCP_OFFSETS and OUTBOUND.  Both directions are installed from this one value: the return
+    direction is the inverse translation, found by the packet that the node sends back.
+    `next_hop_ipaddr` is already resolved (REPLY's, else the virtual server's, else the default
+    gateway) and is used for the inbound direction when ROUTE_BY_DST_IP is clear.
+    """
+
+    signature: FlowSignature
+    serial: int
+    group_id: int
+    flags: int
+    node_ipaddr: bytes
+    node_port: int
+    snat_ipaddr: bytes
+    snat_port: int
+    next_hop_ipaddr: bytes
+    seq_offset: int
+    ack_offset: int
+    ts_offset: int
+    wscale_shift: int
+    forward_mode: int
+    idle_timeout_s: int
+    opened_ms: int
+
+
+class FlowCounters(NamedTuple):
+    """Cumulative since the flow began; in = client to node; octets are IP total length."""
+
+    pkts_in: int = 0
+    bytes_in: int = 0
+    pkts_out: int = 0
+    bytes_out: int = 0
+
+
+class FlowState(NamedTuple):
+    """An installed flow and what the target saw of it."""
+
+    entry: FlowEntry
+    counters: FlowCounters
+    idle_ms: int
+    tcp_flags: int  # OR of all flags seen, both directions
+    closing: bool  # after the first FIN, before the fourth step (9.7)
+
+
+class VirtualServerKey(NamedTuple):
+    """What a packet's destination is matched against; None is the wildcard (8.3)."""
+
+    virt_ipaddr: bytes | None
+    virt_port: int | None
+    protocol: int
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualServerEntry:
+    """A virtual server as a target needs it; the rest of its settings stays in the agent."""
+
+    key: VirtualServerKey
+    group_id: int
+    answer_arp: bool  # ARP and neighbour solicitations (8.5); never for wildcard addresses
+    bridged: bool = False  # class CS_ASSIST: every packet goes to the agent
+
+
+class PacketReason(IntEnum):
+    """Why a packet came up to the agent."""
+
+    NEW_FLOW = 1  # no flow entry, a virtual server matches
+    BRIDGED = 2  # its virtual server is of class CS_ASSIST
+    OUTBOUND = 3  # internal side, no flow, OUTBOUND_QUERY is on
+
+
+class CloseCause(IntEnum):
+    """How a target saw a flow end (values of the wire's close reason)."""
+
+    FIN = 1
+    RST = 2
+
+
+# --- commands: agent -> target -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AddVirtualServer:
+    """Add, or replace the one with the same key."""
+
+    entry: VirtualServerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveVirtualServer:
+    """No new flows from now on; installed flows run until they end."""
+
+    key: VirtualServerKey
+
+
+@dataclass(frozen=True, slots=True)
+class SetLocalAddresses:
+    """Addresses that wildcard-address virtual servers never catch, beside the target's own (8.3)."""
+
+    addresses: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class SetOutboundQuery:
+    """Tell packets of the internal side that match nothing (OUTBOUND_QUERY of CONFIG)."""
+
+    enabled: bool
+
+
+class InstallFlow(NamedTuple):
+    """Enter both directions, or update the entry with this signature, keeping its counters."""
+
+    entry: FlowEntry
+
+
+class RemoveFlow(NamedTuple):
+    """Take both directions out; nothing happens if there is none."""
+
+    signature: FlowSignature
+
+
+class InjectPacket(NamedTuple):
+    """Process a packet that came up before as if it arrived now, on the interface it came from.
+
+    A packet that matches no flow entry then is dropped and counted; it does not come up again.
+    """
+
+    packet: PacketIn
+
+
+class TransmitPacket(NamedTuple):
+    """Send an IP packet of the agent's own (RST, ICMP error, a bridged packet) by route lookup."""
+
+    octets: bytes
+
+
+Command = (
+    AddVirtualServer
+    | RemoveVirtualServer
+    | SetLocalAddresses
+    | SetOutboundQuery
+    | InstallFlow
+    | RemoveFlow
+    | InjectPacket
+    | TransmitPacket
+)
+
+# --- events: target -> agent ---------------------------------------------------------------
+
+
+class PacketIn(NamedTuple):
+    """A packet that only the agent can place.  Its checksums were verified by the target.
+
+    `signature` is read from the packet (ports from the first fragment if it is a later one).
+    `frame` is the whole frame with its link header.  `interface` is the target's own number.
+    `virtual_server` is the key that matched, None for OUTBOUND.
+    """
+
+    reason: int
+    signature: FlowSignature
+    tcp_flags: int
+    interface: int
+    frame: bytes
+    virtual_server: VirtualServerKey | None
+
+
+class FlowClosed(NamedTuple):
+    """The fourth step of a TCP close, or a valid RST (9.7).  The entry stays until RemoveFlow,
+    so that late packets are still translated (LINGER)."""
+
+    state: FlowState
+    cause: int
+
+
+class FlowIdle(NamedTuple):
+    """No packet in either direction for the flow's idle timeout (CLOSE_TIMEOUT if closing)."""
+
+    state: FlowState
+
+
+class FlowMoved(NamedTuple):
+    """The flow had packets since the last `stats` sweep."""
+
+    state: FlowState
+
+
+class InstallFailed(NamedTuple):
+    """A flow could not be entered; nothing of it is installed."""
+
+    entry: FlowEntry
+    table_full: bool
+    reason: str
+
+
+Event = PacketIn | FlowClosed | FlowIdle | FlowMoved | InstallFailed
+
+# --- the target ----------------------------------------------------------------------------
+
+
+class Counter(NamedTuple):
+    """A named counter; `normal` says whether an operator may see it rise without worry."""
+
+    value: int
+    normal: bool
+    meaning: str
+
+
+class Target(Protocol):
+    """What every target offers.  Nothing here blocks for longer than a system call."""
+
+    @property
+    def flow_capacity(self) -> int:
+        """How many flows fit (each with both directions)."""
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the table was there before this process: the agent keeps its boot_id then."""
+
+    @property
+    def boot_id(self) -> int:
+        """Lives as long as the table does; never 0."""
+
+    def apply(self, commands: Iterable[Command]) -> None:
+        """Carry out the commands in order; failures of InstallFlow come as InstallFailed."""
+
+    def events(self) -> Sequence[Event]:
+        """What happened since the last call, at most a few hundred; empty when nothing did."""
+
+    def fileno(self) -> int:
+        """A descriptor that polls readable while `events` has something; -1 if there is none."""
+
+    def lookup(self, signature: FlowSignature) -> FlowState | None:
+        """The flow with this signature (its tos does not matter)."""
+
+    def virtual_servers(self) -> Sequence[VirtualServerEntry]:
+        """The installed virtual servers (a new agent reads what it adopts)."""
+
+    def sweep(self, limit: int, *, stats: bool) -> bool:
+        """Look at up to `limit` further entries of the table; True when a pass is complete.
+
+        Emits FlowIdle for each idle flow, FlowClosed for one that closed while nobody listened,
+        and with `stats` FlowMoved for each flow that had packets since the previous pass with
+        `stats`.  A flow is told at most once a pass.
+        """
+
+    def scan(self, cursor: bytes | None, limit: int) -> tuple[Sequence[FlowState], bytes | None]:
+        """Up to `limit` flows after `cursor` (None: from the start) and the next cursor
+        (None: that was all).  Flows present throughout a scan are told exactly once."""
+
+    def oldest(self, count: int) -> Sequence[FlowState]:
+        """Candidates to evict, best first: closed, then longest idle, closing last (9.8)."""
+
+    def flow_count(self) -> int:
+        """How many flows are installed now."""
+
+    def counters(self) -> Mapping[str, Counter]:
+        """Every counter of the target by its name."""
+
+    def close(self, *, detach: bool) -> None:
+        """Let go.  Without `detach` the data path goes on and a later process adopts it."""
