@@ -98,7 +98,7 @@ class VirtualServerEntry:
 class PacketReason(IntEnum):
     """Why a packet came up to the agent."""
 
-    NEW_FLOW = 1  # no flow entry, a virtual server matches
+    NEW_FLOW = 1  # a virtual server matches and no flow entry, or a SYN meets a closed entry
     BRIDGED = 2  # its virtual server is of class CS_ASSIST
     OUTBOUND = 3  # internal side, no flow, OUTBOUND_QUERY is on
 
@@ -142,7 +142,11 @@ class SetOutboundQuery:
 
 
 class InstallFlow(NamedTuple):
-    """Enter both directions, or update the entry with this signature, keeping its counters."""
+    """Enter both directions, or replace the entry with this signature.
+
+    The same serial is an update and keeps the counters; another serial is another flow and
+    starts them anew (a closed entry that lingers is replaced this way).
+    """
 
     entry: FlowEntry
 
