@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Client, middle, server (and a CS beside the middle): the smallest network in which middles can be compared.
+
+The laboratory of `splitplane.lab` runs splitplane; this one must also run what splitplane is compared
+with, so it knows nothing of splitplane but its two commands.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CLIENT, MIDDLE, SERVER, CONTROL = "spb-client", "spb-middle", "spb-server", "spb-control"
+NAMESPACES = (CLIENT, MIDDLE, SERVER, CONTROL)
+# host namespace -> (prefix of the link, name of the middle's end)
+LINKS = {CLIENT: ("10.90.1", "ext0"), SERVER: ("10.90.2", "int0"), CONTROL: ("10.90.3", "ctl0")}
+CLIENT_ADDRESS, SERVER_ADDRESS, CONTROL_ADDRESS = "10.90.1.2", "10.90.2.2", "10.90.3.2"
+MIDDLE_CONTROL_ADDRESS = "10.90.3.1"
+VIRTUAL_ADDRESS = "203.0.113.10"
+SERVER_PORT, VIRTUAL_PORT = 8080, 80
+
+
+def run(*command: str, namespace: str | None = None, check: bool = True) -> str:
+    """Run a command (inside a namespace) and return what it printed."""
+    prefix = ["ip", "netns", "exec", namespace] if namespace else []
+    done = subprocess.run(
+        [*prefix, *command], capture_output=True, text=True, check=False, timeout=120
+    )
+    if check and done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+@contextmanager
+def topology() -> Iterator[Path]:
+    """Bring the namespaces up, yield a scratch folder, take everything down."""
+    tear_down()
+    with tempfile.TemporaryDirectory(prefix="splitplane-bench-") as scratch:
+        try:
+            _bring_up()
+            yield Path(scratch)
+        finally:
+            tear_down()
+
+
+def tear_down() -> None:
+    """Delete the namespaces, also those of a run that was killed."""
+    for name in NAMESPACES:
+        run("ip", "netns", "del", name, check=False)
+
+
+def _bring_up() -> None:
+    for name in NAMESPACES:
+        run("ip", "netns", "add", name)
+        run("ip", "link", "set", "lo", "up", namespace=name)
+    for host, (prefix, device) in LINKS.items():
+        run("ip", "link", "add", device, "netns", MIDDLE, "type", "veth",
+            "peer", "name", "eth0", "netns", host)  # fmt: skip
+        run("ip", "addr", "add", f"{prefix}.1/24", "dev", device, namespace=MIDDLE)
+        run("ip", "link", "set", device, "up", namespace=MIDDLE)
+        run("ip", "addr", "add", f"{prefix}.2/24", "dev", "eth0", namespace=host)
+        run("ip", "link", "set", "eth0", "up", namespace=host)
+        run("ip", "route", "add", "default", "via", f"{prefix}.1", namespace=host)
+    run("sysctl", "-qw", "net.ipv4.ip_forward=1", namespace=MIDDLE)
+    for host in (CLIENT, SERVER):
+        # a connection a port: without this a short benchmark runs out of client ports
+        run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535", namespace=host)
+        run("sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1", namespace=host)
+
+
+@contextmanager
+def process(*command: str, namespace: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that runs while the block does."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    with log.open("wb") as out:
+        child = subprocess.Popen(
+            ["ip", "netns", "exec", namespace, *command],
+            stdout=out, stderr=out, env=environment,
+        )  # fmt: skip
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(5)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def wait_for_http(address: str, port: int, *, namespace: str, log: Path, seconds: float = 20) -> None:
+    """Return once an HTTP request works, or end with the middle's last words."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        got = run("curl", "-s", "-o", "/dev/null", "-m", "1", "-w", "%{http_code}",
+                  f"http://{address}:{port}/", namespace=namespace, check=False)  # fmt: skip
+        if got == "200":
+            return
+        time.sleep(0.1)
+    tail = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+    raise SystemExit(f"no answer from {address}:{port} within {seconds:.0f} s\n{tail}")
+
+
+def need(*programs: str) -> None:
+    """End with a clear line if a program to compare with is not installed."""
+    from shutil import which
+
+    missing = [program for program in programs if which(program) is None]
+    if missing:
+        sys.exit(f"not installed: {', '.join(missing)} (on Debian and Ubuntu: apt-get install "
+                 "haproxy nginx libnginx-mod-stream nftables wrk iperf3 curl)")  # fmt: skip
+    if os.geteuid() != 0:
+        sys.exit("network namespaces need root: run with sudo")
