@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pipeline: a frame comes in, frames go out, the agent is told what only it can place.
+
+It outlives the `MemoryTarget` that commands it, as the BPF program outlives its loader; while
+nobody listens, installed flows go on.  The order is: parse, ARP and neighbour discovery, flow
+table, virtual servers, outbound query, ordinary routing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from data_flow_segment.targets.contract import (
+    CloseCause,
+    Event,
+    FlowClosed,
+    PacketIn,
+    PacketReason,
+    VirtualServerKey,
+)
+from data_flow_segment.targets.memory import forward, icmp, neighbours
+from data_flow_segment.targets.memory.counters import Counters
+from data_flow_segment.targets.memory.fragments import FragmentTable
+from data_flow_segment.targets.memory.options import Interface, MemoryOptions
+from data_flow_segment.targets.memory.parse import (
+    ACK,
+    SYN,
+    TCP,
+    Kind,
+    MalformedPacket,
+    Packet,
+    parse,
+)
+from data_flow_segment.targets.memory.rewrite import decrement_ttl, translate, undo
+from data_flow_segment.targets.memory.segment import observe
+from data_flow_segment.targets.memory.table import INBOUND, Flow, FlowTable, Key
+from data_flow_segment.targets.memory.virtual_servers import VirtualServers
+from ssmb.constants import ForwardMode
+from ssmb.messages import FlowSignature
+
+
+class DataPath:
+    """Tables, counters and what happens to a packet."""
+
+    def __init__(self, options: MemoryOptions, clock: Callable[[], float]) -> None:
+        self.options = options
+        self.clock = clock
+        self.table = FlowTable(options.flow_capacity)
+        self.virtual_servers = VirtualServers()
+        self.local_addresses: frozenset[bytes] = frozenset()
+        self.outbound_query = False
+        self.listening = True
+        self.attached = True
+        self.counters = Counters()
+        self.events: deque[Event] = deque()
+        self._router = forward.Router(options)
+        self._fragments = FragmentTable(options.fragment_capacity, clock)
+        self._out: list[tuple[int, bytes]] = []
+
+    # --- the ways in ----------------------------------------------------------------------
+
+    def receive(self, number: int, frame: bytes) -> list[tuple[int, bytes]]:
+        """A frame arrives on an interface; what leaves because of it."""
+        self.counters.add("packets")
+        self._process(self._router.interfaces[number], frame, injected=False)
+        return self.take_transmitted()
+
+    def inject(self, packet_in: PacketIn) -> None:
+        """A frame that came up before is processed now; it does not come up again."""
+        interface = self._router.interfaces.get(packet_in.interface)
+        if interface is None:
+            self.counters.add("drop_inject_unmatched")
+            return
+        self._process(interface, packet_in.frame, injected=True)
+
+    def transmit(self, octets: bytes) -> None:
+        """Route a packet of the agent's own."""
+        frame = bytes(12) + (b"\x08\x00" if octets[:1] and octets[0] >> 4 == 4 else b"\x86\xdd")
+        try:
+            packet = parse(frame + octets)
+        except MalformedPacket:
+            self.counters.add("drop_malformed")
+            return
+        way = self._way_to(packet.dst)
+        if way is not None:
+            self._emit(way, forward.with_link_header(packet, way))
+            self.counters.add("transmitted")
+
+    def take_transmitted(self) -> list[tuple[int, bytes]]:
+        """The frames that left since the last call."""
+        out, self._out = self._out, []
+        return out
+
+    # --- the pipeline ---------------------------------------------------------------------
+
+    def _process(self, interface: Interface, frame: bytes, *, injected: bool) -> None:
+        if not frame[:1] or not (frame[:6] == interface.mac or frame[0] & 1):
+            self.counters.add("local")  # another station's, heard because a switch floods
+            return
+        try:
+            packet = parse(frame)
+        except MalformedPacket:
+            self.counters.add("drop_malformed")
+            return
+        if not self.attached:
+            self._pass(interface, packet)
+        elif packet.kind == Kind.TRANSPORT:
+            self._transport(interface, packet, injected=injected)
+        elif injected:
+            self.counters.add("drop_inject_unmatched")
+        elif packet.kind == Kind.ARP:
+            self._answer(neighbours.arp_reply(packet, interface.mac, self._answers_for), interface)
+        elif packet.kind == Kind.ICMP:
+            self._icmp(interface, packet)
+        else:
+            self._pass(interface, packet)
+
+    def _transport(self, interface: Interface, packet: Packet, *, injected: bool) -> None:
+        ports = self._fragments.ports_of(packet) if packet.later_fragment else packet.ports
+        if ports is None:
+            self.counters.add("drop_fragment")
+            return
+        key = (packet.src, packet.dst, *ports, packet.protocol)
+        found = self.table.find(key)
+        if found is not None and not _begins_anew(packet, *found):
+            if packet.first_fragment:
+                self._fragments.note(packet)
+            self._forward_flow(interface, packet, *found)
+        elif injected:
+            self.counters.add("drop_inject_unmatched")
+        else:
+            self._unmatched(interface, packet, key)
+
+    def _unmatched(self, interface: Interface, packet: Packet, key: Key) -> None:
+        """No flow: a virtual server's, the internal side's own, or none of ours."""
+        local = self.local_addresses | self._router.own_addresses
+        reason, server = PacketReason.NEW_FLOW, None
+        if interface.external:
+            found = self.virtual_servers.match(packet.dst, key[3], packet.protocol, local)
+            if found is not None:
+                server = found.key
+                reason = PacketReason.BRIDGED if found.bridged else PacketReason.NEW_FLOW
+        if server is None:
+            if not (self.outbound_query and interface.internal) or packet.dst in local:
+                self._pass(interface, packet)
+                return
+            reason = PacketReason.OUTBOUND
+        self._up_call(interface, packet, key, reason, server)
+
+    def _up_call(
+        self,
+        interface: Interface,
+        packet: Packet,
+        key: Key,
+        reason: PacketReason,
+        server: VirtualServerKey | None,
+    ) -> None:
+        if not packet.checksums_are_right():
+            self.counters.add("drop_checksum")
+            return
+        if packet.first_fragment:
+            self._fragments.note(packet)
+        if not self.listening:
+            self.counters.add("drop_detached")
+        elif len(self.events) >= self.options.event_capacity:
+            self.counters.add("drop_up_call_full")
+        else:
+            signature = FlowSignature(*key, packet.tos)
+            frame = bytes(packet.data)
+            flags = packet.tcp_flags
+            up = PacketIn(reason, signature, flags, interface.number, frame, server)
+            self.events.append(up)
+            self.counters.add("up_calls")
+
+    def _forward_flow(
+        self, interface: Interface, packet: Packet, flow: Flow, direction: int
+    ) -> None:
+        if packet.ttl <= 1:
+            self._tell_ttl(interface, packet)
+            return
+        before = packet.copy()
+        translate(packet, flow.there if direction == INBOUND else flow.back)
+        cause = observe(flow, direction, before, packet, self.clock())
+        if cause is not None and self.listening:
+            flow.close_told = True
+            self.events.append(FlowClosed(flow.state(self.clock()), CloseCause(cause)))
+        decrement_ttl(packet)
+        if self._send_along(interface, before, packet, flow, direction):
+            self.counters.add("flow_packets")
+
+    def _send_along(
+        self, interface: Interface, before: Packet, packet: Packet, flow: Flow, direction: int
+    ) -> bool:
+        """Send a flow's packet its way; `before` is what its sender sent."""
+        entry = flow.entry
+        towards = packet.dst
+        tunnel = direction == INBOUND and entry.forward_mode == ForwardMode.TUNNEL
+        if direction == INBOUND:
+            towards = forward.inbound_next_hop(entry, packet)
+        way = self._way_to(towards)
+        if way is None:
+            return False
+        mtu = way.interface.mtu - (forward.tunnel_overhead(entry.node_ipaddr) if tunnel else 0)
+        if packet.ip_length > mtu:
+            self._tell_too_big(interface, before, mtu)
+            return False
+        if not tunnel:
+            return self._emit(way, forward.with_link_header(packet, way))
+        src = self._router.source_address(way.interface, ipv4=packet.version == 4)
+        if src is None:
+            self.counters.add("drop_no_route")
+            return False
+        return self._emit(
+            way, forward.framed(forward.tunnelled(packet, src, entry.node_ipaddr), way)
+        )
+
+    def _icmp(self, interface: Interface, packet: Packet) -> None:
+        if neighbours.is_solicitation(packet):
+            self._answer(
+                neighbours.advertisement(packet, interface.mac, self._answers_for), interface
+            )
+            return
+        inner = icmp.quoted_packet(packet) if icmp.is_error(packet) else None
+        found = None
+        if inner is not None:
+            there, back = inner.ports
+            found = self.table.find((inner.dst, inner.src, back, there, inner.protocol))
+        if inner is None or found is None:
+            self._pass(interface, packet)
+        elif packet.ttl <= 1:
+            self.counters.add("drop_ttl")
+        else:
+            self._forward_error(interface, packet, inner, *found)
+
+    def _forward_error(
+        self, interface: Interface, packet: Packet, inner: Packet, flow: Flow, direction: int
+    ) -> None:
+        """The error goes in the direction that the packets go which answer the quoted one."""
+        before = packet.copy()
+        there, back = flow.there, flow.back
+        if direction == INBOUND:
+            keeps = packet.src != flow.entry.signature.src_ipaddr  # a router on the client's side
+            src = None if keeps else there.src
+            icmp.translate_error(packet, inner, undo(back, there), src, there.dst)
+        else:  # whoever it was behind us, the client hears it from the virtual server
+            icmp.translate_error(packet, inner, undo(there, back), back.src, back.dst)
+        decrement_ttl(packet)
+        if self._send_along(interface, before, packet, flow, direction):
+            self.counters.add("icmp_translated")
+
+    # --- ordinary routing and errors of our own -------------------------------------------
+
+    def _pass(self, interface: Interface, packet: Packet) -> None:
+        """What any router would do with it."""
+        if packet.version == 0 or packet.dst in self._router.own_addresses or packet.data[0] & 1:
+            self.counters.add("local")
+        elif packet.ttl <= 1:
+            self._tell_ttl(interface, packet)
+        else:
+            way = self._way_to(packet.dst)
+            if way is not None:
+                if packet.ip_length > way.interface.mtu:
+                    self._tell_too_big(interface, packet, way.interface.mtu)
+                    return
+                decrement_ttl(packet)
+                self._emit(way, forward.with_link_header(packet, way))
+                self.counters.add("passed")
+
+    def _answers_for(self, address: bytes) -> bool:
+        own = address in self._router.own_addresses
+        return own or (self.attached and self.virtual_servers.answers_for(address))
+
+    def _answer(self, reply: bytes | None, interface: Interface) -> None:
+        if reply is None:
+            self.counters.add("local")
+        else:
+            self._out.append((interface.number, reply))
+            self.counters.add("arp_answered")
+
+    def _tell_ttl(self, interface: Interface, packet: Packet) -> None:
+        self.counters.add("drop_ttl")
+        src = self._router.source_address(interface, ipv4=packet.version == 4)
+        if src is not None and icmp.may_be_answered(packet):
+            self._tell_sender(interface, packet, icmp.time_exceeded(packet, src))
+
+    def _tell_too_big(self, interface: Interface, packet: Packet, mtu: int) -> None:
+        self.counters.add("drop_too_big")
+        src = self._router.source_address(interface, ipv4=packet.version == 4)
+        if src is not None and icmp.may_be_answered(packet):
+            error = icmp.too_big(packet, src, mtu)
+            if error is not None:
+                self._tell_sender(interface, packet, error)
+
+    def _tell_sender(self, interface: Interface, packet: Packet, error: bytes) -> None:
+        """Back out of the interface and to the MAC that the packet came from, with its tags."""
+        link = packet.source_mac + interface.mac + bytes(packet.data[12 : packet.l3])
+        self._out.append((interface.number, link + error))
+
+    def _way_to(self, address: bytes) -> forward.Exit | None:
+        try:
+            return self._router.exit_towards(address)
+        except forward.NoRoute:
+            self.counters.add("drop_no_route")
+        except forward.NoNeighbour:
+            self.counters.add("drop_no_neighbour")
+        return None
+
+    def _emit(self, way: forward.Exit, frame: bytes) -> bool:
+        self._out.append((way.interface.number, frame))
+        return True
+
+
+def _begins_anew(packet: Packet, flow: Flow, direction: int) -> bool:
+    """A client's SYN on an entry that only lingers is another connection."""
+    if not flow.closed or direction != INBOUND or packet.protocol != TCP or packet.later_fragment:
+        return False
+    return packet.tcp_flags & (SYN | ACK) == SYN

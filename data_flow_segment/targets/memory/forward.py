@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a packet leaves: routes, next hops, neighbours, and the link header that it gets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from data_flow_segment.targets.contract import FlowEntry
+from data_flow_segment.targets.memory.icmp import ipv4_header
+from data_flow_segment.targets.memory.options import Interface, MemoryOptions
+from data_flow_segment.targets.memory.parse import IPV4, IPV6, TYPE_IPV4, TYPE_IPV6, Packet
+from ssmb.addresses import UNSPECIFIED, is_ipv4
+from ssmb.constants import Flag, ForwardMode
+
+_IPV4_IN_IP, _IPV6_IN_IP = 4, 41  # RFC 2003, RFC 2473
+_TUNNEL_TTL = 64
+
+
+class NoRoute(Exception):
+    """Nothing says where the packet should go."""
+
+
+class NoNeighbour(Exception):
+    """The next hop's MAC address is not known."""
+
+
+class Exit(NamedTuple):
+    """An interface and the neighbour on it."""
+
+    interface: Interface
+    mac: bytes
+
+
+class Router:
+    """The static route and neighbour tables."""
+
+    def __init__(self, options: MemoryOptions) -> None:
+        self.interfaces = {interface.number: interface for interface in options.interfaces}
+        self.own_addresses = frozenset(
+            address for interface in options.interfaces for address in interface.addresses
+        )
+        self._routes = sorted(options.routes, key=lambda route: -route.prefix_length)
+        self._neighbours = dict(options.neighbours)
+
+    def exit_towards(self, address: bytes) -> Exit:
+        """By the longest prefix that covers the address."""
+        for route in self._routes:
+            if route.covers(address):
+                next_hop = address if route.gateway is None else route.gateway
+                mac = self._neighbours.get(next_hop)
+                if mac is None:
+                    raise NoNeighbour
+                return Exit(self.interfaces[route.interface], mac)
+        raise NoRoute
+
+    def source_address(self, interface: Interface, *, ipv4: bool) -> bytes | None:
+        """The address that the target's own packets on this interface come from."""
+        for address in interface.addresses:
+            if is_ipv4(address) == ipv4:
+                return address
+        return None
+
+
+def inbound_next_hop(entry: FlowEntry, packet: Packet) -> bytes:
+    """What the route lookup of an inbound packet, already translated, is made for."""
+    if not entry.flags & Flag.ROUTE_BY_DST_IP and entry.next_hop_ipaddr != UNSPECIFIED:
+        return entry.next_hop_ipaddr
+    return packet.dst if entry.forward_mode == ForwardMode.NAT else entry.node_ipaddr
+
+
+def tunnelled(packet: Packet, src: bytes, node: bytes) -> bytes:
+    """The packet within another one to the node; the type of service is copied (RFC 2983)."""
+    inner = bytes(packet.data[packet.l3 : packet.end])
+    if is_ipv4(node):
+        return ipv4_header(src, node, _IPV4_IN_IP, len(inner), packet.tos) + inner
+    first = 6 << 28 | packet.tos << 20
+    return IPV6.pack(first, len(inner), _IPV6_IN_IP, _TUNNEL_TTL, src, node) + inner
+
+
+def tunnel_overhead(node: bytes) -> int:
+    return IPV4.size if is_ipv4(node) else IPV6.size
+
+
+def with_link_header(packet: Packet, way: Exit) -> bytes:
+    """The frame with new MAC addresses; VLAN tags and padding stay."""
+    return way.mac + way.interface.mac + bytes(packet.data[12:])
+
+
+def framed(octets: bytes, way: Exit) -> bytes:
+    """An IP packet of the target's own making as a frame."""
+    ethertype = TYPE_IPV4 if octets[0] >> 4 == 4 else TYPE_IPV6
+    return way.mac + way.interface.mac + ethertype.to_bytes(2, "big") + octets

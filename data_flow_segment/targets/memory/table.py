@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flow table: each flow under two keys, the client's and the node's (wire protocol 9.1)."""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from data_flow_segment.targets.contract import FlowCounters, FlowEntry, FlowState
+from data_flow_segment.targets.memory.rewrite import Translation, inbound, outbound
+from data_flow_segment.targets.memory.tracker import CloseTracker
+from ssmb.addresses import UNSPECIFIED, is_ipv4
+from ssmb.constants import Flag, ForwardMode
+from ssmb.messages import FlowSignature
+
+Key = tuple[bytes, bytes, int, int, int]
+
+INBOUND: Final = 0
+RETURN: Final = 1
+
+_MODES: Final = frozenset((ForwardMode.NAT, ForwardMode.L2, ForwardMode.TUNNEL))
+
+
+class CannotInstall(Exception):
+    """A flow cannot be entered; `table_full` says whether room would help."""
+
+    def __init__(self, reason: str, *, table_full: bool = False) -> None:
+        super().__init__(reason)
+        self.table_full = table_full
+
+
+class Flow:
+    """An installed flow: what was decided, and what was seen."""
+
+    __slots__ = (
+        "back",
+        "bytes",
+        "close_told",
+        "entry",
+        "last_seen",
+        "number",
+        "packets",
+        "packets_told",
+        "reverse_key",
+        "tcp_flags",
+        "there",
+        "tracker",
+    )
+
+    def __init__(self, entry: FlowEntry, number: int, now: float) -> None:
+        self.number = number
+        self.begin(entry, now)
+
+    def begin(self, entry: FlowEntry, now: float) -> None:
+        """Another flow with the same signature: nothing of the earlier one counts."""
+        self.packets = [0, 0]
+        self.bytes = [0, 0]
+        self.packets_told = 0
+        self.close_told = False
+        self.tcp_flags = 0
+        self.last_seen = now
+        self.tracker = CloseTracker()
+        self.decide(entry)
+
+    def decide(self, entry: FlowEntry) -> None:
+        """Take over a decision; what was seen stays."""
+        self.entry = entry
+        self.there: Translation = inbound(entry)
+        self.back: Translation = outbound(entry)
+        self.reverse_key: Key = reverse_key(entry.signature, self.there)
+
+    @property
+    def closed(self) -> bool:
+        return self.tracker.cause is not None
+
+    def state(self, now: float) -> FlowState:
+        counters = FlowCounters(self.packets[0], self.bytes[0], self.packets[1], self.bytes[1])
+        idle_ms = max(0, round((now - self.last_seen) * 1000))
+        return FlowState(self.entry, counters, idle_ms, self.tcp_flags, self.tracker.closing)
+
+
+def reverse_key(signature: FlowSignature, there: Translation) -> Key:
+    """The key of the packets that the node sends back."""
+    return (
+        signature.dst_ipaddr if there.dst is None else there.dst,
+        signature.src_ipaddr if there.src is None else there.src,
+        signature.dst_port if there.dst_port is None else there.dst_port,
+        signature.src_port if there.src_port is None else there.src_port,
+        signature.protocol,
+    )
+
+
+class FlowTable:
+    """At most `capacity` flows, found by either key, told in the order of their entering."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._flows: dict[Key, Flow] = {}
+        self._reverse: dict[Key, Flow] = {}
+        self._by_number: dict[int, Flow] = {}
+        self._numbers: list[int] = []  # ascending; may hold numbers of flows long gone
+        self._next_number = 1
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def __iter__(self) -> Iterator[Flow]:
+        return iter(self._flows.values())
+
+    def find(self, key: Key) -> tuple[Flow, int] | None:
+        """The flow that a packet with this key belongs to, and its direction."""
+        flow = self._flows.get(key)
+        if flow is not None:
+            return flow, INBOUND
+        flow = self._reverse.get(key)
+        return None if flow is None else (flow, RETURN)
+
+    def lookup(self, signature: FlowSignature) -> Flow | None:
+        return self._flows.get(signature.session)
+
+    def install(self, entry: FlowEntry, now: float) -> None:
+        """Enter both directions or raise CannotInstall and change nothing."""
+        key = entry.signature.session
+        known = self._flows.get(key)
+        _check(entry)
+        back = reverse_key(entry.signature, inbound(entry))
+        self._check_keys(key, back, known)
+        if known is None:
+            if len(self._flows) >= self.capacity:
+                raise CannotInstall("the flow table is full", table_full=True)
+            known = Flow(entry, self._next_number, now)
+            self._enter(known)
+        else:
+            del self._reverse[known.reverse_key]
+            if known.entry.serial == entry.serial:
+                known.decide(entry)
+            else:
+                known.begin(entry, now)
+        self._flows[key] = known
+        self._reverse[back] = known
+
+    def remove(self, signature: FlowSignature) -> None:
+        flow = self._flows.pop(signature.session, None)
+        if flow is not None:
+            del self._reverse[flow.reverse_key]
+            del self._by_number[flow.number]
+            if len(self._numbers) > 64 + 2 * len(self._flows):
+                self._numbers = list(self._by_number)
+
+    def after(self, number: int, limit: int) -> tuple[list[Flow], int | None]:
+        """Up to `limit` flows entered after `number`, and the number to go on from (None: all)."""
+        found: list[Flow] = []
+        numbers = self._numbers
+        for place in range(bisect_right(numbers, number), len(numbers)):
+            flow = self._by_number.get(numbers[place])
+            if flow is None:
+                continue
+            if len(found) == limit:
+                return found, found[-1].number if found else number
+            found.append(flow)
+        return found, None
+
+    def oldest(self, count: int) -> Sequence[Flow]:
+        """Closed, then longest idle, closing last."""
+
+        def order(flow: Flow) -> tuple[int, float]:
+            return (0 if flow.closed else 2 if flow.tracker.closing else 1), flow.last_seen
+
+        return heapq.nsmallest(count, self._flows.values(), key=order)
+
+    def _enter(self, flow: Flow) -> None:
+        self._by_number[flow.number] = flow
+        self._numbers.append(flow.number)
+        self._next_number += 1
+
+    def _check_keys(self, key: Key, back: Key, known: Flow | None) -> None:
+        """One key stands for one direction of one flow."""
+        if key == back:
+            raise CannotInstall("both directions would have the same key")
+        if self._reverse.get(key) is not None:
+            raise CannotInstall("the signature is another flow's return direction")
+        if back in self._flows or self._reverse.get(back) not in (None, known):
+            raise CannotInstall("the return direction is another flow's")
+
+
+def _check(entry: FlowEntry) -> None:
+    """What no target can carry out, whatever is in its table."""
+    signature = entry.signature
+    wanted = [signature.dst_ipaddr]
+    if entry.flags & Flag.TRANSLATE_ADDR or entry.forward_mode != ForwardMode.NAT:
+        wanted.append(entry.node_ipaddr)
+    if entry.flags & Flag.TRANSLATE_SRC:
+        wanted.append(entry.snat_ipaddr)
+    if entry.forward_mode not in _MODES:
+        raise CannotInstall(f"forward mode {entry.forward_mode} is not offered by this target")
+    if UNSPECIFIED in wanted:
+        raise CannotInstall("an address to translate to is missing")
+    if any(is_ipv4(address) != is_ipv4(signature.src_ipaddr) for address in wanted):
+        raise CannotInstall("addresses of two families in one flow")

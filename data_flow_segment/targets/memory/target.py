@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's handle on a `DataPath`: commands down, events up, the table read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from data_flow_segment.targets.contract import (
+    AddVirtualServer,
+    Command,
+    Counter,
+    Event,
+    FlowState,
+    InjectPacket,
+    InstallFailed,
+    InstallFlow,
+    RemoveFlow,
+    RemoveVirtualServer,
+    SetLocalAddresses,
+    SetOutboundQuery,
+    TransmitPacket,
+    VirtualServerEntry,
+)
+from data_flow_segment.targets.memory.datapath import DataPath
+from data_flow_segment.targets.memory.options import MemoryOptions
+from data_flow_segment.targets.memory.sweep import Sweep
+from data_flow_segment.targets.memory.table import CannotInstall
+from ssmb.messages import FlowSignature
+
+_EVENTS_AT_ONCE = 256
+_CURSOR_OCTETS = 8
+
+
+class MemoryTarget:
+    """A target in this process.  Nothing reads a clock: `clock` gives seconds, monotonic.
+
+    With `data_path` it adopts what an earlier target let go of by ``close(detach=False)``.
+    """
+
+    def __init__(
+        self,
+        options: MemoryOptions,
+        clock: Callable[[], float],
+        *,
+        data_path: DataPath | None = None,
+    ) -> None:
+        self._adopted = data_path is not None
+        self.data_path = DataPath(options, clock) if data_path is None else data_path
+        self.data_path.listening = True
+        self._clock = self.data_path.clock
+        self._sweep = Sweep(self.data_path.table, self._tell)
+
+    @property
+    def flow_capacity(self) -> int:
+        return self.data_path.table.capacity
+
+    @property
+    def adopted(self) -> bool:
+        return self._adopted
+
+    @property
+    def boot_id(self) -> int:
+        return self.data_path.options.boot_id
+
+    def apply(self, commands: Iterable[Command]) -> None:
+        for command in commands:
+            if isinstance(command, InstallFlow):
+                self._install(command)
+            elif isinstance(command, InjectPacket):
+                self.data_path.inject(command.packet)
+            elif isinstance(command, RemoveFlow):
+                self.data_path.table.remove(command.signature)
+            elif isinstance(command, TransmitPacket):
+                self.data_path.transmit(command.octets)
+            else:
+                self._configure(command)
+
+    def events(self) -> Sequence[Event]:
+        waiting = self.data_path.events
+        return [waiting.popleft() for _ in range(min(len(waiting), _EVENTS_AT_ONCE))]
+
+    def fileno(self) -> int:
+        return -1
+
+    def lookup(self, signature: FlowSignature) -> FlowState | None:
+        flow = self.data_path.table.lookup(signature)
+        return None if flow is None else flow.state(self._clock())
+
+    def virtual_servers(self) -> Sequence[VirtualServerEntry]:
+        return self.data_path.virtual_servers.entries()
+
+    def sweep(self, limit: int, *, stats: bool) -> bool:
+        return self._sweep.look(limit, self._clock(), stats=stats)
+
+    def scan(self, cursor: bytes | None, limit: int) -> tuple[Sequence[FlowState], bytes | None]:
+        number = 0 if cursor is None else int.from_bytes(cursor, "big")
+        flows, last = self.data_path.table.after(number, limit)
+        now = self._clock()
+        following = None if last is None else last.to_bytes(_CURSOR_OCTETS, "big")
+        return [flow.state(now) for flow in flows], following
+
+    def oldest(self, count: int) -> Sequence[FlowState]:
+        now = self._clock()
+        return [flow.state(now) for flow in self.data_path.table.oldest(count)]
+
+    def flow_count(self) -> int:
+        return len(self.data_path.table)
+
+    def counters(self) -> Mapping[str, Counter]:
+        return self.data_path.counters.as_mapping()
+
+    def close(self, *, detach: bool) -> None:
+        self.data_path.listening = False
+        self.data_path.events.clear()
+        if detach:
+            self.data_path.attached = False
+
+    def receive(self, interface: int, frame: bytes) -> list[tuple[int, bytes]]:
+        """A frame arrives; the frames that leave because of it, each with its interface."""
+        return self.data_path.receive(interface, frame)
+
+    def transmitted(self) -> list[tuple[int, bytes]]:
+        """The frames that left because of commands, since the last call."""
+        return self.data_path.take_transmitted()
+
+    def _tell(self, event: Event) -> None:
+        self.data_path.events.append(event)
+
+    def _install(self, command: InstallFlow) -> None:
+        try:
+            self.data_path.table.install(command.entry, self._clock())
+        except CannotInstall as error:
+            self.data_path.counters.add("install_failed")
+            self._tell(InstallFailed(command.entry, error.table_full, str(error)))
+
+    def _configure(
+        self,
+        command: AddVirtualServer | RemoveVirtualServer | SetLocalAddresses | SetOutboundQuery,
+    ) -> None:
+        path = self.data_path
+        if isinstance(command, AddVirtualServer):
+            path.virtual_servers.add(command.entry)
+        elif isinstance(command, RemoveVirtualServer):
+            path.virtual_servers.remove(command.key)
+        elif isinstance(command, SetLocalAddresses):
+            path.local_addresses = command.addresses
+        else:
+            path.outbound_query = command.enabled

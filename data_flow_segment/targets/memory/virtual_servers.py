@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which virtual server a packet belongs to (wire protocol 8.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+from data_flow_segment.targets.contract import VirtualServerEntry, VirtualServerKey
+
+
+class VirtualServers:
+    """The installed virtual servers by their keys."""
+
+    def __init__(self) -> None:
+        self._entries: dict[VirtualServerKey, VirtualServerEntry] = {}
+        self._answered: dict[bytes, bool] = {}
+
+    def add(self, entry: VirtualServerEntry) -> None:
+        """Add, or replace the one with the same key."""
+        self._entries[entry.key] = entry
+        self._note_answered()
+
+    def remove(self, key: VirtualServerKey) -> None:
+        """Nothing happens if there is none."""
+        self._entries.pop(key, None)
+        self._note_answered()
+
+    def entries(self) -> Sequence[VirtualServerEntry]:
+        return tuple(self._entries.values())
+
+    def match(
+        self, address: bytes, port: int, protocol: int, local: Container[bytes]
+    ) -> VirtualServerEntry | None:
+        """First hit wins: exact, wildcard port, wildcard address, both; a wildcard address
+        never catches a local one."""
+        entries = self._entries
+        found = entries.get(VirtualServerKey(address, port, protocol)) or entries.get(
+            VirtualServerKey(address, None, protocol)
+        )
+        if found is not None or address in local:
+            return found
+        return entries.get(VirtualServerKey(None, port, protocol)) or entries.get(
+            VirtualServerKey(None, None, protocol)
+        )
+
+    def is_address(self, address: bytes) -> bool:
+        """Whether a virtual server has exactly this address."""
+        return address in self._answered
+
+    def answers_for(self, address: bytes) -> bool:
+        """Whether ARP and neighbour solicitations for it are answered (8.5)."""
+        return self._answered.get(address, False)
+
+    def _note_answered(self) -> None:
+        self._answered = {}
+        for entry in self._entries.values():
+            address = entry.key.virt_ipaddr
+            if address is not None:
+                answered = entry.answer_arp or self._answered.get(address, False)
+                self._answered[address] = answered
