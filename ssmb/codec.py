@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datagrams to messages and back (wire protocol 6.2 to 6.8).
+
+One `struct.Struct` a (type, version), whose fields are the message's in order.  `decode_datagram` never
+raises; it keeps what stood before the first malformed octet.  Nothing loops or allocates by a
+length that was not compared with what is there.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from ssmb import messages as m
+from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED, from_ipv4
+from ssmb.constants import (
+    APP_DATA_MAX,
+    BATCHABLE,
+    BRIDGE_DATA_MAX,
+    FIRST_EXPERIMENTAL_TYPE,
+    PARKED_FRAME_MAX,
+    SSMB_MSG_MAX,
+    Flag,
+    MessageType,
+)
+from ssmb.errors import EncodeError, MalformedMessage
+from ssmb.messages import Message
+
+# Format characters: `a` is an address, 4 octets in version 1 and 16 in version 2.
+_HEAD = "xBHI"
+_SIGNATURE = "aaHHBBBB"
+_TRANSLATION = "aaHHaIIIHbB"
+_STATISTICS = "IIQQQQIIIb3x"
+_BODY: Final[dict[MessageType, tuple[type[Any], str]]] = {
+    MessageType.QUERY: (m.Query, _SIGNATURE + "I"),
+    MessageType.REPLY: (m.Reply, _SIGNATURE + _TRANSLATION),
+    MessageType.APP_QUERY: (m.AppQuery, _SIGNATURE + "IHxx"),
+    MessageType.NEWFLOW: (m.NewFlow, _SIGNATURE + _TRANSLATION),
+    MessageType.DELETE: (m.Delete, _SIGNATURE + _STATISTICS),
+    MessageType.REAP: (m.Reap, _SIGNATURE + "I"),
+    MessageType.TIMEOUT: (m.Timeout, _SIGNATURE + "I"),
+    MessageType.STATS: (m.Stats, _SIGNATURE + _STATISTICS),
+    MessageType.RESET: (m.Reset, "IBBxx"),
+    MessageType.AUTH_CHALLENGE: (m.AuthChallenge, "BxHI32s"),
+    MessageType.AUTH_RESPONSE: (m.AuthResponse, "BxHI32s32s"),
+    MessageType.SYNC: (m.Sync, "II"),
+    MessageType.FLOW_STATE: (m.FlowState, _SIGNATURE + _TRANSLATION + "II"),
+    MessageType.SYNC_DONE: (m.SyncDone, "II"),
+    MessageType.APP_NOTIFY: (m.AppNotify, _SIGNATURE + "IHxx"),
+    MessageType.BRIDGE: (m.Bridge, "IHH"),
+}
+_PARKABLE: Final = frozenset({MessageType.QUERY, MessageType.REPLY})
+_WITH_DATA: Final = {
+    MessageType.APP_QUERY: APP_DATA_MAX,
+    MessageType.APP_NOTIFY: APP_DATA_MAX,
+    MessageType.BRIDGE: BRIDGE_DATA_MAX,
+}
+TYPE_OF: Final[dict[type[Any], MessageType]] = {cls: kind for kind, (cls, _) in _BODY.items()}
+_ADDR16: Final = int(Flag.ADDR16)
+_PARKED: Final = int(Flag.PARKED)
+
+
+class _Layout(NamedTuple):
+    """One (type, version)."""
+
+    kind: MessageType
+    cls: type[Any]
+    struct: struct.Struct
+    addresses: tuple[int, ...]  # which fields are addresses
+    addr16: int  # the flag as this version wants it; -1 where the type has no addresses
+    data_max: int  # of the variable part; 0 where there is none
+
+
+class Decoded(NamedTuple):
+    """What a datagram held."""
+
+    messages: list[Message]
+    malformed: MalformedMessage | None  # why the walk stopped, if it did
+    ignored: int  # messages of types from 128 on, which end a walk in silence
+
+
+def _layouts(version: int) -> dict[int, _Layout]:
+    made = {}
+    for kind, (cls, body) in _BODY.items():
+        address = "4s" if version == 1 else "16s"
+        compiled = struct.Struct(">" + (_HEAD + body).replace("a", address))
+        values = (_HEAD + body).replace("x", "").replace("3", "").replace("2s", "s")
+        where = tuple(index for index, letter in enumerate(values) if letter == "a")
+        addr16 = -1 if not where else (_ADDR16 if version == 2 else 0)
+        data_max = _WITH_DATA.get(kind, PARKED_FRAME_MAX if kind in _PARKABLE else 0)
+        made[int(kind)] = _Layout(kind, cls, compiled, where, addr16, data_max)
+    return made
+
+
+_LAYOUTS: Final = {version: _layouts(version) for version in (1, 2)}
+
+
+def size_of(kind: MessageType, version: int) -> int:
+    """Octets of the fixed part (the tables of 6.4)."""
+    return _LAYOUTS[version][kind].struct.size
+
+
+# --- decoding ------------------------------------------------------------------------------
+
+
+def decode(octets: bytes, version: int) -> Message:
+    """Return the one message that *octets* are, or raise MalformedMessage; never anything else."""
+    decoded = decode_datagram(octets, version)
+    if decoded.malformed is not None:
+        raise decoded.malformed
+    if len(decoded.messages) != 1:
+        raise MalformedMessage(f"expected one message, found {len(decoded.messages)}")
+    return decoded.messages[0]
+
+
+def decode_datagram(octets: bytes, version: int) -> Decoded:
+    """Walk a datagram by the fixed lengths of its types (6.8).  Never raises."""
+    layouts = _LAYOUTS[version]
+    # The hot path: one QUERY or REPLY of version 2 that fills the datagram.
+    if octets:
+        layout = layouts.get(octets[0])
+        if layout is not None and len(octets) == layout.struct.size and layout.kind in _PARKABLE:
+            values = layout.struct.unpack_from(octets)
+            if values[1] & (_ADDR16 | _PARKED) == layout.addr16 and version == 2:
+                return Decoded([layout.cls._make((*values, b""))], None, 0)
+    found: list[Message] = []
+    try:
+        ignored = _walk(octets, layouts, version, found)
+    except MalformedMessage as error:
+        return Decoded(found, error, 0)
+    return Decoded(found, None, ignored)
+
+
+def _walk(
+    octets: bytes, layouts: dict[int, _Layout], version: int, found: list[Message]
+) -> int:
+    if not octets:
+        raise MalformedMessage("an empty datagram")
+    if len(octets) > SSMB_MSG_MAX:
+        raise MalformedMessage(f"{len(octets)} octets, more than {SSMB_MSG_MAX}")
+    offset, end = 0, len(octets)
+    while offset < end:
+        layout = layouts.get(octets[offset])
+        if layout is None:
+            if octets[offset] >= FIRST_EXPERIMENTAL_TYPE:
+                return 1  # its length is not known, so nothing behind it can be found
+            raise MalformedMessage(f"unknown message type {octets[offset]}")
+        message, size = _decode_one(octets, offset, layout, version)
+        if size != end and layout.kind not in BATCHABLE:
+            raise MalformedMessage(f"{layout.kind.name} does not travel with others")
+        found.append(message)
+        offset += size
+    return 0
+
+
+def _decode_one(octets: bytes, offset: int, layout: _Layout, version: int) -> tuple[Message, int]:
+    size, left = layout.struct.size, len(octets) - offset
+    if left < size:
+        raise MalformedMessage(f"{layout.kind.name} needs {size} octets, {left} are left")
+    values = list(layout.struct.unpack_from(octets, offset))
+    flags = values[1]
+    if layout.addr16 >= 0 and flags & _ADDR16 != layout.addr16:
+        raise MalformedMessage(f"{layout.kind.name}: ADDR16 is not that of version {version}")
+    if version == 1:
+        for index in layout.addresses:
+            values[index] = from_ipv4(values[index])
+    if layout.kind in _PARKABLE:
+        if flags & _PARKED:
+            values.append(_parked(octets, offset + size, layout))
+            size = left
+        else:
+            values.append(b"")
+    elif layout.data_max:
+        data, padded = _data(octets, offset + size, values.pop(), layout)
+        values.append(data)
+        size += padded
+    return layout.cls._make(values), size
+
+
+def _parked(octets: bytes, start: int, layout: _Layout) -> bytes:
+    frame = octets[start:]
+    if start - layout.struct.size != 0 or not 0 < len(frame) <= PARKED_FRAME_MAX:
+        raise MalformedMessage(f"{layout.kind.name}: PARKED with {len(frame)} octets of frame")
+    return frame
+
+
+def _data(octets: bytes, start: int, length: int, layout: _Layout) -> tuple[bytes, int]:
+    padded = (length + 3) & ~3
+    if length > layout.data_max or start + padded > len(octets):
+        raise MalformedMessage(
+            f"{layout.kind.name}: {length} octets announced, {len(octets) - start} are there"
+        )
+    return octets[start : start + length], padded
+
+
+# --- encoding ------------------------------------------------------------------------------
+
+
+def _encoder(version: int) -> dict[type[Any], Callable[[Any], bytes]]:
+    return {
+        layout.cls: _encode_with(layout, version) for layout in _LAYOUTS[version].values()
+    }
+
+
+def _encode_with(layout: _Layout, version: int) -> Callable[[Any], bytes]:
+    pack, kind = layout.struct.pack, bytes([layout.kind])
+    addr16 = max(layout.addr16, 0)
+    narrow = layout.addresses if version == 1 else ()
+
+    def encode_message(message: Any) -> bytes:
+        values = list(message)
+        if layout.addr16 >= 0:
+            values[1] = values[1] & ~_ADDR16 | addr16
+        tail = _tail(layout, values)
+        for index in narrow:
+            values[index] = _to_ipv4(values[index], message._fields[index])
+        try:
+            # the type's octet is a pad octet of the format: it is written over the first one
+            return kind + pack(*values)[1:] + tail
+        except struct.error as error:
+            raise EncodeError(f"{layout.kind.name}: {error}: {message!r}") from None
+
+    return encode_message
+
+
+def _tail(layout: _Layout, values: list[Any]) -> bytes:
+    """Take the variable part off *values*; return it padded, its length field set."""
+    if not layout.data_max:
+        return b""
+    data: bytes = values.pop()
+    if len(data) > layout.data_max:
+        raise EncodeError(
+            f"{layout.kind.name}: {len(data)} octets of data, more than {layout.data_max}"
+        )
+    if layout.kind in _PARKABLE:
+        if bool(data) != bool(values[1] & _PARKED):
+            raise EncodeError(f"{layout.kind.name}: PARKED and a frame go together")
+        return data
+    values.append(len(data))
+    return data + bytes(-len(data) % 4)
+
+
+def _to_ipv4(address: bytes, field: str) -> bytes:
+    if address.startswith(IPV4_PREFIX):
+        return address[12:]
+    if address == UNSPECIFIED:
+        return address[:4]
+    raise EncodeError(f"{field}: an IPv6 address does not fit version 1")
+
+
+_ENCODERS: Final = {version: _encoder(version) for version in (1, 2)}
+
+
+def encode(message: Message, version: int) -> bytes:
+    """Return the octets of one message, without a seal; EncodeError if a value does not fit."""
+    return _ENCODERS[version][message.__class__](message)
+
+
+def encode_batch(batch: Iterable[Message], version: int) -> list[bytes]:
+    """Return as few datagrams as the rules of 6.8 allow, in order."""
+    datagrams: list[bytes] = []
+    open_batch = b""
+    for message in batch:
+        octets = encode(message, version)
+        if TYPE_OF[message.__class__] not in BATCHABLE:
+            if open_batch:
+                datagrams.append(open_batch)
+            datagrams.append(octets)
+            open_batch = b""
+        elif len(open_batch) + len(octets) > SSMB_MSG_MAX:
+            datagrams.append(open_batch)
+            open_batch = octets
+        else:
+            open_batch += octets
+    if open_batch:
+        datagrams.append(open_batch)
+    return datagrams

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every number of SSMB: message types, flags, codes, sizes and times (wire protocol 5 and 6).
+
+Names are the document's, units stand last.  Nothing here is computed from anything else but sizes.
+"""
+
+from enum import IntEnum, IntFlag
+from typing import Final
+
+SSMB_PORT: Final = 61019
+MULTICAST_GROUP: Final = "239.191.0.19"
+MULTICAST_GROUP6: Final = "ff12::191:19"
+VERSIONS: Final = (1, 2)
+
+SEAL_SIZE: Final = 16  # counter 8, tag 8
+SSMB_DGRAM_MAX: Final = 1452  # 1500 less IPv6 and UDP headers: one MAC frame (checklist C6)
+SSMB_MSG_MAX: Final = SSMB_DGRAM_MAX - SEAL_SIZE
+APP_DATA_MAX: Final = 1376
+PARKED_FRAME_MAX: Final = 512
+BRIDGE_DATA_MAX: Final = 1416  # a multiple of 8, as fragment offsets of IP are
+SINGLE_MBUF_MAX: Final = 128
+
+QUERY_RETRY_MS: Final = (50, 100, 200)
+REAP_RETRY_MS: Final = 1000
+REAP_TRIES: Final = 3
+RESET_RETRY_MS: Final = 200
+RESET_TRIES: Final = 5
+NEG_HOLD_MS: Final = 1000
+LINGER_MS: Final = 2000
+BATCH_DELAY_MS: Final = 10
+TCP_IDLE_TIMEOUT_S: Final = 300
+UDP_IDLE_TIMEOUT_S: Final = 60
+CLOSE_TIMEOUT_S: Final = 60  # RFC 5382 suggests up to 240 s
+STATS_INTERVAL_S: Final = 60
+FLOW_BUFFER_MAX: Final = 16384
+AUTH_WAIT_S: Final = 5
+RECHALLENGE_S: Final = 600
+KEY_OVERLAP_S: Final = 2.0
+BRIDGE_REASSEMBLY_S: Final = 1.0
+
+DSCP_HIGH: Final = 48  # CS6
+DSCP_LOW: Final = 16  # CS2
+
+
+class MessageType(IntEnum):
+    """Table I (FIG. 4); 64 and above are ours."""
+
+    QUERY = 1
+    REPLY = 2
+    APP_QUERY = 3
+    NEWFLOW = 4
+    DELETE = 5
+    REAP = 6
+    TIMEOUT = 7
+    STATS = 8
+    RESET = 9
+    AUTH_CHALLENGE = 10
+    AUTH_RESPONSE = 11
+    SYNC = 64
+    FLOW_STATE = 65
+    SYNC_DONE = 66
+    APP_NOTIFY = 67
+    BRIDGE = 68
+
+
+FIRST_EXPERIMENTAL_TYPE: Final = 128  # unknown from here on: ignored in silence
+
+# Table I's columns (checklist D)
+HIGH_PRIORITY: Final = frozenset(
+    {
+        MessageType.QUERY,
+        MessageType.REPLY,
+        MessageType.APP_QUERY,
+        MessageType.NEWFLOW,
+        MessageType.RESET,
+        MessageType.BRIDGE,
+    }
+)
+BATCHABLE: Final = frozenset(
+    {
+        MessageType.DELETE,
+        MessageType.REAP,
+        MessageType.TIMEOUT,
+        MessageType.STATS,
+        MessageType.FLOW_STATE,
+    }
+)
+STATE_SHARING: Final = frozenset(
+    {MessageType.REPLY, MessageType.NEWFLOW, MessageType.DELETE, MessageType.RESET}
+)
+DFS_SENDS: Final = frozenset(
+    {
+        MessageType.QUERY,
+        MessageType.APP_QUERY,
+        MessageType.DELETE,
+        MessageType.STATS,
+        MessageType.RESET,
+        MessageType.AUTH_RESPONSE,
+        MessageType.FLOW_STATE,
+        MessageType.SYNC_DONE,
+        MessageType.APP_NOTIFY,
+        MessageType.BRIDGE,
+    }
+)
+CS_SENDS: Final = frozenset(
+    {
+        MessageType.REPLY,
+        MessageType.NEWFLOW,
+        MessageType.REAP,
+        MessageType.TIMEOUT,
+        MessageType.RESET,
+        MessageType.AUTH_CHALLENGE,
+        MessageType.SYNC,
+        MessageType.BRIDGE,
+    }
+)
+
+
+class Flag(IntFlag):
+    """FIG. 7; 16 bits."""
+
+    OUTBOUND = 0x0001
+    ADD_TCP_OFFSETS = 0x0002
+    TRANSLATE_ADDR = 0x0004
+    TRANSLATE_PORT = 0x0008
+    ROUTE_BY_DST_IP = 0x0010
+    TRANSLATE_SRC = 0x0020
+    PROXY_SERVER = 0x0040
+    HAS_STATS = 0x0080
+    RETRY = 0x0100
+    TRUNCATED = 0x0200
+    ACK = 0x0400
+    MORE_FRAGS = 0x0800
+    PARKED = 0x1000
+    ADDR16 = 0x4000
+    REPLICA = 0x8000
+
+
+class ErrorCode(IntEnum):
+    """FIG. 8; 16 and above are ours."""
+
+    OK = 0
+    UNKNOWN = 1
+    NOTAVAIL = 2
+    CONNLIMIT = 3
+    CONNALIVE = 4
+    NOFLOW = 16
+    NODEFAIL = 17
+    NORESOURCE = 18
+    BADMSG = 19
+    NOTAUTH = 20
+
+
+class AppType(IntEnum):
+    """`detail` of APP_QUERY and APP_NOTIFY."""
+
+    SSL_SESSION_ID = 1
+    COOKIE = 2
+    HTTP_REQUEST = 3
+
+
+class CloseReason(IntEnum):
+    """`detail` of DELETE."""
+
+    UNSPECIFIED = 0
+    FIN = 1
+    RST = 2
+    IDLE = 3
+    OVERFLOW = 4
+    REAPED = 5
+    NODE_FAIL = 6
+    CLIENT_ABORT = 7
+    ADMIN = 8
+
+
+class ResetReason(IntEnum):
+    """`detail` of RESET."""
+
+    UNSPECIFIED = 0
+    BOOT = 1
+    ADMIN = 2
+    TAKEOVER_FAILED = 3
+
+
+class ResetScope(IntEnum):
+    """`reset_scope`: every flow, or those of the sender's group."""
+
+    ALL = 0
+    GROUP = 1
+
+
+class ForwardMode(IntEnum):
+    """How a packet gets to its node."""
+
+    NAT = 0
+    L2 = 1
+    TUNNEL = 2
+    HOP = 3
+
+
+class AuthAlgorithm(IntEnum):
+    """`auth_alg`; 0 is for laboratories only."""
+
+    NONE = 0
+    HMAC_SHA_256 = 1
