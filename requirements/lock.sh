@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Write the locked dependencies anew: exact versions with the hashes of their files, and no word of
+# where they came from.  Needs pip-tools: pip install pip-tools.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export CUSTOM_COMPILE_COMMAND=requirements/lock.sh
+lock() {
+    local output=$1
+    shift
+    pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
+        --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+        --output-file "requirements/$output.txt" "$@" pyproject.toml
+}
+lock run --extra bpf
+lock dev --extra bpf --extra dev --constraint requirements/run.txt
+lock fuzz --extra bpf --extra dev --extra fuzz --constraint requirements/dev.txt
