@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One suite, several targets: SPLITPLANE_TARGETS picks ("memory", "bpf", or both with a comma)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from support.packets import TCP_PROTOCOL, UDP_PROTOCOL
+from support.require import require
+from support.rig import FAMILIES, Family, MemoryRig, Rig
+from support.scene import Scene, reset
+
+TARGETS = os.environ.get("SPLITPLANE_TARGETS", "memory,bpf").split(",")
+
+
+def _target_parameter(name: str) -> object:
+    return pytest.param(name, marks=pytest.mark.dataplane) if name == "bpf" else name
+
+
+@pytest.fixture(scope="session", params=[_target_parameter(name) for name in TARGETS])
+def session_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """One rig a target: a kernel's network and program are costly to set up."""
+    rig: Rig
+    if request.param == "bpf":
+        require("dataplane", "the bpf target is not built yet")
+    else:
+        rig = MemoryRig()
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def rig(session_rig: Rig) -> Iterator[Rig]:
+    """The rig with empty tables; the fragments and counters of earlier tests are still there."""
+    reset(session_rig)
+    yield session_rig
+    reset(session_rig)
+
+
+@pytest.fixture(params=FAMILIES, ids=lambda family: family.name)
+def family(request: pytest.FixtureRequest) -> Family:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=[TCP_PROTOCOL, UDP_PROTOCOL], ids=["tcp", "udp"])
+def scene(request: pytest.FixtureRequest, rig: Rig, family: Family) -> Scene:
+    """Both families, both protocols."""
+    return Scene(rig, family, request.param)
+
+
+@pytest.fixture
+def tcp_scene(rig: Rig, family: Family) -> Scene:
+    return Scene(rig, family, TCP_PROTOCOL)
+
+
+@pytest.fixture
+def udp_scene(rig: Rig, family: Family) -> Scene:
+    return Scene(rig, family, UDP_PROTOCOL)

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which virtual server catches a packet (8.3), and what comes up because of it."""
+
+from __future__ import annotations
+
+import pytest
+from scapy.layers.inet import TCP, UDP
+
+from data_flow_segment.targets.contract import (
+    AddVirtualServer,
+    PacketReason,
+    RemoveVirtualServer,
+    SetLocalAddresses,
+    SetOutboundQuery,
+    VirtualServerKey,
+)
+from ssmb.addresses import from_text
+from support.packets import hop, macs, tcp, udp
+from support.rig import FIREWALL_MAC, NODE_MAC, TARGET_MAC, Family, Rig, Side
+from support.scene import Scene, assert_packet, only
+
+
+def install_all_four(scene: Scene) -> dict[str, VirtualServerKey]:
+    keys = {
+        "exact": scene.key(),
+        "any port": scene.key(port=None),
+        "any address": scene.key(address=None),
+        "anything": scene.key(address=None, port=None),
+    }
+    scene.rig.apply(*(AddVirtualServer(scene.server(key)) for key in keys.values()))
+    return keys
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "expected"),
+    [
+        ("vip", 80, "exact"),
+        ("vip", 81, "any port"),
+        ("other_vip", 80, "any address"),
+        ("other_vip", 81, "anything"),
+    ],
+)
+def test_the_most_exact_virtual_server_wins(
+    scene: Scene, address: str, port: int, expected: str
+) -> None:
+    keys = install_all_four(scene)
+    target = (getattr(scene.family, address), port)
+    assert scene.send(scene.inbound(scene.segment(scene.client, target))) == []
+    (up,) = scene.up_calls()
+    assert up.virtual_server == keys[expected]
+
+
+def test_an_exact_address_with_any_port_wins_over_any_address_with_the_exact_port(
+    scene: Scene,
+) -> None:
+    keys = install_all_four(scene)
+    scene.rig.apply(RemoveVirtualServer(keys["exact"]))
+    scene.send(scene.inbound(scene.to_vip()))
+    assert scene.up_calls()[0].virtual_server == keys["any port"]
+
+
+def test_each_removal_uncovers_the_next_until_nothing_matches(scene: Scene) -> None:
+    keys = install_all_four(scene)
+    for name in ("exact", "any port", "any address", "anything"):
+        scene.send(scene.inbound(scene.to_vip()))
+        assert [up.virtual_server for up in scene.up_calls()] == [keys[name]]
+        scene.rig.apply(RemoveVirtualServer(keys[name]))
+    scene.send(scene.inbound(scene.to_vip()))
+    assert scene.up_calls() == []
+
+
+def test_a_virtual_server_of_the_other_protocol_does_not_match(rig: Rig, family: Family) -> None:
+    scene = Scene(rig, family, 6)
+    rig.apply(AddVirtualServer(scene.server()))
+    scene.send(scene.inbound(udp(scene.client, scene.vip, b"x")))
+    assert scene.up_calls() == []
+
+
+def test_wildcard_addresses_do_not_catch_the_targets_own(scene: Scene) -> None:
+    install_all_four(scene)
+    own = (scene.family.external, 80)
+    scene.send(scene.inbound(scene.segment(scene.client, own)))
+    assert scene.up_calls() == []
+
+
+def test_wildcard_addresses_do_not_catch_local_addresses_but_exact_ones_do(scene: Scene) -> None:
+    keys = install_all_four(scene)
+    local = frozenset({from_text(scene.family.other_vip), from_text(scene.family.vip)})
+    scene.rig.apply(SetLocalAddresses(local))
+    scene.send(scene.inbound(scene.segment(scene.client, (scene.family.other_vip, 80))))
+    assert scene.up_calls() == []
+    scene.send(scene.inbound(scene.to_vip()))
+    assert scene.up_calls()[0].virtual_server == keys["exact"]
+    scene.rig.apply(SetLocalAddresses(frozenset()))
+    scene.send(scene.inbound(scene.segment(scene.client, (scene.family.other_vip, 80))))
+    assert scene.up_calls()[0].virtual_server == keys["any address"]
+
+
+def test_the_nodes_side_is_not_matched_against_virtual_servers(scene: Scene) -> None:
+    install_all_four(scene)
+    scene.send(scene.outbound(scene.segment((scene.family.node, 5000), (scene.family.client, 80))))
+    assert scene.up_calls() == []
+
+
+def test_what_comes_up_says_all_that_the_agent_needs(scene: Scene) -> None:
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    packet = scene.to_vip(b"hello", flags="SE", ip_fields={"tos": 0x28})
+    side, octets = scene.inbound(packet)
+    scene.send((side, octets))
+    (up,) = scene.up_calls()
+    assert up.reason == PacketReason.NEW_FLOW
+    assert up.signature == scene.signature(tos=0x28)
+    assert up.tcp_flags == (0x42 if scene.protocol == 6 else 0)
+    assert up.interface == scene.rig.interface(Side.EXTERNAL)
+    assert up.frame == octets
+    assert up.virtual_server == scene.key()
+
+
+def test_every_packet_of_an_unknown_flow_comes_up_in_order(scene: Scene) -> None:
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    frames = [scene.inbound(scene.to_vip(bytes([number]))) for number in range(20)]
+    scene.send(*frames)
+    assert [up.frame for up in scene.up_calls()] == [octets for _, octets in frames]
+
+
+def test_a_bridged_virtual_servers_packets_all_come_up_as_such(scene: Scene) -> None:
+    scene.rig.apply(AddVirtualServer(scene.server(bridged=True)))
+    scene.send(scene.inbound(scene.to_vip()), scene.inbound(scene.to_vip(b"x")))
+    assert [up.reason for up in scene.up_calls()] == [PacketReason.BRIDGED] * 2
+
+
+def test_a_later_virtual_server_with_the_same_key_replaces_the_earlier(scene: Scene) -> None:
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    scene.rig.apply(AddVirtualServer(scene.server(bridged=True)))
+    assert list(scene.rig.target.virtual_servers()) == [scene.server(bridged=True)]
+
+
+def test_virtual_servers_are_told_as_they_were_installed(scene: Scene) -> None:
+    keys = install_all_four(scene)
+    told = {entry.key: entry for entry in scene.rig.target.virtual_servers()}
+    assert told == {key: scene.server(key) for key in keys.values()}
+
+
+def test_a_packet_with_a_wrong_checksum_does_not_come_up(scene: Scene) -> None:
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    before = scene.values()
+    good = scene.to_vip(b"x")
+    bad = good.copy()
+    bad[TCP if scene.protocol == 6 else UDP].chksum = 0x1234
+    frames = [scene.inbound(bad)]
+    if scene.family.is_ipv4:
+        wrong_header = good.copy()
+        wrong_header.chksum = 0x1234
+        frames.append(scene.inbound(wrong_header))
+    assert scene.send(*frames) == []
+    assert scene.up_calls() == []
+    assert scene.dropped_since(before) >= 1
+
+
+def test_udp_without_a_checksum_comes_up_over_ipv4_alone(udp_scene: Scene) -> None:
+    scene = udp_scene
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    scene.send(scene.inbound(udp(scene.client, scene.vip, b"x", chksum=0)))
+    assert len(scene.up_calls()) == (1 if scene.family.is_ipv4 else 0)
+
+
+def test_what_matches_nothing_is_routed_as_by_any_router(scene: Scene) -> None:
+    packet = scene.segment(scene.client, (scene.family.node, 7), b"plain")
+    octets = only(scene.send(scene.inbound(packet)), Side.INTERNAL)
+    assert macs(octets) == (NODE_MAC, TARGET_MAC[Side.INTERNAL])
+    assert_packet(octets, hop(packet))
+    assert scene.up_calls() == []
+
+
+def test_the_internal_sides_own_flows_come_up_only_if_asked_for(scene: Scene) -> None:
+    packet = scene.segment((scene.family.node, 5000), (scene.family.far_client, 443), b"out")
+    frame = scene.outbound(packet)
+    assert_packet(only(scene.send(frame), Side.EXTERNAL), hop(packet))
+    scene.rig.apply(SetOutboundQuery(enabled=True))
+    assert scene.send(frame) == []
+    (up,) = scene.up_calls()
+    assert up.reason == PacketReason.OUTBOUND
+    assert up.virtual_server is None
+    assert up.interface == scene.rig.interface(Side.INTERNAL)
+    assert up.signature[:4] == (
+        from_text(scene.family.node),
+        from_text(scene.family.far_client),
+        5000,
+        443,
+    )
+    scene.rig.apply(SetOutboundQuery(enabled=False))
+    assert_packet(only(scene.send(frame), Side.EXTERNAL), hop(packet))
+
+
+def test_the_external_side_and_the_targets_own_addresses_are_not_asked_for(scene: Scene) -> None:
+    scene.rig.apply(SetOutboundQuery(enabled=True))
+    from_client = scene.segment(scene.client, (scene.family.node, 7))
+    scene.send(scene.inbound(from_client))
+    scene.send(scene.outbound(scene.segment((scene.family.node, 9), (scene.family.internal, 9))))
+    assert scene.up_calls() == []
+
+
+def test_a_packet_for_another_station_is_left_alone(scene: Scene) -> None:
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    side, octets = scene.inbound(scene.to_vip())
+    other = bytes.fromhex(FIREWALL_MAC.replace(":", "")) + octets[6:]
+    assert scene.send((side, other)) == []
+    assert scene.up_calls() == []
+
+
+def test_a_flag_less_or_strange_segment_of_an_unknown_flow_comes_up_too(tcp_scene: Scene) -> None:
+    scene = tcp_scene
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    for flags in ("S", "A", "FA", "R", "FPU", ""):
+        scene.send(scene.inbound(tcp(scene.client, scene.vip, flags)))
+    assert [up.tcp_flags for up in scene.up_calls()] == [2, 16, 17, 4, 41, 0]
