@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make help` lists the targets.  Everything that a target needs is installed by scripts/setup.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+PYTHON_BIN := .venv/bin/python
+SECONDS_EACH ?= 60
+
+# --- the BPF program ---------------------------------------------------------------------------------
+
+CLANG ?= clang
+LLVM_STRIP ?= llvm-strip
+ARTIFACTS := data_flow_segment/artifacts
+BPF_SOURCES := $(wildcard bpf/*.bpf.c)
+BPF_HEADERS := $(wildcard bpf/*.h)
+BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=$(ARTIFACTS)/%.bpf.o)
+# where Debian and Ubuntu keep asm/types.h; clang does not look there for another target
+MULTIARCH := /usr/include/$(shell uname -m)-linux-gnu
+BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I$(MULTIARCH) -ffile-prefix-map=$(CURDIR)/=
+
+.PHONY: help run test check bpf bench fuzz docs format clean setup
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:
+	@scripts/setup run
+
+run: setup bpf ## a whole laboratory on this machine, with a live view, until Ctrl-C (root)
+	@exec $(PYTHON_BIN) -m splitplane run $(ARGS)
+
+# root can load programs and make namespaces: there a skipped test is a failure
+test: export SPLITPLANE_REQUIRE ?= $(if $(filter 0,$(shell id -u)),dataplane$(comma)network)
+test: bpf check ## everything: the program, the checks and every test
+	$(PYTHON_BIN) -m pytest $(ARGS)
+comma := ,
+
+check: ## ruff, ruff format, mypy --strict, import-linter
+	@scripts/setup test
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bpf: setup ## compile the BPF program
+	@$(MAKE) --no-print-directory $(BPF_OBJECTS)
+
+$(ARTIFACTS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile
+	$(CLANG) $(BPF_FLAGS) -c $< -o $@.tmp
+	@$(LLVM_STRIP) --strip-debug $@.tmp # the DWARF; BTF stays
+	@mv $@.tmp $@
+
+bench: bpf ## compare with routing, nftables, HAProxy and nginx (root; minutes)
+	@scripts/setup bench
+	$(PYTHON_BIN) bench/compare.py $(ARGS)
+
+fuzz: ## every fuzz target for SECONDS_EACH seconds (default 60)
+	@scripts/setup fuzz
+	@scripts/fuzz $(SECONDS_EACH)
+
+docs: setup ## write what the documentation takes from the code, and check its links
+	$(PYTHON_BIN) scripts/docs.py
+
+format: setup ## let ruff format and fix
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+clean: ## remove everything that the other targets made, laboratories too
+	@if [ -x $(PYTHON_BIN) ] && [ "$$(id -u)" -eq 0 ]; then $(PYTHON_BIN) -m splitplane lab clean; fi
+	rm -rf .venv .make build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find $(ARTIFACTS) -type f ! -name .gitkeep -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
