@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """CSMB messages to octets and back (wire protocol 7.2 to 7.4).
 
-`decode` takes exactly one message and raises MalformedMessage, never anything else.  How long a message
-is, the header says; `message_length` reads and checks that before anything waits for the rest.
+`decode` takes exactly one message and raises MalformedMessage, never anything else.  How long a
+message is, the header says; `message_length` reads and checks that before anything waits for the
+rest.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def message_length(header: bytes) -> int:
     length = int.from_bytes(header[6:8], "big")
     if length % 4 or not SMALLEST_MESSAGE <= length <= CSMB_MSG_MAX:
         raise MalformedMessage(
-            f"msg_length {length}: must be a multiple of 4 from {SMALLEST_MESSAGE} to {CSMB_MSG_MAX}"
+            f"msg_length {length}: no multiple of 4 from {SMALLEST_MESSAGE} to {CSMB_MSG_MAX}"
         )
     return length
 
@@ -128,7 +129,7 @@ def _decode_add_vs(octets: bytes, version: int) -> Message:
     entry, end = _decode_entry(octets, HEADER_SIZE, version)
     if end != len(octets):
         raise MalformedMessage(f"ADD_VS ends after {end} octets of {len(octets)}")
-    return m.AddVs(entry)
+    return m.AddVs._make(entry)
 
 
 def _decode_list(octets: bytes, version: int) -> Message:
@@ -176,12 +177,12 @@ def encode(message: Message, version: int, serial_global: int, serial_bytype: in
     kind = TYPE_OF[message.__class__]
     try:
         body = _encode_body(message, version)
+        length = HEADER_SIZE + len(body)
+        if length > CSMB_MSG_MAX:
+            raise EncodeError(f"{kind.name}: {length} octets, more than {CSMB_MSG_MAX}")
+        return _HEADER.pack(kind, serial_global, serial_bytype, length) + body
     except struct.error as error:
         raise EncodeError(f"{kind.name}: {error}: {message!r}") from None
-    length = HEADER_SIZE + len(body)
-    if length > CSMB_MSG_MAX:
-        raise EncodeError(f"{kind.name}: {length} octets, more than {CSMB_MSG_MAX}")
-    return _HEADER.pack(kind, serial_global, serial_bytype, length) + body
 
 
 def _encode_body(message: Message, version: int) -> bytes:

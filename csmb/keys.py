@@ -26,6 +26,4 @@ def result_proof(
 
 def stream_keys(key: bytes, challenge_id: int, challenge: bytes, nonce: bytes) -> SessionKeys:
     """Return the keys that seal the rest of this connection (decision 9)."""
-    return directional(
-        derive(key, "CSMB-KEY-1", struct.pack(">I", challenge_id), challenge, nonce)
-    )
+    return directional(derive(key, "CSMB-KEY-1", struct.pack(">I", challenge_id), challenge, nonce))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which version two segments speak (wire protocol 7.8).
 
-A version is (major, minor).  A segment's set is a tuple of the highest minor of each major it supports; it
-supports every lower minor of that major too.
+A version is (major, minor).  A segment's set is a tuple of the highest minor of each major it
+supports; it supports every lower minor of that major too.
 """
 
 from __future__ import annotations
