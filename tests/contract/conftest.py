@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One suite, several targets: SPLITPLANE_TARGETS picks ("memory", "bpf", or both with a comma)."""
+"""One suite, several targets: SPLITPLANE_TARGETS picks ("memory", "bpf-tc",
+"bpf-xdp", or several with commas)."""
 
 from __future__ import annotations
 
@@ -12,22 +13,24 @@ from support.packets import TCP_PROTOCOL, UDP_PROTOCOL
 from support.require import require
 from support.rig import FAMILIES, Family, MemoryRig, Rig
 from support.scene import Scene, reset
+from support.veth_rig import VethRig, missing_for_bpf, open_bpf
 
-TARGETS = os.environ.get("SPLITPLANE_TARGETS", "memory,bpf").split(",")
+TARGETS = os.environ.get("SPLITPLANE_TARGETS", "memory,bpf-tc,bpf-xdp").split(",")
 
 
 def _target_parameter(name: str) -> object:
-    return pytest.param(name, marks=pytest.mark.dataplane) if name == "bpf" else name
+    return pytest.param(name, marks=pytest.mark.dataplane) if name.startswith("bpf-") else name
 
 
 @pytest.fixture(scope="session", params=[_target_parameter(name) for name in TARGETS])
 def session_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     """One rig a target: a kernel's network and program are costly to set up."""
     rig: Rig
-    if request.param == "bpf":
-        require("dataplane", "the bpf target is not built yet")
-    else:
+    if request.param == "memory":
         rig = MemoryRig()
+    else:
+        require("dataplane", missing_for_bpf())
+        rig = VethRig(request.param, open_bpf(request.param.removeprefix("bpf-")))
     yield rig
     rig.close()
 
@@ -35,9 +38,10 @@ def session_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
 @pytest.fixture
 def rig(session_rig: Rig) -> Iterator[Rig]:
     """The rig with empty tables; the fragments and counters of earlier tests are still there."""
-    reset(session_rig)
-    yield session_rig
-    reset(session_rig)
+    with session_rig.inside():
+        reset(session_rig)
+        yield session_rig
+        reset(session_rig)
 
 
 @pytest.fixture(params=FAMILIES, ids=lambda family: family.name)

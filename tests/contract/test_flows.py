@@ -197,8 +197,7 @@ def test_two_flows_cannot_share_a_return_direction(scene: Scene) -> None:
 
 
 def test_a_full_table_says_so_and_keeps_nothing_of_the_new_flow(scene: Scene) -> None:
-    rig = scene.rig.sized(8)
-    try:
+    with scene.rig.sized(8) as rig:
         small = Scene(rig, scene.family, scene.protocol)
         capacity = rig.target.flow_capacity
         assert capacity >= 8
@@ -219,8 +218,6 @@ def test_a_full_table_says_so_and_keeps_nothing_of_the_new_flow(scene: Scene) ->
         assert rig.events() == []
         octets = only(small.send(small.outbound(back)), Side.EXTERNAL)
         assert_packet(octets, hop(small.segment(small.vip, clients[-1], b"nobody's")))
-    finally:
-        rig.close()
 
 
 def test_the_agents_own_packets_are_routed(scene: Scene) -> None:

@@ -2,12 +2,13 @@
 """A target with a network around it: clients on its external side, nodes on its internal side.
 
 A `Rig` is all that the contract suite sees.  What differs between targets (how packets get in and
-out, how time passes) is in here and in `support.bpf_rig`, never in a test.
+out, how time passes) is in here and in `support.veth_rig`, never in a test.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
@@ -113,6 +114,11 @@ class Rig(Protocol):
 
     name: str
     target: Target
+    moves_time: bool
+    """Whether `advance` costs nothing; where it is a real wait, tests ask for little."""
+
+    def inside(self) -> AbstractContextManager[None]:
+        """Where the target is to be used from (a network namespace, if it has one)."""
 
     def interface(self, side: Side) -> int:
         """The target's own number for the interface on this side."""
@@ -127,10 +133,11 @@ class Rig(Protocol):
         """All that happened since the last call."""
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: keep it short, some targets have a real clock."""
+        """Let time pass."""
 
-    def sized(self, flow_capacity: int) -> Rig:
-        """Another rig of the same kind whose target has room for so many flows."""
+    def sized(self, flow_capacity: int) -> AbstractContextManager[Rig]:
+        """Another rig of the same kind whose target has room for so many flows, or a few more
+        if its tables come in steps; one is inside."""
 
     def restart_agent(self) -> None:
         """Let go of the target without detaching it, and adopt it anew as `target`."""
@@ -143,6 +150,7 @@ class MemoryRig:
     """The memory target and a clock that a test moves."""
 
     name = "memory"
+    moves_time = True
 
     def __init__(self, flow_capacity: int = 4096) -> None:
         self.now = 1000.0
@@ -186,6 +194,9 @@ class MemoryRig:
             for address, mac in known.items()
         }
 
+    def inside(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def interface(self, side: Side) -> int:
         return self._numbers[side]
 
@@ -209,8 +220,8 @@ class MemoryRig:
     def advance(self, seconds: float) -> None:
         self.now += seconds
 
-    def sized(self, flow_capacity: int) -> MemoryRig:
-        return MemoryRig(flow_capacity)
+    def sized(self, flow_capacity: int) -> AbstractContextManager[Rig]:
+        return nullcontext(MemoryRig(flow_capacity))
 
     def restart_agent(self) -> None:
         self.target.close(detach=False)

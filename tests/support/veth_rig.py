@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's target between two cables: real packets, real interfaces, a namespace each.
+
+      clients' end  far ==== ext0  [target]  int0 ==== far  nodes' end
+
+The far ends have no addresses and no stack of their own worth the name: a test plays every
+neighbour through a raw socket.  The target's kernel knows all of them (permanent neighbours).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import os
+import select
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from data_flow_segment.targets.contract import Command, Event, Target
+from support.rig import FAMILIES, IPV4, TARGET_MAC, Frame, Rig, Side, neighbours
+from support.wire import Wire, inside
+
+INTERFACE: Final = {Side.EXTERNAL: "ext0", Side.INTERNAL: "int0"}
+FAR: Final = "far"
+BPF_MODULE: Final = "data_flow_segment.targets.bpf"
+BPF_FILESYSTEM: Final = Path("/sys/fs/bpf")
+
+_FENCE_WAIT_S: Final = 2.0
+_QUIET_S: Final = 0.003
+"""How long nothing more may come after the fences: what a redirect hands to another queue."""
+_EVENT_WAIT_S: Final = 0.002
+
+_SETTINGS: Final = (
+    "net.ipv4.ip_forward=1",
+    "net.ipv6.conf.all.forwarding=1",
+    "net.ipv6.conf.all.accept_dad=0",
+    "net.ipv6.conf.default.accept_dad=0",
+    "net.ipv6.conf.default.router_solicitations=0",
+    "net.ipv6.conf.default.addr_gen_mode=1",  # no link-local addresses, no talk about them
+    "net.ipv4.conf.all.rp_filter=0",
+    "net.ipv4.conf.default.rp_filter=0",
+    "net.ipv4.conf.all.send_redirects=0",
+    "net.ipv4.conf.default.send_redirects=0",
+    "net.ipv4.icmp_ratelimit=0",
+    "net.ipv6.icmp.ratelimit=0",
+)
+
+_serials = itertools.count(1)
+
+OpenTarget = Callable[[Path, int], Target]
+"""Attach to INTERFACE in the namespace that the caller is in: (pin path, flow capacity)."""
+
+
+def missing_for_veth() -> str | None:
+    """Why this machine cannot run it, None if it can."""
+    if os.geteuid() != 0:
+        return "root is needed for network namespaces"
+    if shutil.which("ip") is None or shutil.which("ethtool") is None:
+        return "the commands `ip` (iproute2) and `ethtool` are needed"
+    return None
+
+
+def missing_for_bpf() -> str | None:
+    """Why the kernel's target cannot be run here, None if it can."""
+    try:
+        importlib.import_module(BPF_MODULE)
+    except ImportError as error:
+        return f"the bpf target cannot be imported: {error}"
+    if not os.access(BPF_FILESYSTEM, os.W_OK):
+        return f"{BPF_FILESYSTEM} is not a file system that maps can be pinned to"
+    return missing_for_veth()
+
+
+def open_bpf(attach: str) -> OpenTarget:
+    """How the bpf target is opened; attach: "tc" or "xdp"."""
+
+    def open_target(pin_path: Path, flow_capacity: int) -> Target:
+        bpf = importlib.import_module(BPF_MODULE)
+        options = bpf.BpfOptions(
+            external=(INTERFACE[Side.EXTERNAL],),
+            internal=(INTERFACE[Side.INTERNAL],),
+            attach=attach,
+            pin_path=pin_path,
+            flow_capacity=flow_capacity,
+        )
+        target: Target = bpf.BpfTarget.open(options)
+        return target
+
+    return open_target
+
+
+def run(*command: str) -> None:
+    """A command that must succeed; what it said is in the exception if it does not."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+class Network:
+    """Three namespaces, two cables, addresses, routes and neighbours."""
+
+    def __init__(self) -> None:
+        name = f"ct{os.getpid()}-{next(_serials)}"
+        self.target = f"{name}-t"
+        self.ends = {Side.EXTERNAL: f"{name}-c", Side.INTERNAL: f"{name}-n"}
+        try:
+            self._build()
+            self.wires = {side: self._wire(side) for side in Side}
+        except BaseException:
+            self._delete()
+            raise
+
+    def _build(self) -> None:
+        for namespace in (self.target, *self.ends.values()):
+            run("ip", "netns", "add", namespace)
+        run("ip", "netns", "exec", self.target, "sysctl", "-qw", *_SETTINGS)
+        for side, end in self.ends.items():
+            self._connect(side, end)
+        for family in FAMILIES:
+            version = "-4" if family.is_ipv4 else "-6"
+            run("ip", "-n", self.target, version, "route", "add", "default", "via", family.gateway)
+
+    def _connect(self, side: Side, end: str) -> None:
+        name, target = INTERFACE[side], self.target
+        peer = ("peer", "name", FAR, "netns", end)
+        own = ("address", TARGET_MAC[side], "mtu", "1500", "numrxqueues", "1", "numtxqueues", "1")
+        run("ip", "-n", target, "link", "add", name, *own, "type", "veth", *peer)
+        run("ip", "netns", "exec", end, "sysctl", "-qw", f"net.ipv6.conf.{FAR}.disable_ipv6=1")
+        run("ip", "-n", end, "link", "set", FAR, "arp", "off", "promisc", "on", "up")
+        # An XDP redirect needs a peer with NAPI, which GRO switches on; merging nothing is ours.
+        run("ip", "netns", "exec", end, "ethtool", "-K", FAR, "gro", "on")
+        run("ip", "netns", "exec", target, "ethtool", "-K", name, "gro", "off")
+        run("ip", "-n", target, "link", "set", name, "up")
+        for family in FAMILIES:
+            length = family.external_net.split("/")[1]
+            address = getattr(family, side.value)
+            run("ip", "-n", target, "address", "add", f"{address}/{length}", "dev", name)
+            for neighbour, mac in neighbours(family)[side].items():
+                link = ("lladdr", mac, "dev", name, "nud", "permanent")
+                run("ip", "-n", target, "neighbour", "replace", neighbour, *link)
+
+    def _wire(self, side: Side) -> Wire:
+        with inside(self.ends[side]):
+            return Wire(FAR)
+
+    def _delete(self) -> None:
+        for namespace in (self.target, *self.ends.values()):
+            with contextlib.suppress(RuntimeError):
+                run("ip", "netns", "delete", namespace)
+
+    def close(self) -> None:
+        for wire in self.wires.values():
+            wire.close()
+        self._delete()
+
+
+class VethRig:
+    """A target that moves real packets; time cannot be moved, only waited for."""
+
+    moves_time = False
+
+    def __init__(self, name: str, open_target: OpenTarget, flow_capacity: int = 4096) -> None:
+        self.name = name
+        self._open = open_target
+        self._flow_capacity = flow_capacity
+        self._pin_path = BPF_FILESYSTEM / f"contract-{os.getpid()}-{next(_serials)}"
+        self._network = Network()
+        try:
+            with self.inside():
+                self._numbers = {side: socket.if_nametoindex(INTERFACE[side]) for side in Side}
+                self.target = open_target(self._pin_path, flow_capacity)
+            self.exchange(())  # whatever the interfaces said while they came up
+        except BaseException:
+            self._network.close()
+            raise
+
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        return inside(self._network.target)
+
+    def interface(self, side: Side) -> int:
+        return self._numbers[side]
+
+    def exchange(self, frames: Iterable[Frame]) -> list[Frame]:
+        for side, octets in frames:
+            self._network.wires[side].send(octets)
+        return self._received()
+
+    def apply(self, *commands: Command) -> list[Frame]:
+        self.target.apply(commands)
+        return self._received()
+
+    def _received(self) -> list[Frame]:
+        """All that came out before the answers to a question on either side, and what follows
+        them at once."""
+        out: list[Frame] = []
+        for side, wire in self._network.wires.items():
+            ask, answer = fence(side)
+            wire.send(ask)
+            deadline = time.monotonic() + _FENCE_WAIT_S
+            while (octets := wire.receive(deadline - time.monotonic())) != answer:
+                if octets is None:
+                    raise RuntimeError(f"{self.name}: the {side.value} side does not answer ARP")
+                out.append((side, octets))
+        for side, wire in self._network.wires.items():
+            while (octets := wire.receive(_QUIET_S)) is not None:
+                out.append((side, octets))
+        return [frame for frame in out if not is_kernels_own(frame[1])]
+
+    def events(self) -> list[Event]:
+        found: list[Event] = []
+        while True:
+            more = self.target.events()
+            if not more:
+                if not _readable(self.target.fileno()):
+                    return found
+                continue
+            found += more
+
+    def advance(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    @contextlib.contextmanager
+    def sized(self, flow_capacity: int) -> Iterator[Rig]:
+        other = VethRig(self.name, self._open, flow_capacity)
+        try:
+            with other.inside():
+                yield other
+        finally:
+            other.close()
+
+    def restart_agent(self) -> None:
+        self.target.close(detach=False)
+        self.target = self._open(self._pin_path, self._flow_capacity)
+
+    def close(self) -> None:
+        try:
+            with self.inside():
+                self.target.close(detach=True)
+        finally:
+            self._network.close()
+            shutil.rmtree(self._pin_path, ignore_errors=True)
+
+
+def _readable(descriptor: int) -> bool:
+    if descriptor < 0:
+        return False
+    return bool(select.select([descriptor], [], [], _EVENT_WAIT_S)[0])
+
+
+def fence(side: Side) -> tuple[bytes, bytes]:
+    """An ARP probe (RFC 5227 2.1.1: it leaves no trace) for the target's own address, and the
+    only right answer to it.  Frames of an interface are processed in order."""
+    asker = bytes.fromhex("025bff") + next(_serials).to_bytes(3, "big")
+    own = bytes.fromhex(TARGET_MAC[side].replace(":", ""))
+    wanted = socket.inet_aton(getattr(IPV4, side.value))
+    head = bytes.fromhex("0806 0001 0800 06 04")
+    ask = b"\xff" * 6 + asker + head + b"\x00\x01" + asker + bytes(4) + bytes(6) + wanted
+    return ask, asker + own + head + b"\x00\x02" + own + wanted + asker + bytes(4)
+
+
+def is_kernels_own(octets: bytes) -> bool:
+    """Multicast listener reports (RFC 3810), which a kernel sends when an interface comes up."""
+    return octets[:3] == b"\x33\x33\x00" and octets[12:14] == b"\x86\xdd" and octets[20] == 0
