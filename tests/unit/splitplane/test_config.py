@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error in a configuration file names the file, the line, the field, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from splitplane.config import load, parse
+from splitplane.errors import ConfigError
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Node(Strict):
+    name: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    state: Literal["enabled", "down"] = "enabled"
+
+
+class Pool(Strict):
+    name: str
+    nodes: list[Node]
+
+
+class Portal(Strict):
+    pools: list[Pool]
+    pool: str | None = None
+    limit: int | Literal["*"] = 0
+
+    @model_validator(mode="after")
+    def _known(self) -> Portal:
+        if self.pool is not None and self.pool not in {pool.name for pool in self.pools}:
+            raise PydanticCustomError(
+                "reference",
+                "there is no pool '{name}'; define it",
+                {"name": self.pool, "at": ("pool",)},
+            )
+        return self
+
+
+GOOD = """\
+pool: web
+pools:
+  - name: web
+    nodes:
+      - {name: web1, port: 80}
+      - name: web2
+        port: 81
+"""
+
+# (what is wrong, text, the whole list of errors)
+CASES = [
+    (
+        "out of range",
+        GOOD.replace("81", "70000"),
+        ["x.yaml:7: pools[0].nodes[1].port: 70000 is too large; give at most 65535"],
+    ),
+    (
+        "missing",
+        GOOD.replace("        port: 81\n", ""),
+        ["x.yaml:6: pools[0].nodes[1].port: missing; add it"],
+    ),
+    (
+        "misspelt",
+        GOOD.replace("        port: 81", "        prot: 81"),
+        [
+            "x.yaml:6: pools[0].nodes[1].port: missing; add it",
+            "x.yaml:7: pools[0].nodes[1].prot: there is no such field; did you mean port?",
+        ],
+    ),
+    (
+        "unknown",
+        GOOD + "colour: blue\n",
+        ["x.yaml:8: colour: there is no such field; remove it, or take one of: limit, pool, pools"],
+    ),
+    ("not a choice", GOOD.replace("port: 80}", "port: 80, state: off}"), None),
+    (
+        "given twice",
+        GOOD + "pool: web\n",
+        ["x.yaml:8: pool: given twice; keep one"],
+    ),
+    (
+        "no such pool",
+        GOOD.replace("pool: web\n", "pool: wbe\n"),
+        ["x.yaml:1: pool: there is no pool 'wbe'; define it"],
+    ),
+    (
+        "neither member of a union",
+        GOOD + "limit: many\n",
+        [
+            "x.yaml:8: limit: 'many' is not a whole number; give one",
+            "x.yaml:8: limit: there is no 'many' here; give '*'",
+        ],
+    ),
+    ("empty", "", ["x.yaml:1: not a mapping; start with lines like `segment_id: 1`"]),
+    ("a list", "- a\n", ["x.yaml:1: not a mapping; start with lines like `segment_id: 1`"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
+)
+def test_an_error_names_file_line_field_and_remedy(text: str, problems: list[str] | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "x.yaml", Portal)
+    if problems is not None:
+        assert list(caught.value.problems) == problems
+    assert caught.value.exit_code == 3
+
+
+def test_all_errors_are_said_at_once_in_the_order_of_the_file() -> None:
+    text = GOOD.replace("81", "0").replace("port: 80", "port: x").replace("pool: web", "pool: 3")
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "x.yaml", Portal)
+    assert [problem.split(": ")[0] for problem in caught.value.problems] == [
+        "x.yaml:1",
+        "x.yaml:5",
+        "x.yaml:7",
+    ]
+
+
+def test_a_good_file_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text(GOOD)
+    assert load(path, Portal).pools[0].nodes[1].port == 81
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [1\n",
+        "a: *b\n",
+        "\ta: 1\n",
+        "a: !!python/object:os.system 1\n",
+        "a: \x07\n",
+        "[" * 5000,
+        "a: &x [*x]\n",
+    ],
+)
+def test_what_is_not_yaml_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "x.yaml", Portal)
+    (problem,) = caught.value.problems
+    assert problem.startswith("x.yaml:")
+    assert "\n" not in problem
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file"):
+        load(tmp_path / "none.yaml", Portal)
+    with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\)"):
+        load(tmp_path, Portal)
+    (tmp_path / "binary.yaml").write_bytes(b"pools:\n\xff\xfe\n")
+    with pytest.raises(ConfigError, match=r"binary\.yaml:2: not UTF-8"):
+        load(tmp_path / "binary.yaml", Portal)
+
+
+def test_an_alias_to_itself_ends() -> None:
+    with pytest.raises(ConfigError, match="a: there is no such field"):
+        parse("a: &x [*x]\n", "x.yaml", Portal)
