@@ -42,6 +42,8 @@ TYPE_OF: Final[dict[type[Any], MessageType]] = {
     m.AddVs: MessageType.ADD_VS,
     m.VsList: MessageType.VS_LIST,
 }
+_PROOF_SIZE: Final = 32
+_NO_PROOF: Final = bytes(_PROOF_SIZE)
 _ADDRESS_FIELDS: Final = {
     m.Config: (1, 2, 3, 4, 5),
     m.DelVs: (1,),
@@ -67,7 +69,7 @@ def _compile(version: int) -> dict[MessageType, tuple[type[Any], struct.Struct]]
 _STRUCTS: Final = {version: _compile(version) for version in (1, 2)}
 
 
-def message_length(header: bytes) -> int:
+def message_length(header: bytes | bytearray) -> int:
     """Return msg_length of a header (8 octets at least), or raise if no message can have it."""
     length = int.from_bytes(header[6:8], "big")
     if length % 4 or not SMALLEST_MESSAGE <= length <= CSMB_MSG_MAX:
@@ -194,27 +196,30 @@ def _encode_body(message: Message, version: int) -> bytes:
         head = _LIST.pack(message.flags, message.vs_total, len(message.entries))
         return head + b"".join(_encode_entry(entry, version) for entry in message.entries)
     values: list[Any] = list(message)
-    if version == 1:
-        for index in _ADDRESS_FIELDS.get(message.__class__, ()):
-            values[index] = _to_ipv4(values[index], message._fields[index])
+    for index in _ADDRESS_FIELDS.get(message.__class__, ()):
+        values[index] = _address(values[index], message._fields[index], version)
+    for field in ("auth_data", "auth_nonce"):  # struct would cut or fill them in silence
+        if len(getattr(message, field, _NO_PROOF)) != _PROOF_SIZE:
+            raise EncodeError(f"{field}: needs {_PROOF_SIZE} octets: {message!r}")
     return _STRUCTS[version][TYPE_OF[message.__class__]][1].pack(*values)
 
 
 def _encode_hello(hello: m.Hello) -> bytes:
     values: list[Any] = list(hello[:16])
     for index in (12, 13):
-        values[index] = _to_ipv4(values[index], hello._fields[index])
+        values[index] = _address(values[index], hello._fields[index], 1)
     if hello.ssmb_ipaddr6 is None:
         return _HELLO.pack(*values)
-    standby6 = hello.ssmb_standby_ipaddr6 or UNSPECIFIED
-    return _HELLO.pack(*values) + _HELLO_TAIL.pack(hello.ssmb_ipaddr6, standby6)
+    tail = (hello.ssmb_ipaddr6, hello.ssmb_standby_ipaddr6 or UNSPECIFIED)
+    fields = hello._fields[16:]
+    return _HELLO.pack(*values) + b"".join(
+        _address(value, field, 2) for field, value in zip(fields, tail, strict=True)
+    )
 
 
 def _encode_entry(entry: VsEntry, version: int) -> bytes:
-    address, hop = entry.virt_ipaddr, entry.next_hop_ipaddr
-    if version == 1:
-        address = _to_ipv4(address, "virt_ipaddr")
-        hop = _to_ipv4(hop, "next_hop_ipaddr")
+    address = _address(entry.virt_ipaddr, "virt_ipaddr", version)
+    hop = _address(entry.next_hop_ipaddr, "next_hop_ipaddr", version)
     data = entry.app_data
     head = _ENTRY[version].pack(
         entry.flags, address, entry.virt_port, entry.protocol, hop,
@@ -223,7 +228,12 @@ def _encode_entry(entry: VsEntry, version: int) -> bytes:
     return head + data + bytes(-len(data) % 4)
 
 
-def _to_ipv4(address: bytes, field: str) -> bytes:
+def _address(address: bytes, field: str, version: int) -> bytes:
+    """Return an address as this version writes it."""
+    if len(address) != len(UNSPECIFIED):
+        raise EncodeError(f"{field}: needs 16 octets, not {len(address)}")
+    if version != 1:
+        return address
     if address.startswith(IPV4_PREFIX):
         return address[12:]
     if address == UNSPECIFIED:

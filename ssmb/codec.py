@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Datagrams to messages and back (wire protocol 6.2 to 6.8).
 
-One `struct.Struct` a (type, version), whose fields are the message's in order.  `decode_datagram` never
-raises; it keeps what stood before the first malformed octet.  Nothing loops or allocates by a
-length that was not compared with what is there.
+One `struct.Struct` a (type, version), whose fields are the message's in order.  `decode_datagram`
+never raises; it keeps what stood before the first malformed octet.  Nothing loops or allocates by
+a length that was not compared with what is there.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
@@ -68,6 +69,7 @@ class _Layout(NamedTuple):
     cls: type[Any]
     struct: struct.Struct
     addresses: tuple[int, ...]  # which fields are addresses
+    sized: tuple[tuple[int, int], ...]  # which fields are octets, and how many
     addr16: int  # the flag as this version wants it; -1 where the type has no addresses
     data_max: int  # of the variable part; 0 where there is none
 
@@ -85,11 +87,13 @@ def _layouts(version: int) -> dict[int, _Layout]:
     for kind, (cls, body) in _BODY.items():
         address = "4s" if version == 1 else "16s"
         compiled = struct.Struct(">" + (_HEAD + body).replace("a", address))
-        values = (_HEAD + body).replace("x", "").replace("3", "").replace("2s", "s")
+        values = re.findall(r"32s|[a-zA-Z]", (_HEAD + body).replace("3x", "").replace("x", ""))
         where = tuple(index for index, letter in enumerate(values) if letter == "a")
+        sizes = {"a": 4 if version == 1 else 16, "32s": 32}
+        sized = tuple((at, sizes[letter]) for at, letter in enumerate(values) if letter in sizes)
         addr16 = -1 if not where else (_ADDR16 if version == 2 else 0)
         data_max = _WITH_DATA.get(kind, PARKED_FRAME_MAX if kind in _PARKABLE else 0)
-        made[int(kind)] = _Layout(kind, cls, compiled, where, addr16, data_max)
+        made[int(kind)] = _Layout(kind, cls, compiled, where, sized, addr16, data_max)
     return made
 
 
@@ -132,9 +136,7 @@ def decode_datagram(octets: bytes, version: int) -> Decoded:
     return Decoded(found, None, ignored)
 
 
-def _walk(
-    octets: bytes, layouts: dict[int, _Layout], version: int, found: list[Message]
-) -> int:
+def _walk(octets: bytes, layouts: dict[int, _Layout], version: int, found: list[Message]) -> int:
     if not octets:
         raise MalformedMessage("an empty datagram")
     if len(octets) > SSMB_MSG_MAX:
@@ -198,15 +200,14 @@ def _data(octets: bytes, start: int, length: int, layout: _Layout) -> tuple[byte
 
 
 def _encoder(version: int) -> dict[type[Any], Callable[[Any], bytes]]:
-    return {
-        layout.cls: _encode_with(layout, version) for layout in _LAYOUTS[version].values()
-    }
+    return {layout.cls: _encode_with(layout, version) for layout in _LAYOUTS[version].values()}
 
 
 def _encode_with(layout: _Layout, version: int) -> Callable[[Any], bytes]:
     pack, kind = layout.struct.pack, bytes([layout.kind])
     addr16 = max(layout.addr16, 0)
     narrow = layout.addresses if version == 1 else ()
+    sized = layout.sized
 
     def encode_message(message: Any) -> bytes:
         values = list(message)
@@ -215,6 +216,9 @@ def _encode_with(layout: _Layout, version: int) -> Callable[[Any], bytes]:
         tail = _tail(layout, values)
         for index in narrow:
             values[index] = _to_ipv4(values[index], message._fields[index])
+        for index, size in sized:  # struct would cut or fill them in silence
+            if len(values[index]) != size:
+                raise EncodeError(f"{message._fields[index]}: needs {size} octets: {message!r}")
         try:
             # the type's octet is a pad octet of the format: it is written over the first one
             return kind + pack(*values)[1:] + tail

@@ -32,9 +32,7 @@ def directional(secret: bytes) -> SessionKeys:
 
 def session_keys(key: bytes, challenge_id: int, challenge: bytes, nonce: bytes) -> SessionKeys:
     """Return the SSMB keys that follow from a CSMB authentication."""
-    return directional(
-        derive(key, "SSMB-KEY-1", struct.pack(">I", challenge_id), challenge, nonce)
-    )
+    return directional(derive(key, "SSMB-KEY-1", struct.pack(">I", challenge_id), challenge, nonce))
 
 
 def auth_proof(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The seal behind each datagram: counter and tag (wire protocol 12.4).
 
-The counter's top octet is the sender's lane, so that parallel senders need no lock; the rest rises from 1
-in each lane.  The receiver keeps a window of 1024 counters a lane.  A key that was replaced is
-accepted for two more seconds, for the datagrams that were under way.
+The counter's top octet is the sender's lane, so that parallel senders need no lock; the rest rises
+from 1 in each lane.  The receiver keeps a window of 1024 counters a lane.  A key that was replaced
+is accepted for two more seconds, for the datagrams that were under way.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Message serial numbers (wire protocol 6.7): made by a flow's originator, opaque but for bit 31."""
+"""Message serial numbers (wire protocol 6.7): a flow's originator makes them, all else copies them.
+
+Opaque but for bit 31.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What waits for companions, and for how long."""
+
+from __future__ import annotations
+
+from ssmb import codec
+from ssmb.batch import Batcher
+from ssmb.constants import BATCH_DELAY_MS, SSMB_MSG_MAX
+from ssmb.messages import Delete, Stats
+
+DELAY_S = BATCH_DELAY_MS / 1000
+PER_DATAGRAM = SSMB_MSG_MAX // 80  # version 1
+
+
+def serials(datagrams: list[bytes]) -> list[list[int]]:
+    return [
+        [message.serial for message in codec.decode_datagram(one, 1).messages] for one in datagrams
+    ]
+
+
+def test_nothing_waits_at_first() -> None:
+    batcher = Batcher(1)
+    assert batcher.get_timer() is None
+    assert batcher.due(1.0) == []
+    assert batcher.flush() == []
+
+
+def test_messages_leave_together_after_the_delay_of_the_first() -> None:
+    batcher = Batcher(1)
+    batcher.add(Delete(serial=1), now=5.0)
+    batcher.add(Stats(serial=2), now=5.0 + DELAY_S / 2)
+    assert batcher.get_timer() == 5.0 + DELAY_S
+    assert batcher.due(5.0 + DELAY_S / 2) == []
+    assert serials(batcher.due(5.0 + DELAY_S)) == [[1, 2]]
+    assert batcher.get_timer() is None
+    assert batcher.due(9.0) == []
+
+
+def test_a_full_datagram_leaves_at_once_and_the_rest_waits_its_own_time() -> None:
+    batcher = Batcher(1)
+    for serial in range(PER_DATAGRAM):
+        batcher.add(Delete(serial=serial), now=5.0)
+    assert batcher.due(5.0) == []
+    batcher.add(Delete(serial=99), now=5.004)
+    assert serials(batcher.due(5.004)) == [list(range(PER_DATAGRAM))]
+    assert batcher.get_timer() == 5.004 + DELAY_S
+    assert serials(batcher.due(5.004 + DELAY_S)) == [[99]]
+
+
+def test_flush_empties_it_before_its_time() -> None:
+    batcher = Batcher(1)
+    for serial in range(PER_DATAGRAM + 1):
+        batcher.add(Delete(serial=serial), now=5.0)
+    assert [len(one) for one in serials(batcher.flush())] == [PER_DATAGRAM, 1]
+    assert batcher.get_timer() is None
+    assert batcher.flush() == []
+
+
+def test_it_batches_as_encode_batch_does() -> None:
+    for version in (1, 2):
+        batch = [Delete(serial=serial) for serial in range(1, 60)]
+        batcher = Batcher(version)
+        for message in batch:
+            batcher.add(message, now=1.0)
+        assert batcher.flush() == codec.encode_batch(batch, version)
