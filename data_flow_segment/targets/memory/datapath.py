@@ -121,11 +121,11 @@ class DataPath:
         if ports is None:
             self.counters.add("drop_fragment")
             return
+        if packet.first_fragment and packet.checksums_are_right():
+            self._fragments.note(packet)  # whoever's it is: the later ones go its way
         key = (packet.src, packet.dst, *ports, packet.protocol)
         found = self.table.find(key)
         if found is not None and not _begins_anew(packet, *found):
-            if packet.first_fragment:
-                self._fragments.note(packet)
             self._forward_flow(interface, packet, *found)
         elif injected:
             self.counters.add("drop_inject_unmatched")
@@ -159,8 +159,6 @@ class DataPath:
         if not packet.checksums_are_right():
             self.counters.add("drop_checksum")
             return
-        if packet.first_fragment:
-            self._fragments.note(packet)
         if not self.listening:
             self.counters.add("drop_detached")
         elif len(self.events) >= self.options.event_capacity:

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fragments: only the first one has ports, and all of them must go the same way."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import pytest
+from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
+from scapy.packet import Packet as ScapyPacket
+
+from data_flow_segment.targets.contract import (
+    AddVirtualServer,
+    InjectPacket,
+    InstallFlow,
+    PacketReason,
+)
+from support.packets import fragments, hop, ip_packet, macs, wrong_checksums
+from support.rig import CLIENT_MAC, NODE_MAC, Frame, Side
+from support.scene import Scene
+
+PAYLOAD = bytes(range(256)) * 4 + b"odd"
+SIZE = 256
+
+
+def long(scene: Scene, src: tuple[str, int], dst: tuple[str, int]) -> ScapyPacket:
+    return scene.segment(src, dst, PAYLOAD)
+
+
+def reassembled(frames: Sequence[Frame], side: Side, mac: str) -> bytes:
+    """The packet that the fragments make up, as if it had never been cut; header checks too."""
+    assert frames
+    pieces: dict[int, bytes] = {}
+    for found, octets in frames:
+        assert found is side
+        assert macs(octets)[0] == mac
+        packet = ip_packet(octets)
+        assert wrong_checksums(packet) == []
+        if packet[0] >> 4 == 4:
+            place = (struct.unpack_from("!H", packet, 6)[0] & 0x1FFF) * 8
+            pieces[place] = packet[20:]
+        else:
+            place = struct.unpack_from("!H", packet, 42)[0] & 0xFFF8
+            pieces[place] = packet[48:]
+    data = b"".join(pieces[place] for place in sorted(pieces))
+    assert sorted(pieces) == [n * SIZE for n in range(len(pieces))]
+    first = IP(ip_packet(frames[0][1])) if packet[0] >> 4 == 4 else IPv6(ip_packet(frames[0][1]))
+    if packet[0] >> 4 == 4:
+        whole = IP(src=first.src, dst=first.dst, ttl=first.ttl, id=7, proto=first.proto) / data
+    else:
+        protocol = first[IPv6ExtHdrFragment].nh
+        whole = IPv6(src=first.src, dst=first.dst, hlim=first.hlim, nh=protocol) / data
+    return bytes(whole)
+
+
+def test_all_fragments_follow_the_first_both_ways(scene: Scene) -> None:
+    scene.rig.apply(InstallFlow(scene.entry()))
+    sent = fragments(long(scene, scene.client, scene.vip), SIZE)
+    assert len(sent) == 5
+    out = scene.send(*map(scene.inbound, sent))
+    wanted = bytes(hop(long(scene, scene.client, scene.node)))
+    assert reassembled(out, Side.INTERNAL, NODE_MAC) == wanted
+    back = fragments(long(scene, scene.node, scene.client), SIZE)
+    out = scene.send(*map(scene.outbound, back))
+    wanted = bytes(hop(long(scene, scene.vip, scene.client)))
+    assert reassembled(out, Side.EXTERNAL, CLIENT_MAC) == wanted
+    state = scene.rig.target.lookup(scene.signature())
+    assert state is not None
+    assert (state.counters.pkts_in, state.counters.pkts_out) == (5, 5)
+    assert state.counters.bytes_in == sum(len(bytes(packet)) for packet in sent)
+    assert scene.up_calls() == []
+
+
+def test_later_fragments_may_come_in_any_order(scene: Scene) -> None:
+    scene.rig.apply(InstallFlow(scene.entry()))
+    sent = fragments(long(scene, scene.client, scene.vip), SIZE)
+    shuffled = [sent[number] for number in (0, 3, 1, 4, 2)]
+    out = scene.send(*map(scene.inbound, shuffled))
+    wanted = bytes(hop(long(scene, scene.client, scene.node)))
+    assert reassembled(out, Side.INTERNAL, NODE_MAC) == wanted
+
+
+def test_packets_cut_at_the_same_time_are_not_mixed_up(scene: Scene) -> None:
+    other = (scene.client[0], scene.client[1] + 1)
+    scene.rig.apply(
+        InstallFlow(scene.entry()),
+        InstallFlow(
+            scene.entry(
+                signature=scene.signature(client=other),
+                serial=1002,
+                node_ipaddr=scene.family.node2,
+            )
+        ),
+    )
+    one = fragments(long(scene, scene.client, scene.vip), SIZE)
+    two = fragments(long(scene, other, scene.vip), SIZE)
+    mixed = [packet for pair in zip(one, two, strict=True) for packet in pair]
+    out = scene.send(*map(scene.inbound, mixed))
+    wanted = bytes(hop(long(scene, scene.client, scene.node)))
+    assert reassembled(out[::2], Side.INTERNAL, NODE_MAC) == wanted
+    assert len(out) == 10
+    assert {macs(octets)[0] for _, octets in out[1::2]} != {NODE_MAC}
+
+
+def test_a_later_fragment_without_its_first_is_dropped_and_counted(scene: Scene) -> None:
+    scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
+    _, second, *_ = fragments(long(scene, scene.client, scene.vip), SIZE)
+    before = scene.values()
+    assert scene.send(scene.inbound(second)) == []
+    assert scene.up_calls() == []
+    assert scene.dropped_since(before) == 1
+
+
+def test_fragments_of_an_unknown_flow_come_up_and_go_on_once_it_is_known(scene: Scene) -> None:
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    sent = fragments(long(scene, scene.client, scene.vip), SIZE)
+    assert scene.send(*map(scene.inbound, sent)) == []
+    held = scene.up_calls()
+    assert [up.signature for up in held] == [scene.signature()] * 5
+    assert {up.reason for up in held} == {PacketReason.NEW_FLOW}
+    assert [up.virtual_server for up in held] == [scene.key()] * 5
+    assert [up.tcp_flags for up in held[1:]] == [0] * 4
+    out = scene.rig.apply(InstallFlow(scene.entry()), *map(InjectPacket, held))
+    wanted = bytes(hop(long(scene, scene.client, scene.node)))
+    assert reassembled(out, Side.INTERNAL, NODE_MAC) == wanted
+
+
+@pytest.mark.parametrize("side", [Side.EXTERNAL, Side.INTERNAL], ids=["external", "internal"])
+def test_fragments_of_what_is_none_of_ours_are_routed(scene: Scene, side: Side) -> None:
+    """A node that asks a name server outside may well get a long answer."""
+    scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
+    inside, outside = (scene.family.node, 5353), (scene.family.far_client, 53)
+    if side is Side.EXTERNAL:
+        sent = fragments(long(scene, outside, inside), SIZE)
+        out = scene.send(*map(scene.inbound, sent))
+    else:
+        sent = fragments(long(scene, inside, outside), SIZE)
+        out = scene.send(*map(scene.outbound, sent))
+    assert [ip_packet(octets) for _, octets in out] == [bytes(hop(packet)) for packet in sent]
+    assert scene.up_calls() == []
+
+
+def test_ports_used_again_by_the_same_identification_are_read_anew(scene: Scene) -> None:
+    """Identifications come round (RFC 6864): the last first fragment counts."""
+    other = (scene.client[0], scene.client[1] + 1)
+    scene.rig.apply(InstallFlow(scene.entry()))
+    old = fragments(long(scene, other, scene.vip), SIZE)
+    new = fragments(long(scene, scene.client, scene.vip), SIZE)
+    for packet in new:
+        if scene.family.is_ipv4:
+            packet.id = old[0].id
+        else:
+            packet[IPv6ExtHdrFragment].id = old[0][IPv6ExtHdrFragment].id
+    scene.send(scene.inbound(old[0]))
+    out = scene.send(*map(scene.inbound, new))
+    wanted = bytes(hop(long(scene, scene.client, scene.node)))
+    assert reassembled(out, Side.INTERNAL, NODE_MAC) == wanted
+
+
+def test_a_packet_that_says_it_is_a_fragment_and_is_whole_is_a_packet(tcp_scene: Scene) -> None:
+    """An atomic fragment (RFC 6946); IPv4 has none, so its plain packet goes."""
+    scene = tcp_scene
+    scene.rig.apply(InstallFlow(scene.entry()))
+    packet = scene.to_vip(b"atomic")
+    wanted = scene.segment(scene.client, scene.node, b"atomic")
+    if not scene.family.is_ipv4:
+        packet, wanted = _atomic(packet), _atomic(wanted)
+    (frame,) = scene.send(scene.inbound(packet))
+    assert ip_packet(frame[1]) == bytes(hop(wanted))
+
+
+def _atomic(packet: ScapyPacket) -> ScapyPacket:
+    data = bytes(packet)[40:]
+    header = IPv6(src=packet.src, dst=packet.dst, hlim=packet.hlim)
+    return header / IPv6ExtHdrFragment(nh=6, offset=0, m=0, id=99) / data

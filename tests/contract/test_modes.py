@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Direct return: L2 hands the client's packet to the node as it is, TUNNEL wraps it (7.2)."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from scapy.layers.inet import ICMP
+from scapy.layers.inet6 import ICMPv6PacketTooBig
+from scapy.packet import Packet as ScapyPacket
+
+from data_flow_segment.targets.contract import FlowEntry, InstallFailed, InstallFlow
+from ssmb.addresses import UNSPECIFIED
+from ssmb.constants import Flag, ForwardMode
+from support import packets
+from support.packets import hop, ip_packet, macs, parsed
+from support.rig import CLIENT_MAC, FIREWALL_MAC, NODE2_MAC, NODE_MAC, TARGET_MAC, Side
+from support.scene import NAT, Scene, assert_packet, only
+
+MODES = pytest.mark.parametrize("mode", [ForwardMode.L2, ForwardMode.TUNNEL], ids=["l2", "tunnel"])
+
+
+def installed(scene: Scene, mode: ForwardMode, **changes: Any) -> FlowEntry:
+    fields: dict[str, Any] = {"flags": int(Flag.ROUTE_BY_DST_IP), "forward_mode": int(mode)}
+    entry = scene.entry(**{**fields, **changes})
+    scene.rig.apply(InstallFlow(entry))
+    assert scene.rig.events() == []
+    return entry
+
+
+def unwrapped(scene: Scene, octets: bytes, node: str) -> bytes:
+    """What a tunnel's packet carries, after a look at its own header."""
+    outer = parsed(octets)
+    assert packets.wrong_checksums(ip_packet(octets)) == []
+    assert (outer.src, outer.dst) == (scene.family.internal, node)
+    if scene.family.is_ipv4:
+        assert (outer.proto, outer.frag, outer.ihl) == (4, 0, 5)
+        assert outer.ttl > 1
+        return ip_packet(octets)[20:]
+    assert outer.nh == 41
+    assert outer.hlim > 1
+    return ip_packet(octets)[40:]
+
+
+def carried(scene: Scene, mode: ForwardMode, octets: bytes, node: str = "") -> bytes:
+    if mode == ForwardMode.L2:
+        return ip_packet(octets)
+    return unwrapped(scene, octets, node or scene.family.node)
+
+
+@MODES
+@pytest.mark.parametrize("length", [0, 1, 3, 600])
+def test_the_node_gets_what_the_client_sent(scene: Scene, mode: ForwardMode, length: int) -> None:
+    installed(scene, mode)
+    sent = scene.to_vip(random.Random(length).randbytes(length))
+    octets = only(scene.send(scene.inbound(sent)), Side.INTERNAL)
+    assert macs(octets) == (NODE_MAC, TARGET_MAC[Side.INTERNAL])
+    assert carried(scene, mode, octets) == bytes(hop(sent))
+    state = scene.rig.target.lookup(scene.signature())
+    assert state is not None
+    assert state.counters == (1, len(bytes(sent)), 0, 0)
+
+
+@MODES
+def test_translation_flags_do_not_matter(scene: Scene, mode: ForwardMode) -> None:
+    flags = NAT | Flag.TRANSLATE_SRC | Flag.ADD_TCP_OFFSETS
+    changes = {"snat_ipaddr": scene.family.snat, "snat_port": 61000, "seq_offset": 9}
+    installed(scene, mode, flags=int(flags), **changes)
+    sent = scene.to_vip(b"as it is")
+    octets = only(scene.send(scene.inbound(sent)), Side.INTERNAL)
+    assert carried(scene, mode, octets) == bytes(hop(sent))
+
+
+@MODES
+def test_the_next_hop_gets_it_for_the_node(scene: Scene, mode: ForwardMode) -> None:
+    installed(scene, mode, flags=0, next_hop_ipaddr=scene.family.firewall)
+    sent = scene.to_vip(b"via")
+    octets = only(scene.send(scene.inbound(sent)), Side.INTERNAL)
+    assert macs(octets)[0] == FIREWALL_MAC
+    assert carried(scene, mode, octets) == bytes(hop(sent))
+
+
+@MODES
+def test_without_a_next_hop_the_node_is_looked_up(scene: Scene, mode: ForwardMode) -> None:
+    installed(scene, mode, flags=0)
+    octets = only(scene.send(scene.inbound(scene.to_vip(b"x"))), Side.INTERNAL)
+    assert macs(octets)[0] == NODE_MAC
+
+
+@MODES
+def test_a_flow_moves_to_another_node(scene: Scene, mode: ForwardMode) -> None:
+    entry = installed(scene, mode)
+    scene.send(scene.inbound(scene.to_vip()))
+    installed(scene, mode, node_ipaddr=scene.family.node2)
+    sent = scene.to_vip(b"moved")
+    octets = only(scene.send(scene.inbound(sent)), Side.INTERNAL)
+    assert macs(octets)[0] == NODE2_MAC
+    assert carried(scene, mode, octets, scene.family.node2) == bytes(hop(sent))
+    state = scene.rig.target.lookup(entry.signature)
+    assert state is not None
+    assert state.counters.pkts_in == 2
+
+
+@MODES
+def test_what_the_node_sends_through_us_belongs_to_the_flow(
+    scene: Scene, mode: ForwardMode
+) -> None:
+    installed(scene, mode)
+    back = scene.segment(scene.vip, scene.client, b"not so direct")
+    octets = only(scene.send(scene.outbound(back)), Side.EXTERNAL)
+    assert macs(octets) == (CLIENT_MAC, TARGET_MAC[Side.EXTERNAL])
+    assert_packet(octets, hop(back))
+    state = scene.rig.target.lookup(scene.signature())
+    assert state is not None
+    assert state.counters == (0, 0, 1, len(bytes(back)))
+
+
+@MODES
+def test_a_wrong_checksum_stays_wrong(scene: Scene, mode: ForwardMode) -> None:
+    installed(scene, mode)
+    sent = bytearray(bytes(scene.to_vip(b"damaged")))
+    sent[-1] ^= 0x40
+    octets = only(scene.send(scene.inbound(bytes(sent))), Side.INTERNAL)
+    inner = carried(scene, mode, octets)
+    assert packets.wrong_checksums(inner) == [f"transport {scene.protocol}"]
+
+
+@MODES
+def test_a_flow_without_its_node_cannot_be_installed(scene: Scene, mode: ForwardMode) -> None:
+    entry = scene.entry(flags=0, forward_mode=int(mode), node_ipaddr=UNSPECIFIED)
+    scene.rig.apply(InstallFlow(entry))
+    (failed,) = scene.rig.events()
+    assert isinstance(failed, InstallFailed)
+    assert failed.entry == entry
+    assert not failed.table_full
+    assert scene.rig.target.flow_count() == 0
+
+
+def test_a_mode_that_the_target_does_not_offer_is_refused(scene: Scene) -> None:
+    entry = scene.entry(forward_mode=77)
+    scene.rig.apply(InstallFlow(entry))
+    (failed,) = scene.rig.events()
+    assert isinstance(failed, InstallFailed)
+    assert (failed.entry, failed.table_full) == (entry, False)
+    assert scene.rig.target.lookup(entry.signature) is None
+
+
+def test_a_tunnel_shows_the_type_of_service_outside(scene: Scene) -> None:
+    installed(scene, ForwardMode.TUNNEL)
+    sent = scene.to_vip(b"urgent", ip_fields={"tos": 0xB8})
+    octets = only(scene.send(scene.inbound(sent)), Side.INTERNAL)
+    outer = parsed(octets)
+    assert (outer.tos if scene.family.is_ipv4 else outer.tc) == 0xB8
+    assert unwrapped(scene, octets, scene.family.node) == bytes(hop(sent))
+
+
+def sized(scene: Scene, length: int, **ip_fields: Any) -> ScapyPacket:
+    """A packet to the virtual server of exactly this IP length."""
+    head = len(bytes(scene.to_vip(ip_fields=ip_fields)))
+    return scene.to_vip(b"z" * (length - head), ip_fields=ip_fields)
+
+
+def test_a_tunnel_carries_what_just_fits_and_tells_the_sender_of_what_does_not(
+    scene: Scene,
+) -> None:
+    """Without the error the client's path MTU discovery would end in a black hole (RFC 4459)."""
+    installed(scene, ForwardMode.TUNNEL)
+    ipv4 = scene.family.is_ipv4
+    fields = {"flags": "DF"} if ipv4 else {}
+    limit = 1500 - (20 if ipv4 else 40)
+    fits = sized(scene, limit, **fields)
+    octets = only(scene.send(scene.inbound(fits)), Side.INTERNAL)
+    assert unwrapped(scene, octets, scene.family.node) == bytes(hop(fits))
+    before = scene.values()
+    too_long = sized(scene, limit + 1, **fields)
+    octets = only(scene.send(scene.inbound(too_long)), Side.EXTERNAL)
+    assert macs(octets) == (CLIENT_MAC, TARGET_MAC[Side.EXTERNAL])
+    assert packets.wrong_checksums(ip_packet(octets)) == []
+    error = parsed(octets)
+    assert error.dst == scene.family.client
+    if ipv4:
+        assert error.src == scene.family.external
+        assert (error[ICMP].type, error[ICMP].code, error[ICMP].nexthopmtu) == (3, 4, limit)
+        quoted = ip_packet(octets)[28:]
+    else:
+        assert error.src == scene.family.external
+        assert error[ICMPv6PacketTooBig].mtu == limit
+        quoted = ip_packet(octets)[48:]
+    assert len(quoted) >= 28
+    assert bytes(too_long).startswith(quoted)  # as the client sent it, not as we would have
+    assert scene.dropped_since(before) == 1
