@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows that ended a moment ago (LINGER, 9.2 and 6.7).
+
+A closed flow stays in the target for LINGER, so that late packets are still translated, and is taken out
+then.  Every serial that ended is remembered as long, so that a late copy of its REPLY does not
+enter the flow again.
+"""
+
+from __future__ import annotations
+
+from data_flow_segment.pending import Session
+from data_flow_segment.timers import Wheel
+from ssmb.constants import LINGER_MS
+from ssmb.messages import FlowSignature
+
+
+class EndedFlows:
+    """What lingers in the target, and which serials are over."""
+
+    def __init__(self) -> None:
+        self.lingering: dict[Session, int] = {}  # session -> serial of its entry in the target
+        self.serials: dict[int, Session] = {}  # ended less than LINGER ago
+        self._ends: Wheel[tuple[FlowSignature, int]] = Wheel()
+
+    def is_over(self, serial: int) -> bool:
+        """Whether a flow with this serial ended less than LINGER ago."""
+        return serial in self.serials
+
+    def linger(self, signature: FlowSignature, serial: int, now: float) -> None:
+        """The flow closed; its entry stays for LINGER."""
+        self.lingering[signature[:5]] = serial
+        self.note(signature, serial, now)
+
+    def note(self, signature: FlowSignature, serial: int, now: float) -> None:
+        """The flow ended; its entry is gone already."""
+        self.serials[serial] = signature[:5]
+        self._ends.schedule(now + LINGER_MS / 1000, (signature, serial))
+
+    def begin(self, session: Session) -> None:
+        """Another flow takes the place of a lingering entry."""
+        self.lingering.pop(session, None)
+
+    def get_timer(self) -> float | None:
+        return self._ends.get_timer()
+
+    def due(self, now: float) -> list[FlowSignature]:
+        """Forget what has lingered enough; return the entries to take out of the target."""
+        found = []
+        for signature, serial in self._ends.due(now):
+            self.serials.pop(serial, None)
+            session = signature[:5]
+            if self.lingering.get(session) == serial:
+                del self.lingering[session]
+                found.append(signature)
+        return found
+
+    def forget_all(self) -> None:
+        """RESET: nothing lingers any more; serials stay remembered."""
+        self.lingering.clear()

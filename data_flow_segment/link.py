@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SSMB path to one CS: encode, seal, batch one way; open the other (wire protocol 6.8, 12.4)."""
+
+from __future__ import annotations
+
+from data_flow_segment.outbox import Endpoint, Outbox
+from ssmb.batch import Batcher
+from ssmb.codec import encode
+from ssmb.constants import Flag
+from ssmb.errors import EncodeError
+from ssmb.keys import SessionKeys
+from ssmb.messages import Delete, FlowState, Message, Stats
+from ssmb.seal import KeyRing, Sealer
+
+_REPLICA = int(Flag.REPLICA)
+
+
+class Link:
+    """Datagrams to and from one CS.  Without keys (laboratory) nothing is sealed."""
+
+    __slots__ = ("_batch", "_outbox", "_ring", "_sealer", "_urgent", "endpoint", "version")
+
+    def __init__(self, endpoint: Endpoint, version: int, outbox: Outbox) -> None:
+        self.endpoint = endpoint
+        self.version = version
+        self._outbox = outbox
+        self._batch = Batcher(version)
+        self._ring: KeyRing | None = None
+        self._sealer: Sealer | None = None
+        self._urgent = False  # an H message went out since the last flush
+
+    def install_keys(self, keys: SessionKeys | None, now: float) -> None:
+        """Keys of a new CSMB authentication; what waits leaves under the old ones."""
+        self.flush(now)
+        if keys is None:
+            self._ring = self._sealer = None
+            return
+        if self._ring is None:
+            self._ring = KeyRing()
+        self._ring.install(keys.c2d, now)
+        self._sealer = Sealer(keys.d2c)
+
+    def open(self, datagram: bytes, now: float) -> bytes:
+        """Return the messages of a datagram, or raise SealError."""
+        return datagram if self._ring is None else self._ring.open(datagram, now)
+
+    def send(self, message: Message) -> None:
+        """Send an H message, or an L message that travels alone, now."""
+        try:
+            octets = encode(message, self.version)
+        except EncodeError:
+            self._outbox.counters["encode_failures"] += 1
+            return
+        self.send_octets(octets, message.__class__.__name__)
+
+    def send_octets(self, octets: bytes, name: str) -> None:
+        """Send a message that is encoded already (a repeat, or a copy for a standby)."""
+        self._send(octets)
+        self._outbox.sent[name] += 1
+        self._urgent = True
+
+    def queue(self, message: Delete | Stats | FlowState, now: float) -> None:
+        """Let an L message wait for companions, up to BATCH_DELAY."""
+        try:
+            self._batch.add(message, now)
+        except EncodeError:
+            self._outbox.counters["encode_failures"] += 1
+            return
+        self._outbox.sent[message.__class__.__name__] += 1
+
+    def get_timer(self) -> float | None:
+        """When `flush` has something to do at the latest."""
+        return self._batch.get_timer()
+
+    def flush(self, now: float) -> None:
+        """Send what is full or due, or everything if an H message went out (H first, 6.8)."""
+        if self._urgent:
+            self._urgent = False
+            waiting = self._batch.flush()
+        else:
+            waiting = self._batch.due(now)
+        for octets in waiting:
+            self._send(octets)
+
+    def _send(self, octets: bytes) -> None:
+        outbox = self._outbox
+        if self._sealer is not None:
+            octets = self._sealer.seal(octets)
+        outbox.datagrams.append((self.endpoint, octets))
+        outbox.counters["datagrams_sent"] += 1
+
+
+def as_replica(octets: bytes) -> bytes:
+    """The copy of a message for a standby: the same but for REPLICA (11.3)."""
+    flags = int.from_bytes(octets[2:4], "big") | _REPLICA
+    return octets[:2] + flags.to_bytes(2, "big") + octets[4:]

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent wants done: commands, datagrams, octets of CSMB; collected until its runtime takes
+them, once a wake-up.  Counters and the trace ride along, because whoever puts something here also
+counts it."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections import deque
+from typing import Final, NamedTuple
+
+from data_flow_segment.counters import Counters
+from data_flow_segment.pending import Session
+from data_flow_segment.targets.contract import Command
+
+Endpoint = tuple[str, int]
+"""Address as text and UDP port: what a socket takes and gives."""
+
+TRACE_MAX: Final = 16384
+"""Events remembered for `trace`, all flows together: a second of a busy DFS, minutes of a quiet one."""
+
+
+class TraceEntry(NamedTuple):
+    """Something that happened to a flow."""
+
+    at: float
+    what: str
+    session: Session
+    serial: int
+    detail: int
+
+
+class Outbox:
+    """Filled by the parts of the agent, emptied by its runtime."""
+
+    def __init__(self) -> None:
+        self.commands: list[Command] = []
+        self.datagrams: list[tuple[Endpoint, bytes]] = []
+        self.counters = Counters()
+        self.sent: Tally[str] = Tally()  # messages by the name of their type
+        self.received: Tally[str] = Tally()
+        self.trace: deque[tuple[float, str, Session, int, int]] = deque(maxlen=TRACE_MAX)
+
+    def take_commands(self) -> list[Command]:
+        """What the target has to do, in order."""
+        commands, self.commands = self.commands, []
+        return commands
+
+    def take_datagrams(self) -> list[tuple[Endpoint, bytes]]:
+        """What has to be sent, in order."""
+        datagrams, self.datagrams = self.datagrams, []
+        return datagrams
+
+    def trace_of(self, session: Session) -> list[TraceEntry]:
+        """What is remembered of one flow, oldest first."""
+        return [TraceEntry._make(entry) for entry in self.trace if entry[2] == session]
