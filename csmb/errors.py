@@ -3,11 +3,14 @@
 
 CsmbError
 ├── LocalProtocolError      our caller broke the rules
-│   └── EncodeError         a value does not fit its field or its message
+│   ├── EncodeError         a value does not fit its field or its message
+│   └── NotReady            a message to send, and the connection is not READY
 └── RemoteProtocolError     the peer did
     ├── MalformedMessage    octets that are no message; the stream goes on behind it
     ├── UnknownType         a type that we do not know; the stream goes on behind it
-    └── BrokenStream        no telling where the next message starts: close
+    └── BrokenStream        nothing behind it can be trusted: close
+        ├── BadSeal         forged, repeated, left out or moved
+        └── LostMessage     a serial that is not the next one
 """
 
 
@@ -21,6 +24,10 @@ class LocalProtocolError(CsmbError):
 
 class EncodeError(LocalProtocolError):
     """A value does not fit its field or its message."""
+
+
+class NotReady(LocalProtocolError):
+    """A message to send, and the connection is not READY."""
 
 
 class RemoteProtocolError(CsmbError):
@@ -37,3 +44,11 @@ class UnknownType(RemoteProtocolError):
 
 class BrokenStream(RemoteProtocolError):
     """A msg_length that cannot be one."""
+
+
+class BadSeal(BrokenStream):
+    """Forged, repeated, left out or moved."""
+
+
+class LostMessage(BrokenStream):
+    """A serial that is not the next one."""

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a message amounts to: the input for the transition table, and what to say about it.
+
+A HELLO is judged again each time: who speaks, in which version, for which group and whether sealed
+cannot change within a connection; boot_id, role, epoch and addresses can.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from csmb import versions
+from csmb.authentication import Exchange
+from csmb.codec import decode
+from csmb.constants import (
+    ACKNOWLEDGED,
+    CS_ID_MAX,
+    CS_SENDS,
+    DFS_ID_MIN,
+    DFS_SENDS,
+    FIRST_IGNORED_TYPE,
+    RETRY_MAX_S,
+    ErrorCode,
+    Flag,
+    MessageType,
+    Role,
+)
+from csmb.errors import MalformedMessage
+from csmb.messages import AuthChallenge, AuthResponse, AuthResult, Hello, Message
+from csmb.settings import ConnectionSettings
+from csmb.stream import Frame
+from csmb.transitions import Input, State
+from csmb.versions import Pair
+
+OWNERS_TYPES: Final = ACKNOWLEDGED | {MessageType.GET_VS_LIST}
+_NAMES: Final = {int(code): code.name for code in ErrorCode}
+_VERSION_ERRORS: Final = frozenset({ErrorCode.VERS_NEW, ErrorCode.VERS_OBSOLETE})
+# never answered with an ACK, so a malformed one ends the connection
+_FATAL_IF_MALFORMED: Final = frozenset({MessageType.HELLO, MessageType.ACK})
+
+
+class Standing(NamedTuple):
+    """All that a judgement depends on besides the message."""
+
+    role: Role
+    settings: ConnectionSettings
+    state: State
+    offer: Pair  # a CS's, open or agreed
+    agreed: Pair | None = None
+    peer: Hello | None = None  # its last HELLO in order
+    exchange: Exchange | None = None
+
+    @property
+    def codec_version(self) -> int:
+        """In what messages other than HELLO are written."""
+        return (self.agreed or self.offer)[0][0]
+
+    def exchange_for(self, challenge: AuthChallenge, nonce: bytes = b"") -> Exchange:
+        """Return a challenge between us and the peer."""
+        assert self.peer is not None
+        ids = (self.settings.segment_id, self.peer.segment_id)
+        cs_id, dfs_id = ids if self.role is Role.CS else ids[::-1]
+        return Exchange(
+            self.settings.key, cs_id, dfs_id, challenge.challenge_id, challenge.auth_data, nonce
+        )
+
+
+class Judgement(NamedTuple):
+    """An input for the table, and its particulars."""
+
+    input: Input
+    reason: str = ""
+    error_code: int = ErrorCode.OK
+    retry_after_s: float | None = None
+    versions: Pair | None = None  # what to answer or to offer next
+    message: Message | None = None
+    frame: Frame | None = None
+
+
+def judge(standing: Standing, frame: Frame) -> Judgement:
+    """Return what a frame amounts to for a connection that stands so."""
+    return _judge(standing, frame)._replace(frame=frame)
+
+
+def _judge(standing: Standing, frame: Frame) -> Judgement:
+    if standing.state is State.HELLO_WAIT and frame.kind != MessageType.HELLO:
+        reason = f"message type {frame.kind} before HELLO"
+        return Judgement(Input.OUT_OF_PLACE, reason, ErrorCode.BADMSG)
+    try:
+        kind = MessageType(frame.kind)
+    except ValueError:
+        unknown = Input.UNKNOWN if frame.kind < FIRST_IGNORED_TYPE else Input.IGNORABLE
+        return Judgement(unknown, error_code=ErrorCode.UNSUPPORTED)
+    try:
+        message = decode(frame.octets, standing.codec_version).message
+    except MalformedMessage as error:
+        what = Input.BROKEN if kind in _FATAL_IF_MALFORMED else Input.MALFORMED
+        return Judgement(what, str(error), _refusal_code(standing))
+    return _judge_message(standing, kind, message)._replace(message=message)
+
+
+def _judge_message(standing: Standing, kind: MessageType, message: Message) -> Judgement:
+    if isinstance(message, Hello):
+        if standing.role is Role.CS:
+            return _judge_hello_of_dfs(message, standing)
+        return _judge_hello_of_cs(message, standing)
+    if kind == MessageType.ACK:
+        return Judgement(Input.ACK)
+    if kind in (DFS_SENDS if standing.role is Role.CS else CS_SENDS):
+        if kind in OWNERS_TYPES:
+            return Judgement(Input.PAYLOAD, error_code=_refusal_code(standing))
+        if standing.state is State.AUTH_WAIT:
+            return _judge_authentication(message, standing)
+    return Judgement(Input.OUT_OF_PLACE, error_code=_refusal_code(standing))
+
+
+def _refusal_code(standing: Standing) -> ErrorCode:
+    """What an ACK says to a message that is not obeyed."""
+    return ErrorCode.BADMSG if standing.state is State.READY else ErrorCode.NOTAUTH
+
+
+# --- authentication ---
+
+
+def _judge_authentication(message: Message, standing: Standing) -> Judgement:
+    """AUTH_* in AUTH_WAIT, from the role that may send it."""
+    exchange = standing.exchange
+    if isinstance(message, AuthChallenge):
+        if exchange is None and standing.exchange_for(message).accepts_challenge(message):
+            return Judgement(Input.CHALLENGE)
+        reason = "a second challenge" if exchange else f"auth_alg {message.auth_alg} is not ours"
+        return Judgement(Input.CHALLENGE_WRONG, reason, ErrorCode.BADMSG, RETRY_MAX_S)
+    if isinstance(message, AuthResponse):
+        if exchange is not None and exchange.accepts_response(message):
+            return Judgement(Input.RESPONSE)
+        reason = "the DFS does not have our key"
+        return Judgement(Input.RESPONSE_WRONG, reason, ErrorCode.AUTHFAIL, RETRY_MAX_S)
+    assert isinstance(message, AuthResult)
+    if exchange is not None and exchange.accepts_result(message):
+        return Judgement(Input.RESULT)
+    refused = f"the CS refuses us: {error_name(message.error_code)}"
+    reason = refused if message.error_code else "the CS does not have our key"
+    return Judgement(Input.RESULT_WRONG, reason, ErrorCode.AUTHFAIL, RETRY_MAX_S)
+
+
+# --- HELLO ---
+
+
+def pair_of(hello: Hello) -> Pair:
+    """Return the versions that a HELLO names."""
+    return (hello.vers_major, hello.vers_minor), (hello.ssmb_vers_major, hello.ssmb_vers_minor)
+
+
+def error_name(code: int) -> str:
+    """Return an error code as the document writes it."""
+    return _NAMES.get(code, f"error {code}")
+
+
+def _judge_hello_of_cs(hello: Hello, standing: Standing) -> Judgement:
+    """What a DFS makes of it."""
+    settings, agreed = standing.settings, standing.agreed
+    if hello.error_code:
+        return _refusal("CS", hello)
+    if not 1 <= hello.segment_id <= CS_ID_MAX:
+        return _refused(f"segment_id {hello.segment_id} is no control segment's")
+    fault = _seal_fault(hello, settings) or _change(hello, standing.peer)
+    if fault:
+        return _refused(fault)
+    offered = pair_of(hello)
+    if agreed is not None and offered != agreed:
+        return _refused(f"the version changes from {agreed} to {offered} within a connection")
+    if agreed is None:
+        code, answered = _answer(offered, hello.group_id, settings)
+        if code:
+            return Judgement(Input.HELLO_OTHER_VERSION, error_code=code, versions=answered)
+    return _ask_owner(hello, settings)
+
+
+def _ask_owner(hello: Hello, settings: ConnectionSettings) -> Judgement:
+    code = settings.accept_hello(hello)
+    if code == ErrorCode.OK:
+        return Judgement(Input.HELLO, versions=pair_of(hello))
+    if code == ErrorCode.NOTACTIVE:
+        return Judgement(Input.HELLO_NOTACTIVE, error_code=code, versions=pair_of(hello))
+    return _refused(f"CS {hello.segment_id} is refused: {error_name(code)}", code)
+
+
+def _answer(offered: Pair, group_id: int, settings: ConnectionSettings) -> tuple[ErrorCode, Pair]:
+    """Negotiate; a group that already speaks one SSMB version is held to it (7.8)."""
+    only = settings.group_ssmb_version(group_id)
+    ssmb = settings.ssmb_versions if only is None else (only,)
+    code, answered = versions.answer(offered, settings.csmb_versions, ssmb)
+    if code == ErrorCode.OK and only is not None and offered[1] != only:
+        return ErrorCode.VERS_OBSOLETE, (offered[0], only)  # a lower minor would do, but not here
+    return code, answered
+
+
+def _judge_hello_of_dfs(hello: Hello, standing: Standing) -> Judgement:
+    """What a CS makes of it."""
+    settings, agreed, offer = standing.settings, standing.agreed, standing.offer
+    if hello.segment_id < DFS_ID_MIN:
+        return _refused(f"segment_id {hello.segment_id} is no data flow segment's")
+    fault = _seal_fault(hello, settings) or _change(hello, standing.peer)
+    if fault:
+        return _refused(fault)
+    if hello.error_code in _VERSION_ERRORS and agreed is None:
+        return _next_offer(hello, settings, offer)
+    if hello.error_code not in (ErrorCode.OK, ErrorCode.NOTACTIVE):
+        return _refusal("DFS", hello)
+    if agreed is None and pair_of(hello) != offer:
+        return Judgement(Input.HELLO_UNSOLICITED)
+    if hello.error_code == ErrorCode.NOTACTIVE:
+        return Judgement(Input.HELLO_NOTACTIVE, versions=agreed or offer)
+    return Judgement(Input.HELLO, versions=agreed or offer)
+
+
+def _next_offer(hello: Hello, settings: ConnectionSettings, offer: Pair) -> Judgement:
+    lower = versions.next_offer(
+        offer, hello.error_code, pair_of(hello), settings.csmb_versions, settings.ssmb_versions
+    )
+    if lower is None:
+        reason = f"no common version: we offered {offer}, the DFS answers {pair_of(hello)}"
+        return _refused(reason, hello.error_code)
+    return Judgement(Input.HELLO_OTHER_VERSION, versions=lower)
+
+
+def _seal_fault(hello: Hello, settings: ConnectionSettings) -> str:
+    """Decision 10: both sides want seals, or both are in the laboratory setting."""
+    wants_seal = bool(hello.flags & Flag.SSMB_MAC)
+    if wants_seal and settings.laboratory:
+        return "the peer wants authentication, and we are in the laboratory setting without"
+    if not wants_seal and not settings.laboratory:
+        return "the peer is in the laboratory setting without authentication, and we are not"
+    return ""
+
+
+def _change(hello: Hello, before: Hello | None) -> str:
+    if before is None:
+        return ""
+    if hello.segment_id != before.segment_id:
+        return f"segment_id changes from {before.segment_id} to {hello.segment_id}"
+    if hello.group_id != before.group_id:
+        return f"group_id changes from {before.group_id} to {hello.group_id}"
+    return ""
+
+
+def _refused(reason: str, code: int = ErrorCode.BADMSG) -> Judgement:
+    return Judgement(Input.HELLO_REFUSED, reason, code, RETRY_MAX_S)
+
+
+def _refusal(peer: str, hello: Hello) -> Judgement:
+    reason = f"the {peer} refuses: {error_name(hello.error_code)}"
+    return Judgement(Input.HELLO_REFUSAL, reason, hello.error_code, RETRY_MAX_S)
