@@ -4,6 +4,7 @@ product looks at what came out."""
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import struct
 from typing import Any, Final
@@ -11,6 +12,8 @@ from typing import Any, Final
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Router_Alert
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
+    ICMPv6ND_NS,
+    ICMPv6NDOptSrcLLAddr,
     ICMPv6PacketTooBig,
     ICMPv6TimeExceeded,
     IPv6,
@@ -18,7 +21,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrFragment,
     PadN,
 )
-from scapy.layers.l2 import Dot1Q, Ether
+from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet as ScapyPacket
 from scapy.packet import Raw
 
@@ -101,10 +104,10 @@ def frame(
     if isinstance(packet, bytes):
         link.type = 0x86DD if packet[0] >> 4 == 6 else 0x0800
         packet = Raw(packet)
-    if vlan is not None:
-        kind = link.type if link.type != 0x9000 else None
-        link = Ether(src=src_mac, dst=dst_mac, type=0x8100) / Dot1Q(vlan=vlan, type=kind)
-    return bytes(link / packet)
+    octets = bytes(link / packet)
+    if vlan is None:
+        return octets
+    return octets[:12] + struct.pack("!HH", 0x8100, vlan) + octets[12:]
 
 
 def macs(octets: bytes) -> tuple[str, str]:
@@ -175,6 +178,25 @@ def unreachable(src: bytes | str, dst: bytes | str, quoted: bytes, kind: str) ->
         "time": ICMP(type=11, code=0),
     }
     return header / errors[kind] / Raw(quoted)
+
+
+def arp_request(sender_mac: str, sender: str, wanted: str, vlan: int | None = None) -> bytes:
+    """Who has `wanted`? (RFC 826)"""
+    link = Ether(src=sender_mac, dst="ff:ff:ff:ff:ff:ff")
+    question = ARP(op=1, hwsrc=sender_mac, psrc=sender, hwdst="00:00:00:00:00:00", pdst=wanted)
+    return bytes(link / question if vlan is None else link / Dot1Q(vlan=vlan) / question)
+
+
+def solicitation(sender_mac: str, sender: str, wanted: str, **fields: Any) -> ScapyPacket:
+    """A neighbour solicitation (RFC 4861 4.3), in its frame; `hlim` and `cksum` may be told."""
+    node = ipaddress.IPv6Address(wanted).packed[-3:]
+    group = ipaddress.IPv6Address(bytes.fromhex("ff02" + "00" * 9 + "01ff") + node)
+    link = Ether(src=sender_mac, dst=(b"\x33\x33\xff" + node).hex(":"))
+    header = IPv6(src=sender, dst=str(group), hlim=fields.pop("hlim", 255))
+    question = ICMPv6ND_NS(tgt=wanted, **fields)
+    if sender == "::":  # duplicate address detection says no link address (RFC 4862 5.4.2)
+        return link / header / question
+    return link / header / question / ICMPv6NDOptSrcLLAddr(lladdr=sender_mac)
 
 
 def fragments(packet: ScapyPacket, size: int) -> list[ScapyPacket]:

@@ -7,8 +7,8 @@ out, how time passes) is in here and in `support.veth_rig`, never in a test.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
@@ -139,8 +139,8 @@ class Rig(Protocol):
         """Another rig of the same kind whose target has room for so many flows, or a few more
         if its tables come in steps; one is inside."""
 
-    def restart_agent(self) -> None:
-        """Let go of the target without detaching it, and adopt it anew as `target`."""
+    def agent_away(self) -> AbstractContextManager[None]:
+        """Let go of the target without detaching it; afterwards a new `target` has adopted it."""
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -223,8 +223,10 @@ class MemoryRig:
     def sized(self, flow_capacity: int) -> AbstractContextManager[Rig]:
         return nullcontext(MemoryRig(flow_capacity))
 
-    def restart_agent(self) -> None:
+    @contextmanager
+    def agent_away(self) -> Iterator[None]:
         self.target.close(detach=False)
+        yield
         path = self._memory.data_path
         self._memory = MemoryTarget(path.options, self._clock, data_path=path)
         self.target = self._memory

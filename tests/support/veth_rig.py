@@ -234,8 +234,10 @@ class VethRig:
         finally:
             other.close()
 
-    def restart_agent(self) -> None:
+    @contextlib.contextmanager
+    def agent_away(self) -> Iterator[None]:
         self.target.close(detach=False)
+        yield
         self.target = self._open(self._pin_path, self._flow_capacity)
 
     def close(self) -> None:
