@@ -221,10 +221,13 @@ def _encode_entry(entry: VsEntry, version: int) -> bytes:
     address = _address(entry.virt_ipaddr, "virt_ipaddr", version)
     hop = _address(entry.next_hop_ipaddr, "next_hop_ipaddr", version)
     data = entry.app_data
-    head = _ENTRY[version].pack(
-        entry.flags, address, entry.virt_port, entry.protocol, hop,
-        entry.idle_timeout, len(data), entry.app_limit, entry.vs_mode,
-    )  # fmt: skip
+    try:
+        head = _ENTRY[version].pack(
+            entry.flags, address, entry.virt_port, entry.protocol, hop,
+            entry.idle_timeout, len(data), entry.app_limit, entry.vs_mode,
+        )  # fmt: skip
+    except struct.error as error:
+        raise EncodeError(f"virtual server: {error}: {entry!r}") from None
     return head + data + bytes(-len(data) % 4)
 
 
@@ -248,6 +251,8 @@ def split_list(entries: Iterable[VsEntry], version: int) -> list[m.VsList]:
     left, total = room, 0
     for entry in entries:
         size = len(_encode_entry(entry, version))
+        if size > room:
+            raise EncodeError(f"a virtual server of {size} octets fits no message: {entry!r}")
         if size > left:
             parts.append([])
             left = room

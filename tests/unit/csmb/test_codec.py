@@ -287,6 +287,16 @@ def test_the_largest_entries_travel_one_a_message(version: int) -> None:
     assert len(codec.encode(parts[0], version, 1, 1)) == CSMB_MSG_MAX
 
 
+@BOTH
+@pytest.mark.parametrize(
+    "entry",
+    [PLAIN._replace(app_data=bytes(1400)), PLAIN._replace(vs_mode=-1), m.VsEntry(virt_ipaddr=b"")],
+)
+def test_an_entry_that_fits_no_message_is_our_own_error(entry: m.VsEntry, version: int) -> None:
+    with pytest.raises(EncodeError):
+        codec.split_list([PLAIN, entry], version)
+
+
 # --- values that do not fit ------------------------------------------------------------------
 
 TOO_BIG: list[m.Message] = [

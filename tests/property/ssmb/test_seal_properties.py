@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seal's window against the simplest thing that is right: a set of what was seen."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssmb.errors import BadTag, Replayed, SealError, TooOld
+from ssmb.seal import WINDOW, KeyRing, Opener, Sealer, tag
+
+KEY, OTHER_KEY = bytes(range(16)), bytes(16)
+
+near = st.integers(0, 3 * WINDOW)
+far = st.integers(0, (1 << 56) - 1)
+edges = st.sampled_from([WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW - 1, 2 * WINDOW])
+arrivals = st.lists(st.tuples(st.integers(0, 2), near | edges | far), max_size=60)
+
+
+def sealed(lane: int, counter: int, body: bytes = b"body") -> bytes:
+    octets = body + (lane << 56 | counter).to_bytes(8, "big")
+    return octets + tag(KEY, octets)
+
+
+def verdict(opener: Opener, datagram: bytes) -> type[SealError] | None:
+    try:
+        opener.open(datagram)
+    except SealError as error:
+        return type(error)
+    return None
+
+
+@given(arrivals)
+def test_the_window_does_what_a_set_would(arrivals: list[tuple[int, int]]) -> None:
+    opener = Opener(KEY)
+    seen: dict[int, set[int]] = {}
+    for lane, counter in arrivals:
+        before = seen.setdefault(lane, set())
+        expected: type[SealError] | None = None
+        if before and counter + WINDOW <= max(before):
+            expected = TooOld
+        elif counter in before:
+            expected = Replayed
+        assert verdict(opener, sealed(lane, counter)) is expected
+        before.add(counter)
+
+
+@given(st.binary(min_size=1, max_size=1436), st.integers(0, 255), st.integers(1, 5))
+def test_what_is_sealed_opens(body: bytes, lane: int, count: int) -> None:
+    sealer, opener = Sealer(KEY, lane), Opener(KEY)
+    for _ in range(count):
+        assert opener.open(sealer.seal(body)) == body
+
+
+@given(st.binary(max_size=1500))
+def test_any_octets_raise_only_the_documented_error(octets: bytes) -> None:
+    for opened in (Opener(KEY).open, lambda given: KeyRing().open(given, 1.0)):
+        try:
+            opened(octets)
+        except SealError:
+            continue
+        raise AssertionError("octets that nobody sealed were opened")
+
+
+@given(st.binary(min_size=1, max_size=200), st.data())
+def test_a_changed_datagram_does_not_open(body: bytes, data: st.DataObject) -> None:
+    datagram = Sealer(KEY).seal(body)
+    at = data.draw(st.integers(0, len(datagram) - 1))
+    changed = bytearray(datagram)
+    changed[at] ^= data.draw(st.integers(1, 255))
+    opener = Opener(KEY)
+    for forged in (bytes(changed), datagram[:at], datagram + b"\0"):
+        try:
+            opener.open(forged)
+        except SealError:
+            continue
+        raise AssertionError("a changed datagram was opened")
+    assert opener.open(datagram) == body
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 5)), max_size=20))
+def test_at_most_two_keys_are_good_at_any_time(steps: list[tuple[bool, float]]) -> None:
+    """Against a list of every key, and of when it was replaced."""
+    ring, now = KeyRing(), 0.0
+    keys: list[tuple[bytes, float]] = []  # key, when its follower came
+    for number, (change, passed) in enumerate(steps, 1):
+        now += passed
+        if change:
+            keys = [*keys[:-1], (keys[-1][0], now)] if keys else []
+            keys.append((number.to_bytes(16, "big"), float("inf")))
+            ring.install(keys[-1][0], now)
+        for age, (key, until) in enumerate(reversed(keys)):
+            # a sender of its own lane: nothing here is a replay
+            datagram = Sealer(key, lane=number).seal(b"body")
+            try:
+                ring.open(datagram, now)
+                opened = True
+            except BadTag:
+                opened = False
+            assert opened is (age == 0 or (age == 1 and now < until + 2.0))
