@@ -127,6 +127,19 @@ def test_fragments_of_an_unknown_flow_come_up_and_go_on_once_it_is_known(scene: 
     assert reassembled(out, Side.INTERNAL, NODE_MAC) == wanted
 
 
+def test_a_first_fragment_is_not_remembered_for_ever(scene: Scene) -> None:
+    """Identifications come round after minutes; Linux gives a packet 30 s to be whole."""
+    if not scene.rig.moves_time:
+        pytest.skip("fragments are remembered for about 30 s, and this rig would have to wait")
+    scene.rig.apply(InstallFlow(scene.entry()))
+    first, second, *_ = fragments(long(scene, scene.client, scene.vip), SIZE)
+    assert len(scene.send(scene.inbound(first))) == 1
+    scene.rig.advance(20)
+    assert len(scene.send(scene.inbound(second))) == 1
+    scene.rig.advance(60)
+    assert scene.send(scene.inbound(second)) == []
+
+
 @pytest.mark.parametrize("side", [Side.EXTERNAL, Side.INTERNAL], ids=["external", "internal"])
 def test_fragments_of_what_is_none_of_ours_are_routed(scene: Scene, side: Side) -> None:
     """A node that asks a name server outside may well get a long answer."""

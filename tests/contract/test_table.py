@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from data_flow_segment.targets.contract import (
     Event,
     FlowClosed,
@@ -14,6 +16,7 @@ from data_flow_segment.targets.contract import (
     InstallFlow,
     RemoveFlow,
 )
+from ssmb.constants import CLOSE_TIMEOUT_S
 from support.scene import Scene
 
 
@@ -120,6 +123,66 @@ def test_a_flow_that_half_closed_is_not_idle_by_its_own_time(tcp_scene: Scene) -
     scene.send(scene.inbound(scene.segment(client, scene.vip, flags="FA", seq=9)))
     scene.rig.advance(1.2)
     assert swept(scene) == []
+
+
+def test_a_half_closed_flow_is_idle_after_the_close_timeout(tcp_scene: Scene) -> None:
+    scene = tcp_scene
+    if not scene.rig.moves_time:
+        pytest.skip(f"CLOSE_TIMEOUT is {CLOSE_TIMEOUT_S} s, and this rig would have to wait")
+    (entry,) = flows(scene, 1, idle_timeout_s=10 * CLOSE_TIMEOUT_S)
+    client = (scene.family.client, entry.signature.src_port)
+    scene.send(scene.inbound(scene.segment(client, scene.vip, flags="FA", seq=9)))
+    scene.rig.advance(CLOSE_TIMEOUT_S - 1)
+    assert swept(scene) == []
+    scene.rig.advance(1)
+    (idle,) = swept(scene)
+    assert isinstance(idle, FlowIdle)
+    assert idle.state.closing
+
+
+def test_an_idle_flow_is_told_in_every_pass_until_it_is_removed(scene: Scene) -> None:
+    """The agent may have been too busy for the first one."""
+    (entry,) = flows(scene, 1, idle_timeout_s=1)
+    scene.rig.advance(1.1)
+    for stats in (False, True):
+        assert [type(event) for event in swept(scene, stats=stats)] == [FlowIdle]
+    scene.rig.apply(RemoveFlow(entry.signature))
+    assert swept(scene) == []
+
+
+def test_an_update_is_no_packet_and_does_not_keep_a_flow_alive(scene: Scene) -> None:
+    (entry,) = flows(scene, 1, idle_timeout_s=1)
+    scene.rig.advance(0.6)
+    scene.rig.apply(InstallFlow(entry._replace(node_port=9999)))
+    scene.rig.advance(0.6)
+    assert [type(event) for event in swept(scene)] == [FlowIdle]
+
+
+def test_another_serial_begins_its_idle_time_anew(scene: Scene) -> None:
+    (entry,) = flows(scene, 1, idle_timeout_s=1)
+    scene.rig.advance(0.6)
+    scene.rig.apply(InstallFlow(entry._replace(serial=9)))
+    scene.rig.advance(0.6)
+    assert swept(scene) == []
+
+
+def test_a_sweep_of_an_empty_table_is_complete_at_once(scene: Scene) -> None:
+    assert scene.rig.target.sweep(1, stats=True)
+    assert list(scene.rig.target.oldest(3)) == []
+
+
+def test_flows_that_enter_or_leave_during_a_pass_do_not_disturb_it(scene: Scene) -> None:
+    entries = flows(scene, 40)
+    for entry in entries:
+        packet_of(scene, entry)
+    assert not scene.rig.target.sweep(8, stats=True)
+    scene.rig.apply(*(RemoveFlow(entry.signature) for entry in entries[::4]))
+    later = scene.entry(signature=scene.signature(client=(scene.family.client, 9)), serial=9)
+    scene.rig.apply(InstallFlow(later))
+    told = [entry for entry, _ in moved(swept(scene, limit=8, stats=True))]
+    staying = [entry for number, entry in enumerate(entries) if number % 4]
+    assert len(told) == len(set(told))
+    assert set(staying) <= set(told) <= set(entries)
 
 
 def test_statistics_are_told_for_flows_that_moved_since_the_last_pass(scene: Scene) -> None:
