@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flows that ended a moment ago (LINGER, 9.2 and 6.7).
 
-A closed flow stays in the target for LINGER, so that late packets are still translated, and is taken out
-then.  Every serial that ended is remembered as long, so that a late copy of its REPLY does not
-enter the flow again.
+A closed flow stays in the target for LINGER, so that late packets are still translated, and is
+taken out then.  Every serial that ended is remembered as long, so that a late copy of its REPLY
+does not enter the flow again.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SSMB path to one CS: encode, seal, batch one way; open the other (wire protocol 6.8, 12.4)."""
+"""The SSMB path to one CS: encode, seal, batch one way, open the other (6.8, 12.4)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Link:
 
     def install_keys(self, keys: SessionKeys | None, now: float) -> None:
         """Keys of a new CSMB authentication; what waits leaves under the old ones."""
-        self.flush(now)
+        self.flush_all()
         if keys is None:
             self._ring = self._sealer = None
             return
@@ -80,6 +80,11 @@ class Link:
         else:
             waiting = self._batch.due(now)
         for octets in waiting:
+            self._send(octets)
+
+    def flush_all(self) -> None:
+        """Send everything that waits, whatever its delay."""
+        for octets in self._batch.flush():
             self._send(octets)
 
     def _send(self, octets: bytes) -> None:

@@ -17,7 +17,7 @@ Endpoint = tuple[str, int]
 """Address as text and UDP port: what a socket takes and gives."""
 
 TRACE_MAX: Final = 16384
-"""Events remembered for `trace`, all flows together: a second of a busy DFS, minutes of a quiet one."""
+"""Events remembered for `trace`, all flows together: a second of a busy DFS."""
 
 
 class TraceEntry(NamedTuple):

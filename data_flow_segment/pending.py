@@ -17,7 +17,7 @@ from ssmb.messages import FlowSignature
 Session = tuple[bytes, bytes, int, int, int]
 
 PENDING_MAX: Final = 65536
-"""Flows that wait at a time: 350 ms of 187,000 new flows a second, ten times what one CS decides."""
+"""Flows that wait at a time: 350 ms of 187,000 new flows a second, more than CSs decide."""
 
 HELD_OCTETS_MAX: Final = 64 << 20
 """Octets held for all pending flows together."""
