@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of a laboratory's segments: plain values, which a test may change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from splitplane.lab.topology import (
+    DFS_ADDRESS,
+    HTTP_PORT,
+    SERVER_HTTP_PORT,
+    SERVER_UDP_PORT,
+    UDP_PORT,
+    VIRTUAL_ADDRESS,
+    VIRTUAL_ADDRESS_6,
+    Host,
+    Topology,
+)
+
+DFS_ID: Final = 256
+GROUP_ID: Final = 1
+
+
+def dfs_config(
+    topology: Topology,
+    folder: Path,
+    pin_path: Path,
+    *,
+    target: str,
+    attach: str,
+    flow_capacity: int,
+) -> dict[str, Any]:
+    """What `splitplane dfs` is started with."""
+    return {
+        "segment_id": DFS_ID,
+        "target": target,
+        "attach": attach,
+        "external": [host.name for host in topology.of("client")],
+        "internal": [host.name for host in topology.of("server")],
+        "csmb": {"address": DFS_ADDRESS},
+        "ssmb": {"address": DFS_ADDRESS},
+        "key_file": "cluster.key",
+        "admin_socket": str(folder / f"dfs-{DFS_ID}.sock"),
+        "flow_capacity": flow_capacity,
+        "pin_path": str(pin_path),
+    }
+
+
+def cs_config(topology: Topology, folder: Path, cs: Host, *, method: str) -> dict[str, Any]:
+    """What `splitplane cs` is started with: www and echo, over IPv4 and IPv6."""
+    families = [("", VIRTUAL_ADDRESS)]
+    if topology.ipv6:
+        families.append(("6", VIRTUAL_ADDRESS_6))
+    pools = []
+    virtual_servers = []
+    for suffix, virtual_address in families:
+        for pool, service, protocol, port, node_port in (
+            ("web", "www", "tcp", HTTP_PORT, SERVER_HTTP_PORT),
+            ("echo", "echo", "udp", UDP_PORT, SERVER_UDP_PORT),
+        ):
+            pools.append(
+                {
+                    "name": pool + suffix,
+                    "method": method,
+                    "nodes": [_node(host, node_port, suffix) for host in topology.of("server")],
+                }
+            )
+            virtual_servers.append(
+                {
+                    "name": service + suffix,
+                    "address": virtual_address,
+                    "port": port,
+                    "protocol": protocol,
+                    "pool": pool + suffix,
+                }
+            )
+    return {
+        "segment_id": cs.number,
+        "group_id": GROUP_ID,
+        "active": cs.number == 1,  # one active CS a group
+        "ssmb": {"address": cs.address},
+        "key_file": "cluster.key",
+        "admin_socket": str(folder / f"cs-{cs.number}.sock"),
+        "data_flow_segments": [{"address": DFS_ADDRESS}],
+        "pools": pools,
+        "virtual_servers": virtual_servers,
+    }
+
+
+def _node(host: Host, port: int, suffix: str) -> dict[str, Any]:
+    address = host.address_6 if suffix else host.address
+    return {"name": host.name, "address": address, "port": port}

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole laboratory as one object.
+
+    with Lab("demo") as lab:
+        status, body = lab.get("client1", "/name")
+        lab.cs().kill9()
+        lab.start_cs()
+        lab.admin("cs1", "nodes")
+
+Leaving the block takes everything down, also after an exception.  A process that is killed leaves
+its namespaces; the next `Lab` of the same name, or `splitplane lab clean`, takes them away.
+Enter the block from a thread that lives as long as the laboratory: its end ends the children.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import socket
+import subprocess
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+import yaml
+
+from splitplane import admin, machine
+from splitplane.errors import CommandError
+from splitplane.lab import configs, http, state
+from splitplane.lab.namespaces import Namespace
+from splitplane.lab.processes import Process, wait_for
+from splitplane.lab.topology import (
+    HOSTS_MAX,
+    HTTP_PORT,
+    SERVER_HTTP_PORT,
+    SERVER_UDP_PORT,
+    VIRTUAL_ADDRESS,
+    VIRTUAL_ADDRESS_6,
+    Host,
+    Topology,
+    build,
+)
+
+PROGRAMS: Final = {
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "setpriv": "util-linux",
+    "sysctl": "procps",
+}
+
+
+class Lab(AbstractContextManager["Lab"]):
+    """Clients, a DFS, CSs and servers, each in a network namespace."""
+
+    def __init__(
+        self,
+        name: str = "lab",
+        *,
+        clients: int = 2,
+        servers: int = 3,
+        cs_count: int = 1,
+        ipv6: bool = True,
+        method: str = "round_robin",
+        target: Literal["bpf", "memory"] = "bpf",
+        dfs_attach: Literal["auto", "xdp", "tc"] = "auto",
+        flow_capacity: int = 65536,
+        segments: bool = True,
+    ) -> None:
+        """With *segments* False no DFS and no CS is started by entering the block."""
+        for kind, count in (("clients", clients), ("servers", servers), ("CSs", cs_count)):
+            if not 0 <= count <= HOSTS_MAX:
+                raise CommandError(f"{count} {kind}; a laboratory has 0 to {HOSTS_MAX}")
+        self.name = name
+        self.topology = Topology(name, clients, servers, cs_count, ipv6)
+        self.folder = state.folder(name)
+        self.namespaces = {
+            host: Namespace(self.topology.namespace(host))
+            for host in ["dfs", *(host.name for host in self.topology.hosts())]
+        }
+        # what the segments are started with; change it and call write_configs()
+        self.dfs_config = configs.dfs_config(
+            self.topology,
+            self.folder,
+            state.pins(name),
+            target=target,
+            attach=dfs_attach,
+            flow_capacity=flow_capacity,
+        )
+        self.cs_configs: dict[str, dict[str, Any]] = {
+            host.name: configs.cs_config(self.topology, self.folder, host, method=method)
+            for host in self.topology.of("cs")
+        }
+        self._starts_segments = segments
+        self._state = state.LabState(name)
+        self._processes: dict[str, Process] = {}
+
+    # --- up and down ----------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        machine.require_root("a laboratory (network namespaces)")
+        machine.require_programs(PROGRAMS)
+        self._state.acquire()
+        try:
+            self._bring_up()
+        except BaseException:
+            self._take_down()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._take_down()
+
+    def _bring_up(self) -> None:
+        self.folder.mkdir(parents=True, mode=0o700)
+        key = self.folder / "cluster.key"
+        key.touch(0o600)
+        key.write_text(secrets.token_hex(32) + "\n")
+        self.write_configs()
+        build(self.topology, self.namespaces)
+        for host in self.topology.of("server"):
+            self.start_server(host.name)
+        if self._starts_segments:
+            self.start_dfs()
+            for host in self.topology.of("cs"):
+                self.start_cs(host.name)
+            self.wait_until_serving()
+
+    def _take_down(self) -> None:
+        for process in self._processes.values():
+            process.signal(signal.SIGKILL)  # nothing of a laboratory is worth a polite end
+        for process in self._processes.values():
+            process.kill9()
+        for namespace in self.namespaces.values():
+            namespace.delete()
+        self._state.release()
+
+    # --- configuration --------------------------------------------------------------------------
+
+    def config_path(self, segment: str) -> Path:
+        """The file of "dfs" or "cs1"."""
+        return self.folder / f"{segment}.yaml"
+
+    def write_configs(self) -> None:
+        """Write the segments' files anew from `dfs_config` and `cs_configs`."""
+        for segment, config in {"dfs": self.dfs_config, **self.cs_configs}.items():
+            text = yaml.safe_dump(config, sort_keys=False)
+            temporary = self.config_path(segment).with_suffix(".new")
+            temporary.write_text(text)
+            temporary.replace(self.config_path(segment))
+
+    # --- processes ------------------------------------------------------------------------------
+
+    def start_server(self, name: str) -> None:
+        """Start (again) one web server."""
+        arguments = ["-m", "splitplane.lab.web", name]
+        arguments += ["--http", str(SERVER_HTTP_PORT), "--udp", str(SERVER_UDP_PORT)]
+        process = self._process(name, arguments)
+        already = process.log.stat().st_size if process.log.exists() else 0
+        process.start(lambda: process.log.stat().st_size > already)
+
+    def start_dfs(self) -> None:
+        """Start (again) the DFS; returns once it answers at its admin socket."""
+        if self.dfs_config["target"] == "bpf":
+            machine.require_bpf()
+        self._start_segment("dfs", "dfs")
+
+    def start_cs(self, name: str = "cs1") -> None:
+        """Start (again) a CS; returns once it answers, which is before it has a DFS."""
+        self._start_segment(name, "cs")
+
+    def _start_segment(self, name: str, command: str) -> None:
+        arguments = ["-m", "splitplane", command, str(self.config_path(name))]
+        self._process(name, arguments).start(lambda: self._answers(name))
+
+    def _process(self, name: str, arguments: list[str]) -> Process:
+        if name not in self._processes:
+            self._processes[name] = Process(
+                name, self.namespaces[name], arguments, self.folder / f"{name}.log", self._state
+            )
+        return self._processes[name]
+
+    def process(self, name: str) -> Process:
+        """The process of "dfs", "cs1" or "server1": stop(), kill9(), pid, log."""
+        if name not in self._processes:
+            raise CommandError(f"{name} was never started")
+        return self._processes[name]
+
+    def dfs(self) -> Process:
+        """The DFS."""
+        return self.process("dfs")
+
+    def cs(self, name: str = "cs1") -> Process:
+        """A CS."""
+        return self.process(name)
+
+    # --- the segments ---------------------------------------------------------------------------
+
+    def socket_of(self, segment: str) -> Path:
+        """The admin socket of "dfs" or "cs1"."""
+        config = self.dfs_config if segment == "dfs" else self.cs_configs[segment]
+        return Path(config["admin_socket"])
+
+    def admin(self, segment: str, command: str, **arguments: object) -> Any:
+        """Ask "dfs" or "cs1"; the answer's data, or CommandError."""
+        return admin.call(self.socket_of(segment), command, **arguments)
+
+    def _answers(self, segment: str) -> bool:
+        try:
+            # an earlier, killed process may have left its socket: nobody answers there
+            return bool(self.admin(segment, "hello")["pid"] == self.process(segment).pid)
+        except CommandError:
+            return False
+
+    def wait_until_serving(self, timeout_s: float = 30) -> None:
+        """Return once the DFS has the virtual servers of the first CS and knows no other."""
+        wanted = {
+            (server["name"]) for server in next(iter(self.cs_configs.values()))["virtual_servers"]
+        }
+        wait_for(
+            "the DFS to know the virtual servers",
+            lambda: len(self.admin("dfs", "virtual_servers")) >= len(wanted),
+            timeout_s,
+        )
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def host(self, name: str) -> Host:
+        """Where a host is."""
+        return next(host for host in self.topology.hosts() if host.name == name)
+
+    def run(self, host: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command on a host and wait for it."""
+        return self.namespaces[host].run(*command, check=check)
+
+    def socket(
+        self,
+        host: str,
+        family: socket.AddressFamily = socket.AF_INET,
+        kind: socket.SocketKind = socket.SOCK_STREAM,
+    ) -> socket.socket:
+        """A socket on that host, for this process; close it before the laboratory ends."""
+        return self.namespaces[host].socket(family, kind)
+
+    def get(
+        self,
+        client: str,
+        path: str,
+        *,
+        address: str = VIRTUAL_ADDRESS,
+        port: int = HTTP_PORT,
+        timeout_s: float = 10,
+    ) -> http.Response:
+        """One HTTP request on a connection of its own."""
+        with self.connect(client, address=address, port=port, timeout_s=timeout_s) as connection:
+            return connection.get(path)
+
+    def connect(
+        self,
+        client: str,
+        *,
+        address: str = VIRTUAL_ADDRESS,
+        port: int = HTTP_PORT,
+        timeout_s: float = 10,
+    ) -> http.Connection:
+        """An HTTP connection from a client, kept alive until it is closed."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return http.Connection(self.socket(client, family), (address, port), timeout_s)
+
+    @property
+    def virtual_addresses(self) -> tuple[str, ...]:
+        """Where `www` answers."""
+        return (VIRTUAL_ADDRESS, VIRTUAL_ADDRESS_6) if self.topology.ipv6 else (VIRTUAL_ADDRESS,)

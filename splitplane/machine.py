@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this machine must have before a DFS or a laboratory starts; each lack is one clear line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from splitplane.errors import ConfigError, MachineError
+
+BPFFS: Final = Path("/sys/fs/bpf")
+KERNEL_BTF: Final = Path("/sys/kernel/btf/vmlinux")
+KERNEL_MINIMUM: Final = (5, 15)
+_BPF_FS_MAGIC: Final = "cafe4a11"
+
+
+def require_root(why: str) -> None:
+    """End with a clear line unless this is root."""
+    if os.geteuid() != 0:
+        raise MachineError(f"{why} needs root: run it with sudo")
+
+
+def require_programs(packages: dict[str, str]) -> None:
+    """*packages*: program -> the package of Debian and Ubuntu that brings it."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    missing = [program for program in packages if shutil.which(program, path=path) is None]
+    if missing:
+        names = " ".join(sorted({packages[program] for program in missing}))
+        raise MachineError(f"not installed: {', '.join(missing)}; apt-get install {names}")
+
+
+def require_bpf() -> None:
+    """A kernel that is new enough and has BTF, and a mounted bpffs (which root gets mounted)."""
+    release = os.uname().release
+    numbers = release.replace("-", ".").split(".")
+    if tuple(int(number) for number in numbers[:2]) < KERNEL_MINIMUM:
+        least = ".".join(map(str, KERNEL_MINIMUM))
+        raise MachineError(f"Linux {release} is too old for the bpf target; {least} is the least")
+    if not KERNEL_BTF.exists():
+        raise MachineError(
+            f"{KERNEL_BTF} is not there; boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or take"
+            " target: memory"
+        )
+    if is_bpffs(BPFFS):
+        return
+    require_root(f"mounting {BPFFS}")
+    done = subprocess.run(
+        ["mount", "-t", "bpf", "bpf", str(BPFFS)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise MachineError(
+            f"{BPFFS} is no bpf file system and could not be mounted: {done.stderr.strip()};"
+            f" mount -t bpf bpf {BPFFS} (in a container: let it have the host's)"
+        )
+
+
+def is_bpffs(path: Path) -> bool:
+    """Whether a bpf file system is mounted at *path*."""
+    done = subprocess.run(
+        ["stat", "--file-system", "--format=%t", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() == _BPF_FS_MAGIC
+
+
+def require_interfaces(names: Iterable[str], config: Path) -> None:
+    """Interfaces that the configuration names must be here."""
+    here = sorted(name for _, name in socket.if_nameindex())
+    missing = [name for name in dict.fromkeys(names) if name not in here]
+    if missing:
+        raise ConfigError(
+            [
+                f"{config}: there is no interface {name} here; there are: {', '.join(here)}"
+                for name in missing
+            ]
+        )
+
+
+def forwarding_advice() -> list[str]:
+    """What is to be set so that the kernel routes; empty when it does."""
+    wanted = {
+        "net.ipv4.ip_forward": Path("/proc/sys/net/ipv4/ip_forward"),
+        "net.ipv6.conf.all.forwarding": Path("/proc/sys/net/ipv6/conf/all/forwarding"),
+    }
+    return [
+        f"{name} is 0: packets are not routed; sysctl -w {name}=1"
+        for name, path in wanted.items()
+        if path.exists() and path.read_text().strip() == "0"
+    ]
