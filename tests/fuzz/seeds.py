@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E402 - a program finds the repository before it imports from it
+"""Write the seeds in tests/fuzz/corpus: conformance vectors, batches, and whole CSMB conversations.
+
+    python tests/fuzz/seeds.py
+
+They are files, not made on the fly, so that an input that once failed can be kept among them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+if __name__ == "__main__":  # pytest has its own path
+    sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+
+from csmb import codec as csmb_codec
+from csmb import messages as csmb_messages
+from csmb.connection import Connection
+from csmb.constants import Role
+from csmb.settings import ConnectionSettings
+from ssmb import codec as ssmb_codec
+from ssmb import messages as ssmb_messages
+from ssmb.constants import Flag
+from support.vectors import load
+from support.wire_checks import CS_LISTENS, WITH_KEY
+
+CORPUS = Path(__file__).parent / "corpus"
+VECTORS_EACH = 2  # of a type and version; more teach a fuzzer nothing
+
+
+def seeds(bus: str) -> dict[str, bytes]:
+    """Return every seed of a bus by its file's name."""
+    made = _vectors(bus)
+    made |= _datagrams() if bus == "ssmb" else _conversations()
+    return made
+
+
+def _choice(version: int, listener: int = 0) -> bytes:
+    """The octets in front: see support.wire_checks."""
+    return bytes([version - 1 | listener, 0xFF, 5, 1])
+
+
+def _vectors(bus: str) -> dict[str, bytes]:
+    made: dict[str, bytes] = {}
+    counts: Counter[str] = Counter()
+    for vector in load(bus.upper()):
+        name = f"{vector.type.lower()}-v{vector.version}"
+        counts[name] += 1
+        if counts[name] <= VECTORS_EACH:
+            made[f"{name}-{counts[name]}"] = _choice(vector.version) + vector.octets
+    return made
+
+
+def _datagrams() -> dict[str, bytes]:
+    """What no single vector is: batches, parked frames, an experimental type."""
+    made = {}
+    for version in (1, 2):
+        batch = ssmb_codec.encode_batch(
+            [
+                ssmb_messages.Stats(serial=1),
+                ssmb_messages.Delete(serial=2),
+                ssmb_messages.Reap(serial=3),
+                ssmb_messages.FlowState(serial=4),
+            ],
+            version,
+        )[0]
+        parked = ssmb_messages.Query(flags=Flag.PARKED, serial=5, frame=bytes(range(60)))
+        made[f"batch-v{version}"] = _choice(version) + batch
+        made[f"parked-v{version}"] = _choice(version) + ssmb_codec.encode(parked, version)
+        made[f"experimental-v{version}"] = _choice(version) + batch + b"\x80\0\0\0"
+    return made
+
+
+def _conversations() -> dict[str, bytes]:
+    """What each side of a connection hears until some virtual servers are configured."""
+    made = {}
+    for version in (1, 2):
+        entries = [csmb_messages.VsEntry(virt_port=80), csmb_messages.VsEntry(app_data=b"SID")]
+        parts = csmb_codec.split_list(entries, version)
+        octets = csmb_codec.encode(parts[0], version, 1, 1)
+        made[f"vs_list-v{version}"] = _choice(version) + octets
+        for with_key in (False, True):
+            heard = _conversation(version, with_key=with_key)
+            for role, octets in heard.items():
+                listener = (CS_LISTENS if role is Role.CS else 0) | (WITH_KEY if with_key else 0)
+                key = "key" if with_key else "laboratory"
+                name = f"stream-to-{role.value}-v{version}-{key}"
+                made[name] = _choice(version, listener) + octets
+    return made
+
+
+def _conversation(version: int, *, with_key: bool) -> dict[Role, bytes]:
+    sides = {
+        role: Connection(
+            role,
+            ConnectionSettings(
+                segment_id=segment_id,
+                key=bytes(range(16)) if with_key else b"",
+                laboratory=not with_key,
+                csmb_versions=((version, 0),),
+            ),
+            random_octets=bytes,
+            now=0.0,
+        )
+        for role, segment_id in ((Role.CS, 1), (Role.DFS, 256))
+    }
+    heard = {Role.CS: b"", Role.DFS: b""}
+
+    def exchange() -> None:
+        for _ in range(6):
+            for sender, receiver in ((Role.CS, Role.DFS), (Role.DFS, Role.CS)):
+                octets = sides[sender].data_to_send()
+                heard[receiver] += octets
+                if octets:
+                    sides[receiver].receive_data(octets, 0.0)
+
+    exchange()
+    assert all(side.is_ready for side in sides.values())
+    for message in (
+        csmb_messages.Config(),
+        csmb_messages.VsList(0, 1, (csmb_messages.VsEntry(virt_port=80),)),
+        csmb_messages.AddVs(virt_port=443),
+        csmb_messages.DelVs(virt_port=443),
+    ):
+        sides[Role.CS].send(message, 0.0)
+    sides[Role.DFS].send(csmb_messages.GetVsList(), 0.0)
+    exchange()
+    return heard
+
+
+if __name__ == "__main__":
+    for bus in ("ssmb", "csmb"):
+        folder = CORPUS / bus
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, octets in seeds(bus).items():
+            (folder / name).write_bytes(octets)
+        print(f"{folder}: {len(list(folder.iterdir()))} files")
