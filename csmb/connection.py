@@ -26,10 +26,14 @@ from csmb.authentication import CHALLENGE_SIZE
 from csmb.codec import TYPE_OF
 from csmb.constants import (
     AUTH_WAIT_S,
+    CS_ID_MAX,
     CS_SENDS,
     DEAD_INTERVALS,
+    DFS_ID_MIN,
     DFS_SENDS,
     HELLO_INTERVAL_S,
+    ROLE_EPOCH_MAX,
+    SEGMENT_ID_MAX,
     ErrorCode,
     MessageType,
     Role,
@@ -58,6 +62,11 @@ class Connection:
         random_octets: Callable[[int], bytes],
         now: float,
     ) -> None:
+        lowest, highest = (1, CS_ID_MAX) if role is Role.CS else (DFS_ID_MIN, SEGMENT_ID_MAX)
+        if not lowest <= settings.segment_id <= highest:
+            raise ValueError(
+                f"segment_id {settings.segment_id}: a {role.name}'s is {lowest} to {highest}"
+            )
         self.role: Final = role
         self.settings: Final = settings
         self.dropped: Final[Counter[str]] = Counter()  # messages without effect, by reason
@@ -153,6 +162,8 @@ class Connection:
 
     def announce(self, active: bool, role_epoch: int, now: float) -> None:
         """Change our role: said at once if READY, else as soon as we are."""
+        if not 0 <= role_epoch <= ROLE_EPOCH_MAX:
+            raise LocalProtocolError(f"role_epoch {role_epoch} does not fit its field")
         self._now = now
         self._active, self._role_epoch = active, role_epoch
         if self.is_ready:

@@ -26,6 +26,7 @@ SERIAL_MODULUS: Final = 1 << 16
 CS_ID_MAX: Final = 127  # seven bits of it go into SSMB serials (6.7)
 DFS_ID_MIN: Final = 256
 SEGMENT_ID_MAX: Final = 0xFFFF
+ROLE_EPOCH_MAX: Final = 0xFFFF_FFFF
 
 
 class Role(Enum):

@@ -164,6 +164,8 @@ def _judge_hello_of_cs(hello: Hello, standing: Standing) -> Judgement:
     if not 1 <= hello.segment_id <= CS_ID_MAX:
         return _refused(f"segment_id {hello.segment_id} is no control segment's")
     fault = _seal_fault(hello, settings) or _change(hello, standing.peer)
+    if not fault and standing.peer and hello.group_id != standing.peer.group_id:
+        fault = f"group_id changes from {standing.peer.group_id} to {hello.group_id}"
     if fault:
         return _refused(fault)
     offered = pair_of(hello)
@@ -207,8 +209,8 @@ def _judge_hello_of_dfs(hello: Hello, standing: Standing) -> Judgement:
         return _next_offer(hello, settings, offer)
     if hello.error_code not in (ErrorCode.OK, ErrorCode.NOTACTIVE):
         return _refusal("DFS", hello)
-    if agreed is None and pair_of(hello) != offer:
-        return Judgement(Input.HELLO_UNSOLICITED)
+    if agreed is None and (pair_of(hello), hello.group_id) != (offer, settings.group_id):
+        return Judgement(Input.HELLO_UNSOLICITED)  # an answer repeats what we said
     if hello.error_code == ErrorCode.NOTACTIVE:
         return Judgement(Input.HELLO_NOTACTIVE, versions=agreed or offer)
     return Judgement(Input.HELLO, versions=agreed or offer)
@@ -235,12 +237,8 @@ def _seal_fault(hello: Hello, settings: ConnectionSettings) -> str:
 
 
 def _change(hello: Hello, before: Hello | None) -> str:
-    if before is None:
-        return ""
-    if hello.segment_id != before.segment_id:
+    if before is not None and hello.segment_id != before.segment_id:
         return f"segment_id changes from {before.segment_id} to {hello.segment_id}"
-    if hello.group_id != before.group_id:
-        return f"group_id changes from {before.group_id} to {hello.group_id}"
     return ""
 
 

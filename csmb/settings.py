@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from csmb.codec import encode
 from csmb.constants import HELLO_INTERVAL_S, ErrorCode, Flag
 from csmb.messages import Hello
 from csmb.versions import Pair, Version, Versions
@@ -69,6 +70,13 @@ class ConnectionSettings:
             _fits_ipv4(self.ssmb_ipaddr) and _fits_ipv4(self.standby_ipaddr)
         ):
             raise ValueError("an IPv6 address for SSMB needs SSMB version 2")
+        # every number fits its field, or no HELLO could ever be sent
+        encode(
+            self.hello(((1, 0), (1, 0)), error_code=0, active=False, role_epoch=self.role_epoch),
+            1,
+            0,
+            0,
+        )
 
     @property
     def _speaks_ssmb_2(self) -> bool:

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from csmb import versions
+from csmb.constants import RETRY_MAX_S, ErrorCode, Flag, Role
+from csmb.events import HelloReceived, Ready
+from csmb.messages import (
+    AuthChallenge,
+    Config,
+    Hello,
+)
+from csmb.transitions import State
+from support.csmb_pair import (
+    START,
+    Pair,
+    ScriptedPeer,
+    closed,
+    connect,
+    events,
+    pair_of,
+    ready_pair,
+)
+
+# --- versions -------------------------------------------------------------------------------
+
+SETS: list[versions.Versions] = [
+    ((1, 0),), ((1, 2),), ((2, 0),), ((2, 3),), ((1, 0), (2, 0)), ((1, 2), (2, 1)),
+]  # fmt: skip
+
+
+def common(left: versions.Versions, right: versions.Versions) -> versions.Version | None:
+    both = [(major, min(minor, other)) for major, minor in left for m, other in right if m == major]
+    return max(both, default=None)
+
+
+@pytest.mark.parametrize(("cs_csmb", "dfs_csmb"), list(itertools.product(SETS, SETS)))
+def test_every_combination_ends_with_the_highest_common_versions_or_with_none(
+    cs_csmb: versions.Versions, dfs_csmb: versions.Versions
+) -> None:
+    for cs_ssmb, dfs_ssmb in itertools.product(SETS, SETS):
+        pair = pair_of(
+            {"csmb_versions": cs_csmb, "ssmb_versions": cs_ssmb},
+            {"csmb_versions": dfs_csmb, "ssmb_versions": dfs_ssmb},
+        )
+        best = common(cs_csmb, dfs_csmb), common(cs_ssmb, dfs_ssmb)
+        if None in best:
+            end = closed(pair.cs)
+            assert end.error_code in (ErrorCode.VERS_NEW, ErrorCode.VERS_OBSOLETE)
+            assert end.retry_after_s == RETRY_MAX_S
+            assert end.reason.startswith("no common version")
+            continue
+        for connection in (pair.cs, pair.dfs):
+            ready = next(event for event in events(connection) if isinstance(event, Ready))
+            assert (ready.csmb_version, ready.ssmb_version) == best
+
+
+def test_the_agreed_version_is_what_messages_are_written_in() -> None:
+    pair = pair_of({}, {"csmb_versions": ((1, 0),)})
+    pair.to_dfs = b""
+    pair.cs.send(Config(), START)
+    pair.exchange()
+    assert len(pair.to_dfs) == 44 + 8
+
+
+def test_a_group_is_held_to_the_ssmb_version_that_it_speaks() -> None:
+    groups = {7: (1, 1)}
+    dfs: dict[str, Any] = {
+        "ssmb_versions": ((1, 3), (2, 0)),
+        "group_ssmb_version": groups.get,
+    }
+    pair = pair_of({"ssmb_versions": ((1, 2), (2, 0))}, dfs)
+    assert next(e for e in events(pair.cs) if isinstance(e, Ready)).ssmb_version == (1, 1)
+    pair = pair_of({"ssmb_versions": ((1, 0),)}, dfs)
+    assert closed(pair.cs).error_code == ErrorCode.VERS_OBSOLETE
+    pair = pair_of({"ssmb_versions": ((2, 0),), "group_id": 8}, dfs)
+    assert pair.cs.is_ready
+
+
+def test_an_unsolicited_hello_of_a_dfs_is_taken_and_its_versions_ignored() -> None:
+    peer = ScriptedPeer(connect(Role.CS))
+    peer.reach(State.HELLO_WAIT)
+    peer.say(peer.hello(vers_major=1))
+    peer.say(peer.hello(group_id=0))
+    assert peer.heard() == []
+    peer.say(peer.hello())
+    assert [type(message) for message in peer.heard()] == [AuthChallenge]
+    peer.say(peer.hello(vers_major=1))  # and later as well
+    assert peer.connection.state is State.AUTH_WAIT
+
+
+def test_a_version_that_changes_within_a_connection_ends_it() -> None:
+    peer = ScriptedPeer(connect(Role.DFS))
+    peer.reach(State.READY)
+    peer.say(peer.hello(ssmb_vers_major=1))
+    assert "within a connection" in closed(peer.connection).reason
+
+
+# --- HELLO: who may connect -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("role", "segment_id"), [(Role.CS, 2), (Role.DFS, 0), (Role.DFS, 256)])
+def test_a_peer_of_the_wrong_role_is_refused(role: Role, segment_id: int) -> None:
+    peer = ScriptedPeer(connect(role))
+    peer.reach(State.HELLO_WAIT)
+    peer.say(peer.hello(segment_id=segment_id))
+    assert closed(peer.connection).error_code == ErrorCode.BADMSG
+
+
+@pytest.mark.parametrize("changes", [{"segment_id": 3}, {"group_id": 8}, {"flags": 0}])
+@pytest.mark.parametrize("state", [State.AUTH_WAIT, State.READY])
+def test_who_a_peer_is_cannot_change(state: State, changes: dict[str, int]) -> None:
+    peer = ScriptedPeer(connect(Role.DFS))
+    peer.reach(state)
+    peer.say(peer.hello(**changes))
+    assert closed(peer.connection).error_code == ErrorCode.BADMSG
+
+
+def test_a_changed_boot_id_is_the_owners_to_judge() -> None:
+    peer = ScriptedPeer(connect(Role.CS))
+    peer.reach(State.READY)
+    events(peer.connection)
+    peer.say(peer.hello(boot_id=99))
+    assert events(peer.connection) == [HelloReceived(peer.hello(boot_id=99)._replace())]
+
+
+def test_a_duplicate_id_is_refused_with_its_reason() -> None:
+    pair = pair_of({}, {"accept_hello": lambda _: ErrorCode.DUPID})
+    cs, dfs = closed(pair.cs), closed(pair.dfs)
+    assert (cs.error_code, cs.reason) == (ErrorCode.DUPID, "the DFS refuses: DUPID")
+    assert (dfs.error_code, dfs.reason) == (ErrorCode.DUPID, "CS 1 is refused: DUPID")
+    assert cs.retry_after_s == RETRY_MAX_S
+
+
+def test_a_cs_that_is_not_the_active_one_connects_all_the_same_and_can_stand_by() -> None:
+    def accept(hello: Hello) -> int:
+        return ErrorCode.NOTACTIVE if hello.flags & Flag.ACTIVE else ErrorCode.OK
+
+    pair = pair_of({"active": True, "role_epoch": 1}, {"accept_hello": accept})
+    assert pair.cs.is_ready
+    told = [event.hello.error_code for event in events(pair.cs) if isinstance(event, HelloReceived)]
+    assert told == [ErrorCode.NOTACTIVE] * 2  # the second one is sealed
+    events(pair.dfs)
+    pair.cs.announce(active=False, role_epoch=1, now=START)
+    pair.exchange()
+    (heard,) = events(pair.dfs)
+    assert isinstance(heard, HelloReceived)
+    assert not heard.hello.flags & Flag.ACTIVE
+    (answer,) = events(pair.cs)
+    assert isinstance(answer, HelloReceived)
+    assert answer.hello.error_code == ErrorCode.OK
+
+
+def test_a_role_announced_before_ready_is_told_when_ready() -> None:
+    pair = Pair(connect(Role.CS), connect(Role.DFS))
+    pair.cs.announce(active=True, role_epoch=3, now=START)
+    pair.exchange()
+    last = events(pair.dfs)[-1]
+    assert isinstance(last, HelloReceived)
+    assert last.hello.flags & Flag.ACTIVE
+    assert last.hello.role_epoch == 3
+
+
+def test_a_dfs_may_announce_too_and_the_cs_does_not_answer() -> None:
+    pair = ready_pair()
+    pair.dfs.announce(active=False, role_epoch=5, now=START)
+    pair.exchange()
+    (heard,) = events(pair.cs)
+    assert isinstance(heard, HelloReceived)
+    assert heard.hello.role_epoch == 5
+    assert events(pair.dfs) == []
