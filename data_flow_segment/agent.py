@@ -67,6 +67,8 @@ class Agent:
     ) -> None:
         """`settings` of this DFS; boot id, capacity and capabilities are filled in from here."""
         self.target = target
+        self.segment_id = settings.segment_id
+        self.laboratory = settings.laboratory
         self.outbox = Outbox()
         self.peers = Peers()
         adopted = target.virtual_servers() if target.adopted else ()

@@ -74,6 +74,7 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "stats_unsent": (True, "STATS that no CS could take; they are cumulative."),
     # --- datagrams
     "datagrams_received": (True, "SSMB datagrams received."),
+    "datagrams_unsent": (False, "SSMB datagrams that the socket did not take: no room, no route."),
     "datagrams_sent": (True, "SSMB datagrams sent."),
     "drop_unknown_source": (
         False,

@@ -72,7 +72,7 @@ class Sessions:
         self._random_octets = random_octets
         self._sessions: dict[int, _Session] = {}
         self._last_id = 0
-        self.log: list[str] = []  # sentences for the operator, taken by the runtime
+        self._log: list[str] = []
 
     # --- from the runtime ------------------------------------------------------------------
 
@@ -109,6 +109,11 @@ class Sessions:
 
     def connection_ids(self) -> list[int]:
         return list(self._sessions)
+
+    def take_log(self) -> list[str]:
+        """Sentences for the operator since the last call."""
+        log, self._log = self._log, []
+        return log
 
     def get_timer(self) -> float | None:
         timers = (session.connection.get_timer() for session in self._sessions.values())
@@ -172,7 +177,7 @@ class Sessions:
             peer.ssmb_proved = True  # laboratory: there is nothing to prove
         changed = self._peers.add(peer) if is_new else self._peers.rearrange()
         self._configuration.settle()
-        self.log.append(f"{_name(peer)} is connected, SSMB {_text(event.ssmb_version)}")
+        self._log.append(f"{_name(peer)} is connected, SSMB {_text(event.ssmb_version)}")
         if is_new:
             self._listener.peer_came(peer, now)
         self._announce(changed, now)
@@ -205,7 +210,7 @@ class Sessions:
         counters, peer = self._outbox.counters, session.peer
         counters["csmb_closed" if session.was_ready else "csmb_auth_failures"] += 1
         who = "a CS that proved nothing" if peer is None else _name(peer)
-        self.log.append(f"the connection of {who} ended: {event.reason}")
+        self._log.append(f"the connection of {who} ended: {event.reason}")
         if peer is None:
             return
         session.peer = None

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A DFS that runs: the agent, its target, its sockets and its clock in one event loop.
+
+Each wake-up does the same: take what came, let the agent decide, then `_settle`: commands to the
+target in one call, datagrams out, octets to the CSMB streams, the timer set anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from csmb.settings import ConnectionSettings
+from data_flow_segment.agent import Agent
+from data_flow_segment.config import DataFlowSegmentConfig
+from data_flow_segment.outbox import Endpoint
+from data_flow_segment.runtime.admin import Admin
+from data_flow_segment.runtime.sockets import CsmbProtocol, open_udp
+from data_flow_segment.targets.contract import Target
+from ssmb.addresses import from_text
+
+DatagramFilter = Callable[[str, bytes, Endpoint], Iterable[tuple[float, bytes]]]
+"""For tests: ("in" or "out", datagram, the other end) -> (delay in seconds, datagram) for each copy
+that gets through; nothing for a loss."""
+
+DATAGRAMS_AT_ONCE: Final = 64
+"""Per wake-up: a flood of datagrams must not starve packets, and the other way round."""
+
+POLL_S: Final = 0.002
+"""How often a target without a descriptor is asked for events."""
+
+_DATAGRAM_MAX: Final = 2048  # more than SSMB_DGRAM_MAX: an oversized one shows itself
+_LOG: Final = logging.getLogger("splitplane.dfs")
+
+
+class DataFlowSegmentRuntime:
+    """Runs one DFS until `stop`.  The target is the caller's: opened before, closed after."""
+
+    def __init__(
+        self,
+        config: DataFlowSegmentConfig,
+        target: Target,
+        *,
+        key: bytes,
+        datagram_filter: DatagramFilter | None = None,
+    ) -> None:
+        """`key` is the pre-shared key, read by the caller; b"" in a laboratory."""
+        self.config = config
+        self.target = target
+        settings = ConnectionSettings(
+            segment_id=config.segment_id,
+            key=key,
+            ssmb_ipaddr=from_text(config.ssmb.address),
+            ssmb_port=config.ssmb.port,
+            laboratory=config.laboratory_no_authentication,
+        )
+        self._clock = time.monotonic
+        self.agent = Agent(settings, target, random_octets=secrets.token_bytes, now=self._clock())
+        self.admin = Admin(self.agent, self._clock)
+        self._filter = datagram_filter
+        self._streams: dict[int, CsmbProtocol] = {}
+        self._udp: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self.ready = asyncio.Event()
+
+    # --- what the owner calls ----------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until `stop`; OSError if an address cannot be used."""
+        config, loop = self.config, asyncio.get_running_loop()
+        self._loop = loop
+        if config.laboratory_no_authentication:
+            _LOG.warning("LABORATORY: nothing is authenticated, anybody may command this DFS")
+        self._udp = open_udp(config.ssmb.address, config.ssmb.port)
+        try:
+            listener = await loop.create_server(
+                lambda: CsmbProtocol(self._stream_made, self._stream_received),
+                config.csmb.address,
+                config.csmb.port,
+                reuse_address=True,
+            )
+            try:
+                self._start_reading(loop, self._udp)
+                self.ready.set()
+                await self._stopping.wait()
+            finally:
+                self._stop_reading(loop, self._udp)
+                listener.close()
+        finally:
+            self._udp.close()
+            self._udp = None
+
+    def stop(self) -> None:
+        """End `run`; the data path goes on unless the caller detaches the target."""
+        self._stopping.set()
+
+    async def handle_admin(self, command: str, arguments: dict[str, object]) -> object:
+        """Answer an operator; ValueError with a sentence for a bad request."""
+        return await self.admin.handle(command, arguments)
+
+    # --- the event loop ----------------------------------------------------------------------
+
+    def _start_reading(self, loop: asyncio.AbstractEventLoop, udp: socket.socket) -> None:
+        loop.add_reader(udp.fileno(), self._datagrams_wait)
+        if self.target.fileno() >= 0:
+            loop.add_reader(self.target.fileno(), self._events_wait)
+        else:
+            loop.call_later(POLL_S, self._poll)
+        self._settle()
+
+    def _stop_reading(self, loop: asyncio.AbstractEventLoop, udp: socket.socket) -> None:
+        loop.remove_reader(udp.fileno())
+        if self.target.fileno() >= 0:
+            loop.remove_reader(self.target.fileno())
+        self.agent.sessions.close("this DFS goes down", self._clock())
+        self._settle()
+        for stream in tuple(self._streams.values()):
+            if stream.transport is not None:
+                stream.transport.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _datagrams_wait(self) -> None:
+        assert self._udp is not None
+        receive, agent, now = self._udp.recvfrom, self.agent, self._clock()
+        for _ in range(DATAGRAMS_AT_ONCE):
+            try:
+                octets, source = receive(_DATAGRAM_MAX)
+            except BlockingIOError:
+                break
+            except OSError as error:  # an ICMP error about something that we sent
+                _LOG.debug("SSMB socket: %s", error)
+                continue
+            endpoint = source if len(source) == 2 else source[:2]
+            if self._filter is None:
+                agent.receive_datagram(octets, endpoint, now)
+            else:
+                self._receive_filtered(octets, endpoint, now)
+        self._settle()
+
+    def _events_wait(self) -> None:
+        self.agent.handle_events(self.target.events(), self._clock())
+        self._settle()
+
+    def _poll(self) -> None:
+        if not self._stopping.is_set() and self._loop is not None:
+            self._events_wait()
+            self._loop.call_later(POLL_S, self._poll)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        now = self._clock()
+        self.agent.handle_timer(now)
+        step = self.agent.sweeps.due(now)
+        if step is not None:
+            self.agent.sweeps.finished(self.target.sweep(step.limit, stats=step.stats))
+            self.agent.handle_events(self.target.events(), now)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Carry out what the agent decided in this wake-up."""
+        agent, now = self.agent, self._clock()
+        agent.flush(now)
+        if agent.outbox.commands:
+            self.target.apply(agent.outbox.take_commands())
+        if agent.outbox.datagrams and self._udp is not None:
+            self._send(agent.outbox.take_datagrams())
+        for connection_id in agent.sessions.connection_ids():
+            self._write(connection_id)
+        for sentence in agent.sessions.take_log():
+            _LOG.info("%s", sentence)
+        self._set_timer(now)
+
+    def _set_timer(self, now: float) -> None:
+        """One timer; setting it earlier cancels, setting it later waits until it has fired."""
+        wanted = self.agent.sweeps.get_timer()
+        timer = self.agent.get_timer()
+        if timer is not None and timer < wanted:
+            wanted = timer
+        if wanted < self._timer_at and self._loop is not None and not self._stopping.is_set():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = wanted
+            self._timer = self._loop.call_later(max(0.0, wanted - now), self._timer_fired)
+
+    # --- datagrams ---------------------------------------------------------------------------
+
+    def _send(self, datagrams: list[tuple[Endpoint, bytes]]) -> None:
+        assert self._udp is not None
+        send = self._udp.sendto
+        for endpoint, octets in datagrams:
+            if self._filter is not None:
+                self._send_filtered(octets, endpoint)
+                continue
+            try:
+                send(octets, endpoint)
+            except OSError:  # no room, no route: as if the network had lost it
+                self.agent.outbox.counters["datagrams_unsent"] += 1
+
+    def _send_filtered(self, octets: bytes, endpoint: Endpoint) -> None:
+        assert self._filter is not None
+        assert self._loop is not None
+        for delay_s, copy in self._filter("out", octets, endpoint):
+            self._loop.call_later(delay_s, self._send_late, copy, endpoint)
+
+    def _send_late(self, octets: bytes, endpoint: Endpoint) -> None:
+        if self._udp is not None:
+            try:
+                self._udp.sendto(octets, endpoint)
+            except OSError:
+                self.agent.outbox.counters["datagrams_unsent"] += 1
+
+    def _receive_filtered(self, octets: bytes, endpoint: Endpoint, now: float) -> None:
+        assert self._filter is not None
+        assert self._loop is not None
+        for delay_s, copy in self._filter("in", octets, endpoint):
+            if delay_s <= 0:
+                self.agent.receive_datagram(copy, endpoint, now)
+            else:
+                self._loop.call_later(delay_s, self._receive_late, copy, endpoint)
+
+    def _receive_late(self, octets: bytes, endpoint: Endpoint) -> None:
+        self.agent.receive_datagram(octets, endpoint, self._clock())
+        self._settle()
+
+    # --- CSMB streams ------------------------------------------------------------------------
+
+    def _stream_made(self, stream: CsmbProtocol) -> None:
+        assert stream.transport is not None
+        connection_id = self.agent.sessions.connection_made(self._clock())
+        if connection_id is None:
+            stream.transport.abort()
+            return
+        stream.connection_id = connection_id
+        self._streams[connection_id] = stream
+        self._settle()
+
+    def _stream_received(self, stream: CsmbProtocol, octets: bytes) -> None:
+        if stream.connection_id is not None:
+            self.agent.sessions.receive(stream.connection_id, octets, self._clock())
+            self._settle()
+
+    def _write(self, connection_id: int) -> None:
+        octets, closed = self.agent.sessions.octets_to_send(connection_id)
+        stream = self._streams.get(connection_id)
+        transport = None if stream is None else stream.transport
+        if transport is not None and octets:
+            transport.write(octets)
+        if closed:
+            self._streams.pop(connection_id, None)
+            if transport is not None:
+                transport.close()

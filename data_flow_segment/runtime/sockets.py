@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DFS's sockets: one UDP for SSMB, one TCP listener for CSMB."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Final
+
+RECEIVE_BUFFER: Final = 4 << 20
+"""A second of REPLYs at 25,000 a second, should the agent ever be away for that long."""
+
+_IP_MTU_DISCOVER: Final = 10  # linux/in.h; Python names it only since 3.14
+_IP_PMTUDISC_DO: Final = 2
+_SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h: beyond rmem_max, for CAP_NET_ADMIN
+
+
+def open_udp(address: str, port: int) -> socket.socket:
+    """The SSMB socket: never blocks, never fragments (6.8)."""
+    is_ipv4 = ipaddress.ip_address(address).version == 4
+    udp = socket.socket(socket.AF_INET if is_ipv4 else socket.AF_INET6, socket.SOCK_DGRAM)
+    try:
+        udp.setblocking(False)
+        try:
+            udp.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        except OSError:
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        if is_ipv4:
+            udp.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
+        udp.bind((address, port))
+    except BaseException:
+        udp.close()
+        raise
+    return udp
+
+
+class CsmbProtocol(asyncio.Protocol):
+    """One accepted TCP connection; hands octets on, and decides nothing."""
+
+    def __init__(
+        self,
+        made: Callable[[CsmbProtocol], None],
+        received: Callable[[CsmbProtocol, bytes], None],
+    ) -> None:
+        self._made = made
+        self._received = received
+        self.transport: asyncio.Transport | None = None
+        self.connection_id: int | None = None
+        self._ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._made(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._received(self, data)
+
+    def eof_received(self) -> None:
+        self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self._end()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._received(self, b"")

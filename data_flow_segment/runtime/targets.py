@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The target that a configuration names."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from data_flow_segment.config import DataFlowSegmentConfig
+from data_flow_segment.targets.contract import Target, TargetError
+from data_flow_segment.targets.memory import MemoryTarget
+from data_flow_segment.targets.memory.options import Interface, MemoryOptions
+
+
+def open_target(config: DataFlowSegmentConfig) -> Target:
+    """Open what moves packets; TargetError says what is missing and what to do about it."""
+    if config.target == "memory":
+        return _open_memory(config)
+    try:  # needs numpy and the kernel; the memory target needs neither
+        from data_flow_segment.targets.bpf import BpfOptions, BpfTarget
+    except ImportError as error:
+        raise TargetError(
+            f"target bpf: {error}; install the extra: pip install 'splitplane[bpf]'"
+        ) from None
+    return BpfTarget.open(
+        BpfOptions(
+            external=config.external,
+            internal=config.internal,
+            attach=config.attach,
+            pin_path=config.pin_path,
+            flow_capacity=config.flow_capacity,
+        )
+    )
+
+
+def _open_memory(config: DataFlowSegmentConfig) -> MemoryTarget:
+    """A data path without cables: for tests and for trying a CS without a kernel."""
+    names = list(dict.fromkeys((*config.external, *config.internal)))
+    interfaces = tuple(
+        Interface(
+            number,
+            name,
+            bytes((2, 0, 0, 0, 0, number & 0xFF)),
+            external=name in config.external,
+            internal=name in config.internal,
+        )
+        for number, name in enumerate(names, 1)
+    )
+    options = MemoryOptions(
+        interfaces,
+        flow_capacity=config.flow_capacity,
+        boot_id=secrets.randbits(32) or 1,
+    )
+    return MemoryTarget(options, time.monotonic)
