@@ -4,8 +4,8 @@
     {"command": "flows", "limit": 10}  ->  {"ok": true, "data": [...]}
                                        or  {"ok": false, "error": "..."}
 
-`hello` is answered here, with what the segment is; every other command goes to the segment.  Who may
-open the socket may command the segment: the socket is its user's alone (mode 0600).
+`hello` is answered here, with what the segment is; every other command goes to the segment.  Who
+may open the socket may command the segment: the socket is its user's alone (mode 0600).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class AdminServer:
                 writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
                 await writer.drain()
         except (ValueError, ConnectionError):
-            pass  # a line over the limit, or a client that left: nothing to say and nobody to hear it
+            pass  # a line over the limit, or a client that left: nobody to tell it to
         finally:
             self._writers.discard(writer)
             writer.close()

@@ -83,7 +83,7 @@ def _line_of(problem: str) -> int:
 def _compose(text: str, name: str) -> tuple[yaml.Node, object]:
     loader = None
     try:
-        # libyaml's loader is ten times as fast, but deep nesting crashes it, and with it a running CS
+        # libyaml's loader is ten times as fast, but deep nesting crashes it, and so a running CS
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):

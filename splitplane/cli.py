@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command: its groups, its exit codes, and nothing else; each subcommand is in `commands`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from click.shell_completion import get_completion_class
+
+from splitplane import __version__
+from splitplane.commands import lab, run, segments, show
+from splitplane.errors import CommandError, ConfigError, from_os_error
+
+
+class _Command(click.Group):
+    """Turns our errors into one line each and their exit code (docs/operations.md)."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # `| head`: click ends quietly
+        except OSError as error:
+            ended: CommandError = from_os_error(error, "the system refused")
+        except CommandError as error:
+            ended = error
+        for line in str(ended).splitlines():
+            # a configuration error starts with its file and line, so that editors can jump there
+            prefix = "" if isinstance(ended, ConfigError) else "splitplane: "
+            click.echo(prefix + line, err=True)
+        raise click.exceptions.Exit(ended.exit_code)
+
+
+@click.group(
+    cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="splitplane")
+def cli() -> None:
+    """A server load balancer whose control plane and data plane are separate programs.
+
+    Exit codes: 0 ended as asked, 1 failed while running, 2 wrong use, 3 a configuration or key
+    file is wrong, 4 this machine cannot do it, 5 a port or address is in use or not here.
+    """
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script: eval "$(splitplane completion bash)"."""
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "splitplane", "_SPLITPLANE_COMPLETE").source())
+
+
+for command in (
+    segments.cs,
+    segments.dfs,
+    show.show,
+    show.trace,
+    show.set_node,
+    show.reload,
+    lab.lab,
+    run.run,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The entry point."""
+    cli(prog_name="splitplane")

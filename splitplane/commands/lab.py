@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`splitplane lab`: a laboratory to try things in by hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeVar
+
+import click
+
+from splitplane import machine
+from splitplane.errors import CommandError
+from splitplane.lab import Lab, state
+from splitplane.lab.namespaces import NETNS_FOLDER, existing
+from splitplane.lab.topology import VIRTUAL_ADDRESS, prefix
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+DEFAULT_NAME: Final = "lab"
+
+_OPTIONS: Final = (
+    click.option("--name", default=DEFAULT_NAME, show_default=True, help="Names its namespaces."),
+    click.option("--clients", type=click.IntRange(1, 250), default=2, show_default=True),
+    click.option("--servers", type=click.IntRange(1, 250), default=3, show_default=True),
+    click.option("--method", default="round_robin", show_default=True, help="Balancing method."),
+    click.option(
+        "--target", type=click.Choice(["bpf", "memory"]), default="bpf", show_default=True
+    ),
+    click.option(
+        "--attach", type=click.Choice(["auto", "xdp", "tc"]), default="auto", show_default=True
+    ),
+    click.option("--ipv6/--no-ipv6", default=True, show_default=True),
+)
+
+
+def lab_options(function: FunctionT) -> FunctionT:
+    """What a laboratory may look like."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def make_lab(
+    *,
+    name: str,
+    clients: int,
+    servers: int,
+    method: str,
+    target: Literal["bpf", "memory"],
+    attach: Literal["auto", "xdp", "tc"],
+    ipv6: bool,
+) -> Lab:
+    """The laboratory that the options say."""
+    return Lab(
+        name,
+        clients=clients,
+        servers=servers,
+        method=method,
+        target=target,
+        dfs_attach=attach,
+        ipv6=ipv6,
+    )
+
+
+@click.group()
+def lab() -> None:
+    """Clients, a DFS, a CS and servers in network namespaces of this machine."""
+
+
+@lab.command()
+@lab_options
+def up(**options: Any) -> None:
+    """Bring a laboratory up and keep it until Ctrl-C."""
+    # a service manager's or `kill`'s SIGTERM takes it down like Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with make_lab(**options) as running:
+        name = running.name
+        click.echo(f"The laboratory {name!r} is up; Ctrl-C takes it down.  In another terminal:")
+        click.echo(
+            f"  splitplane lab exec --name {name} client1 curl http://{VIRTUAL_ADDRESS}/name"
+        )
+        click.echo("  splitplane show nodes")
+        click.echo(f"  splitplane lab exec --name {name} dfs bash")
+        click.echo(f"Configurations, sockets and logs: {running.folder}")
+        try:
+            while running.dfs().is_running and running.cs().is_running:
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            return
+        ended = running.cs() if running.dfs().is_running else running.dfs()
+        raise CommandError(f"{ended.name} ended with {ended.wait()}: {ended.last_words()}")
+
+
+@lab.command("list")
+def list_() -> None:
+    """Laboratories, and their namespaces."""
+    for name in state.known_labs():
+        click.echo(f"{name}: {' '.join(existing(prefix(name))) or 'no namespaces'}")
+
+
+@lab.command("exec", context_settings={"ignore_unknown_options": True})
+@click.option("--name", default=DEFAULT_NAME, show_default=True)
+@click.argument("host")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND on HOST: client1, server2, dfs, cs1."""
+    namespace = f"{prefix(name)}{host}"
+    if not (NETNS_FOLDER / namespace).exists():
+        here = " ".join(found.removeprefix(prefix(name)) for found in existing(prefix(name)))
+        raise CommandError(
+            f"there is no {host!r} in the laboratory {name!r}; there are: {here or 'none'}"
+        )
+    machine.require_root("entering a namespace")
+    os.execvp("nsenter", ["nsenter", f"--net={NETNS_FOLDER / namespace}", "--", *command])
+
+
+@lab.command()
+@click.option("--name", help="Only this one.")
+def clean(name: str | None) -> None:
+    """Take away what killed laboratories left; running ones stay."""
+    machine.require_root("taking namespaces away")
+    for left in [name] if name else state.known_labs():
+        if not state.clean(left):
+            click.echo(f"{left}: it is running, and stays", err=True)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`splitplane run`: the laboratory, under load, live."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from splitplane import live
+from splitplane.commands.lab import lab_options, make_lab
+from splitplane.errors import CommandError
+from splitplane.lab import Lab
+from splitplane.lab.load import Load
+
+ONCE_S: Final = 5
+_INTERVAL_S: Final = 1.0
+
+
+@click.command()
+@lab_options
+@click.option("--rate", type=click.FloatRange(1, 2000), default=60, show_default=True,
+              help="New connections a second.")  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(1), help="End by itself after so long.")
+@click.option("--once", is_flag=True, help=f"Run {ONCE_S} s, print the screen once, and end.")
+def run(rate: float, seconds: float | None, once: bool, **options: Any) -> None:
+    """A whole laboratory under real HTTP load, shown live until Ctrl-C.
+
+    Every octet that the clients get is checked; the exit code is 1 if one request failed.
+    """
+    # all that ends politely ends like Ctrl-C: the block is left, and everything taken down
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if sys.stderr.isatty():
+        click.echo("bringing the laboratory up ...", err=True)
+    with contextlib.suppress(KeyboardInterrupt), make_lab(**options) as lab:
+        load = Load(lab, connections_per_second=rate)
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(_run(lab, load, ONCE_S if once else seconds, once=once))
+        finally:
+            _say_how_it_was(load)
+    if load.tally.failures:
+        raise CommandError(
+            f"{load.tally.failures} requests failed; the last: {load.tally.last_failure}"
+        )
+
+
+def _say_how_it_was(load: Load) -> None:
+    tally = load.tally
+    shares = ", ".join(f"{name} {tally.by_server[name]}" for name in sorted(tally.by_server))
+    click.echo(
+        f"{tally.requests} requests on {tally.connections} connections, {tally.octets} octets,"
+        f" all compared; {tally.failures} failures; by server: {shares or 'none'}"
+    )
+
+
+async def _run(lab: Lab, load: Load, seconds: float | None, *, once: bool) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(load.run())
+        try:
+            await _watch(lab, load, seconds, once=once)
+        finally:
+            load.stop()
+
+
+async def _watch(lab: Lab, load: Load, seconds: float | None, *, once: bool) -> None:
+    loop = asyncio.get_running_loop()
+    sampler = live.Sampler(lab, load.tally)
+    started = loop.time()
+    console = Console()
+    before = now = await asyncio.to_thread(sampler.sample, started)
+    screen = Live(console=console, auto_refresh=False, screen=True, transient=True)
+    with screen if console.is_terminal and not once else contextlib.nullcontext():
+        while seconds is None or now.now - started < seconds:
+            await asyncio.sleep(_INTERVAL_S)
+            before, now = now, await asyncio.to_thread(sampler.sample, loop.time())
+            if once:
+                continue
+            if console.is_terminal:
+                screen.update(live.draw(lab, before, now, started), refresh=True)
+            else:
+                click.echo(live.line(before, now))
+    if once:
+        console.print(live.draw(lab, before, now, started))

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`splitplane cs` and `splitplane dfs`: run a segment from its configuration file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final, Protocol, TypeAlias
+
+import click
+
+from splitplane import machine
+from splitplane.admin import AdminServer
+from splitplane.config import load
+from splitplane.errors import CommandError, ConfigError, from_os_error
+from splitplane.keys import read_key
+
+log = logging.getLogger("splitplane")
+_FILE: Final = click.Path(path_type=Path)
+# reads the configuration again; raises ConfigError or ValueError and then has changed nothing
+Reload: TypeAlias = Callable[[], Awaitable[None]]
+
+
+class Runtime(Protocol):
+    """What both segments' runtimes do."""
+
+    async def run(self) -> None:
+        """Until `stop`."""
+
+    def stop(self) -> None:
+        """Let `run` return."""
+
+    def handle_admin(self, command: str, arguments: dict[str, object]) -> object:
+        """Answer one question; ValueError for a bad one."""
+
+
+@click.command()
+@click.argument("config", type=_FILE)
+def cs(config: Path) -> None:
+    """Run a Control Segment in the foreground.
+
+    SIGTERM ends it; SIGHUP reloads CONFIG, and a file with an error changes nothing.
+    """
+    from control_segment.config import ControlSegmentConfig
+    from control_segment.runtime import ControlSegmentRuntime
+
+    _log_to_stderr()
+    settings = load(config, ControlSegmentConfig)
+    runtime = ControlSegmentRuntime(settings, _key(config, settings.key_file))
+
+    async def reload() -> None:
+        # reading a large file takes its time, and datagrams wait for none
+        runtime.reload(await asyncio.to_thread(load, config, ControlSegmentConfig))
+
+    _run(runtime, "cs", settings.segment_id, settings.admin_socket, reload)
+
+
+@click.command()
+@click.argument("config", type=_FILE)
+@click.option("--detach", is_flag=True, help="Take programs and maps out of the kernel, and end.")
+def dfs(config: Path, detach: bool) -> None:
+    """Run a Data Flow Segment's agent in the foreground.
+
+    SIGTERM ends the agent; what it has pinned goes on moving packets until --detach.
+    """
+    from data_flow_segment.config import DataFlowSegmentConfig
+    from data_flow_segment.runtime import DataFlowSegmentRuntime
+
+    _log_to_stderr()
+    settings = load(config, DataFlowSegmentConfig)
+    key = None if detach else _key(config, settings.key_file)
+    if settings.target == "bpf":
+        machine.require_root("the bpf target")
+        machine.require_bpf()
+        machine.require_interfaces((*settings.external, *settings.internal), config)
+        for advice in machine.forwarding_advice():
+            log.warning("%s", advice)
+    if detach:
+        from splitplane.lab.state import remove_pins
+
+        remove_pins(settings.pin_path)
+        return
+    runtime = DataFlowSegmentRuntime(settings, key)
+    _run(runtime, "dfs", settings.segment_id, settings.admin_socket, None)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+
+
+def _key(config: Path, key_file: str | Path | None) -> bytes | None:
+    """The key, its path relative to the configuration's folder; None: no authentication."""
+    if key_file is None:
+        log.warning("laboratory_no_authentication: whoever reaches the ports may command us")
+        return None
+    return read_key(config.parent / key_file)
+
+
+def _run(
+    runtime: Runtime, kind: str, segment_id: int, socket: str | Path | None, reload: Reload | None
+) -> None:
+    """Run until a signal; the first error of a task ends the command with its own exit code."""
+    try:
+        asyncio.run(_serve(runtime, kind, segment_id, socket, reload))
+    except BaseExceptionGroup as group:
+        error = _first(group)
+        if isinstance(error, CommandError):
+            raise error from None
+        if isinstance(error, OSError):
+            raise from_os_error(error, f"{kind}-{segment_id}") from None
+        raise
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _serve(
+    runtime: Runtime, kind: str, segment_id: int, socket: str | Path | None, reload: Reload | None
+) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, runtime.stop)
+    async with AsyncExitStack() as stack:
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        if socket is not None:
+            identity: dict[str, object] = {"kind": kind, "segment_id": segment_id}
+            handler = _with_reload(runtime, reload)
+            await stack.enter_async_context(AdminServer(Path(socket), identity, handler))
+        loop.add_signal_handler(signal.SIGHUP, lambda: tasks.create_task(_reload_on_signal(reload)))
+        await runtime.run()
+
+
+def _with_reload(
+    runtime: Runtime, reload: Reload | None
+) -> Callable[[str, dict[str, object]], object]:
+    def handle(command: str, arguments: dict[str, object]) -> object:
+        if command != "reload":
+            return runtime.handle_admin(command, arguments)
+        if reload is None:
+            raise ValueError("a DFS has nothing to reload: its CSs tell it the virtual servers")
+        return reload()
+
+    return handle
+
+
+async def _reload_on_signal(reload: Reload | None) -> None:
+    if reload is None:
+        log.warning("SIGHUP: a DFS has nothing to reload; restart it, connections go on")
+        return
+    try:
+        await reload()
+    except (ConfigError, ValueError) as error:
+        for problem in str(error).splitlines():
+            log.error("%s", problem)
+        log.error("the configuration was not reloaded; nothing has changed")
+    else:
+        log.info("the configuration was reloaded")

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`splitplane show ...` and `splitplane trace`: what the segments know."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from splitplane.admin import AdminClient
+from splitplane.commands.sockets import Segment, every_segment, segments, socket_option
+from splitplane.commands.tables import print_json, print_tables
+from splitplane.errors import CommandError
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+# [2001:db8::1]:40000-203.0.113.10:80/udp
+_END: Final = r"(?:\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]{1,5}"
+_FLOW: Final = re.compile(rf"(?P<client>{_END})-(?P<vip>{_END})(?:/(?P<protocol>tcp|udp))?")
+
+
+def _present(command: str, chosen: Sequence[Segment], as_json: bool, **arguments: object) -> None:
+    answers = [(segment, segment.call(command, **arguments)) for segment in chosen]
+    (print_json if as_json else lambda rows: print_tables(command, rows))(answers)
+
+
+@click.group()
+def show() -> None:
+    """Show what the segments of this machine know."""
+
+
+@show.command()
+@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option("--client", help="Only flows of this client's address.")
+@click.option("--from", "kind", type=click.Choice(["cs", "dfs"]), help="Ask this kind of segment.")
+@json_option
+@socket_option
+def flows(
+    limit: int, client: str | None, kind: str | None, as_json: bool, sockets: tuple[Path, ...]
+) -> None:
+    """Flows: the CS's, with node and virtual server; the DFS's where no CS is here."""
+    kinds = (kind,) if kind else ("cs", "dfs")
+    arguments = {"client": client} if client else {}
+    _present("flows", segments(sockets, *kinds), as_json, limit=limit, **arguments)
+
+
+@show.command()
+@json_option
+@socket_option
+def nodes(as_json: bool, sockets: tuple[Path, ...]) -> None:
+    """Each pool's nodes: state, weight, connections, rates."""
+    _present("nodes", segments(sockets, "cs"), as_json)
+
+
+def _plain(name: str, sentence: str, choose: Callable[[Sequence[Path]], list[Segment]]) -> None:
+    command = name.replace("-", "_")
+
+    @show.command(name, help=sentence)
+    @json_option
+    @socket_option
+    def shown(as_json: bool, sockets: tuple[Path, ...]) -> None:
+        _present(command, choose(sockets), as_json)
+
+
+_plain(
+    "virtual-servers",
+    "Virtual servers: the CS's, or those that the DFS was given.",
+    lambda sockets: segments(sockets, "cs", "dfs"),
+)
+_plain("messages", "SSMB and CSMB messages by type, and what was dropped.", every_segment)
+_plain(
+    "counters",
+    "Each thing that the DFS dropped, and whether seeing it rise is normal.",
+    lambda sockets: segments(sockets, "dfs"),
+)
+_plain("status", "Each segment's state and its peers.", every_segment)
+
+
+def parse_flow(text: str) -> dict[str, str]:
+    """The arguments of the segments' `trace` from what a person wrote."""
+    match = _FLOW.fullmatch(text)
+    if match is None:
+        raise click.BadParameter(
+            f"{text!r} is not a flow; write CLIENT:PORT-VIRTUAL:PORT, with /udp for UDP,"
+            " for example 198.51.100.7:40000-203.0.113.10:80"
+            " or [2001:db8::7]:40000-[2001:db8:113::10]:80"
+        )
+    return {**match.groupdict(), "protocol": match["protocol"] or "tcp"}
+
+
+@click.command()
+@click.argument("flow")
+@json_option
+@socket_option
+def trace(flow: str, as_json: bool, sockets: tuple[Path, ...]) -> None:
+    """What the CS decided for FLOW and why, and what the DFS did.
+
+    FLOW is CLIENT:PORT-VIRTUAL:PORT as the client sees it, with /udp for UDP; IPv6 in brackets.
+    """
+    arguments = parse_flow(flow)
+    answers = [(segment, segment.call("trace", **arguments)) for segment in every_segment(sockets)]
+    if as_json:
+        print_json(answers)
+        return
+    story = [
+        {"time": step["time"], "segment": segment.name, "what": step["what"]}
+        for segment, steps in answers
+        for step in steps
+    ]
+    if not story:
+        raise CommandError(f"{flow}: no segment remembers it; is it older than what they keep?")
+    story.sort(key=lambda step: float(str(step["time"])))  # one machine, one monotonic clock
+    start = float(str(story[0]["time"]))
+    rows: list[dict[str, Any]] = [
+        {**step, "time": f"+{(float(str(step['time'])) - start) * 1000:.3f} ms"} for step in story
+    ]
+    print_tables("trace", [(answers[0][0], rows)])
+
+
+def _names(field: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Shell completion from the running CS's nodes."""
+
+    def complete(context: click.Context, _: click.Parameter, typed: str) -> list[str]:
+        try:
+            rows = [
+                row
+                for segment in segments(context.params.get("sockets") or (), "cs")
+                for row in segment.call("nodes")
+            ]
+        except (CommandError, OSError):
+            return []
+        pool = context.params.get("pool")
+        return sorted(
+            {
+                str(row[field])
+                for row in rows
+                if str(row[field]).startswith(typed) and pool in (None, row["pool"])
+            }
+        )
+
+    return complete
+
+
+@click.command("set-node")
+@click.argument("pool", shell_complete=_names("pool"))
+@click.argument("node", shell_complete=_names("name"))
+@click.option("--weight", type=click.IntRange(min=0))
+@click.option("--state", type=click.Choice(["enabled", "draining", "down"]))
+@socket_option
+def set_node(
+    pool: str, node: str, weight: int | None, state: str | None, sockets: tuple[Path, ...]
+) -> None:
+    """Change a NODE of a POOL until the next reload; living connections stay where they are."""
+    changes: dict[str, object] = {}
+    if weight is not None:
+        changes["weight"] = weight
+    if state is not None:
+        changes["state"] = state
+    if not changes:
+        raise click.UsageError("give --weight, --state, or both")
+    for segment in segments(sockets, "cs"):
+        segment.call("set_node", pool=pool, node=node, **changes)
+
+
+@click.command()
+@socket_option
+def reload(sockets: tuple[Path, ...]) -> None:
+    """Let each CS read its configuration again; a file with an error changes nothing."""
+    for segment in segments(sockets, "cs"):
+        with AdminClient(segment.socket) as client:
+            client.call("reload")
+        click.echo(f"{segment.name}: reloaded")

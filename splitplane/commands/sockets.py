@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the segments that a command is about: by --socket, or all that this machine runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from splitplane.admin import SOCKET_FOLDER, AdminClient, call, living_sockets
+from splitplane.errors import CommandError
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+KINDS = {"cs": "Control Segment", "dfs": "Data Flow Segment"}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One that answers at its admin socket."""
+
+    kind: str
+    segment_id: int
+    socket: Path
+
+    @property
+    def name(self) -> str:
+        """As people say it: cs-1."""
+        return f"{self.kind}-{self.segment_id}"
+
+    def call(self, command: str, **arguments: object) -> Any:
+        """Ask it."""
+        with AdminClient(self.socket) as client:
+            return client.call(command, **arguments)
+
+
+def socket_option(function: FunctionT) -> FunctionT:
+    """Add --socket, for machines with several segments."""
+    return click.option(
+        "--socket",
+        "sockets",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help=f"Admin socket of the segment to ask; default: all below {SOCKET_FOLDER}.",
+    )(function)
+
+
+def segments(sockets: Sequence[Path], *kinds: str) -> list[Segment]:
+    """The segments of the first of *kinds* that is there; CommandError if none is."""
+    found = _all(sockets)
+    for kind in kinds:
+        if chosen := [segment for segment in found if segment.kind == kind]:
+            return chosen
+    wanted = " or ".join(KINDS[kind] for kind in kinds)
+    if sockets:
+        raise CommandError(f"{', '.join(map(str, sockets))}: not a {wanted}")
+    raise CommandError(
+        f"no {wanted} answers at a socket below {SOCKET_FOLDER}; start one (splitplane run starts"
+        " a laboratory), give --socket, or be the user who runs it"
+    )
+
+
+def every_segment(sockets: Sequence[Path]) -> list[Segment]:
+    """All segments, CSs first."""
+    return segments(sockets, "cs", "dfs") and sorted(
+        _all(sockets), key=lambda segment: (segment.kind, segment.segment_id)
+    )
+
+
+def _all(sockets: Sequence[Path]) -> list[Segment]:
+    answers = [(path, call(path, "hello")) for path in sockets] or list(living_sockets())
+    return [
+        Segment(str(identity["kind"]), int(str(identity["segment_id"])), path)
+        for path, identity in answers
+    ]
