@@ -2,7 +2,7 @@
 """The connection as a table: (role, state, input) -> (next state, action).
 
 This file is the whole of "what may follow what" (wire protocol 7.7 and 12).  `csmb.judgements`
-turns what arrives into an input, `csmb.connection` has a method for each action.  A combination
+turns what arrives into an input, `csmb.actions` has a method for each action.  A combination
 that is not in the table cannot happen; the tests walk through all that can.
 """
 

@@ -71,7 +71,7 @@ def test_any_octets_in_any_pieces_do_no_harm(
     for piece in pieces(octets, sizes):
         peer.say_octets(piece)
     if not peer.connection.is_closed:
-        kept = peer.connection._inbound._buffer
+        kept = peer.connection._actions.inbound._buffer
         assert len(kept) < CSMB_MSG_MAX + SEAL_SIZE
     found = events(peer.connection)
     check_events(found, peer)
