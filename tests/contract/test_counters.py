@@ -77,6 +77,7 @@ def test_each_reason_to_drop_has_its_own_counter(scene: Scene) -> None:
 
 
 def test_every_packet_that_ends_here_raises_exactly_one_drop_counter(scene: Scene) -> None:
+    scene.rig.apply(AddVirtualServer(scene.server()))
     late = [fragments(scene.to_vip(bytes(600)), 256)[1] for _ in range(25)]
     before = scene.values()
     assert scene.send(*map(scene.inbound, late)) == []

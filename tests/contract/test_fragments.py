@@ -131,7 +131,7 @@ def test_a_first_fragment_is_not_remembered_for_ever(scene: Scene) -> None:
     """Identifications come round after minutes; Linux gives a packet 30 s to be whole."""
     if not scene.rig.moves_time:
         pytest.skip("fragments are remembered for about 30 s, and this rig would have to wait")
-    scene.rig.apply(InstallFlow(scene.entry()))
+    scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
     first, second, *_ = fragments(long(scene, scene.client, scene.vip), SIZE)
     assert len(scene.send(scene.inbound(first))) == 1
     scene.rig.advance(20)

@@ -259,7 +259,7 @@ def test_idle_time_is_told_since_the_last_packet_of_either_direction(scene: Scen
     scene.rig.advance(0.3)
     state = scene.rig.target.lookup(scene.signature())
     assert state is not None
-    assert 300 <= state.idle_ms < 5000
+    assert 280 <= state.idle_ms < 5000  # a kernel's coarse clock ticks every few ms
     scene.send(scene.outbound(scene.segment(scene.node, scene.client, b"x")))
     state = scene.rig.target.lookup(scene.signature())
     assert state is not None

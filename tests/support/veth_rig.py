@@ -169,6 +169,8 @@ class VethRig:
         self.name = name
         self._open = open_target
         self._flow_capacity = flow_capacity
+        self._events: list[Event] = []
+        self._away = False
         self._pin_path = BPF_FILESYSTEM / f"contract-{os.getpid()}-{next(_serials)}"
         self._network = Network()
         try:
@@ -196,6 +198,13 @@ class VethRig:
         return self._received()
 
     def _received(self) -> list[Frame]:
+        """All that came out, also of the target's own half of the work (its ICMP errors)."""
+        out = self._settled()
+        if self._pump():
+            out += self._settled()
+        return [frame for frame in out if not is_kernels_own(frame[1])]
+
+    def _settled(self) -> list[Frame]:
         """All that came out before the answers to a question on either side, and what follows
         them at once."""
         out: list[Frame] = []
@@ -210,17 +219,22 @@ class VethRig:
         for side, wire in self._network.wires.items():
             while (octets := wire.receive(_QUIET_S)) is not None:
                 out.append((side, octets))
-        return [frame for frame in out if not is_kernels_own(frame[1])]
+        return out
+
+    def _pump(self) -> bool:
+        """Let the target do what it does when its descriptor is readable; whether it was."""
+        worked = False
+        while not self._away and _readable(self.target.fileno()):
+            self._events += self.target.events()
+            worked = True
+        return worked
 
     def events(self) -> list[Event]:
-        found: list[Event] = []
-        while True:
-            more = self.target.events()
-            if not more:
-                if not _readable(self.target.fileno()):
-                    return found
-                continue
-            found += more
+        self._pump()
+        while more := self.target.events():  # what a sweep found is not on the descriptor
+            self._events += more
+        found, self._events = self._events, []
+        return found
 
     def advance(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -237,7 +251,9 @@ class VethRig:
     @contextlib.contextmanager
     def agent_away(self) -> Iterator[None]:
         self.target.close(detach=False)
+        self._away, self._events = True, []
         yield
+        self._away = False
         self.target = self._open(self._pin_path, self._flow_capacity)
 
     def close(self) -> None:

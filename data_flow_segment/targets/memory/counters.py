@@ -19,7 +19,10 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "transmitted": (True, "Packets of the agent's own, sent for it."),
     "drop_malformed": (False, "Dropped: lengths or headers contradict each other."),
     "drop_checksum": (False, "Dropped before an up-call: a checksum is wrong."),
-    "drop_fragment": (True, "Dropped: a later fragment whose first fragment is not known."),
+    "drop_fragment": (
+        True,
+        "Dropped: a virtual server's later fragment whose first is not known.",
+    ),
     "drop_ttl": (True, "Dropped: time to live used up (ICMP time exceeded is sent)."),
     "drop_too_big": (True, "Dropped: longer than the way allows (the sender is told)."),
     "drop_no_route": (False, "Dropped: no route to where the packet should go."),

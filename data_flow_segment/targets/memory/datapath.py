@@ -119,13 +119,16 @@ class DataPath:
     def _transport(self, interface: Interface, packet: Packet, *, injected: bool) -> None:
         ports = self._fragments.ports_of(packet) if packet.later_fragment else packet.ports
         if ports is None:
-            self.counters.add("drop_fragment")
+            if injected or self.virtual_servers.is_address(packet.dst):
+                self.counters.add("drop_fragment")
+            else:
+                self._pass(interface, packet)  # not known to be ours
             return
-        if packet.first_fragment and packet.checksums_are_right():
-            self._fragments.note(packet)  # whoever's it is: the later ones go its way
         key = (packet.src, packet.dst, *ports, packet.protocol)
         found = self.table.find(key)
         if found is not None and not _begins_anew(packet, *found):
+            if packet.first_fragment:
+                self._fragments.note(packet)
             self._forward_flow(interface, packet, *found)
         elif injected:
             self.counters.add("drop_inject_unmatched")
@@ -159,6 +162,8 @@ class DataPath:
         if not packet.checksums_are_right():
             self.counters.add("drop_checksum")
             return
+        if packet.first_fragment:
+            self._fragments.note(packet)
         if not self.listening:
             self.counters.add("drop_detached")
         elif len(self.events) >= self.options.event_capacity:

@@ -85,7 +85,7 @@ def test_an_agent_that_does_not_keep_up(family: Family) -> None:
 
 def test_the_oldest_fragment_yields(family: Family) -> None:
     scene = Scene(rigged(fragment_capacity=2), family, TCP_PROTOCOL)
-    scene.rig.apply(InstallFlow(scene.entry()))
+    scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
     cut = [fragments(scene.to_vip(bytes(300)), 160) for _ in range(3)]
     for packets in cut:
         assert len(scene.send(scene.inbound(packets[0]))) == 1
