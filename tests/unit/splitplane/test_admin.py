@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The admin socket answers a line with a line, whatever the line, and is its user's alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from splitplane.admin import (
+    REQUEST_OCTETS_MAX,
+    AdminClient,
+    AdminServer,
+    Handler,
+    call,
+    living_sockets,
+)
+from splitplane.errors import AddressError, CommandError
+
+IDENTITY: dict[str, object] = {"kind": "cs", "segment_id": 1}
+
+
+def _handle(command: str, arguments: dict[str, object]) -> object:
+    if command == "flows":
+        return [arguments]
+    raise ValueError(f"there is no {command!r}; ask for flows")
+
+
+def _with_server(path: Path, ask: Callable[[], Any], handler: Handler = _handle) -> Any:
+    """Serve while *ask*, which blocks, runs in a thread."""
+
+    async def run() -> Any:
+        async with AdminServer(path, IDENTITY, handler):
+            return await asyncio.to_thread(ask)
+
+    return asyncio.run(run())
+
+
+def _lines(path: Path, sent: bytes) -> list[dict[str, Any]]:
+    """What a raw client gets for raw octets."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(path))
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        while octets := client.recv(65536):
+            answer += octets
+    return [json.loads(line) for line in answer.splitlines()]
+
+
+def test_a_question_gets_its_data(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "cs.sock"
+    assert _with_server(path, lambda: call(path, "flows", limit=3)) == [{"limit": 3}]
+    assert not path.exists()
+
+
+def test_a_bad_question_gets_the_segments_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "cs.sock"
+    with pytest.raises(CommandError, match="there is no 'flowers'; ask for flows"):
+        _with_server(path, lambda: call(path, "flowers"))
+
+
+def test_several_questions_go_over_one_connection(tmp_path: Path) -> None:
+    path = tmp_path / "cs.sock"
+
+    def ask() -> list[Any]:
+        with AdminClient(path) as client:
+            return [client.call("flows", turn=turn) for turn in range(3)]
+
+    assert _with_server(path, ask) == [[{"turn": 0}], [{"turn": 1}], [{"turn": 2}]]
+
+
+def test_a_handler_may_answer_later(tmp_path: Path) -> None:
+    path = tmp_path / "cs.sock"
+
+    async def later() -> str:
+        return "done"
+
+    assert _with_server(path, lambda: call(path, "reload"), lambda *_: later()) == "done"
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"{", b"[]", b"1", b'{"flows": 1}', b"\xff", b"[" * 5000, b'"command"']
+)
+def test_a_line_that_is_no_request_is_answered_and_the_next_one_too(
+    tmp_path: Path, line: bytes
+) -> None:
+    path = tmp_path / "cs.sock"
+    sent = line + b'\n{"command": "flows"}\n'
+    wrong, right = _with_server(path, lambda: _lines(path, sent))
+    assert wrong["ok"] is False
+    assert "a request is a line like" in wrong["error"]
+    assert right == {"ok": True, "data": [{}]}
+
+
+def test_a_line_over_the_limit_ends_the_connection_only(tmp_path: Path) -> None:
+    path = tmp_path / "cs.sock"
+
+    def ask() -> Any:
+        with contextlib.suppress(ConnectionError):  # it may be closed before all was sent
+            assert _lines(path, b"x" * (REQUEST_OCTETS_MAX * 2) + b"\n") == []
+        return call(path, "flows")
+
+    assert _with_server(path, ask) == [{}]
+
+
+def test_only_its_user_may_open_the_socket(tmp_path: Path) -> None:
+    path = tmp_path / "cs.sock"
+    assert _with_server(path, lambda: path.stat().st_mode & 0o777) == 0o600
+
+
+def test_a_killed_processs_socket_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "cs.sock"
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(path))
+    assert _with_server(path, lambda: call(path, "flows")) == [{}]
+
+
+def test_a_living_processs_socket_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "cs.sock"
+
+    def ask() -> None:
+        with pytest.raises(AddressError, match="another process serves it"):
+            _with_server(path, lambda: None)
+
+    _with_server(path, ask)
+
+
+def test_a_file_at_the_sockets_path_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "cs.sock"
+    path.write_text("precious")
+    with pytest.raises(AddressError, match="a file that is no socket"):
+        _with_server(path, lambda: None)
+    assert path.read_text() == "precious"
+
+
+def test_nobody_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="nobody answers here"):
+        call(tmp_path / "cs.sock", "flows")
+
+
+def test_living_sockets_are_found_and_dead_ones_passed_over(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "dead.sock"))
+    path = tmp_path / "lab" / "cs-1.sock"
+    ((found, identity),) = _with_server(path, lambda: list(living_sockets(tmp_path)))
+    assert found == path
+    assert identity["kind"] == "cs"
+    assert identity["segment_id"] == 1

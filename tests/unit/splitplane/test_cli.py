@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command as its user meets it: what it prints, and its documented exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from splitplane.admin import AdminServer
+from splitplane.cli import cli
+from splitplane.commands.show import parse_flow
+from splitplane.commands.tables import amount, rows_of, table_of
+from splitplane.errors import AddressError, CommandError, ConfigError, MachineError, from_os_error
+
+NODES = [
+    {"pool": "web", "name": "web1", "state": "enabled", "weight": 1, "active": 3, "total": 40},
+    {"pool": "web", "name": "web[2]", "state": "draining", "weight": 1, "active": 1, "total": 39},
+]
+STORY = {
+    "cs": [{"time": 10.002, "what": "chose web1: round robin"}],
+    "dfs": [{"time": 10.001, "what": "sent QUERY"}, {"time": 10.003, "what": "installed"}],
+}
+
+
+class FakeSegment:
+    """Answers like a segment, and remembers what it was asked."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.asked: list[tuple[str, dict[str, object]]] = []
+
+    def handle_admin(self, command: str, arguments: dict[str, object]) -> object:
+        self.asked.append((command, arguments))
+        answers: dict[str, Any] = {
+            "nodes": NODES,
+            "flows": [{"client": "198.51.100.7:40000", "from": self.kind}],
+            "trace": STORY[self.kind],
+            "messages": {"QUERY": {"sent": 0, "received": 7}},
+            "set_node": None,
+        }
+        if command not in answers:
+            raise ValueError(f"there is no {command!r}")
+        return answers[command]
+
+
+@contextmanager
+def serving(folder: Path, *segments: FakeSegment) -> Iterator[list[str]]:
+    """Serve fakes in a thread; gives the --socket options that name them."""
+    ready, end = threading.Event(), threading.Event()
+    options: list[str] = []
+
+    async def serve() -> None:
+        servers = []
+        for number, segment in enumerate(segments, 1):
+            path = folder / f"{segment.kind}-{number}.sock"
+            options.extend(["--socket", str(path)])
+            identity: dict[str, object] = {"kind": segment.kind, "segment_id": number}
+            servers.append(AdminServer(path, identity, segment.handle_admin))
+            await servers[-1].__aenter__()
+        ready.set()
+        await asyncio.to_thread(end.wait)
+        for server in servers:
+            await server.__aexit__(None, None, None)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield options
+    finally:
+        end.set()
+        thread.join()
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments, prog_name="splitplane")
+
+
+def test_nodes_are_a_table(tmp_path: Path) -> None:
+    with serving(tmp_path, FakeSegment("cs")) as sockets:
+        result = run("show", "nodes", *sockets)
+    assert result.exit_code == 0, result.output
+    assert "web[2]" in result.output  # brackets in a name are no markup
+    assert "draining" in result.output
+
+
+def test_json_is_one_array_with_an_element_a_segment(tmp_path: Path) -> None:
+    with serving(tmp_path, FakeSegment("cs"), FakeSegment("cs")) as sockets:
+        result = run("show", "nodes", "--json", *sockets)
+    answers = json.loads(result.output)
+    assert [answer["segment"] for answer in answers] == ["cs-1", "cs-2"]
+    assert answers[0]["data"] == NODES
+
+
+def test_flows_come_from_the_cs_unless_asked_otherwise(tmp_path: Path) -> None:
+    with serving(tmp_path, FakeSegment("dfs"), FakeSegment("cs")) as sockets:
+        by_default = json.loads(run("show", "flows", "--json", *sockets).output)
+        from_dfs = json.loads(run("show", "flows", "--json", "--from", "dfs", *sockets).output)
+    assert by_default[0]["data"][0]["from"] == "cs"
+    assert from_dfs[0]["data"][0]["from"] == "dfs"
+
+
+def test_a_trace_is_one_story_of_both_segments(tmp_path: Path) -> None:
+    segments = FakeSegment("dfs"), FakeSegment("cs")
+    with serving(tmp_path, *segments) as sockets:
+        result = run("trace", "198.51.100.7:40000-203.0.113.10:80", *sockets)
+    lines = [line.split() for line in result.output.splitlines() if line.startswith("+")]
+    assert [line[2] for line in lines] == ["dfs-1", "cs-2", "dfs-1"]
+    assert segments[1].asked[-1] == (
+        "trace",
+        {"client": "198.51.100.7:40000", "vip": "203.0.113.10:80", "protocol": "tcp"},
+    )
+
+
+def test_set_node_asks_the_cs(tmp_path: Path) -> None:
+    segment = FakeSegment("cs")
+    with serving(tmp_path, segment) as sockets:
+        result = run("set-node", "web", "web1", "--weight", "0", *sockets)
+    assert result.exit_code == 0, result.output
+    assert segment.asked == [("set_node", {"pool": "web", "node": "web1", "weight": 0})]
+
+
+def test_set_node_without_a_change_is_wrong_use() -> None:
+    result = run("set-node", "web", "web1")
+    assert result.exit_code == 2
+    assert "give --weight, --state, or both" in result.output
+
+
+def test_a_segments_refusal_is_one_line_and_code_1(tmp_path: Path) -> None:
+    with serving(tmp_path, FakeSegment("cs")) as sockets:
+        result = run("show", "status", *sockets)
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert result.output.endswith(": there is no 'status'\n")
+
+
+def test_no_segment_is_one_line_and_code_1(tmp_path: Path) -> None:
+    result = run("show", "nodes", "--socket", str(tmp_path / "none.sock"))
+    assert result.exit_code == 1
+    assert "nobody answers here" in result.output
+
+
+@pytest.mark.parametrize("segment", ["cs", "dfs"])
+def test_a_wrong_configuration_is_code_3_and_starts_with_file_and_line(
+    tmp_path: Path, segment: str
+) -> None:
+    config = tmp_path / "wrong.yaml"
+    config.write_text("segment_id: many\ncolour: blue\n")
+    result = run(segment, str(config))
+    assert result.exit_code == 3
+    assert f"{config}:1: segment_id: 'many' is not a whole number; give one" in result.output
+    assert f"{config}:2: colour: there is no such field" in result.output
+
+
+def test_a_missing_configuration_is_code_3(tmp_path: Path) -> None:
+    result = run("cs", str(tmp_path / "none.yaml"))
+    assert result.exit_code == 3
+    assert "there is no such file" in result.output
+
+
+def test_unknown_commands_are_code_2() -> None:
+    assert run("shwo").exit_code == 2
+    assert run("trace", "one-two").exit_code == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed_for(shell: str) -> None:
+    result = run("completion", shell)
+    assert result.exit_code == 0
+    assert "_SPLITPLANE_COMPLETE" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "client", "vip", "protocol"),
+    [
+        ("1.2.3.4:5-6.7.8.9:80", "1.2.3.4:5", "6.7.8.9:80", "tcp"),
+        ("1.2.3.4:5-6.7.8.9:53/udp", "1.2.3.4:5", "6.7.8.9:53", "udp"),
+        ("[2001:db8::7]:5-[::1]:80/tcp", "[2001:db8::7]:5", "[::1]:80", "tcp"),
+    ],
+)
+def test_a_flow_is_written_as_the_client_sees_it(
+    text: str, client: str, vip: str, protocol: str
+) -> None:
+    assert parse_flow(text) == {"client": client, "vip": vip, "protocol": protocol}
+
+
+@pytest.mark.parametrize("text", ["", "1.2.3.4-5.6.7.8", "::1:5-::2:80", "1.2.3.4:5-6.7.8.9:80/x"])
+def test_what_is_no_flow_says_how_to_write_one(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="write CLIENT:PORT-VIRTUAL:PORT"):
+        parse_flow(text)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "code"),
+    [
+        (errno.EADDRINUSE, AddressError, 5),
+        (errno.EADDRNOTAVAIL, AddressError, 5),
+        (errno.EPERM, MachineError, 4),
+        (errno.EIO, CommandError, 1),
+    ],
+)
+def test_the_systems_refusals_have_their_codes(
+    number: int, kind: type[CommandError], code: int
+) -> None:
+    error = from_os_error(OSError(number, "refused"), "SSMB socket")
+    assert type(error) is kind
+    assert error.exit_code == code
+    assert "SSMB socket: refused" in str(error)
+
+
+def test_a_configuration_error_keeps_every_problem() -> None:
+    assert ConfigError(["a", "b"]).problems == ("a", "b")
+
+
+def test_rows_come_from_lists_objects_and_objects_of_objects() -> None:
+    assert rows_of([{"a": 1}]) == [{"a": 1}]
+    assert rows_of({"a": 1}) == [{"name": "a", "value": 1}]
+    assert rows_of({"QUERY": {"sent": 1}}) == [{"name": "QUERY", "sent": 1}]
+    assert rows_of({}) == []
+
+
+def test_a_table_without_rows_says_so() -> None:
+    assert [column.header for column in table_of([]).columns] == ["none"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (9_999, "9999"), (10_000, "10 K"), (123_456_789, "123 M")]
+)
+def test_an_amount_is_short(number: int, text: str) -> None:
+    assert amount(number) == text
