@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of a CS, as YAML says it; every rule that one file can break is checked here.
+
+Messages name what is wrong and what would be right.  Where in the file it is, `splitplane.config`
+adds from the error's location.  Addresses stay text here and become octets in the model.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from control_segment.methods import METHODS
+from csmb.constants import CS_ID_MAX
+from ssmb.constants import (
+    FLOW_BUFFER_MAX,
+    QUERY_RETRY_MS,
+    SSMB_PORT,
+    STATS_INTERVAL_S,
+    TCP_IDLE_TIMEOUT_S,
+    UDP_IDLE_TIMEOUT_S,
+)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
+
+
+def _address_or_any(text: str) -> str:
+    return text if text == "*" else _address(text)
+
+
+def _method(name: str) -> str:
+    if name not in METHODS:
+        raise ValueError(f"unknown balancing method {name!r}; there are {', '.join(METHODS)}")
+    return name
+
+
+def _port_range(text: str) -> str:
+    first, dash, last = text.partition("-")
+    if text != "keep":
+        if not (dash and first.isdecimal() and last.isdecimal()):
+            raise ValueError(f"{text!r} is not a range of ports such as 1024-65535, nor keep")
+        if not 1 <= int(first) <= int(last) <= 65535:
+            raise ValueError(f"{text!r}: the ports must rise within 1 to 65535")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+AddressOrAny = Annotated[str, AfterValidator(_address_or_any)]
+MethodName = Annotated[str, AfterValidator(_method)]
+PortRange = Annotated[str, AfterValidator(_port_range)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:-]+$")]
+Weight = Annotated[int, Field(ge=0, le=1000)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SsmbConfig(_Model):
+    """Where this CS takes SSMB datagrams."""
+
+    address: Address
+    port: Port = SSMB_PORT
+
+
+class DataFlowSegmentAddress(_Model):
+    """Where a DFS listens for CSMB."""
+
+    address: Address
+    port: Port = SSMB_PORT
+
+
+class SettingsConfig(_Model):
+    """Times and sizes."""
+
+    hello_interval_s: Annotated[int, Field(ge=1, le=3600)] = 5
+    tcp_idle_timeout_s: Seconds = TCP_IDLE_TIMEOUT_S
+    udp_idle_timeout_s: Seconds = UDP_IDLE_TIMEOUT_S
+    query_timeout_ms: Annotated[int, Field(ge=1, le=60000)] = QUERY_RETRY_MS[0]
+    stats_interval_s: Annotated[int, Field(ge=0, le=65535)] = STATS_INTERVAL_S
+    flow_buffer_max: Annotated[int, Field(ge=1500, le=1 << 24)] = FLOW_BUFFER_MAX
+    # How long a TCP session without a DFS flow is remembered: RFC 5382's least for established ones
+    session_timeout_s: Annotated[int, Field(ge=1, le=86400 * 7)] = 7440
+    flow_capacity: Annotated[int, Field(ge=1, le=1 << 26)] = 1 << 20
+
+
+class NodeConfig(_Model):
+    """One server."""
+
+    name: Name
+    address: Address
+    port: Port | None = None
+    weight: Weight = 1
+    connection_limit: Annotated[int, Field(ge=0)] = 0
+    state: Literal["enabled", "draining", "down"] = "enabled"
+
+
+class PoolConfig(_Model):
+    """Servers that are balanced together."""
+
+    name: Name
+    method: MethodName = "round_robin"
+    nodes: tuple[NodeConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_nodes(self) -> Self:
+        _unique(f"pool {self.name}: node name", [node.name for node in self.nodes])
+        _unique(
+            f"pool {self.name}: node address and port",
+            [f"{node.address} port {node.port or 'kept'}" for node in self.nodes],
+        )
+        return self
+
+
+class SourceTranslationConfig(_Model):
+    """Sessions reach the node from this address."""
+
+    address: Address
+    ports: PortRange = "1024-65535"
+
+
+class PersistenceConfig(_Model):
+    """Clients come back to their node."""
+
+    kind: Literal["source_address"]
+    timeout_s: Annotated[int, Field(ge=1, le=86400)] = 300
+
+
+class VirtualServerConfig(_Model):
+    """What clients connect to."""
+
+    name: Name
+    address: AddressOrAny
+    port: Port | Literal["*"]
+    protocol: Literal["tcp", "udp"]
+    pool: Name
+    forward_mode: Literal["nat", "l2", "tunnel"] = "nat"
+    translate_address: bool | None = None  # None: nat yes, l2 and tunnel no
+    translate_port: bool | None = None
+    source_translation: SourceTranslationConfig | Address | None = None
+    next_hop: Address | None = None  # None: by the routing table
+    connection_limit: Annotated[int, Field(ge=0)] = 0
+    maintenance: bool = False
+    persistence: PersistenceConfig | None = None
+    idle_timeout_s: Annotated[int, Field(ge=0, le=65535)] = 0
+    answer_arp: bool = True
+
+    @property
+    def key(self) -> tuple[str, int | str, str]:
+        """What no two virtual servers may share."""
+        return self.address, self.port, self.protocol
+
+    @property
+    def translates_address(self) -> bool:
+        """Whether packets get the node's address."""
+        return (
+            self.forward_mode == "nat" if self.translate_address is None else self.translate_address
+        )
+
+    @property
+    def translates_port(self) -> bool:
+        """Whether packets get the node's port."""
+        return self.forward_mode == "nat" if self.translate_port is None else self.translate_port
+
+    @property
+    def source(self) -> SourceTranslationConfig | None:
+        """The source translation, in its long form."""
+        if isinstance(self.source_translation, str):
+            return SourceTranslationConfig(address=self.source_translation)
+        return self.source_translation
+
+    @model_validator(mode="after")
+    def _check_modes(self) -> Self:
+        where = f"virtual server {self.name}"
+        if self.forward_mode != "nat":
+            for field in ("translate_address", "translate_port"):
+                if getattr(self, field):
+                    raise ValueError(
+                        f"{where}: {field} needs forward_mode nat; with {self.forward_mode} "
+                        "the packet reaches the node unchanged"
+                    )
+            if self.source_translation is not None:
+                raise ValueError(f"{where}: source_translation needs forward_mode nat")
+        for field, text in (
+            ("next_hop", self.next_hop),
+            ("source_translation", self.source.address if self.source else None),
+        ):
+            if text is not None and self.address != "*" and _family(text) != _family(self.address):
+                raise ValueError(
+                    f"{where}: {field} {text} is not of the address family of {self.address}"
+                )
+        return self
+
+
+class ControlSegmentConfig(_Model):
+    """The whole file."""
+
+    segment_id: Annotated[int, Field(ge=1, le=CS_ID_MAX)]
+    group_id: Annotated[int, Field(ge=0, le=65535)] = 1
+    active: bool = True
+    ssmb: SsmbConfig
+    key_file: str | None = None
+    laboratory_no_authentication: bool = False
+    admin_socket: str | None = None
+    data_flow_segments: Annotated[tuple[DataFlowSegmentAddress, ...], Field(min_length=1)]
+    settings: SettingsConfig = SettingsConfig()
+    pools: tuple[PoolConfig, ...] = ()
+    virtual_servers: tuple[VirtualServerConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_key(self) -> Self:
+        if self.laboratory_no_authentication and self.key_file is not None:
+            raise ValueError("give key_file or laboratory_no_authentication, not both")
+        if not self.laboratory_no_authentication and self.key_file is None:
+            raise ValueError(
+                "key_file is missing (or, in laboratories, laboratory_no_authentication: true)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        _unique("pool", [pool.name for pool in self.pools])
+        _unique("virtual server", [server.name for server in self.virtual_servers])
+        _unique(
+            "virtual server address, port and protocol",
+            [
+                f"{address} {port} {protocol}"
+                for address, port, protocol in (server.key for server in self.virtual_servers)
+            ],
+        )
+        _unique(
+            "data flow segment", [f"{dfs.address} {dfs.port}" for dfs in self.data_flow_segments]
+        )
+        return self
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        pools = {pool.name: pool for pool in self.pools}
+        for server in self.virtual_servers:
+            pool = pools.get(server.pool)
+            if pool is None:
+                known = ", ".join(pools) or "none"
+                raise ValueError(
+                    f"virtual server {server.name}: there is no pool {server.pool!r}; "
+                    f"there are: {known}"
+                )
+            _check_nodes_fit(server, pool)
+        return self
+
+
+def _check_nodes_fit(server: VirtualServerConfig, pool: PoolConfig) -> None:
+    where = f"virtual server {server.name}"
+    families = {_family(node.address) for node in pool.nodes}
+    for node in pool.nodes:
+        if server.address != "*" and _family(node.address) != _family(server.address):
+            raise ValueError(
+                f"{where}: node {node.name} of pool {pool.name} is IPv{_family(node.address)} "
+                f"({node.address}) behind an IPv{_family(server.address)} address "
+                f"({server.address}); there is no translation between the two"
+            )
+    if server.address == "*" and server.translates_address and len(families) > 1:
+        raise ValueError(
+            f"{where}: address * with nodes of both families in pool {pool.name}; "
+            "make a pool for each family"
+        )
+
+
+def _family(address: str) -> int:
+    return ipaddress.ip_address(address).version
+
+
+def _unique(what: str, names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{what} {name!r} is given twice")
+        seen.add(name)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QUERY to REPLY: which node a flow gets, and why (wire protocol 6.7, 10.1, 10.3).
+
+1. The key and serial that we hold: a repeated QUERY, the same REPLY.
+2. A key that we hold with another serial, and no SYN: the session's next flow; the same REPLY.
+3. A key that we hold, another serial, SYN: the old session is over.
+4. Otherwise a new session: virtual server, limits, persistence, method.
+A TCP session that is under way but unknown is not guessed at, unless the method must come to the
+same node again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from control_segment.flows import ASKED, SESSION, Flow, FlowTable
+from control_segment.nodes import Node
+from control_segment.peers import Peer
+from control_segment.source_ports import SourcePort, SourcePorts
+from control_segment.statistics import Statistics
+from control_segment.trace import Trace
+from control_segment.virtual_servers import VirtualServer, VirtualServers
+from control_segment.wire import NO_TRANSLATION, TCP, Answer, reply_head
+from ssmb.constants import ErrorCode
+
+SYN: Final = 0x02
+SYN_ACK: Final = 0x12
+
+_REFUSALS: Final[dict[ErrorCode, Answer]] = {
+    code: (reply_head(code, 0), NO_TRANSLATION)
+    for code in (ErrorCode.UNKNOWN, ErrorCode.NOTAVAIL, ErrorCode.CONNLIMIT)
+}
+
+
+class Decisions:
+    """Answers QUERYs from the table of flows and the configuration in force."""
+
+    def __init__(self, table: FlowTable, statistics: Statistics, trace: Trace) -> None:
+        self.table = table
+        self.servers = VirtualServers([])
+        self.source_ports = SourcePorts()
+        self._statistics = statistics
+        self._note = trace.note
+        self._by_key = table.by_key
+
+    def decide(
+        self, peer: Peer, key: bytes, serial: int, tcp_flags: int, now: float
+    ) -> Answer | None:
+        """Return what the REPLY says; None: no REPLY (the QUERY will be repeated, or is stale)."""
+        flow = self._by_key.get(key)
+        if flow is not None and flow.epoch != flow.peer.epoch:
+            flow = self.lapse(flow, now)
+        is_syn = tcp_flags & SYN_ACK == SYN
+        if flow is not None:
+            if flow.serial == serial and flow.peer is peer and flow.state != SESSION:
+                return self._repeat(flow, now)
+            if flow.previous_serial == serial:
+                self._statistics.drops["stale_query"] += 1
+                return None
+            if not is_syn:
+                return self._reattach(flow, peer, serial, now)
+            self._note((now, key, "a SYN with another serial: the session before is over", ()))
+            self.table.end(flow)
+        server = self.servers.match(key)
+        if server is None:
+            return self._refuse(ErrorCode.UNKNOWN, key, now, "no virtual server has this address")
+        if not is_syn and key[36] == TCP:
+            if peer.sync.is_running:
+                self._statistics.drops["waits_for_sync"] += 1
+                return None
+            if not server.pool.method.consistent:
+                return self._refuse(ErrorCode.UNKNOWN, key, now, "in mid-session, with no record")
+        previous = 0 if flow is None else flow.serial
+        return self._begin(server, peer, key, serial, previous, now)
+
+    def _begin(
+        self,
+        server: VirtualServer,
+        peer: Peer,
+        key: bytes,
+        serial: int,
+        previous_serial: int,
+        now: float,
+    ) -> Answer:
+        """A new session."""
+        if server.maintenance:
+            return self._refuse(ErrorCode.NOTAVAIL, key, now, "maintenance", server)
+        if server.connection_limit and server.active >= server.connection_limit:
+            return self._refuse(
+                ErrorCode.CONNLIMIT, key, now, "the virtual server's connection limit", server
+            )
+        persistence = server.persistence
+        node = None if persistence is None else persistence.find(key[:16], now)
+        why = "persistence"
+        if node is None:
+            node = server.pool.method.pick(key, now)
+            if node is None:
+                return self._refuse_without_node(server, key, now)
+            why = server.pool.method_name
+        table = self.table
+        if len(self._by_key) >= table.capacity and not table.make_room():
+            self._statistics.drops["table_full"] += 1
+            return self._refuse(ErrorCode.CONNLIMIT, key, now, "all records are in use", server)
+        source_port = None
+        if server.source_ports is None:
+            head, tail = server.answer(node)
+        else:
+            source_port = self._take_source_port(server, node, key)
+            if source_port is None:
+                return self._refuse(ErrorCode.CONNLIMIT, key, now, "no source port is free", server)
+            head, tail = server.answer_from(node, source_port.number)
+        flow = Flow(key, serial, peer, server, node, head, tail, server.idle_s, now)
+        flow.previous_serial = previous_serial
+        flow.source_port = source_port
+        table.enter(flow, now)
+        if persistence is not None:
+            persistence.remember(key[:16], node, now)
+        self._note((now, key, "virtual server %s: node %s by %s", (server.name, node.name, why)))
+        return head, tail
+
+    def _repeat(self, flow: Flow, now: float) -> Answer:
+        if flow.state == ASKED:
+            self.table.moved(flow, now)
+        self._note((now, flow.key, "QUERY repeated: the same REPLY, node %s", (flow.node.name,)))
+        return flow.head, flow.tail
+
+    def _reattach(self, flow: Flow, peer: Peer, serial: int, now: float) -> Answer:
+        if flow.node.is_down:
+            self.table.end(flow)
+            return self._refuse(
+                ErrorCode.NOTAVAIL, flow.key, now, "the session's node is down", flow.virtual_server
+            )
+        self.table.attach(flow, peer, serial, now)
+        self._note((now, flow.key, "the session's next flow: its node %s again", (flow.node.name,)))
+        return flow.head, flow.tail
+
+    def lapse(self, flow: Flow, now: float) -> Flow | None:
+        """Carry out for one record what a RESET of its DFS means; return it if it stays."""
+        peer = flow.peer
+        keeps_session = flow.key[36] == TCP and flow.epoch >= peer.sessions_since
+        flow.epoch = peer.epoch
+        if flow.state == SESSION:
+            if keeps_session:
+                return flow
+        elif keeps_session:
+            self.table.detach(flow, now)
+            return flow
+        self._note((now, flow.key, "the DFS was reset: forgotten", ()))
+        self.table.end(flow)
+        return None
+
+    def _refuse_without_node(self, server: VirtualServer, key: bytes, now: float) -> Answer:
+        if any(node.takes_new_sessions for node in server.pool.nodes.values()):
+            why = f"every node of pool {server.pool.name} is at its connection limit"
+            return self._refuse(ErrorCode.CONNLIMIT, key, now, why, server)
+        why = f"no node of pool {server.pool.name} takes new sessions"
+        return self._refuse(ErrorCode.NOTAVAIL, key, now, why, server)
+
+    def _refuse(
+        self,
+        code: ErrorCode,
+        key: bytes,
+        now: float,
+        why: str,
+        server: VirtualServer | None = None,
+    ) -> Answer:
+        self._statistics.refused[code.name] += 1
+        if server is not None:
+            server.refused += 1
+        self._note((now, key, "refused, %s: %s", (code.name, why)))
+        return _REFUSALS[code]
+
+    def _take_source_port(self, server: VirtualServer, node: Node, key: bytes) -> SourcePort | None:
+        assert server.source_ports is not None
+        server_port = int.from_bytes(key[34:36], "big")
+        node_port = node.port if node.port and server.config.translates_port else server_port
+        scope = (server.translation.snat_ipaddr, node.address, node_port, key[36])
+        wanted = int.from_bytes(key[32:34], "big")
+        taken = self.source_ports.take(scope, wanted, *server.source_ports)
+        if taken is None:
+            self._statistics.drops["no_source_port"] += 1
+        return taken

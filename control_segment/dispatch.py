@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SSMB messages other than the plain QUERY: what each does, and what is sent without being asked.
+
+The order of FIG. 22: who may speak, then by type.  Only a DFS's types are valid here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from control_segment.notices import Notices
+from control_segment.peers import Datagram, Peer
+from control_segment.wire import NO_TRANSLATION, reply_head, session_key, slow_reply
+from ssmb.codec import TYPE_OF, decode_datagram
+from ssmb.constants import ErrorCode, Flag, MessageType, ResetReason
+from ssmb.errors import EncodeError
+from ssmb.messages import (
+    AppNotify,
+    AppQuery,
+    AuthResponse,
+    Bridge,
+    Delete,
+    FlowState,
+    Message,
+    Query,
+    Reap,
+    Reset,
+    Stats,
+    Sync,
+    SyncDone,
+    Timeout,
+)
+
+if TYPE_CHECKING:
+    from control_segment.segment import ControlSegment
+
+
+class Dispatch:
+    """Acts on messages of authenticated DFSs."""
+
+    def __init__(self, segment: ControlSegment, out: list[Datagram]) -> None:
+        self._segment = segment
+        self._out = out
+        self._decisions = segment.decisions
+        self._statistics = segment.statistics
+        self._notices = Notices(
+            segment.decisions, segment.statistics, segment.trace, segment.model.strangers
+        )
+        self._actions: dict[type[Any], Callable[[Peer, Any, float], None]] = {
+            Delete: self._notices.deleted,
+            Stats: self._notices.counted,
+            FlowState: self._flow_state,
+            SyncDone: self._sync_done,
+            Reset: self._reset,
+            AuthResponse: self._auth_response,
+            AppNotify: self._unsupported,
+            Bridge: self._unsupported,
+        }
+
+    def receive(self, peer: Peer, octets: bytes, now: float) -> bytes | None:
+        """Act on a datagram's messages; return the REPLY if it was a QUERY."""
+        messages, malformed, _ = decode_datagram(octets, peer.ssmb_version)
+        if malformed is not None:
+            self._statistics.drops["invalid_msg"] += 1
+        reply = None
+        for message in messages:
+            self._statistics.received[TYPE_OF[message.__class__]] += 1
+            if not peer.authentication.is_proved and not isinstance(message, AuthResponse):
+                self._statistics.drops["not_authenticated"] += 1
+            elif isinstance(message, Query | AppQuery):
+                reply = self._query(peer, message, now)
+            else:
+                action = self._actions.get(message.__class__, self._invalid)
+                action(peer, message, now)
+        return reply
+
+    # --- by type -------------------------------------------------------------------------------
+
+    def _query(self, peer: Peer, query: Query | AppQuery, now: float) -> bytes | None:
+        if not peer.is_active:
+            self._statistics.drops["not_active"] += 1
+            return None
+        frame = b""
+        if isinstance(query, AppQuery):
+            self._statistics.drops["unsupported"] += 1
+            head, tail = reply_head(ErrorCode.UNKNOWN, 0), NO_TRANSLATION
+        elif query.flags & Flag.OUTBOUND:
+            # CONFIG never asks for these, and no virtual server stands for them
+            head, tail = reply_head(ErrorCode.UNKNOWN, Flag.OUTBOUND), NO_TRANSLATION
+        else:
+            frame = query.frame
+            key = session_key(*query[3:8])
+            answer = self._decisions.decide(peer, key, query.serial, query.tcp_flags, now)
+            if answer is None:
+                return None
+            head, tail = answer
+        try:
+            return slow_reply(
+                query.signature, query.serial, head, tail, version=peer.ssmb_version, frame=frame
+            )
+        except EncodeError:
+            self._statistics.drops["encode_failed"] += 1
+            return None
+
+    def _flow_state(self, peer: Peer, state: FlowState, now: float) -> None:
+        is_new = self._notices.told(peer, state, now)
+        if peer.sync.flow_told(is_new=is_new, now=now):
+            self._synchronised(peer, now)
+
+    def _sync_done(self, peer: Peer, done: SyncDone, now: float) -> None:
+        if peer.sync.done_told(done.sync_id, done.flow_count, now):
+            self._synchronised(peer, now)
+
+    def _synchronised(self, peer: Peer, now: float) -> None:
+        self._segment.log.append(
+            f"DFS segment {peer.segment_id} has told all its flows; "
+            f"{len(self._decisions.table)} records"
+        )
+        self._segment.reaper.check_all(now)
+
+    def _reset(self, peer: Peer, reset: Reset, now: float) -> None:
+        """RESET: the DFS has no flow any more; one reset_id is executed once (6.8)."""
+        if reset.flags & Flag.ACK:
+            if peer.reset_acknowledged(reset.reset_id):
+                self._lost(peer, now, keeps_sessions=False)
+            return
+        if reset.reset_id != peer.executed_reset:
+            peer.executed_reset = reset.reset_id
+            # After a boot sessions live on, and their next QUERY must get the same node
+            self._lost(peer, now, keeps_sessions=reset.detail == ResetReason.BOOT)
+        if not reset.flags & Flag.REPLICA:
+            self.send(peer, reset._replace(flags=Flag.ACK), now)
+
+    def _lost(self, peer: Peer, now: float, *, keeps_sessions: bool) -> None:
+        peer.lost_its_flows(keeps_sessions=keeps_sessions)
+        self._segment.reaper.check_all(now)
+
+    def _auth_response(self, peer: Peer, response: AuthResponse, now: float) -> None:
+        was_proved = peer.authentication.is_proved
+        ours = self._segment.config.segment_id
+        if not peer.authentication.answered(response, dfs_id=peer.segment_id, cs_id=ours, now=now):
+            self._statistics.drops["wrong_proof"] += 1
+            return
+        peer.update()
+        if not was_proved:
+            self.synchronise(peer, now)
+
+    def _unsupported(self, peer: Peer, message: Message, now: float) -> None:
+        self._statistics.drops["unsupported"] += 1
+
+    def _invalid(self, peer: Peer, message: Message, now: float) -> None:
+        self._statistics.drops["invalid_msg"] += 1
+
+    # --- what the CS begins --------------------------------------------------------------------
+
+    def authenticate(self, peer: Peer, now: float) -> None:
+        """CSMB is ready: challenge the DFS on SSMB, then ask for its flows."""
+        challenge = peer.authentication.begin(now, is_needed=peer.keys is not None)
+        peer.update()
+        if challenge is None:
+            self.synchronise(peer, now)
+        else:
+            self.send(peer, challenge, now)
+
+    def synchronise(self, peer: Peer, now: float) -> None:
+        """Ask a DFS for all its flows (11.4)."""
+        peer.sync_number += 1
+        self.send(peer, Sync(sync_id=peer.sync.begin(now)), now)
+
+    def order_reset(self, peer: Peer, reset_id: int, now: float) -> None:
+        """An operator wants the DFS to delete all our flows."""
+        self.send(peer, peer.order_reset(reset_id, now), now)
+
+    def handle_timer(self, peer: Peer, now: float) -> None:
+        """Do what is due for one DFS."""
+        challenge = peer.authentication.handle_timer(now)
+        if challenge is not None:
+            self.send(peer, challenge, now)
+        sync_id = peer.sync.handle_timer(now)
+        if sync_id is not None:
+            self.send(peer, Sync(sync_id=sync_id), now)
+        reset = peer.repeat_reset(now)
+        if reset is not None:
+            self.send(peer, reset, now)
+        for octets in peer.batcher.due(now):
+            self._out.append(peer.seal(octets))
+
+    def send(self, peer: Peer, message: Message, now: float) -> None:
+        """Send a message that travels alone."""
+        octets = peer.encode(message)
+        if octets is None:
+            self._statistics.drops["encode_failed"] += 1
+            return
+        self._statistics.sent[TYPE_OF[message.__class__]] += 1
+        self._out.append(peer.seal(octets))
+
+    def send_low(self, peer: Peer, message: Timeout | Reap, now: float) -> None:
+        """Send a message that may wait for companions (6.8)."""
+        try:
+            peer.batcher.add(message, now)
+        except EncodeError:
+            self._statistics.drops["encode_failed"] += 1
+            return
+        kind = MessageType.TIMEOUT if isinstance(message, Timeout) else MessageType.REAP
+        self._statistics.sent[kind] += 1

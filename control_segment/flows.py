@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flow and session records (wire protocol 6.7, 10.2; checklist N).
+
+One record stands for a session and for the DFS flow that carries it, if one does.  It is found by
+its key (`control_segment.wire`) and lives in one slot of a timer wheel, so that ending, keeping and
+expiring a record costs the same however many there are, and nothing ever scans them all.
+
+    FREE     over
+    ACTIVE   a DFS carries it
+    ASKED    TIMEOUT or REAP is under way; still counted active (N15)
+    SESSION  no DFS flow (it ended by idling or overflow, or the DFS lost its table), but the
+             session may come back and must get the same node and translation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from ssmb.constants import REAP_RETRY_MS
+
+if TYPE_CHECKING:
+    from control_segment.nodes import Node
+    from control_segment.peers import Peer
+    from control_segment.source_ports import SourcePort
+    from control_segment.virtual_servers import VirtualServer
+
+FREE: Final = 0
+ACTIVE: Final = 1
+ASKED: Final = 2
+SESSION: Final = 3
+STATE_NAMES: Final = {FREE: "free", ACTIVE: "active", ASKED: "asked", SESSION: "session"}
+
+# The CS must not be quicker than the DFS's own timer and its latest STATS (10.2)
+GRACE_S: Final = 5
+ASK_AGAIN_S: Final = REAP_RETRY_MS // 1000
+
+
+class Flow:
+    """One record."""
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "confirmed",
+        "epoch",
+        "head",
+        "idle_s",
+        "key",
+        "last_active",
+        "node",
+        "opened",
+        "peer",
+        "pkts_in",
+        "pkts_out",
+        "previous_serial",
+        "serial",
+        "slot",
+        "source_port",
+        "state",
+        "tail",
+        "tries",
+        "virtual_server",
+    )
+
+    def __init__(
+        self,
+        key: bytes,
+        serial: int,
+        peer: Peer,
+        virtual_server: VirtualServer,
+        node: Node,
+        head: bytes,
+        tail: bytes,
+        idle_s: int,
+        now: float,
+    ) -> None:
+        self.key = key
+        self.serial = serial
+        self.peer = peer
+        self.epoch = peer.epoch  # older than the peer's: the DFS has lost this flow
+        self.confirmed = peer.sync_number  # the latest SYNC that this flow need not answer to
+        self.virtual_server = virtual_server
+        self.node = node
+        self.head = head  # of its REPLY, so that the answer never changes
+        self.tail = tail  # likewise: the translation
+        self.idle_s = idle_s
+        self.previous_serial = 0  # of the session before, whose QUERY may still come late
+        self.opened = now
+        self.last_active = now
+        self.state = ACTIVE
+        self.slot = 0  # of the wheel
+        self.tries = 0
+        self.source_port: SourcePort | None = None
+        self.pkts_in = self.bytes_in = self.pkts_out = self.bytes_out = 0
+
+
+class FlowTable:
+    """All records, by key and by the second in which somebody must look at them."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.by_key: dict[bytes, Flow] = {}
+        self.wheel: dict[int, set[Flow]] = {}
+        self.sessions: dict[Flow, None] = {}  # records without a DFS flow, the oldest first
+        self.stats_interval_s = 60
+        self.session_timeout_s = 7440
+
+    def __len__(self) -> int:
+        return len(self.by_key)
+
+    def enter(self, flow: Flow, now: float) -> None:
+        """Add a record and count its session; its key must be free."""
+        self.by_key[flow.key] = flow
+        flow.slot = slot = int(now) + flow.idle_s + self.stats_interval_s + GRACE_S
+        flows = self.wheel.get(slot)
+        if flows is None:
+            self.wheel[slot] = {flow}
+        else:
+            flows.add(flow)
+        flow.node.session_started(now)
+        flow.virtual_server.active += 1
+        flow.virtual_server.total += 1
+
+    def end(self, flow: Flow) -> None:
+        """Forget a record: its session is over."""
+        if flow.state == SESSION:
+            del self.sessions[flow]
+        flow.state = FREE
+        del self.by_key[flow.key]
+        flows = self.wheel[flow.slot]
+        flows.discard(flow)
+        if not flows:
+            del self.wheel[flow.slot]
+        flow.node.session_ended()
+        flow.virtual_server.active -= 1
+        if flow.source_port is not None:
+            flow.source_port.release()
+
+    def attach(self, flow: Flow, peer: Peer, serial: int, now: float) -> None:
+        """A DFS (again, or another one) carries this session: adopt its serial (6.7)."""
+        if flow.state == SESSION:
+            del self.sessions[flow]
+        flow.previous_serial = flow.serial
+        flow.peer = peer
+        flow.epoch = peer.epoch
+        flow.confirmed = peer.sync_number
+        flow.serial = serial
+        flow.pkts_in = flow.bytes_in = flow.pkts_out = flow.bytes_out = 0
+        self.moved(flow, now)
+        self.file(flow, self.expiry_slot(flow))
+
+    def detach(self, flow: Flow, now: float) -> None:
+        """The DFS carries it no longer; keep the session (9.8)."""
+        flow.state = SESSION
+        self.sessions[flow] = None
+        flow.last_active = now
+        self.file(flow, self.expiry_slot(flow))
+
+    def moved(self, flow: Flow, now: float) -> None:
+        """A sign of life: it restarts the inactivity timer, when that next fires."""
+        flow.last_active = now
+        flow.node.last_active = now
+        if flow.state != ACTIVE:
+            flow.state = ACTIVE
+            flow.tries = 0
+
+    def expiry_slot(self, flow: Flow) -> int:
+        """The second in which the inactivity timer of this record runs out."""
+        if flow.state == SESSION:
+            return int(flow.last_active) + self.session_timeout_s
+        return int(flow.last_active) + flow.idle_s + self.stats_interval_s + GRACE_S
+
+    def file(self, flow: Flow, slot: int) -> None:
+        """Move a record to another slot of the wheel."""
+        if slot == flow.slot:
+            return
+        flows = self.wheel[flow.slot]
+        flows.discard(flow)
+        if not flows:
+            del self.wheel[flow.slot]
+        flow.slot = slot
+        self.wheel.setdefault(slot, set()).add(flow)
+
+    def make_room(self) -> bool:
+        """Drop the oldest record without a DFS flow if the table is full; False: none is left."""
+        if len(self.by_key) < self.capacity:
+            return True
+        for flow in self.sessions:
+            self.end(flow)
+            return True
+        return False
+
+    def walk(self) -> Iterator[list[Flow]]:
+        """Yield all records in pieces, between which the table may change.
+
+        A record that is filed elsewhere meanwhile may be missed or seen twice.
+        """
+        for slot in sorted(self.wheel):
+            flows = self.wheel.get(slot)
+            if flows:
+                yield list(flows)

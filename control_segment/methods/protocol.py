@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a balancing method is: a way to pick one of a pool's nodes for a new session.
+
+`prepare` gets the nodes that may have new sessions at all (enabled, weight above 0), whenever that
+set or a weight changes; `pick` is on the hot path and returns one of them that has room, or None. A
+method never sees living sessions: only new ones are picked for, so that no method can move one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from control_segment.nodes import Node
+
+# Where things stand in a session key: see `control_segment.wire`.
+SOURCE_ADDRESS: Final = slice(0, 16)
+
+
+class Method(Protocol):
+    """One balancing method of one pool."""
+
+    consistent: bool  # the same key gets the same node without any memory of the session
+
+    def prepare(self, nodes: Sequence[Node]) -> None:
+        """Take the nodes to pick from, in the order of the configuration."""
+
+    def pick(self, key: bytes, now: float) -> Node | None:
+        """Return a node with room for the session *key*, or None if all are full."""

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One after the other; weights count only as "none" and "some"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from control_segment.nodes import Node
+
+
+class RoundRobin:
+    """Round robin."""
+
+    consistent = False
+
+    def __init__(self) -> None:
+        self._nodes: tuple[Node, ...] = ()
+        self._next = 0
+
+    def prepare(self, nodes: Sequence[Node]) -> None:
+        """Take the nodes; go on where we were as well as that can be said."""
+        self._nodes = tuple(nodes)
+        self._next = self._next % len(nodes) if nodes else 0
+
+    def pick(self, key: bytes, now: float) -> Node | None:
+        """Return the next node that has room."""
+        nodes, index = self._nodes, self._next
+        for _ in nodes:
+            node = nodes[index]
+            index = index + 1 if index + 1 < len(nodes) else 0
+            if node.has_room:
+                self._next = index
+                return node
+        return None

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes: the servers behind virtual servers, with what balancing needs to know about them.
+
+A session holds its node by reference.  A node that leaves the configuration is only not picked any
+more; it lives until its last session has ended.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class NodeState(Enum):
+    """Who may have sessions there."""
+
+    ENABLED = "enabled"  # everybody
+    DRAINING = "draining"  # living sessions only
+    DOWN = "down"  # nobody: sessions that must be asked about again end
+
+
+class Node:
+    """One server of one pool.  Plain attributes: the hot path reads and writes them."""
+
+    __slots__ = (
+        "active",
+        "address",
+        "bytes_in",
+        "bytes_out",
+        "connection_limit",
+        "current_weight",
+        "has_room",
+        "is_down",
+        "last_active",
+        "name",
+        "pkts_in",
+        "pkts_out",
+        "pool_name",
+        "port",
+        "rate",
+        "rated_total",
+        "removed",
+        "response_ms",
+        "state",
+        "total",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        pool_name: str,
+        name: str,
+        address: bytes,
+        port: int,
+        *,
+        weight: int = 1,
+        connection_limit: int = 0,
+        state: NodeState = NodeState.ENABLED,
+    ) -> None:
+        self.pool_name = pool_name
+        self.name = name
+        self.address = address
+        self.port = port  # 0: the client's port is kept
+        self.weight = weight
+        self.connection_limit = connection_limit  # sessions; 0: no limit
+        self.removed = False  # gone from the configuration
+        self.active = 0  # sessions
+        self.total = 0  # sessions ever
+        self.has_room = True
+        self.last_active = 0.0  # the latest session begun or seen moving
+        self.response_ms: float | None = None  # smoothed; None: not measured
+        self.current_weight = 0  # of the smooth weighted round robin
+        self.rate = 0.0  # sessions a second, smoothed
+        self.rated_total = 0
+        self.pkts_in = self.bytes_in = self.pkts_out = self.bytes_out = 0
+        self.set_state(state)
+
+    def set_state(self, state: NodeState) -> None:
+        """Change who may have sessions here."""
+        self.state = state
+        self.is_down = state is NodeState.DOWN
+
+    def set_connection_limit(self, limit: int) -> None:
+        """Change how many sessions fit; those there are stay."""
+        self.connection_limit = limit
+        self.has_room = not limit or self.active < limit
+
+    @property
+    def takes_new_sessions(self) -> bool:
+        """Whether a method may be given this node."""
+        return self.state is NodeState.ENABLED and self.weight > 0 and not self.removed
+
+    def session_started(self, now: float) -> None:
+        """Count a session."""
+        self.active += 1
+        self.total += 1
+        self.last_active = now
+        if self.connection_limit:
+            self.has_room = self.active < self.connection_limit
+
+    def session_ended(self) -> None:
+        """Count it no longer."""
+        self.active -= 1
+        if self.connection_limit:
+            self.has_room = self.active < self.connection_limit
+
+    def response_measured(self, response_ms: float) -> None:
+        """Take one measurement of how fast this node answers."""
+        # An eighth, as TCP smooths its round-trip time (RFC 6298)
+        if self.response_ms is None:
+            self.response_ms = response_ms
+        else:
+            self.response_ms += (response_ms - self.response_ms) / 8

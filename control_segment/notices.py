@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a DFS tells about its flows: DELETE, STATS, FLOW_STATE (wire protocol 9.8, 10.1, 11.4)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from control_segment.decisions import Decisions
+from control_segment.flows import ASKED, SESSION, Flow, FlowTable
+from control_segment.nodes import Node
+from control_segment.peers import Peer
+from control_segment.statistics import Statistics
+from control_segment.trace import Trace
+from control_segment.virtual_servers import VirtualServer
+from control_segment.wire import (
+    TCP,
+    head_flags,
+    reply_head,
+    session_key,
+    translation_of,
+    unpack_translation,
+)
+from ssmb.constants import CloseReason, ErrorCode, Flag, ForwardMode
+from ssmb.messages import Delete, FlowState, Stats
+
+# The translation's part of the flags of a FLOW_STATE
+_REPLY_FLAGS: Final = (
+    Flag.OUTBOUND
+    | Flag.ADD_TCP_OFFSETS
+    | Flag.TRANSLATE_ADDR
+    | Flag.TRANSLATE_PORT
+    | Flag.ROUTE_BY_DST_IP
+    | Flag.TRANSLATE_SRC
+)
+_SESSION_GOES_ON: Final = frozenset({CloseReason.IDLE, CloseReason.OVERFLOW})
+
+
+class Notices:
+    """Keeps the table as the DFSs say."""
+
+    def __init__(
+        self,
+        decisions: Decisions,
+        statistics: Statistics,
+        trace: Trace,
+        strangers: VirtualServer,
+    ) -> None:
+        self._decisions = decisions
+        self._table: FlowTable = decisions.table
+        self._statistics = statistics
+        self._note = trace.note
+        # stands in for virtual servers and nodes of earlier configurations
+        self._strangers = strangers
+
+    def deleted(self, peer: Peer, message: Delete, now: float) -> None:
+        """DELETE: a flow ended at the DFS; its session may go on (9.8)."""
+        flow = self._held(peer, message, now)
+        if flow is None:
+            return
+        if message.flags & Flag.HAS_STATS:
+            _count(flow, message)
+        reason = message.detail
+        if reason in _SESSION_GOES_ON and flow.key[36] == TCP and _is_established(flow, message):
+            if message.flags & Flag.ADD_TCP_OFFSETS:
+                _adopt_offsets(flow, message)
+            self._note(
+                (now, flow.key, "the flow ended (%s): its session is kept", (_name(reason),))
+            )
+            self._table.detach(flow, now)
+        else:
+            error = f", {_error_name(message.error_code)}" if message.error_code else ""
+            self._note((now, flow.key, "the flow ended (%s%s)", (_name(reason), error)))
+            self._table.end(flow)
+
+    def counted(self, peer: Peer, message: Stats, now: float) -> None:
+        """STATS: counters, and a sign of life (9.11, 10.1)."""
+        flow = self._held(peer, message, now)
+        if flow is None:
+            return
+        if message.flags & Flag.HAS_STATS:
+            _count(flow, message)
+        flow.confirmed = peer.sync_number
+        if flow.state == ASKED:
+            self._note((now, flow.key, "still alive, says the DFS", ()))
+        self._table.moved(flow, now)
+
+    def told(self, peer: Peer, state: FlowState, now: float) -> bool:
+        """FLOW_STATE: a flow that the DFS has; return whether this SYNC had not told it before."""
+        key = session_key(*state[3:8])
+        flow = self._table.by_key.get(key)
+        if flow is not None and flow.epoch != flow.peer.epoch:
+            flow = self._decisions.lapse(flow, now)
+        if flow is not None:
+            if flow.peer is peer and flow.serial == state.serial and flow.state != SESSION:
+                is_new = flow.confirmed != peer.sync_number
+                flow.confirmed = peer.sync_number
+                if flow.state == ASKED:
+                    self._table.moved(flow, now)
+                return is_new
+            # We have heard of the session since: what came by ordinary messages is newer (11.4)
+            if flow.opened >= peer.sync.started and flow.state != SESSION:
+                return False
+            self._table.end(flow)
+        self._enter(peer, key, state, now)
+        return True
+
+    def _enter(self, peer: Peer, key: bytes, state: FlowState, now: float) -> None:
+        if not self._table.make_room():
+            self._statistics.drops["table_full"] += 1
+            return
+        server, node = self._find(key, state)
+        head, tail = reply_head(0, state.flags & _REPLY_FLAGS), translation_of(state).pack()
+        configured = server.answers.get(node)
+        if configured == (head, tail):
+            head, tail = configured  # one copy for all
+        idle_s = state.idle_timeout or server.idle_s
+        flow = Flow(key, state.serial, peer, server, node, head, tail, idle_s, now)
+        if state.flags & Flag.TRANSLATE_SRC and state.snat_port:
+            port = state.node_port or state.dst_port
+            scope = (state.snat_ipaddr, state.node_ipaddr, port, state.protocol)
+            flow.source_port = self._decisions.source_ports.adopt(scope, state.snat_port)
+        self._table.enter(flow, now)
+        flow.last_active = now - state.idle_ms / 1000
+        self._note((now, key, "told by SYNC: virtual server %s, node %s", (server.name, node.name)))
+
+    def _find(self, key: bytes, state: FlowState) -> tuple[VirtualServer, Node]:
+        """Return what a flow from before our start belongs to; else a stranger."""
+        server = self._decisions.servers.match(key) or self._strangers
+        port = state.node_port or state.dst_port
+        node = server.pool.find(state.node_ipaddr, port)
+        if node is None:
+            node = _stranger(server, state, port)
+        elif server is not self._strangers and state.forward_mode == ForwardMode.NAT:
+            server.answer(node)  # so that equal translations are found equal
+        return server, node
+
+    def _held(self, peer: Peer, message: Delete | Stats, now: float) -> Flow | None:
+        """Return the flow that a message is about, if it is the one that we hold."""
+        flow = self._table.by_key.get(session_key(*message[3:8]))
+        if flow is not None and flow.epoch != flow.peer.epoch:
+            flow = self._decisions.lapse(flow, now)
+        if (
+            flow is None
+            or flow.serial != message.serial
+            or flow.peer is not peer
+            or flow.state == SESSION
+        ):
+            self._statistics.drops["stale_serial"] += 1
+            return None
+        return flow
+
+
+def _stranger(server: VirtualServer, state: FlowState, port: int) -> Node:
+    """Return a node that is not configured any more, for the sessions that it still has."""
+    node = Node(server.pool.name, f"unknown-{port}", state.node_ipaddr, port)
+    node.removed = True
+    server.pool.leaving.append(node)
+    return node
+
+
+def _count(flow: Flow, message: Delete | Stats) -> None:
+    """Take cumulative counters; a lost or late message costs nothing."""
+    if message.pkts_in + message.pkts_out < flow.pkts_in + flow.pkts_out:
+        return  # overtaken by a later one
+    node = flow.node
+    node.pkts_in += message.pkts_in - flow.pkts_in
+    node.bytes_in += message.bytes_in - flow.bytes_in
+    node.pkts_out += message.pkts_out - flow.pkts_out
+    node.bytes_out += message.bytes_out - flow.bytes_out
+    flow.pkts_in, flow.bytes_in = message.pkts_in, message.bytes_in
+    flow.pkts_out, flow.bytes_out = message.pkts_out, message.bytes_out
+
+
+def _is_established(flow: Flow, message: Delete) -> bool:
+    """Whether there is a session to keep: not for SYNs that nobody ever answered.
+
+    With direct return the DFS sees no answers, so a second packet of the client has to do.
+    """
+    if not message.flags & Flag.HAS_STATS:
+        return True
+    return message.pkts_out > 0 or message.pkts_in > 1
+
+
+def _adopt_offsets(flow: Flow, message: Delete) -> None:
+    """A spliced session's next flow needs the offsets that the DFS computed (checklist 4.11)."""
+    translation = unpack_translation(flow.tail)._replace(
+        seq_offset=message.seq_offset,
+        ack_offset=message.ack_offset,
+        ts_offset=message.ts_offset,
+        wscale_shift=message.wscale_shift,
+    )
+    flags = head_flags(flow.head) & ~Flag.PROXY_SERVER | Flag.ADD_TCP_OFFSETS
+    flow.head, flow.tail = reply_head(0, flags), translation.pack()
+
+
+def _name(reason: int) -> str:
+    return CloseReason(reason).name if reason in CloseReason._value2member_map_ else str(reason)
+
+
+def _error_name(code: int) -> str:
+    return ErrorCode(code).name if code in ErrorCode._value2member_map_ else str(code)

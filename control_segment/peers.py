@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A DFS as the CS sees it: its SSMB address, keys, and what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from control_segment.ssmb_authentication import SsmbAuthentication
+from control_segment.sync import Sync
+from csmb.events import Ready
+from csmb.messages import Hello
+from ssmb.addresses import to_text
+from ssmb.batch import Batcher
+from ssmb.codec import encode
+from ssmb.constants import RESET_RETRY_MS, RESET_TRIES, Flag, ResetReason, ResetScope
+from ssmb.errors import EncodeError
+from ssmb.messages import Message, Reset
+from ssmb.seal import KeyRing, Sealer
+
+Address: TypeAlias = tuple[str, int]
+Datagram: TypeAlias = tuple[bytes, Address]
+
+
+class Peer:
+    """One DFS, by its segment id; it outlives its connections."""
+
+    __slots__ = (
+        "_reset",
+        "_reset_at",
+        "_reset_tries",
+        "address",
+        "authentication",
+        "batcher",
+        "boot_id",
+        "epoch",
+        "executed_reset",
+        "flow_capacity",
+        "is_active",
+        "is_fast",
+        "keys",
+        "sealer",
+        "segment_id",
+        "sessions_since",
+        "ssmb_version",
+        "sync",
+        "sync_number",
+    )
+
+    def __init__(self, segment_id: int, key: bytes, random_octets: Callable[[int], bytes]) -> None:
+        self.segment_id = segment_id
+        self.boot_id: int | None = None
+        self.address: Address = ("", 0)
+        self.is_active = False  # whether the DFS takes us for the active CS of the group
+        self.is_fast = False
+        self.ssmb_version = 2
+        self.flow_capacity = 0
+        self.authentication = SsmbAuthentication(key, random_octets)
+        self.keys: KeyRing | None = None  # None: a laboratory, no seals
+        self.sealer: Sealer | None = None
+        self.batcher = Batcher(2)
+        self.sync = Sync(int.from_bytes(random_octets(4), "big"))
+        self.sync_number = 0  # of SYNCs begun; a flow confirmed by an earlier one is doubted
+        self.epoch = 0  # of the DFS's table: flows of earlier epochs are lost to it
+        self.sessions_since = 0  # the earliest epoch whose sessions are kept
+        self.executed_reset: int | None = None
+        self._reset: Reset | None = None  # ours, until it is acknowledged
+        self._reset_at = 0.0
+        self._reset_tries = 0
+
+    def became_ready(self, ready: Ready, now: float) -> None:
+        """Take over what a new connection has negotiated."""
+        hello = ready.peer
+        major = ready.ssmb_version[0]
+        if major != self.ssmb_version:
+            self.ssmb_version = major
+            self.batcher = Batcher(major)
+        self.address = to_text(hello.ssmb_address(major)), hello.ssmb_port
+        self.flow_capacity = hello.flow_capacity
+        if self.boot_id is not None and self.boot_id != hello.boot_id:
+            self.lost_its_flows(keeps_sessions=True)
+        self.boot_id = hello.boot_id
+        if ready.ssmb_keys is None:
+            self.keys = self.sealer = None
+            return
+        if self.keys is None:
+            self.keys = KeyRing()
+        self.keys.install(ready.ssmb_keys.d2c, now)
+        self.sealer = Sealer(ready.ssmb_keys.c2d)
+
+    def update(self) -> None:
+        """Compute anew what the hot path asks: whether a plain version-2 QUERY may be answered."""
+        self.is_fast = self.is_active and self.authentication.is_proved and self.ssmb_version == 2
+
+    def hello_again(self, hello: Hello) -> bool:
+        """Take a later HELLO; return whether the DFS must prove itself on SSMB again (12.3)."""
+        address = to_text(hello.ssmb_address(self.ssmb_version)), hello.ssmb_port
+        restarted = hello.boot_id != self.boot_id
+        if restarted:
+            self.lost_its_flows(keeps_sessions=True)
+        changed = restarted or address != self.address
+        self.boot_id, self.address = hello.boot_id, address
+        return changed
+
+    def lost_its_flows(self, *, keeps_sessions: bool) -> None:
+        """The DFS has no flow any more (7.7 rule 9, RESET); records follow one by one."""
+        self.epoch += 1
+        if not keeps_sessions:
+            self.sessions_since = self.epoch
+
+    def seal(self, octets: bytes) -> Datagram:
+        """Return a datagram to this DFS."""
+        return (octets if self.sealer is None else self.sealer.seal(octets)), self.address
+
+    def encode(self, message: Message) -> bytes | None:
+        """Return a message's octets, or None if it does not fit the version agreed."""
+        try:
+            return encode(message, self.ssmb_version)
+        except EncodeError:
+            return None
+
+    # --- a RESET of ours ---------------------------------------------------------------------
+
+    def order_reset(self, reset_id: int, now: float) -> Reset:
+        """Return the RESET to send; it is repeated until the DFS acknowledges it (6.8)."""
+        self._reset = Reset(
+            reset_id=reset_id, reset_scope=ResetScope.GROUP, detail=ResetReason.ADMIN
+        )
+        self._reset_tries = 1
+        self._reset_at = now + RESET_RETRY_MS / 1000
+        return self._reset
+
+    def reset_acknowledged(self, reset_id: int) -> bool:
+        """An ACK came; return whether it is that of our RESET."""
+        if self._reset is None or self._reset.reset_id != reset_id:
+            return False
+        self._reset = None
+        return True
+
+    def repeat_reset(self, now: float) -> Reset | None:
+        """Return our RESET if it is due again."""
+        if self._reset is None or now < self._reset_at:
+            return None
+        if self._reset_tries >= RESET_TRIES:
+            self._reset = None
+            return None
+        self._reset_tries += 1
+        self._reset_at = now + RESET_RETRY_MS / 1000
+        return self._reset._replace(flags=Flag.RETRY)
+
+    # --- time --------------------------------------------------------------------------------
+
+    def get_timer(self) -> float | None:
+        """When something of this DFS is due."""
+        timers = (
+            self.authentication.get_timer(),
+            self.sync.get_timer(),
+            self.batcher.get_timer(),
+            None if self._reset is None else self._reset_at,
+        )
+        return min((timer for timer in timers if timer is not None), default=None)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pools: nodes and the method that picks among them, kept through reloads.
+
+A node is the same node after a reload if its name, address and port are: then its sessions,
+counters and place in the round stay.  Otherwise the old one leaves and a new one comes.
+"""
+
+from __future__ import annotations
+
+from control_segment.config import NodeConfig, PoolConfig
+from control_segment.methods import METHODS, Method
+from control_segment.nodes import Node, NodeState
+from ssmb.addresses import from_text
+
+
+class Pool:
+    """Nodes that are balanced together."""
+
+    __slots__ = ("leaving", "method", "method_name", "name", "nodes")
+
+    def __init__(self, config: PoolConfig) -> None:
+        self.name = config.name
+        self.nodes: dict[str, Node] = {}
+        self.leaving: list[Node] = []  # not configured any more, but with living sessions
+        self.method_name = ""
+        self.method: Method = METHODS[config.method]()
+        self.apply(config)
+
+    def apply(self, config: PoolConfig) -> None:
+        """Become what a (checked) configuration says; living sessions keep their nodes."""
+        before, self.nodes = self.nodes, {}
+        for entry in config.nodes:
+            node = before.get(entry.name)
+            if node is not None and _is_same(node, entry):
+                del before[entry.name]
+                node.weight = entry.weight
+                node.set_connection_limit(entry.connection_limit)
+                node.set_state(NodeState(entry.state))
+            else:
+                node = _make(self.name, entry)
+            self.nodes[entry.name] = node
+        for node in before.values():
+            node.removed = True
+            self.leaving.append(node)
+        self.prune()
+        if config.method != self.method_name:
+            self.method_name = config.method
+            self.method = METHODS[config.method]()
+        self.candidates_changed()
+
+    def candidates_changed(self) -> None:
+        """Tell the method who may have new sessions."""
+        self.method.prepare([node for node in self.nodes.values() if node.takes_new_sessions])
+
+    def remove(self) -> None:
+        """The pool has left the configuration."""
+        for node in self.nodes.values():
+            node.removed = True
+        self.leaving.extend(self.nodes.values())
+        self.nodes = {}
+        self.candidates_changed()
+
+    def prune(self) -> None:
+        """Forget leaving nodes whose last session has ended."""
+        self.leaving = [node for node in self.leaving if node.active > 0]
+
+    def every_node(self) -> list[Node]:
+        """All nodes, those that leave last."""
+        return [*self.nodes.values(), *self.leaving]
+
+    def find(self, address: bytes, port: int) -> Node | None:
+        """Return the node of a translation that an earlier CS made."""
+        for node in self.every_node():
+            if node.address == address and node.port in (port, 0):
+                return node
+        return None
+
+
+def _is_same(node: Node, entry: NodeConfig) -> bool:
+    return node.address == from_text(entry.address) and node.port == (entry.port or 0)
+
+
+def _make(pool_name: str, entry: NodeConfig) -> Node:
+    return Node(
+        pool_name,
+        entry.name,
+        from_text(entry.address),
+        entry.port or 0,
+        weight=entry.weight,
+        connection_limit=entry.connection_limit,
+        state=NodeState(entry.state),
+    )

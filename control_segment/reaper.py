@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a record is over although nobody said so (wire protocol 10.2; checklist N10 to N17).
+
+A flow whose inactivity timer runs out is asked about with TIMEOUT, three times, a second apart; it
+counts as active until DELETE answers or the tries are spent.  Under pressure the longest quiet ones
+are asked about early, with REAP.  A session without a flow is forgotten in silence. Work is
+bounded: so many records a call, and never a scan of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final
+
+from control_segment.decisions import Decisions
+from control_segment.flows import ACTIVE, ASK_AGAIN_S, ASKED, SESSION, Flow
+from control_segment.peers import Peer
+from control_segment.trace import Trace
+from control_segment.wire import signature_of
+from ssmb.constants import REAP_TRIES
+from ssmb.messages import Reap, Timeout
+
+RECORDS_AT_ONCE: Final = 500  # about 2 ms: a QUERY that waits behind this is still quick
+BACKLOG_S: Final = 0.005  # until the next call when more is due
+TICK_S: Final = 1.0
+PRESSURE: Final = 0.95  # of the capacity
+PRESSURE_IDLE_MS: Final = 10_000  # under pressure, a flow this quiet may go
+
+
+class Reaper:
+    """Asks about quiet flows, forgets old sessions."""
+
+    def __init__(
+        self,
+        decisions: Decisions,
+        trace: Trace,
+        send: Callable[[Peer, Timeout | Reap, float], None],
+        now: float,
+    ) -> None:
+        self._decisions = decisions
+        self._table = decisions.table
+        self._note = trace.note
+        self._send = send
+        self._second = int(now)  # everything due before this was looked at
+        self._timer = now + TICK_S
+        self._walk: Iterator[list[Flow]] | None = None
+        self._walk_again = False
+
+    def get_timer(self) -> float:
+        """When to call `handle_timer`."""
+        return self._timer
+
+    def handle_timer(self, now: float) -> None:
+        """Do a bounded piece of what is due."""
+        if now < self._timer:
+            return
+        left = self._expire(now, RECORDS_AT_ONCE)
+        if left and self._walk is not None:
+            left = self._check_some(now, left)
+        if left and len(self._table) >= self._table.capacity * PRESSURE:
+            self._relieve(now, left)
+        self._timer = now + (TICK_S if left else BACKLOG_S)
+
+    def check_all(self, now: float) -> None:
+        """After a RESET or SYNC: look at every record, piece by piece."""
+        if self._walk is None:
+            self._walk = self._table.walk()
+        else:
+            self._walk_again = True
+        self._timer = min(self._timer, now)
+
+    def _expire(self, now: float, left: int) -> int:
+        wheel = self._table.wheel
+        while self._second <= int(now):
+            flows = wheel.get(self._second)
+            while flows:
+                if not left:
+                    return 0
+                left -= 1
+                self._look_at(next(iter(flows)), now)
+            self._second += 1
+        return left
+
+    def _look_at(self, flow: Flow, now: float) -> None:
+        """A record's slot is due: it ends, or is filed in a later one."""
+        table = self._table
+        if flow.epoch != flow.peer.epoch and self._decisions.lapse(flow, now) is None:
+            return
+        if flow.state != ASKED:
+            expiry = table.expiry_slot(flow)
+            if expiry > int(now):
+                table.file(flow, expiry)
+                return
+        if flow.state == SESSION:
+            self._note((now, flow.key, "the session was not heard of for too long: forgotten", ()))
+            table.end(flow)
+        elif flow.tries >= REAP_TRIES:
+            self._note((now, flow.key, "the DFS did not answer TIMEOUT: forgotten", ()))
+            table.end(flow)
+        else:
+            self._ask(flow, now, Timeout, flow.idle_s * 1000)
+
+    def _ask(self, flow: Flow, now: float, kind: type[Timeout] | type[Reap], limit_ms: int) -> None:
+        flow.state = ASKED
+        flow.tries += 1
+        what = "asked the DFS by %s whether it is over, try %s"
+        self._note((now, flow.key, what, (kind.__name__.upper(), flow.tries)))
+        message = kind(0, 0, flow.serial, *signature_of(flow.key), idle_limit=limit_ms)
+        self._send(flow.peer, message, now)
+        self._table.file(flow, int(now) + 1 + ASK_AGAIN_S)
+
+    def _check_some(self, now: float, left: int) -> int:
+        """Carry out RESETs, and ask about flows that a SYNC did not confirm."""
+        assert self._walk is not None
+        while left > 0:
+            flows = next(self._walk, None)
+            if flows is None:
+                self._walk = self._table.walk() if self._walk_again else None
+                self._walk_again = False
+                if self._walk is None:
+                    return left
+                continue
+            for flow in flows:
+                self._check(flow, now)
+            left -= len(flows)
+        return 0
+
+    def _check(self, flow: Flow, now: float) -> None:
+        peer = flow.peer
+        if flow.epoch != peer.epoch and self._decisions.lapse(flow, now) is None:
+            return
+        if flow.state == ACTIVE and flow.confirmed != peer.sync_number and not peer.sync.is_running:
+            self._ask(flow, now, Timeout, flow.idle_s * 1000)
+
+    def _relieve(self, now: float, left: int) -> None:
+        """The table is nearly full: sessions without a flow go first, then ask quiet flows."""
+        table = self._table
+        oldest = list(islice(table.sessions, left))
+        for flow in oldest:
+            table.end(flow)
+        slot = None if oldest else min(table.wheel, default=None)
+        if slot is None:
+            return
+        for flow in list(islice(table.wheel[slot], left)):
+            if flow.state == ACTIVE:
+                self._ask(flow, now, Reap, PRESSURE_IDLE_MS)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast nodes answer, for the method fastest_response: the time that a TCP connect takes.
+
+No packet of a plain flow passes the CS, and the DFS reports no times, so somebody must ask.  A node
+that cannot be reached from here (or serves UDP only) stays unmeasured, which the method knows how
+to take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from control_segment.nodes import Node
+from control_segment.segment import ControlSegment
+from ssmb.addresses import to_text
+
+INTERVAL_S: Final = 2.0
+TIMEOUT_S: Final = 1.0
+METHOD: Final = "fastest_response"
+
+
+async def measure_response_times(segment: ControlSegment) -> None:
+    """Measure the nodes of the pools that want it, one after the other, for ever."""
+    while True:
+        for pool in list(segment.model.pools.values()):
+            if pool.method_name == METHOD:
+                for node in list(pool.nodes.values()):
+                    await _measure(segment, pool.name, node)
+        await asyncio.sleep(INTERVAL_S)
+
+
+async def _measure(segment: ControlSegment, pool: str, node: Node) -> None:
+    if not node.port:
+        return
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            _, writer = await asyncio.open_connection(to_text(node.address), node.port)
+    except (OSError, TimeoutError):
+        return
+    segment.response_measured(pool, node.name, (loop.time() - started) * 1000)
+    writer.close()

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a Control Segment: wires sockets, clock and log to `control_segment.segment`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from control_segment.config import ControlSegmentConfig
+from control_segment.peers import Datagram
+from control_segment.runtime.datagrams import DatagramFilter, DatagramSocket
+from control_segment.runtime.response_times import measure_response_times
+from control_segment.runtime.streams import Stream
+from control_segment.segment import ControlSegment
+
+_log = logging.getLogger("control_segment")
+
+# From so many records on the garbage collector would stop us for longer than a QUERY may wait.
+# Records are in no cycle and are freed by their reference counts; `gc.freeze` costs nothing and
+# takes them out.
+_FREEZE_FROM: Final = 10_000
+
+
+class ControlSegmentRuntime:
+    """A running CS; `run` ends after `stop`, or fails with OSError if the port cannot be had."""
+
+    def __init__(
+        self,
+        config: ControlSegmentConfig,
+        key: bytes,
+        *,
+        datagram_filter: DatagramFilter | None = None,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._key = key
+        self._filter = datagram_filter
+        self._on_ready = on_ready
+        self._stopping = asyncio.Event()
+        self._segment: ControlSegment | None = None
+        self._udp: DatagramSocket | None = None
+        self._streams: list[Stream] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def segment(self) -> ControlSegment:
+        """The decisions, for those who look; only while running."""
+        if self._segment is None:
+            raise ValueError("the Control Segment is not running yet")
+        return self._segment
+
+    async def run(self) -> None:
+        """Run until stopped."""
+        loop = asyncio.get_running_loop()
+        self._segment = segment = ControlSegment(
+            self._config,
+            key=self._key,
+            cs_boot_id=secrets.randbits(32),
+            now=loop.time(),
+            random_octets=secrets.token_bytes,
+        )
+        if self._config.laboratory_no_authentication:
+            _log.warning(
+                "laboratory_no_authentication: anybody can command this CS's data flow segments"
+            )
+        ssmb = self._config.ssmb
+        self._udp = DatagramSocket(ssmb.address, ssmb.port, self._handle, self._filter)
+        try:
+            self._streams = [
+                Stream(segment, index, self._changed) for index in range(len(segment.links))
+            ]
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(stream.run()) for stream in self._streams]
+                running.append(tasks.create_task(measure_response_times(segment)))
+                self._changed()
+                if self._on_ready is not None:
+                    self._on_ready()
+                await self._stopping.wait()
+                for task in running:
+                    task.cancel()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._udp.close()
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stopping.set()
+
+    def apply_config(self, config: ControlSegmentConfig) -> None:
+        """Put another configuration in force; ValueError, nothing changed: it needs a restart."""
+        self.segment.apply_config(config, asyncio.get_running_loop().time())
+        self._changed()
+
+    def handle_admin(self, command: str, arguments: dict[str, object]) -> object:
+        """Answer a command; ValueError says what is wrong with it."""
+        answer = self.segment.handle_admin(command, arguments, asyncio.get_running_loop().time())
+        self._changed()
+        return answer
+
+    # --- between the sockets and the segment ---------------------------------------------------
+
+    def _handle(self, datagrams: list[Datagram], now: float) -> list[Datagram]:
+        assert self._segment is not None
+        replies = self._segment.process_batch(datagrams, now)
+        replies += self._segment.datagrams_to_send()
+        self._after(now)
+        return replies
+
+    def _changed(self) -> None:
+        """Send what the segment wants sent, and look at it again in time."""
+        assert self._segment is not None
+        assert self._udp is not None
+        for stream in self._streams:
+            stream.flush()
+        self._udp.send(self._segment.datagrams_to_send())
+        self._after(asyncio.get_running_loop().time())
+
+    def _after(self, now: float) -> None:
+        segment = self.segment
+        if segment.log:
+            for line in segment.log:
+                _log.info("%s", line)
+            segment.log.clear()
+        due = segment.get_timer()
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(max(due, now), self._timer_due)
+
+    def _timer_due(self) -> None:
+        self._timer = None
+        segment = self.segment
+        segment.handle_timer(asyncio.get_running_loop().time())
+        if len(segment.table) >= _FREEZE_FROM:
+            gc.freeze()
+        self._changed()

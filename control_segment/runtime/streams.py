@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CSMB over TCP: one task keeps one DFS connected."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from control_segment.segment import ControlSegment
+
+CONNECT_TIMEOUT_S: Final = 5.0
+WRITE_TIMEOUT_S: Final = 5.0
+READ_SIZE: Final = 65536
+
+
+class Changed(Protocol):
+    """Called after the segment was told anything, so that what it wants sent is sent."""
+
+    def __call__(self) -> None: ...
+
+
+class Stream:
+    """The connection to one configured DFS."""
+
+    def __init__(self, segment: ControlSegment, index: int, changed: Changed) -> None:
+        dfs = segment.config.data_flow_segments[index]
+        self._host, self._port = dfs.address, dfs.port
+        self._segment = segment
+        self._index = index
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def run(self) -> None:
+        """Connect, talk, reconnect, for ever."""
+        while True:
+            retry_s = await self._connect_and_talk()
+            await asyncio.sleep(retry_s)
+
+    def flush(self) -> None:
+        """Write what the segment has for this stream."""
+        octets = self._segment.stream_to_send(self._index)
+        if octets and self._writer is not None:
+            self._writer.write(octets)
+
+    async def _connect_and_talk(self) -> float:
+        """Return after how many seconds to try again."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                reader, writer = await asyncio.open_connection(self._host, self._port)
+        except (OSError, TimeoutError) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            return self._segment.connect_failed(self._index, reason or "no answer to connect")
+        self._writer = writer
+        self._segment.connected(self._index, self._loop.time())
+        try:
+            return await self._talk(reader, writer)
+        finally:
+            self._writer = None
+            writer.close()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> float:
+        while True:
+            self._changed()
+            octets = await self._exchange(reader, writer)
+            now = self._loop.time()
+            if octets is None:
+                retry_s = self._segment.stream_timer_due(self._index, now)
+            else:
+                retry_s = self._segment.stream_received(self._index, octets, now)
+            if retry_s is not None:
+                self.flush()  # why we close, for the DFS
+                return retry_s
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bytes | None:
+        """Return octets, b"" at the end or failure, None when the connection's timer is due."""
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await writer.drain()
+            return await self._read(reader)
+        except (OSError, TimeoutError):
+            return b""
+
+    async def _read(self, reader: asyncio.StreamReader) -> bytes | None:
+        try:
+            async with asyncio.timeout_at(self._segment.stream_timer(self._index)):
+                return await reader.read(READ_SIZE)
+        except TimeoutError:
+            return None

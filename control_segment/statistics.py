@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was counted: messages by type, and everything that was dropped, with what that means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, NamedTuple
+
+from control_segment.nodes import Node
+from ssmb.constants import MessageType
+
+RATE_INTERVAL_S: Final = 1.0
+_RATE_SHARE: Final = 0.3  # of the newest interval in a node's rate
+
+
+class Drop(NamedTuple):
+    """Why something was not processed."""
+
+    is_normal: bool  # some of them do not mean that anything is wrong
+    meaning: str
+
+
+DROPS: Final[dict[str, Drop]] = {
+    "unknown_source": Drop(False, "datagrams from an address that is no DFS of ours"),
+    "bad_seal": Drop(False, "forged or damaged datagrams, or sealed with another key"),
+    "replayed": Drop(True, "datagrams that arrived twice; a network may do that, in small numbers"),
+    "too_old": Drop(True, "datagrams more than 1024 behind; a network may do that, rarely"),
+    "too_short": Drop(False, "datagrams without room for a seal"),
+    "invalid_msg": Drop(False, "messages that are malformed, or that a DFS never sends"),
+    "not_authenticated": Drop(True, "messages of a DFS that had not yet answered our challenge"),
+    "wrong_proof": Drop(False, "answers to our challenge that were wrong or came too late"),
+    "not_active": Drop(True, "QUERYs to this CS while another one of its group is active"),
+    "waits_for_sync": Drop(
+        True, "QUERYs of running sessions before the DFS had told all of its flows"
+    ),
+    "stale_serial": Drop(True, "messages about an earlier flow of the same signature"),
+    "stale_query": Drop(True, "late copies of the QUERY of a session that is over"),
+    "unsupported": Drop(
+        False, "APP_QUERY, APP_NOTIFY or BRIDGE for a kind of virtual server not built"
+    ),
+    "table_full": Drop(
+        False, "sessions refused because all records are in use: raise flow_capacity"
+    ),
+    "no_source_port": Drop(
+        False, "sessions refused because every source port to the node is in use"
+    ),
+    "encode_failed": Drop(False, "answers that do not fit the SSMB version agreed with the DFS"),
+}
+
+
+class Statistics:
+    """All counters of a CS."""
+
+    __slots__ = ("_rated_at", "drops", "received", "refused", "sent")
+
+    def __init__(self, now: float) -> None:
+        self.received = [0] * 256  # SSMB messages, by type
+        self.sent = [0] * 256
+        self.drops: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()  # REPLYs with an error, by its name
+        self._rated_at = now
+
+    def update_rates(self, nodes: list[Node], now: float) -> None:
+        """Take one more interval into the rates of the nodes."""
+        elapsed = now - self._rated_at
+        if elapsed < RATE_INTERVAL_S / 2:
+            return
+        self._rated_at = now
+        for node in nodes:
+            latest = (node.total - node.rated_total) / elapsed
+            node.rated_total = node.total
+            node.rate += (latest - node.rate) * _RATE_SHARE
+
+    def describe(self) -> dict[str, object]:
+        """Return everything, by name."""
+        return {
+            "received": _by_name(self.received),
+            "sent": _by_name(self.sent),
+            "refused": dict(self.refused),
+            "drops": {
+                name: {
+                    "value": self.drops[name],
+                    "normal": drop.is_normal,
+                    "meaning": drop.meaning,
+                }
+                for name, drop in DROPS.items()
+            },
+        }
+
+
+def _by_name(counts: list[int]) -> dict[str, int]:
+    return {kind.name: counts[kind] for kind in MessageType if counts[kind]}

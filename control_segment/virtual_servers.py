@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Virtual servers: what a new flow's destination means (wire protocol 8.3, 10.3)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from control_segment.config import VirtualServerConfig
+from control_segment.nodes import Node
+from control_segment.persistence import SourceAddressPersistence
+from control_segment.pools import Pool
+from control_segment.wire import TCP, UDP, Answer, Translation, reply_head
+from csmb.constants import Flag as VsFlag
+from csmb.messages import AddVs
+from ssmb.addresses import UNSPECIFIED, from_text
+from ssmb.constants import Flag, ForwardMode
+
+_PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
+_MODES: Final = {"nat": ForwardMode.NAT, "l2": ForwardMode.L2, "tunnel": ForwardMode.TUNNEL}
+
+
+class VirtualServer:
+    """One virtual server; its flows copy from it, and keep the copy when it changes."""
+
+    __slots__ = (
+        "active",
+        "answers",
+        "config",
+        "connection_limit",
+        "flags",
+        "idle_s",
+        "maintenance",
+        "name",
+        "persistence",
+        "pool",
+        "refused",
+        "source_ports",
+        "total",
+        "translation",
+    )
+
+    def __init__(self, config: VirtualServerConfig, pool: Pool, default_idle_s: int) -> None:
+        self.active = 0  # sessions
+        self.total = 0
+        self.refused = 0
+        self.persistence: SourceAddressPersistence | None = None
+        self.apply(config, pool, default_idle_s)
+
+    def apply(self, config: VirtualServerConfig, pool: Pool, default_idle_s: int) -> None:
+        """Become what a (checked) configuration says."""
+        self.config = config
+        self.name = config.name
+        self.pool = pool
+        self.connection_limit = config.connection_limit
+        self.maintenance = config.maintenance
+        self.idle_s = config.idle_timeout_s or default_idle_s
+        self.flags = _reply_flags(config)
+        source = config.source
+        self.source_ports: tuple[int, int] | None = None  # None: the client's port is kept
+        if source is not None and source.ports != "keep":
+            first, _, last = source.ports.partition("-")
+            self.source_ports = int(first), int(last)
+        self.translation = Translation(
+            snat_ipaddr=UNSPECIFIED if source is None else from_text(source.address),
+            next_hop_ipaddr=UNSPECIFIED if config.next_hop is None else from_text(config.next_hop),
+            idle_timeout=config.idle_timeout_s,
+            forward_mode=_MODES[config.forward_mode],
+        )
+        self.answers: dict[Node, Answer] = {}
+        timeout_s = config.persistence.timeout_s if config.persistence else None
+        if timeout_s is None:
+            self.persistence = None
+        elif self.persistence is None:
+            self.persistence = SourceAddressPersistence(timeout_s)
+        else:
+            self.persistence.timeout_s = timeout_s
+
+    def answer(self, node: Node) -> Answer:
+        """Return what a REPLY says for a node; made once for all its flows."""
+        answer = self.answers.get(node)
+        if answer is None:
+            self.answers[node] = answer = self.answer_from(node, 0)
+        return answer
+
+    def answer_from(self, node: Node, snat_port: int) -> Answer:
+        """Return what a REPLY says for a node, with one flow's own source port."""
+        # A node without a port keeps the client's
+        flags = self.flags if node.port else self.flags & ~Flag.TRANSLATE_PORT
+        translation = self.translation._replace(
+            node_ipaddr=node.address,
+            node_port=node.port if flags & Flag.TRANSLATE_PORT else 0,
+            snat_port=snat_port,
+        )
+        return reply_head(0, flags), translation.pack()
+
+    def announcement(self) -> AddVs:
+        """Return what tells a DFS about this virtual server."""
+        config = self.config
+        flags = VsFlag(0)
+        for flag, wanted in (
+            (VsFlag.TRANSLATE_ADDR, config.translates_address),
+            (VsFlag.TRANSLATE_PORT, config.translates_port),
+            (VsFlag.ROUTE_BY_DST_IP, config.next_hop is None),
+            (VsFlag.WILDCARD_ADDR, config.address == "*"),
+            (VsFlag.WILDCARD_PORT, config.port == "*"),
+            (VsFlag.NOARP_MODE, not config.answer_arp),
+        ):
+            if wanted:
+                flags |= flag
+        return AddVs(
+            flags=int(flags),
+            virt_ipaddr=UNSPECIFIED if config.address == "*" else from_text(config.address),
+            virt_port=0 if config.port == "*" else config.port,
+            protocol=_PROTOCOLS[config.protocol],
+            next_hop_ipaddr=self.translation.next_hop_ipaddr,
+            idle_timeout=config.idle_timeout_s,
+            vs_mode=self.translation.forward_mode,
+        )
+
+
+def _reply_flags(config: VirtualServerConfig) -> Flag:
+    flags = Flag(0)
+    for flag, wanted in (
+        (Flag.TRANSLATE_ADDR, config.translates_address),
+        (Flag.TRANSLATE_PORT, config.translates_port),
+        (Flag.ROUTE_BY_DST_IP, config.next_hop is None),
+        (Flag.TRANSLATE_SRC, config.source is not None),
+    ):
+        if wanted:
+            flags |= flag
+    return flags
+
+
+class VirtualServers:
+    """Finds the virtual server of a destination: exact, then wildcard port, address, both (8.3)."""
+
+    def __init__(self, servers: list[VirtualServer]) -> None:
+        # Keys are slices of a session key: address (16), port (2), protocol (1), as far as they
+        # count
+        self._exact: dict[bytes, VirtualServer] = {}
+        self._any_port: dict[bytes, VirtualServer] = {}
+        self._any_address: dict[bytes, VirtualServer] = {}
+        self._any: dict[bytes, VirtualServer] = {}
+        self.has_wildcards = False
+        for server in servers:
+            self._add(server)
+
+    def _add(self, server: VirtualServer) -> None:
+        added = server.announcement()
+        address, protocol = added.virt_ipaddr, bytes([added.protocol])
+        port = added.virt_port.to_bytes(2, "big")
+        any_address = bool(added.flags & VsFlag.WILDCARD_ADDR)
+        any_port = bool(added.flags & VsFlag.WILDCARD_PORT)
+        self.has_wildcards |= any_address or any_port
+        if any_address and any_port:
+            self._any[protocol] = server
+        elif any_address:
+            self._any_address[port + protocol] = server
+        elif any_port:
+            self._any_port[address + protocol] = server
+        else:
+            self._exact[address + port + protocol] = server
+
+    def match(self, key: bytes) -> VirtualServer | None:
+        """Return the virtual server that a session's first packet was sent to."""
+        server = self._exact.get(key[16:32] + key[34:37])
+        if server is not None or not self.has_wildcards:
+            return server
+        protocol = key[36:37]
+        return (
+            self._any_port.get(key[16:32] + protocol)
+            or self._any_address.get(key[34:37])
+            or self._any.get(protocol)
+        )
