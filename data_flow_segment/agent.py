@@ -96,6 +96,14 @@ class Agent:
             self,
             random_octets,
         )
+        self._timers: tuple[Callable[[], float | None], ...] = (
+            self.new_flows.get_timer,
+            self.new_flows.negative.get_timer,
+            self.endings.ended.get_timer,
+            self.resets.get_timer,
+            self.reassembly.get_timer,
+            self.sessions.get_timer,
+        )
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             PacketIn: self.new_flows.packet_came_up,
             FlowClosed: self.endings.flow_closed,
@@ -120,18 +128,11 @@ class Agent:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` wants to be called next."""
-        timers = [
-            self.new_flows.get_timer(),
-            self.new_flows.negative.get_timer(),
-            self.endings.ended.get_timer(),
-            self.resets.get_timer(),
-            self.reassembly.get_timer(),
-            self.sessions.get_timer(),
-        ]
+        timers = [get_timer() for get_timer in self._timers]
         timers += [job.get_timer() for job in self.syncs.values()]
         for peer in self.peers.by_identity.values():
             timers += (peer.link.get_timer(), peer.sync_deadline)
-        return min((timer for timer in timers if timer is not None), default=None)
+        return min([timer for timer in timers if timer is not None], default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do everything that is due; too early or twice does no harm."""

@@ -39,6 +39,7 @@ _WORD32: Final = 0xFFFFFFFF
 _OUTBOUND: Final = int(Flag.OUTBOUND)
 _RETRY: Final = int(Flag.RETRY)
 _PROXY_SERVER: Final = int(Flag.PROXY_SERVER)
+_ROUTE_BY_DST_IP: Final = int(Flag.ROUTE_BY_DST_IP)
 _INSTALLED: Final = int(
     Flag.OUTBOUND
     | Flag.ADD_TCP_OFFSETS
@@ -302,7 +303,7 @@ class NewFlows:
         """What the CS said, completed by the virtual server's defaults and the CONFIG's (9.4)."""
         signature = message.signature
         next_hop = message.next_hop_ipaddr
-        if next_hop == UNSPECIFIED and not message.flags & Flag.ROUTE_BY_DST_IP:
+        if next_hop == UNSPECIFIED and not message.flags & _ROUTE_BY_DST_IP:
             if server is not None:
                 next_hop = server.next_hop_ipaddr
             if next_hop == UNSPECIFIED:

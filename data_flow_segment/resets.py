@@ -65,6 +65,8 @@ class BootResets:
             del self._waiting[peer.identity]
 
     def get_timer(self) -> float | None:
+        if not self._waiting:
+            return None
         return min((each.deadline for each in self._waiting.values()), default=None)
 
     def handle_timer(self, now: float) -> list[Peer]:

@@ -72,6 +72,8 @@ class Sessions:
         self._random_octets = random_octets
         self._sessions: dict[int, _Session] = {}
         self._last_id = 0
+        self._touched: set[int] = set()  # may have something to send
+        self._timer: float | None = None
         self._log: list[str] = []
 
     # --- from the runtime ------------------------------------------------------------------
@@ -87,6 +89,7 @@ class Sessions:
             Role.DFS, self._settings, random_octets=self._random_octets, now=now
         )
         self._sessions[self._last_id] = _Session(connection)
+        self._touch(self._last_id)
         self._outbox.counters["csmb_connections"] += 1
         return self._last_id
 
@@ -107,8 +110,11 @@ class Sessions:
             del self._sessions[connection_id]
         return octets, closed
 
-    def connection_ids(self) -> list[int]:
-        return list(self._sessions)
+    def take_touched(self) -> list[int]:
+        """The connections that may have something to send since the last call."""
+        touched = list(self._touched)
+        self._touched.clear()
+        return touched
 
     def take_log(self) -> list[str]:
         """Sentences for the operator since the last call."""
@@ -116,8 +122,8 @@ class Sessions:
         return log
 
     def get_timer(self) -> float | None:
-        timers = (session.connection.get_timer() for session in self._sessions.values())
-        return min((timer for timer in timers if timer is not None), default=None)
+        """When `handle_timer` wants to be called; known, because it is asked in each wake-up."""
+        return self._timer
 
     def handle_timer(self, now: float) -> None:
         for connection_id, session in tuple(self._sessions.items()):
@@ -149,6 +155,11 @@ class Sessions:
 
     # --- events of a connection ------------------------------------------------------------
 
+    def _touch(self, connection_id: int) -> None:
+        self._touched.add(connection_id)
+        timers = (session.connection.get_timer() for session in self._sessions.values())
+        self._timer = min((timer for timer in timers if timer is not None), default=None)
+
     def _handle_events(self, connection_id: int, session: _Session, now: float) -> None:
         while (event := session.connection.next_event()) is not None:
             if isinstance(event, Ready):
@@ -160,6 +171,7 @@ class Sessions:
                 self._message(connection_id, session, event, now)
             else:
                 self._closed(connection_id, session, event, now)
+        self._touch(connection_id)
 
     def _ready(self, connection_id: int, session: _Session, event: Ready, now: float) -> None:
         session.was_ready = True

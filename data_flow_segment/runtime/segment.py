@@ -174,7 +174,7 @@ class DataFlowSegmentRuntime:
             self.target.apply(agent.outbox.take_commands())
         if agent.outbox.datagrams and self._udp is not None:
             self._send(agent.outbox.take_datagrams())
-        for connection_id in agent.sessions.connection_ids():
+        for connection_id in agent.sessions.take_touched():
             self._write(connection_id)
         for sentence in agent.sessions.take_log():
             _LOG.info("%s", sentence)
