@@ -17,6 +17,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from splitplane.commands.shapes import flow_row, message_rows
 from splitplane.commands.tables import amount
 from splitplane.errors import CommandError
 from splitplane.lab import Lab
@@ -88,14 +89,12 @@ class Sampler:
         )
 
 
-def message_counts(data: Any) -> dict[tuple[str, str], int]:
+def message_counts(data: Mapping[str, Any]) -> dict[tuple[str, str], int]:
     """(message, direction) -> count, out of what a segment answers to `messages`."""
     return {
-        (str(name), str(direction)): value
-        for name, counts in data.items()
-        if isinstance(counts, Mapping)
-        for direction, value in counts.items()
-        if isinstance(value, int) and direction in {"sent", "received"}
+        (row["message"], direction): row[direction]
+        for row in message_rows(data)
+        for direction in ("received", "sent")
     }
 
 
@@ -190,7 +189,7 @@ def _messages(before: Sample, now: Sample, seconds: float) -> RenderableType:
 
 
 def _flows(now: Sample) -> RenderableType:
-    latest = list(now.flows)[-FLOWS_SHOWN:]
+    latest = [flow_row(flow) for flow in now.flows][-FLOWS_SHOWN:]
     table = Table(
         title=f"flows ({now.flow_count}, the latest)",
         title_justify="left",
@@ -199,7 +198,7 @@ def _flows(now: Sample) -> RenderableType:
     )
     shown = [
         name
-        for name in ("client", "virtual_address", "virtual_server", "protocol", "node", "state")
+        for name in ("client", "vip", "node", "at", "state", "idle_ms", "bytes_in", "bytes_out")
         if any(name in row for row in latest)
     ]
     for name in shown:

@@ -105,19 +105,17 @@ def trace(flow: str, as_json: bool, sockets: tuple[Path, ...]) -> None:
     if as_json:
         print_json(answers)
         return
-    story = [
-        {"time": step["time"], "segment": segment.name, "what": step["what"]}
+    story: list[dict[str, Any]] = [
+        {"time": float(step["time"]), "segment": segment.name, "what": step["what"]}
         for segment, steps in answers
         for step in steps
     ]
     if not story:
         raise CommandError(f"{flow}: no segment remembers it; is it older than what they keep?")
-    story.sort(key=lambda step: float(str(step["time"])))  # one machine, one monotonic clock
-    start = float(str(story[0]["time"]))
-    rows: list[dict[str, Any]] = [
-        {**step, "time": f"+{(float(str(step['time'])) - start) * 1000:.3f} ms"} for step in story
-    ]
-    print_tables("trace", [(answers[0][0], rows)])
+    story.sort(key=lambda step: step["time"])  # one machine, one monotonic clock
+    for step in story:
+        after_ms = (step["time"] - story[0]["time"]) * 1000
+        click.echo(f"{after_ms:12.3f} ms  {step['segment']:8}  {step['what']}")
 
 
 def _names(field: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:

@@ -13,15 +13,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from splitplane.commands.shapes import shaped
 from splitplane.commands.sockets import Segment
 
-# command -> the columns shown first, in this order; `...` stands for whatever else comes
-COLUMNS: Final[dict[str, tuple[str, ...]]] = {
-    "flows": ("client", "virtual_address", "virtual_server", "node", "state", "..."),
-    "nodes": ("pool", "name", "address", "port", "state", "weight", "active", "total", "..."),
+# command -> its columns, in this order; `...` stands for whatever else comes
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "flows": (
+        "client", "vip", "protocol", "virtual_server", "node", "at", "state", "idle_ms",
+        "pkts_in", "bytes_in", "pkts_out", "bytes_out",
+    ),
+    "nodes": (
+        "pool", "name", "address", "state", "weight", "active", "total",
+        "connections_per_second", "response_ms", "bytes_in", "bytes_out",
+    ),
     "virtual_servers": ("name", "address", "port", "protocol", "pool", "..."),
-    "trace": ("time", "segment", "what"),
-}
+}  # fmt: skip
 _UNITS: Final = ("", " K", " M", " G", " T")
 
 
@@ -39,25 +45,15 @@ def print_json(answers: Sequence[tuple[Segment, Any]]) -> None:
 
 
 def print_tables(command: str, answers: Sequence[tuple[Segment, Any]]) -> None:
-    """One table a segment, titled where there are several."""
+    """Each segment's tables, titled where there are several."""
     console = Console()
     for segment, data in answers:
-        table = table_of(rows_of(data), COLUMNS.get(command, ()))
-        if len(answers) > 1:
-            table.title = segment.name
+        for title, rows in shaped(command, data):
+            table = table_of(rows, () if title else COLUMNS.get(command, ()))
+            titles = [segment.name] if len(answers) > 1 else []
+            table.title = " ".join([*titles, title]).strip() or None
             table.title_justify = "left"
-        console.print(table)
-
-
-def rows_of(data: Any) -> list[dict[str, Any]]:
-    """What a segment answered, as rows: it answers with lists of objects, or with objects."""
-    if isinstance(data, list):
-        return [row if isinstance(row, dict) else {"": row} for row in data]
-    if not isinstance(data, Mapping):
-        return [{"": data}]
-    if data and all(isinstance(value, Mapping) for value in data.values()):
-        return [{"name": name, **value} for name, value in data.items()]
-    return [{"name": name, "value": value} for name, value in data.items()]
+            console.print(table)
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> Table:
@@ -65,10 +61,13 @@ def table_of(rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> Ta
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     columns = _columns(rows, first)
     for column in columns:
-        numeric = all(isinstance(row.get(column, 0), int | float) for row in rows)
+        values = [row[column] for row in rows if row.get(column) is not None]
+        numeric = all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in values
+        )
         table.add_column(
             column.replace("_", " "),
-            justify="right" if numeric and rows else "left",
+            justify="right" if numeric and values else "left",
             overflow="fold",
         )
     for row in rows:
@@ -93,7 +92,7 @@ def _text(column: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.1f}"
-    if isinstance(value, int) and column.endswith(("bytes", "octets")):
+    if isinstance(value, int) and column.startswith(("bytes", "pkts")):
         return amount(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {below}" for name, below in value.items())

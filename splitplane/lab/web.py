@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from typing import Final
+from typing import Final, cast
 from urllib.parse import parse_qs, urlsplit
 
 REQUEST_OCTETS_MAX: Final = 16 * 1024
@@ -158,8 +158,7 @@ class UdpEcho(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio's."""
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # 3.11's is no subclass
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """asyncio's."""
