@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The data path of a Data Flow Segment.
+ *
+ *   packet -> parse -> ARP / neighbour discovery for virtual addresses
+ *                   -> ICMP errors about flows
+ *                   -> flow table    -> translate, count, send
+ *                   -> virtual server -> up to the agent, which asks the Control Segment
+ *                   -> everything else: the kernel, as if we were not here
+ *
+ * One program in three places: dfs_tc (clsact or tcx, ingress), dfs_xdp, and dfs_inject on the
+ * agent's TAP device, where packets that waited for a decision come back.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "neighbours.h"
+
+#define FRAGMENT_LIFE_NS 30000000000ull /* as long as Linux keeps fragments, ipfrag_time */
+
+#define REASON_NEW_FLOW 1
+#define REASON_BRIDGED 2
+#define REASON_OUTBOUND 3
+
+static __always_inline struct virtual_server *match(struct packet *p,
+						    struct virtual_server_key *key)
+{
+	struct virtual_server *found;
+
+	__builtin_memset(key, 0, sizeof(*key));
+	key->protocol = p->key.protocol;
+	__builtin_memcpy(key->address, p->key.dst, 16);
+	key->port = p->key.dport;
+	found = bpf_map_lookup_elem(&virtual_servers, key);
+	if (found)
+		return found;
+	key->port = 0;
+	found = bpf_map_lookup_elem(&virtual_servers, key);
+	if (found)
+		return found;
+	if (bpf_map_lookup_elem(&local_addresses, p->key.dst))
+		return NULL;
+	__builtin_memset(key->address, 0, 16);
+	key->port = p->key.dport;
+	found = bpf_map_lookup_elem(&virtual_servers, key);
+	if (found)
+		return found;
+	key->port = 0;
+	return bpf_map_lookup_elem(&virtual_servers, key);
+}
+
+static __always_inline void fragment_key_of(struct packet *p, struct fragment_key *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	__builtin_memcpy(key->src, p->key.src, 16);
+	__builtin_memcpy(key->dst, p->key.dst, 16);
+	key->id = p->fragment_id;
+	key->protocol = p->key.protocol;
+}
+
+static __always_inline void note_fragment(struct packet *p)
+{
+	struct fragment value = {
+		.sport = p->key.sport,
+		.dport = p->key.dport,
+		.seen = bpf_ktime_get_coarse_ns(),
+	};
+	struct fragment_key key;
+
+	fragment_key_of(p, &key);
+	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
+}
+
+static __always_inline bool ports_of_fragment(struct packet *p)
+{
+	struct fragment_key key;
+	struct fragment *first;
+
+	fragment_key_of(p, &key);
+	first = bpf_map_lookup_elem(&fragments, &key);
+	if (!first || first->seen + FRAGMENT_LIFE_NS < bpf_ktime_get_coarse_ns())
+		return false;
+	p->key.sport = first->sport;
+	p->key.dport = first->dport;
+	return true;
+}
+
+static __always_inline int pass(struct context *c)
+{
+	if (c->injected)
+		return context_drop(c, COUNTER_DROP_INJECT_UNMATCHED);
+	count(COUNTER_PASSED);
+	return context_pass(c);
+}
+
+/* No flow: a virtual server's, the internal side's own, or none of ours. */
+static __always_inline int unmatched(struct context *c, struct packet *p)
+{
+	struct interface *interface = interface_at(c->ifindex);
+	struct virtual_server_key key;
+	struct virtual_server *server;
+	struct meta *m;
+	__u32 zero = 0;
+
+	if (!interface)
+		return pass(c);
+	if (interface->flags & INTERFACE_EXTERNAL) {
+		server = match(p, &key);
+		if (server) {
+			if (p->fragment == FIRST_FRAGMENT)
+				note_fragment(p);
+			return up_call(c, p,
+				       server->flags & VIRTUAL_SERVER_BRIDGED ? REASON_BRIDGED :
+										REASON_NEW_FLOW,
+				       &key);
+		}
+	}
+	m = bpf_map_lookup_elem(&meta, &zero);
+	if (!m || !m->outbound_query || !(interface->flags & INTERFACE_INTERNAL) ||
+	    bpf_map_lookup_elem(&local_addresses, p->key.dst))
+		return pass(c);
+	if (p->fragment == FIRST_FRAGMENT)
+		note_fragment(p);
+	return up_call(c, p, REASON_OUTBOUND, NULL);
+}
+
+OWN_FUNCTION(unmatched, (), ())
+
+/* A client's SYN on an entry that only lingers is another connection. */
+static __always_inline bool begins_anew(struct packet *p, struct flow *f)
+{
+	return f->close & CLOSE_CLOSED && !(f->bits & FLOW_RETURN) &&
+	       p->key.protocol == PROTOCOL_TCP && p->fragment != LATER_FRAGMENT &&
+	       (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+static __always_inline int transport(struct context *c, struct packet *p)
+{
+	struct flow *f;
+
+	if (p->fragment == LATER_FRAGMENT && !ports_of_fragment(p)) {
+		if (c->injected || bpf_map_lookup_elem(&addresses, p->key.dst))
+			return context_drop(c, COUNTER_DROP_FRAGMENT);
+		return pass(c); /* not known to be ours: the kernel routes it */
+	}
+	f = bpf_map_lookup_elem(&flows, &p->key);
+	if (!f || begins_anew(p, f))
+		return c->injected ? context_drop(c, COUNTER_DROP_INJECT_UNMATCHED) :
+				     CALL(unmatched, c, p);
+	if (p->fragment == FIRST_FRAGMENT)
+		note_fragment(p);
+	return forward_flow(c, p, f);
+}
+
+static __always_inline int icmp(struct context *c, struct packet *p)
+{
+	struct flow_key key = {};
+	struct quote q;
+	struct flow *f;
+	__u8 *h;
+
+	context_pull(c, 256);
+	h = context_at(c, p->l4, L4_MAX);
+	if (!h || h + 8 > context_end(c))
+		return pass(c);
+	if (is_solicitation(c, p))
+		return answer_solicitation(c, p);
+	if (!is_error(p->version, h[0]) || !read_quote(c, p, &q))
+		return pass(c);
+	__builtin_memcpy(key.src, q.key.dst, 16);
+	__builtin_memcpy(key.dst, q.key.src, 16);
+	key.sport = q.key.dport;
+	key.dport = q.key.sport;
+	key.protocol = q.key.protocol;
+	f = bpf_map_lookup_elem(&flows, &key);
+	return f ? forward_error(c, p, &q, f) : pass(c);
+}
+
+OWN_FUNCTION(icmp, (), ())
+
+static __always_inline int process(struct context *c)
+{
+	struct packet p;
+	enum kind kind = parse(c, &p);
+
+	if (kind == KIND_SHORT && !c->xdp) {
+		context_pull(c, 256);
+		kind = parse(c, &p);
+	}
+	switch (kind) {
+	case KIND_TRANSPORT:
+		return transport(c, &p);
+	case KIND_ICMP:
+		return c->injected ? pass(c) : CALL(icmp, c, &p);
+	case KIND_ARP:
+		return c->injected ? pass(c) : answer_arp(c, &p);
+	case KIND_MALFORMED:
+	case KIND_SHORT:
+		return context_drop(c, COUNTER_DROP_MALFORMED);
+	default:
+		return pass(c);
+	}
+}
+
+SEC("tc")
+int dfs_tc(struct __sk_buff *skb)
+{
+	struct context c = { .raw = skb, .ifindex = skb->ifindex };
+
+	if (skb->pkt_type == 3 /* PACKET_OTHERHOST */) {
+		count(COUNTER_LOCAL);
+		return TC_ACT_OK;
+	}
+	return process(&c);
+}
+
+/* The agent writes where the packet first came in over the MAC addresses, which say nothing any
+ * more: they are overwritten when it leaves. */
+SEC("tc")
+int dfs_inject(struct __sk_buff *skb)
+{
+	struct context c = { .raw = skb, .injected = true };
+	__u8 *data = (void *)(long)skb->data;
+
+	if (data + 14 > (__u8 *)(long)skb->data_end)
+		return TC_ACT_SHOT;
+	__builtin_memcpy(&c.ifindex, data + 8, 4);
+	return process(&c);
+}
+
+static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
+{
+	return *(__u16 *)a == *(__u16 *)b && *(__u16 *)(a + 2) == *(__u16 *)(b + 2) &&
+	       *(__u16 *)(a + 4) == *(__u16 *)(b + 4);
+}
+
+SEC("xdp")
+int dfs_xdp(struct xdp_md *xdp)
+{
+	struct context c = { .raw = xdp, .ifindex = xdp->ingress_ifindex, .xdp = true };
+	__u8 *data = context_data(&c);
+	struct interface *interface;
+
+	if (data + 14 > context_end(&c))
+		return context_drop(&c, COUNTER_DROP_MALFORMED);
+	if (!(data[0] & 1)) { /* a NIC in promiscuous mode hears others' frames */
+		interface = interface_at(c.ifindex);
+		if (interface && !same_mac(data, interface->mac)) {
+			count(COUNTER_LOCAL);
+			return XDP_PASS;
+		}
+	}
+	return process(&c);
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* ICMP and ICMPv6 errors about a flow's packets: carried to the end that they concern, the quoted
+ * packet translated back to what that end knows (RFC 5508 4.2).
+ */
+#ifndef SPLITPLANE_ICMP_H
+#define SPLITPLANE_ICMP_H
+
+#include "forward.h"
+
+#define QUOTE_OFFSET 8 /* from the ICMP header */
+
+static __always_inline bool is_error(__u8 version, __u8 type)
+{
+	/* a redirect (5) concerns one link and stays there */
+	return version == 4 ? type == 3 || type == 4 || type == 11 || type == 12 :
+			      type >= 1 && type <= 4;
+}
+
+struct quote {
+	__u32 l3; /* of the quoted packet, from the frame's beginning */
+	__u32 l4;
+	struct flow_key key; /* as quoted */
+};
+
+static __always_inline bool read_quote(struct context *c, struct packet *p, struct quote *q)
+{
+	__u8 *end = context_end(c), *h;
+	__u32 l3 = p->l4 + QUOTE_OFFSET;
+
+	__builtin_memset(q, 0, sizeof(*q));
+	h = context_at(c, l3, L4_MAX);
+	if (!h)
+		return false;
+	q->l3 = l3;
+	if (p->version == 4) {
+		struct iphdr *ip = (void *)h;
+		__u32 header;
+
+		if ((void *)(ip + 1) > (void *)end)
+			return false;
+		header = ip->ihl * 4;
+		if (ip->version != 4 || header < 20 || bpf_ntohs(ip->frag_off) & 0x1fff)
+			return false;
+		q->key.protocol = ip->protocol;
+		map_ipv4(q->key.src, ip->saddr);
+		map_ipv4(q->key.dst, ip->daddr);
+		q->l4 = l3 + header;
+	} else {
+		struct ipv6hdr *ip = (void *)h;
+
+		if ((void *)(ip + 1) > (void *)end || ip->version != 6)
+			return false;
+		q->key.protocol = ip->nexthdr;
+		q->l4 = l3 + sizeof(*ip);
+		__builtin_memcpy(q->key.src, &ip->saddr, 16);
+		__builtin_memcpy(q->key.dst, &ip->daddr, 16);
+		if (ip->nexthdr == PROTOCOL_FRAGMENT) { /* a first one has the ports */
+			__u8 *fragment = context_at(c, q->l4, L4_MAX);
+
+			if (!fragment || fragment + 8 > end ||
+			    bpf_ntohs(*(__be16 *)(fragment + 2)) & 0xfff8)
+				return false;
+			q->key.protocol = fragment[0];
+			q->l4 += 8;
+		}
+	}
+	if (q->key.protocol != PROTOCOL_TCP && q->key.protocol != PROTOCOL_UDP)
+		return false;
+	if (q->l4 + 8 > p->l3 + p->length)
+		return false;
+	h = context_at(c, q->l4, L4_MAX);
+	if (!h || h + 8 > end)
+		return false;
+	q->key.sport = *(__be16 *)h;
+	q->key.dport = *(__be16 *)(h + 2);
+	return true;
+}
+
+/* Rewrite the quoted packet to what the receiver of `f`'s direction knows; returns what
+ * the error's own checksum must change by, -1 if the packet is not what it was said to be. */
+static __always_inline int rewrite_quote(struct context *c, struct packet *p, struct quote *q,
+					 struct flow *f)
+{
+	__u8 *end = context_end(c), *h;
+	__u32 inner, delta = 0;
+	__be32 new[8]; /* source and destination, as they lie in a key */
+	__u16 address, place;
+
+	if (!q || !f)
+		return -1;
+	__builtin_memcpy(new, f->new_dst, 16);
+	__builtin_memcpy(new + 4, f->new_src, 16);
+	address = fold((__u32)bpf_csum_diff(q->key.src, 32, new, 32, 0));
+	h = context_at(c, q->l3, L4_MAX);
+	if (!h)
+		return -1;
+	if (p->version == 4) {
+		struct iphdr *ip = (void *)h;
+
+		if ((void *)(ip + 1) > (void *)end)
+			return -1;
+		ip->saddr = new[3];
+		ip->daddr = new[7];
+		ip->check = csum_add16(ip->check, address); /* so its sum stays what it was */
+	} else {
+		struct ipv6hdr *ip = (void *)h;
+
+		if ((void *)(ip + 1) > (void *)end)
+			return -1;
+		__builtin_memcpy(&ip->saddr, new, 16);
+		__builtin_memcpy(&ip->daddr, new + 4, 16);
+		delta += address;
+	}
+	h = context_at(c, q->l4, L4_MAX);
+	if (!h || h + 8 > end)
+		return -1;
+	*(__be16 *)h = f->new_dport;
+	*(__be16 *)(h + 2) = f->new_sport;
+	inner = (__u32)f->new_dport + (__u16)~q->key.sport + f->new_sport +
+		(__u16)~q->key.dport;
+	if (f->bits & FLOW_OFFSETS && q->key.protocol == PROTOCOL_TCP) {
+		add_in_place(h + 4, f->ack_add, false, &inner);
+		if (h + 14 <= end && q->l4 + 14 <= p->l3 + p->length && h[13] & TCP_ACK)
+			add_in_place(h + 8, f->seq_add, false, &inner);
+	}
+	delta += inner;
+	place = q->key.protocol == PROTOCOL_TCP ? 16 : 6;
+	if (q->l4 + place + 2 > p->l3 + p->length)
+		return fold(delta); /* quoted too short to have a checksum */
+	h += place;
+	if (h + 2 > end)
+		return fold(delta);
+	if (q->key.protocol == PROTOCOL_UDP && *(__u16 *)h == 0)
+		return fold(delta);
+	{
+		__u16 was = *(__u16 *)h, is = csum_add16(was, fold(inner + address));
+
+		if (is == 0 && q->key.protocol == PROTOCOL_UDP)
+			is = 0xffff;
+		*(__u16 *)h = is;
+		delta += is + (__u16)~was;
+	}
+	return fold(delta);
+}
+
+OWN_FUNCTION(rewrite_quote, (struct quote *q, struct flow *f), (q, f))
+
+static __always_inline bool finish_error(struct context *c, struct packet *p, __u32 delta)
+{
+	__u8 *h = context_at(c, p->l4, L4_MAX);
+
+	if (!h || h + 4 > context_end(c))
+		return false;
+	*(__u16 *)(h + 2) = csum_add16(*(__u16 *)(h + 2), fold(delta));
+	return true;
+}
+
+/* The error goes in the direction of the packets that answer the quoted one. */
+static __always_inline int forward_error(struct context *c, struct packet *p, struct quote *q,
+					 struct flow *f)
+{
+	bool keep_src = !(f->bits & FLOW_RETURN) && !same_address(p->key.src, q->key.dst);
+	enum way_result found;
+	struct way way = {};
+	__be32 new[8]; /* source and destination, as they lie in a key */
+	__u32 delta = 0;
+	__u16 address;
+
+	if (p->ttl <= 1)
+		return context_drop(c, COUNTER_DROP_TTL);
+	found = flow_way(c, p, f, bpf_ktime_get_coarse_ns(), &way);
+	if (found != WAY_FOUND && found != WAY_NO_NEIGHBOUR)
+		return no_way(c, found);
+	if (p->length > way.mtu)
+		return context_drop(c, COUNTER_DROP_TOO_BIG);
+	/* whoever it was behind us, the client hears it from the virtual server; a router on the
+	 * client's side keeps its own address */
+	if (keep_src || f->forward_mode != 0)
+		__builtin_memcpy(new, p->key.src, 16);
+	else
+		__builtin_memcpy(new, f->new_src, 16);
+	__builtin_memcpy(new + 4, f->new_dst, 16);
+	address = fold((__u32)bpf_csum_diff(p->key.src, 32, new, 32, 0));
+	if (p->version == 6)
+		delta += address;
+	if (f->forward_mode == 0) {
+		int change = CALL(rewrite_quote, c, p, q, f);
+
+		if (change < 0 || !set_addresses(c, p, new, new + 4, address) ||
+		    !finish_error(c, p, delta + change))
+			return context_drop(c, COUNTER_DROP_NO_ROOM);
+	}
+	if (!decrement_ttl(c, p))
+		return context_drop(c, COUNTER_DROP_NO_ROOM);
+	return send_along(c, p, f, &way, found, COUNTER_ICMP_TRANSLATED);
+}
+
+#endif

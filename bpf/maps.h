@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Every map.  All are pinned by the agent, which is why its death costs nothing. */
+#ifndef SPLITPLANE_MAPS_H
+#define SPLITPLANE_MAPS_H
+
+#include "shared.h"
+
+#define FRAME_MAX 9216 /* of an up-call; longer is a segmentation-offload packet */
+#define SCRATCH_FRAME (FRAME_MAX + 1024) /* room for a checksum's whole last chunk */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+	__uint(max_entries, 131072); /* the agent sets it: two for each flow */
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct virtual_server_key);
+	__type(value, struct virtual_server);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} virtual_servers SEC(".maps");
+
+/* addresses of virtual servers: which are answered for, and whose fragments are ours */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __be32[4]);
+	__type(value, __u32);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} addresses SEC(".maps");
+
+/* addresses that wildcard virtual servers never catch */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __be32[4]);
+	__type(value, __u32);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} local_addresses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32); /* ifindex */
+	__type(value, struct interface);
+	__uint(max_entries, 1024);
+} interfaces SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment);
+	__uint(max_entries, 16384);
+} fragments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct meta);
+	__uint(max_entries, 1);
+} meta SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, COUNTERS);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 << 20); /* octets: some 80,000 SYNs */
+} events SEC(".maps");
+
+struct scratch {
+	struct event_packet event;
+	__u8 frame[SCRATCH_FRAME];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct scratch);
+	__uint(max_entries, 1);
+} scratch SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct event_closed);
+	__uint(max_entries, 1);
+} scratch_closed SEC(".maps");
+
+static __always_inline struct interface *interface_at(__u32 ifindex)
+{
+	return bpf_map_lookup_elem(&interfaces, &ifindex);
+}
+
+static __always_inline void count(__u32 which)
+{
+	__u64 *value = bpf_map_lookup_elem(&counters, &which);
+
+	if (value)
+		(*value)++;
+}
+
+#endif

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What a flow's packet is turned into (wire protocol 9.4 and 9.6).  Checksums stay as right or as
+ * wrong as they were (RFC 1624); the deltas of addresses and ports were computed by the agent,
+ * because the key determines what was there before.
+ */
+#ifndef SPLITPLANE_REWRITE_H
+#define SPLITPLANE_REWRITE_H
+
+#include "track.h"
+
+#define OPTION_SACK 5
+#define OPTION_TIMESTAMPS 8
+
+static __always_inline __u16 csum_add16(__u16 field, __u32 delta)
+{
+	return ~fold((__u64)(__u16)~field + delta);
+}
+
+/* Add to a 32-bit number in place; the change is added to *delta.  The number may lie at an odd
+ * offset (TCP options), which swaps what its octets count for. */
+static __always_inline void add_in_place(__u8 *place, __u32 amount, bool odd, __u32 *delta)
+{
+	__be32 old, new;
+	__u16 sum;
+
+	__builtin_memcpy(&old, place, 4);
+	new = bpf_htonl(bpf_ntohl(old) + amount);
+	__builtin_memcpy(place, &new, 4);
+	sum = fold((__u64)new + (__u32)~old);
+	/* folded at once and without a branch, so that the verifier sees few states */
+	*delta = fold((__u64)*delta + ((__u64)sum << (odd * 8)));
+}
+
+/* What shift_options needs; passed by pointer, for a function of its own is verified once. */
+struct shifts {
+	__u32 ack_add;
+	__u32 ts_value_add;
+	__u32 ts_echo_add;
+	__u32 l4;
+	__u32 stop; /* where the options end, from l4 */
+	__u32 acknowledges;
+};
+
+/* The change of the checksum.  Each turn does one thing, so that there are few paths. */
+static __always_inline __u32 shift_options(__u8 *data, __u8 *end, struct shifts *shifts)
+{
+	FORGOTTEN place = 20, edges = 0;
+	__u32 stop = shifts->stop, delta = 0;
+	int i;
+
+	if (shifts->l4 > L4_MAX)
+		return 0;
+	data += shifts->l4;
+	for (i = 0; i < 48; i++) {
+		__u32 at = place, length, amount;
+		__u8 *option = data + at;
+
+		if (at > 58)
+			break;
+		if (edges) {
+			if (at + 4 > stop || option + 4 > end)
+				break;
+			add_in_place(option, shifts->ack_add, at & 1, &delta);
+			edges = edges - 1;
+			place = at + 4;
+			continue;
+		}
+		if (at + 2 > stop || option + 2 > end || option[0] == 0)
+			break;
+		length = option[0] == 1 ? 1 : option[1];
+		if (length < 1 || at + length > stop)
+			break; /* the receiver will not understand the rest either */
+		if (option[0] == OPTION_SACK) {
+			edges = (length - 2) / 4;
+			length = 2;
+		} else if (option[0] == OPTION_TIMESTAMPS && length == 10) {
+			if (option + 10 > end)
+				break;
+			add_in_place(option + 2, shifts->ts_value_add, at & 1, &delta);
+			/* without ACK the echo is not valid and 0, RFC 7323 3.2 */
+			amount = shifts->acknowledges ? shifts->ts_echo_add : 0;
+			add_in_place(option + 6, amount, at & 1, &delta);
+		} else if (length < 2 && option[0] != 1) {
+			break;
+		}
+		place = at + length;
+	}
+	return delta;
+}
+
+__noinline int shift_options_tc(struct __sk_buff *skb, struct shifts *shifts)
+{
+	if (!shifts)
+		return 0;
+	return shift_options((void *)(long)skb->data, (void *)(long)skb->data_end, shifts);
+}
+
+__noinline int shift_options_xdp(struct xdp_md *xdp, struct shifts *shifts)
+{
+	if (!shifts)
+		return 0;
+	return shift_options((void *)(long)xdp->data, (void *)(long)xdp->data_end, shifts);
+}
+
+static __always_inline __u16 shifted_window(__u16 window, __s8 shift)
+{
+	__u32 wide = window;
+
+	if (window == 0)
+		return 0;
+	if (shift >= 0) {
+		wide <<= shift & 15;
+		return wide > 0xffff ? 0xffff : wide;
+	}
+	wide >>= (-shift) & 15;
+	return wide ? wide : 1;
+}
+
+static __always_inline void add_offsets(struct context *c, struct packet *p, struct flow *f,
+					__u32 *delta)
+{
+	struct shifts shifts = {
+		.ack_add = f->ack_add,
+		.ts_value_add = f->ts_value_add,
+		.ts_echo_add = f->ts_echo_add,
+		.l4 = p->l4,
+		.stop = p->payload_at,
+		.acknowledges = p->tcp_flags & TCP_ACK,
+	};
+	__u8 *h = context_at(c, p->l4, L4_MAX);
+
+	if (!h || h + 20 > context_end(c))
+		return;
+	add_in_place(h + 4, f->seq_add, false, delta);
+	if (p->tcp_flags & TCP_ACK) /* without it the field means nothing */
+		add_in_place(h + 8, f->ack_add, false, delta);
+	/* a SYN's window is never scaled, RFC 7323 2.2 */
+	if (f->bits & FLOW_RETURN && f->window_shift && !(p->tcp_flags & TCP_SYN)) {
+		__u16 old = *(__u16 *)(h + 14);
+		__u16 new = bpf_htons(shifted_window(bpf_ntohs(old), f->window_shift));
+
+		*(__u16 *)(h + 14) = new;
+		*delta = fold((__u64)*delta + new + (__u16)~old);
+	}
+	if (p->payload_at > 20)
+		*delta = fold((__u64)*delta + (__u32)(c->xdp ? shift_options_xdp(XDP(c), &shifts) :
+							       shift_options_tc(SKB(c), &shifts)));
+}
+
+static __always_inline bool decrement_ttl(struct context *c, struct packet *p)
+{
+	__u8 *h = context_at(c, p->l3, L3_MAX);
+
+	if (!h)
+		return false;
+	if (p->version == 4) {
+		struct iphdr *ip = (void *)h;
+
+		if ((void *)(ip + 1) > (void *)context_end(c))
+			return false;
+		ip->ttl--;
+		ip->check = csum_add16(ip->check, (__u16)~bpf_htons(0x0100));
+	} else {
+		struct ipv6hdr *ip = (void *)h;
+
+		if ((void *)(ip + 1) > (void *)context_end(c))
+			return false;
+		ip->hop_limit--;
+	}
+	return true;
+}
+
+static __always_inline bool set_addresses(struct context *c, struct packet *p, const __be32 *src,
+					  const __be32 *dst, __u16 address_delta)
+{
+	__u8 *h = context_at(c, p->l3, L3_MAX);
+
+	if (!h)
+		return false;
+	if (p->version == 4) {
+		struct iphdr *ip = (void *)h;
+
+		if ((void *)(ip + 1) > (void *)context_end(c))
+			return false;
+		ip->saddr = src[3];
+		ip->daddr = dst[3];
+		ip->check = csum_add16(ip->check, address_delta);
+	} else {
+		struct ipv6hdr *ip = (void *)h;
+
+		if ((void *)(ip + 1) > (void *)context_end(c))
+			return false;
+		__builtin_memcpy(&ip->saddr, src, 16);
+		__builtin_memcpy(&ip->daddr, dst, 16);
+	}
+	return true;
+}
+
+/* After this, no pointer into the packet is valid any more. */
+static __always_inline bool adjust_checksum(struct context *c, struct packet *p, __u16 address,
+					    __u16 rest)
+{
+	__u32 place = p->l4 + (p->key.protocol == PROTOCOL_TCP ? 16 : 6);
+	__u64 flags = p->key.protocol == PROTOCOL_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+
+	if (c->xdp) {
+		__u8 *h = context_at(c, place, L4_MAX + 16);
+		__u16 field;
+
+		if (!h || h + 2 > context_end(c))
+			return false;
+		field = *(__u16 *)h;
+		if (field == 0 && p->key.protocol == PROTOCOL_UDP)
+			return true; /* none was made (RFC 768), so none is made up */
+		field = csum_add16(field, (__u32)address + rest);
+		if (field == 0 && p->key.protocol == PROTOCOL_UDP)
+			field = 0xffff;
+		*(__u16 *)h = field;
+		return true;
+	}
+	/* The kernel knows whether the NIC is still to sum the packet: then only the change of
+	 * the pseudo header counts. */
+	if (address &&
+	    bpf_l4_csum_replace(SKB(c), place, 0, address, flags | BPF_F_PSEUDO_HDR))
+		return false;
+	return !rest || bpf_l4_csum_replace(SKB(c), place, 0, rest, flags) == 0;
+}
+
+static __always_inline bool translate(struct context *c, struct packet *p, struct flow *f)
+{
+	__u32 delta = f->port_delta;
+	__u8 *h;
+
+	if (!set_addresses(c, p, f->new_src, f->new_dst, f->address_delta))
+		return false;
+	if (p->fragment == LATER_FRAGMENT)
+		return true; /* the transport header, with its checksum, was in the first one */
+	h = context_at(c, p->l4, L4_MAX);
+	if (!h || h + 8 > context_end(c))
+		return false;
+	*(__be16 *)h = f->new_sport;
+	*(__be16 *)(h + 2) = f->new_dport;
+	if (f->bits & FLOW_OFFSETS && p->key.protocol == PROTOCOL_TCP)
+		add_offsets(c, p, f, &delta);
+	return adjust_checksum(c, p, f->address_delta, fold(delta));
+}
+
+#endif

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the program and the agent both read: keys, values, records of the event ring, counters.
+ * Declared here once; data_flow_segment/targets/bpf/layout.py is checked against the BTF of the
+ * compiled object by a test.  Integers are in the machine's order, ports and addresses in the
+ * network's.  An address is 16 octets, IPv4 as ::ffff:a.b.c.d.
+ */
+#ifndef SPLITPLANE_SHARED_H
+#define SPLITPLANE_SHARED_H
+
+#include <linux/types.h>
+
+#define LAYOUT_VERSION 1 /* raise when a struct below changes: an agent adopts only its own */
+
+struct flow_key {
+	__be32 src[4];
+	__be32 dst[4];
+	__be16 sport;
+	__be16 dport;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+/* flow.bits */
+enum {
+	FLOW_RETURN = 1 << 0, /* node to client; the other entry is the flow's home */
+	FLOW_OFFSETS = 1 << 1, /* ADD_TCP_OFFSETS */
+	FLOW_TUNNEL = 1 << 2,
+	FLOW_VIA_NEXT_HOP = 1 << 3, /* route by next_hop, not by the resulting destination */
+	FLOW_VIA_NODE = 1 << 4, /* route by node: L2 and TUNNEL leave the destination alone */
+};
+
+/* flow.close; "own" is the direction of the entry */
+enum {
+	CLOSE_HAVE_SEQ = 1 << 0,
+	CLOSE_HAVE_ACK = 1 << 1,
+	CLOSE_OWN_FIN = 1 << 2,
+	CLOSE_PEER_FIN = 1 << 3,
+	CLOSE_PEER_FIN_ACKED = 1 << 4, /* by this direction */
+	CLOSE_OWN_FIN_ACKED = 1 << 5, /* kept in the home entry only */
+	CLOSE_CLOSED = 1 << 6, /* home only: the fourth step, or a valid RST */
+	CLOSE_BY_RST = 1 << 7,
+	CLOSE_TOLD = 1 << 8, /* the agent was sent EVENT_CLOSED */
+};
+
+/* One direction of a flow.  A flow is two of these, each found by its own packets' key. */
+struct flow {
+	/* what its packets become; equal to the key where nothing is translated */
+	__be32 new_src[4];
+	__be32 new_dst[4];
+	__be16 new_sport;
+	__be16 new_dport;
+	__u16 address_delta; /* one's complement: new addresses minus old ones */
+	__u16 port_delta;
+	__u8 bits;
+	__s8 window_shift;
+	__u8 forward_mode;
+	__u8 tos; /* of the flow's first packet */
+	__u32 seq_add;
+	__u32 ack_add;
+	__u32 ts_value_add;
+	__u32 ts_echo_add;
+	/* the way out, asked of the kernel's routes at most once a second */
+	__u32 fib_ifindex;
+	__u8 fib_dmac[6];
+	__u8 fib_smac[6];
+	__u16 fib_mtu;
+	__u16 fib_peer; /* the way out is a veth whose other end is in another namespace */
+	__u64 fib_expires; /* ns, CLOCK_MONOTONIC_COARSE */
+	/* what was seen */
+	__u64 last_seen; /* ns, CLOCK_MONOTONIC_COARSE */
+	__u64 packets;
+	__u64 bytes; /* IP total length */
+	/* the close tracker; sequence numbers are the client side's */
+	__u32 next_seq; /* after all that this direction sent */
+	__u32 ack; /* what this direction wants next */
+	__u32 fin_end; /* number after the peer's FIN */
+	__u32 close;
+	__u16 window;
+	__u8 scale;
+	__u8 tcp_flags; /* of all packets, ORed */
+	/* what the CS decided, for the agent that adopts the table; home entries only */
+	__u32 serial;
+	__u64 opened_ms;
+	__u32 idle_timeout_s;
+	__u16 group_id;
+	__u16 flags;
+	__be16 node_port;
+	__be16 snat_port;
+	__u32 ts_offset;
+	__be32 node[4];
+	__be32 snat[4];
+	__be32 next_hop[4];
+};
+
+struct virtual_server_key {
+	__be32 address[4]; /* zero: any */
+	__be16 port; /* zero: any */
+	__u8 protocol;
+	__u8 pad;
+};
+
+enum { VIRTUAL_SERVER_BRIDGED = 1 << 0, VIRTUAL_SERVER_ANSWER_ARP = 1 << 1 };
+
+struct virtual_server {
+	__u16 flags;
+	__u16 group_id;
+};
+
+enum { ADDRESS_ANSWER = 1 << 0 }; /* ARP and neighbour solicitations */
+
+enum { INTERFACE_EXTERNAL = 1 << 0, INTERFACE_INTERNAL = 1 << 1, INTERFACE_PEER = 1 << 2 };
+
+struct interface {
+	__u32 flags;
+	__u8 mac[6];
+	__u8 pad[2];
+	__be32 address4[4]; /* zero: none; the source of tunnelled packets */
+	__be32 address6[4];
+};
+
+struct fragment_key {
+	__be32 src[4];
+	__be32 dst[4];
+	__be32 id;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+struct fragment {
+	__be16 sport;
+	__be16 dport;
+	__u32 pad;
+	__u64 seen; /* ns */
+};
+
+struct meta {
+	__u64 boot_id; /* 0: the table is new */
+	__u32 layout;
+	__u32 outbound_query;
+	__u64 listening; /* 0: no agent wants packets */
+};
+
+enum event_kind {
+	EVENT_PACKET = 1, /* reason: PacketReason */
+	EVENT_TTL = 2, /* a packet whose time to live ended here; frame: its beginning */
+	EVENT_TOO_BIG = 3, /* likewise, too long for `mtu` */
+	EVENT_CLOSED = 4,
+};
+
+struct event_packet {
+	__u8 kind;
+	__u8 reason;
+	__u8 tcp_flags;
+	__u8 tos;
+	__u32 ifindex;
+	__u16 vlan_tci;
+	__be16 vlan_proto; /* 0: no tag taken off by the NIC */
+	__u16 frame_length;
+	__u16 mtu;
+	struct flow_key key;
+	struct virtual_server_key server; /* protocol 0: none */
+};
+
+struct event_closed {
+	__u8 kind;
+	__u8 by_rst;
+	__u8 peer_tcp_flags;
+	__u8 pad[5];
+	struct flow_key key;
+	struct flow home;
+	__u64 peer_last_seen;
+	__u64 peer_packets;
+	__u64 peer_bytes;
+};
+
+enum counter {
+	COUNTER_FLOW_PACKETS,
+	COUNTER_PASSED,
+	COUNTER_LOCAL,
+	COUNTER_UP_CALLS,
+	COUNTER_ICMP_TRANSLATED,
+	COUNTER_ARP_ANSWERED,
+	COUNTER_DROP_MALFORMED,
+	COUNTER_DROP_CHECKSUM,
+	COUNTER_DROP_FRAGMENT,
+	COUNTER_DROP_TTL,
+	COUNTER_DROP_TOO_BIG,
+	COUNTER_DROP_NO_ROUTE,
+	COUNTER_DROP_NO_NEIGHBOUR,
+	COUNTER_DROP_FORWARDING_OFF,
+	COUNTER_DROP_INJECT_UNMATCHED,
+	COUNTER_DROP_UP_CALL_FULL,
+	COUNTER_DROP_UP_CALL_TOO_LONG,
+	COUNTER_DROP_DETACHED,
+	COUNTER_DROP_NO_ROOM,
+	COUNTER_EVENT_LOST, /* not a packet: EVENT_CLOSED found no room; a sweep tells it */
+	COUNTERS,
+};
+
+#endif

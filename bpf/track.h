@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What a flow learns from its packets: counters, time, the four steps of a TCP close, and which
+ * RST ends it (wire protocol 9.7).  Sequence numbers are the client side's.  An ordinary packet
+ * touches its own entry only; SYN, FIN, RST and the acknowledgement of a FIN also look the other
+ * direction's entry up.
+ */
+#ifndef SPLITPLANE_TRACK_H
+#define SPLITPLANE_TRACK_H
+
+#include "upcall.h"
+
+/* How far past what was acknowledged a RST may lie although the window scale is unknown. */
+#define WINDOW_MINIMUM 0x10000
+#define SCALE_MAX 14 /* RFC 7323 2.3 */
+#define CLOSE_RESET                                                                              \
+	(CLOSE_HAVE_SEQ | CLOSE_HAVE_ACK | CLOSE_OWN_FIN | CLOSE_PEER_FIN | CLOSE_PEER_FIN_ACKED | \
+	 CLOSE_OWN_FIN_ACKED)
+
+static __always_inline void set_close(struct flow *f, __u32 bits)
+{
+	if ((f->close & bits) != bits)
+		__sync_fetch_and_or(&f->close, bits);
+}
+
+/* The key of the packets that answer those of `f`. */
+static __always_inline void peer_key(struct flow *f, __u8 protocol, struct flow_key *key)
+{
+	__builtin_memcpy(key->src, f->new_dst, 16);
+	__builtin_memcpy(key->dst, f->new_src, 16);
+	key->sport = f->new_dport;
+	key->dport = f->new_sport;
+	key->protocol = protocol;
+	__builtin_memset(key->pad, 0, sizeof(key->pad));
+}
+
+static __always_inline void tell_closed(struct flow *home, struct flow *back,
+					struct flow_key *home_key, __u32 bits)
+{
+	__u32 zero = 0;
+	struct event_closed *event;
+
+	if (__sync_fetch_and_or(&home->close, bits | CLOSE_CLOSED) & CLOSE_CLOSED)
+		return; /* another processor was first */
+	event = bpf_map_lookup_elem(&scratch_closed, &zero);
+	if (!event)
+		return;
+	event->kind = EVENT_CLOSED;
+	event->by_rst = bits & CLOSE_BY_RST ? 1 : 0;
+	event->peer_tcp_flags = back->tcp_flags;
+	event->key = *home_key;
+	event->home = *home;
+	event->peer_last_seen = back->last_seen;
+	event->peer_packets = back->packets;
+	event->peer_bytes = back->bytes;
+	if (bpf_ringbuf_output(&events, event, sizeof(*event), 0))
+		count(COUNTER_EVENT_LOST);
+	else
+		set_close(home, CLOSE_TOLD);
+}
+
+static __always_inline bool valid_reset(struct flow *f, struct flow *peer, __u8 flags, __u32 seq,
+					__u32 ack)
+{
+	if (peer->close & CLOSE_HAVE_ACK) {
+		__u32 window = (__u32)peer->window << (peer->scale & 15);
+
+		return seq - peer->ack < (window > WINDOW_MINIMUM ? window : WINDOW_MINIMUM);
+	}
+	if (flags & TCP_ACK && peer->close & CLOSE_HAVE_SEQ)
+		return ack == peer->next_seq; /* the answer to a SYN, RFC 9293 3.10.7.3 */
+	return f->close & CLOSE_HAVE_SEQ && seq == f->next_seq;
+}
+
+/* The window scale that a SYN offers; 0 without the option. */
+static __always_inline int window_scale(__u8 *data, __u8 *end, __u32 l4, __u32 stop)
+{
+	FORGOTTEN place = 20;
+	int i;
+
+	if (l4 > L4_MAX)
+		return 0;
+	data += l4;
+	for (i = 0; i < 40; i++) {
+		__u32 at = place;
+		__u8 *option = data + at;
+
+		if (at + 3 > stop || at > 57 || option + 3 > end || option[0] == 0)
+			return 0;
+		if (option[0] == 1) {
+			place = at + 1;
+			continue;
+		}
+		if (option[0] == 3)
+			return option[2] > SCALE_MAX ? SCALE_MAX : option[2];
+		if (option[1] < 2)
+			return 0;
+		place = at + option[1];
+	}
+	return 0;
+}
+
+__noinline int window_scale_tc(struct __sk_buff *skb, __u32 l4, __u32 stop)
+{
+	return window_scale((void *)(long)skb->data, (void *)(long)skb->data_end, l4, stop);
+}
+
+__noinline int window_scale_xdp(struct xdp_md *xdp, __u32 l4, __u32 stop)
+{
+	return window_scale((void *)(long)xdp->data, (void *)(long)xdp->data_end, l4, stop);
+}
+
+static __always_inline int track_tcp(struct context *c, struct packet *p, struct flow *f)
+{
+	__u8 *h = context_at(c, p->l4, L4_MAX), flags = p->tcp_flags;
+	__u32 seq, ack, last, l4 = p->l4, header = l4 - p->l3 + p->payload_at;
+	struct flow *peer = NULL, *home, *back;
+	struct flow_key key;
+	__u16 window;
+
+	if (!f || !h || h + 20 > context_end(c))
+		return 0;
+	seq = bpf_ntohl(*(__be32 *)(h + 4));
+	ack = bpf_ntohl(*(__be32 *)(h + 8));
+	window = bpf_ntohs(*(__be16 *)(h + 14));
+	if (f->bits & FLOW_RETURN && f->bits & FLOW_OFFSETS) {
+		seq += f->seq_add;
+		ack += f->ack_add;
+	}
+	if ((f->tcp_flags | flags) != f->tcp_flags)
+		f->tcp_flags |= flags;
+	last = seq + (p->length > header ? p->length - header : 0) + !!(flags & TCP_SYN) +
+	       !!(flags & TCP_FIN);
+
+	if (flags & (TCP_SYN | TCP_FIN | TCP_RST) ||
+	    (f->close & (CLOSE_PEER_FIN | CLOSE_PEER_FIN_ACKED)) == CLOSE_PEER_FIN) {
+		peer_key(f, p->key.protocol, &key);
+		peer = bpf_map_lookup_elem(&flows, &key);
+	}
+	if (peer) {
+		home = f->bits & FLOW_RETURN ? peer : f;
+		back = f->bits & FLOW_RETURN ? f : peer;
+		if (f->bits & FLOW_RETURN ? home->close & CLOSE_CLOSED : f->close & CLOSE_CLOSED)
+			return 0;
+		if (flags & TCP_RST) {
+			if (valid_reset(f, peer, flags, seq, ack)) {
+				if (!(f->bits & FLOW_RETURN))
+					key = p->key;
+				tell_closed(home, back, &key, CLOSE_BY_RST);
+			}
+			return 0;
+		}
+		if (flags & TCP_SYN) {
+			if (!(flags & TCP_ACK) && !(f->bits & FLOW_RETURN) &&
+			    !(f->close & CLOSE_HAVE_SEQ && f->next_seq == seq + 1)) {
+				/* the same ports again: another connection, same node */
+				__sync_fetch_and_and(&f->close, ~CLOSE_RESET);
+				__sync_fetch_and_and(&peer->close, ~CLOSE_RESET);
+			}
+			f->scale = c->xdp ? window_scale_xdp(XDP(c), p->l4, p->payload_at) :
+					  window_scale_tc(SKB(c), p->l4, p->payload_at);
+		}
+	} else if (flags & TCP_RST) {
+		return 0;
+	}
+	if (!(f->close & CLOSE_HAVE_SEQ) || (__s32)(last - f->next_seq) >= 0) {
+		f->next_seq = last;
+		set_close(f, CLOSE_HAVE_SEQ);
+	}
+	if (peer && flags & TCP_FIN) {
+		peer->fin_end = last;
+		set_close(f, CLOSE_OWN_FIN);
+		set_close(peer, CLOSE_PEER_FIN);
+	}
+	if (!(flags & TCP_ACK))
+		return 0;
+	if (!(f->close & CLOSE_HAVE_ACK) || (__s32)(ack - f->ack) >= 0) {
+		f->ack = ack;
+		f->window = window;
+		set_close(f, CLOSE_HAVE_ACK);
+	}
+	if (!peer || !(f->close & CLOSE_PEER_FIN) || (__s32)(ack - f->fin_end) < 0)
+		return 0;
+	set_close(f, CLOSE_PEER_FIN_ACKED);
+	if (f->bits & FLOW_RETURN)
+		set_close(peer, CLOSE_OWN_FIN_ACKED);
+	home = f->bits & FLOW_RETURN ? peer : f;
+	back = f->bits & FLOW_RETURN ? f : peer;
+	if ((home->close & (CLOSE_PEER_FIN_ACKED | CLOSE_OWN_FIN_ACKED)) ==
+	    (CLOSE_PEER_FIN_ACKED | CLOSE_OWN_FIN_ACKED)) {
+		if (!(f->bits & FLOW_RETURN))
+			key = p->key;
+		tell_closed(home, back, &key, 0);
+	}
+	return 0;
+}
+
+OWN_FUNCTION(track_tcp, (struct flow *f), (f))
+
+static __always_inline void observe(struct context *c, struct packet *p, struct flow *f, __u64 now)
+{
+	__u32 gso = 0, segments = context_segments(c, &gso), header = p->l4 - p->l3 + p->payload_at;
+
+	__sync_fetch_and_add(&f->packets, segments);
+	__sync_fetch_and_add(&f->bytes, p->length + (segments - 1) * header);
+	f->last_seen = now;
+	if (p->key.protocol == PROTOCOL_TCP && p->fragment != LATER_FRAGMENT)
+		CALL(track_tcp, c, p, f);
+}
+
+#endif

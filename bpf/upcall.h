@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Telling the agent: a packet that only it can place, and what it must answer by ICMP. */
+#ifndef SPLITPLANE_UPCALL_H
+#define SPLITPLANE_UPCALL_H
+
+#include "parse.h"
+
+#define CHUNK 512 /* what bpf_csum_diff takes at once before Linux 6.13 */
+#define QUOTE_MAX 1280 /* of a packet that an ICMP error is about (RFC 4443 2.4) */
+
+static __always_inline __u16 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* The sum of frame[from .. from + length) in the scratch; what follows the frame is zero up to
+ * the next multiple of four. */
+static __noinline __u16 sum_frame(struct scratch *s, __u32 from, __u32 length)
+{
+	__u64 sum = 0;
+	int i;
+
+	for (i = 0; i < FRAME_MAX / CHUNK + 1; i++) {
+		__u32 n = (length > CHUNK ? CHUNK : length + 3) & ~3u;
+		__u32 at = from;
+
+		KNOWN(at);
+		KNOWN(n);
+		if (n == 0 || n > CHUNK || at > SCRATCH_FRAME - CHUNK)
+			break;
+		sum += fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&s->frame[at], n, 0));
+		from += n;
+		length = length > CHUNK ? length - CHUNK : 0;
+	}
+	return fold(sum);
+}
+
+/* Whether the checksums of the frame in the scratch are right.  A packet that its sender's kernel
+ * left for the NIC to finish has only the pseudo header's sum; it is finished here. */
+static __always_inline bool finish_checksums(struct scratch *s, struct packet *p, __u32 length)
+{
+	__u32 l4 = p->l4, rest = p->length - (p->l4 - p->l3), place;
+	__u16 field, pseudo, sum;
+
+	if (p->version == 4 && sum_frame(s, p->l3, p->l4 - p->l3) != 0xffff)
+		return false;
+	if (p->fragment != WHOLE)
+		return true; /* its data is elsewhere */
+	if (l4 > L4_MAX)
+		return false;
+	place = l4 + (p->key.protocol == PROTOCOL_TCP ? 16 : 6);
+	if (p->key.protocol == PROTOCOL_UDP) {
+		__u32 said = bpf_ntohs(*(__be16 *)&s->frame[l4 + 4]);
+
+		if (said < 8 || said > rest)
+			return false;
+		rest = said;
+	}
+	field = *(__u16 *)&s->frame[place];
+	if (field == 0 && p->key.protocol == PROTOCOL_UDP)
+		return p->version == 4; /* RFC 768: none was made; RFC 8200 8.1: not allowed */
+	/* IPv4's prefix ::ffff sums to zero, so both families sum alike with 16 octets */
+	pseudo = fold((__u64)(__u32)bpf_csum_diff(NULL, 0, p->key.src, 16, 0) +
+		      (__u32)bpf_csum_diff(NULL, 0, p->key.dst, 16, 0) +
+		      bpf_htons(p->key.protocol) + bpf_htons(rest));
+	/* the octets after a UDP datagram's said end are not covered, nor expected */
+	if (p->key.protocol == PROTOCOL_UDP && rest & 3 && l4 + rest < SCRATCH_FRAME - 4 &&
+	    l4 + rest < length) {
+		__builtin_memset(&s->frame[l4 + rest], 0, 4);
+	}
+	sum = sum_frame(s, l4, rest);
+	if (fold((__u64)sum + pseudo) == 0xffff)
+		return true;
+	if (field != pseudo)
+		return false;
+	sum = ~sum;
+	if (sum == 0 && p->key.protocol == PROTOCOL_UDP)
+		sum = 0xffff;
+	*(__u16 *)&s->frame[place] = sum;
+	return true;
+}
+
+static __always_inline struct scratch *copy_frame(struct context *c, struct packet *p,
+						  __u32 length)
+{
+	__u32 zero = 0;
+	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
+
+	if (!s)
+		return NULL;
+	if (length > FRAME_MAX)
+		length = FRAME_MAX;
+	KNOWN(length);
+	if (length < 14 || length > FRAME_MAX)
+		return NULL;
+	if (c->xdp ? bpf_xdp_load_bytes(XDP(c), 0, s->frame, length) :
+		     bpf_skb_load_bytes(SKB(c), 0, s->frame, length))
+		return NULL;
+	__builtin_memset(&s->frame[length], 0, 4);
+	__builtin_memset(&s->event, 0, sizeof(s->event));
+	s->event.tcp_flags = p->tcp_flags;
+	s->event.tos = p->tos;
+	s->event.ifindex = c->ifindex;
+	s->event.frame_length = length;
+	s->event.key = p->key;
+	if (!c->xdp && SKB(c)->vlan_present) {
+		s->event.vlan_tci = SKB(c)->vlan_tci;
+		s->event.vlan_proto = SKB(c)->vlan_proto;
+	}
+	return s;
+}
+
+static __always_inline bool send_event(struct scratch *s)
+{
+	__u64 size = sizeof(s->event) + s->event.frame_length;
+
+	KNOWN(size);
+	if (size > sizeof(s->event) + FRAME_MAX)
+		return false;
+	return bpf_ringbuf_output(&events, s, size, 0) == 0;
+}
+
+static __always_inline bool is_listening(void)
+{
+	__u32 zero = 0;
+	struct meta *m = bpf_map_lookup_elem(&meta, &zero);
+
+	return m && m->listening;
+}
+
+/* Up to the agent; the packet ends here.  `server` is NULL for OUTBOUND. */
+static __always_inline int up_call(struct context *c, struct packet *p, __u8 reason,
+				   struct virtual_server_key *server)
+{
+	__u32 length = context_length(c);
+	struct scratch *s;
+
+	if (!is_listening())
+		return context_drop(c, COUNTER_DROP_DETACHED);
+	if (length > FRAME_MAX)
+		return context_drop(c, COUNTER_DROP_UP_CALL_TOO_LONG);
+	s = copy_frame(c, p, length);
+	if (!s)
+		return context_drop(c, COUNTER_DROP_MALFORMED);
+	if (!finish_checksums(s, p, length))
+		return context_drop(c, COUNTER_DROP_CHECKSUM);
+	s->event.kind = EVENT_PACKET;
+	s->event.reason = reason;
+	if (server)
+		s->event.server = *server;
+	if (!send_event(s))
+		return context_drop(c, COUNTER_DROP_UP_CALL_FULL);
+	return context_drop(c, COUNTER_UP_CALLS);
+}
+
+/* The packet is dropped for `why`; the agent tells its sender. */
+static __always_inline int tell_sender(struct context *c, struct packet *p, __u32 kind, __u32 mtu,
+				       __u32 why)
+{
+	__u32 length = context_length(c);
+	struct scratch *s;
+
+	if (!is_listening())
+		return context_drop(c, why);
+	s = copy_frame(c, p, length > QUOTE_MAX ? QUOTE_MAX : length);
+	if (s) {
+		s->event.kind = kind;
+		s->event.mtu = mtu;
+		send_event(s);
+	}
+	return context_drop(c, why);
+}
+
+OWN_FUNCTION(tell_sender, (__u32 kind, __u32 mtu, __u32 why), (kind, mtu, why))
+
+#endif
