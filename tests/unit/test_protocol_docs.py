@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/protocols says what the code does: every table and every number of it."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import csmb.codec
+import csmb.constants
+import ssmb.codec
+import ssmb.constants
+from ssmb import messages as ssmb_messages
+from ssmb.seal import Opener
+from support import protocol_tables
+from support.protocol_tables import DOCUMENTS, TABLES, csmb_size, fields_of
+
+BUSES: list[tuple[str, ModuleType]] = [("ssmb", ssmb.constants), ("csmb", csmb.constants)]
+EACH_BUS = pytest.mark.parametrize(("bus", "constants"), BUSES, ids=["ssmb", "csmb"])
+
+
+def text_of(bus: str) -> str:
+    return (DOCUMENTS / f"{bus}.md").read_text()
+
+
+def rows(bus: str, heading: str) -> list[list[str]]:
+    """The rows of the first table below a heading, without its own head."""
+    below = text_of(bus).split(f"{heading}\n", 1)[1]
+    table = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
+    assert table is not None
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[0].splitlines()[2:]]
+
+
+@pytest.mark.parametrize("document", TABLES)
+def test_the_tables_are_those_of_the_code(document: str) -> None:
+    text = (DOCUMENTS / document).read_text()
+    renew = "run tests/support/protocol_tables.py"
+    assert protocol_tables.renewed(document, text) == text, renew
+
+
+@EACH_BUS
+def test_every_message_type_stands_there_with_its_sizes(bus: str, constants: ModuleType) -> None:
+    kinds = ssmb.codec.TYPE_OF if bus == "ssmb" else csmb.codec.TYPE_OF
+    sizes: dict[tuple[str, str], tuple[str, str]] = {}
+    for cls, kind in kinds.items():
+        both = (
+            [ssmb.codec.size_of(ssmb.constants.MessageType(kind), version) for version in (1, 2)]
+            if bus == "ssmb"
+            else [csmb_size(cls, version) for version in (1, 2)]
+        )
+        sizes[str(int(kind)), kind.name] = str(both[0]), str(both[1])
+    found = {(row[0], row[1]): (row[-3], row[-2]) for row in rows(bus, "## Messages")}
+    assert found == sizes
+    assert len(found) == len(constants.MessageType)
+
+
+@EACH_BUS
+def test_every_flag_stands_there_with_its_mask(bus: str, constants: ModuleType) -> None:
+    digits = 4 if bus == "ssmb" else 8
+    expected = [[f"0x{flag.value:0{digits}x}", flag.name] for flag in constants.Flag]
+    assert [row[:2] for row in rows(bus, "### Flags")] == expected
+
+
+@EACH_BUS
+def test_every_error_code_stands_there(bus: str, constants: ModuleType) -> None:
+    expected = [[str(int(code)), code.name] for code in constants.ErrorCode]
+    assert [row[:2] for row in rows(bus, "### Error codes")] == expected
+
+
+def test_every_detail_stands_there() -> None:
+    c = ssmb.constants
+    found = rows("ssmb", "### What `detail` and `forward_mode` say")
+    enums: list[type[Enum]] = [c.AppType, c.CloseReason, c.ResetReason, c.ForwardMode]
+    for column, enum in enumerate(enums, 1):
+        stands = {int(row[0]): row[column] for row in found if row[column]}
+        assert stands == {member.value: member.name for member in enum}
+
+
+@EACH_BUS
+def test_every_time_and_size_is_the_codes(bus: str, constants: ModuleType) -> None:
+    found = rows(bus, "## Times and sizes")
+    assert len(found) > 10
+    for name, value, _ in found:
+        assert value == _plain(getattr(constants, name)), name
+
+
+@EACH_BUS
+def test_no_time_is_left_out(bus: str, constants: ModuleType) -> None:
+    told = {row[0] for row in rows(bus, "## Times and sizes")}
+    times = {name for name in vars(constants) if name.endswith(("_S", "_MS", "_TRIES"))}
+    assert times <= told
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(int(value)) if value == int(value) else str(value)
+
+
+@EACH_BUS
+def test_every_field_that_is_explained_exists(bus: str, constants: ModuleType) -> None:
+    kinds: Any = ssmb.codec.TYPE_OF if bus == "ssmb" else csmb.codec.TYPE_OF
+    known = {field.name for cls in kinds for field in fields_of(bus, cls, 2)}
+    below = text_of(bus).split("| field | meaning |\n", 1)[1].split("\n\n", 1)[0]
+    for line in below.splitlines()[1:]:
+        names = re.split(r", | … ", line.split("|")[1].strip())
+        assert set(names) <= known, line
+
+
+@EACH_BUS
+def test_fields_leave_no_hole_and_do_not_overlap(bus: str, constants: ModuleType) -> None:
+    kinds: Any = ssmb.codec.TYPE_OF if bus == "ssmb" else csmb.codec.TYPE_OF
+    for cls in kinds:
+        for version in (1, 2):
+            offset = 0
+            for field in fields_of(bus, cls, version):
+                assert field.offset == offset, (cls, field)
+                # naturally aligned, up to four octets
+                assert field.name == "reserved" or offset % min(field.size or 4, 4) == 0
+                offset += field.size or 0
+
+
+def test_the_sealed_example_opens() -> None:
+    hexadecimal = text_of("ssmb").split("```hex\n", 1)[1].split("```", 1)[0]
+    key = re.search(r"^`([0-9a-f]{32})`", text_of("ssmb"), re.MULTILINE)
+    assert key is not None
+    opened = Opener(bytes.fromhex(key[1])).open(bytes.fromhex(hexadecimal))
+    query = ssmb.codec.decode(opened, 1)
+    assert isinstance(query, ssmb_messages.Query)
+    assert query.serial == 0x101
+
+
+@pytest.mark.parametrize("bus", ["ssmb", "csmb"])
+def test_the_files_that_are_named_exist(bus: str) -> None:
+    root = DOCUMENTS.parents[1]
+    for name in re.findall(r"`([a-z_]+/[a-z_./]*)`", text_of(bus)):
+        assert (root / name).exists(), name
