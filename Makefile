@@ -57,7 +57,11 @@ bench: bpf ## compare with routing, nftables, HAProxy and nginx (root; minutes)
 
 fuzz: ## every fuzz target for SECONDS_EACH seconds (default 60)
 	@scripts/setup fuzz
-	@scripts/fuzz $(SECONDS_EACH)
+	@set -e; for target in tests/fuzz/fuzz_*.py; do \
+		seeds=$${target#tests/fuzz/fuzz_}; seeds=tests/fuzz/corpus/$${seeds%.py}; \
+		echo "$$target for $(SECONDS_EACH) s"; \
+		$(PYTHON_BIN) $$target -max_total_time=$(SECONDS_EACH) $$seeds; \
+	done
 
 docs: setup ## write what the documentation takes from the code, and check its links
 	$(PYTHON_BIN) scripts/docs.py

@@ -8,7 +8,7 @@
     UDP                     `<name> <what was sent>`
 
 Runs as `python -m splitplane.lab.web NAME --http 80 --udp 53`, on all addresses of both families.
-It imports the standard library alone, so that starting twenty of them takes a second.
+It imports little beside the standard library, so that starting twenty of them takes a second.
 """
 
 from __future__ import annotations

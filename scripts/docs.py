@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write what the documentation takes from the code, and check the documentation's links.
+
+    python scripts/docs.py [--check]
+
+`docs/commands.md` is the help of every command.  With --check nothing is written and a stale file
+is an error, as is a link to a file or heading that is not there.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from splitplane.cli import cli
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ROOT / "docs/commands.md"
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+_CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def commands(command: click.Command, name: str, parent: click.Context | None) -> Iterator[str]:
+    """The help of a command and of those below it, as Markdown."""
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=100)
+    yield f"## `{context.command_path}`\n\n```\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            found = command.get_command(context, below)
+            assert found is not None
+            yield from commands(found, below, context)
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a Markdown file's headings."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+        for heading in _HEADING.findall(_CODE.sub("", text))
+    }
+
+
+def dead_links(path: Path) -> Iterator[str]:
+    """Links of one file to what is not in the repository."""
+    for target in _LINK.findall(_CODE.sub("", path.read_text())):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        file, _, anchor = target.partition("#")
+        aim = (path.parent / file).resolve() if file else path
+        where = f"{path.relative_to(ROOT)}: {target}"
+        if not aim.exists():
+            yield f"{where}: there is no such file"
+        elif anchor and aim.suffix == ".md" and anchor not in anchors(aim.read_text()):
+            yield f"{where}: there is no such heading"
+
+
+def main() -> int:
+    """Returns the exit code."""
+    text = (
+        "# Commands\n\nWritten by `make docs` from the program's own help. Exit codes and what a"
+        " machine needs: [operations.md](operations.md).\n\n"
+        + "\n".join(commands(cli, "splitplane", None))
+    )
+    problems = []
+    if "--check" not in sys.argv:
+        COMMANDS.write_text(text)
+    elif not COMMANDS.exists() or COMMANDS.read_text() != text:
+        problems.append(f"{COMMANDS.relative_to(ROOT)} is stale: make docs")
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        problems += dead_links(path)
+    print("\n".join(problems), file=sys.stderr, end="\n" if problems else "")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders that are not packages do not become ones, and what is light to import stays so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def imported_by(statement: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has after *statement*."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{statement}\nimport sys\nprint(*sys.modules)"],
+        cwd="/", capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize("folder", ["bench", "bpf", "docs", "requirements", "scripts", "tests"])
+def test_no_init_file_in(folder: str) -> None:
+    assert list((ROOT / folder).rglob("__init__.py")) == []
+
+
+@pytest.mark.parametrize("package", ["ssmb", "csmb"])
+def test_a_protocol_needs_no_library_but_its_hash(package: str) -> None:
+    heavy = {
+        "asyncio",
+        "pydantic",
+        "yaml",
+        "click",
+        "rich",
+        "numpy",
+        "control_segment",
+        "splitplane",
+    }
+    assert imported_by(f"import {package}.codec") & heavy == set()
+
+
+def test_the_laboratorys_server_imports_the_standard_library_alone() -> None:
+    heavy = {"pydantic", "click", "rich", "numpy", "control_segment", "data_flow_segment"}
+    assert imported_by("import splitplane.lab.web") & heavy == set()
+
+
+def test_the_command_answers_without_loading_the_segments() -> None:
+    loaded = imported_by("import splitplane.cli")
+    assert loaded & {"control_segment", "data_flow_segment", "numpy"} == set()
