@@ -41,7 +41,7 @@ def test_a_protocol_needs_no_library_but_its_hash(package: str) -> None:
     assert imported_by(f"import {package}.codec") & heavy == set()
 
 
-def test_the_laboratorys_server_imports_the_standard_library_alone() -> None:
+def test_the_laboratorys_server_is_light() -> None:
     heavy = {"pydantic", "click", "rich", "numpy", "control_segment", "data_flow_segment"}
     assert imported_by("import splitplane.lab.web") & heavy == set()
 

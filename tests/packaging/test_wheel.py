@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is shipped: exactly our packages, typed, with the licences, and whatever `make bpf` compiled."""
+"""What is shipped: our packages and no other, typed, with the licences and the compiled program."""
 
 from __future__ import annotations
 
