@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from csmb.authentication import Exchange
 from csmb.connection import Connection
 from csmb.constants import RETRY_MAX_S, ErrorCode, Role
 from csmb.events import Ready
@@ -121,3 +122,31 @@ def test_keys_stay_out_of_what_is_printed() -> None:
     assert ready.ssmb_keys is not None
     assert "keys" not in repr(ready)
     assert repr(KEY)[2:-1] not in repr(CS_SETTINGS)
+
+
+@pytest.mark.parametrize("changes", [{"auth_alg": 0}, {"auth_alg": 2}, {"auth_length": 0}])
+def test_a_challenge_by_another_algorithm_is_refused(changes: dict[str, Any]) -> None:
+    peer = ScriptedPeer(connect(Role.DFS))
+    peer.reach(State.AUTH_WAIT)
+    peer.say(AuthChallenge(**changes))
+    assert closed(peer.connection).error_code == ErrorCode.BADMSG
+    assert peer.heard() == []
+
+
+def test_a_laboratory_dfs_does_not_answer_a_real_challenge() -> None:
+    peer = ScriptedPeer(connect(Role.DFS, laboratory=True, key=b""))
+    peer.reach(State.AUTH_WAIT)
+    peer.say(AuthChallenge())
+    assert closed(peer.connection).reason == "auth_alg 1 is not ours"
+
+
+@pytest.mark.parametrize("changes", [{"challenge_id": 1}, {"error_code": 99}, {"auth_length": 0}])
+def test_a_right_result_in_a_wrong_wrapping_is_refused(changes: dict[str, Any]) -> None:
+    peer = ScriptedPeer(connect(Role.DFS))
+    peer.reach(State.AUTH_WAIT)
+    exchange = Exchange(KEY, 1, 256, 5, bytes(32))
+    peer.say(exchange.challenge_message())
+    peer.exchange = exchange
+    peer.heard()
+    peer.say(peer.exchange.result_message()._replace(**changes))
+    assert closed(peer.connection).error_code == ErrorCode.AUTHFAIL

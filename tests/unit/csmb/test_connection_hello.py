@@ -173,3 +173,32 @@ def test_a_dfs_may_announce_too_and_the_cs_does_not_answer() -> None:
     assert isinstance(heard, HelloReceived)
     assert heard.hello.role_epoch == 5
     assert events(pair.dfs) == []
+
+
+@pytest.mark.parametrize("state", [State.HELLO_WAIT, State.AUTH_WAIT, State.READY])
+@pytest.mark.parametrize("role", [Role.CS, Role.DFS])
+def test_a_hello_with_an_error_is_the_peers_refusal(role: Role, state: State) -> None:
+    for code in (ErrorCode.DUPID, ErrorCode.BADMSG, 999):
+        peer = ScriptedPeer(connect(role))
+        peer.reach(state)
+        peer.say(peer.hello(error_code=code))
+        end = closed(peer.connection)
+        assert end.error_code == code
+        assert "refuses" in end.reason
+        assert peer.heard() == []
+
+
+@pytest.mark.parametrize("state", [State.AUTH_WAIT, State.READY])
+def test_a_version_once_agreed_is_not_negotiated_again(state: State) -> None:
+    peer = ScriptedPeer(connect(Role.CS))
+    peer.reach(state)
+    peer.say(peer.hello(error_code=ErrorCode.VERS_NEW, vers_major=1))
+    assert closed(peer.connection).error_code == ErrorCode.VERS_NEW
+
+
+def test_a_capability_cannot_pass_for_a_role_or_for_a_seal() -> None:
+    cs = connect(Role.CS, flags=0xFFFFFFFF, laboratory=True, key=b"")
+    (hello,) = ScriptedPeer(cs).heard()
+    assert isinstance(hello, Hello)
+    assert not hello.flags & (Flag.ACTIVE | Flag.REDUNDANT | Flag.SSMB_MAC)
+    assert hello.flags & Flag.SYNC_CAP

@@ -211,3 +211,24 @@ def test_octets_that_make_no_message_are_no_sign_of_life() -> None:
         pair.dfs.receive_data(octets[at : at + 1], START + at)
     pair.dfs.handle_timer(START + 15)
     assert pair.dfs.is_closed
+
+
+def test_a_late_keep_alive_does_not_make_the_next_one_early() -> None:
+    pair = ready_pair()
+    pair.cs.handle_timer(START + 7)
+    assert pair.cs.data_to_send() != b""
+    assert pair.cs.get_timer() == START + 7 + 5
+
+
+def test_an_announcement_is_a_keep_alive_too() -> None:
+    pair = ready_pair()
+    pair.cs.announce(active=True, role_epoch=1, now=START + 3)
+    assert pair.cs.get_timer() == START + 3 + 5
+
+
+def test_the_dfs_follows_the_interval_that_the_cs_says_last() -> None:
+    peer = ScriptedPeer(connect(Role.DFS))
+    peer.reach(State.READY)
+    for interval, patience in ((9, 27), (2, 6), (0, 15)):  # none said: the default
+        peer.say(peer.hello(hello_interval=interval))
+        assert peer.connection.get_timer() == START + patience

@@ -182,3 +182,11 @@ def test_a_message_that_does_not_fit_uses_no_serial() -> None:
     assert pair.cs.send(DelVs(), START) == (5, 1)
     pair.exchange()
     assert isinstance(events(pair.dfs)[-1], MessageReceived)
+
+
+def test_a_closed_connection_keeps_no_octets() -> None:
+    pair, octets = sealed_message()
+    pair.dfs.receive_data(bytes(len(octets)) + octets * 50, START)
+    assert pair.dfs.is_closed
+    pair.dfs.receive_data(octets * 50, START)
+    assert not pair.dfs._actions.inbound.is_within_message
