@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`splitplane cs` and `splitplane dfs` as a new user meets them: real processes on the loopback."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from splitplane.admin import call
+from splitplane.errors import CommandError
+
+
+def free_port() -> int:
+    """A port that nobody has, for a moment."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a key."""
+    key = tmp_path / "cluster.key"
+    key.touch(0o600)
+    key.write_text("00112233445566778899aabbccddeeff\n")
+    return tmp_path
+
+
+def cs_config(folder: Path, **changes: Any) -> Path:
+    """A CS without anything to balance; *changes* replace whole fields, None removes."""
+    config: dict[str, Any] = {
+        "segment_id": 1,
+        "ssmb": {"address": "127.0.0.1", "port": free_port()},
+        "key_file": "cluster.key",
+        "admin_socket": str(folder / "cs.sock"),
+        "data_flow_segments": [{"address": "127.0.0.1", "port": free_port()}],
+        **changes,
+    }
+    return write(folder / "cs.yaml", config)
+
+
+def dfs_config(folder: Path, **changes: Any) -> Path:
+    """A DFS on the memory target."""
+    config: dict[str, Any] = {
+        "segment_id": 256,
+        "target": "memory",
+        "csmb": {"address": "127.0.0.1", "port": free_port()},
+        "ssmb": {"address": "127.0.0.1", "port": free_port()},
+        "key_file": "cluster.key",
+        "admin_socket": str(folder / "dfs.sock"),
+        **changes,
+    }
+    return write(folder / "dfs.yaml", config)
+
+
+def write(path: Path, config: dict[str, Any]) -> Path:
+    path.write_text(
+        yaml.safe_dump({name: value for name, value in config.items() if value is not None})
+    )
+    return path
+
+
+def ended(segment: str, config: Path) -> tuple[int, str]:
+    """Exit code and what was said, of a segment that ends by itself."""
+    done = subprocess.run(
+        [sys.executable, "-m", "splitplane", segment, str(config)],
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@contextmanager
+def running(segment: str, config: Path) -> Iterator[subprocess.Popen[str]]:
+    """A segment that runs, once its admin socket answers."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "splitplane", segment, str(config)],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 20
+        while not answers(config.parent / f"{segment}.sock"):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def answers(path: Path) -> bool:
+    try:
+        return bool(call(path, "hello"))
+    except CommandError:
+        return False
+
+
+@pytest.mark.parametrize("segment", ["cs", "dfs"])
+def test_sigterm_ends_a_segment_with_code_0_and_takes_its_socket_away(
+    folder: Path, segment: str
+) -> None:
+    config = cs_config(folder) if segment == "cs" else dfs_config(folder)
+    with running(segment, config) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert not (folder / f"{segment}.sock").exists()
+
+
+@pytest.mark.parametrize("segment", ["cs", "dfs"])
+def test_a_port_in_use_is_code_5(folder: Path, segment: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        ssmb = {"address": "127.0.0.1", "port": taken.getsockname()[1]}
+        make = cs_config if segment == "cs" else dfs_config
+        code, said = ended(segment, make(folder, ssmb=ssmb))
+    assert code == 5, said
+    assert "Address already in use" in said
+    assert said.count("\n") == 1
+
+
+def test_a_csmb_port_in_use_is_code_5(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        csmb = {"address": "127.0.0.1", "port": taken.getsockname()[1]}
+        code, said = ended("dfs", dfs_config(folder, csmb=csmb))
+    assert code == 5, said
+    assert "in use" in said
+
+
+@pytest.mark.parametrize("segment", ["cs", "dfs"])
+def test_an_address_of_another_machine_is_code_5(folder: Path, segment: str) -> None:
+    make = cs_config if segment == "cs" else dfs_config
+    code, said = ended(segment, make(folder, ssmb={"address": "203.0.113.77"}))
+    assert code == 5, said
+    assert "give an address of this machine" in said
+
+
+@pytest.mark.parametrize("segment", ["cs", "dfs"])
+def test_a_second_one_on_the_same_socket_is_code_5(folder: Path, segment: str) -> None:
+    make = cs_config if segment == "cs" else dfs_config
+    with running(segment, make(folder)):
+        code, said = ended(segment, make(folder))
+    assert code == 5, said
+    assert "another process serves it" in said
+
+
+@pytest.mark.parametrize("segment", ["cs", "dfs"])
+def test_a_wrong_key_file_is_code_3(folder: Path, segment: str) -> None:
+    make = cs_config if segment == "cs" else dfs_config
+    code, said = ended(segment, make(folder, key_file="other.key"))
+    assert (code, said.count("\n")) == (3, 1), said
+    assert "there is no such key file; make one with" in said
+    (folder / "cluster.key").write_text("abcd")
+    code, said = ended(segment, make(folder))
+    assert code == 3, said
+    assert "a key of 2 octets; 16 are the least" in said
+
+
+def test_interfaces_that_are_not_here_are_code_3(folder: Path) -> None:
+    config = dfs_config(folder, target="bpf", external=["nosuch0"], internal=["nosuch1"])
+    code, said = ended("dfs", config)
+    assert code in {3, 4}, said  # 4 where this test has no root or no BPF
+    if code == 3:
+        assert "there is no interface nosuch0 here; there are: " in said
+
+
+def test_a_reload_takes_what_is_good_and_leaves_what_is_not(folder: Path) -> None:
+    pools = [{"name": "web", "nodes": [{"name": "web1", "address": "127.0.0.1"}]}]
+    config = cs_config(folder)
+    with running("cs", config) as process:
+        assert call(folder / "cs.sock", "nodes") == []
+        text = config.read_text()
+        config.write_text(text + yaml.safe_dump({"pools": pools}))
+        call(folder / "cs.sock", "reload")
+        assert [node["name"] for node in call(folder / "cs.sock", "nodes")] == ["web1"]
+        config.write_text(text + "pools: many\n")
+        with pytest.raises(CommandError, match=r"cs\.yaml:\d+: pools: 'many' is not a list"):
+            call(folder / "cs.sock", "reload")
+        process.send_signal(signal.SIGHUP)
+        call(folder / "cs.sock", "status")
+        assert [node["name"] for node in call(folder / "cs.sock", "nodes")] == ["web1"]
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=20)
+    assert "pools: 'many' is not a list" in log
+    assert "nothing has changed" in log
+
+
+def test_a_laboratory_without_keys_says_so_at_every_start(folder: Path) -> None:
+    laboratory = {"key_file": None, "laboratory_no_authentication": True}
+    for segment, config in (
+        ("cs", cs_config(folder, **laboratory)),
+        ("dfs", dfs_config(folder, **laboratory)),
+    ):
+        with running(segment, config) as process:
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=20)
+        assert "anybody" in log
