@@ -107,6 +107,7 @@ class FakeCs:
         self.inbox: list[Message] = []
         self.acks: list[Ack] = []
         self.closed: str | None = None
+        self.is_there = True  # it keeps its connection alive
         self.challenge_id = 0
 
     def exchange(self) -> None:
@@ -208,6 +209,7 @@ class FakeCs:
 
     def leave(self) -> None:
         """The TCP connection ends."""
+        self.is_there = False
         self.rig.agent.sessions.receive(self.number, b"", self.rig.now)
         self.rig.agent.sessions.octets_to_send(self.number)
         self.rig.settle()
@@ -284,18 +286,27 @@ class AgentRig:
     def advance(self, seconds: float, *, sweep: bool = False) -> None:
         """Let time pass, timer by timer."""
         until = self.now + seconds
-        while True:
-            timer = self.agent.get_timer()
-            if timer is None or timer > until:
-                break
+        while (timer := self._next_timer()) <= until:
             self.now = max(self.now, timer)
             self.agent.handle_timer(self.now)
+            self._keep_alive()
             self.settle()
         self.now = until
         self.agent.handle_timer(self.now)
         if sweep:
             self.sweep()
         self.settle()
+
+    def _next_timer(self) -> float:
+        timers = [self.agent.get_timer()]
+        timers += [cs.connection.get_timer() for cs in self.css if cs.is_there]
+        return min((timer for timer in timers if timer is not None), default=float("inf"))
+
+    def _keep_alive(self) -> None:
+        for cs in self.css:
+            if cs.is_there:
+                cs.connection.handle_timer(self.now)
+                cs.exchange()
 
     def sweep(self, *, stats: bool = False) -> None:
         """A whole pass over the target's table."""

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
-from support.frames import ACK, FIN, RST, SYN, framed, tcp_packet, udp_packet
 
 from data_flow_segment import refusal
 from ssmb.addresses import from_text
+from support.frames import ACK, FIN, RST, SYN, framed, tcp_packet, udp_packet
 
 ENDS = {
     4: ((from_text("198.51.100.7"), 40000), (from_text("203.0.113.10"), 80)),
