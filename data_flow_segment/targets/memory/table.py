@@ -124,7 +124,7 @@ class FlowTable:
         """Enter both directions or raise CannotInstall and change nothing."""
         key = entry.signature.session
         known = self._flows.get(key)
-        _check(entry)
+        check(entry)
         back = reverse_key(entry.signature, inbound(entry))
         self._check_keys(key, back, known)
         if known is None:
@@ -185,7 +185,7 @@ class FlowTable:
             raise CannotInstall("the return direction is another flow's")
 
 
-def _check(entry: FlowEntry) -> None:
+def check(entry: FlowEntry) -> None:
     """What no target can carry out, whatever is in its table."""
     signature = entry.signature
     wanted = [signature.dst_ipaddr]

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every counter of the bpf target: whether it may rise without worry, and what it means."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Final
+
+from data_flow_segment.targets.bpf.layout import COUNTERS
+from data_flow_segment.targets.bpf.libbpf import library
+from data_flow_segment.targets.bpf.maps import Map
+from data_flow_segment.targets.contract import Counter
+
+MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
+    "packets": (True, "Frames received on the attached interfaces."),
+    "flow_packets": (True, "Packets of installed flows, translated and sent."),
+    "passed": (True, "Packets that are none of a virtual server's, left to the kernel."),
+    "local": (True, "Address resolution of others, and frames not addressed to our MAC."),
+    "up_calls": (True, "Packets that went up to the agent."),
+    "icmp_translated": (True, "ICMP errors carried to the end that they concern."),
+    "arp_answered": (True, "ARP requests and neighbour solicitations answered."),
+    "transmitted": (True, "Packets of the agent's own, sent for it."),
+    "drop_malformed": (False, "Dropped: lengths or headers contradict each other."),
+    "drop_checksum": (False, "Dropped before an up-call: a checksum is wrong."),
+    "drop_fragment": (True, "Dropped: a later fragment whose first fragment is not known."),
+    "drop_ttl": (True, "Dropped: time to live used up (ICMP time exceeded is sent)."),
+    "drop_too_big": (True, "Dropped: longer than the way allows (the sender is told)."),
+    "drop_no_route": (False, "Dropped: no route to where the packet should go."),
+    "drop_no_neighbour": (False, "Dropped: the next hop's MAC address is not known."),
+    "drop_forwarding_off": (False, "Dropped: forwarding is off (sysctl net.*.conf.*.forwarding)."),
+    "drop_inject_unmatched": (True, "Dropped: put back by the agent, and no flow matched."),
+    "drop_up_call_full": (False, "Dropped: the agent does not keep up with new flows."),
+    "drop_up_call_too_long": (True, "Dropped: too long for the agent; TCP sends it in pieces."),
+    "drop_detached": (False, "Dropped: nobody listens for new flows."),
+    "drop_no_room": (False, "Dropped: the kernel had no room to rewrite the packet."),
+    "drop_transmit": (False, "Not sent: the kernel refused a packet of the agent's own."),
+    "event_lost": (False, "Ends of flows that found the event ring full; a sweep tells them."),
+    "install_failed": (False, "Flows that could not be installed: table full, or keys in use."),
+}
+
+_OWN: Final = ("transmitted", "drop_transmit", "install_failed")
+
+
+class Counters:
+    """The program's counters, summed over all processors, and the few of the agent's side."""
+
+    def __init__(self, table: Map) -> None:
+        self._table = table
+        self._sum = struct.Struct(f"={library().libbpf_num_possible_cpus()}Q")
+        self._own = dict.fromkeys(_OWN, 0)
+
+    def add(self, name: str, amount: int = 1) -> None:
+        self._own[name] += amount
+
+    def as_mapping(self) -> dict[str, Counter]:
+        values = dict(self._own)
+        for number, name in enumerate(COUNTERS):
+            raw = self._table.lookup(struct.pack("=I", number))
+            values[name] = 0 if raw is None else sum(self._sum.unpack(raw))
+        values["packets"] = sum(values[name] for name in COUNTERS if name != "event_lost")
+        return {name: Counter(values[name], *MEANINGS[name]) for name in MEANINGS}

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The structs of bpf/shared.h as Python packs them; a test holds them to the object's BTF.
+
+Keys are in network order throughout; values hold integers in the machine's order, ports and
+addresses in the network's.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from enum import IntEnum, IntFlag
+from typing import Final, NamedTuple
+
+LAYOUT_VERSION: Final = 1
+
+FLOW_KEY: Final = struct.Struct(">16s16sHHB3x")
+VIRTUAL_SERVER_KEY: Final = struct.Struct(">16sHBx")
+VIRTUAL_SERVER: Final = struct.Struct("=HH")
+INTERFACE: Final = struct.Struct("=I6s2x16s16s")
+META: Final = struct.Struct("=QIIQ")
+EVENT_PACKET: Final = struct.Struct("=BBBBIHHHH40s20s")
+EVENT_CLOSED: Final = struct.Struct("=BBB5x40s208sQQQ")
+
+FLOW_FIELDS: Final = (
+    ("new_src", "16s"),
+    ("new_dst", "16s"),
+    ("new_sport", "H"),
+    ("new_dport", "H"),
+    ("address_delta", "H"),
+    ("port_delta", "H"),
+    ("bits", "B"),
+    ("window_shift", "b"),
+    ("forward_mode", "B"),
+    ("tos", "B"),
+    ("seq_add", "I"),
+    ("ack_add", "I"),
+    ("ts_value_add", "I"),
+    ("ts_echo_add", "I"),
+    ("fib_ifindex", "I"),
+    ("fib_dmac", "6s"),
+    ("fib_smac", "6s"),
+    ("fib_mtu", "H"),
+    ("fib_peer", "H"),
+    ("fib_expires", "Q"),
+    ("last_seen", "Q"),
+    ("packets", "Q"),
+    ("octets", "Q"),
+    ("next_seq", "I"),
+    ("ack", "I"),
+    ("fin_end", "I"),
+    ("close", "I"),
+    ("window", "H"),
+    ("scale", "B"),
+    ("tcp_flags", "B"),
+    ("serial", "I"),
+    ("opened_ms", "Q"),
+    ("idle_timeout_s", "I"),
+    ("group_id", "H"),
+    ("flags", "H"),
+    ("node_port", "H"),
+    ("snat_port", "H"),
+    ("ts_offset", "I"),
+    ("node", "16s"),
+    ("snat", "16s"),
+    ("next_hop", "16s"),
+)
+"""Name and `struct` code of each member of struct flow, in order, without holes."""
+
+FLOW: Final = struct.Struct("=" + "".join(code for _, code in FLOW_FIELDS))
+FLOW_SEEN: Final = slice(88, 132)
+"""The members that a decision does not change: last_seen to tcp_flags."""
+
+COUNTERS: Final = (
+    "flow_packets",
+    "passed",
+    "local",
+    "up_calls",
+    "icmp_translated",
+    "arp_answered",
+    "drop_malformed",
+    "drop_checksum",
+    "drop_fragment",
+    "drop_ttl",
+    "drop_too_big",
+    "drop_no_route",
+    "drop_no_neighbour",
+    "drop_forwarding_off",
+    "drop_inject_unmatched",
+    "drop_up_call_full",
+    "drop_up_call_too_long",
+    "drop_detached",
+    "drop_no_room",
+    "event_lost",
+)
+"""enum counter, in order."""
+
+
+class FlowBit(IntFlag):
+    """struct flow, bits."""
+
+    RETURN = 1
+    OFFSETS = 2
+    TUNNEL = 4
+    VIA_NEXT_HOP = 8
+    VIA_NODE = 16
+
+
+class CloseBit(IntFlag):
+    """struct flow, close."""
+
+    HAVE_SEQ = 1
+    HAVE_ACK = 2
+    OWN_FIN = 4
+    PEER_FIN = 8
+    PEER_FIN_ACKED = 16
+    OWN_FIN_ACKED = 32
+    CLOSED = 64
+    BY_RST = 128
+    TOLD = 256
+
+
+class EventKind(IntEnum):
+    """First octet of a record in the ring."""
+
+    PACKET = 1
+    TTL = 2
+    TOO_BIG = 3
+    CLOSED = 4
+
+
+class InterfaceFlag(IntFlag):
+    """struct interface, flags."""
+
+    EXTERNAL = 1
+    INTERNAL = 2
+    PEER = 4
+
+
+class VirtualServerFlag(IntFlag):
+    """struct virtual_server, flags."""
+
+    BRIDGED = 1
+    ANSWER_ARP = 2
+
+
+ADDRESS_ANSWER: Final = 1
+
+
+class Key(NamedTuple):
+    """struct flow_key, unpacked."""
+
+    src: bytes
+    dst: bytes
+    sport: int
+    dport: int
+    protocol: int
+
+
+class Direction(NamedTuple):
+    """struct flow, unpacked; the members as FLOW_FIELDS names them."""
+
+    new_src: bytes
+    new_dst: bytes
+    new_sport: int
+    new_dport: int
+    address_delta: int
+    port_delta: int
+    bits: int
+    window_shift: int
+    forward_mode: int
+    tos: int
+    seq_add: int
+    ack_add: int
+    ts_value_add: int
+    ts_echo_add: int
+    fib_ifindex: int
+    fib_dmac: bytes
+    fib_smac: bytes
+    fib_mtu: int
+    fib_peer: int
+    fib_expires: int
+    last_seen: int
+    packets: int
+    octets: int
+    next_seq: int
+    ack: int
+    fin_end: int
+    close: int
+    window: int
+    scale: int
+    tcp_flags: int
+    serial: int
+    opened_ms: int
+    idle_timeout_s: int
+    group_id: int
+    flags: int
+    node_port: int
+    snat_port: int
+    ts_offset: int
+    node: bytes
+    snat: bytes
+    next_hop: bytes
+
+
+if sys.byteorder == "little":
+
+    def network_short(value: int) -> int:
+        """A port as it lies in the network's order in the machine's (its own inverse)."""
+        return (value & 0xFF) << 8 | value >> 8
+
+else:
+
+    def network_short(value: int) -> int:
+        """A port as it lies in the network's order in the machine's (its own inverse)."""
+        return value

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few functions of libbpf.so.1 that the target needs, by ctypes; errors become TargetError."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from data_flow_segment.targets.contract import TargetError
+
+BPF_ANY: Final = 0
+BPF_NOEXIST: Final = 1
+ATTACH_XDP: Final = 37
+ATTACH_TCX_INGRESS: Final = 46
+PROG_TYPE_XDP: Final = 6
+HELPER_XDP_LOAD_BYTES: Final = 189
+
+_LOG_LINES_KEPT = 12
+
+_PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+
+
+class BatchOptions(ctypes.Structure):
+    """struct bpf_map_batch_opts"""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("elem_flags", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+    )
+
+
+class TcHook(ctypes.Structure):
+    """struct bpf_tc_hook"""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("ifindex", ctypes.c_int),
+        ("attach_point", ctypes.c_int),
+        ("parent", ctypes.c_uint32),
+    )
+
+
+class TcOptions(ctypes.Structure):
+    """struct bpf_tc_opts"""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("prog_fd", ctypes.c_int),
+        ("flags", ctypes.c_uint32),
+        ("prog_id", ctypes.c_uint32),
+        ("handle", ctypes.c_uint32),
+        ("priority", ctypes.c_uint32),
+    )
+
+
+class TestRunOptions(ctypes.Structure):
+    """struct bpf_test_run_opts"""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("data_in", ctypes.c_void_p),
+        ("data_out", ctypes.c_void_p),
+        ("data_size_in", ctypes.c_uint32),
+        ("data_size_out", ctypes.c_uint32),
+        ("ctx_in", ctypes.c_void_p),
+        ("ctx_out", ctypes.c_void_p),
+        ("ctx_size_in", ctypes.c_uint32),
+        ("ctx_size_out", ctypes.c_uint32),
+        ("retval", ctypes.c_uint32),
+        ("repeat", ctypes.c_int),
+        ("duration", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint32),
+        ("batch_size", ctypes.c_uint32),
+    )
+
+
+_INT, _POINTER, _TEXT, _U64 = ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint64
+_SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
+    "bpf_object__open_file": (_POINTER, (_TEXT, _POINTER)),
+    "bpf_object__load": (_INT, (_POINTER,)),
+    "bpf_object__close": (None, (_POINTER,)),
+    "bpf_object__find_map_by_name": (_POINTER, (_POINTER, _TEXT)),
+    "bpf_object__find_program_by_name": (_POINTER, (_POINTER, _TEXT)),
+    "bpf_map__set_max_entries": (_INT, (_POINTER, ctypes.c_uint32)),
+    "bpf_map__max_entries": (ctypes.c_uint32, (_POINTER,)),
+    "bpf_map__set_pin_path": (_INT, (_POINTER, _TEXT)),
+    "bpf_map__fd": (_INT, (_POINTER,)),
+    "bpf_program__fd": (_INT, (_POINTER,)),
+    "bpf_program__set_autoload": (_INT, (_POINTER, ctypes.c_bool)),
+    "bpf_map_lookup_elem": (_INT, (_INT, _TEXT, _POINTER)),
+    "bpf_map_update_elem": (_INT, (_INT, _TEXT, _TEXT, _U64)),
+    "bpf_map_delete_elem": (_INT, (_INT, _TEXT)),
+    "bpf_map_get_next_key": (_INT, (_INT, _TEXT, _POINTER)),
+    "bpf_map_lookup_batch": (
+        _INT,
+        (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
+    ),
+    "bpf_obj_pin": (_INT, (_INT, _TEXT)),
+    "bpf_obj_get": (_INT, (_TEXT,)),
+    "bpf_link_create": (_INT, (_INT, _INT, _INT, _POINTER)),
+    "bpf_link_update": (_INT, (_INT, _INT, _POINTER)),
+    "bpf_tc_hook_create": (_INT, (_POINTER,)),
+    "bpf_tc_attach": (_INT, (_POINTER, _POINTER)),
+    "bpf_tc_detach": (_INT, (_POINTER, _POINTER)),
+    "bpf_prog_test_run_opts": (_INT, (_INT, _POINTER)),
+    "libbpf_num_possible_cpus": (_INT, ()),
+    "libbpf_probe_bpf_helper": (_INT, (_INT, _INT, _POINTER)),
+    "libbpf_set_print": (_POINTER, (_POINTER,)),
+}
+
+
+@cache
+def library() -> Any:
+    """libbpf, its functions typed."""
+    try:
+        loaded = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    except OSError as error:
+        raise TargetError(
+            "libbpf.so.1 is not installed: on Debian and Ubuntu, apt-get install libbpf1"
+        ) from error
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(loaded, name, None)
+        if function is None:
+            raise TargetError(f"libbpf.so.1 has no {name}: version 1.1 or later is needed")
+        function.restype, function.argtypes = result, arguments
+    loaded.libbpf_set_print(None)
+    return loaded
+
+
+def reason(result: int) -> str:
+    """What a negative result (or errno) of libbpf says."""
+    return os.strerror(-result if result < 0 else ctypes.get_errno())
+
+
+@contextmanager
+def captured_log() -> Iterator[list[str]]:
+    """What libbpf and the kernel's verifier say within; the last lines are kept."""
+    lines: list[str] = []
+    libc = ctypes.CDLL(None)
+
+    def keep(_level: int, form: bytes, arguments: int) -> int:
+        text = ctypes.create_string_buffer(65536)
+        libc.vsnprintf(text, ctypes.c_size_t(len(text)), form, ctypes.c_void_p(arguments))
+        for line in text.value.decode(errors="replace").splitlines():
+            if line.strip():
+                lines.append(line.strip())
+        del lines[:-_LOG_LINES_KEPT]
+        return 0
+
+    callback = _PRINT(keep)
+    library().libbpf_set_print(ctypes.cast(callback, ctypes.c_void_p))
+    try:
+        yield lines
+    finally:
+        library().libbpf_set_print(None)
+
+
+def has_helper(program_type: int, helper: int) -> bool:
+    """Whether this kernel offers a helper to programs of a type."""
+    return int(library().libbpf_probe_bpf_helper(program_type, helper, None)) == 1
+
+
+def map_info(path: Path) -> dict[str, int]:
+    """type, key_size, value_size, max_entries of a pinned map."""
+    fd = library().bpf_obj_get(str(path).encode())
+    if fd < 0:
+        raise TargetError(f"{path}: cannot open the pinned map: {reason(fd)}")
+    try:
+        text = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    finally:
+        os.close(fd)
+    wanted = ("map_type", "key_size", "value_size", "max_entries")
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return {name: int(fields[name], 0) for name in wanted if name in fields}

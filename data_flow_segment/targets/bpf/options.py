@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a bpf target is told at its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ARTIFACT = Path(__file__).resolve().parents[2] / "artifacts" / "dfs.bpf.o"
+"""What `make bpf` compiled."""
+
+
+@dataclass(frozen=True, slots=True)
+class BpfOptions:
+    """Interfaces by name (one may face both sides), and where maps and links are pinned."""
+
+    external: tuple[str, ...]
+    internal: tuple[str, ...]
+    pin_path: Path
+    attach: str = "auto"  # auto, tc, xdp
+    flow_capacity: int = 65536
+    redirect_peer: bool = True  # straight into another namespace's end of a veth
+    artifact: Path = ARTIFACT

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's ring of events, read where it lies (Documentation/bpf/ringbuf.rst)."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from typing import Final
+
+_POSITION: Final = struct.Struct("=Q")
+_HEADER: Final = struct.Struct("=I")
+_HEADER_SIZE: Final = 8
+_BUSY, _DISCARD = 0x80000000, 0x40000000
+
+
+class Ring:
+    """Consumer of a BPF_MAP_TYPE_RINGBUF of `size` octets (a power of two)."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        page = mmap.PAGESIZE
+        self._mask = size - 1
+        self._data = page
+        self._consumer = mmap.mmap(fd, page)
+        # the data pages are mapped twice, so that no record is ever split
+        self._producer = mmap.mmap(
+            fd, page + 2 * size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=page
+        )
+
+    def read(self, limit: int) -> list[bytes]:
+        """Up to `limit` records; they are the reader's own copies."""
+        producer = self._producer
+        place = _POSITION.unpack_from(self._consumer, 0)[0]
+        end = _POSITION.unpack_from(producer, 0)[0]
+        records: list[bytes] = []
+        while place < end and len(records) < limit:
+            start = self._data + (place & self._mask)
+            (length,) = _HEADER.unpack_from(producer, start)
+            if length & _BUSY:
+                break  # a processor is still writing it
+            size = length & ~_DISCARD
+            start += _HEADER_SIZE
+            if not length & _DISCARD:
+                records.append(producer[start : start + size])
+            place += (_HEADER_SIZE + size + 7) & ~7
+        _POSITION.pack_into(self._consumer, 0, place)
+        return records
+
+    def skip(self) -> int:
+        """Throw away what waits (an earlier agent's); how many octets that was."""
+        place = _POSITION.unpack_from(self._consumer, 0)[0]
+        end = _POSITION.unpack_from(self._producer, 0)[0]
+        _POSITION.pack_into(self._consumer, 0, end)
+        return int(end - place)
+
+    def close(self) -> None:
+        self._consumer.close()
+        self._producer.close()

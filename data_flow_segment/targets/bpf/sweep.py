@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Passes over the flow table, a few thousand entries at a time, most of the work in numpy.
+
+An entry is one direction; the other one is looked up only for flows that have something to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy
+
+from data_flow_segment.targets.bpf.flows import Flows, now_ns, peer_key, state_of, unpack
+from data_flow_segment.targets.bpf.layout import FLOW, FLOW_FIELDS, FLOW_KEY, CloseBit, FlowBit
+from data_flow_segment.targets.bpf.maps import Batch
+from data_flow_segment.targets.contract import (
+    CloseCause,
+    Event,
+    FlowClosed,
+    FlowIdle,
+    FlowMoved,
+    FlowState,
+)
+from ssmb.constants import CLOSE_TIMEOUT_S
+
+_NS_PER_S: Final = 1_000_000_000
+_SAMPLE: Final = 8192  # entries that `oldest` looks at
+_BATCH_MINIMUM: Final = 64
+_SCANS_KEPT: Final = 16
+
+_NUMPY: Final = {"B": "u1", "b": "i1", "H": "u2", "I": "u4", "Q": "u8"}
+KEY_TYPE: Final = numpy.dtype([("octets", "V40")])
+FLOW_TYPE: Final = numpy.dtype(
+    [(name, _NUMPY.get(code, "V" + code.rstrip("s"))) for name, code in FLOW_FIELDS]
+)
+assert FLOW_TYPE.itemsize == FLOW.size
+assert KEY_TYPE.itemsize == FLOW_KEY.size
+
+_RETURN, _CLOSED, _TOLD = int(FlowBit.RETURN), int(CloseBit.CLOSED), int(CloseBit.TOLD)
+_BY_RST = int(CloseBit.BY_RST)
+_FINS = int(CloseBit.OWN_FIN | CloseBit.PEER_FIN)
+
+
+class Sweep:
+    """Finds idle, moved and closed flows; `tell` takes the events."""
+
+    def __init__(self, flows: Flows, tell: Callable[[Event], None], started_ns: int) -> None:
+        self._flows = flows
+        self._tell = tell
+        self._started = started_ns
+        self._batch = Batch(flows.table, KEY_TYPE, FLOW_TYPE)
+        self._token: int | None = None
+        self._moved_since = started_ns
+        self._stats_pass_began = started_ns
+        self._told: set[bytes] = set()
+        self._victim_token: int | None = None
+        self._scans: dict[bytes, list[FlowState]] = {}
+        self._scan_number = 0
+
+    def look(self, limit: int, *, stats: bool) -> bool:
+        """Up to about `limit` entries; True when a pass is complete."""
+        now = now_ns()
+        if self._token is None:
+            self._stats_pass_began = now
+        keys, values, self._token = self._batch.read(self._token, max(limit, _BATCH_MINIMUM))
+        home = (values["bits"] & _RETURN) == 0
+        closed = (values["close"] & _CLOSED) != 0
+        self._tell_closed(keys, values, home & closed, now)
+        self._tell_idle(keys, values, home & ~closed, now)
+        if stats:
+            self._tell_moved(keys, values, home, now)
+        if self._token is not None:
+            return False
+        if stats:
+            self._moved_since = self._stats_pass_began
+        return True
+
+    def scan(self, cursor: bytes | None, limit: int) -> tuple[list[FlowState], bytes | None]:
+        """Up to `limit` flows after `cursor`, each once."""
+        rest = [] if cursor is None else self._scans.pop(cursor, [])
+        token = None if cursor is None else int.from_bytes(cursor[:8], "big")
+        more = cursor is None or cursor[8:9] == b"m"
+        while len(rest) < limit and more:
+            following = self._states_after(token if cursor is not None else None, limit, rest)
+            more, token = following is not None, following
+            cursor = b"started"
+        if not rest[limit:] and not more:
+            return rest, None
+        self._scan_number += 1
+        cursor = (
+            (token or 0).to_bytes(8, "big")
+            + (b"m" if more else b"e")
+            + self._scan_number.to_bytes(8, "big")
+        )
+        self._scans[cursor] = rest[limit:]
+        while len(self._scans) > _SCANS_KEPT:
+            del self._scans[next(iter(self._scans))]
+        return rest[:limit], cursor
+
+    def oldest(self, count: int) -> list[FlowState]:
+        """Candidates to evict out of a sample: closed, then longest idle, closing last."""
+        keys, values, self._victim_token = self._batch.read(self._victim_token, _SAMPLE)
+        if not len(keys) and self._victim_token is None:
+            keys, values, self._victim_token = self._batch.read(None, _SAMPLE)
+        now = now_ns()
+        home = numpy.flatnonzero((values["bits"] & _RETURN) == 0)
+        close = values["close"][home]
+        rank = numpy.where(close & _CLOSED, 0, numpy.where(close & _FINS, 2, 1))
+        order = home[numpy.lexsort((values["last_seen"][home], rank))][: 4 * count + 16]
+        found = [(bytes(keys["octets"][i]), int(values["close"][i])) for i in order]
+        states: list[tuple[int, int, int, FlowState]] = []
+        for key, bits in found:
+            state = self._state(key, now)
+            if state is not None:
+                place = 0 if bits & _CLOSED else 2 if bits & _FINS else 1
+                states.append((place, -state.idle_ms, len(states), state))
+        return [state for _, _, _, state in sorted(states)[:count]]
+
+    def count(self) -> int:
+        """How many flows the table holds: one whole pass."""
+        token, total = None, 0
+        while True:
+            _, values, token = self._batch.read(token, _SAMPLE)
+            total += int(numpy.count_nonzero((values["bits"] & _RETURN) == 0))
+            if token is None:
+                return total
+
+    def _states_after(self, token: int | None, limit: int, into: list[FlowState]) -> int | None:
+        keys, values, following = self._batch.read(token, max(limit, _BATCH_MINIMUM))
+        now = now_ns()
+        at_home = numpy.flatnonzero((values["bits"] & _RETURN) == 0)
+        for key in [bytes(keys["octets"][i]) for i in at_home]:
+            state = self._state(key, now)
+            if state is not None:
+                into.append(state)
+        return following
+
+    def _state(self, key: bytes, now: int) -> FlowState | None:
+        pair = self._flows.pair(key)
+        return None if pair is None else state_of(key, *pair, now)
+
+    def _tell_closed(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
+        """Those whose end found nobody, or no room in the ring."""
+        untold = ((values["close"] & _TOLD) == 0) | (values["last_seen"] < self._started)
+        for i in numpy.flatnonzero(chosen & untold):
+            key = bytes(keys["octets"][i])
+            if key in self._told:
+                continue
+            state = self._state(key, now)
+            if state is not None:
+                self._told.add(key)
+                by_rst = int(values["close"][i]) & _BY_RST
+                self._tell(FlowClosed(state, CloseCause.RST if by_rst else CloseCause.FIN))
+        if self._token is None and len(self._told) > self._flows.count:
+            self._told.clear()
+
+    def _tell_idle(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
+        limit = numpy.where(
+            values["close"] & _FINS, CLOSE_TIMEOUT_S, values["idle_timeout_s"]
+        ).astype("u8") * numpy.uint64(_NS_PER_S)
+        silent = values["last_seen"] + limit <= now
+        for i in numpy.flatnonzero(chosen & silent & (limit > 0)):
+            state = self._state(bytes(keys["octets"][i]), now)
+            if state is not None and state.idle_ms * 1_000_000 >= int(limit[i]):
+                self._tell(FlowIdle(state))
+
+    def _tell_moved(self, keys: Any, values: Any, home: Any, now: int) -> None:
+        since = self._moved_since
+        for i in numpy.flatnonzero((values["last_seen"] > since) & (values["packets"] > 0)):
+            key = bytes(keys["octets"][i])
+            if not home[i]:
+                key = peer_key(key, unpack(values[i].tobytes()))
+                client = self._flows.table.lookup(key)
+                if client is None:
+                    continue
+                direction = unpack(client)
+                if direction.last_seen > since and direction.packets:
+                    continue  # told where its client's entry is met
+            state = self._state(key, now)
+            if state is not None:
+                self._tell(FlowMoved(state))
