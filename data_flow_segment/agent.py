@@ -186,7 +186,8 @@ class Agent:
 
     def proved(self, peer: Peer, now: float) -> None:
         """We answered its challenge on SSMB: it listens to us now."""
-        if not self.resets.begin(peer, now):
+        is_active = self.peers.active_of(peer.group_id) is peer
+        if not self.resets.begin(peer, now, is_active=is_active):
             self.can_ask(peer, now)
 
     def can_ask(self, peer: Peer, now: float) -> None:

@@ -18,6 +18,7 @@ from ssmb.messages import (
     AuthChallenge,
     AuthResponse,
     Bridge,
+    Message,
     NewFlow,
     Reap,
     Reply,
@@ -36,7 +37,6 @@ _SEAL_COUNTERS: Final[dict[type[SealError], str]] = {
     Replayed: "drop_replayed",
     TooOld: "drop_too_old",
 }
-_FROM_ANY: Final = frozenset((AuthChallenge, Sync))  # a standby may send these too (11.3)
 
 
 class MessagesIn:
@@ -96,7 +96,7 @@ class MessagesIn:
                 continue
             self._outbox.received[kind.__name__] += 1
             group = self._peers.groups.get(peer.hello.group_id)
-            if (group is None or group.active is not peer) and kind not in _FROM_ANY:
+            if (group is None or group.active is not peer) and not _may_come_from_any(message):
                 counters["drop_not_active"] += 1
                 continue
             handler(peer, message, now)
@@ -170,3 +170,10 @@ class MessagesIn:
         if group.standbys:
             octets = encode(message, peer.link.version)
             self._agent.share(peer, octets, message.__class__.__name__)
+
+
+def _may_come_from_any(message: Message) -> bool:
+    """What a CS may send that is not the active one (11.3), or not any more."""
+    if isinstance(message, Reset):
+        return bool(message.flags & _ACK)
+    return isinstance(message, AuthChallenge | Sync)

@@ -38,16 +38,23 @@ class BootResets:
         self._told: set[tuple[int, int]] = set()
         self._waiting: dict[tuple[int, int], _Waiting] = {}
 
-    def begin(self, peer: Peer, now: float) -> bool:
-        """The CS can be told; False if it need not be.  QUERYs wait for its acknowledgement, so
-        that no flow that it just answered falls to a late RESET."""
+    def begin(self, peer: Peer, now: float, *, is_active: bool) -> bool:
+        """The CS can be told; False if nothing has to be waited for.
+
+        QUERYs wait for the active one's acknowledgement, so that no flow that it just answered
+        falls to a late RESET.  A standby gets a copy, which is not acknowledged (11.3).
+        """
         if not self._needed or peer.identity in self._told:
             return False
         reset_id = int.from_bytes(self._random_octets(4), "big")
+        if not is_active:
+            self._told.add(peer.identity)
+            self._send(peer, reset_id, int(Flag.REPLICA))
+            return False
         waiting = _Waiting(peer, reset_id, now + RESET_RETRY_MS / 1000)
         self._waiting[peer.identity] = waiting
         peer.reset_waiting = True
-        self._send(waiting, 0)
+        self._send(peer, reset_id, 0)
         return True
 
     def acknowledged(self, peer: Peer, reset_id: int) -> bool:
@@ -82,13 +89,12 @@ class BootResets:
                 continue
             waiting.tries += 1
             waiting.deadline = now + RESET_RETRY_MS / 1000
-            self._send(waiting, int(Flag.RETRY))
+            self._send(waiting.peer, waiting.reset_id, int(Flag.RETRY))
         return given_up
 
-    def _send(self, waiting: _Waiting, flags: int) -> None:
-        waiting.peer.link.send(
-            Reset(0, flags, 0, waiting.reset_id, ResetScope.ALL, ResetReason.BOOT)
-        )
+    @staticmethod
+    def _send(peer: Peer, reset_id: int, flags: int) -> None:
+        peer.link.send(Reset(0, flags, 0, reset_id, ResetScope.ALL, ResetReason.BOOT))
 
     def _end(self, peer: Peer) -> None:
         self._told.add(peer.identity)

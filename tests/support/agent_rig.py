@@ -12,7 +12,7 @@ from csmb.connection import Connection
 from csmb.constants import Flag as CsmbFlag
 from csmb.constants import Role
 from csmb.events import Closed, MessageReceived, Ready
-from csmb.messages import Ack, Config, VsEntry, VsList
+from csmb.messages import Ack, Config, Hello, VsEntry, VsList
 from csmb.messages import Message as CsmbMessage
 from csmb.settings import ConnectionSettings
 from data_flow_segment.agent import Agent
@@ -107,6 +107,7 @@ class FakeCs:
         self.inbox: list[Message] = []
         self.acks: list[Ack] = []
         self.closed: str | None = None
+        self.peer: Hello | None = None
         self.is_there = True  # it keeps its connection alive
         self.challenge_id = 0
 
@@ -128,6 +129,7 @@ class FakeCs:
     def _handle_events(self) -> None:
         while (event := self.connection.next_event()) is not None:
             if isinstance(event, Ready):
+                self.peer = event.peer
                 self.version = event.ssmb_version[0]
                 self.keys = event.ssmb_keys
                 if event.ssmb_keys is not None:

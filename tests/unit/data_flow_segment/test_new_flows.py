@@ -39,7 +39,7 @@ def test_a_syn_is_held_and_asked_about_and_then_sent_to_the_node() -> None:
     query = cs.one(Query)
     assert query.signature == SIGNATURE._replace(tos=0xB8)  # without its ECN bits
     assert (query.tcp_flags, query.flags & ~Flag.ADDR16) == (SYN, 0)
-    assert query.serial and not query.serial >> 31
+    assert 0 < query.serial < 1 << 31
     cs.answer(query)
     ((interface, frame),) = rig.sent
     assert interface == INTERNAL
