@@ -10,124 +10,21 @@ from ssmb import messages as m
 from ssmb.addresses import UNSPECIFIED, from_text
 from ssmb.constants import (
     APP_DATA_MAX,
-    BATCHABLE,
     BRIDGE_DATA_MAX,
     PARKED_FRAME_MAX,
     SINGLE_MBUF_MAX,
     SSMB_MSG_MAX,
-    ErrorCode,
     Flag,
     ForwardMode,
     MessageType,
 )
-from ssmb.errors import EncodeError, MalformedMessage, RemoteProtocolError
+from ssmb.errors import EncodeError, MalformedMessage
 
 CLIENT, SERVICE = from_text("198.51.100.7"), from_text("203.0.113.10")
 CLIENT6, SERVICE6 = from_text("2001:db8::7"), from_text("2001:db8:1::10")
 EVERY = list(codec.TYPE_OF.items())
 BOTH = pytest.mark.parametrize("version", [1, 2])
 TYPES = pytest.mark.parametrize(("cls", "kind"), EVERY, ids=[kind.name for _, kind in EVERY])
-
-
-def octets(text: str) -> bytes:
-    return bytes.fromhex(text)
-
-
-# The document's worked examples: (value, version, octets).
-SESSION = (CLIENT, SERVICE, 40000, 80, 6, 0)
-NODE = from_text("10.0.0.21")
-TRANSLATED = Flag.TRANSLATE_ADDR | Flag.TRANSLATE_PORT | Flag.ROUTE_BY_DST_IP
-STATS_FLOW = m.Stats(
-    ErrorCode.CONNALIVE, Flag.HAS_STATS, 0x101, *SESSION, 0x1A, 0, 123456, 120, 10, 1500, 12, 64000
-)
-DELETE_FLOW = m.Delete(
-    0, Flag.HAS_STATS, 0x103, CLIENT, SERVICE, 40002, 80, 6, 0, 0x1B, 1,
-    123456, 0, 10, 1500, 12, 64000,
-)  # fmt: skip
-STATS_OCTETS = octets(
-    "08040080 00000101 c6336407 cb00710a 9c400050 06001a00 0001e240 00000078"
-    "00000000 0000000a 00000000 000005dc 00000000 0000000c 00000000 0000fa00"
-    "00000000 00000000 00000000 00000000"
-)
-DELETE_OCTETS = octets(
-    "05000080 00000103 c6336407 cb00710a 9c420050 06001b01 0001e240 00000000"
-    "00000000 0000000a 00000000 000005dc 00000000 0000000c 00000000 0000fa00"
-    "00000000 00000000 00000000 00000000"
-)
-EXAMPLES: list[tuple[m.Message, int, bytes]] = [
-    (
-        m.Query(0, 0, 0x101, *SESSION, tcp_flags=2, timestamp=123456),
-        1,
-        octets("01000000 00000101 c6336407 cb00710a 9c400050 06000200 0001e240"),
-    ),
-    (
-        m.Reply(
-            0, TRANSLATED, 0x101, *SESSION, node_ipaddr=NODE, node_port=8080, idle_timeout=300
-        ),
-        1,
-        octets(
-            "0200001c 00000101 c6336407 cb00710a 9c400050 06000000 0a000015 00000000"
-            "1f900000 00000000 00000000 00000000 00000000 012c0000"
-        ),
-    ),
-    (
-        m.AppQuery(
-            0, 0, 0x103, CLIENT, SERVICE, 40002, 80, 6, 0, 0x18, 2, 123500, b"SID=node7"
-        ),
-        1,
-        octets(
-            "03000000 00000103 c6336407 cb00710a 9c420050 06001802 0001e26c 00090000"
-            "5349443d 6e6f6465 37000000"
-        ),
-    ),
-    (
-        m.NewFlow(
-            0, TRANSLATED | Flag.ADD_TCP_OFFSETS, 0x81000005, CLIENT, SERVICE, 40003, 80, 6,
-            node_ipaddr=from_text("10.0.0.22"), node_port=8080,
-            ack_offset=(77 - 5_000_000) & 0xFFFFFFFF, idle_timeout=300,
-        ),
-        1,
-        octets(
-            "0400001e 81000005 c6336407 cb00710a 9c430050 06000000 0a000016 00000000"
-            "1f900000 00000000 00000000 ffb3b50d 00000000 012c0000"
-        ),
-    ),
-    (
-        m.Reap(0, 0, 0x101, *SESSION, idle_limit=5000),
-        1,
-        octets("06000000 00000101 c6336407 cb00710a 9c400050 06000000 00001388"),
-    ),
-    (STATS_FLOW, 1, STATS_OCTETS),
-    (DELETE_FLOW, 1, DELETE_OCTETS),
-    (m.Reset(0, 0, 0, 0xA1B2C3D4, 0, 1), 1, octets("09000000 00000000 a1b2c3d4 00010000")),
-    (m.Reset(0, Flag.ACK, 0, 0xA1B2C3D4, 0, 1), 2, octets("09000400 00000000 a1b2c3d4 00010000")),
-    (
-        m.AuthChallenge(challenge_id=7, auth_data=bytes(range(32))),
-        1,
-        octets("0a000000 00000000 01000020 00000007") + bytes(range(32)),
-    ),
-    (
-        m.Query(0, Flag.ADDR16, 0x104, CLIENT6, SERVICE6, 40005, 443, 6, 0, 2, 0, 123600),
-        2,
-        octets(
-            "01004000 00000104 20010db8 00000000 00000000 00000007 20010db8 00010000"
-            "00000000 00000010 9c4501bb 06000200 0001e2d0"
-        ),
-    ),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("message", "version", "encoded"), EXAMPLES)
-def test_worked_examples_of_the_document(message: m.Message, version: int, encoded: bytes) -> None:
-    assert codec.encode(message, version) == encoded
-    assert codec.decode(encoded, version) == message
-
-
-def test_the_documents_batch_of_stats_and_delete() -> None:
-    datagram = STATS_OCTETS + DELETE_OCTETS
-    assert codec.encode_batch([STATS_FLOW, DELETE_FLOW], 1) == [datagram]
-    assert codec.decode_datagram(datagram, 1) == ([STATS_FLOW, DELETE_FLOW], None, 0)
-
 
 # --- every type ------------------------------------------------------------------------------
 
@@ -324,106 +221,6 @@ def test_parked_without_a_frame_or_with_too_much_of_one_is_malformed(version: in
 def test_parked_and_a_frame_go_together(message: m.Message) -> None:
     with pytest.raises(EncodeError, match="PARKED"):
         codec.encode(message, 1)
-
-
-# --- datagrams -------------------------------------------------------------------------------
-
-
-def test_an_empty_datagram_is_malformed() -> None:
-    found, malformed, ignored = codec.decode_datagram(b"", 1)
-    assert (found, ignored) == ([], 0)
-    assert isinstance(malformed, MalformedMessage)
-
-
-def test_what_stood_before_a_malformed_message_is_kept() -> None:
-    datagram = STATS_OCTETS + DELETE_OCTETS[:-1]
-    found, malformed, _ = codec.decode_datagram(datagram, 1)
-    assert found == [STATS_FLOW]
-    assert isinstance(malformed, RemoteProtocolError)
-
-
-@pytest.mark.parametrize("kind", [0, 12, 63, 69, 127])
-def test_an_unknown_type_below_128_ends_the_walk_as_malformed(kind: int) -> None:
-    found, malformed, ignored = codec.decode_datagram(STATS_OCTETS + bytes([kind]) * 4, 1)
-    assert found == [STATS_FLOW]
-    assert str(malformed) == f"unknown message type {kind}"
-    assert ignored == 0
-
-
-@pytest.mark.parametrize("kind", [128, 255])
-def test_an_experimental_type_ends_the_walk_in_silence(kind: int) -> None:
-    datagram = STATS_OCTETS + bytes([kind]) * 4
-    assert codec.decode_datagram(datagram, 1) == ([STATS_FLOW], None, 1)
-
-
-@BOTH
-@TYPES
-def test_only_batchable_types_share_a_datagram(
-    cls: type[m.Message], kind: MessageType, version: int
-) -> None:
-    encoded = codec.encode(cls(), version)
-    found, malformed, _ = codec.decode_datagram(encoded + encoded, version)
-    if kind in BATCHABLE:
-        assert len(found) == 2
-        assert malformed is None
-    else:
-        assert not found
-        assert malformed is not None
-
-
-def test_a_message_that_travels_alone_is_not_taken_from_behind_others() -> None:
-    datagram = STATS_OCTETS + codec.encode(m.Query(), 1)
-    found, malformed, _ = codec.decode_datagram(datagram, 1)
-    assert found == [STATS_FLOW]
-    assert malformed is not None
-
-
-def test_a_parked_query_behind_others_is_malformed() -> None:
-    parked = codec.encode(m.Query(flags=Flag.PARKED, frame=b"frame"), 1)
-    found, malformed, _ = codec.decode_datagram(STATS_OCTETS + parked, 1)
-    assert found == [STATS_FLOW]
-    assert malformed is not None
-
-
-def test_a_datagram_larger_than_one_frame_is_malformed() -> None:
-    reaps = codec.encode(m.Reap(), 1) * 52  # 1456 octets
-    found, malformed, _ = codec.decode_datagram(reaps, 1)
-    assert not found
-    assert malformed is not None
-
-
-def test_decode_wants_exactly_one_message() -> None:
-    for datagram in (STATS_OCTETS * 2, b"\x80\0\0\0"):
-        with pytest.raises(MalformedMessage, match="expected one message"):
-            codec.decode(datagram, 1)
-
-
-# --- batches ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("version", "fitting"), [(1, 17), (2, 13)])
-def test_so_many_deletes_fit_a_datagram(version: int, fitting: int) -> None:
-    deletes = [m.Delete(serial=serial) for serial in range(1, fitting + 2)]
-    first, second = codec.encode_batch(deletes, version)
-    assert len(codec.decode_datagram(first, version).messages) == fitting
-    assert len(codec.decode_datagram(second, version).messages) == 1
-    assert len(first) <= SSMB_MSG_MAX
-
-
-def test_a_batch_keeps_its_order_around_messages_that_travel_alone() -> None:
-    batch: list[m.Message] = [
-        m.Reap(serial=1),
-        m.Timeout(serial=2),
-        m.NewFlow(serial=3),
-        m.Reap(serial=4),
-    ]
-    datagrams = codec.encode_batch(batch, 1)
-    assert [len(codec.decode_datagram(one, 1).messages) for one in datagrams] == [2, 1, 1]
-    assert [got for one in datagrams for got in codec.decode_datagram(one, 1).messages] == batch
-
-
-def test_an_empty_batch_is_no_datagram() -> None:
-    assert codec.encode_batch([], 1) == []
 
 
 # --- signatures ------------------------------------------------------------------------------
