@@ -88,6 +88,25 @@ def test_a_flow_that_closed_while_nobody_listened_is_told_once(tcp_scene: Scene)
     assert told == [scene.entry()]
 
 
+def test_the_next_agent_is_told_of_what_lingers(tcp_scene: Scene) -> None:
+    """The last one was told and went before it could take the entry out."""
+    scene = tcp_scene
+    scene.rig.apply(InstallFlow(scene.entry()))
+    scene.send(
+        scene.inbound(scene.to_vip(flags="S", seq=9)),
+        scene.outbound(scene.segment(scene.node, scene.client, flags="RA", ack=10)),
+    )
+    (event,) = scene.rig.events()
+    with scene.rig.agent_away():
+        pass
+    while not scene.rig.target.sweep(64, stats=False):
+        pass
+    (again,) = scene.rig.events()
+    assert isinstance(event, FlowClosed)
+    assert isinstance(again, FlowClosed)
+    assert (again.cause, again.state.entry) == (event.cause, event.state.entry)
+
+
 def test_what_waited_for_the_last_agent_is_not_told_to_the_next(scene: Scene) -> None:
     """Its holds are gone with it; clients and nodes repeat what matters."""
     scene.rig.apply(AddVirtualServer(scene.server()))

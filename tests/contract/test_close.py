@@ -281,6 +281,39 @@ def test_a_syn_on_a_closed_entry_without_its_virtual_server_does_not_come_up(
     assert not [event for event in scene.rig.events() if isinstance(event, PacketIn)]
 
 
+def test_only_a_clients_plain_syn_begins_anew(tcp_scene: Scene) -> None:
+    """Other late packets of either end still belong to what is over."""
+    scene = tcp_scene
+    finished(scene)
+    for flags in ("SA", "A", "FA", "PA", "R"):
+        sent = scene.inbound(scene.to_vip(flags=flags, seq=77))
+        octets = only(scene.send(sent), Side.INTERNAL)
+        assert_packet(octets, hop(scene.segment(scene.client, scene.node, flags=flags, seq=77)))
+    sent = scene.outbound(scene.segment(scene.node, scene.client, flags="S", seq=5))
+    octets = only(scene.send(sent), Side.EXTERNAL)
+    assert_packet(octets, hop(scene.segment(scene.vip, scene.client, flags="S", seq=5)))
+    assert scene.rig.events() == []
+
+
+@pytest.mark.parametrize(("distance", "valid"), [(127_000, True), (129_000, False), (-9, False)])
+def test_a_reset_within_the_receivers_scaled_window_closes(
+    tcp_scene: Scene, distance: int, valid: bool
+) -> None:
+    scene = tcp_scene
+    scene.rig.apply(InstallFlow(scene.entry()))
+    there, back = (scene.client, scene.vip), (scene.node, scene.client)
+    scale = [("WScale", 7), ("NOP", None)]
+    segments = [
+        scene.inbound(scene.segment(*there, flags="S", seq=100, options=scale)),
+        scene.outbound(scene.segment(*back, flags="SA", seq=500, ack=101, options=scale)),
+        scene.inbound(scene.segment(*there, flags="A", seq=101, ack=501)),
+        scene.outbound(scene.segment(*back, flags="A", seq=501, ack=101, window=1000)),
+        scene.inbound(scene.segment(*there, flags="R", seq=101 + distance)),
+    ]
+    assert len(scene.send(*segments)) == 5
+    assert closed(scene.rig.events()) == ([CloseCause.RST] if valid else [])
+
+
 def test_a_syn_on_a_living_entry_goes_to_the_same_node(tcp_scene: Scene) -> None:
     """The client's own repeat, or its port used anew before we knew: the node can tell."""
     scene = tcp_scene

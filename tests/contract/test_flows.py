@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from data_flow_segment.targets.contract import (
     AddVirtualServer,
     InjectPacket,
@@ -194,6 +196,36 @@ def test_two_flows_cannot_share_a_return_direction(scene: Scene) -> None:
     back = scene.segment(scene.node, (scene.family.snat, 61000), b"whose?")
     octets = only(scene.send(scene.outbound(back)), Side.EXTERNAL)
     assert_packet(octets, hop(scene.segment(scene.vip, scene.client, b"whose?")))
+
+
+@pytest.mark.parametrize("first", ["flow", "its mirror"])
+def test_a_flow_that_runs_against_anothers_return_direction_is_refused(
+    scene: Scene, first: str
+) -> None:
+    """A packet from the node could be of either; whoever was first keeps what it has."""
+    flow = scene.entry()
+    mirror = scene.entry(
+        signature=scene.signature(client=scene.node, vip=scene.client),
+        serial=1002,
+        node_ipaddr=scene.family.node2,
+    )
+    pair = (flow, mirror) if first == "flow" else (mirror, flow)
+    scene.rig.apply(*map(InstallFlow, pair))
+    (failed,) = scene.rig.events()
+    assert isinstance(failed, InstallFailed)
+    assert (failed.entry, failed.table_full) == (pair[1], False)
+    assert scene.rig.target.flow_count() == 1
+    state = scene.rig.target.lookup(pair[0].signature)
+    assert state is not None
+    assert state.entry == pair[0]
+    back = scene.segment(scene.node, scene.client, b"whose?")
+    ((side, octets),) = scene.send(scene.outbound(back))
+    if first == "flow":
+        assert side is Side.EXTERNAL
+        assert_packet(octets, hop(scene.segment(scene.vip, scene.client, b"whose?")))
+    else:
+        assert side is Side.INTERNAL
+        assert_packet(octets, hop(scene.segment(scene.node, (scene.family.node2, 8080), b"whose?")))
 
 
 def test_a_full_table_says_so_and_keeps_nothing_of_the_new_flow(scene: Scene) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP
-from scapy.layers.inet6 import ICMPv6EchoRequest
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_Redirect
 from scapy.packet import Packet as ScapyPacket
 
 from data_flow_segment.targets.contract import FlowEntry, InstallFlow
@@ -36,13 +36,11 @@ def source_translated(scene: Scene) -> dict[str, Any]:
 
 
 def rich(scene: Scene, src: tuple[str, int], dst: tuple[str, int]) -> ScapyPacket:
-    """A packet with all that can be translated in it."""
+    """A packet with all that an error's receiver looks at (not the options of what is quoted)."""
     payload = random.Random(5).randbytes(48)
     if scene.protocol == packets.UDP_PROTOCOL:
         return scene.segment(src, dst, payload)
-    options = [("NOP", None), ("NOP", None), ("Timestamp", (1000, 2000))]
-    fields = {"seq": 0xFFFFFFF0, "ack": 5, "window": 501, "options": options}
-    return scene.segment(src, dst, payload, **fields)
+    return scene.segment(src, dst, payload, seq=0xFFFFFFF0, ack=5, window=501)
 
 
 def there_and_delivered(scene: Scene) -> tuple[bytes, bytes]:
@@ -105,11 +103,12 @@ def test_with_source_translation_both_ends_see_whom_they_talk_to(scene: Scene) -
     assert_error(scene, octets, hop(unreachable(family.snat, family.node, sent, "port")), sent)
 
 
-def test_a_router_before_the_client_keeps_its_own_address(scene: Scene) -> None:
+@pytest.mark.parametrize("hidden", [False, True], ids=["plain", "source translated"])
+def test_a_router_before_the_client_keeps_its_own_address(scene: Scene, hidden: bool) -> None:
     """Path MTU discovery and traceroute of the nodes: the error comes from the way."""
-    scene.rig.apply(InstallFlow(scene.entry()))
     family = scene.family
-    sent, delivered = back_and_delivered(scene)
+    scene.rig.apply(InstallFlow(scene.entry(**(source_translated(scene) if hidden else PLAIN))))
+    sent, delivered = back_and_delivered(scene, (family.snat, 61000) if hidden else scene.client)
     error = unreachable(family.gateway, family.vip, delivered, "too_big")
     octets = only(scene.send(scene.inbound(error)), Side.INTERNAL)
     expected = unreachable(family.gateway, family.node, sent, "too_big")
@@ -126,7 +125,7 @@ def test_a_router_before_the_node_is_not_shown_to_the_client(scene: Scene) -> No
     assert_error(scene, octets, hop(expected), sent)
 
 
-@pytest.mark.parametrize("quoted", [8, 9, 12, 16, 18, 20, 21, 31, 32])
+@pytest.mark.parametrize("quoted", [8, 9, 12, 16, 18, 20, 21, 32])
 def test_however_little_is_quoted(tcp_scene: Scene, quoted: int) -> None:
     """Addresses, ports and sequence number are always there (RFC 792), and what is there is
     translated; a checksum that covers more than that cannot be right."""
@@ -138,7 +137,7 @@ def test_however_little_is_quoted(tcp_scene: Scene, quoted: int) -> None:
     found = ip_packet(only(scene.send(scene.outbound(error)), Side.EXTERNAL))
     assert wrong_checksums(found) == []
     assert len(found) == len(bytes(error))
-    certain = head + (quoted if quoted == 32 else 8)  # 32: the whole TCP header
+    certain = head + (quoted if quoted >= 20 else 8)  # 20: the whole TCP header
     assert found[-head - quoted :][:certain] == sent[:certain]
 
 
@@ -184,6 +183,24 @@ def test_an_error_that_goes_no_further_is_answered_by_none(scene: Scene) -> None
     error = unreachable(scene.family.node, scene.family.client, delivered, "port")
     error[0].setfieldval("ttl" if scene.family.is_ipv4 else "hlim", 1)
     assert scene.send(scene.outbound(error)) == []
+    nobodys = bytes(scene.segment((scene.family.client, 9), (scene.family.node, 9)))
+    error = unreachable(scene.family.node, scene.family.client, nobodys, "port")
+    error[0].setfieldval("ttl" if scene.family.is_ipv4 else "hlim", 1)
+    assert scene.send(scene.outbound(error)) == []
+
+
+def test_a_redirect_concerns_its_own_link(scene: Scene) -> None:
+    """It names a router that the other end does not have (RFC 792, RFC 4861 8)."""
+    scene.rig.apply(InstallFlow(scene.entry()))
+    _, delivered = there_and_delivered(scene)
+    family = scene.family
+    header = packets.ip(family.firewall, family.client, ttl=64)
+    if family.is_ipv4:
+        redirect = header / ICMP(type=5, code=1, gw=family.node2) / delivered
+    else:
+        redirect = header / ICMPv6ND_Redirect(tgt=family.node2, dst=family.client) / delivered
+    for _, frame in scene.send(scene.outbound(redirect)):
+        assert ip_packet(frame) == bytes(hop(redirect))  # routed at most, never translated
 
 
 @pytest.mark.parametrize("cut", [0, 1, 19, 20, 27])

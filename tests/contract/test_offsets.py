@@ -162,6 +162,25 @@ def test_without_the_flag_nothing_is_added(tcp_scene: Scene) -> None:
         check(tcp_scene, {}, back=back, fields=fields, options=options)
 
 
+@pytest.mark.parametrize("back", [False, True], ids=["inbound", "return"])
+@pytest.mark.parametrize("flags", ["S", "R"])
+def test_what_acknowledges_nothing_keeps_its_empty_fields(
+    tcp_scene: Scene, flags: str, back: bool
+) -> None:
+    """Without ACK neither the acknowledgement nor the echoed timestamp means anything."""
+    scene = tcp_scene
+    scene.rig.apply(InstallFlow(scene.entry(**SPLICED)))
+    seq, ts = 4_000_000_000, SPLICED["ts_offset"]
+    added = -SPLICED["ack_offset"] if back else SPLICED["seq_offset"]
+    src, dst = (scene.node, scene.client) if back else (scene.client, scene.vip)
+    new_src, new_dst = (scene.vip, scene.client) if back else (scene.client, scene.node)
+    sent = tcp(src, dst, flags, seq=seq, options=[("Timestamp", (1000, 0)), NOP, NOP])
+    times = ("Timestamp", (1000 + (ts if back else 0), 0))
+    wanted = tcp(new_src, new_dst, flags, seq=(seq + added) & WORD, options=[times, NOP, NOP])
+    out = scene.send(scene.outbound(sent) if back else scene.inbound(sent))
+    assert_packet(only(out, Side.EXTERNAL if back else Side.INTERNAL), hop(wanted))
+
+
 def test_offsets_without_any_translation_of_addresses(tcp_scene: Scene) -> None:
     scene = tcp_scene
     entry = scene.entry(

@@ -183,6 +183,18 @@ def test_which_fragment_it_is(frag: int, flags: str, first: bool, later: bool) -
     assert packet.checksums_are_right()
 
 
+@pytest.mark.parametrize(
+    ("offset", "more", "first", "later"),
+    [(0, 1, True, False), (9, 1, False, True), (9, 0, False, True), (0, 0, False, False)],
+)
+def test_which_ipv6_fragment_it_is(offset: int, more: int, first: bool, later: bool) -> None:
+    """Neither: an atomic fragment, which is a whole packet (RFC 6946)."""
+    header = IPv6(src=A6[0], dst=B6[0]) / IPv6ExtHdrFragment(nh=6, offset=offset, m=more, id=88)
+    packet = parse(framed(header / bytes(TCP(sport=5, dport=6))))
+    assert (packet.first_fragment, packet.later_fragment) == (first, later)
+    assert (packet.fragment_id, packet.kind) == (88, Kind.TRANSPORT)
+
+
 def test_extension_headers_are_skipped() -> None:
     chain = IPv6(src=A6[0], dst=B6[0]) / IPv6ExtHdrHopByHop() / IPv6ExtHdrRouting(addresses=[])
     packet = parse(framed(chain / IPv6ExtHdrDestOpt() / TCP(sport=5, dport=6)))
