@@ -13,7 +13,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Literal
 
 from csmb.settings import ConnectionSettings
 from data_flow_segment.agent import Agent
@@ -24,9 +24,9 @@ from data_flow_segment.runtime.sockets import CsmbProtocol, open_udp
 from data_flow_segment.targets.contract import Target
 from ssmb.addresses import from_text
 
-DatagramFilter = Callable[[str, bytes, Endpoint], Iterable[tuple[float, bytes]]]
-"""For tests: ("in" or "out", datagram, the other end) -> (delay in seconds, datagram) for each copy
-that gets through; nothing for a loss."""
+DatagramFilter = Callable[[Literal["in", "out"], bytes], Iterable[tuple[float, bytes]]]
+"""For tests: (direction, datagram) -> (delay in seconds, datagram) for each copy that gets through;
+nothing for a loss."""
 
 DATAGRAMS_AT_ONCE: Final = 64
 """Per wake-up: a flood of datagrams must not starve packets, and the other way round."""
@@ -209,7 +209,7 @@ class DataFlowSegmentRuntime:
     def _send_filtered(self, octets: bytes, endpoint: Endpoint) -> None:
         assert self._filter is not None
         assert self._loop is not None
-        for delay_s, copy in self._filter("out", octets, endpoint):
+        for delay_s, copy in self._filter("out", octets):
             self._loop.call_later(delay_s, self._send_late, copy, endpoint)
 
     def _send_late(self, octets: bytes, endpoint: Endpoint) -> None:
@@ -222,7 +222,7 @@ class DataFlowSegmentRuntime:
     def _receive_filtered(self, octets: bytes, endpoint: Endpoint, now: float) -> None:
         assert self._filter is not None
         assert self._loop is not None
-        for delay_s, copy in self._filter("in", octets, endpoint):
+        for delay_s, copy in self._filter("in", octets):
             if delay_s <= 0:
                 self.agent.receive_datagram(copy, endpoint, now)
             else:

@@ -171,7 +171,7 @@ class FakeCs:
 
     def take(self, kind: type[M]) -> list[M]:
         """The messages of one type that arrived, once."""
-        found = [message for message in self.inbox if isinstance(message, kind)]
+        found: list[M] = [message for message in self.inbox if isinstance(message, kind)]
         self.inbox = [message for message in self.inbox if not isinstance(message, kind)]
         return found
 

@@ -119,9 +119,12 @@ def test_a_lower_claim_is_answered_notactive_and_its_cs_may_stand_by() -> None:
     late.exchange()
     assert rig.count("cs_not_active") >= 1
     late.connection.announce(active=False, role_epoch=0, now=rig.now)
-    standby = rig.cs(3, active=False)
-    assert standby.connection.is_ready
-    assert [peer.hello.segment_id for peer in rig.agent.peers.groups[1].standbys] == [3]
+    late.exchange()
+    rig.cs(3, active=False)
+    group = rig.agent.peers.groups[1]
+    assert group.active is not None
+    assert group.active.hello.segment_id == 1
+    assert 3 in [peer.hello.segment_id for peer in group.standbys]
 
 
 def test_at_the_same_epoch_the_lower_segment_id_is_active() -> None:

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both runtimes over real sockets of the loopback; the memory target stands for the cables."""
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from control_segment.config import ControlSegmentConfig
+from control_segment.runtime.runtime import ControlSegmentRuntime
+from data_flow_segment.config import DataFlowSegmentConfig
+from data_flow_segment.runtime.segment import DataFlowSegmentRuntime, DatagramFilter
+from data_flow_segment.runtime.targets import open_target
+from data_flow_segment.targets.memory import MemoryTarget
+from ssmb.addresses import to_text
+from support.agent_rig import (
+    CLIENT,
+    EXTERNAL,
+    EXTERNAL_MAC,
+    INTERNAL,
+    NODE,
+    ROUTER_MAC,
+    VIP,
+    options,
+)
+from support.frames import SYN, ends_of, framed, tcp_packet
+
+KEY = b"sixteen octets or more"
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def dfs_config(**changes: Any) -> DataFlowSegmentConfig:
+    return DataFlowSegmentConfig.model_validate(
+        {
+            "segment_id": 256,
+            "target": "memory",
+            "csmb": {"address": "127.0.0.1", "port": free_port(socket.SOCK_STREAM)},
+            "ssmb": {"address": "127.0.0.1", "port": free_port(socket.SOCK_DGRAM)},
+            "key_file": "unused",
+            **changes,
+        }
+    )
+
+
+def cs_config(csmb_port: int) -> ControlSegmentConfig:
+    return ControlSegmentConfig.model_validate(
+        {
+            "segment_id": 1,
+            "ssmb": {"address": "127.0.0.1", "port": free_port(socket.SOCK_DGRAM)},
+            "key_file": "unused",
+            "data_flow_segments": [{"address": "127.0.0.1", "port": csmb_port}],
+            "pools": [
+                {
+                    "name": "web",
+                    "nodes": [{"name": "one", "address": to_text(NODE[0]), "port": NODE[1]}],
+                }
+            ],
+            "virtual_servers": [
+                {
+                    "name": "www",
+                    "address": to_text(VIP[0]),
+                    "port": VIP[1],
+                    "protocol": "tcp",
+                    "pool": "web",
+                }
+            ],
+        }
+    )
+
+
+async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            met = condition()
+            if met if isinstance(met, bool) else await met:
+                return
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def planes(
+    config: DataFlowSegmentConfig, target: MemoryTarget, datagram_filter: DatagramFilter | None
+) -> AsyncIterator[DataFlowSegmentRuntime]:
+    """A DFS and a CS that found each other."""
+    dfs = DataFlowSegmentRuntime(config, target, key=KEY, datagram_filter=datagram_filter)
+    cs = ControlSegmentRuntime(cs_config(config.csmb.port), KEY)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(dfs.run())
+        await dfs.ready.wait()
+        tasks.create_task(cs.run())
+
+        def can_ask() -> bool:
+            peer = dfs.agent.peers.active_of(1)
+            return peer is not None and peer.may_ask and bool(target.virtual_servers())
+
+        try:
+            await until(can_ask)
+            yield dfs
+        finally:
+            cs.stop()
+            dfs.stop()
+
+
+def run(
+    scenario: Callable[[DataFlowSegmentRuntime, MemoryTarget], Awaitable[None]],
+    datagram_filter: DatagramFilter | None = None,
+) -> None:
+    async def main() -> None:
+        target = MemoryTarget(options(), asyncio.get_running_loop().time)
+        async with planes(dfs_config(), target, datagram_filter) as dfs:
+            await scenario(dfs, target)
+
+    asyncio.run(main())
+
+
+def syn(port: int) -> bytes:
+    packet = tcp_packet((CLIENT[0], port), VIP, SYN, seq=1)
+    return framed(packet, ROUTER_MAC, EXTERNAL_MAC)
+
+
+def test_a_real_cs_places_a_flow_over_real_sockets() -> None:
+    async def scenario(dfs: DataFlowSegmentRuntime, target: MemoryTarget) -> None:
+        target.receive(EXTERNAL, syn(1000))
+        await until(lambda: target.flow_count() == 1)
+        ((interface, frame),) = target.transmitted()
+        assert interface == INTERNAL
+        assert ends_of(frame) == ((CLIENT[0], 1000), NODE, 6)
+
+    run(scenario)
+
+
+def test_datagrams_that_are_lost_or_doubled_cost_a_repeat_and_no_flow() -> None:
+    dice = random.Random(5)
+
+    def lossy(direction: str, octets: bytes) -> list[tuple[float, bytes]]:
+        return [(dice.choice((0.0, 0.002)), octets) for _ in range(dice.choice((0, 1, 1, 1, 2)))]
+
+    async def scenario(dfs: DataFlowSegmentRuntime, target: MemoryTarget) -> None:
+        def all_installed() -> bool:
+            if not len(dfs.agent.new_flows.pending):  # clients repeat what was given up
+                for port in range(1000, 1030):
+                    target.receive(EXTERNAL, syn(port))
+            return target.flow_count() == 30
+
+        await until(all_installed)
+        assert dfs.agent.outbox.counters["query_retries"] > 0
+        assert dfs.agent.outbox.counters["drop_replayed"] > 0
+
+    run(scenario, lossy)
+
+
+def test_the_operator_sees_flows_servers_messages_counters_status_and_a_trace() -> None:
+    async def scenario(dfs: DataFlowSegmentRuntime, target: MemoryTarget) -> None:
+        target.receive(EXTERNAL, syn(1000))
+        await until(lambda: target.flow_count() == 1)
+        client = f"{to_text(CLIENT[0])}:1000"
+        flows: Any = await dfs.handle_admin("flows", {"client": client, "limit": 5})
+        assert [flow["node"] for flow in flows] == ["10.1.1.2:8080"]
+        assert await dfs.handle_admin("flows", {"client": "192.0.2.77"}) == []
+        servers: Any = await dfs.handle_admin("virtual_servers", {})
+        assert (servers[0]["address"], servers[0]["cs"]) == ("203.0.113.10", 1)
+        messages: Any = await dfs.handle_admin("messages", {})
+        assert messages["sent"]["Query"] == 1
+        assert messages["received"]["Reply"] == 1
+        counters: Any = await dfs.handle_admin("counters", {})
+        assert counters["new_flows"]["value"] == 1
+        assert counters["up_calls"]["value"] == 1  # the target's are there too
+        status: Any = await dfs.handle_admin("status", {})
+        assert status["groups"][0]["active"]["segment_id"] == 1
+        asked: dict[str, object] = {"client": client, "vip": "203.0.113.10:80", "protocol": "tcp"}
+        trace: Any = await dfs.handle_admin("trace", asked)
+        assert [entry["what"].split()[0] for entry in trace] == ["QUERY", "installed"]
+        bad: list[tuple[str, dict[str, object]]] = [
+            ("no such", {}),
+            ("flows", {"limit": 0}),
+            ("trace", {"client": "10.0.0.1"}),
+            ("trace", {**asked, "protocol": "sctp"}),
+        ]
+        for command, arguments in bad:
+            with pytest.raises(ValueError, match=r"."):
+                await dfs.handle_admin(command, arguments)
+
+    run(scenario)
+
+
+def test_a_port_in_use_is_an_os_error() -> None:
+    async def main() -> None:
+        config = dfs_config()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", config.ssmb.port))
+            target = MemoryTarget(options(), asyncio.get_running_loop().time)
+            with pytest.raises(OSError, match="in use"):
+                await DataFlowSegmentRuntime(config, target, key=KEY).run()
+
+    asyncio.run(main())
+
+
+def test_the_memory_target_opens_from_a_configuration() -> None:
+    target = open_target(dfs_config(external=["a"], internal=["b"], flow_capacity=9))
+    assert target.flow_capacity == 9
+    assert not target.adopted
+    assert target.boot_id
