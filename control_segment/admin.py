@@ -36,7 +36,7 @@ def _flows(segment: ControlSegment, arguments: dict[str, object], now: float) ->
     limit = _whole_number(arguments, "limit")
     limit = _FLOWS_SHOWN if limit is None else min(limit, _FLOWS_SHOWN_MAX)
     client = arguments.get("client")
-    flows = iter(segment.table.by_key.values())
+    flows = reversed(segment.table.by_key.values())  # the newest first
     if client is not None:
         wanted = _address(client, "client")
         flows = (flow for flow in flows if flow.key[:16] == wanted)

@@ -1,16 +1,235 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QUERY to REPLY, by the rules of wire protocol 6.7 and 10."""
+"""QUERY to REPLY: virtual servers, limits, refusals (wire protocol 8.3, 9.9, 10.3)."""
 
 from __future__ import annotations
 
-from ssmb.addresses import to_text
-from support.dfs_double import Rig
+from typing import Any
+
+import pytest
+
+from ssmb.addresses import UNSPECIFIED, from_text, to_text
+from ssmb.constants import ErrorCode, Flag, ForwardMode
+from ssmb.messages import AppQuery, Reply
+from support.dfs_double import ACK, SERVER, DfsDouble, Rig, changed_pool, changed_server, config
+
+NAT = Flag.TRANSLATE_ADDR | Flag.TRANSLATE_PORT | Flag.ROUTE_BY_DST_IP | Flag.ADDR16
 
 
 def test_a_query_is_answered_with_a_node_of_the_pool() -> None:
     rig = Rig()
-    reply = rig.dfs.query(rig)
+    reply = rig.dfs.query(rig, serial=77, port=1234)
     assert reply is not None
     assert reply.error_code == 0
+    assert reply.flags == NAT
+    assert reply.serial == 77
+    assert (reply.src_port, reply.dst_ipaddr, reply.dst_port) == (1234, SERVER, 80)
     assert to_text(reply.node_ipaddr) == "10.1.1.2"
     assert reply.node_port == 8080
+    assert reply.next_hop_ipaddr == UNSPECIFIED
+    assert reply.forward_mode == ForwardMode.NAT
+
+
+def test_an_address_that_is_no_virtual_server_is_unknown() -> None:
+    rig = Rig()
+    reply = rig.dfs.query(rig, dst_port=81)
+    assert reply is not None
+    assert reply.error_code == ErrorCode.UNKNOWN
+    assert reply.node_ipaddr == UNSPECIFIED
+    assert reply.dst_port == 81  # the whole signature, also with an error
+    assert len(rig.cs.table) == 0
+
+
+def test_maintenance_refuses_new_sessions_and_keeps_living_ones() -> None:
+    rig = Rig()
+    living = rig.dfs.query(rig, port=1)
+    rig.cs.apply_config(config(virtual_servers=changed_server(maintenance=True)), rig.now)
+    refused = rig.dfs.query(rig, port=2)
+    assert refused is not None
+    assert refused.error_code == ErrorCode.NOTAVAIL
+    again = rig.dfs.query(rig, port=1, tcp_flags=ACK)
+    assert living is not None
+    assert again is not None
+    assert again.node_ipaddr == living.node_ipaddr
+
+
+def test_a_virtual_server_at_its_limit_refuses_until_a_session_ends() -> None:
+    rig = Rig(config(virtual_servers=changed_server(connection_limit=2)))
+    for port in (1, 2):
+        reply = rig.dfs.query(rig, port=port)
+        assert reply is not None
+        assert reply.error_code == 0
+    refused = rig.dfs.query(rig, port=3)
+    assert refused is not None
+    assert refused.error_code == ErrorCode.CONNLIMIT
+    rig.cs.table.end(next(iter(rig.cs.table.by_key.values())))
+    reply = rig.dfs.query(rig, port=3)
+    assert reply is not None
+    assert reply.error_code == 0
+
+
+@pytest.mark.parametrize("method", ["round_robin", "maglev", "source_hash", "least_connections"])
+def test_full_nodes_are_passed_over_and_a_full_pool_refuses(method: str) -> None:
+    limits = {name: {"connection_limit": 1} for name in ("web1", "web2", "web3")}
+    rig = Rig(config(pools=changed_pool(method, **limits)))
+    nodes = set()
+    for port in (1, 2, 3):
+        reply = rig.dfs.query(rig, port=port)
+        assert reply is not None
+        nodes.add(reply.node_ipaddr)
+    assert len(nodes) == 3
+    refused = rig.dfs.query(rig, port=4)
+    assert refused is not None
+    assert refused.error_code == ErrorCode.CONNLIMIT
+
+
+def test_a_pool_without_a_node_for_new_sessions_is_not_available() -> None:
+    down: dict[str, Any] = {name: {"state": "down"} for name in ("web1", "web2", "web3")}
+    rig = Rig(config(pools=changed_pool("round_robin", **down)))
+    reply = rig.dfs.query(rig)
+    assert reply is not None
+    assert reply.error_code == ErrorCode.NOTAVAIL
+
+
+def test_exact_wins_over_wildcard_port_over_wildcard_address_over_both() -> None:
+    def server(name: str, address: str, port: int | str) -> dict[str, object]:
+        return {
+            "name": name,
+            "address": address,
+            "port": port,
+            "protocol": "tcp",
+            "pool": "web",
+        }
+
+    servers = [
+        server("any", "*", "*"),
+        server("any-address", "*", 80),
+        server("any-port", "203.0.113.10", "*"),
+        server("exact", "203.0.113.10", 80),
+    ]
+    other = from_text("203.0.113.99")
+    rig = Rig(config(virtual_servers=servers))
+    for address, port in ((SERVER, 80), (SERVER, 81), (other, 80), (other, 81)):
+        rig.dfs.query(rig, server=address, dst_port=port)
+    found = [flow.virtual_server.name for flow in rig.cs.table.by_key.values()]
+    assert found == ["exact", "any-port", "any-address", "any"]
+
+
+def test_a_node_without_a_port_keeps_the_clients() -> None:
+    pools = changed_pool(web1={"port": None}, web2=None, web3=None)
+    rig = Rig(config(pools=pools, virtual_servers=changed_server(port="*")))
+    reply = rig.dfs.query(rig, dst_port=8443)
+    assert reply is not None
+    assert reply.node_port == 0
+    assert not reply.flags & Flag.TRANSLATE_PORT
+    assert reply.flags & Flag.TRANSLATE_ADDR
+
+
+def test_direct_modes_translate_nothing() -> None:
+    rig = Rig(config(virtual_servers=changed_server(forward_mode="l2", next_hop="10.1.1.1")))
+    reply = rig.dfs.query(rig)
+    assert reply is not None
+    assert reply.forward_mode == ForwardMode.L2
+    assert reply.flags == Flag.ADDR16
+    assert to_text(reply.node_ipaddr) == "10.1.1.2"
+    assert to_text(reply.next_hop_ipaddr) == "10.1.1.1"
+
+
+def test_translated_sources_are_unique_towards_a_node() -> None:
+    pools = changed_pool(web2=None, web3=None)
+    source = {"address": "10.1.1.254", "ports": "2000-2001"}
+    rig = Rig(config(pools=pools, virtual_servers=changed_server(source_translation=source)))
+    replies = [rig.dfs.query(rig, client=from_text(f"198.51.100.{n}"), port=2000) for n in range(3)]
+    first, second, third = (reply for reply in replies if reply is not None)
+    assert first.flags & Flag.TRANSLATE_SRC
+    assert to_text(first.snat_ipaddr) == "10.1.1.254"
+    assert {first.snat_port, second.snat_port} == {2000, 2001}
+    assert third.error_code == ErrorCode.CONNLIMIT
+    rig.cs.table.end(next(iter(rig.cs.table.by_key.values())))
+    fourth = rig.dfs.query(rig, client=from_text("198.51.100.9"), port=2000)
+    assert fourth is not None
+    assert fourth.snat_port == first.snat_port
+
+
+def test_a_client_comes_back_to_its_node_while_persistence_lasts() -> None:
+    persistence = {"kind": "source_address", "timeout_s": 60}
+    rig = Rig(config(virtual_servers=changed_server(persistence=persistence)))
+    nodes = []
+    for port in range(4):
+        reply = rig.dfs.query(rig, port=port + 1)
+        assert reply is not None
+        nodes.append(reply.node_ipaddr)
+        rig.advance(59)
+    assert len(set(nodes)) == 1
+    rig.advance(2)
+    later = rig.dfs.query(rig, port=9)
+    assert later is not None
+    assert later.node_ipaddr != nodes[0]  # round robin went on
+
+
+def test_persistence_does_not_insist_on_a_draining_node() -> None:
+    persistence = {"kind": "source_address", "timeout_s": 60}
+    rig = Rig(config(virtual_servers=changed_server(persistence=persistence)))
+    first = rig.dfs.query(rig, port=1)
+    rig.cs.handle_admin("set_node", {"pool": "web", "node": "web1", "state": "draining"}, rig.now)
+    second = rig.dfs.query(rig, port=2)
+    assert first is not None
+    assert second is not None
+    assert second.node_ipaddr != first.node_ipaddr
+
+
+def test_a_parked_frame_comes_back_octet_for_octet() -> None:
+    rig = Rig()
+    reply = rig.dfs.query(rig, flags=Flag.PARKED, frame=b"the first frame")
+    assert reply is not None
+    assert reply.frame == b"the first frame"
+    assert reply.flags == NAT | Flag.PARKED
+    assert reply.node_port == 8080
+
+
+def test_outbound_and_application_queries_are_unknown() -> None:
+    rig = Rig()
+    reply = rig.dfs.query(rig, flags=Flag.OUTBOUND)
+    assert reply is not None
+    assert reply.error_code == ErrorCode.UNKNOWN
+    assert reply.flags & Flag.OUTBOUND
+    (answer,) = rig.dfs.tell(rig, AppQuery(serial=5, dst_ipaddr=SERVER, dst_port=80, protocol=6))
+    assert isinstance(answer, Reply)
+    assert answer.error_code == ErrorCode.UNKNOWN
+
+
+def test_a_version_1_dfs_gets_the_same_decisions() -> None:
+    rig = Rig(None, DfsDouble(ssmb_versions=((1, 0),), csmb_versions=((1, 0),)))
+    first = rig.dfs.query(rig, port=1, serial=1)
+    again = rig.dfs.query(rig, port=1, serial=1, flags=Flag.RETRY)
+    assert rig.dfs.version == 1
+    assert first is not None
+    assert first.flags == NAT & ~Flag.ADDR16
+    assert to_text(first.node_ipaddr) == "10.1.1.2"
+    assert again == first
+
+
+def test_an_ipv6_virtual_server_answers_with_ipv6_nodes() -> None:
+    pools = [{"name": "six", "nodes": [{"name": "a", "address": "fd00::2", "port": 80}]}]
+    servers = [
+        {"name": "s", "address": "2001:db8::10", "port": 80, "protocol": "tcp", "pool": "six"}
+    ]
+    rig = Rig(config(pools=pools, virtual_servers=servers))
+    reply = rig.dfs.query(rig, client=from_text("2001:db8::1"), server=from_text("2001:db8::10"))
+    assert reply is not None
+    assert to_text(reply.node_ipaddr) == "fd00::2"
+
+
+def test_a_full_table_gives_up_sessions_without_a_flow_and_then_refuses() -> None:
+    rig = Rig(config(settings={"flow_capacity": 2}))
+    for port in (1, 2):
+        rig.dfs.query(rig, port=port)
+    refused = rig.dfs.query(rig, port=3)
+    assert refused is not None
+    assert refused.error_code == ErrorCode.CONNLIMIT
+    assert rig.cs.statistics.drops["table_full"] == 1
+    flow = next(iter(rig.cs.table.by_key.values()))
+    rig.cs.table.detach(flow, rig.now)
+    reply = rig.dfs.query(rig, port=3)
+    assert reply is not None
+    assert reply.error_code == 0
+    assert len(rig.cs.table) == 2

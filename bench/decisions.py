@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many sealed decisions a second does a Control Segment make, and how long does one take?
+
+    python bench/decisions.py [--seconds 5] [--processes 1 2] [--rate 20000] [--json FILE]
+
+Each CS is a process of its own with real sockets on the loopback; a load generator process beside
+it plays the DFS: CSMB with authentication, SSMB challenge, SYNC, then QUERYs that were sealed
+beforehand (so that the generator is not the bottleneck), as fast as replies come back (64
+outstanding), then at a fixed rate for the latencies.  Every REPLY of the first second is opened and
+checked.
+
+A generator needs about as much processor as a CS.  With fewer than two cores a CS they share,
+and the figure is that of the pair, not of the CS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import multiprocessing
+import os
+import platform
+import select
+import socket
+import sys
+import time
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from control_segment.config import ControlSegmentConfig
+from control_segment.runtime import ControlSegmentRuntime
+from csmb.connection import Connection
+from csmb.constants import Role
+from csmb.events import MessageReceived, Ready
+from csmb.messages import Ack
+from csmb.settings import ConnectionSettings
+from ssmb.addresses import from_text
+from ssmb.codec import decode, encode, encode_batch
+from ssmb.keys import auth_proof
+from ssmb.messages import AuthChallenge, AuthResponse, Delete, Query, Reply, Sync, SyncDone
+from ssmb.seal import Opener, Sealer
+
+KEY = b"a key for benchmarks"
+OUTSTANDING = 64
+CHECKED = 20_000
+ACK_TYPES = {"Config": 5, "VsList": 8}
+
+
+@dataclass
+class Result:
+    """One run."""
+
+    processes: int
+    what: str
+    decisions_per_s: float
+    p50_us: float
+    p99_us: float
+    lost: int
+    cs_cpu_us: float  # processor time of the CS a decision
+
+
+def configuration(port: int, dfs_port: int) -> ControlSegmentConfig:
+    """Three nodes, one virtual server."""
+    nodes = [{"name": f"web{n}", "address": f"10.1.1.{n}", "port": 8080} for n in (2, 3, 4)]
+    return ControlSegmentConfig.model_validate(
+        {
+            "segment_id": 1,
+            "ssmb": {"address": "127.0.0.1", "port": port},
+            "key_file": "unused",
+            "data_flow_segments": [{"address": "127.0.0.1", "port": dfs_port}],
+            "settings": {"hello_interval_s": 3600},
+            "pools": [{"name": "web", "nodes": nodes}],
+            "virtual_servers": [
+                {
+                    "name": "www",
+                    "address": "203.0.113.10",
+                    "port": 80,
+                    "protocol": "tcp",
+                    "pool": "web",
+                }
+            ],
+        }
+    )
+
+
+def run_cs(port: int, dfs_port: int, pipe: Pipe) -> None:
+    """The process of a CS; tells its processor time when asked."""
+
+    async def main() -> None:
+        runtime = ControlSegmentRuntime(configuration(port, dfs_port), KEY)
+        loop = asyncio.get_running_loop()
+
+        def asked() -> None:
+            if pipe.recv() == "stop":
+                runtime.stop()
+            else:
+                pipe.send(time.process_time())
+
+        loop.add_reader(pipe.fileno(), asked)
+        await runtime.run()
+
+    asyncio.run(main())
+
+
+class Generator:
+    """Plays a DFS."""
+
+    def __init__(self, listener: socket.socket, cs_port: int) -> None:
+        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            self._udp.setsockopt(socket.SOL_SOCKET, option, 4 << 20)
+        self._udp.bind(("127.0.0.1", 0))
+        self._udp.connect(("127.0.0.1", cs_port))
+        self._stream = listener.accept()[0]
+        self._dfs = Connection(
+            Role.DFS,
+            ConnectionSettings(
+                segment_id=256,
+                key=KEY,
+                boot_id=1,
+                ssmb_ipaddr=from_text("127.0.0.1"),
+                ssmb_port=self._udp.getsockname()[1],
+                hello_interval_s=3600,
+            ),
+            random_octets=os.urandom,
+            now=time.monotonic(),
+        )
+        self._serial = 0
+        self._negotiate()
+        self._prove()
+        self._udp.setblocking(False)
+
+    def _negotiate(self) -> None:
+        listed = False
+        while not listed:
+            self._dfs.receive_data(self._stream.recv(65536), time.monotonic())
+            while event := self._dfs.next_event():
+                if isinstance(event, Ready):
+                    assert event.ssmb_keys is not None
+                    self._sealer = Sealer(event.ssmb_keys.d2c)
+                    self._opener = Opener(event.ssmb_keys.c2d)
+                elif isinstance(event, MessageReceived):
+                    name = type(event.message).__name__
+                    listed |= name == "VsList"
+                    self._dfs.send(
+                        Ack(0, 0, ACK_TYPES[name], event.serial_global, event.serial_bytype),
+                        time.monotonic(),
+                    )
+            self._stream.sendall(self._dfs.data_to_send())
+
+    def _prove(self) -> None:
+        self._udp.settimeout(5)
+        while True:
+            message = decode(self._opener.open(self._udp.recv(2048)), 2)
+            if isinstance(message, AuthChallenge):
+                nonce = os.urandom(32)
+                proof = auth_proof(
+                    KEY, message.challenge_id, message.auth_data, nonce, dfs_id=256, cs_id=1
+                )
+                answer = AuthResponse(
+                    challenge_id=message.challenge_id, auth_data=proof, auth_nonce=nonce
+                )
+                self._udp.send(self._sealer.seal(encode(answer, 2)))
+            elif isinstance(message, Sync):
+                self._udp.send(self._sealer.seal(encode(SyncDone(sync_id=message.sync_id), 2)))
+                return
+
+    def prepare(self, count: int, *, with_deletes: bool) -> list[bytes]:
+        """Return sealed QUERYs for as many new flows, and their DELETEs 2,000 flows later."""
+        vip, made = from_text("203.0.113.10"), []
+        waiting: list[Delete] = []
+        for _ in range(count):
+            self._serial = serial = self._serial + 1
+            client = from_text(
+                f"198.{18 + (serial >> 22)}.{serial >> 14 & 255}.{serial >> 6 & 255}"
+            )
+            signature = (client, vip, 1024 + serial % 60000, 80, 6)
+            made.append(self._sealer.seal(encode(Query(0, 0, serial, *signature, tcp_flags=2), 2)))
+            if with_deletes:
+                waiting.append(Delete(0, 0, serial, *signature, detail=1))
+                if len(waiting) == 2013:
+                    for batch in encode_batch(waiting[:13], 2):
+                        made.append(self._sealer.seal(batch))
+                    del waiting[:13]
+        return made
+
+    def flood(self, datagrams: list[bytes], seconds: float) -> tuple[int, float]:
+        """Send as fast as replies come; return how many came, in how long."""
+        gc.collect()
+        gc.freeze()
+        send, receive = self._udp.send, self._udp.recv
+        answered = sent = outstanding = 0
+        opener = self._opener.open
+        start = now = time.perf_counter()
+        total = len(datagrams)
+        idle_since = start
+        while now - start < seconds and sent < total:
+            while outstanding < OUTSTANDING and sent < total:
+                octets = datagrams[sent]
+                send(octets)
+                sent += 1
+                outstanding += len(octets) == 68  # a DELETE is not answered
+            before = answered
+            try:
+                while True:
+                    reply = receive(2048)
+                    if answered < CHECKED:
+                        message = decode(opener(reply), 2)
+                        assert isinstance(message, Reply), message
+                        assert message.error_code == 0, message
+                    answered += 1
+                    outstanding -= 1
+            except BlockingIOError:
+                pass
+            now = time.perf_counter()
+            if answered != before:
+                idle_since = now
+            elif now - idle_since > 0.2:
+                outstanding = 0  # lost: begin anew
+                idle_since = now
+            elif outstanding >= OUTSTANDING:
+                select.select([self._udp], [], [], 0.05)
+        return answered, now - start
+
+    def pace(self, datagrams: list[bytes], rate: float) -> tuple[list[float], float]:
+        """Send QUERYs at a rate; return the latencies, and how long it took."""
+        gc.collect()
+        gc.freeze()
+        send, receive, clock = self._udp.send, self._udp.recv, time.perf_counter
+        sent_at: dict[bytes, float] = {}
+        latencies: list[float] = []
+        total, sent = len(datagrams), 0
+        start = clock()
+        end = start + total / rate + 0.5
+        while (now := clock()) < end and len(latencies) < total:
+            due = min(int((now - start) * rate), total)
+            while sent < due:
+                octets = datagrams[sent]
+                sent_at[octets[4:8]] = clock()  # by its serial
+                send(octets)
+                sent += 1
+            try:
+                while True:
+                    started = sent_at.pop(receive(2048)[4:8], None)
+                    if started is not None:  # else a late answer to the load before
+                        latencies.append(clock() - started)
+            except BlockingIOError:
+                pass
+        return latencies, clock() - start
+
+
+def run_generator(listener: socket.socket, cs_port: int, pipe: Pipe) -> None:
+    """The process of a generator; does what the pipe says."""
+    generator = Generator(listener, cs_port)
+    pipe.send("ready")
+    while (order := pipe.recv()) is not None:
+        what, count, argument = order
+        datagrams = generator.prepare(count, with_deletes=what == "flood with DELETE")
+        pipe.send("prepared")
+        pipe.recv()
+        if what == "pace":
+            pipe.send(generator.pace(datagrams, argument))
+        else:
+            pipe.send(generator.flood(datagrams, argument))
+
+
+class Pair:
+    """A CS and its generator."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        listener = socket.create_server(("127.0.0.1", 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.cs, cs_end = context.Pipe()
+        self.generator, generator_end = context.Pipe()
+        arguments = (port, listener.getsockname()[1], cs_end)
+        self._cs_process = context.Process(target=run_cs, args=arguments)
+        self._generator_process = context.Process(
+            target=run_generator, args=(listener, port, generator_end)
+        )
+        self._generator_process.start()
+        self._cs_process.start()
+        listener.close()
+
+    def cpu_s(self) -> float:
+        """Return the processor time of the CS so far."""
+        self.cs.send("cpu")
+        return float(self.cs.recv())
+
+    def stop(self) -> None:
+        """End both processes."""
+        self.generator.send(None)
+        self.cs.send("stop")
+        self._generator_process.join(10)
+        self._cs_process.join(10)
+
+
+def together(pairs: list[Pair], what: str, count: int, argument: float) -> tuple[list, float]:
+    """Let all generators do one thing at once; return their results and the CSs' processor time."""
+    for pair in pairs:
+        pair.generator.send((what, count, argument))
+    for pair in pairs:
+        assert pair.generator.recv() == "prepared"
+    cpu = sum(pair.cpu_s() for pair in pairs)
+    for pair in pairs:
+        pair.generator.send("go")
+    results = [pair.generator.recv() for pair in pairs]
+    return results, sum(pair.cpu_s() for pair in pairs) - cpu
+
+
+def measure(processes: int, seconds: float, rate: int) -> list[Result]:
+    """Measure with so many CSs at once."""
+    pairs = [Pair() for _ in range(processes)]
+    for pair in pairs:
+        assert pair.generator.recv() == "ready"
+    results = []
+    try:
+        together(pairs, "flood", 20_000, seconds)  # warm up
+        for what in ("flood", "flood with DELETE"):
+            done, cpu = together(pairs, what, int(seconds * 120_000), seconds)
+            answered = sum(count for count, _ in done)
+            per_s = sum(count / took for count, took in done)
+            results.append(Result(processes, what, per_s, 0, 0, 0, cpu / answered * 1e6))
+        count = int(seconds * rate)
+        done, cpu = together(pairs, "pace", count, rate)
+        latencies = sorted(latency for found, _ in done for latency in found)
+        per_s = sum(len(found) / took for found, took in done)
+        results.append(
+            Result(
+                processes,
+                f"{rate} a second each",
+                per_s,
+                latencies[len(latencies) // 2] * 1e6,
+                latencies[len(latencies) * 99 // 100] * 1e6,
+                count * processes - len(latencies),
+                cpu / len(latencies) * 1e6,
+            )
+        )
+    finally:
+        for pair in pairs:
+            pair.stop()
+    return results
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rate", type=int, default=20_000)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    results: list[Result] = []
+    columns = "{:>3}  {:24} {:>12} {:>9} {:>9} {:>6} {:>10}"
+    print(columns.format("CSs", "load", "decisions/s", "p50 us", "p99 us", "lost", "CS us each"))
+    for processes in options.processes:
+        for result in measure(processes, options.seconds, options.rate):
+            results.append(result)
+            p50 = f"{result.p50_us:.0f}" if result.p50_us else ""
+            p99 = f"{result.p99_us:.0f}" if result.p99_us else ""
+            print(
+                columns.format(
+                    result.processes,
+                    result.what,
+                    f"{result.decisions_per_s:,.0f}",
+                    p50,
+                    p99,
+                    result.lost,
+                    f"{result.cs_cpu_us:.1f}",
+                ),
+                flush=True,
+            )
+    if options.json:
+        machine = {
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "cores": os.cpu_count(),
+        }
+        rows = [asdict(result) for result in results]
+        options.json.write_text(json.dumps({"machine": machine, "results": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people may ask a running CS."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from control_segment.statistics import DROPS
+from ssmb.constants import ResetReason, ResetScope
+from ssmb.messages import Reset, Sync
+from support.dfs_double import ACK, SYN, Rig, changed_pool, config
+
+
+def ask(rig: Rig, command: str, **arguments: object) -> Any:
+    answer = rig.cs.handle_admin(command, arguments, rig.now)
+    json.dumps(answer)
+    rig.settle()
+    return answer
+
+
+def test_every_command_answers_with_what_json_can_say() -> None:
+    rig = Rig()
+    for port in (1, 2):
+        rig.dfs.query(rig, port=port)
+    assert len(ask(rig, "flows")) == 2
+    assert len(ask(rig, "flows", limit=1)) == 1
+    assert ask(rig, "flows", client="192.0.2.1") == []
+    (_, flow) = ask(rig, "flows", client="198.51.100.7")  # the newest first
+    assert flow["virtual_server"] == "www"
+    assert flow["node_address"] == "10.1.1.2"
+    assert [node["active"] for node in ask(rig, "nodes")] == [1, 1, 0]
+    assert [server["total"] for server in ask(rig, "virtual_servers")] == [2, 0]
+    messages = ask(rig, "messages")
+    assert messages["received"]["QUERY"] == messages["sent"]["REPLY"] == 2
+    assert set(messages["drops"]) == set(DROPS)
+    status = ask(rig, "status")
+    assert status["data_flow_segments"][0]["ready"]
+    assert status["data_flow_segments"][0]["ssmb_authenticated"]
+    assert status["records"] == 2
+
+
+def test_a_trace_says_what_was_decided_and_why() -> None:
+    rig = Rig()
+    rig.dfs.query(rig, port=1, serial=5)
+    rig.dfs.query(rig, port=2)
+    rig.now += 1
+    rig.dfs.query(rig, port=1, serial=6, tcp_flags=ACK)
+    notes = ask(rig, "trace", client="198.51.100.7:1", vip="203.0.113.10:80", protocol="tcp")
+    assert [note["what"] for note in notes] == [
+        "virtual server www: node web1 by round_robin",
+        "the session's next flow: its node web1 again",
+    ]
+    assert [note["ago_ms"] for note in notes] == [1000, 0]
+
+
+def test_set_node_changes_weight_and_state() -> None:
+    rig = Rig(config(pools=changed_pool("weighted_round_robin")))
+    changed = ask(rig, "set_node", pool="web", node="web1", weight=0, state="draining")
+    assert (changed["weight"], changed["state"]) == (0, "draining")
+    for port in range(1, 10):
+        rig.dfs.query(rig, port=port, tcp_flags=SYN)
+    assert rig.active()["web1"] == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("dance", {}, "has no command 'dance'; it has: status"),
+        ("flows", {"limit": -1}, "limit must be a whole number"),
+        ("flows", {"client": "nobody"}, "client: 'nobody' is not an address"),
+        ("trace", {"client": "1.2.3.4"}, "client: '1.2.3.4' is not address:port"),
+        ("trace", {"protocol": "icmp"}, "protocol is tcp or udp"),
+        ("set_node", {"pool": "web", "node": "web1"}, "give a weight or a state"),
+        ("set_node", {"node": "web1", "weight": 1}, "pool is missing"),
+        ("set_node", {"pool": "x", "node": "web1", "weight": 1}, "there is no pool 'x'"),
+        ("set_node", {"pool": "web", "node": "x", "weight": 1}, "has no node 'x'; it has: web1"),
+        ("set_node", {"pool": "web", "node": "web1", "weight": 9999}, "a weight is 0 to 1000"),
+        ("set_node", {"pool": "web", "node": "web1", "state": "up"}, "enabled, draining or down"),
+    ],
+)
+def test_a_bad_request_is_refused_with_a_sentence(
+    command: str, arguments: dict[str, object], message: str
+) -> None:
+    rig = Rig()
+    with pytest.raises(ValueError, match=message):
+        rig.cs.handle_admin(command, arguments, rig.now)
+
+
+def test_a_reset_is_repeated_until_acknowledged_and_then_forgets_sessions() -> None:
+    rig = Rig()
+    rig.dfs.query(rig)
+    assert ask(rig, "reset") == [256]
+    rig.advance(0.25)
+    resets = [message for message in rig.dfs.ssmb if isinstance(message, Reset)]
+    assert len(resets) == 2
+    assert resets[0].reset_id == resets[1].reset_id
+    assert resets[0].reset_scope == ResetScope.GROUP
+    assert resets[0].detail == ResetReason.ADMIN
+    assert len(rig.cs.table) == 1
+    rig.dfs.tell(rig, resets[0]._replace(flags=0x0400))
+    rig.advance(0.3)
+    assert len(rig.cs.table) == 0
+    assert len([message for message in rig.dfs.ssmb if isinstance(message, Reset)]) == 2
+
+
+def test_an_unanswered_reset_is_given_up_after_five_tries() -> None:
+    rig = Rig()
+    ask(rig, "reset")
+    rig.advance(5)
+    assert len([message for message in rig.dfs.ssmb if isinstance(message, Reset)]) == 5
+
+
+def test_sync_can_be_ordered() -> None:
+    rig = Rig()
+    assert ask(rig, "sync") == [256]
+    assert len([message for message in rig.dfs.ssmb if isinstance(message, Sync)]) == 2
+
+
+def test_rates_follow_what_is_happening() -> None:
+    rig = Rig(config(pools=changed_pool(web2=None, web3=None)))
+    for second in range(20):
+        for number in range(10):
+            rig.dfs.query(rig, port=1 + second * 10 + number)
+        rig.advance(1)
+    (node,) = ask(rig, "nodes")
+    assert 8 < node["connections_per_second"] < 12
+    rig.advance(30)
+    (node,) = ask(rig, "nodes")
+    assert node["connections_per_second"] < 0.1

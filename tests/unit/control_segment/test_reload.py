@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another configuration while running: living sessions never move, DFSs are told the difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from csmb.constants import Flag as VsFlag
+from csmb.messages import AddVs, Config, DelVs, GetVsList, VsList
+from ssmb.addresses import from_text
+from support.dfs_double import (
+    ACK,
+    CONFIG,
+    SERVER,
+    DfsDouble,
+    Rig,
+    changed_pool,
+    changed_server,
+    config,
+)
+
+
+def told(rig: Rig) -> list[Any]:
+    messages, rig.dfs.csmb = rig.dfs.csmb, []
+    return messages
+
+
+def reload(rig: Rig, **changes: Any) -> list[Any]:
+    told(rig)
+    rig.cs.apply_config(config(**changes), rig.now)
+    rig.settle()
+    return told(rig)
+
+
+def test_at_ready_the_dfs_gets_the_configuration_and_the_whole_list() -> None:
+    rig = Rig(config(settings={"stats_interval_s": 7}))
+    settings, servers = told(rig)
+    assert isinstance(settings, Config)
+    assert settings.stats_interval == 7
+    assert isinstance(servers, VsList)
+    assert servers.vs_total == 2
+    assert {(entry.virt_port, entry.protocol) for entry in servers.entries} == {(80, 6), (53, 17)}
+
+
+def test_the_list_comes_again_when_asked_for() -> None:
+    rig = Rig()
+    told(rig)
+    rig.dfs.connection.send(GetVsList(), rig.now)
+    rig.settle()
+    (servers,) = told(rig)
+    assert servers.vs_total == 2
+
+
+def test_a_long_list_comes_in_parts() -> None:
+    servers = [
+        {
+            "name": f"s{port}",
+            "address": "203.0.113.10",
+            "port": port,
+            "protocol": "tcp",
+            "pool": "web",
+        }
+        for port in range(1, 101)
+    ]
+    rig = Rig(config(virtual_servers=servers))
+    parts = [message for message in told(rig) if isinstance(message, VsList)]
+    assert len(parts) > 1
+    assert [bool(part.flags & VsFlag.MORE) for part in parts] == [True] * (len(parts) - 1) + [False]
+    assert sum(len(part.entries) for part in parts) == 100
+
+
+def test_a_dfs_without_ipv6_is_not_told_of_ipv6() -> None:
+    pools = [*CONFIG["pools"], {"name": "six"}]
+    six = {"name": "s", "address": "2001:db8::1", "port": 80, "protocol": "tcp", "pool": "six"}
+    servers = [*CONFIG["virtual_servers"], six]
+    rig = Rig(config(pools=pools, virtual_servers=servers), DfsDouble(csmb_versions=((1, 0),)))
+    (listed,) = (message for message in told(rig) if isinstance(message, VsList))
+    assert listed.vs_total == len(listed.entries) == 2
+
+
+def test_a_reload_tells_only_what_changed() -> None:
+    rig = Rig()
+    assert reload(rig) == []
+    (added,) = reload(rig, virtual_servers=changed_server(idle_timeout_s=9))
+    assert isinstance(added, AddVs)
+    assert (added.virt_port, added.idle_timeout) == (80, 9)
+    removed, new = reload(rig, virtual_servers=changed_server(port=81))
+    assert isinstance(removed, DelVs)
+    assert removed.virt_port == 80
+    assert isinstance(new, AddVs)
+    assert new.virt_port == 81
+    (settings,) = reload(
+        rig, virtual_servers=changed_server(port=81), settings={"tcp_idle_timeout_s": 8}
+    )
+    assert isinstance(settings, Config)
+
+
+def test_no_reload_moves_a_living_session() -> None:
+    rig = Rig()
+    replies = {port: rig.dfs.query(rig, port=port) for port in range(1, 10)}
+    reloads: tuple[dict[str, Any], ...] = (
+        {"pools": changed_pool(web1={"weight": 100}, web2={"weight": 0})},
+        {"pools": changed_pool(web1={"state": "draining"})},
+        {"pools": changed_pool(web1=None, web2=None)},
+        {"pools": changed_pool("maglev", web3={"address": "10.1.1.99"})},
+        {"virtual_servers": changed_server(forward_mode="l2")},
+        {"virtual_servers": [CONFIG["virtual_servers"][1]]},
+        {"virtual_servers": [], "pools": []},
+    )
+    for changes in reloads:
+        reload(rig, **changes)
+        for port, reply in replies.items():
+            assert reply is not None
+            again = rig.dfs.query(rig, port=port, tcp_flags=ACK)
+            assert again is not None
+            assert again._replace(serial=reply.serial) == reply
+
+
+def test_a_removed_node_drains_and_is_forgotten_with_its_last_session() -> None:
+    rig = Rig()
+    for port in range(1, 4):
+        rig.dfs.query(rig, port=port)
+    reload(rig, pools=changed_pool(web1=None))
+    pool = rig.cs.model.pools["web"]
+    assert [node.name for node in pool.leaving] == ["web1"]
+    for port in range(10, 20):
+        rig.dfs.query(rig, port=port)
+    assert pool.leaving[0].active == 1
+    for flow in list(rig.cs.table.by_key.values()):
+        if flow.node.removed:
+            rig.cs.table.end(flow)
+    rig.advance(1.1)
+    assert pool.leaving == []
+
+
+def test_a_node_that_stays_keeps_its_sessions_and_counters() -> None:
+    rig = Rig()
+    for port in range(1, 4):
+        rig.dfs.query(rig, port=port)
+    reload(rig, pools=changed_pool(web1={"weight": 5, "connection_limit": 1}))
+    node = rig.cs.model.pools["web"].nodes["web1"]
+    assert (node.active, node.total, node.weight, node.has_room) == (1, 1, 5, False)
+
+
+def test_a_node_with_another_address_is_another_node() -> None:
+    rig = Rig()
+    rig.dfs.query(rig, port=1)
+    reload(rig, pools=changed_pool(web1={"address": "10.1.1.99"}))
+    assert rig.active()["web1"] == 0
+    replies = [rig.dfs.query(rig, port=port) for port in range(2, 8)]
+    nodes = {reply.node_ipaddr for reply in replies if reply is not None}
+    assert from_text("10.1.1.99") in nodes
+    assert from_text("10.1.1.2") not in nodes
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("segment_id", 2), ("group_id", 9), ("ssmb", {"address": "10.255.0.3"})],
+)
+def test_what_needs_a_restart_is_refused_and_nothing_changes(field: str, value: object) -> None:
+    rig = Rig()
+    told(rig)
+    changed = config(**{field: value, "virtual_servers": [], "pools": []})
+    with pytest.raises(ValueError, match=f"{field} cannot be changed"):
+        rig.cs.apply_config(changed, rig.now)
+    rig.settle()
+    assert told(rig) == []
+    reply = rig.dfs.query(rig)
+    assert reply is not None
+    assert reply.error_code == 0
+
+
+def test_weights_change_a_thousand_times_under_living_sessions() -> None:
+    rig = Rig(config(pools=changed_pool("weighted_round_robin")))
+    replies = {port: rig.dfs.query(rig, port=port) for port in range(1, 50)}
+    for turn in range(1000):
+        name = f"web{turn % 3 + 1}"
+        rig.cs.handle_admin("set_node", {"pool": "web", "node": name, "weight": turn % 7}, rig.now)
+        port = turn % 49 + 1
+        again, before = rig.dfs.query(rig, port=port, tcp_flags=ACK), replies[port]
+        assert again is not None
+        assert before is not None
+        assert again.node_ipaddr == before.node_ipaddr
+
+
+def test_a_reload_while_disconnected_is_told_at_the_next_ready() -> None:
+    rig = Rig()
+    rig.dfs.disconnect(rig)
+    told(rig)
+    rig.cs.apply_config(config(virtual_servers=[]), rig.now)
+    rig.dfs.connect(rig)
+    listed = [message for message in told(rig) if isinstance(message, VsList)]
+    assert [message.vs_total for message in listed] == [0]
+
+
+def test_a_virtual_server_that_is_removed_takes_no_new_sessions() -> None:
+    rig = Rig()
+    reload(rig, virtual_servers=[CONFIG["virtual_servers"][1]])
+    reply = rig.dfs.query(rig, server=SERVER)
+    assert reply is not None
+    assert reply.error_code != 0
