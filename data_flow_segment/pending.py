@@ -93,6 +93,8 @@ class PendingFlows:
 
     def schedule(self, session: Session, flow: PendingFlow, deadline: float) -> None:
         """Tell the flow in `due` when this deadline has passed and it still waits for it."""
+        if flow.deadline == deadline:
+            return  # it would be told twice
         flow.deadline = deadline
         self._repeats.schedule(deadline, (session, deadline))
 
