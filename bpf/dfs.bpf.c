@@ -158,6 +158,8 @@ static __always_inline int transport(struct context *c, struct packet *p)
 	return forward_flow(c, p, f);
 }
 
+OWN_FUNCTION(transport, (), ())
+
 static __always_inline int icmp(struct context *c, struct packet *p)
 {
 	struct flow_key key = {};
@@ -170,7 +172,7 @@ static __always_inline int icmp(struct context *c, struct packet *p)
 	if (!h || h + 8 > context_end(c))
 		return pass(c);
 	if (is_solicitation(c, p))
-		return answer_solicitation(c, p);
+		return CALL(answer_solicitation, c, p);
 	if (!is_error(p->version, h[0]) || !read_quote(c, p, &q))
 		return pass(c);
 	__builtin_memcpy(key.src, q.key.dst, 16);
@@ -195,11 +197,11 @@ static __always_inline int process(struct context *c)
 	}
 	switch (kind) {
 	case KIND_TRANSPORT:
-		return transport(c, &p);
+		return CALL(transport, c, &p);
 	case KIND_ICMP:
 		return c->injected ? pass(c) : CALL(icmp, c, &p);
 	case KIND_ARP:
-		return c->injected ? pass(c) : answer_arp(c, &p);
+		return c->injected ? pass(c) : CALL(answer_arp, c, &p);
 	case KIND_MALFORMED:
 	case KIND_SHORT:
 		return context_drop(c, COUNTER_DROP_MALFORMED);

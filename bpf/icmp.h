@@ -119,17 +119,40 @@ static __always_inline int rewrite_quote(struct context *c, struct packet *p, st
 	inner = (__u32)f->new_dport + (__u16)~q->key.sport + f->new_sport +
 		(__u16)~q->key.dport;
 	if (f->bits & FLOW_OFFSETS && q->key.protocol == PROTOCOL_TCP) {
+		/* what the other direction's translation added is this one's, with the sides
+		 * exchanged; a window cannot be shifted back */
+		struct shifts shifts = {
+			.ack_add = f->seq_add,
+			.ts_value_add = f->ts_echo_add,
+			.ts_echo_add = f->ts_value_add,
+			.l4 = q->l4,
+			.stop = p->l3 + p->length - q->l4,
+		};
+
 		add_in_place(h + 4, f->ack_add, false, &inner);
-		if (h + 14 <= end && q->l4 + 14 <= p->l3 + p->length && h[13] & TCP_ACK)
-			add_in_place(h + 8, f->seq_add, false, &inner);
+		if (h + 20 <= end && shifts.stop >= 20) {
+			__u32 header = (h[12] >> 4) * 4;
+
+			if (shifts.stop > header)
+				shifts.stop = header;
+			shifts.acknowledges = h[13] & TCP_ACK;
+			if (shifts.acknowledges)
+				add_in_place(h + 8, f->seq_add, false, &inner);
+			if (shifts.stop > 20)
+				inner = fold((__u64)inner +
+					     (__u32)(c->xdp ? shift_options_xdp(XDP(c), &shifts) :
+							      shift_options_tc(SKB(c), &shifts)));
+		}
 	}
 	delta += inner;
 	place = q->key.protocol == PROTOCOL_TCP ? 16 : 6;
 	if (q->l4 + place + 2 > p->l3 + p->length)
 		return fold(delta); /* quoted too short to have a checksum */
-	h += place;
-	if (h + 2 > end)
+	end = context_end(c);
+	h = context_at(c, q->l4, L4_MAX);
+	if (!h || h + place + 2 > end)
 		return fold(delta);
+	h += place;
 	if (q->key.protocol == PROTOCOL_UDP && *(__u16 *)h == 0)
 		return fold(delta);
 	{

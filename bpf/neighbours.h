@@ -84,6 +84,8 @@ static __always_inline int answer_arp(struct context *c, struct packet *p)
 	return send_back(c);
 }
 
+OWN_FUNCTION(answer_arp, (), ())
+
 static __always_inline bool is_solicitation(struct context *c, struct packet *p)
 {
 	__u8 *h = context_at(c, p->l4, L4_MAX);
@@ -92,6 +94,23 @@ static __always_inline bool is_solicitation(struct context *c, struct packet *p)
 	    p->length < p->l4 - p->l3 + 24 || h + 24 > context_end(c))
 		return false;
 	return h[0] == 135 && h[1] == 0;
+}
+
+/* RFC 4861 7.1.1: a solicitation with a wrong checksum is none. */
+static __always_inline bool solicitation_is_whole(struct context *c, struct packet *p)
+{
+	__u32 rest = p->length - (p->l4 - p->l3), length = p->l3 + p->length;
+	struct scratch *s;
+	__u64 pseudo;
+
+	if (length > FRAME_MAX)
+		return false;
+	s = copy_frame(c, p, length);
+	if (!s)
+		return false;
+	pseudo = (__u64)(__u32)bpf_csum_diff(NULL, 0, p->key.src, 32, 0) +
+		 bpf_htons(PROTOCOL_ICMPV6) + bpf_htons(rest);
+	return fold(pseudo + sum_frame(s, p->l4, rest)) == 0xffff;
 }
 
 /* Turn the solicitation into the advertisement that answers it. */
@@ -113,10 +132,10 @@ static __always_inline int answer_solicitation(struct context *c, struct packet 
 	if (!s || data + 14 > context_end(c) || (__u8 *)s + 24 > context_end(c))
 		goto pass;
 	__builtin_memcpy(target, s->target, 16);
-	interface = answering_interface(c, target);
-	if (!interface)
-		goto pass;
 	__builtin_memcpy(mac, data + 6, 6);
+	interface = answering_interface(c, target);
+	if (!interface || !solicitation_is_whole(c, p))
+		goto pass;
 	__builtin_memcpy(receiver, p->key.src, 16);
 	if (c->xdp) {
 		if (bpf_xdp_adjust_tail(XDP(c), (int)size - (int)context_length(c)))
@@ -162,5 +181,7 @@ pass:
 	count(COUNTER_LOCAL);
 	return context_pass(c);
 }
+
+OWN_FUNCTION(answer_solicitation, (), ())
 
 #endif

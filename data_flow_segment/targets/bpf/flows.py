@@ -85,7 +85,7 @@ def _direction(
 
 
 _NOTHING_YET: Final = (0, bytes(6), bytes(6), 0, 0, 0)
-_NO_CLOSE: Final = (0, 0, 0, 0, 0, 0, 0, 0, 0)
+_NO_CLOSE: Final = (0, 0, 0, 0, 0, 0, 0)
 _NO_DECISION: Final = (0, 0, 0, 0, 0, 0, 0, 0, UNSPECIFIED, UNSPECIFIED, UNSPECIFIED)
 
 
@@ -110,7 +110,7 @@ def pack(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
             *_direction(home, there, bits | way, entry),
             *_NOTHING_YET,
             *seen,
-            *_NO_CLOSE[1:],
+            *_NO_CLOSE,
             entry.serial,
             entry.opened_ms,
             entry.idle_timeout_s,
@@ -128,7 +128,7 @@ def pack(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
             *_direction(reverse, back, bits | _RETURN, entry),
             *_NOTHING_YET,
             *seen,
-            *_NO_CLOSE[1:],
+            *_NO_CLOSE,
             *_NO_DECISION,
         ),
     )

@@ -26,8 +26,9 @@ from ssmb.constants import CLOSE_TIMEOUT_S
 
 _NS_PER_S: Final = 1_000_000_000
 _SAMPLE: Final = 8192  # entries that `oldest` looks at
-_BATCH_MINIMUM: Final = 64
+_BATCH_MINIMUM: Final = 8
 _SCANS_KEPT: Final = 16
+_TICK_NS: Final = 20_000_000  # more than a tick of CLOCK_MONOTONIC_COARSE at any HZ
 
 _NUMPY: Final = {"B": "u1", "b": "i1", "H": "u2", "I": "u4", "Q": "u8"}
 KEY_TYPE: Final = numpy.dtype([("octets", "V40")])
@@ -54,6 +55,10 @@ class Sweep:
         self._moved_since = started_ns
         self._stats_pass_began = started_ns
         self._told: set[bytes] = set()
+        # The clock ticks every few milliseconds: what moved in the tick in which a pass began is
+        # found again by the next one, and known by its number of packets.
+        self._ambiguous: dict[bytes, int] = {}
+        self._next_ambiguous: dict[bytes, int] = {}
         self._victim_token: int | None = None
         self._scans: dict[bytes, list[FlowState]] = {}
         self._scan_number = 0
@@ -74,6 +79,7 @@ class Sweep:
             return False
         if stats:
             self._moved_since = self._stats_pass_began
+            self._ambiguous, self._next_ambiguous = self._next_ambiguous, {}
         return True
 
     def scan(self, cursor: bytes | None, limit: int) -> tuple[list[FlowState], bytes | None]:
@@ -167,7 +173,7 @@ class Sweep:
 
     def _tell_moved(self, keys: Any, values: Any, home: Any, now: int) -> None:
         since = self._moved_since
-        for i in numpy.flatnonzero((values["last_seen"] > since) & (values["packets"] > 0)):
+        for i in numpy.flatnonzero((values["last_seen"] >= since) & (values["packets"] > 0)):
             key = bytes(keys["octets"][i])
             if not home[i]:
                 key = peer_key(key, unpack(values[i].tobytes()))
@@ -175,8 +181,14 @@ class Sweep:
                 if client is None:
                     continue
                 direction = unpack(client)
-                if direction.last_seen > since and direction.packets:
+                if direction.last_seen >= since and direction.packets:
                     continue  # told where its client's entry is met
             state = self._state(key, now)
-            if state is not None:
-                self._tell(FlowMoved(state))
+            if state is None:
+                continue
+            total = state.counters.pkts_in + state.counters.pkts_out
+            if self._ambiguous.get(key) == total:
+                continue
+            if now - state.idle_ms * 1_000_000 >= self._stats_pass_began - _TICK_NS:
+                self._next_ambiguous[key] = total
+            self._tell(FlowMoved(state))

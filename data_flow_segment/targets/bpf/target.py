@@ -351,7 +351,7 @@ class BpfTarget:
         try:
             if octets[:1] and octets[0] >> 4 == 4 and len(octets) >= 20:
                 self._transmit4.sendto(octets, (socket.inet_ntop(socket.AF_INET, octets[16:20]), 0))
-            elif len(octets) >= 40:
+            elif octets[:1] and octets[0] >> 4 == 6 and len(octets) >= 40:
                 address = socket.inet_ntop(socket.AF_INET6, octets[24:40])
                 self._transmit6.sendto(octets, (address, 0, 0, 0))
             else:
