@@ -52,7 +52,7 @@ class Decisions:
             flow = self.lapse(flow, now)
         is_syn = tcp_flags & SYN_ACK == SYN
         if flow is not None:
-            if flow.serial == serial and flow.peer is peer and flow.state != SESSION:
+            if flow.serial == serial and flow.peer is peer:
                 return self._repeat(flow, now)
             if flow.previous_serial == serial:
                 self._statistics.drops["stale_query"] += 1
@@ -119,6 +119,8 @@ class Decisions:
         return head, tail
 
     def _repeat(self, flow: Flow, now: float) -> Answer:
+        if flow.state == SESSION:
+            return self._reattach(flow, flow.peer, flow.serial, now)
         if flow.state == ASKED:
             self.table.moved(flow, now)
         self._note((now, flow.key, "QUERY repeated: the same REPLY, node %s", (flow.node.name,)))

@@ -29,7 +29,7 @@ from control_segment.peers import Address, Datagram, Peer
 from control_segment.reaper import Reaper
 from control_segment.statistics import RATE_INTERVAL_S, Statistics
 from control_segment.trace import Trace
-from control_segment.wire import KEY_END, QUERY_SIZE, SIGNATURE_END
+from control_segment.wire import KEY_END, QUERY_SIZE, reply_octets
 from csmb.connection import Connection
 from csmb.constants import ErrorCode as CsmbErrorCode
 from csmb.constants import Flag as CsmbFlag
@@ -113,7 +113,7 @@ class ControlSegment:
                     peer, octets[8:KEY_END], int.from_bytes(octets[4:8], "big"), octets[46], now
                 )
                 if answer is not None:
-                    reply = answer[0] + octets[4:SIGNATURE_END] + b"\0\0" + answer[1]
+                    reply = reply_octets(octets, *answer)
                     sealer = peer.sealer
                     replies.append((reply if sealer is None else sealer.seal(reply), peer.address))
             else:

@@ -47,6 +47,11 @@ class ControlSegmentRuntime:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
+    def is_running(self) -> bool:
+        """Whether the sockets are open."""
+        return self._udp is not None
+
+    @property
     def segment(self) -> ControlSegment:
         """The decisions, for those who look; only while running."""
         if self._segment is None:
@@ -86,6 +91,7 @@ class ControlSegmentRuntime:
             if self._timer is not None:
                 self._timer.cancel()
             self._udp.close()
+            self._udp = None
 
     def stop(self) -> None:
         """Let `run` end."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Final, Protocol
 
 from control_segment.segment import ControlSegment
@@ -48,9 +49,9 @@ class Stream:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection(self._host, self._port)
-        except (OSError, TimeoutError) as error:
-            reason = error.strerror if isinstance(error, OSError) else None
-            return self._segment.connect_failed(self._index, reason or "no answer to connect")
+        except OSError as error:  # asyncio's own text names the address, which we log anyway
+            reason = os.strerror(error.errno) if error.errno else "no answer to connect"
+            return self._segment.connect_failed(self._index, reason)
         self._writer = writer
         self._segment.connected(self._index, self._loop.time())
         try:
@@ -80,7 +81,7 @@ class Stream:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await writer.drain()
             return await self._read(reader)
-        except (OSError, TimeoutError):
+        except OSError:  # TimeoutError is one
             return b""
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes | None:

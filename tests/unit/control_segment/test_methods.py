@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Balancing methods one by one: order, weights, room."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from control_segment.methods import METHODS
+from control_segment.methods.fastest_response import FastestResponse
+from control_segment.methods.least_connections import LeastConnections
+from control_segment.methods.least_recently_active import LeastRecentlyActive
+from control_segment.methods.maglev import Maglev
+from control_segment.methods.protocol import Method
+from control_segment.methods.round_robin import RoundRobin
+from control_segment.methods.weighted_least_connections import WeightedLeastConnections
+from control_segment.methods.weighted_round_robin import WeightedRoundRobin
+from control_segment.nodes import Node
+from control_segment.wire import session_key
+from ssmb.addresses import from_text
+
+SERVER = from_text("203.0.113.10")
+
+
+def key(number: int) -> bytes:
+    client = from_text(f"198.51.{number >> 8 & 255}.{number & 255}")
+    return session_key(client, SERVER, 1024 + number % 60000, 80, 6)
+
+
+def node(name: str, weight: int = 1, limit: int = 0) -> Node:
+    address = from_text(f"10.0.0.{ord(name[0]) - 96}")
+    return Node("pool", name, address, 80, weight=weight, connection_limit=limit)
+
+
+def picks(method: Method, count: int, *, keeps: bool = False) -> str:
+    """Begin sessions one after the other; return the nodes' names."""
+    names = []
+    for number in range(count):
+        picked = method.pick(key(number), float(number))
+        assert picked is not None
+        picked.session_started(float(number))
+        if not keeps:
+            picked.session_ended()
+        names.append(picked.name)
+    return "".join(names)
+
+
+def prepared(method: Method, *nodes: Node) -> Method:
+    method.prepare(nodes)
+    return method
+
+
+def test_round_robin_takes_one_after_the_other() -> None:
+    assert picks(prepared(RoundRobin(), node("a"), node("b"), node("c")), 7) == "abcabca"
+
+
+def test_round_robin_passes_over_full_nodes() -> None:
+    full = node("b", limit=1)
+    full.session_started(0)
+    assert picks(prepared(RoundRobin(), node("a"), full, node("c")), 4) == "acac"
+
+
+def test_weighted_round_robin_is_smooth() -> None:
+    method = prepared(WeightedRoundRobin(), node("a", 5), node("b"), node("c"))
+    assert picks(method, 14) == "aabacaaaabacaa"
+
+
+def test_weighted_round_robin_shares_a_full_nodes_turns() -> None:
+    full = node("a", 5, limit=1)
+    full.session_started(0)
+    assert picks(prepared(WeightedRoundRobin(), full, node("b", 2), node("c")), 6) == "bcbbcb"
+
+
+def test_least_connections_fills_the_emptiest_and_the_longest_waiting() -> None:
+    nodes = node("a"), node("b"), node("c")
+    nodes[0].active, nodes[1].active = 2, 1
+    assert picks(prepared(LeastConnections(), *nodes), 6, keeps=True) == "cbcabc"
+
+
+def test_weighted_least_connections_fills_by_weight() -> None:
+    nodes = node("a", 3), node("b", 1)
+    names = picks(prepared(WeightedLeastConnections(), *nodes), 40, keeps=True)
+    assert Counter(names) == {"a": 30, "b": 10}
+
+
+def test_fastest_response_prefers_the_fast_until_they_are_loaded() -> None:
+    fast, slow = node("a"), node("b")
+    fast.response_measured(1.0)
+    slow.response_measured(4.0)
+    names = picks(prepared(FastestResponse(), fast, slow), 50, keeps=True)
+    assert names.startswith("aaa")
+    assert Counter(names)["b"] == 10
+
+
+def test_fastest_response_takes_unmeasured_nodes_for_the_slowest() -> None:
+    fast, slow, unknown = node("a"), node("b"), node("c")
+    fast.response_measured(1.0)
+    slow.response_measured(3.0)
+    names = Counter(picks(prepared(FastestResponse(), fast, slow, unknown), 50, keeps=True))
+    assert names["a"] == 30
+    assert names["b"] == names["c"] == 10
+
+
+def test_response_times_are_smoothed() -> None:
+    measured = node("a")
+    measured.response_measured(8.0)
+    measured.response_measured(16.0)
+    assert measured.response_ms == 9.0
+
+
+def test_least_recently_active_takes_the_quietest() -> None:
+    nodes = node("a"), node("b"), node("c")
+    for number, other in enumerate(nodes):
+        other.last_active = 10.0 - number
+    method = prepared(LeastRecentlyActive(), *nodes)
+    picked = [method.pick(key(n), 20.0) for n in range(1)]
+    assert picked == [nodes[2]]
+    nodes[2].last_active = 20.0
+    assert method.pick(key(1), 20.0) is nodes[1]
+
+
+def test_decisions_at_one_moment_are_still_spread_by_least_recently_active() -> None:
+    nodes = node("a"), node("b"), node("c")
+    method = prepared(LeastRecentlyActive(), *nodes)
+    for number in range(9):
+        picked = method.pick(key(number), 5.0)
+        assert picked is not None
+        picked.session_started(5.0)
+    assert [other.active for other in nodes] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_says_none_without_nodes_and_when_all_are_full(name: str) -> None:
+    method = METHODS[name]()
+    assert method.pick(key(1), 0.0) is None
+    method.prepare([])
+    assert method.pick(key(1), 0.0) is None
+    full = node("a", limit=1)
+    full.session_started(0.0)
+    method.prepare([full])
+    assert method.pick(key(1), 0.0) is None
+    full.session_ended()
+    assert method.pick(key(1), 0.0) is full
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_takes_nodes_that_change(name: str) -> None:
+    method = METHODS[name]()
+    nodes = [node(letter) for letter in "abcde"]
+    for count in (5, 2, 4, 1):
+        method.prepare(nodes[:count])
+        assert set(picks(method, 200)) <= set("abcde"[:count])
+
+
+def test_maglev_needs_no_memory_to_come_to_the_same_node() -> None:
+    names = [picks(prepared(Maglev(), node("a"), node("b"), node("c")), 100) for _ in range(2)]
+    assert names[0] == names[1]
+
+
+def test_maglev_survives_weights_that_are_far_apart() -> None:
+    names = Counter(picks(prepared(Maglev(), node("a", 1000), node("b", 1)), 5000))
+    assert names["b"] < 50

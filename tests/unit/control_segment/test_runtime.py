@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runtime with real sockets on the loopback: against the DFS's own runtime, and with losses."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from control_segment.config import ControlSegmentConfig
+from control_segment.runtime import ControlSegmentRuntime
+from data_flow_segment.config import DataFlowSegmentConfig
+from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
+from data_flow_segment.runtime.targets import open_target
+from support.dfs_double import CONFIG
+
+KEY = b"0123456789abcdef"
+
+
+def free_port() -> int:
+    """Return a port that is free for UDP and TCP now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+        udp.bind(("127.0.0.1", 0))
+        port: int = udp.getsockname()[1]
+        tcp.bind(("127.0.0.1", port))
+        return port
+
+
+def cs_config(port: int, dfs_port: int, **changes: Any) -> ControlSegmentConfig:
+    return ControlSegmentConfig.model_validate(
+        {
+            **CONFIG,
+            "ssmb": {"address": "127.0.0.1", "port": port},
+            "data_flow_segments": [{"address": "127.0.0.1", "port": dfs_port}],
+            "settings": {"hello_interval_s": 1},
+            **changes,
+        }
+    )
+
+
+def dfs_runtime(port: int, key: bytes = KEY, **options: Any) -> DataFlowSegmentRuntime:
+    config = DataFlowSegmentConfig.model_validate(
+        {
+            "segment_id": 256,
+            "target": "memory",
+            "external": ["ext0"],
+            "internal": ["int0"],
+            "csmb": {"address": "127.0.0.1", "port": port},
+            "ssmb": {"address": "127.0.0.1", "port": port},
+            "key_file": "unused",
+            "flow_capacity": 1024,
+        }
+    )
+    return DataFlowSegmentRuntime(config, open_target(config), key=key, **options)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, 20 s at most."""
+    for _ in range(4000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise TimeoutError
+
+
+def status(runtime: ControlSegmentRuntime) -> dict[str, Any]:
+    answer = runtime.handle_admin("status", {})
+    assert isinstance(answer, dict)
+    dfs: dict[str, Any] = answer["data_flow_segments"][0]
+    return dfs
+
+
+def is_served(runtime: ControlSegmentRuntime) -> bool:
+    dfs = status(runtime)
+    return bool(dfs["ssmb_authenticated"]) and not dfs["sync"]["running"]
+
+
+async def together(
+    story: Callable[[], Awaitable[None]],
+    *runtimes: ControlSegmentRuntime | DataFlowSegmentRuntime,
+) -> None:
+    """Run a story beside its segments, and stop them."""
+    async with asyncio.TaskGroup() as tasks:
+        for runtime in runtimes:
+            tasks.create_task(runtime.run())
+        await asyncio.sleep(0)
+        try:
+            await story()
+        finally:
+            for runtime in runtimes:
+                runtime.stop()
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(story())
+
+
+def test_a_cs_finds_its_dfs_and_tells_it_the_virtual_servers_also_after_a_reload() -> None:
+    async def test() -> None:
+        port, dfs_port = free_port(), free_port()
+        ready: list[bool] = []
+        cs = ControlSegmentRuntime(
+            cs_config(port, dfs_port), KEY, on_ready=lambda: ready.append(True)
+        )
+        dfs = dfs_runtime(dfs_port)
+
+        async def story() -> None:
+            await until(lambda: bool(ready) and is_served(cs))
+            listed = await dfs.handle_admin("virtual_servers", {})
+            assert isinstance(listed, list)
+            assert len(listed) == 2
+            cs.apply_config(cs_config(port, dfs_port, virtual_servers=[]))
+            for _ in range(2000):
+                if not await dfs.handle_admin("virtual_servers", {}):
+                    return
+                await asyncio.sleep(0.005)
+            raise TimeoutError
+
+        await together(story, dfs, cs)
+
+    run(test)
+
+
+def test_lost_doubled_and_late_datagrams_only_delay_the_beginning() -> None:
+    async def test() -> None:
+        port, dfs_port = free_port(), free_port()
+        counter = 0
+
+        def bad_path(direction: str, octets: bytes) -> list[tuple[float, bytes]]:
+            nonlocal counter
+            counter += 1
+            kinds: tuple[list[tuple[float, bytes]], ...]
+            kinds = ([], [(0.0, octets), (0.0, octets)], [(0.02, octets)], [(0.0, octets)])
+            return kinds[counter % len(kinds)]
+
+        cs = ControlSegmentRuntime(cs_config(port, dfs_port), KEY, datagram_filter=bad_path)
+
+        async def story() -> None:
+            await until(lambda: cs.is_running and is_served(cs))
+
+        await together(story, dfs_runtime(dfs_port), cs)
+        assert counter > 3
+
+    run(test)
+
+
+def test_a_wrong_key_is_said_and_tried_again() -> None:
+    async def test() -> None:
+        port, dfs_port = free_port(), free_port()
+        cs = ControlSegmentRuntime(cs_config(port, dfs_port), KEY)
+
+        async def story() -> None:
+            await until(lambda: cs.is_running and "not connected yet" not in status(cs)["reason"])
+            await until(lambda: bool(status(cs)["reason"]))
+            assert not status(cs)["ready"]
+
+        await together(story, dfs_runtime(dfs_port, key=b"another key, 16+"), cs)
+
+    run(test)
+
+
+def test_without_a_dfs_the_reason_is_shown() -> None:
+    async def test() -> None:
+        cs = ControlSegmentRuntime(cs_config(free_port(), free_port()), KEY)
+
+        async def story() -> None:
+            await until(lambda: cs.is_running and "refused" in status(cs)["reason"])
+
+        await together(story, cs)
+
+    run(test)
+
+
+def test_a_port_in_use_is_an_os_error() -> None:
+    async def test() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", 0))
+            cs = ControlSegmentRuntime(cs_config(taken.getsockname()[1], 1), KEY)
+            with pytest.raises(OSError, match="in use"):
+                await cs.run()
+
+    run(test)
+
+
+def test_a_dfs_that_goes_and_comes_back_is_found_again() -> None:
+    async def test() -> None:
+        port, dfs_port = free_port(), free_port()
+        cs = ControlSegmentRuntime(cs_config(port, dfs_port), KEY)
+
+        async def serve() -> None:
+            await until(lambda: cs.is_running and is_served(cs))
+
+        async def story() -> None:
+            await together(serve, dfs_runtime(dfs_port))
+            await until(lambda: not status(cs)["ready"])
+            await together(serve, dfs_runtime(dfs_port))
+
+        await together(story, cs)
+
+    run(test)
+
+
+def test_response_times_are_measured_for_the_method_that_wants_them() -> None:
+    async def test() -> None:
+        server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+        node_port = server.sockets[0].getsockname()[1]
+        nodes = [
+            {"name": "here", "address": "127.0.0.1", "port": node_port},
+            {"name": "nobody", "address": "127.0.0.1", "port": free_port()},
+        ]
+        pools = [{"name": "web", "method": "fastest_response", "nodes": nodes}]
+        cs = ControlSegmentRuntime(cs_config(free_port(), free_port(), pools=pools), KEY)
+
+        def measured() -> dict[str, Any]:
+            answer = cs.handle_admin("nodes", {})
+            assert isinstance(answer, list)
+            return {node["name"]: node["response_ms"] for node in answer}
+
+        async def story() -> None:
+            await until(lambda: cs.is_running and measured()["here"] is not None)
+            assert measured()["nobody"] is None
+
+        async with server:
+            await together(story, cs)
+
+    run(test)
