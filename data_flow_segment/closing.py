@@ -4,20 +4,31 @@
 A closed flow stays in the target for LINGER, so that late packets are still translated, and is
 taken out then.  Every serial that ended is remembered as long, so that a late copy of its REPLY
 does not enter the flow again.
+
+Why an entry was taken out is remembered longer.  DELETE is not acknowledged; when a lost one's flow
+is asked about, NOFLOW alone would make the CS forget a session that only was idle here, and its
+next packet would find no node (decision 2 of the wire protocol).
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from data_flow_segment.pending import Session
 from data_flow_segment.timers import Wheel
 from ssmb.constants import LINGER_MS
 from ssmb.messages import FlowSignature
 
+REASONS_MAX: Final = 65536
+"""Ends remembered with their reason, the oldest yields: a CS asks after its own idle time, so this
+covers some minutes of hundreds of idle flows a second."""
+
 
 class EndedFlows:
     """What lingers in the target, and which serials are over."""
 
     def __init__(self) -> None:
+        self._reasons: dict[tuple[Session, int], int] = {}
         self.lingering: dict[Session, int] = {}  # session -> serial of its entry in the target
         self.serials: dict[int, Session] = {}  # ended less than LINGER ago
         self._ends: Wheel[tuple[FlowSignature, int]] = Wheel()
@@ -35,6 +46,16 @@ class EndedFlows:
         """The flow ended; its entry is gone already."""
         self.serials[serial] = signature[:5]
         self._ends.schedule(now + LINGER_MS / 1000, (signature, serial))
+
+    def remember_reason(self, session: Session, serial: int, reason: int) -> None:
+        """The flow was taken out although its session may go on."""
+        if len(self._reasons) >= REASONS_MAX:
+            del self._reasons[next(iter(self._reasons))]
+        self._reasons[session, serial] = reason
+
+    def reason_of(self, session: Session, serial: int) -> int:
+        """Why this flow was taken out; 0 (unspecified) if nobody remembers."""
+        return self._reasons.get((session, serial), 0)
 
     def begin(self, session: Session) -> None:
         """Another flow takes the place of a lingering entry."""

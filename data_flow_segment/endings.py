@@ -132,7 +132,8 @@ class Endings:
         is_over = self.ended.lingering.get(signature[:5]) == serial
         if state is None or state.entry.serial != serial or is_over:
             self._counters["flows_not_found"] += 1
-            peer.link.queue(reports.delete_unknown(asked, CloseReason.UNSPECIFIED), now)
+            reason = self.ended.reason_of(signature[:5], serial)
+            peer.link.queue(reports.delete_unknown(asked, reason), now)
             return
         if state.entry.group_id != peer.group_id:
             self._counters["drop_other_group"] += 1
@@ -189,5 +190,6 @@ class Endings:
         session: Session = entry.signature[:5]
         self._outbox.commands.append(RemoveFlow(entry.signature))
         self.ended.note(entry.signature, entry.serial, now)
+        self.ended.remember_reason(session, entry.serial, reason)
         self.report(reports.delete(state, reason), entry.group_id, now)
         self._outbox.trace.append((now, "deleted", session, entry.serial, reason))

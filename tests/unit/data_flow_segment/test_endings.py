@@ -185,6 +185,19 @@ def test_an_unknown_flow_or_an_old_serial_is_answered_noflow(
     assert rig.target.flow_count() == 1
 
 
+def test_a_lost_delete_is_repeated_with_its_reason_when_the_cs_asks() -> None:
+    """With NOFLOW alone the CS would forget a session that only was idle here."""
+    rig, cs, query = established()
+    rig.deliver_to = lambda endpoint, octets: False
+    rig.advance(301, sweep=True)
+    rig.advance(0.02)
+    rig.deliver_to = lambda endpoint, octets: True
+    rig.advance(60)
+    cs.send(Timeout(serial=query.serial, **SIGNATURE._asdict()))
+    delete = only_delete(rig, cs)
+    assert (delete.error_code, delete.detail) == (ErrorCode.NOFLOW, CloseReason.IDLE)
+
+
 def test_another_group_cannot_reap() -> None:
     rig, _, query = established()
     other = rig.cs(2, group_id=2)

@@ -1,0 +1,468 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both planes in virtual time: the real CS, the real agent, the memory target, clients and nodes
+that speak a small TCP, and between the planes a network that loses, doubles and reorders datagrams.
+
+Packets between clients, DFS and nodes are never lost here, so whatever goes wrong with a connection
+is the planes' fault.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from control_segment.config import ControlSegmentConfig
+from control_segment.segment import ControlSegment
+from csmb.settings import ConnectionSettings
+from data_flow_segment.agent import Agent
+from data_flow_segment.targets.memory import MemoryTarget
+from data_flow_segment.targets.memory.datapath import DataPath
+from ssmb.addresses import from_text, to_text
+from support.agent_rig import (
+    DFS_ENDPOINT,
+    DFS_ID,
+    EXTERNAL,
+    EXTERNAL_MAC,
+    INTERNAL,
+    INTERNAL_MAC,
+    KEY,
+    NODE_MAC,
+    ROUTER_MAC,
+    VIP,
+    options,
+)
+from support.frames import ACK, FIN, RST, SYN, ends_of, framed, tcp_packet, udp_packet
+
+CS_ENDPOINT: Final = ("10.255.0.2", 61019)
+End = tuple[bytes, int]
+WORD32: Final = 0xFFFFFFFF
+WIRE_S: Final = 0.0005  # client to DFS, DFS to node
+REPEAT_S: Final = 0.5  # a client's or node's own repeats; a SYN's is a second, as in kernels
+
+
+def cs_config(nodes: int, **settings: Any) -> ControlSegmentConfig:
+    """A web server and a name server at VIP, over the same pool."""
+    return ControlSegmentConfig.model_validate(
+        {
+            "segment_id": 1,
+            "ssmb": {"address": CS_ENDPOINT[0], "port": CS_ENDPOINT[1]},
+            "key_file": "unused",
+            "data_flow_segments": [{"address": "10.255.0.1", "port": 61019}],
+            "settings": settings,
+            "pools": [
+                {
+                    "name": "web",
+                    "nodes": [
+                        {"name": f"n{number}", "address": f"10.1.1.{number + 2}", "port": 8080}
+                        for number in range(nodes)
+                    ],
+                }
+            ],
+            "virtual_servers": [
+                {
+                    "name": name,
+                    "address": to_text(VIP[0]),
+                    "port": port,
+                    "protocol": protocol,
+                    "pool": "web",
+                }
+                for name, port, protocol in (("www", 80, "tcp"), ("dns", 53, "udp"))
+            ],
+        }
+    )
+
+
+@dataclass
+class Weather:
+    """What happens to SSMB datagrams."""
+
+    loss: float = 0.0
+    doubling: float = 0.0
+    late: float = 0.0  # overtaken by later ones
+    until: float = float("inf")
+
+
+@dataclass
+class Connection:
+    """A client's side: SYN, `requests` questions one after the other, FIN."""
+
+    client: End
+    requests: int
+    pause_s: float
+    aborts: bool = False
+    state: str = "syn"
+    asked: int = 0
+    tries: int = 0
+    isn: int = 0
+    node_isn: int | None = None
+    done: Callable[[Connection], None] | None = None
+
+    @property
+    def seq(self) -> int:
+        return (self.isn + 1 + self.asked) & WORD32
+
+
+@dataclass
+class Accepted:
+    """A node's side of a connection; numbers modulo 2^32."""
+
+    first: int  # the client's first octet
+    following: int  # the client's next one
+    isn: int
+
+
+class Node:
+    """One server: accepts, answers each octet with an octet, closes when the client does."""
+
+    def __init__(self, planes: Planes, address: bytes) -> None:
+        self.planes = planes
+        self.address = address
+        self.open: dict[End, Accepted] = {}
+        self.accepted = 0
+
+    def receive(self, client: End, flags: int, seq: int, ack: int, payload: bytes) -> None:
+        known = self.open.get(client)
+        if flags & RST:
+            self.open.pop(client, None)
+            return
+        if flags & SYN:
+            first = (seq + 1) & WORD32
+            if known is None or known.first != first:
+                self.accepted += 1
+                known = Accepted(first, first, self.planes.dice.getrandbits(32))
+                self.open[client] = known
+            self._send(client, SYN | ACK, known.isn, first)
+            return
+        if known is None:
+            if payload or flags & FIN:
+                self.planes.wrongs.append(f"port {client[1]} came to another node")
+            self._send(client, RST, ack, 0)
+            return
+        sent = (known.isn + 1 + seq - known.first) & WORD32  # an octet for each of its octets
+        if payload:
+            if seq == known.following:
+                known.following = (seq + len(payload)) & WORD32
+            self._send(client, ACK, sent, known.following, payload)
+        if flags & FIN and seq == known.following:
+            self._send(client, FIN | ACK, sent, (seq + 1) & WORD32)
+
+    def _send(self, client: End, flags: int, seq: int, ack: int, payload: bytes = b"") -> None:
+        packet = tcp_packet((self.address, 8080), client, flags, seq=seq, ack=ack, payload=payload)
+        self.planes.at(WIRE_S, self.planes.to_dfs, INTERNAL, packet)
+
+
+class Planes:
+    """Everything, and its clock."""
+
+    def __init__(
+        self, seed: int, *, nodes: int = 4, flow_capacity: int = 4096, **settings: Any
+    ) -> None:
+        self.now = 1000.0
+        self.dice = random.Random(seed)
+        self.weather = Weather()
+        self.wrongs: list[str] = []
+        self.finished: list[Connection] = []
+        self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._numbers = itertools.count()
+        self._udp_answered: set[End] = set()
+        self._udp_nodes: dict[End, End] = {}
+        self.config = cs_config(nodes, **settings)
+        self.nodes = {
+            from_text(f"10.1.1.{number + 2}"): Node(self, from_text(f"10.1.1.{number + 2}"))
+            for number in range(nodes)
+        }
+        self.connections: dict[End, Connection] = {}
+        self.data_path = DataPath(options(flow_capacity), lambda: self.now)
+        self.cs_is_up = self.agent_is_up = False
+        self._number: int | None = None
+        self.start_agent(fresh=True)
+        self.start_cs()
+
+    # --- starting and killing -------------------------------------------------------------------
+
+    def start_agent(self, *, fresh: bool = False) -> None:
+        target_options = self.data_path.options
+        if fresh:
+            self.target = MemoryTarget(target_options, lambda: self.now)
+            self.data_path = self.target.data_path
+        else:
+            self.target = MemoryTarget(target_options, lambda: self.now, data_path=self.data_path)
+        settings = ConnectionSettings(
+            segment_id=DFS_ID,
+            key=KEY,
+            ssmb_ipaddr=from_text(DFS_ENDPOINT[0]),
+            ssmb_port=DFS_ENDPOINT[1],
+        )
+        self.agent = Agent(settings, self.target, random_octets=self.dice.randbytes, now=self.now)
+        self.agent_is_up = True
+
+    def start_cs(self) -> None:
+        self.cs = ControlSegment(
+            self.config,
+            key=KEY,
+            cs_boot_id=self.dice.getrandbits(32),
+            now=self.now,
+            random_octets=self.dice.randbytes,
+        )
+        self.cs_is_up = True
+        self._connect()
+
+    def kill_cs(self) -> None:
+        self.cs_is_up = False
+        self._disconnect()
+
+    def kill_agent(self) -> None:
+        """The data path goes on."""
+        self.agent_is_up = False
+        self.target.close(detach=False)
+        self._disconnect()
+
+    def _connect(self) -> None:
+        if not (self.cs_is_up and self.agent_is_up):
+            self.at(0.2, self._connect)
+            return
+        self._number = self.agent.sessions.connection_made(self.now)
+        self.cs.connected(0, self.now)
+        self._pump()
+
+    def _disconnect(self) -> None:
+        number, self._number = self._number, None
+        if number is not None and self.agent_is_up:
+            self.agent.sessions.receive(number, b"", self.now)
+            self.agent.sessions.octets_to_send(number)
+        if self.cs_is_up and self.cs.links[0].connection is not None:
+            retry_s = self.cs.stream_received(0, b"", self.now)
+            self.at(retry_s or 1.0, self._connect)
+
+    def _pump(self) -> None:
+        """Both ends of the CSMB stream talk until they are quiet."""
+        while self._number is not None and self.agent_is_up and self.cs_is_up:
+            there = self.cs.stream_to_send(0)
+            if there:
+                self.agent.sessions.receive(self._number, there, self.now)
+            back, closed = self.agent.sessions.octets_to_send(self._number)
+            if back:
+                retry_s = self.cs.stream_received(0, back, self.now)
+                closed = closed or retry_s is not None
+            if closed:
+                self._number = None
+                self.at(1.0, self._connect)
+            elif not there and not back:
+                break
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def at(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
+        heapq.heappush(self._queue, (self.now + delay_s, next(self._numbers), action, arguments))
+
+    def run(self, seconds: float) -> None:
+        until = self.now + seconds
+        while True:
+            due = min(self._next_action(), self._next_timer())
+            if due > until:
+                break
+            self.now = max(self.now, due)
+            while self._queue and self._queue[0][0] <= self.now:
+                _, _, action, arguments = heapq.heappop(self._queue)
+                action(*arguments)
+                self._settle()
+            self._handle_timers()
+        self.now = until
+
+    def _next_action(self) -> float:
+        return self._queue[0][0] if self._queue else float("inf")
+
+    def _next_timer(self) -> float:
+        timers: list[float | None] = []
+        if self.agent_is_up:
+            timers += [self.agent.get_timer(), self.agent.sweeps.get_timer()]
+        if self.cs_is_up:
+            timers += [self.cs.get_timer(), self.cs.stream_timer(0)]
+        return min((timer for timer in timers if timer is not None), default=float("inf"))
+
+    def _handle_timers(self) -> None:
+        now = self.now
+        if self.agent_is_up:
+            self.agent.handle_timer(now)
+            step = self.agent.sweeps.due(now)
+            if step is not None:
+                complete = self.target.sweep(step.limit, stats=step.stats)
+                self.agent.sweeps.finished(complete)
+                self.agent.handle_events(self.target.events(), now)
+        if self.cs_is_up:
+            if self.cs.get_timer() <= now:
+                self.cs.handle_timer(now)
+            timer = self.cs.stream_timer(0)
+            if timer is not None and timer <= now and self.cs.stream_timer_due(0, now) is not None:
+                self._number = None
+                self.at(1.0, self._connect)
+        self._settle()
+
+    def _settle(self) -> None:
+        """What an event loop does at the end of each wake-up, in both planes."""
+        self._pump()
+        while self.agent_is_up:
+            self.agent.handle_events(self.target.events(), self.now)
+            self.agent.flush(self.now)
+            commands = self.agent.outbox.take_commands()
+            self.target.apply(commands)
+            if not commands:
+                break
+        self._deliver(self.target.transmitted())
+        if self.agent_is_up:
+            for _, octets in self.agent.outbox.take_datagrams():
+                self._send(self._to_cs, octets)
+        if self.cs_is_up:
+            for octets, _ in self.cs.datagrams_to_send():
+                self._send(self._to_agent, octets)
+
+    # --- datagrams ------------------------------------------------------------------------------
+
+    def _send(self, deliver: Callable[[bytes], None], octets: bytes) -> None:
+        weather, dice = self.weather, self.dice
+        rough = self.now < weather.until
+        copies = 1
+        if rough:
+            copies = 0 if dice.random() < weather.loss else 1
+            copies += dice.random() < weather.doubling
+        for _ in range(copies):
+            delay_s = dice.uniform(0.0001, 0.0004)
+            if rough and dice.random() < weather.late:
+                delay_s += dice.uniform(0.001, 0.08)
+            self.at(delay_s, deliver, octets)
+
+    def _to_cs(self, octets: bytes) -> None:
+        if self.cs_is_up:
+            self.cs.receive_datagram(octets, DFS_ENDPOINT, self.now)
+
+    def _to_agent(self, octets: bytes) -> None:
+        if self.agent_is_up:
+            self.agent.receive_datagram(octets, CS_ENDPOINT, self.now)
+
+    # --- packets --------------------------------------------------------------------------------
+
+    def to_dfs(self, interface: int, packet: bytes) -> None:
+        macs = (ROUTER_MAC, EXTERNAL_MAC) if interface == EXTERNAL else (NODE_MAC, INTERNAL_MAC)
+        self._deliver(self.target.receive(interface, framed(packet, *macs)))
+
+    def _deliver(self, frames: list[tuple[int, bytes]]) -> None:
+        for interface, frame in frames:
+            self.at(WIRE_S, self._arrive, interface, frame)
+
+    def _arrive(self, interface: int, frame: bytes) -> None:
+        src, dst, protocol = ends_of(frame)
+        if protocol == 17:
+            self._udp_arrives(interface, src, dst)
+            return
+        if protocol != 6:
+            return
+        start = 14 + (20 if frame[14] >> 4 == 4 else 40)
+        seq = int.from_bytes(frame[start + 4 : start + 8], "big")
+        ack = int.from_bytes(frame[start + 8 : start + 12], "big")
+        flags, payload = frame[start + 13], frame[start + 20 :]
+        if interface == INTERNAL:
+            self.nodes[dst[0]].receive(src, flags, seq, ack, payload)
+        elif dst in self.connections:
+            self._client_receives(self.connections[dst], flags, seq, ack, payload)
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def connect(self, connection: Connection) -> None:
+        connection.isn = self.dice.getrandbits(32)
+        self.connections[connection.client] = connection
+        self._client_sends(connection)
+
+    def _client_sends(self, connection: Connection) -> None:
+        """Say what this state says, and say it again until the state changes."""
+        state = connection.state
+        if state == "over" or self.connections.get(connection.client) is not connection:
+            return
+        seq, ack = connection.seq, 0
+        if connection.node_isn is not None:
+            ack = (connection.node_isn + 1 + connection.asked) & WORD32
+        what = {
+            "syn": (SYN, connection.isn, 0, b""),
+            "asking": (ACK, seq, ack, b"?"),
+            "fin": (FIN | ACK, seq, ack, b""),
+        }[state]
+        self._send_segment(connection.client, *what)
+        connection.tries += 1
+        if connection.tries > 8:
+            self.wrongs.append(f"{connection.client[1]}: no answer in {state}")
+            self._over(connection)
+            return
+        wait = float(connection.tries) if state == "syn" else REPEAT_S * connection.tries
+        self.at(wait, self._repeat, connection, state, connection.asked)
+
+    def _repeat(self, connection: Connection, state: str, asked: int) -> None:
+        if (connection.state, connection.asked) == (state, asked):
+            self._client_sends(connection)
+
+    def _send_segment(self, client: End, flags: int, seq: int, ack: int, payload: bytes) -> None:
+        packet = tcp_packet(client, VIP, flags, seq=seq, ack=ack, payload=payload)
+        self.at(WIRE_S, self.to_dfs, EXTERNAL, packet)
+
+    def _client_receives(
+        self, connection: Connection, flags: int, seq: int, ack: int, payload: bytes
+    ) -> None:
+        if flags & RST:
+            if connection.state != "over":
+                self.wrongs.append(f"{connection.client[1]}: reset in {connection.state}")
+                self._over(connection)
+        elif flags & SYN:
+            if connection.state == "syn" and ack == (connection.isn + 1) & WORD32:
+                connection.node_isn = seq
+                self._next(connection)
+        elif flags & FIN:
+            if connection.state == "fin":
+                ack_of_fin = (seq + 1) & WORD32
+                seq_after = (connection.seq + 1) & WORD32
+                self._send_segment(connection.client, ACK, seq_after, ack_of_fin, b"")
+                self._over(connection)
+        elif payload and connection.state == "asking" and ack == (connection.seq + 1) & WORD32:
+            connection.asked += 1
+            connection.state = "pausing"
+            connection.tries = 0
+            self.at(connection.pause_s, self._next, connection)
+
+    def _next(self, connection: Connection) -> None:
+        connection.tries = 0
+        if connection.asked < connection.requests:
+            connection.state = "asking"
+        elif connection.aborts:
+            self._send_segment(connection.client, RST, connection.seq, 0, b"")
+            self._over(connection)
+            return
+        else:
+            connection.state = "fin"
+        self._client_sends(connection)
+
+    def _over(self, connection: Connection) -> None:
+        connection.state = "over"
+        self.finished.append(connection)
+        if connection.done is not None:
+            connection.done(connection)
+
+    def ask_udp(self, client: End, tries: int = 0) -> None:
+        """A question over UDP; asked again until the answer is there."""
+        if client in self._udp_answered:
+            return
+        if tries > 8:
+            self.wrongs.append(f"udp {client[1]}: no answer")
+            return
+        packet = udp_packet(client, (VIP[0], 53), b"?")
+        self.at(WIRE_S, self.to_dfs, EXTERNAL, packet)
+        self.at(1.0, self.ask_udp, client, tries + 1)
+
+    def _udp_arrives(self, interface: int, src: End, dst: End) -> None:
+        if interface == EXTERNAL:
+            self._udp_answered.add(dst)
+            return
+        node = self._udp_nodes.setdefault(src, dst)
+        if node != dst:
+            self.wrongs.append(f"udp {src[1]}: two nodes")
+        self.at(WIRE_S, self.to_dfs, INTERNAL, udp_packet(dst, src, b"!"))
