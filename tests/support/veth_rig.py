@@ -25,6 +25,7 @@ from typing import Final
 from data_flow_segment.targets.contract import Command, Event, Target
 from support.rig import FAMILIES, IPV4, TARGET_MAC, Frame, Rig, Side, neighbours
 from support.wire import Wire, inside
+from support.xdp_pass import attach_pass
 
 INTERFACE: Final = {Side.EXTERNAL: "ext0", Side.INTERNAL: "int0"}
 FAR: Final = "far"
@@ -109,6 +110,7 @@ class Network:
         name = f"ct{os.getpid()}-{next(_serials)}"
         self.target = f"{name}-t"
         self.ends = {Side.EXTERNAL: f"{name}-c", Side.INTERNAL: f"{name}-n"}
+        self._passes: list[int] = []
         try:
             self._build()
             self.wires = {side: self._wire(side) for side in Side}
@@ -128,14 +130,15 @@ class Network:
 
     def _connect(self, side: Side, end: str) -> None:
         name, target = INTERFACE[side], self.target
-        peer = ("peer", "name", FAR, "netns", end)
-        own = ("address", TARGET_MAC[side], "mtu", "1500", "numrxqueues", "1", "numtxqueues", "1")
+        # One queue keeps frames in order, and XDP wants no fewer than the peer sends on.
+        queues = ("numrxqueues", "1", "numtxqueues", "1")
+        peer = ("peer", "name", FAR, *queues, "netns", end)
+        own = ("address", TARGET_MAC[side], "mtu", "1500", *queues)
         run("ip", "-n", target, "link", "add", name, *own, "type", "veth", *peer)
         run("ip", "netns", "exec", end, "sysctl", "-qw", f"net.ipv6.conf.{FAR}.disable_ipv6=1")
         run("ip", "-n", end, "link", "set", FAR, "arp", "off", "promisc", "on", "up")
-        # An XDP redirect needs a peer with NAPI, which GRO switches on; merging nothing is ours.
-        run("ip", "netns", "exec", end, "ethtool", "-K", FAR, "gro", "on")
-        run("ip", "netns", "exec", target, "ethtool", "-K", name, "gro", "off")
+        for namespace, interface in ((end, FAR), (target, name)):
+            run("ip", "netns", "exec", namespace, "ethtool", "-K", interface, "gro", "off")
         run("ip", "-n", target, "link", "set", name, "up")
         for family in FAMILIES:
             length = family.external_net.split("/")[1]
@@ -147,9 +150,14 @@ class Network:
 
     def _wire(self, side: Side) -> Wire:
         with inside(self.ends[side]):
+            link = attach_pass(socket.if_nametoindex(FAR))
+            if link is not None:
+                self._passes.append(link)
             return Wire(FAR)
 
     def _delete(self) -> None:
+        while self._passes:
+            os.close(self._passes.pop())
         for namespace in (self.target, *self.ends.values()):
             with contextlib.suppress(RuntimeError):
                 run("ip", "netns", "delete", namespace)
