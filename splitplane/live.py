@@ -8,6 +8,7 @@ that rich prints.  Neither knows a terminal.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,8 +24,10 @@ from splitplane.errors import CommandError
 from splitplane.lab import Lab
 from splitplane.lab.load import Tally
 
-FLOWS_SHOWN: Final = 8
-_BAR_WIDTH: Final = 24
+FLOWS_ASKED: Final = 40
+_BAR_WIDTH: Final = 16
+_FIXED_LINES: Final = 14  # of the screen, beside the rows of nodes and flows
+_LINES: Final = 24  # where the output has no height
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,8 @@ class Sampler:
         try:
             nodes = self._lab.admin("cs1", "nodes")
             messages = message_counts(self._lab.admin("cs1", "messages"))
-            flows = self._lab.admin("cs1", "flows", limit=10_000)
-            count = len(flows)
+            flows = self._lab.admin("cs1", "flows", limit=FLOWS_ASKED)
+            count = self._lab.admin("cs1", "status")["records"]
         except CommandError as error:
             unreachable = str(error)
         latencies = sorted(tally.connect_ms)
@@ -98,12 +101,21 @@ def message_counts(data: Mapping[str, Any]) -> dict[tuple[str, str], int]:
     }
 
 
-def draw(lab: Lab, before: Sample, now: Sample, started: float) -> RenderableType:
-    """The whole screen."""
+def draw(
+    lab: Lab, before: Sample, now: Sample, running_s: float, lines: int = _LINES
+) -> RenderableType:
+    """The whole screen, for so many lines."""
     seconds = max(now.now - before.now, 1e-9)
-    columns = Table.grid(padding=(0, 4))
-    columns.add_row(_nodes(before, now, seconds), _messages(before, now, seconds))
-    return Group(_headline(lab, before, now, seconds, now.now - started), "", columns, _flows(now))
+    nodes = [row for row in now.nodes if row["total"]]  # pools that nobody has used yet say nothing
+    flows = max(3, lines - _FIXED_LINES - len(nodes))
+    return Group(
+        _headline(lab, before, now, seconds, running_s),
+        "",
+        _nodes(before, nodes, seconds),
+        _messages(before, now, seconds),
+        "",
+        _flows(now, flows),
+    )
 
 
 def line(before: Sample, now: Sample) -> str:
@@ -131,17 +143,19 @@ def _headline(
     rate = _rates(before.tally, now.tally, seconds)
     failures = int(now.tally["failures"])
     text = Text()
-    text.append(f"splitplane laboratory {lab.name!r}", style="bold")
+    text.append("splitplane", style="bold")
     text.append(
-        f"   {len(lab.topology.of('client'))} clients -> {', '.join(lab.virtual_addresses)} ->"
-        f" {len(lab.topology.of('server'))} servers   {running_s:.0f} s   Ctrl-C ends it\n"
+        f"  laboratory {lab.name!r}: {len(lab.topology.of('client'))} clients,"
+        f" {len(lab.topology.of('server'))} servers, {running_s:.0f} s; Ctrl-C ends it\n"
     )
+    text.append("virtual addresses " + ", ".join(lab.virtual_addresses) + "\n", style="dim")
     text.append(
-        f"{rate['connections']:.0f} connections/s   {rate['requests']:.0f} requests/s"
-        f"   {rate['octets'] * 8 / 1e6:.0f} Mbit/s   connect {now.connect_ms[0]:.2f} ms,"
-        f" 99 % {now.connect_ms[1]:.2f} ms   {int(now.tally['requests'])} requests,"
+        f"{rate['connections']:.0f} connections/s  {rate['requests']:.0f} requests/s "
+        f" {rate['octets'] * 8 / 1e6:.0f} Mbit/s "
+        f" connect {now.connect_ms[0]:.2f} ms (99 %: {now.connect_ms[1]:.2f} ms)\n"
     )
-    text.append(f" {failures} failures", style="bold red" if failures else "green")
+    text.append(f"{int(now.tally['requests'])} requests, every octet compared, ")
+    text.append(f"{failures} failures", style="bold red" if failures else "green")
     if failures:
         text.append(f"\nlast failure: {now.last_failure}", style="red")
     if now.unreachable:
@@ -149,60 +163,65 @@ def _headline(
     return text
 
 
-def _nodes(before: Sample, now: Sample, seconds: float) -> RenderableType:
-    table = Table(title="nodes", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("pool", "node", "state"):
-        table.add_column(heading)
-    for heading in ("weight", "active", "total", "new/s"):
-        table.add_column(heading, justify="right")
-    table.add_column("share")
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    for heading in left:
+        table.add_column(heading, no_wrap=True)
+    for heading in right:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _nodes(before: Sample, nodes: Sequence[Mapping[str, Any]], seconds: float) -> RenderableType:
+    table = _table("nodes", ("pool", "node", "state"), ("weight", "active", "total", "new/s"))
+    table.add_column("share", no_wrap=True)
     totals = {(row["pool"], row["name"]): row["total"] for row in before.nodes}
-    highest = max((row["total"] for row in now.nodes), default=0) or 1
-    for row in now.nodes:
-        new = (row["total"] - totals.get((row["pool"], row["name"]), 0)) / seconds
+    of_pool: Counter[str] = Counter()
+    for row in nodes:
+        of_pool[row["pool"]] += row["total"]
+    for row in nodes:
+        new = row["total"] - totals.get((row["pool"], row["name"]), 0)
+        share = row["total"] / of_pool[row["pool"]]
         table.add_row(
             row["pool"],
             row["name"],
             row["state"],
             str(row["weight"]),
             str(row["active"]),
-            str(row["total"]),
-            f"{new:.1f}",
-            "█" * round(_BAR_WIDTH * row["total"] / highest),
+            amount(row["total"]),
+            f"{new / seconds:.1f}",
+            f"{'█' * round(_BAR_WIDTH * share)} {share:.0%}",
         )
     return table
 
 
 def _messages(before: Sample, now: Sample, seconds: float) -> RenderableType:
-    table = Table(
-        title="messages at the CS", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    table.add_column("message")
-    table.add_column("direction")
-    table.add_column("total", justify="right")
-    table.add_column("/s", justify="right")
-    for (name, direction), count in sorted(now.messages.items()):
-        if count:
-            rate = (count - before.messages.get((name, direction), 0)) / seconds
-            table.add_row(name, direction, amount(count), f"{rate:.0f}")
-    return table
+    """One line: the messages that came or went since the last look, and all of them together."""
+    risen = {
+        name: count - before.messages.get(name, 0)
+        for name, count in now.messages.items()
+        if count > before.messages.get(name, 0)
+    }
+    text = Text()
+    text.append(f"SSMB  {sum(risen.values()) / seconds:.0f} messages/s", style="bold")
+    for (name, direction), count in sorted(risen.items(), key=lambda item: -item[1]):
+        arrow = "▸" if direction == "received" else "◂"
+        text.append(f"  {arrow} {name} {count / seconds:.0f}")
+    text.append(f"   {sum(now.messages.values())} in all", style="dim")
+    return text
 
 
-def _flows(now: Sample) -> RenderableType:
-    latest = [flow_row(flow) for flow in now.flows][-FLOWS_SHOWN:]
-    table = Table(
-        title=f"flows ({now.flow_count}, the latest)",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    shown = [
-        name
-        for name in ("client", "vip", "node", "at", "state", "idle_ms", "bytes_in", "bytes_out")
-        if any(name in row for row in latest)
-    ]
-    for name in shown:
-        table.add_column(name.replace("_", " "))
-    for row in reversed(latest):
-        table.add_row(*(str(row.get(name, "")) for name in shown))
+def _flows(now: Sample, lines: int) -> RenderableType:
+    names = ("client", "vip", "protocol", "node", "state")
+    table = _table(f"flows: {now.flow_count}, the newest", names, ())
+    for flow in now.flows[:lines]:
+        row = flow_row(flow)
+        table.add_row(*(str(row.get(name, "")) for name in names))
     return table

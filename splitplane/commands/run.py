@@ -55,8 +55,9 @@ def _say_how_it_was(load: Load) -> None:
     tally = load.tally
     shares = ", ".join(f"{name} {tally.by_server[name]}" for name in sorted(tally.by_server))
     click.echo(
-        f"{tally.requests} requests on {tally.connections} connections, {tally.octets} octets,"
-        f" all compared; {tally.failures} failures; by server: {shares or 'none'}"
+        f"{tally.requests} requests on {tally.connections} connections and UDP exchanges,"
+        f" {tally.octets} octets, all compared; {tally.failures} failures;"
+        f" by server: {shares or 'none'}"
     )
 
 
@@ -83,8 +84,9 @@ async def _watch(lab: Lab, load: Load, seconds: float | None, *, once: bool) -> 
             if once:
                 continue
             if console.is_terminal:
-                screen.update(live.draw(lab, before, now, started), refresh=True)
+                drawn = live.draw(lab, before, now, now.now - started, console.height)
+                screen.update(drawn, refresh=True)
             else:
                 click.echo(live.line(before, now))
     if once:
-        console.print(live.draw(lab, before, now, started))
+        console.print(live.draw(lab, before, now, now.now - started))

@@ -80,7 +80,8 @@ def _counter_row(name: str, counter: Any) -> Row:
 
 
 def _counters(data: Any) -> Shape:
-    return [("", [_counter_row(name, counter) for name, counter in data.items()])]
+    rows = [_counter_row(name, counter) for name, counter in data.items()]
+    return [("", [row for row in rows if row["count"]])]
 
 
 def _flows(data: Any) -> Shape:
@@ -92,25 +93,26 @@ def _nodes(data: Any) -> Shape:
 
 
 def _status(data: Any) -> Shape:
-    """Plain values in one table, each list of objects in one of its own."""
-    plain: list[Row] = []
+    """Plain values in one table, and one more for each object of each list."""
     further: Shape = []
+    plain: Row = {}
     for name, value in data.items():
         if isinstance(value, list) and all(isinstance(row, Mapping) for row in value):
-            further.append((name.replace("_", " "), [_flat(row) for row in value]))
+            further += [(name.replace("_", " "), _pairs(row)) for row in value]
         else:
-            plain.append({"name": name.replace("_", " "), "value": value})
-    return [("", plain), *further]
+            plain[name] = value
+    return [("", _pairs(plain)), *further]
 
 
-def _flat(row: Mapping[str, Any]) -> Row:
-    flat: Row = {}
-    for name, value in row.items():
+def _pairs(values: Mapping[str, Any], before: str = "") -> list[Row]:
+    pairs: list[Row] = []
+    for name, value in values.items():
+        called = f"{before}{name.replace('_', ' ')}"
         if isinstance(value, Mapping):
-            flat.update({f"{name}_{below}": inner for below, inner in value.items()})
+            pairs += _pairs(value, f"{called}: ")
         else:
-            flat[name] = value
-    return flat
+            pairs.append({"name": called, "value": value})
+    return pairs
 
 
 def _rows(data: Any) -> Shape:

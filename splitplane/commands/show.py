@@ -73,7 +73,7 @@ _plain(
 _plain("messages", "SSMB and CSMB messages by type, and what was dropped.", every_segment)
 _plain(
     "counters",
-    "Each thing that the DFS dropped, and whether seeing it rise is normal.",
+    "What the DFS counted, and whether seeing it rise is normal; --json tells the zeros too.",
     lambda sockets: segments(sockets, "dfs"),
 )
 _plain("status", "Each segment's state and its peers.", every_segment)

@@ -20,14 +20,23 @@ from splitplane.commands.sockets import Segment
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "flows": (
         "client", "vip", "protocol", "virtual_server", "node", "at", "state", "idle_ms",
-        "pkts_in", "bytes_in", "pkts_out", "bytes_out",
+        "bytes_in", "bytes_out",
     ),
     "nodes": (
         "pool", "name", "address", "state", "weight", "active", "total",
         "connections_per_second", "response_ms", "bytes_in", "bytes_out",
     ),
-    "virtual_servers": ("name", "address", "port", "protocol", "pool", "..."),
+    "virtual_servers": (
+        "name", "address", "port", "protocol", "pool", "method", "forward_mode", "active", "total",
+        "refused", "maintenance", "group", "cs",
+    ),
 }  # fmt: skip
+_HEADINGS: Final = {
+    "connections_per_second": "new/s",
+    "response_ms": "answers in ms",
+    "virtual_server": "server",
+}
+_SENTENCES: Final = frozenset({"meaning", "value", "what"})  # columns that may be folded
 _UNITS: Final = ("", " K", " M", " G", " T")
 
 
@@ -46,19 +55,24 @@ def print_json(answers: Sequence[tuple[Segment, Any]]) -> None:
 
 def print_tables(command: str, answers: Sequence[tuple[Segment, Any]]) -> None:
     """Each segment's tables, titled where there are several."""
-    console = Console()
     for segment, data in answers:
         for title, rows in shaped(command, data):
             table = table_of(rows, () if title else COLUMNS.get(command, ()))
             titles = [segment.name] if len(answers) > 1 else []
             table.title = " ".join([*titles, title]).strip() or None
             table.title_justify = "left"
+            # a row is a line: a terminal that is too narrow folds lines better than we fold columns
+            console = Console()
+            if not any(column.overflow == "fold" for column in table.columns):
+                natural = Console(width=10_000).measure(table).maximum
+                console = Console(width=max(console.width, natural))
             console.print(table)
+            console.print()
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> Table:
     """A rich table of *rows*; numbers to the right."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     columns = _columns(rows, first)
     for column in columns:
         values = [row[column] for row in rows if row.get(column) is not None]
@@ -66,9 +80,10 @@ def table_of(rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> Ta
             isinstance(value, int | float) and not isinstance(value, bool) for value in values
         )
         table.add_column(
-            column.replace("_", " "),
+            _HEADINGS.get(column, column.replace("_", " ")),
             justify="right" if numeric and values else "left",
-            overflow="fold",
+            overflow="fold" if column in _SENTENCES else "ellipsis",
+            no_wrap=column not in _SENTENCES,
         )
     for row in rows:
         table.add_row(*(escape(_text(column, row.get(column))) for column in columns))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A modest load of real HTTP connections from a laboratory's clients, with every octet checked."""
+"""A modest load from a laboratory's clients: HTTP connections like a person's, and UDP exchanges.
+
+Every octet that comes back is compared.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,19 @@ import asyncio
 import random
 import socket
 from collections import Counter, deque
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from splitplane.lab.lab import Lab
-from splitplane.lab.topology import HTTP_PORT
+from splitplane.lab.topology import HTTP_PORT, UDP_PORT
 from splitplane.lab.web import pattern
 
 # small pages mostly, a picture now and then, a download rarely
 _SIZES: Final = (300, 2_000, 2_000, 10_000, 10_000, 50_000, 200_000, 1_500_000)
 _REQUESTS_MAX: Final = 6  # on one connection
+_THINKING_S: Final = 0.6  # between two requests, at most
+_UDP_SHARE: Final = 0.15
 _READ_OCTETS: Final = 64 * 1024
 _TIMEOUT_S: Final = 10
 _LATENCIES: Final = 2_000  # of the latest connections
@@ -60,28 +66,54 @@ class Load:
         async with asyncio.TaskGroup() as tasks:
             while not self._stopping.is_set():
                 address = self._random.choice(self._lab.virtual_addresses)
-                sizes = self._random.choices(_SIZES, k=self._random.randint(1, _REQUESTS_MAX))
-                tasks.create_task(self._connection(client, address, sizes))
+                if self._random.random() < _UDP_SHARE:
+                    exchange = self._datagram(client, address)
+                else:
+                    sizes = self._random.choices(_SIZES, k=self._random.randint(1, _REQUESTS_MAX))
+                    exchange = self._requests(client, address, sizes)
+                tasks.create_task(self._tried(exchange, f"{client} to {address}"))
                 delay = self._random.expovariate(1 / self._interval_s)
                 try:
                     await asyncio.wait_for(self._stopping.wait(), delay)
                 except TimeoutError:
                     continue
 
-    async def _connection(self, client: str, address: str, sizes: list[int]) -> None:
+    async def _tried(self, exchange: Coroutine[Any, Any, None], what: str) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                await self._requests(client, address, sizes)
+                await exchange
         except (OSError, TimeoutError, EOFError, ValueError) as error:
             self.tally.failures += 1
-            said = str(error) or type(error).__name__
-            self.tally.last_failure = f"{client} to {address}: {said}"
+            self.tally.last_failure = f"{what}: {error or type(error).__name__}"
+
+    def _socket(self, client: str, address: str, kind: socket.SocketKind) -> socket.socket:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = self._lab.socket(client, family, kind)
+        sock.setblocking(False)
+        return sock
+
+    async def _datagram(self, client: str, address: str) -> None:
+        """One question, one answer, from a port of its own."""
+        loop = asyncio.get_running_loop()
+        question = self._random.randbytes(self._random.randint(1, 500))
+        with self._socket(client, address, socket.SOCK_DGRAM) as sock:
+            await loop.sock_connect(sock, (address, UDP_PORT))
+            self.tally.connections += 1
+            await loop.sock_sendall(sock, question)
+            answer = await loop.sock_recv(sock, 2048)
+        server, _, echoed = answer.partition(b" ")
+        if echoed != question:
+            raise ValueError(f"{len(answer)} octets came back that were not sent")
+        self._answered(server.decode(), len(echoed))
+
+    def _answered(self, server: str, octets: int) -> None:
+        self.tally.requests += 1
+        self.tally.octets += octets
+        self.tally.by_server[server] += 1
 
     async def _requests(self, client: str, address: str, sizes: list[int]) -> None:
         loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        sock = self._lab.socket(client, family)
-        sock.setblocking(False)
+        sock = self._socket(client, address, socket.SOCK_STREAM)
         started = loop.time()
         try:
             await loop.sock_connect(sock, (address, HTTP_PORT))
@@ -95,6 +127,7 @@ class Load:
             for size in sizes:
                 writer.write(f"GET /bytes/{size} HTTP/1.1\r\nHost: www\r\n\r\n".encode())
                 await self._response(reader, size)
+                await asyncio.sleep(self._random.uniform(0, _THINKING_S))
         finally:
             writer.close()
 
@@ -110,9 +143,5 @@ class Load:
             if octets != pattern(offset, len(octets)):
                 raise ValueError(f"wrong octets within {len(octets)} from {offset}")
             offset += len(octets)
-        self.tally.requests += 1
-        self.tally.octets += size
-        for line in head:
-            name, _, value = line.partition(": ")
-            if name == "Server":
-                self.tally.by_server[value] += 1
+        (server,) = (line.removeprefix("Server: ") for line in head if line.startswith("Server: "))
+        self._answered(server, size)

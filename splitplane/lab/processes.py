@@ -60,6 +60,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 cwd=self.log.parent,
+                start_new_session=True,  # Ctrl-C is for the laboratory's owner, not for its parts
             )
         self._state.add_process(self.name, self._child.pid)
         wait_for(f"{self.name} to be ready", lambda: ready() or not self.is_running)

@@ -100,7 +100,7 @@ def prefix(lab: str) -> str:
 def build(topology: Topology, namespaces: dict[str, Namespace]) -> None:
     """Make the namespaces of "dfs" and of every host, and what is between them."""
     dfs = namespaces["dfs"]
-    dfs.create()
+    _create(dfs)
     dfs.sysctl(
         net__ipv4__ip_forward=1,
         net__ipv4__conf__all__rp_filter=0,
@@ -110,7 +110,7 @@ def build(topology: Topology, namespaces: dict[str, Namespace]) -> None:
     dfs.ip(f"addr add {DFS_ADDRESS}/32 dev lo")
     for host in topology.hosts():
         namespace = namespaces[host.name]
-        namespace.create()
+        _create(namespace)
         # both ends at once inside: no name of ours is ever seen in the machine's own namespace
         here = f"link add {host.name} netns {dfs.name} type veth"
         ip(batch=[f"{here} peer eth0 netns {namespace.name}"])
@@ -123,6 +123,13 @@ def build(topology: Topology, namespaces: dict[str, Namespace]) -> None:
             net__ipv4__ip_local_port_range="1024 65535",
             net__ipv4__tcp_tw_reuse=1,
         )
+
+
+def _create(namespace: Namespace) -> None:
+    namespace.create()
+    # without this a new link's own address is doubted for a second, and no neighbour is asked from
+    # it meanwhile: the first connections would wait as long
+    namespace.sysctl(net__ipv6__conf__all__accept_dad=0, net__ipv6__conf__default__accept_dad=0)
 
 
 def _link_lines(host: Host, *, ipv6: bool) -> tuple[list[str], list[str]]:

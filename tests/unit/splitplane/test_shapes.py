@@ -46,7 +46,7 @@ def test_a_status_has_a_table_for_each_list_of_peers() -> None:
     data = {"segment_id": 1, "links": [{"address": "a", "sync": {"running": False}}]}
     assert shaped("status", data) == [
         ("", [{"name": "segment id", "value": 1}]),
-        ("links", [{"address": "a", "sync_running": False}]),
+        ("links", [{"name": "address", "value": "a"}, {"name": "sync: running", "value": False}]),
     ]
 
 
