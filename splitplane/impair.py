@@ -58,20 +58,16 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Impairment 
 
 def parse(text: str) -> Impairment:
     """Read the variable's value; ConfigError with one line that names what is wrong."""
-    values: dict[str, float] = {}
-    seed = 1
+    words: dict[str, str] = {}
     for part in text.split(","):
         name, equals, value = (word.strip() for word in part.partition("="))
         if not equals or name not in (*_SHARES, "seed"):
-            known = ", ".join(_SHARES)
-            raise _wrong(f"{part.strip()!r} is none of {known} and seed with a value")
-        if name in values or (name == "seed" and "seed" in text.split(part, 1)[0]):
+            raise _wrong(f"{part.strip()!r} is none of {', '.join(_SHARES)} and seed with a value")
+        if name in words:
             raise _wrong(f"{name} is there twice")
-        if name == "seed":
-            seed = _seed(value)
-        else:
-            values[name] = _share(name, value)
-    return Impairment(seed=seed, **values)
+        words[name] = value
+    seed = _seed(words.pop("seed", "1"))
+    return Impairment(seed=seed, **{name: _share(name, value) for name, value in words.items()})
 
 
 def _share(name: str, value: str) -> float:
@@ -85,10 +81,10 @@ def _share(name: str, value: str) -> float:
 
 
 def _seed(value: str) -> int:
-    if not (value.isascii() and value.isdecimal()) or int(value) >= _SEED_MAX:
+    if not (value.isascii() and value.isdecimal()) or len(value) > 10 or int(value) >= _SEED_MAX:
         raise _wrong(f"seed={value} is not a whole number below {_SEED_MAX}")
     return int(value)
 
 
 def _wrong(what: str) -> ConfigError:
-    return ConfigError(f"{VARIABLE}: {what}; a good value is {_EXAMPLE}")
+    return ConfigError([f"{VARIABLE}: {what}; a good value is {_EXAMPLE}"])

@@ -118,6 +118,17 @@ def test_sigterm_ends_a_segment_with_code_0_and_takes_its_socket_away(
 
 
 @pytest.mark.parametrize("segment", ["cs", "dfs"])
+def test_a_bad_network_that_cannot_be_is_code_3(
+    folder: Path, segment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPLITPLANE_IMPAIR", "drop=5%")
+    code, said = ended(segment, cs_config(folder) if segment == "cs" else dfs_config(folder))
+    assert code == 3
+    assert "SPLITPLANE_IMPAIR: drop=5% is not a number" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("segment", ["cs", "dfs"])
 def test_a_port_in_use_is_code_5(folder: Path, segment: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
