@@ -5,7 +5,7 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 PYTHON_BIN := .venv/bin/python
-SECONDS_EACH ?= 60
+FUZZ_SECONDS ?= 60
 
 # --- the BPF program ---------------------------------------------------------------------------------
 
@@ -55,13 +55,8 @@ bench: bpf ## compare with routing, nftables, HAProxy and nginx (root; minutes)
 	@scripts/setup bench
 	$(PYTHON_BIN) bench/compare.py $(ARGS)
 
-fuzz: ## every fuzz target for SECONDS_EACH seconds (default 60)
-	@scripts/setup fuzz
-	@set -e; for target in tests/fuzz/fuzz_*.py; do \
-		seeds=$${target#tests/fuzz/fuzz_}; seeds=tests/fuzz/corpus/$${seeds%.py}; \
-		echo "$$target for $(SECONDS_EACH) s"; \
-		$(PYTHON_BIN) $$target -max_total_time=$(SECONDS_EACH) $$seeds; \
-	done
+fuzz: ## every fuzz target for FUZZ_SECONDS seconds (default 60)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz
 
 docs: setup ## write what the documentation takes from the code, and check its links
 	$(PYTHON_BIN) scripts/docs.py
