@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`splitplane run` and `splitplane lab`, as a person starts and ends them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from splitplane import machine
+from splitplane.errors import MachineError
+from splitplane.lab import state
+from splitplane.lab.lab import PROGRAMS
+from splitplane.lab.namespaces import existing
+from splitplane.lab.topology import prefix
+from support.require import require
+
+pytestmark = [pytest.mark.network, pytest.mark.dataplane]
+
+NAME = f"r{os.getpid()}"
+COMMAND = [sys.executable, "-m", "splitplane"]
+
+
+@pytest.fixture(autouse=True)
+def _machine() -> Iterator[None]:
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    require("network", f"not installed: {missing}" if missing else None)
+    require("network", None if os.geteuid() == 0 else "not root")
+    try:
+        machine.require_bpf()
+    except MachineError as error:
+        require("dataplane", str(error))
+    program = files("data_flow_segment") / "artifacts/dfs.bpf.o"
+    require("dataplane", None if program.is_file() else "the program is not compiled: make bpf")
+    yield
+    state.clean(NAME)
+
+
+def remains() -> list[str]:
+    """Whatever has the laboratory's name."""
+    left = [*Path("/run/splitplane").glob(f"lab-{NAME}*"), state.pins(NAME)]
+    return [*existing(prefix(NAME)), *(str(path) for path in left if path.exists())]
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, in a session of its own as from a terminal of its own."""
+    process = subprocess.Popen(
+        [*COMMAND, *arguments, "--name", NAME],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_it_runs_for_the_given_time_without_a_failure_and_leaves_nothing() -> None:
+    done = subprocess.run(
+        [*COMMAND, "run", "--name", NAME, "--seconds", "3"],
+        capture_output=True, text=True, check=False, timeout=90,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    *seconds, last = done.stdout.splitlines()
+    assert len(seconds) >= 2
+    assert all(line.split()[1] == "connections/s," for line in seconds)
+    assert "0 failures" in last
+    for server in ("server1", "server2", "server3"):
+        assert server in last
+    assert remains() == []
+
+
+def test_once_prints_the_screen_once() -> None:
+    done = subprocess.run(
+        [*COMMAND, "run", "--name", NAME, "--once"],
+        capture_output=True, text=True, check=False, timeout=90,
+        env={**os.environ, "COLUMNS": "100"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    for part in ("nodes", "flows:", "messages/s", "QUERY", "web6", "0 failures"):
+        assert part in done.stdout
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("whole_group", [False, True], ids=["alone", "group"])
+def test_it_ends_politely_and_leaves_nothing(ending: signal.Signals, whole_group: bool) -> None:
+    with started("run") as process:
+        assert "connections/s" in first_line(process)
+        if whole_group:  # as a terminal's Ctrl-C
+            os.killpg(process.pid, ending)
+        else:
+            process.send_signal(ending)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err + out
+    assert "0 failures" in out
+    assert remains() == []
+
+
+def test_after_kill_9_the_next_run_works_and_leaves_nothing() -> None:
+    with started("run") as process:
+        assert "connections/s" in first_line(process)
+        process.kill()
+        process.wait(20)
+    assert remains() != []
+    done = subprocess.run(
+        [*COMMAND, "run", "--name", NAME, "--seconds", "2"],
+        capture_output=True, text=True, check=False, timeout=90,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert remains() == []
+
+
+def test_a_laboratory_can_be_looked_at_and_entered() -> None:
+    with started("lab", "up") as process:
+        assert "is up" in first_line(process)
+        sockets = [f"/run/splitplane/lab-{NAME}/{name}.sock" for name in ("cs-1", "dfs-256")]
+        options = [word for path in sockets for word in ("--socket", path)]
+        name = "import urllib.request as r; print(r.urlopen('http://203.0.113.10/name').read())"
+        inside = subprocess.run(
+            [*COMMAND, "lab", "exec", "--name", NAME, "client1", sys.executable, "-c", name],
+            capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
+        assert "server" in inside.stdout, inside.stderr
+        rows = shown("show", "nodes", *options)[0]["data"]
+        assert sum(row["total"] for row in rows) == 1
+        for what in ("virtual-servers", "messages", "status"):
+            assert shown("show", what, *options)
+        flow = until_shown(options)
+        client = f"{flow['source_address']}:{flow['source_port']}"
+        told = shown("trace", f"{client}-203.0.113.10:80", *options)
+        assert {answer["segment"] for answer in told} == {"cs-1", "dfs-256"}
+        assert all(answer["data"] for answer in told)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert remains() == []
+
+
+def until_shown(options: list[str]) -> dict[str, object]:
+    """The one flow of the CS, opened anew where the first has been closed meanwhile."""
+    hold = "import socket,time; s=socket.create_connection(('203.0.113.10',80)); time.sleep(20)"
+    holder = subprocess.Popen(
+        [*COMMAND, "lab", "exec", "--name", NAME, "client1", sys.executable, "-c", hold]
+    )
+    try:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            flows = shown("show", "flows", "--from", "cs", *options)[0]["data"]
+            if flows:
+                flow: dict[str, object] = flows[0]
+                return flow
+        raise AssertionError("no flow came")
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def shown(*arguments: str) -> list[dict[str, Any]]:
+    """What a command says in JSON."""
+    done = subprocess.run(
+        [*COMMAND, *arguments, "--json"], capture_output=True, text=True, check=True, timeout=30
+    )
+    answer: list[dict[str, Any]] = json.loads(done.stdout)
+    return answer
