@@ -61,14 +61,15 @@ class Dispatch:
     def receive(self, peer: Peer, octets: bytes, now: float) -> bytes | None:
         """Act on a datagram's messages; return the REPLY if it was a QUERY."""
         messages, malformed, _ = decode_datagram(octets, peer.ssmb_version)
+        received, is_proved = self._statistics.received, peer.authentication.is_proved
         if malformed is not None:
             self._statistics.drops["invalid_msg"] += 1
         reply = None
         for message in messages:
-            self._statistics.received[TYPE_OF[message.__class__]] += 1
-            if not peer.authentication.is_proved and not isinstance(message, AuthResponse):
+            received[TYPE_OF[message.__class__]] += 1
+            if not is_proved and not isinstance(message, AuthResponse):
                 self._statistics.drops["not_authenticated"] += 1
-            elif isinstance(message, Query | AppQuery):
+            elif isinstance(message, (Query, AppQuery)):
                 reply = self._query(peer, message, now)
             else:
                 action = self._actions.get(message.__class__, self._invalid)

@@ -4,25 +4,19 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Final
 
 from control_segment.config import ControlSegmentConfig
 from control_segment.peers import Datagram
+from control_segment.runtime import memory
 from control_segment.runtime.datagrams import DatagramFilter, DatagramSocket
 from control_segment.runtime.response_times import measure_response_times
 from control_segment.runtime.streams import Stream
 from control_segment.segment import ControlSegment
 
 _log = logging.getLogger("control_segment")
-
-# From so many records on the garbage collector would stop us for longer than a QUERY may wait.
-# Records are in no cycle and are freed by their reference counts; `gc.freeze` costs nothing and
-# takes them out.
-_FREEZE_FROM: Final = 10_000
 
 
 class ControlSegmentRuntime:
@@ -45,6 +39,7 @@ class ControlSegmentRuntime:
         self._udp: DatagramSocket | None = None
         self._streams: list[Stream] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._tend_at = 0.0
 
     @property
     def is_running(self) -> bool:
@@ -78,20 +73,24 @@ class ControlSegmentRuntime:
             self._streams = [
                 Stream(segment, index, self._changed) for index in range(len(segment.links))
             ]
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(stream.run()) for stream in self._streams]
-                running.append(tasks.create_task(measure_response_times(segment)))
-                self._changed()
-                if self._on_ready is not None:
-                    self._on_ready()
-                await self._stopping.wait()
-                for task in running:
-                    task.cancel()
+            with memory.without_automatic_collection():
+                await self._serve(segment)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
             self._udp.close()
             self._udp = None
+
+    async def _serve(self, segment: ControlSegment) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(stream.run()) for stream in self._streams]
+            running.append(tasks.create_task(measure_response_times(segment)))
+            self._changed()
+            if self._on_ready is not None:
+                self._on_ready()
+            await self._stopping.wait()
+            for task in running:
+                task.cancel()
 
     def stop(self) -> None:
         """Let `run` end."""
@@ -142,7 +141,9 @@ class ControlSegmentRuntime:
     def _timer_due(self) -> None:
         self._timer = None
         segment = self.segment
-        segment.handle_timer(asyncio.get_running_loop().time())
-        if len(segment.table) >= _FREEZE_FROM:
-            gc.freeze()
+        now = asyncio.get_running_loop().time()
+        segment.handle_timer(now)
+        if now >= self._tend_at:
+            self._tend_at = now + memory.INTERVAL_S
+            memory.tend()
         self._changed()
