@@ -129,7 +129,7 @@ class RemoveVirtualServer:
 
 @dataclass(frozen=True, slots=True)
 class SetLocalAddresses:
-    """Addresses that wildcard-address virtual servers never catch, beside the target's own (8.3)."""
+    """Addresses that wildcard virtual servers never catch, beside the target's own (8.3)."""
 
     addresses: frozenset[bytes]
 
