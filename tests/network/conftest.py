@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A laboratory for the tests of a module: bringing one up takes seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, TypeAlias
+
+import pytest
+
+from splitplane.lab import Lab, state
+from support.laboratory import require_laboratory
+
+MakeLab: TypeAlias = Callable[..., Lab]
+
+
+@pytest.fixture(scope="module")
+def make_lab(request: pytest.FixtureRequest) -> Iterator[MakeLab]:
+    """Makes laboratories with the bpf target, not yet entered; they are left behind by nobody."""
+    require_laboratory()
+    topic = request.node.name.removeprefix("test_").removesuffix(".py").replace("_", "")
+    name = f"{topic[:8]}{os.getpid() % 100_000}"  # runs beside the laboratories of others
+
+    def make(**choices: Any) -> Lab:
+        return Lab(name, target="bpf", **choices)
+
+    with ExitStack() as stack:
+        stack.callback(state.clean, name)
+        yield make

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Thousands of real requests through both planes, every octet compared: none may fail."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from itertools import islice
+
+import pytest
+
+from splitplane.lab import Lab
+from splitplane.lab.topology import VIRTUAL_ADDRESS, VIRTUAL_ADDRESS_6
+from support.laboratory import crowd, echo, fetch
+
+pytestmark = [pytest.mark.network, pytest.mark.dataplane]
+
+FAMILIES = {"IPv4": VIRTUAL_ADDRESS, "IPv6": VIRTUAL_ADDRESS_6}
+AT_ONCE = 24
+# up to which size, and how many ask for one between it and the one before; over each family
+SIZES = {100: 4900, 1_460: 2500, 20_000: 2000, 100_000: 530, 1_000_000: 60, 10_000_000: 8}
+EXTREMES = (1, 10_000_000)
+REQUESTS = sum(SIZES.values()) + len(EXTREMES)
+DATAGRAMS = 10_000  # over each family
+DATAGRAM_MAX = 1_400  # larger ones are fragments: test_icmp_and_mtu
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: Callable[..., Lab]) -> Iterator[Lab]:
+    with make_lab(clients=2, servers=3) as lab:
+        yield lab
+
+
+def sizes(chance: random.Random) -> list[int]:
+    """Of every request, in an order of chance."""
+    chosen = list(EXTREMES)
+    least = 1
+    for most, count in SIZES.items():
+        chosen += [chance.randint(least, most) for _ in range(count)]
+        least = most
+    chance.shuffle(chosen)
+    return chosen
+
+
+def connections(chance: random.Random) -> Iterator[list[int]]:
+    """The sizes that are asked for on each connection: on most one, on some several."""
+    waiting = iter(sizes(chance))
+    while some := list(islice(waiting, chance.choice((1, 1, 1, 4)))):
+        yield some
+
+
+def assert_nothing_odd(lab: Lab) -> None:
+    """What clients did not see did not happen either: no refusal, no counter of a fault."""
+    refused = {each["name"]: each["refused"] for each in lab.admin("cs1", "virtual_servers")}
+    assert set(refused.values()) == {0}, refused
+    faults = {
+        name: counter["value"]
+        for name, counter in lab.admin("dfs", "counters").items()
+        if not counter["normal"]
+    }
+    assert faults
+    assert set(faults.values()) == {0}, faults
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_request_of_thousands_fails(lab: Lab, family: str) -> None:
+    chance = random.Random(family)
+    servers: Counter[str] = Counter()
+
+    async def ask(number: int, wanted: list[int]) -> None:
+        client = f"client{number % 2 + 1}"
+        answered = await fetch(lab, client, FAMILIES[family], wanted)
+        assert len(set(answered)) == 1, f"one connection was answered by {set(answered)}"
+        servers.update(answered)
+
+    jobs: list[Callable[[], Awaitable[None]]] = [
+        partial(ask, number, wanted) for number, wanted in enumerate(connections(chance))
+    ]
+    asyncio.run(crowd(jobs, AT_ONCE))
+    assert servers.total() == REQUESTS == 10_000
+    assert len(servers) == 3
+    assert_nothing_odd(lab)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_datagram_of_thousands_is_lost_or_changed(lab: Lab, family: str) -> None:
+    chance = random.Random(family)
+    servers: Counter[str] = Counter()
+
+    async def ask(number: int, contents: list[bytes]) -> None:
+        client = f"client{number % 2 + 1}"
+        answered = await echo(lab, client, FAMILIES[family], contents)
+        assert len(set(answered)) == 1, f"one session was answered by {set(answered)}"
+        servers.update(answered)
+
+    lengths = [0, 1, DATAGRAM_MAX]
+    lengths += [chance.randint(0, DATAGRAM_MAX) for _ in range(DATAGRAMS - len(lengths))]
+    contents = iter([chance.randbytes(length) for length in lengths])
+    jobs: list[Callable[[], Awaitable[None]]] = []
+    while some := list(islice(contents, chance.choice((1, 1, 5)))):
+        jobs.append(partial(ask, len(jobs), some))
+    asyncio.run(crowd(jobs, AT_ONCE))
+    assert servers.total() == DATAGRAMS
+    assert len(servers) == 3
+    assert_nothing_odd(lab)

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients of a laboratory: they compare every octet, and say what was wrong with which connection.
+
+An exchange that goes wrong in any way raises Broken; nothing is tried twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, Final
+
+from splitplane import machine
+from splitplane.errors import MachineError
+from splitplane.lab import Lab
+from splitplane.lab.lab import PROGRAMS
+from splitplane.lab.topology import HTTP_PORT, UDP_PORT
+from splitplane.lab.web import pattern
+from support.require import require
+
+TIMEOUT_S: Final = 30.0  # of one exchange: a hang is a failure, a busy machine is none
+_READ_OCTETS: Final = 64 * 1024
+_RECEIVE_BUFFER: Final = 4 << 20  # many answers wait here while Python compares one
+
+
+class Broken(AssertionError):
+    """A connection did not do what TCP, UDP and HTTP promise."""
+
+
+def require_laboratory() -> None:
+    """Skip, or fail where it is required, on a machine that cannot run the bpf target."""
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    require("network", f"not installed: {missing}" if missing else None)
+    require("network", None if os.geteuid() == 0 else "not root")
+    try:
+        machine.require_bpf()
+    except MachineError as error:
+        require("dataplane", str(error))
+    program = files("data_flow_segment") / "artifacts/dfs.bpf.o"
+    require("dataplane", None if program.is_file() else "the program is not compiled: make bpf")
+
+
+class Client:
+    """One HTTP connection, kept alive until the block ends."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, what: str
+    ) -> None:
+        self.received = 0  # octets of bodies
+        self.local_address: tuple[str, int] = writer.get_extra_info("sockname")[:2]
+        self._reader = reader
+        self._writer = writer
+        self._what = what
+
+    async def get(self, size: int, rate: int = 0) -> str:
+        """GET that many octets, compare each, and return the server's name."""
+        server = await self.begin(size, rate)
+        await self.body(size)
+        return server
+
+    async def begin(self, size: int, rate: int = 0) -> str:
+        """Ask for that many octets, R a second, read the head, and return the server's name."""
+        query = f"?rate={rate}" if rate else ""
+        self._writer.write(f"GET /bytes/{size}{query} HTTP/1.1\r\nHost: www\r\n\r\n".encode())
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        if head[0] != "HTTP/1.1 200 OK":
+            raise Broken(f"{self._what}: answered {head[0]!r}")
+        headers = dict(line.split(": ", 1) for line in head[1:] if line)
+        if headers["Content-Length"] != str(size):
+            raise Broken(f"{self._what}: {headers['Content-Length']} octets instead of {size}")
+        return headers["Server"]
+
+    async def body(self, size: int) -> None:
+        """Read and compare a body."""
+        offset = 0
+        while offset < size:
+            octets = await self._reader.read(min(_READ_OCTETS, size - offset))
+            if not octets:
+                raise Broken(f"{self._what}: ended {size - offset} octets early of {size}")
+            if octets != pattern(offset, len(octets)):
+                raise Broken(f"{self._what}: wrong octets in {len(octets)} from {offset}")
+            offset += len(octets)
+            self.received += len(octets)
+
+
+@asynccontextmanager
+async def connected(
+    lab: Lab,
+    client: str,
+    address: str,
+    *,
+    port: int = HTTP_PORT,
+    source: str = "",
+    timeout_s: float | None = TIMEOUT_S,
+) -> AsyncIterator[Client]:
+    """A connection, from an address of the client's choice; *timeout_s* is for its whole life."""
+    what = f"{client} {source} to {address} port {port}"
+    writer = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            sock = _socket(lab, client, address, socket.SOCK_STREAM, source)
+            try:
+                await asyncio.get_running_loop().sock_connect(sock, (address, port))
+            except BaseException:
+                sock.close()
+                raise
+            what += f" from port {sock.getsockname()[1]}"
+            reader, writer = await asyncio.open_connection(sock=sock)
+            yield Client(reader, writer, what)
+    except TimeoutError:
+        raise Broken(f"{what}: not finished within {timeout_s} s") from None
+    except (OSError, EOFError) as error:
+        raise Broken(f"{what}: {error or type(error).__name__}") from error
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _socket(
+    lab: Lab, client: str, address: str, kind: socket.SocketKind, source: str
+) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = lab.socket(client, family, kind)
+    sock.setblocking(False)
+    if kind == socket.SOCK_DGRAM:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    if source:
+        sock.bind((source, 0))
+    return sock
+
+
+async def fetch(
+    lab: Lab, client: str, address: str, sizes: Iterable[int] = (1,), **where: Any
+) -> list[str]:
+    """These bodies on one connection; who sent each."""
+    async with connected(lab, client, address, **where) as http:
+        return [await http.get(size) for size in sizes]
+
+
+async def echo(
+    lab: Lab,
+    client: str,
+    address: str,
+    contents: Iterable[bytes],
+    *,
+    source: str = "",
+    port: int = UDP_PORT,
+) -> list[str]:
+    """Send each datagram from one port, compare what comes back; who answered each."""
+    loop = asyncio.get_running_loop()
+    servers = []
+    with _socket(lab, client, address, socket.SOCK_DGRAM, source) as sock:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await loop.sock_connect(sock, (address, port))
+                for content in contents:
+                    await loop.sock_sendall(sock, content)
+                    answer = await loop.sock_recv(sock, 65536)
+                    server, _, echoed = answer.partition(b" ")
+                    if echoed != content:
+                        raise Broken(f"{client} to {address}: other octets, {len(echoed)}")
+                    servers.append(server.decode())
+        except OSError as error:  # TimeoutError is one
+            what = f"{client} {source} to {address}: after {len(servers)} datagrams"
+            raise Broken(f"{what}: {error or type(error).__name__}") from error
+    return servers
+
+
+async def crowd(jobs: Iterable[Callable[[], Awaitable[None]]], at_once: int) -> None:
+    """Do all, so many at a time; the first failure ends it."""
+    waiting = iter(jobs)
+
+    async def worker() -> None:
+        for job in waiting:
+            await job()
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(at_once):
+            tasks.create_task(worker())
