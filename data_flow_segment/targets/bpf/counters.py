@@ -35,11 +35,12 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "drop_detached": (False, "Dropped: nobody listens for new flows."),
     "drop_no_room": (False, "Dropped: the kernel had no room to rewrite the packet."),
     "drop_transmit": (False, "Not sent: the kernel refused a packet of the agent's own."),
+    "drop_inject_failed": (False, "Dropped: the kernel did not take a packet back."),
     "event_lost": (False, "Ends of flows that found the event ring full; a sweep tells them."),
     "install_failed": (False, "Flows that could not be installed: table full, or keys in use."),
 }
 
-_OWN: Final = ("transmitted", "drop_transmit", "install_failed")
+_OWN: Final = ("transmitted", "drop_transmit", "drop_inject_failed", "install_failed")
 
 
 class Counters:

@@ -8,7 +8,9 @@ half of it.
 from __future__ import annotations
 
 import errno
+import struct
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -89,7 +91,7 @@ _NO_CLOSE: Final = (0, 0, 0, 0, 0, 0, 0)
 _NO_DECISION: Final = (0, 0, 0, 0, 0, 0, 0, 0, UNSPECIFIED, UNSPECIFIED, UNSPECIFIED)
 
 
-def pack(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
+def pack_whole(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
     """Key and value of the client's direction, then of the node's; raises CannotInstall."""
     check(entry)
     there, back = inbound(entry), outbound(entry)
@@ -131,6 +133,56 @@ def pack(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
             *_NO_CLOSE,
             *_NO_DECISION,
         ),
+    )
+
+
+_PER_CLIENT: Final = int(Flag.TRANSLATE_SRC | Flag.ADD_TCP_OFFSETS)
+_HOME: Final = struct.Struct("=16s16s2s54sQ36sIQ64s")
+_BACK: Final = struct.Struct("=16s16s2s2s52sQ112s")
+_BACK_KEY: Final = struct.Struct("=16s16s2s2s4s")
+_NOTHING_SEEN: Final = bytes(36)
+_TEMPLATES_MAX: Final = 65536
+_templates: dict[tuple[object, ...], tuple[bytes, ...]] = {}
+
+
+def pack(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
+    """As `pack_whole`.  What the flows of one virtual server to one node have in common, which is
+    all but the client, is made once (a test holds the two to each other)."""
+    signature = entry.signature
+    if entry.flags & _PER_CLIENT:
+        return pack_whole(entry, now)
+    shared = (*signature[1:2], *signature[3:], signature[0][:12], *entry[2:15])
+    template = _templates.get(shared)
+    if template is None:
+        template = _make_template(entry)
+        if len(_templates) >= _TEMPLATES_MAX:
+            _templates.clear()
+        _templates[shared] = template
+    node, decided, after, vip, vip_port, node_port, back_decided, back_after, protocol = template
+    client = signature[0]
+    port = signature[2].to_bytes(2, "big")
+    return (
+        _BACK_KEY.pack(client, vip, port, vip_port, protocol),
+        _HOME.pack(
+            client, node, port, decided, now, _NOTHING_SEEN, entry.serial, entry.opened_ms, after
+        ),
+        _BACK_KEY.pack(node, client, node_port, port, protocol),
+        _BACK.pack(vip, client, vip_port, port, back_decided, now, back_after),
+    )
+
+
+def _make_template(entry: FlowEntry) -> tuple[bytes, ...]:
+    key, home, back_key, back = pack_whole(entry, 0)
+    return (
+        home[16:32],
+        home[34:88],
+        home[144:],
+        back[:16],
+        back[32:34],
+        back_key[32:34],
+        back[36:88],
+        back[96:],
+        key[36:],
     )
 
 
@@ -188,6 +240,42 @@ def state_of(key: bytes, home: Direction, back: Direction, now: int) -> FlowStat
         home.tcp_flags | back.tcp_flags,
         is_closing(home.close),
     )
+
+
+_CLOSED_EVENT: Final = struct.Struct("=BBB5x40s42xBBII36xQQQ12xI3xBIQIHHHHI16s16s16sQQQ")
+_ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
+
+
+def closed_state(record: bytes, window_shift: Callable[[bytes], int]) -> tuple[FlowState, int]:
+    """What struct event_closed says, and whether a RST was the cause.  The window shift is the
+    return entry's, which only spliced flows need to look up."""
+    (
+        _, by_rst, back_flags, key, mode, tos, seq_add, ack_add, seen, packets, octets, close,
+        tcp_flags, serial, opened_ms, idle_timeout_s, group_id, flags, node_port, snat_port,
+        ts_offset, node, snat, next_hop, back_seen, back_packets, back_octets,
+    ) = _CLOSED_EVENT.unpack(record)  # fmt: skip
+    src, dst, sport, dport, protocol = FLOW_KEY.unpack(key)
+    entry = FlowEntry(
+        FlowSignature(src, dst, sport, dport, protocol, tos),
+        serial,
+        group_id,
+        flags,
+        node,
+        node_port,
+        snat,
+        snat_port,
+        next_hop,
+        seq_add,
+        ack_add,
+        ts_offset,
+        window_shift(key) if flags & _ADD_TCP_OFFSETS else 0,
+        mode,
+        idle_timeout_s,
+        opened_ms,
+    )
+    idle_ms = max(0, (now_ns() - max(seen, back_seen)) // _NS_PER_MS)
+    counters = FlowCounters(packets, octets, back_packets, back_octets)
+    return FlowState(entry, counters, idle_ms, tcp_flags | back_flags, is_closing(close)), by_rst
 
 
 class Flows:
@@ -249,6 +337,11 @@ class Flows:
             return None
         back = self.table.lookup(peer_key(key, home))
         return None if back is None else (home, unpack(back))
+
+    def window_shift(self, key: bytes) -> int:
+        """Of the flow whose client's key this is; 0 if it is gone."""
+        pair = self.pair(key)
+        return pair[1].window_shift if pair else 0
 
     def _replace(
         self, entry: FlowEntry, home_key: bytes, home: bytes, back_key: bytes, back: bytes

@@ -14,7 +14,7 @@ from typing import Final
 
 from data_flow_segment.targets.bpf import links
 from data_flow_segment.targets.bpf.counters import Counters
-from data_flow_segment.targets.bpf.flows import Flows, now_ns, state_of, unpack
+from data_flow_segment.targets.bpf.flows import Flows, closed_state, now_ns
 from data_flow_segment.targets.bpf.interfaces import (
     Device,
     devices,
@@ -23,7 +23,6 @@ from data_flow_segment.targets.bpf.interfaces import (
 )
 from data_flow_segment.targets.bpf.layout import (
     ADDRESS_ANSWER,
-    EVENT_CLOSED,
     EVENT_PACKET,
     FLOW_KEY,
     INTERFACE,
@@ -68,6 +67,8 @@ from ssmb.addresses import UNSPECIFIED
 from ssmb.messages import FlowSignature
 
 _EVENTS_AT_ONCE: Final = 256
+_PACKET, _CLOSED = int(EventKind.PACKET), int(EventKind.CLOSED)
+_BY_FIN, _BY_RST = CloseCause.FIN, CloseCause.RST
 _META_KEY: Final = bytes(4)
 _ONE: Final = (1).to_bytes(4, "little")
 _NO_SERVER: Final = bytes(VIRTUAL_SERVER_KEY.size)
@@ -153,13 +154,14 @@ class BpfTarget:
         return self._program.program_fd(name)
 
     def apply(self, commands: Iterable[Command]) -> None:
+        tap = self._tap
         for command in commands:
             if isinstance(command, InstallFlow):
                 self._install(command)
             elif isinstance(command, InjectPacket):
                 packet = command.packet
-                if self._tap is not None:
-                    self._tap.inject(packet.interface, packet.frame)
+                if tap is None or not tap.inject(packet.interface, packet.frame):
+                    self._counters.add("drop_inject_failed")
             elif isinstance(command, RemoveFlow):
                 self.flows.remove(command.signature)
             elif isinstance(command, TransmitPacket):
@@ -286,19 +288,11 @@ class BpfTarget:
 
     def _event(self, record: bytes) -> Event | None:
         kind = record[0]
-        if kind == EventKind.PACKET:
+        if kind == _PACKET:
             return self._packet_in(record)
-        if kind == EventKind.CLOSED:
-            _, by_rst, peer_flags, key, value, seen, packets, octets = EVENT_CLOSED.unpack(record)
-            home = unpack(value)
-            back = home._replace(
-                last_seen=seen, packets=packets, octets=octets, tcp_flags=peer_flags
-            )
-            # the window shift is the return entry's; it is looked up only where there is one
-            pair = self.flows.pair(key) if home.flags & 0x8 else None
-            back = back._replace(window_shift=pair[1].window_shift if pair else 0)
-            cause = CloseCause.RST if by_rst else CloseCause.FIN
-            return FlowClosed(state_of(key, home, back, now_ns()), cause)
+        if kind == _CLOSED:
+            state, by_rst = closed_state(record, self.flows.window_shift)
+            return FlowClosed(state, _BY_RST if by_rst else _BY_FIN)
         self._tell_sender(record)
         return None
 

@@ -17,6 +17,11 @@ from data_flow_segment.targets.memory.parse import ACK, SYN, TCP, UDP, Packet
 from ssmb.constants import Flag, ForwardMode
 
 _WORD32: Final = 0xFFFFFFFF
+_TRANSLATE_ADDR: Final = int(Flag.TRANSLATE_ADDR)  # plain integers: this is on the way of each flow
+_TRANSLATE_PORT: Final = int(Flag.TRANSLATE_PORT)
+_TRANSLATE_SRC: Final = int(Flag.TRANSLATE_SRC)
+_ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
+_NAT: Final = int(ForwardMode.NAT)
 _OPTION_END, _OPTION_NOP, _OPTION_SACK, _OPTION_TIMESTAMPS = 0, 1, 5, 8
 
 
@@ -37,14 +42,14 @@ class Translation(NamedTuple):
 
 def inbound(entry: FlowEntry) -> Translation:
     """Client to node (of an outbound flow: its beginner to the other side)."""
-    flags = entry.flags if entry.forward_mode == ForwardMode.NAT else 0
-    source = flags & Flag.TRANSLATE_SRC
+    flags = entry.flags if entry.forward_mode == _NAT else 0
+    source = flags & _TRANSLATE_SRC
     return Translation(
         src=entry.snat_ipaddr if source else None,
-        dst=entry.node_ipaddr if flags & Flag.TRANSLATE_ADDR else None,
+        dst=entry.node_ipaddr if flags & _TRANSLATE_ADDR else None,
         src_port=entry.snat_port if source and entry.snat_port else None,
-        dst_port=entry.node_port if flags & Flag.TRANSLATE_PORT else None,
-        has_offsets=bool(flags & Flag.ADD_TCP_OFFSETS),
+        dst_port=entry.node_port if flags & _TRANSLATE_PORT else None,
+        has_offsets=bool(flags & _ADD_TCP_OFFSETS),
         seq=entry.seq_offset,
         ack=entry.ack_offset,
         ts_echo=-entry.ts_offset,

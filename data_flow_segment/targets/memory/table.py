@@ -20,7 +20,10 @@ Key = tuple[bytes, bytes, int, int, int]
 INBOUND: Final = 0
 RETURN: Final = 1
 
-_MODES: Final = frozenset((ForwardMode.NAT, ForwardMode.L2, ForwardMode.TUNNEL))
+_NAT: Final = int(ForwardMode.NAT)
+_MODES: Final = frozenset((_NAT, int(ForwardMode.L2), int(ForwardMode.TUNNEL)))
+_TRANSLATE_ADDR: Final = int(Flag.TRANSLATE_ADDR)
+_TRANSLATE_SRC: Final = int(Flag.TRANSLATE_SRC)
 
 
 class CannotInstall(Exception):
@@ -189,9 +192,9 @@ def check(entry: FlowEntry) -> None:
     """What no target can carry out, whatever is in its table."""
     signature = entry.signature
     wanted = [signature.dst_ipaddr]
-    if entry.flags & Flag.TRANSLATE_ADDR or entry.forward_mode != ForwardMode.NAT:
+    if entry.flags & _TRANSLATE_ADDR or entry.forward_mode != _NAT:
         wanted.append(entry.node_ipaddr)
-    if entry.flags & Flag.TRANSLATE_SRC:
+    if entry.flags & _TRANSLATE_SRC:
         wanted.append(entry.snat_ipaddr)
     if entry.forward_mode not in _MODES:
         raise CannotInstall(f"forward mode {entry.forward_mode} is not offered by this target")
