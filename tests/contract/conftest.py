@@ -41,7 +41,6 @@ def rig(session_rig: Rig) -> Iterator[Rig]:
     with session_rig.inside():
         reset(session_rig)
         yield session_rig
-        reset(session_rig)
 
 
 @pytest.fixture(params=FAMILIES, ids=lambda family: family.name)

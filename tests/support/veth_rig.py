@@ -24,7 +24,7 @@ from typing import Final
 
 from data_flow_segment.targets.contract import Command, Event, Target
 from support.rig import FAMILIES, IPV4, TARGET_MAC, Frame, Rig, Side, neighbours
-from support.wire import Wire, inside
+from support.wire import Wire, first_readable, inside
 from support.xdp_pass import attach_pass
 
 INTERFACE: Final = {Side.EXTERNAL: "ext0", Side.INTERNAL: "int0"}
@@ -35,7 +35,6 @@ BPF_FILESYSTEM: Final = Path("/sys/fs/bpf")
 _FENCE_WAIT_S: Final = 2.0
 _QUIET_S: Final = 0.003
 """How long nothing more may come after the fences: what a redirect hands to another queue."""
-_EVENT_WAIT_S: Final = 0.002
 
 _SETTINGS: Final = (
     "net.ipv4.ip_forward=1",
@@ -224,9 +223,11 @@ class VethRig:
                 if octets is None:
                     raise RuntimeError(f"{self.name}: the {side.value} side does not answer ARP")
                 out.append((side, octets))
-        for side, wire in self._network.wires.items():
-            while (octets := wire.receive(_QUIET_S)) is not None:
-                out.append((side, octets))
+        wires = self._network.wires
+        while first_readable(wires.values(), _QUIET_S) is not None:
+            for side, wire in wires.items():
+                while (octets := wire.receive(0)) is not None:
+                    out.append((side, octets))
         return out
 
     def _pump(self) -> bool:
@@ -276,7 +277,7 @@ class VethRig:
 def _readable(descriptor: int) -> bool:
     if descriptor < 0:
         return False
-    return bool(select.select([descriptor], [], [], _EVENT_WAIT_S)[0])
+    return bool(select.select([descriptor], [], [], 0)[0])
 
 
 def fence(side: Side) -> tuple[bytes, bytes]:

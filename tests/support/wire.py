@@ -10,7 +10,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -79,5 +79,14 @@ class Wire:
                     octets = octets[:12] + struct.pack("!HH", ethertype, tag) + octets[12:]
         return octets
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def close(self) -> None:
         self._socket.close()
+
+
+def first_readable(wires: Iterable[Wire], wait_s: float) -> Wire | None:
+    """A wire with a frame to read, None if there is none within the time."""
+    readable: list[Wire] = select.select(list(wires), [], [], wait_s)[0]
+    return readable[0] if readable else None
