@@ -42,6 +42,7 @@ class Dispatch:
     def __init__(self, segment: ControlSegment, out: list[Datagram]) -> None:
         self._segment = segment
         self._out = out
+        self.waiting: set[Peer] = set()  # those with L messages that wait for companions
         self._decisions = segment.decisions
         self._statistics = segment.statistics
         self._notices = Notices(
@@ -186,6 +187,8 @@ class Dispatch:
             self.send(peer, reset, now)
         for octets in peer.batcher.due(now):
             self._out.append(peer.seal(octets))
+        if peer.batcher.get_timer() is None:
+            self.waiting.discard(peer)
 
     def send(self, peer: Peer, message: Message, now: float) -> None:
         """Send a message that travels alone."""
@@ -196,10 +199,18 @@ class Dispatch:
         self._statistics.sent[TYPE_OF[message.__class__]] += 1
         self._out.append(peer.seal(octets))
 
+    def flush(self) -> None:
+        """An H message has gone: L messages need not wait longer (6.8)."""
+        for peer in self.waiting:
+            for octets in peer.batcher.flush():
+                self._out.append(peer.seal(octets))
+        self.waiting.clear()
+
     def send_low(self, peer: Peer, message: Timeout | Reap, now: float) -> None:
         """Send a message that may wait for companions (6.8)."""
         try:
             peer.batcher.add(message, now)
+            self.waiting.add(peer)
         except EncodeError:
             self._statistics.drops["encode_failed"] += 1
             return

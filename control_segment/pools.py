@@ -16,12 +16,13 @@ from ssmb.addresses import from_text
 class Pool:
     """Nodes that are balanced together."""
 
-    __slots__ = ("leaving", "method", "method_name", "name", "nodes")
+    __slots__ = ("_prepared", "leaving", "method", "method_name", "name", "nodes")
 
     def __init__(self, config: PoolConfig) -> None:
         self.name = config.name
         self.nodes: dict[str, Node] = {}
         self.leaving: list[Node] = []  # not configured any more, but with living sessions
+        self._prepared: list[tuple[Node, int]] | None = None
         self.method_name = ""
         self.method: Method = METHODS[config.method]()
         self.apply(config)
@@ -46,11 +47,16 @@ class Pool:
         if config.method != self.method_name:
             self.method_name = config.method
             self.method = METHODS[config.method]()
+            self._prepared = None
         self.candidates_changed()
 
     def candidates_changed(self) -> None:
         """Tell the method who may have new sessions."""
-        self.method.prepare([node for node in self.nodes.values() if node.takes_new_sessions])
+        nodes = [node for node in self.nodes.values() if node.takes_new_sessions]
+        wanted = [(node, node.weight) for node in nodes]
+        if wanted != self._prepared:  # else a reload would begin the round anew for nothing
+            self._prepared = wanted
+            self.method.prepare(nodes)
 
     def remove(self) -> None:
         """The pool has left the configuration."""

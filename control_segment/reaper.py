@@ -102,6 +102,10 @@ class Reaper:
             self._ask(flow, now, Timeout, flow.idle_s * 1000)
 
     def _ask(self, flow: Flow, now: float, kind: type[Timeout] | type[Reap], limit_ms: int) -> None:
+        if not flow.peer.is_active:  # a standby asks nothing (11.3)
+            flow.last_active = now
+            self._table.file(flow, self._table.expiry_slot(flow))
+            return
         flow.state = ASKED
         flow.tries += 1
         what = "asked the DFS by %s whether it is over, try %s"

@@ -121,6 +121,8 @@ class ControlSegment:
                 if other is not None:
                     replies.append(peer.seal(other))
         statistics.sent[2] += len(replies)
+        if self.dispatch.waiting and replies:
+            self.dispatch.flush()
         return replies
 
     def receive_datagram(self, octets: bytes, address: Address, now: float) -> None:
