@@ -2,7 +2,8 @@
 """The configuration of a CS, as YAML says it; every rule that one file can break is checked here.
 
 Messages name what is wrong and what would be right.  Where in the file it is, `splitplane.config`
-adds from the error's location.  Addresses stay text here and become octets in the model.
+adds from the error's location, and from `at` where a rule spans several places.  Addresses stay
+text here and become octets in the model.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ipaddress
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from control_segment.methods import METHODS
 from csmb.constants import CS_ID_MAX
@@ -113,11 +115,10 @@ class PoolConfig(_Model):
 
     @model_validator(mode="after")
     def _check_nodes(self) -> Self:
-        _unique(f"pool {self.name}: node name", [node.name for node in self.nodes])
-        _unique(
-            f"pool {self.name}: node address and port",
-            [f"{node.address} port {node.port or 'kept'}" for node in self.nodes],
-        )
+        names = [node.name for node in self.nodes]
+        places = [f"{node.address} port {node.port or 'kept'}" for node in self.nodes]
+        _unique(f"pool {self.name}: node name", names, "nodes", "name")
+        _unique(f"pool {self.name}: node address and port", places, "nodes", "address")
         return self
 
 
@@ -184,19 +185,22 @@ class VirtualServerConfig(_Model):
         if self.forward_mode != "nat":
             for field in ("translate_address", "translate_port"):
                 if getattr(self, field):
-                    raise ValueError(
+                    raise _wrong(
                         f"{where}: {field} needs forward_mode nat; with {self.forward_mode} "
-                        "the packet reaches the node unchanged"
+                        "the packet reaches the node unchanged",
+                        field,
                     )
             if self.source_translation is not None:
-                raise ValueError(f"{where}: source_translation needs forward_mode nat")
+                raise _wrong(
+                    f"{where}: source_translation needs forward_mode nat", "source_translation"
+                )
         for field, text in (
             ("next_hop", self.next_hop),
             ("source_translation", self.source.address if self.source else None),
         ):
             if text is not None and self.address != "*" and _family(text) != _family(self.address):
-                raise ValueError(
-                    f"{where}: {field} {text} is not of the address family of {self.address}"
+                raise _wrong(
+                    f"{where}: {field} {text} is not of the address family of {self.address}", field
                 )
         return self
 
@@ -219,7 +223,7 @@ class ControlSegmentConfig(_Model):
     @model_validator(mode="after")
     def _check_key(self) -> Self:
         if self.laboratory_no_authentication and self.key_file is not None:
-            raise ValueError("give key_file or laboratory_no_authentication, not both")
+            raise _wrong("give key_file or laboratory_no_authentication, not both", "key_file")
         if not self.laboratory_no_authentication and self.key_file is None:
             raise ValueError(
                 "key_file is missing (or, in laboratories, laboratory_no_authentication: true)"
@@ -228,59 +232,66 @@ class ControlSegmentConfig(_Model):
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        _unique("pool", [pool.name for pool in self.pools])
-        _unique("virtual server", [server.name for server in self.virtual_servers])
-        _unique(
-            "virtual server address, port and protocol",
-            [
-                f"{address} {port} {protocol}"
-                for address, port, protocol in (server.key for server in self.virtual_servers)
-            ],
-        )
-        _unique(
-            "data flow segment", [f"{dfs.address} {dfs.port}" for dfs in self.data_flow_segments]
-        )
+        servers = self.virtual_servers
+        _unique("pool", [pool.name for pool in self.pools], "pools", "name")
+        _unique("virtual server", [server.name for server in servers], "virtual_servers", "name")
+        keys = [" ".join(map(str, server.key)) for server in servers]
+        what = "virtual server address, port and protocol"
+        _unique(what, keys, "virtual_servers", "address")
+        segments = [f"{dfs.address} {dfs.port}" for dfs in self.data_flow_segments]
+        _unique("data flow segment", segments, "data_flow_segments", "address")
         return self
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
         pools = {pool.name: pool for pool in self.pools}
-        for server in self.virtual_servers:
+        for index, server in enumerate(self.virtual_servers):
             pool = pools.get(server.pool)
             if pool is None:
                 known = ", ".join(pools) or "none"
-                raise ValueError(
-                    f"virtual server {server.name}: there is no pool {server.pool!r}; "
-                    f"there are: {known}"
-                )
-            _check_nodes_fit(server, pool)
+                raise _wrong(
+                    f"virtual server {server.name}: there is no pool {server.pool!r};"
+                    f" there are: {known}",
+                    "virtual_servers", index, "pool",
+                )  # fmt: skip
+            _check_nodes_fit(server, pool, ("virtual_servers", index, "pool"))
         return self
 
 
-def _check_nodes_fit(server: VirtualServerConfig, pool: PoolConfig) -> None:
+def _check_nodes_fit(
+    server: VirtualServerConfig, pool: PoolConfig, at: tuple[str | int, ...]
+) -> None:
     where = f"virtual server {server.name}"
     families = {_family(node.address) for node in pool.nodes}
     for node in pool.nodes:
         if server.address != "*" and _family(node.address) != _family(server.address):
-            raise ValueError(
+            raise _wrong(
                 f"{where}: node {node.name} of pool {pool.name} is IPv{_family(node.address)} "
                 f"({node.address}) behind an IPv{_family(server.address)} address "
-                f"({server.address}); there is no translation between the two"
+                f"({server.address}); there is no translation between the two",
+                *at,
             )
     if server.address == "*" and server.translates_address and len(families) > 1:
-        raise ValueError(
+        raise _wrong(
             f"{where}: address * with nodes of both families in pool {pool.name}; "
-            "make a pool for each family"
+            "make a pool for each family",
+            *at,
         )
+
+
+def _wrong(sentence: str, *at: str | int) -> PydanticCustomError:
+    """A rule across fields that is broken; *at*: the place, from the model that has the rule."""
+    return PydanticCustomError("rule", "{sentence}", {"sentence": sentence, "at": at})
 
 
 def _family(address: str) -> int:
     return ipaddress.ip_address(address).version
 
 
-def _unique(what: str, names: list[str]) -> None:
+def _unique(what: str, names: list[str], *at: str) -> None:
+    """*at*: the list that the names are of, and the field of its items to point at."""
     seen: set[str] = set()
-    for name in names:
+    for index, name in enumerate(names):
         if name in seen:
-            raise ValueError(f"{what} {name!r} is given twice")
+            raise _wrong(f"{what} {name!r} is given twice", at[0], index, *at[1:])
         seen.add(name)

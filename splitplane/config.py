@@ -65,8 +65,11 @@ def parse(text: str, name: str, model: type[ModelT]) -> ModelT:
         loaded = model.model_validate(data)
     except ValidationError as error:
         known = _KnownFields(model)
+        found = error.errors(include_url=False)
         problems += [
-            _problem(details, name, root, known) for details in error.errors(include_url=False)
+            _problem(details, name, root, known)
+            for details in found
+            if not _follows_from_another(details, found)
         ]
     if problems:
         raise ConfigError(sorted(dict.fromkeys(problems), key=_line_of))
@@ -206,6 +209,14 @@ def _problem(details: ErrorDetails, name: str, root: yaml.Node, known: _KnownFie
     missing = details["type"] == "missing"
     line, path = _locate(root, (*details["loc"], *at), missing=missing)
     return f"{name}:{line}: {_dotted(path)}: {_sentence(details, context, path, known)}"
+
+
+def _follows_from_another(details: ErrorDetails, found: list[ErrorDetails]) -> bool:
+    """A list whose items are wrong is also called too short: pydantic counts the right ones."""
+    path = details["loc"]
+    return details["type"] == "too_short" and any(
+        other["loc"][: len(path)] == path and len(other["loc"]) > len(path) for other in found
+    )
 
 
 def _sentence(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -37,8 +38,8 @@ def require_programs(packages: dict[str, str]) -> None:
 def require_bpf() -> None:
     """A kernel that is new enough and has BTF, and a mounted bpffs (which root gets mounted)."""
     release = os.uname().release
-    numbers = release.replace("-", ".").split(".")
-    if tuple(int(number) for number in numbers[:2]) < KERNEL_MINIMUM:
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    if numbers is not None and (int(numbers[1]), int(numbers[2])) < KERNEL_MINIMUM:
         least = ".".join(map(str, KERNEL_MINIMUM))
         raise MachineError(f"Linux {release} is too old for the bpf target; {least} is the least")
     if not KERNEL_BTF.exists():

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a machine lacks is one line that says what to do, and exit code 4."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from splitplane import machine
+from splitplane.errors import ConfigError, MachineError
+
+
+class Uname:
+    """As os.uname answers."""
+
+    def __init__(self, release: str) -> None:
+        self.release = release
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not root, whoever runs the tests."""
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+
+
+@pytest.mark.usefixtures("nobody")
+def test_not_root_says_what_for_and_what_to_do() -> None:
+    with pytest.raises(MachineError, match="a laboratory needs root: run it with sudo") as caught:
+        machine.require_root("a laboratory")
+    assert caught.value.exit_code == 4
+
+
+def test_missing_programs_are_named_with_their_packages() -> None:
+    with pytest.raises(MachineError, match=r"not installed: nosuch; apt-get install nosuch-tools$"):
+        machine.require_programs({"nosuch": "nosuch-tools", "sh": "dash"})
+    machine.require_programs({"sh": "dash"})
+
+
+@pytest.mark.parametrize("release", ["5.14.0-1-amd64", "4.19.0", "3.10"])
+def test_an_old_kernel_is_refused(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
+    monkeypatch.setattr(os, "uname", lambda: Uname(release))
+    with pytest.raises(MachineError, match=r"is too old for the bpf target; 5\.15 is the least"):
+        machine.require_bpf()
+
+
+@pytest.mark.parametrize("release", ["5.15.0", "6.1.0-37-amd64", "6.18-rc1", "6.6+", "10.0"])
+def test_a_kernel_without_btf_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, release: str
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: Uname(release))
+    monkeypatch.setattr(machine, "KERNEL_BTF", tmp_path / "vmlinux")
+    with pytest.raises(MachineError, match="CONFIG_DEBUG_INFO_BTF=y"):
+        machine.require_bpf()
+
+
+@pytest.mark.usefixtures("nobody")
+def test_no_bpffs_and_not_root_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "KERNEL_BTF", tmp_path)
+    monkeypatch.setattr(machine, "BPFFS", tmp_path)
+    with pytest.raises(MachineError, match=r"mounting .* needs root"):
+        machine.require_bpf()
+
+
+def test_a_plain_folder_is_no_bpffs(tmp_path: Path) -> None:
+    assert machine.is_bpffs(tmp_path) is False
+    assert machine.is_bpffs(tmp_path / "none") is False
+
+
+def test_interfaces_that_are_not_here_are_all_named() -> None:
+    machine.require_interfaces(["lo", "lo"], Path("dfs.yaml"))
+    with pytest.raises(ConfigError) as caught:
+        machine.require_interfaces(["nosuch0", "lo", "nosuch1"], Path("dfs.yaml"))
+    first, second = caught.value.problems
+    assert first.startswith("dfs.yaml: there is no interface nosuch0 here; there are: ")
+    assert "nosuch1" in second

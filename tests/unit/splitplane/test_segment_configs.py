@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The segments' own models through the loader: an error is told at the line where it is mended."""
+
+from __future__ import annotations
+
+import pytest
+
+from control_segment.config import ControlSegmentConfig
+from data_flow_segment.config import DataFlowSegmentConfig
+from splitplane.config import parse
+from splitplane.errors import ConfigError
+
+CS = """\
+segment_id: 1
+ssmb: {address: 10.255.0.2}
+key_file: cluster.key
+data_flow_segments:
+  - address: 10.255.0.1
+pools:
+  - name: web
+    nodes:
+      - {name: web1, address: 10.1.1.2}
+      - {name: web2, address: 10.1.1.3}
+virtual_servers:
+  - name: www
+    address: 203.0.113.10
+    port: 80
+    protocol: tcp
+    pool: web
+"""
+DFS = """\
+segment_id: 256
+external: [ext0]
+internal: [int0]
+ssmb:
+  address: 10.255.0.1
+key_file: cluster.key
+"""
+
+CS_CASES = [
+    ("pool: web\n", "pool: wbe\n", "cs.yaml:16: virtual_servers[0].pool: virtual server www"),
+    ("web2,", "web1,", "cs.yaml:10: pools[0].nodes[1].name: pool web: node name 'web1' is given"),
+    ("10.1.1.3", "fd00::1", "cs.yaml:16: virtual_servers[0].pool: virtual server www: node web2"),
+    ("10.1.1.3", "10.1.1.300", "cs.yaml:10: pools[0].nodes[1].address: '10.1.1.300' is not an IP"),
+    ("port: 80", "port: http", "cs.yaml:14: virtual_servers[0].port: 'http' is not a whole number"),
+    ("protocol: tcp", "protocol: sctp", "cs.yaml:15: virtual_servers[0].protocol: there is no"),
+    ("protocol: tcp", "next_hop: fd00::1\n    protocol: tcp", "cs.yaml:15: virtual_servers[0].n"),
+    ("name: web\n", "name: web\n    method: guess\n", "cs.yaml:8: pools[0].method: unknown"),
+    ("  - address: 10", "  - adress: 10", "cs.yaml:5: data_flow_segments[0].adress: there"),
+    ("key_file: cluster.key\n", "", "cs.yaml:1: (the whole file): key_file is missing"),
+]  # fmt: skip
+DFS_CASES = [
+    ("256", "1", "dfs.yaml:1: segment_id: 1 is too small; give at least 256"),
+    ("10.255.0.1", "0.0.0.0", "dfs.yaml:4: ssmb: ssmb.address is told to the CSs"),
+    ("[ext0]", "[eth0/1]", "dfs.yaml:2: external[0]: 'eth0/1' cannot be the name of an interface"),
+    ("[ext0]", "ext0", "dfs.yaml:2: external: 'ext0' is not a list"),
+    ("[ext0]", "[]", "dfs.yaml:1: (the whole file): external and internal need at least one"),
+    (
+        "key_file",
+        "attach: somehow\nkey_file",
+        "dfs.yaml:6: attach: there is no 'somehow'",
+    ),
+]
+
+
+def problems(
+    text: str, name: str, model: type[ControlSegmentConfig | DataFlowSegmentConfig]
+) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, name, model)
+    return list(caught.value.problems)
+
+
+def test_both_examples_are_right() -> None:
+    assert parse(CS, "cs.yaml", ControlSegmentConfig).segment_id == 1
+    assert parse(DFS, "dfs.yaml", DataFlowSegmentConfig).segment_id == 256
+
+
+@pytest.mark.parametrize(("right", "wrong", "said"), CS_CASES, ids=lambda part: part.strip()[:30])
+def test_an_error_in_a_css_file_is_told_at_its_line(right: str, wrong: str, said: str) -> None:
+    assert right in CS
+    found = problems(CS.replace(right, wrong), "cs.yaml", ControlSegmentConfig)
+    assert any(problem.startswith(said) for problem in found), found
+
+
+@pytest.mark.parametrize(("right", "wrong", "said"), DFS_CASES, ids=lambda part: part.strip()[:30])
+def test_an_error_in_a_dfss_file_is_told_at_its_line(right: str, wrong: str, said: str) -> None:
+    assert right in DFS
+    found = problems(DFS.replace(right, wrong), "dfs.yaml", DataFlowSegmentConfig)
+    assert any(problem.startswith(said) for problem in found), found
