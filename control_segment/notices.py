@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from control_segment.decisions import Decisions
+from control_segment.decisions import SYN, Decisions
 from control_segment.flows import ASKED, SESSION, Flow, FlowTable
 from control_segment.nodes import Node
 from control_segment.peers import Peer
@@ -178,9 +178,10 @@ def _count(flow: Flow, message: Delete | Stats) -> None:
 def _is_established(flow: Flow, message: Delete) -> bool:
     """Whether there is a session to keep: not for SYNs that nobody ever answered.
 
-    With direct return the DFS sees no answers, so a second packet of the client has to do.
+    With direct return the DFS sees no answers, so a second packet of the client has to do.  A flow
+    without a SYN was a session's next one.
     """
-    if not message.flags & _HAS_STATS:
+    if not message.flags & _HAS_STATS or not message.tcp_flags & SYN:
         return True
     return message.pkts_out > 0 or message.pkts_in > 1
 

@@ -76,7 +76,7 @@ class ControlSegment:
         self.links = [Link() for _ in config.data_flow_segments]
         self._key = key
         self._random_octets = random_octets
-        self._by_address: dict[Address, Peer] = {}
+        self._by_address: dict[tuple[object, ...], Peer] = {}
         self._out: list[Datagram] = []
         self._next_rates = now + RATE_INTERVAL_S
         self.dispatch = Dispatch(self, self._out)
@@ -265,6 +265,8 @@ class ControlSegment:
         for address in stale:
             del self._by_address[address]
         self._by_address[peer.address] = peer
+        # An IPv6 socket names its sources with flow label and scope
+        self._by_address[(*peer.address, 0, 0)] = peer
 
     def _name(self, index: int) -> str:
         dfs = self.config.data_flow_segments[index]

@@ -11,7 +11,7 @@ from control_segment.segment import ControlSegment
 from csmb.connection import Connection
 from csmb.constants import Role
 from csmb.events import MessageReceived, Ready
-from csmb.messages import Ack
+from csmb.messages import Ack, Hello
 from csmb.settings import ConnectionSettings
 from csmb.versions import Versions
 from ssmb.addresses import from_text
@@ -93,6 +93,7 @@ class DfsDouble:
         ssmb_versions: Versions = ((1, 0), (2, 0)),
         csmb_versions: Versions = ((1, 0), (2, 0)),
         laboratory: bool = False,
+        accept_hello: Callable[[Hello], int] = lambda hello: 0,
     ) -> None:
         self.index = index
         self.segment_id = segment_id
@@ -107,6 +108,7 @@ class DfsDouble:
             ssmb_versions=ssmb_versions,
             csmb_versions=csmb_versions,
             laboratory=laboratory,
+            accept_hello=accept_hello,
         )
         self.version = 2
         self.csmb: list[Any] = []  # messages received

@@ -29,27 +29,31 @@ def free_port() -> int:
         return port
 
 
-def cs_config(port: int, dfs_port: int, **changes: Any) -> ControlSegmentConfig:
+def cs_config(
+    port: int, dfs_port: int, *, host: str = "127.0.0.1", **changes: Any
+) -> ControlSegmentConfig:
     return ControlSegmentConfig.model_validate(
         {
             **CONFIG,
-            "ssmb": {"address": "127.0.0.1", "port": port},
-            "data_flow_segments": [{"address": "127.0.0.1", "port": dfs_port}],
+            "ssmb": {"address": host, "port": port},
+            "data_flow_segments": [{"address": host, "port": dfs_port}],
             "settings": {"hello_interval_s": 1},
             **changes,
         }
     )
 
 
-def dfs_runtime(port: int, key: bytes = KEY, **options: Any) -> DataFlowSegmentRuntime:
+def dfs_runtime(
+    port: int, key: bytes = KEY, host: str = "127.0.0.1", **options: Any
+) -> DataFlowSegmentRuntime:
     config = DataFlowSegmentConfig.model_validate(
         {
             "segment_id": 256,
             "target": "memory",
             "external": ["ext0"],
             "internal": ["int0"],
-            "csmb": {"address": "127.0.0.1", "port": port},
-            "ssmb": {"address": "127.0.0.1", "port": port},
+            "csmb": {"address": host, "port": port},
+            "ssmb": {"address": host, "port": port},
             "key_file": "unused",
             "flow_capacity": 1024,
         }
@@ -120,6 +124,19 @@ def test_a_cs_finds_its_dfs_and_tells_it_the_virtual_servers_also_after_a_reload
             raise TimeoutError
 
         await together(story, dfs, cs)
+
+    run(test)
+
+
+def test_both_buses_run_over_ipv6() -> None:
+    async def test() -> None:
+        port, dfs_port = free_port(), free_port()
+        cs = ControlSegmentRuntime(cs_config(port, dfs_port, host="::1"), KEY)
+
+        async def story() -> None:
+            await until(lambda: cs.is_running and is_served(cs))
+
+        await together(story, dfs_runtime(dfs_port, host="::1"), cs)
 
     run(test)
 

@@ -115,8 +115,17 @@ def test_an_idle_udp_flow_leaves_nothing() -> None:
 def test_a_syn_that_nobody_answered_leaves_no_session() -> None:
     rig = Rig()
     rig.dfs.query(rig, serial=5)
-    rig.dfs.tell(rig, delete(5, CloseReason.IDLE, pkts_in=1, pkts_out=0))
+    rig.dfs.tell(rig, delete(5, CloseReason.IDLE, pkts_in=1, pkts_out=0, tcp_flags=SYN))
     assert len(rig.cs.table) == 0
+
+
+def test_a_later_flow_of_a_session_keeps_it_with_a_single_packet() -> None:
+    rig = Rig()
+    rig.dfs.query(rig, serial=5)
+    rig.dfs.tell(rig, delete(5, CloseReason.IDLE))
+    rig.dfs.query(rig, serial=6, tcp_flags=ACK)
+    rig.dfs.tell(rig, delete(6, CloseReason.IDLE, pkts_in=1, pkts_out=0, tcp_flags=ACK))
+    assert only_flow(rig).state == SESSION
 
 
 def test_udp_flows_with_another_serial_stay_at_their_node() -> None:

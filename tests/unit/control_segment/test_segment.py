@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Control Segment as a whole: links, roles, retries, who is talked to and when."""
+
+from __future__ import annotations
+
+from control_segment.pools import Pool
+from csmb.constants import ErrorCode as CsmbErrorCode
+from csmb.constants import Flag as CsmbFlag
+from csmb.messages import Hello
+from ssmb.messages import Query, Reply, Timeout
+from support.dfs_double import CLIENT, SERVER, DfsDouble, Rig, changed_pool, config
+
+
+def test_a_dfs_that_cannot_be_reached_is_tried_ever_slower_up_to_half_a_minute() -> None:
+    rig = Rig()
+    rig.dfs.disconnect(rig)
+    waits = [rig.cs.connect_failed(0, "refused") for _ in range(7)]
+    assert waits == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+
+
+def test_a_connection_that_held_makes_the_next_try_quick() -> None:
+    rig = Rig()
+    for _ in range(5):
+        rig.cs.links[0].failed("refused")
+    for _ in range(4):
+        rig.now += 4
+        rig.dfs.connection.handle_timer(rig.now)
+        rig.cs.stream_timer_due(0, rig.now)
+        rig.settle()
+    assert rig.dfs.disconnect(rig) == 1.0
+
+
+def test_the_same_failure_is_logged_once() -> None:
+    rig = Rig()
+    rig.dfs.disconnect(rig)
+    rig.cs.log.clear()
+    for _ in range(3):
+        rig.cs.connect_failed(0, "refused")
+    assert rig.cs.log == ["DFS 10.255.0.1 port 61019: refused"]
+
+
+def test_decisions_go_on_while_csmb_is_away() -> None:
+    rig = Rig()
+    rig.dfs.disconnect(rig)
+    reply = rig.dfs.query(rig)
+    assert reply is not None
+    assert reply.error_code == 0
+
+
+def test_a_cs_that_is_not_active_tells_nothing_and_answers_no_query() -> None:
+    rig = Rig(config(active=False))
+    assert rig.dfs.csmb == []
+    assert rig.dfs.query(rig) is None
+    assert rig.cs.statistics.drops["not_active"] == 1
+
+
+def test_a_cs_that_is_told_not_to_be_active_steps_back() -> None:
+    hellos: list[Hello] = []
+
+    def another_is_active(hello: Hello) -> int:
+        hellos.append(hello)
+        return CsmbErrorCode.NOTACTIVE if hello.flags & CsmbFlag.ACTIVE else CsmbErrorCode.OK
+
+    rig = Rig(None, DfsDouble(accept_hello=another_is_active))
+    assert rig.cs.links[0].is_ready
+    assert not hellos[-1].flags & CsmbFlag.ACTIVE
+    assert rig.dfs.query(rig) is None
+
+
+def test_a_reply_takes_the_waiting_timeouts_along() -> None:
+    rig = Rig()
+    rig.dfs.query(rig, port=1)
+    flow = next(iter(rig.cs.table.by_key.values()))
+    rig.cs.dispatch.send_low(flow.peer, Timeout(serial=flow.serial), rig.now)
+    query = Query(0, 0, 9, CLIENT, SERVER, 2, 80, 6, tcp_flags=2)
+    before = len(rig.dfs.ssmb)
+    rig.dfs.tell(rig, query)
+    assert sorted(type(message).__name__ for message in rig.dfs.ssmb[before:]) == [
+        "Reply",
+        "Timeout",
+    ]
+
+
+def test_replies_of_a_batch_come_back_in_order() -> None:
+    rig = Rig()
+    datagrams = [
+        (
+            rig.dfs.sealed(Query(0, 0, port, CLIENT, SERVER, port, 80, 6, tcp_flags=2)),
+            rig.dfs.address,
+        )
+        for port in range(1, 65)
+    ]
+    replies = rig.cs.process_batch(datagrams, rig.now)
+    before = len(rig.dfs.ssmb)
+    for octets, address in replies:
+        assert address == rig.dfs.address
+        rig.dfs.take(rig, octets)
+    serials = [message.serial for message in rig.dfs.ssmb[before:] if isinstance(message, Reply)]
+    assert serials == list(range(1, 65))
+
+
+def test_two_addresses_of_one_dfs_are_one_dfs() -> None:
+    configuration = config(
+        data_flow_segments=[{"address": "10.255.0.1"}, {"address": "10.254.0.1"}]
+    )
+    rig = Rig(configuration, DfsDouble(0))
+    rig.dfs.address = ("nowhere", 0)  # datagrams go to the one double that has the newest keys
+    second = DfsDouble(1)
+    rig.dfss.append(second)
+    second.connect(rig)
+    assert list(rig.cs.peers) == [256]
+    assert second.query(rig) is not None
+    second.disconnect(rig)
+    assert second.query(rig, port=2) is not None  # losing one connection is no event
+
+
+def test_a_pool_that_did_not_change_goes_on_with_its_round() -> None:
+    configuration = config(pools=changed_pool())
+    pool = Pool(configuration.pools[0])
+    picked = [pool.method.pick(bytes(37), 0.0)]
+    pool.apply(configuration.pools[0])
+    picked += [pool.method.pick(bytes(37), 0.0) for _ in range(2)]
+    assert [node.name for node in picked if node is not None] == ["web1", "web2", "web3"]
