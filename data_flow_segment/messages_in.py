@@ -75,7 +75,8 @@ class MessagesIn:
             try:
                 opened = peer.link.open(octets, now)
             except SealError as failed:
-                error = failed
+                if error is None or isinstance(error, BadTag):
+                    error = failed  # only the peer with the right key says more than BadTag
                 continue
             self._messages(peer, opened, now)
             return
