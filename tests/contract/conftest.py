@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One suite, several targets: SPLITPLANE_TARGETS picks ("memory", "bpf-tc",
-"bpf-xdp", or several with commas)."""
+"bpf-xdp", or several with commas).
+
+Another target (P4 on BMv2, say) is another `support.rig.Rig`: name it in TARGETS, open it in
+`session_rig`, and change no test."""
 
 from __future__ import annotations
 

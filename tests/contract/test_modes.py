@@ -147,6 +147,46 @@ def test_a_mode_that_the_target_does_not_offer_is_refused(scene: Scene) -> None:
     assert scene.rig.target.lookup(entry.signature) is None
 
 
+@MODES
+@pytest.mark.parametrize("tags", ["81000007", "88a8006481006007"], ids=["one tag", "two tags"])
+def test_tags_stay_in_front(scene: Scene, mode: ForwardMode, tags: str) -> None:
+    installed(scene, mode)
+    sent = scene.to_vip(b"tagged")
+    side, octets = scene.inbound(sent)
+    link = bytes.fromhex(tags)
+    before = scene.values()
+    found = scene.send((side, octets[:12] + link + octets[12:]))
+    if not found and mode == ForwardMode.TUNNEL and len(link) == 8:
+        # tc cannot make room behind a tag that lies in the frame (bpf_skb_adjust_room)
+        assert scene.dropped_since(before) == 1
+        return
+    out = only(found, Side.INTERNAL)
+    assert macs(out) == (NODE_MAC, TARGET_MAC[Side.INTERNAL])
+    assert out[12 : 12 + len(link)] == link
+    assert carried(scene, mode, out) == bytes(hop(sent))
+
+
+@MODES
+def test_padding_is_not_carried(scene: Scene, mode: ForwardMode) -> None:
+    installed(scene, mode)
+    sent = scene.to_vip()
+    side, octets = scene.inbound(sent)
+    out = only(scene.send((side, octets.ljust(90, b"\xee"))), Side.INTERNAL)
+    assert carried(scene, mode, out) == bytes(hop(sent))
+    state = scene.rig.target.lookup(scene.signature())
+    assert state is not None
+    assert state.counters.bytes_in == len(bytes(sent))
+
+
+@MODES
+def test_fragments_follow_the_first(scene: Scene, mode: ForwardMode) -> None:
+    installed(scene, mode)
+    sent = packets.fragments(scene.to_vip(bytes(range(256))), 96)
+    out = scene.send(*map(scene.inbound, sent))
+    found = [carried(scene, mode, octets) for _, octets in out]
+    assert found == [bytes(hop(packet)) for packet in sent]
+
+
 def test_a_tunnel_shows_the_type_of_service_outside(scene: Scene) -> None:
     installed(scene, ForwardMode.TUNNEL)
     sent = scene.to_vip(b"urgent", ip_fields={"tos": 0xB8})

@@ -140,6 +140,12 @@ def test_a_half_closed_flow_is_idle_after_the_close_timeout(tcp_scene: Scene) ->
     assert idle.state.closing
 
 
+def test_a_flow_without_an_idle_timeout_is_never_idle(scene: Scene) -> None:
+    flows(scene, 1, idle_timeout_s=0)
+    scene.rig.advance(0.3)
+    assert swept(scene) == []
+
+
 def test_an_idle_flow_is_told_in_every_pass_until_it_is_removed(scene: Scene) -> None:
     """The agent may have been too busy for the first one."""
     (entry,) = flows(scene, 1, idle_timeout_s=1)

@@ -214,9 +214,8 @@ class DataPath:
         if src is None:
             self.counters.add("drop_no_route")
             return False
-        return self._emit(
-            way, forward.framed(forward.tunnelled(packet, src, entry.node_ipaddr), way)
-        )
+        outer = forward.tunnelled(packet, src, entry.node_ipaddr)
+        return self._emit(way, forward.framed(outer, packet, way))
 
     def _icmp(self, interface: Interface, packet: Packet) -> None:
         if neighbours.is_solicitation(packet):

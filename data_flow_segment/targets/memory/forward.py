@@ -8,7 +8,7 @@ from typing import NamedTuple
 from data_flow_segment.targets.contract import FlowEntry
 from data_flow_segment.targets.memory.icmp import ipv4_header
 from data_flow_segment.targets.memory.options import Interface, MemoryOptions
-from data_flow_segment.targets.memory.parse import IPV4, IPV6, TYPE_IPV4, TYPE_IPV6, Packet
+from data_flow_segment.targets.memory.parse import IPV4, IPV6, Packet
 from ssmb.addresses import UNSPECIFIED, is_ipv4
 from ssmb.constants import Flag, ForwardMode
 
@@ -86,7 +86,6 @@ def with_link_header(packet: Packet, way: Exit) -> bytes:
     return way.mac + way.interface.mac + bytes(packet.data[12:])
 
 
-def framed(octets: bytes, way: Exit) -> bytes:
-    """An IP packet of the target's own making as a frame."""
-    ethertype = TYPE_IPV4 if octets[0] >> 4 == 4 else TYPE_IPV6
-    return way.mac + way.interface.mac + ethertype.to_bytes(2, "big") + octets
+def framed(octets: bytes, packet: Packet, way: Exit) -> bytes:
+    """What carries the packet, of its family, as a frame; VLAN tags stay."""
+    return way.mac + way.interface.mac + bytes(packet.data[12 : packet.l3]) + octets

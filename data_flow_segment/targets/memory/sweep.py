@@ -37,7 +37,7 @@ class Sweep:
             told, flow.close_told = flow.close_told, True
             return None if told else FlowClosed(state, cause)
         timeout_s = CLOSE_TIMEOUT_S if state.closing else flow.entry.idle_timeout_s
-        if state.idle_ms >= timeout_s * 1000:
+        if 0 < timeout_s * 1000 <= state.idle_ms:
             return FlowIdle(state)
         packets = sum(flow.packets)
         if not stats or packets == flow.packets_told:
