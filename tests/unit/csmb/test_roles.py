@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who speaks first, and who keeps a connection alive: the CS; a DFS only answers."""
+
+from __future__ import annotations
+
+from csmb.constants import AUTH_WAIT_S, Flag, Role
+from csmb.events import Closed
+from csmb.messages import Hello
+from support.csmb_pair import START, ScriptedPeer, closed, connect, events, ready_pair
+
+
+def test_a_dfs_says_nothing_before_the_cs_does() -> None:
+    dfs = connect(Role.DFS)
+    for tenths in range(int(AUTH_WAIT_S) * 10):
+        dfs.handle_timer(START + tenths / 10)
+        assert dfs.data_to_send() == b""
+    dfs.handle_timer(START + AUTH_WAIT_S)
+    assert isinstance(closed(dfs), Closed)
+
+
+def test_a_cs_says_hello_at_once() -> None:
+    (hello,) = ScriptedPeer(connect(Role.CS)).heard()
+    assert isinstance(hello, Hello)
+
+
+def test_a_dfs_that_is_not_spoken_to_keeps_its_silence() -> None:
+    pair = ready_pair()
+    events(pair.dfs)
+    for second in range(1, 15):
+        pair.dfs.handle_timer(START + second)
+        assert pair.dfs.data_to_send() == b""
+
+
+def test_hello_has_the_flags_of_its_sender_and_no_others() -> None:
+    """REDUNDANT comes with a standby address; APP_PROXY only from who is capable of it."""
+    (plain,) = ScriptedPeer(connect(Role.CS)).heard()
+    assert isinstance(plain, Hello)
+    assert not plain.flags & (Flag.REDUNDANT | Flag.APP_PROXY)
+    (able,) = ScriptedPeer(connect(Role.CS, flags=int(Flag.APP_PROXY))).heard()
+    assert isinstance(able, Hello)
+    assert able.flags & Flag.APP_PROXY

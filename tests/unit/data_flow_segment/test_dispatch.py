@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which messages a DFS obeys, from whom, and what it says that it can do (FIG. 20, 9.10)."""
+
+import pytest
+
+from csmb.constants import Flag as CsmbFlag
+from ssmb import codec, messages
+from ssmb.constants import CS_SENDS, DFS_SENDS, MessageType
+from ssmb.messages import Delete, FlowSignature, FlowState, Query, Reap, Reset, Stats, Sync
+from support.agent_rig import CLIENT, VIP, AgentRig, newflow_for, ready_rig, reply_to, vs_list
+from support.frames import SYN
+
+SIGNATURE = FlowSignature(CLIENT[0], VIP[0], CLIENT[1], VIP[1], 6)
+ONLY_A_DFS_SENDS = sorted(DFS_SENDS - CS_SENDS)
+CLASSES = {kind: cls for cls, kind in codec.TYPE_OF.items()}
+
+
+@pytest.mark.parametrize("kind", ONLY_A_DFS_SENDS, ids=[kind.name for kind in ONLY_A_DFS_SENDS])
+def test_what_only_a_dfs_sends_is_invalid(kind: MessageType) -> None:
+    rig, cs = ready_rig()
+    cs.send(newflow_for(0x81000001))
+    message = CLASSES[kind]()
+    assert not isinstance(message, Reset)
+    cs.send(message)
+    rig.advance(0.02)
+    assert rig.count("invalid_msg") == 1
+    assert rig.target.flow_count() == 1
+    assert cs.inbox == []
+
+
+def test_everything_that_a_cs_sends_is_obeyed_and_nothing_else() -> None:
+    rig = AgentRig()
+    obeyed = {codec.TYPE_OF[cls] for cls in rig.agent.messages._handlers}
+    assert obeyed == CS_SENDS
+
+
+def test_an_unknown_type_is_invalid_and_an_experimental_one_is_ignored() -> None:
+    rig, cs = ready_rig()
+    for kind in (0, 12, 63, 69, 127):
+        cs.send_octets(cs.seal(bytes([kind]) + bytes(11)))
+    assert rig.count("invalid_msg") == 5
+    for kind in (128, 255):
+        cs.send_octets(cs.seal(bytes([kind]) + bytes(11)))
+    assert (rig.count("invalid_msg"), rig.count("ignored_msg")) == (5, 2)
+
+
+def test_each_message_of_a_datagram_is_obeyed_for_itself() -> None:
+    """Delete, timeout, new flow, reset, invalid: whatever stands before."""
+    rig, cs = ready_rig()
+    cs.send(newflow_for(0x81000001, src_port=1), newflow_for(0x81000002, src_port=2))
+    rig.advance(1)
+    asked: list[messages.Message] = [
+        kind(serial=serial, **SIGNATURE._replace(src_port=port)._asdict(), idle_limit=limit)
+        for kind, serial, port, limit in (
+            (Reap, 0x81000001, 1, 1),
+            (messages.Timeout, 0x81000002, 2, 60_000),
+            (Reap, 0x81000009, 9, 1),
+        )
+    ]
+    (together,) = codec.encode_batch(asked, cs.version)
+    cs.send_octets(cs.seal(together))
+    rig.advance(0.02)
+    assert [each.serial for each in cs.take(Delete)] == [0x81000001, 0x81000009]
+    assert [each.serial for each in cs.take(Stats)] == [0x81000002]
+    cs.send(newflow_for(0x81000003, src_port=3))
+    assert rig.target.flow_count() == 2
+    cs.send(Reset(reset_id=1))
+    assert rig.target.flow_count() == 0
+    assert rig.count("invalid_msg") == 0
+
+
+def test_a_reply_needs_no_query_of_ours_and_no_order() -> None:
+    """Three flows wait at a time; the answers come the other way round (no table of QUERYs)."""
+    rig, cs = ready_rig()
+    for port in (1, 2, 3):
+        assert rig.client_sends(SYN, client=(CLIENT[0], port)) == []
+    queries = cs.take(Query)
+    assert len({query.serial for query in queries}) == 3
+    for left, query in zip((2, 1, 0), reversed(queries), strict=True):
+        cs.send(reply_to(query))
+        assert len(rig.agent.new_flows.pending) == left
+    assert rig.target.flow_count() == len(rig.sent) == 3
+    assert rig.count("query_retries") == 0
+
+
+def test_while_a_flow_waits_everything_else_goes_on() -> None:
+    """Packets of other flows, messages of the CS, other new flows; then the one that waited."""
+    rig, cs = ready_rig()
+    cs.send(newflow_for(0x81000001, src_port=1))
+    rig.client_sends(SYN)
+    waiting = cs.one(Query)
+    assert len(rig.client_sends(SYN, client=(CLIENT[0], 1))) == 1
+    rig.client_sends(SYN, client=(CLIENT[0], 2))
+    cs.answer(cs.one(Query))
+    assert rig.target.flow_count() == 2
+    cs.send(Sync(sync_id=5))
+    rig.advance(0.02)
+    assert len(cs.take(FlowState)) == 2
+    assert len(rig.agent.new_flows.pending) == 1
+    cs.answer(waiting)
+    assert rig.target.flow_count() == 3
+
+
+def test_the_dfs_does_not_claim_what_it_cannot_do() -> None:
+    rig = AgentRig()
+    cs = rig.cs()
+    cs.tell(vs_list())
+    assert cs.peer is not None
+    assert not cs.peer.flags & (CsmbFlag.APP_PROXY | CsmbFlag.HYBRID | CsmbFlag.APP_NOTIFY_CAP)
+    assert cs.peer.flags & CsmbFlag.SYNC_CAP
+    assert cs.peer.flags & CsmbFlag.BRIDGE_ENCAP
