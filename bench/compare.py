@@ -264,7 +264,9 @@ def measure(name: str, scratch: Path, seconds: int) -> Figures:
         up = throughput(address, seconds)
         down = throughput(address, seconds, "-R")
         rate_udp = packets(name, address, seconds)
-    return Figures(up, down, rate_udp, rate, statistics.median(setup), setup[len(setup) * 99 // 100])
+    return Figures(
+        up, down, rate_udp, rate, statistics.median(setup), setup[len(setup) * 99 // 100]
+    )
 
 
 def main() -> None:
@@ -306,14 +308,18 @@ def report(results: dict[str, list[Figures]]) -> None:
     """A table in Markdown: medians, and the ratio to plain routing."""
     print(f"\nkernel {platform.release()}, {os.cpu_count()} cores, "
           f"medians of {len(next(iter(results.values())))}\n")  # fmt: skip
-    print("| middle | Gbit/s up | Gbit/s down | UDP packets/s | new connections/s | set-up median us | 99th us |")
+    print(
+        "| middle | Gbit/s up | Gbit/s down | UDP packets/s | new connections/s | set-up median us | 99th us |"
+    )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, rounds in results.items():
         up, down, udp, rate, setup, p99 = (
             statistics.median(getattr(figures, field) for figures in rounds)
             for field in Figures.__slots__
         )
-        print(f"| {name} | {up:.1f} | {down:.1f} | {udp:.0f} | {rate:.0f} | {setup:.0f} | {p99:.0f} |")
+        print(
+            f"| {name} | {up:.1f} | {down:.1f} | {udp:.0f} | {rate:.0f} | {setup:.0f} | {p99:.0f} |"
+        )
 
 
 if __name__ == "__main__":

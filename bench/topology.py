@@ -28,7 +28,7 @@ SERVER_PORT, VIRTUAL_PORT = 8080, 80
 
 def run(*command: str, namespace: str | None = None, check: bool = True) -> str:
     """Run a command (inside a namespace) and return what it printed."""
-    prefix = ["ip", "netns", "exec", namespace] if namespace else []
+    prefix = ["nsenter", f"--net=/run/netns/{namespace}", "--"] if namespace else []
     done = subprocess.run(
         [*prefix, *command], capture_output=True, text=True, check=False, timeout=120
     )
@@ -80,7 +80,7 @@ def process(*command: str, namespace: str, log: Path) -> Iterator[subprocess.Pop
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     with log.open("wb") as out:
         child = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, *command],
+            ["nsenter", f"--net=/run/netns/{namespace}", "--", *command],
             stdout=out, stderr=out, env=environment,
         )  # fmt: skip
     try:
@@ -94,7 +94,9 @@ def process(*command: str, namespace: str, log: Path) -> Iterator[subprocess.Pop
             child.wait()
 
 
-def wait_for_http(address: str, port: int, *, namespace: str, log: Path, seconds: float = 20) -> None:
+def wait_for_http(
+    address: str, port: int, *, namespace: str, log: Path, seconds: float = 20
+) -> None:
     """Return once an HTTP request works, or end with the middle's last words."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

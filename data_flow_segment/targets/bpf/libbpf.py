@@ -20,7 +20,7 @@ ATTACH_TCX_INGRESS: Final = 46
 PROG_TYPE_XDP: Final = 6
 HELPER_XDP_LOAD_BYTES: Final = 189
 
-_LOG_LINES_KEPT = 12
+_LOG_LINES_KEPT = 40
 
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 

@@ -151,4 +151,5 @@ def _pinned_capacity(path: Path) -> int | None:
 
 
 def _tail(log: list[str]) -> str:
-    return " | ".join(log[-4:]) or "no reason given"
+    said = [line for line in log if "pinned map" not in line]
+    return " | ".join(said[-6:]) or "no reason given"
