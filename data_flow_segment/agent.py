@@ -24,6 +24,7 @@ from typing import Any, Final
 from csmb.constants import Flag as CsmbFlag
 from csmb.settings import ConnectionSettings
 from data_flow_segment import bridge
+from data_flow_segment.answers import Answers
 from data_flow_segment.configuration import Configuration
 from data_flow_segment.endings import Endings
 from data_flow_segment.link import as_replica
@@ -73,7 +74,7 @@ class Agent:
         self.peers = Peers()
         adopted = target.virtual_servers() if target.adopted else ()
         self.servers = VirtualServers(adopted)
-        self.endings = Endings(self.outbox, self.peers, target)
+        self.endings = Endings(self.outbox, self.peers, target, now)
         self.new_flows = NewFlows(
             self.outbox,
             self.peers,
@@ -81,6 +82,7 @@ class Agent:
             self.endings,
             SerialAllocator(cs_id=None, start=int.from_bytes(random_octets(4), "big")),
         )
+        self.answers = Answers(self.outbox, self.servers, self.new_flows, self.endings)
         self.resets = BootResets(self.outbox, random_octets, told=target.adopted)
         self.sweeps = Sweeps(self.peers, now)
         self.syncs: dict[tuple[int, int], SyncJob] = {}
@@ -200,7 +202,9 @@ class Agent:
         """It was told every flow (or does not care to know): mid-session QUERYs may go."""
         peer.synced = True
         peer.sync_deadline = None
-        self.can_ask(peer, now)
+        group = self.peers.groups.get(peer.group_id)
+        if group is not None and group.active is peer:
+            self.new_flows.ask_again(group, now, only_unasked=True)
 
     def begin_sync(self, peer: Peer, sync_id: int, now: float) -> None:
         """Tell the CS all flows; a repeat of the SYNC under way changes nothing."""

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from data_flow_segment import reports
@@ -40,16 +41,25 @@ _REPLICA: Final = int(Flag.REPLICA)
 _SCAN_LIMIT: Final = 4096
 _RETRIED_MAX: Final = 4096
 
+DOUBT_S: Final = 900.0
+"""How long an agent that adopted its table says IDLE of its predecessor's flows that are gone: they
+may have been idle, and the DELETE lost.  Longer than a CS waits before it asks (idle timeout and
+statistics interval); at worst the CS keeps a session that is over."""
+
+_TCP: Final = 6
+
 
 class Endings:
     """Takes flows out of the target and tells the CSs."""
 
-    def __init__(self, outbox: Outbox, peers: Peers, target: Target) -> None:
+    def __init__(self, outbox: Outbox, peers: Peers, target: Target, now: float) -> None:
         self.ended = EndedFlows()
         self.table = Table(target, outbox, self.evict)
         self._outbox = outbox
         self._counters = outbox.counters
         self._peers = peers
+        self._doubt_until = now + DOUBT_S if target.adopted else now
+        self.began_here: Callable[[int], bool] = bool  # whether a serial is of this agent's life
         self._retried: set[int] = set()  # serials whose installation was tried twice
 
     # --- the target says ---------------------------------------------------------------------
@@ -132,7 +142,7 @@ class Endings:
         is_over = self.ended.lingering.get(signature[:5]) == serial
         if state is None or state.entry.serial != serial or is_over:
             self._counters["flows_not_found"] += 1
-            reason = self.ended.reason_of(signature[:5], serial)
+            reason = self._why_gone(signature[:5], serial, now)
             peer.link.queue(reports.delete_unknown(asked, reason), now)
             return
         if state.entry.group_id != peer.group_id:
@@ -145,6 +155,14 @@ class Endings:
             return
         self._counters["flows_reaped"] += 1
         self._remove(state, CloseReason.REAPED, now)
+
+    def _why_gone(self, session: Session, serial: int, now: float) -> int:
+        """The reason for a DELETE that may repeat a lost one; a predecessor's are in doubt."""
+        reason = self.ended.reason_of(session, serial)
+        in_doubt = now < self._doubt_until and not self.began_here(serial)
+        if not reason and in_doubt and session[4] == _TCP:
+            return CloseReason.IDLE
+        return reason
 
     def delete_all(self, group_id: int | None, now: float) -> int:
         """RESET: every flow, or those of one group; nobody is told (9.8).  How many."""

@@ -105,11 +105,11 @@ class MessagesIn:
     # --- one method a type -------------------------------------------------------------------
 
     def _reply(self, peer: Peer, message: Reply, now: float) -> None:
-        self._agent.new_flows.reply_came(peer, message, now)
+        self._agent.answers.reply_came(peer, message, now)
         self._share(peer, message)
 
     def _newflow(self, peer: Peer, message: NewFlow, now: float) -> None:
-        self._agent.new_flows.newflow_came(peer, message, now)
+        self._agent.answers.newflow_came(peer, message, now)
         self._share(peer, message)
 
     def _reap(self, peer: Peer, message: Reap | Timeout, now: float) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from data_flow_segment.outbox import Outbox
+from data_flow_segment.targets.contract import PacketIn, TransmitPacket
 from data_flow_segment.targets.memory import checksum
 from data_flow_segment.targets.memory.parse import (
     ACK,
@@ -30,6 +32,15 @@ _ICMPV6_UNREACHABLE: Final = (1, 4)  # RFC 4443 3.1
 _QUOTED_V4_MAX: Final = 548  # so that the whole error has at most 576 octets (RFC 1812 4.3.2.3)
 _QUOTED_V6_MAX: Final = 1232  # at most the minimum MTU, 1280 (RFC 4443 3.1)
 _WORD32: Final = 0xFFFFFFFF
+
+
+def tell_client(outbox: Outbox, packet: PacketIn) -> None:
+    """Send what its sender has to be told, if anything."""
+    octets = answer(packet.frame)
+    if octets is not None:
+        outbox.commands.append(TransmitPacket(octets))
+        is_tcp = packet.signature.protocol == TCP
+        outbox.counters["reset_sent" if is_tcp else "unreachable_sent"] += 1
 
 
 def answer(frame: bytes) -> bytes | None:

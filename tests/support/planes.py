@@ -366,7 +366,7 @@ class Planes:
         flags, payload = frame[start + 13], frame[start + 20 :]
         if interface == INTERNAL:
             self.nodes[dst[0]].receive(src, flags, seq, ack, payload)
-        elif dst in self.connections:
+        elif src == VIP and dst in self.connections:
             self._client_receives(self.connections[dst], flags, seq, ack, payload)
 
     # --- clients --------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from csmb.messages import Config
 from ssmb.addresses import from_text
 from ssmb.constants import CloseReason, ErrorCode, Flag, ResetScope
 from ssmb.messages import Delete, FlowSignature, Query, Reap, Reset, Stats, Timeout
-from support.agent_rig import CLIENT, NODE, VIP, AgentRig, FakeCs, newflow_for, ready_rig
+from support.agent_rig import CLIENT, NODE, VIP, AgentRig, FakeCs, newflow_for, ready_rig, vs_list
 from support.frames import ACK, FIN, RST, SYN
 
 SIGNATURE = FlowSignature(CLIENT[0], VIP[0], CLIENT[1], VIP[1], 6)
@@ -196,6 +196,24 @@ def test_a_lost_delete_is_repeated_with_its_reason_when_the_cs_asks() -> None:
     cs.send(Timeout(serial=query.serial, **SIGNATURE._asdict()))
     delete = only_delete(rig, cs)
     assert (delete.error_code, delete.detail) == (ErrorCode.NOFLOW, CloseReason.IDLE)
+
+
+def test_a_new_agent_is_in_doubt_about_its_predecessors_flows_and_says_idle() -> None:
+    rig, cs, query = established()
+    rig.target.close(detach=False)
+    after = AgentRig(data_path=rig.target.data_path)
+    cs = after.cs()
+    cs.tell(vs_list())
+    gone = SIGNATURE._replace(src_port=5)
+    after.client_sends(SYN, client=(CLIENT[0], 6))
+    own = cs.one(Query)
+    cs.answer(own)
+    after.target.data_path.table.remove(own.signature)
+    cs.send(Timeout(serial=query.serial - 100, **gone._asdict()))
+    cs.send(Timeout(serial=own.serial, **own.signature._asdict()))
+    after.advance(0.02)
+    reasons = [(each.error_code, each.detail) for each in cs.take(Delete)]
+    assert reasons == [(ErrorCode.NOFLOW, CloseReason.IDLE), (ErrorCode.NOFLOW, 0)]
 
 
 def test_another_group_cannot_reap() -> None:
