@@ -14,6 +14,7 @@ expiring a record costs the same however many there are, and nothing ever scans 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,7 @@ STATE_NAMES: Final = {FREE: "free", ACTIVE: "active", ASKED: "asked", SESSION: "
 
 # The CS must not be quicker than the DFS's own timer and its latest STATS (10.2)
 GRACE_S: Final = 5
+PIECE: Final = 100  # records between which a walk may pause
 ASK_AGAIN_S: Final = REAP_RETRY_MS // 1000
 
 
@@ -102,7 +104,8 @@ class FlowTable:
         self.capacity = capacity
         self.by_key: dict[bytes, Flow] = {}
         self.wheel: dict[int, set[Flow]] = {}
-        self.sessions: dict[Flow, None] = {}  # records without a DFS flow, the oldest first
+        # Records without a DFS flow, the oldest first; as `persistence` no dict
+        self.sessions: OrderedDict[Flow, None] = OrderedDict()
         self.stats_interval_s = 60
         self.session_timeout_s = 7440
 
@@ -194,9 +197,9 @@ class FlowTable:
     def walk(self) -> Iterator[list[Flow]]:
         """Yield all records in pieces, between which the table may change.
 
-        A record that is filed elsewhere meanwhile may be missed or seen twice.
+        A record that is filed elsewhere meanwhile may be missed or seen twice, or be free.
         """
         for slot in sorted(self.wheel):
-            flows = self.wheel.get(slot)
-            if flows:
-                yield list(flows)
+            flows = list(self.wheel.get(slot, ()))  # after a SYNC, one slot may hold them all
+            for start in range(0, len(flows), PIECE):
+                yield flows[start : start + PIECE]

@@ -7,6 +7,7 @@ takes no new sessions, or is full, is not insisted on.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final
 
 from control_segment.nodes import Node
@@ -23,8 +24,9 @@ class SourceAddressPersistence:
     def __init__(self, timeout_s: int, capacity: int = CAPACITY) -> None:
         self.timeout_s = timeout_s
         self._capacity = capacity
-        # least recently seen first, since every use moves a client to the end
-        self._clients: dict[bytes, tuple[Node, float]] = {}
+        # Least recently seen first.  Not a dict: finding its first entry costs as much as was
+        # deleted in front of it.
+        self._clients: OrderedDict[bytes, tuple[Node, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -40,8 +42,8 @@ class SourceAddressPersistence:
     def remember(self, address: bytes, node: Node, now: float) -> None:
         """A session of this client begins at this node."""
         clients = self._clients
-        clients.pop(address, None)
         clients[address] = (node, now)
+        clients.move_to_end(address)
         for _ in range(_PURGED_AT_ONCE):
             oldest = next(iter(clients))
             if len(clients) <= self._capacity and now - clients[oldest][1] < self.timeout_s:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from control_segment.decisions import Decisions
-from control_segment.flows import ACTIVE, ASK_AGAIN_S, ASKED, SESSION, Flow
+from control_segment.flows import ACTIVE, ASK_AGAIN_S, ASKED, FREE, SESSION, Flow
 from control_segment.peers import Peer
 from control_segment.trace import Trace
 from control_segment.wire import signature_of
@@ -78,7 +78,7 @@ class Reaper:
                 if not left:
                     return 0
                 left -= 1
-                self._look_at(next(iter(flows)), now)
+                self._look_at(flows.pop(), now)  # which files it elsewhere, or ends it
             self._second += 1
         return left
 
@@ -132,6 +132,8 @@ class Reaper:
 
     def _check(self, flow: Flow, now: float) -> None:
         peer = flow.peer
+        if flow.state == FREE:
+            return
         if flow.epoch != peer.epoch and self._decisions.lapse(flow, now) is None:
             return
         if flow.state == ACTIVE and flow.confirmed != peer.sync_number and not peer.sync.is_running:
