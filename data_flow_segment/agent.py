@@ -74,7 +74,7 @@ class Agent:
         self.peers = Peers()
         adopted = target.virtual_servers() if target.adopted else ()
         self.servers = VirtualServers(adopted)
-        self.endings = Endings(self.outbox, self.peers, target, now)
+        self.endings = Endings(self.outbox, self.peers, target)
         self.new_flows = NewFlows(
             self.outbox,
             self.peers,
@@ -101,6 +101,7 @@ class Agent:
         self._timers: tuple[Callable[[], float | None], ...] = (
             self.new_flows.get_timer,
             self.new_flows.negative.get_timer,
+            self.endings.get_timer,
             self.endings.ended.get_timer,
             self.resets.get_timer,
             self.reassembly.get_timer,
@@ -140,7 +141,7 @@ class Agent:
         """Do everything that is due; too early or twice does no harm."""
         self.new_flows.handle_timer(now)
         self.new_flows.negative.handle_timer(now)
-        self.endings.linger_is_over(now)
+        self.endings.handle_timer(now)
         self.sessions.handle_timer(now)
         self.outbox.counters["bridge_incomplete"] += self.reassembly.handle_timer(now)
         for peer in self.resets.handle_timer(now):

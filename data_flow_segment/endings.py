@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from data_flow_segment import reports
@@ -34,6 +33,7 @@ from data_flow_segment.targets.contract import (
     RemoveFlow,
     Target,
 )
+from data_flow_segment.timers import Wheel
 from ssmb.constants import CloseReason, ErrorCode, Flag
 from ssmb.messages import Delete, Reap, Stats, Timeout
 
@@ -41,25 +41,26 @@ _REPLICA: Final = int(Flag.REPLICA)
 _SCAN_LIMIT: Final = 4096
 _RETRIED_MAX: Final = 4096
 
-DOUBT_S: Final = 900.0
-"""How long an agent that adopted its table says IDLE of its predecessor's flows that are gone: they
-may have been idle, and the DELETE lost.  Longer than a CS waits before it asks (idle timeout and
-statistics interval); at worst the CS keeps a session that is over."""
+REPEAT_S: Final = 1.0
+"""When the DELETE of a flow whose session may go on is sent once more (RETRY).  A lost one is told
+when the CS asks (TIMEOUT), but by an agent that began in between it cannot be told: NOFLOW alone
+would make the CS forget a living session."""
 
+_RETRY: Final = int(Flag.RETRY)
+_SESSION_GOES_ON: Final = frozenset((CloseReason.IDLE, CloseReason.OVERFLOW))
 _TCP: Final = 6
 
 
 class Endings:
     """Takes flows out of the target and tells the CSs."""
 
-    def __init__(self, outbox: Outbox, peers: Peers, target: Target, now: float) -> None:
+    def __init__(self, outbox: Outbox, peers: Peers, target: Target) -> None:
         self.ended = EndedFlows()
         self.table = Table(target, outbox, self.evict)
         self._outbox = outbox
         self._counters = outbox.counters
         self._peers = peers
-        self._doubt_until = now + DOUBT_S if target.adopted else now
-        self.began_here: Callable[[int], bool] = bool  # whether a serial is of this agent's life
+        self._repeats: Wheel[tuple[Delete, int]] = Wheel()
         self._retried: set[int] = set()  # serials whose installation was tried twice
 
     # --- the target says ---------------------------------------------------------------------
@@ -142,7 +143,7 @@ class Endings:
         is_over = self.ended.lingering.get(signature[:5]) == serial
         if state is None or state.entry.serial != serial or is_over:
             self._counters["flows_not_found"] += 1
-            reason = self._why_gone(signature[:5], serial, now)
+            reason = self.ended.reason_of(signature[:5], serial)
             peer.link.queue(reports.delete_unknown(asked, reason), now)
             return
         if state.entry.group_id != peer.group_id:
@@ -155,14 +156,6 @@ class Endings:
             return
         self._counters["flows_reaped"] += 1
         self._remove(state, CloseReason.REAPED, now)
-
-    def _why_gone(self, session: Session, serial: int, now: float) -> int:
-        """The reason for a DELETE that may repeat a lost one; a predecessor's are in doubt."""
-        reason = self.ended.reason_of(session, serial)
-        in_doubt = now < self._doubt_until and not self.began_here(serial)
-        if not reason and in_doubt and session[4] == _TCP:
-            return CloseReason.IDLE
-        return reason
 
     def delete_all(self, group_id: int | None, now: float) -> int:
         """RESET: every flow, or those of one group; nobody is told (9.8).  How many."""
@@ -181,8 +174,14 @@ class Endings:
         self._counters["flows_reset"] += count
         return count
 
-    def linger_is_over(self, now: float) -> None:
-        """Take out what has lingered enough."""
+    def get_timer(self) -> float | None:
+        """When a DELETE is to be repeated."""
+        return self._repeats.get_timer()
+
+    def handle_timer(self, now: float) -> None:
+        """Take out what has lingered enough; repeat what is to be repeated."""
+        for message, group_id in self._repeats.due(now):
+            self.report(message, group_id, now)
         for signature in self.ended.due(now):
             self._outbox.commands.append(RemoveFlow(signature))
 
@@ -209,5 +208,9 @@ class Endings:
         self._outbox.commands.append(RemoveFlow(entry.signature))
         self.ended.note(entry.signature, entry.serial, now)
         self.ended.remember_reason(session, entry.serial, reason)
-        self.report(reports.delete(state, reason), entry.group_id, now)
+        message = reports.delete(state, reason)
+        self.report(message, entry.group_id, now)
+        if reason in _SESSION_GOES_ON and session[4] == _TCP:
+            again = message._replace(flags=message.flags | _RETRY)
+            self._repeats.schedule(now + REPEAT_S, (again, entry.group_id))
         self._outbox.trace.append((now, "deleted", session, entry.serial, reason))

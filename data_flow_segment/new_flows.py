@@ -24,14 +24,13 @@ from data_flow_segment.targets.contract import (
 from data_flow_segment.virtual_servers import VirtualServers
 from ssmb.constants import FLOW_BUFFER_MAX, ErrorCode, Flag
 from ssmb.messages import Query
-from ssmb.serials import SerialAllocator, is_cs_originated
+from ssmb.serials import SerialAllocator
 
 _TCP: Final = 6
 _SYN_ACK: Final = 0x12
 _SYN: Final = 0x02
 _NO_ECN: Final = 0xFC
 _WORD32: Final = 0xFFFFFFFF
-_SERIALS: Final = 0x7FFFFFFF
 _OUTBOUND: Final = int(Flag.OUTBOUND)
 _RETRY: Final = int(Flag.RETRY)
 _NEW_FLOW: Final = int(PacketReason.NEW_FLOW)
@@ -58,13 +57,6 @@ class NewFlows:
         self._ended: EndedFlows = endings.ended
         self._serials = serials
         self._packet_id = 0
-        self._first_serial = self._last_serial = serials.next(self._ended.is_over)
-        endings.began_here = self.began_here
-
-    def began_here(self, serial: int) -> bool:
-        """Whether this agent, and not one before it, gave out this serial."""
-        given = self._last_serial - self._first_serial & _SERIALS
-        return not is_cs_originated(serial) and serial - self._first_serial & _SERIALS <= given
 
     # --- a packet that the target cannot place ---------------------------------------------
 
@@ -101,9 +93,8 @@ class NewFlows:
             return
         peer = self._peers.active_of(group_id)
         buffer_max = FLOW_BUFFER_MAX if peer is None else peer.config.flow_buffer_max
-        self._last_serial = serial = self._serials.next(self._ended.is_over)
         flow = PendingFlow(
-            serial,
+            self._serials.next(self._ended.is_over),
             packet,
             group_id,
             int(now * 1000) & _WORD32,
