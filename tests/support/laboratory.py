@@ -19,6 +19,7 @@ from splitplane import machine
 from splitplane.errors import MachineError
 from splitplane.lab import Lab
 from splitplane.lab.lab import PROGRAMS
+from splitplane.lab.processes import wait_for
 from splitplane.lab.topology import HTTP_PORT, UDP_PORT
 from splitplane.lab.web import pattern
 from support.require import require
@@ -95,11 +96,11 @@ async def connected(
     address: str,
     *,
     port: int = HTTP_PORT,
-    source: str = "",
+    source: tuple[str, int] | None = None,
     timeout_s: float | None = TIMEOUT_S,
 ) -> AsyncIterator[Client]:
-    """A connection, from an address of the client's choice; *timeout_s* is for its whole life."""
-    what = f"{client} {source} to {address} port {port}"
+    """A connection, from an address and port of its choice; *timeout_s* is for its whole life."""
+    what = f"{client} to {address} port {port}"
     writer = None
     try:
         async with asyncio.timeout(timeout_s):
@@ -109,7 +110,7 @@ async def connected(
             except BaseException:
                 sock.close()
                 raise
-            what += f" from port {sock.getsockname()[1]}"
+            what += " from {} port {}".format(*sock.getsockname())
             reader, writer = await asyncio.open_connection(sock=sock)
             yield Client(reader, writer, what)
     except TimeoutError:
@@ -122,7 +123,7 @@ async def connected(
 
 
 def _socket(
-    lab: Lab, client: str, address: str, kind: socket.SocketKind, source: str
+    lab: Lab, client: str, address: str, kind: socket.SocketKind, source: tuple[str, int] | None
 ) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = lab.socket(client, family, kind)
@@ -130,7 +131,7 @@ def _socket(
     if kind == socket.SOCK_DGRAM:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     if source:
-        sock.bind((source, 0))
+        sock.bind(source)
     return sock
 
 
@@ -148,7 +149,7 @@ async def echo(
     address: str,
     contents: Iterable[bytes],
     *,
-    source: str = "",
+    source: tuple[str, int] | None = None,
     port: int = UDP_PORT,
 ) -> list[str]:
     """Send each datagram from one port, compare what comes back; who answered each."""
@@ -166,9 +167,14 @@ async def echo(
                         raise Broken(f"{client} to {address}: other octets, {len(echoed)}")
                     servers.append(server.decode())
         except OSError as error:  # TimeoutError is one
-            what = f"{client} {source} to {address}: after {len(servers)} datagrams"
+            what = f"{client} {source or ''} to {address}: after {len(servers)} datagrams"
             raise Broken(f"{what}: {error or type(error).__name__}") from error
     return servers
+
+
+async def until(what: str, come: Callable[[], bool]) -> None:
+    """`wait_for` beside connections that go on."""
+    await asyncio.to_thread(wait_for, what, come)
 
 
 async def crowd(jobs: Iterable[Callable[[], Awaitable[None]]], at_once: int) -> None:
