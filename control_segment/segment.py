@@ -202,6 +202,8 @@ class ControlSegment:
             elif isinstance(event, MessageReceived):
                 self._message(index, event, now)
             elif isinstance(event, Closed):
+                if not link.is_ready:
+                    self.statistics.drops["stream_unproved"] += 1
                 self.log.append(f"DFS {self._name(index)}: {event.reason}")
                 return link.closed(event, now)
         return None

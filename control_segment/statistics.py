@@ -44,6 +44,9 @@ DROPS: Final[dict[str, Drop]] = {
     "no_source_port": Drop(
         False, "sessions refused because every source port to the node is in use"
     ),
+    "stream_unproved": Drop(
+        False, "CSMB connections that ended before the DFS had proved itself: see the log for why"
+    ),
     "encode_failed": Drop(False, "answers that do not fit the SSMB version agreed with the DFS"),
 }
 

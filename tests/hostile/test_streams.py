@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A million forged, replayed, truncated and oversized CSMB streams each, to connections of both
+roles in each state, and to whole segments: nobody without the key gets anywhere, and each is
+counted."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import pytest
+
+from control_segment.segment import ControlSegment
+from csmb.constants import FIRST_IGNORED_TYPE, MessageType, Role
+from csmb.transitions import State
+from ssmb.seal import tag
+from support.agent_rig import AgentRig
+from support.busy import BusyAgent, BusyCs
+from support.dfs_double import Rig
+from support.hostile_streams import KINDS, Scene, outcome, spoilt
+from support.snapshot import snapshot
+
+EACH: Final = 1_000_000
+# role, state, whether a DFS has answered the challenge; how many of each kind
+SCENES: Final[dict[str, tuple[Role, State, bool, int]]] = {
+    "DFS before HELLO": (Role.DFS, State.HELLO_WAIT, False, 125_000),
+    "CS before HELLO": (Role.CS, State.HELLO_WAIT, False, 125_000),
+    "DFS before the challenge": (Role.DFS, State.AUTH_WAIT, False, 50_000),
+    "DFS before the result": (Role.DFS, State.AUTH_WAIT, True, 130_000),
+    "CS before the response": (Role.CS, State.AUTH_WAIT, False, 70_000),
+    "DFS ready": (Role.DFS, State.READY, False, 250_000),
+    "CS ready": (Role.CS, State.READY, False, 250_000),
+}
+SEGMENTS_HEAR: Final = 50_000
+SEALED_NONSENSE: Final = 100_000
+READY_ENDS: Final = {"closed: AUTHFAIL", "closed: BADMSG", "incomplete"}
+UNPROVED_ENDS: Final = {"dropped", "heard, nothing proved", "incomplete"}
+
+
+def test_the_scenes_make_a_million_of_each_kind_and_a_million_to_each_state() -> None:
+    assert sum(share for _, _, _, share in SCENES.values()) == EACH
+    for state in (State.HELLO_WAIT, State.AUTH_WAIT, State.READY):
+        shares = [share for _, where, _, share in SCENES.values() if where is state]
+        assert sum(shares) * len(KINDS) >= EACH
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_hostile_streams_prove_nothing_and_each_is_counted(name: str) -> None:
+    role, state, challenged, share = SCENES[name]
+    scene = Scene(role, state, challenged=challenged)
+    connection, rewind = scene.connection, scene.rewind
+    for make in KINDS.values():
+        found: Counter[str] = Counter()
+        for octets in make(scene, share):
+            rewind()
+            found[outcome(connection, octets)] += 1
+        assert found.total() == share
+        ends = set(found)
+        if state is State.READY:
+            assert ends <= READY_ENDS, found
+        else:
+            assert {end for end in ends if not end.startswith("closed: ")} <= UNPROVED_ENDS, found
+
+
+@pytest.mark.parametrize("role", Role)
+def test_what_would_be_in_order_is_heeded(role: Role) -> None:
+    """Otherwise the test above shows nothing."""
+    for state in (State.HELLO_WAIT, State.AUTH_WAIT, State.READY):
+        scene = Scene(role, state)
+        for octets in scene.genuine:
+            scene.rewind()
+            scene.connection.receive_data(octets, 100.0)
+            assert not scene.connection.is_closed
+            assert scene.connection.dropped.total() == 0
+            assert scene.connection.next_event() or scene.connection.data_to_send()
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_closed_connection_takes_everything_and_keeps_nothing(role: Role) -> None:
+    scene = Scene(role, State.CLOSED)
+    connection = scene.connection
+    receive = connection.receive_data
+    before = snapshot(connection, "")
+    for make in KINDS.values():
+        for octets in make(scene, EACH // len(KINDS)):
+            receive(octets, 100.0)
+    assert snapshot(connection, "") == before
+
+
+@pytest.mark.parametrize("role", Role)
+def test_nonsense_under_the_right_seal_is_counted_and_answered_but_not_heeded(role: Role) -> None:
+    """The peer has the key and is broken: unknown types, types that it must not send, no bodies."""
+    scene = Scene(role, State.READY)
+    connection, key = scene.connection, scene.peer.outbound._key
+    assert key is not None
+    sent_by_peer = (MessageType.AUTH_CHALLENGE, MessageType.AUTH_RESPONSE, MessageType.AUTH_RESULT)
+    kinds = [0, 11, 64, FIRST_IGNORED_TYPE - 1, FIRST_IGNORED_TYPE, 255, 65535, *sent_by_peer]
+    count = scene.peer.outbound._count
+    dice = random.Random(6)
+    for number in range(1, SEALED_NONSENSE + 1):
+        kind = kinds[number % len(kinds)]
+        body = dice.randbytes(4 * (1 + number % 30))
+        header = (kind, (count + number) & 0xFFFF, 0, 8 + len(body))
+        octets = b"".join(value.to_bytes(2, "big") for value in header) + body
+        octets += tag(key, (count + number).to_bytes(8, "big") + octets)
+        connection.receive_data(octets, 100.0)
+        connection.data_to_send()
+        assert connection.next_event() is None
+    assert connection.is_ready
+    assert connection.dropped.total() == SEALED_NONSENSE
+    assert set(connection.dropped) == {"BADMSG", "UNSUPPORTED", "IGNORABLE"}
+
+
+# --- whole segments ----------------------------------------------------------------------------
+
+
+def conversation_to_an_agent() -> list[bytes]:
+    """What a CS with the right key said to another DFS, message by message."""
+    rig = AgentRig()
+    rig.random_octets(100)  # that one's nonces are others
+    said: list[bytes] = []
+    receive = rig.agent.sessions.receive
+
+    def recording(connection_id: int, octets: bytes, now: float) -> None:
+        said.append(octets)
+        receive(connection_id, octets, now)
+
+    rig.agent.sessions.receive = recording  # type: ignore[method-assign]
+    rig.cs(1)
+    assert rig.agent.peers.by_identity
+    return said
+
+
+def conversation_to_a_cs() -> list[bytes]:
+    """What a DFS with the right key said to another CS."""
+    said: list[bytes] = []
+    receive = ControlSegment.stream_received
+
+    def recording(cs: ControlSegment, index: int, octets: bytes, now: float) -> float | None:
+        said.append(octets)
+        return receive(cs, index, octets, now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ControlSegment, "stream_received", recording)
+        rig = Rig()
+        rig._random = 1 << 30  # that one's challenges are others
+        rig.dfs.disconnect(rig)
+        said.clear()
+        rig.dfs.connect(rig)
+    assert rig.cs.links[0].is_ready
+    return said
+
+
+def streams(conversation: Sequence[bytes], count: int) -> Iterator[list[bytes]]:
+    dice = random.Random(8)
+    for _ in range(count):
+        yield spoilt(conversation, dice)
+
+
+def test_hostile_streams_change_nothing_in_an_agent() -> None:
+    busy = BusyAgent()
+    sessions, now = busy.rig.agent.sessions, busy.rig.now
+    sessions.take_touched()
+    sessions.take_log()
+    watch = busy.watch()
+    for parts in streams(conversation_to_an_agent(), SEGMENTS_HEAR):
+        number = sessions.connection_made(now)
+        assert number is not None
+        for octets in (*parts, b""):
+            sessions.receive(number, octets, now)
+            sessions.octets_to_send(number)
+    sessions.take_touched()
+    assert len(sessions.take_log()) == SEGMENTS_HEAR
+    rose = watch.increases()
+    assert rose.pop("['agent'].sessions._last_id") == SEGMENTS_HEAR
+    for name in ("cs_not_active", "cs_duplicate_id"):  # how some of the HELLOs were answered
+        rose.pop(f"['count']['{name}']", None)
+    assert rose == {
+        "['count']['csmb_connections']": SEGMENTS_HEAR,
+        "['count']['csmb_auth_failures']": SEGMENTS_HEAR,
+    }
+
+
+def test_hostile_streams_change_nothing_in_a_cs() -> None:
+    """Somebody else answers at the address of a DFS."""
+    busy = BusyCs()
+    busy.rig.cs.log.clear()
+    cs, now, index = busy.rig.cs, busy.rig.now, busy.unconnected
+    watch = busy.watch()
+    for parts in streams(conversation_to_a_cs(), SEGMENTS_HEAR):
+        cs.connected(index, now)
+        for octets in (*parts, b""):
+            cs.stream_to_send(index)
+            if cs.stream_received(index, octets, now) is not None:
+                break
+        cs.stream_to_send(index)
+    assert len(cs.log) == SEGMENTS_HEAR
+    cs.log.clear()
+    changes = watch.changes()
+    assert changes.pop("['count']['stream_unproved']") == (None, SEGMENTS_HEAR)
+    assert {path for path in changes if f".links[{index}]" not in path} == set()
