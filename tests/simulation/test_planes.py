@@ -135,3 +135,16 @@ def test_udp_questions_stay_with_one_node_until_they_are_idle(seed: int) -> None
     assert planes.wrongs == []
     assert planes.target.flow_count() == 0
     assert len(planes.cs.table) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_foul_weather_a_small_table_and_a_restarting_agent_at_once(seed: int) -> None:
+    planes = Planes(seed, flow_capacity=60, tcp_idle_timeout_s=10, stats_interval_s=2)
+    planes.weather = Weather(loss=0.1, doubling=0.1, late=0.1)
+    planes.run(3)
+    begin(planes, 400, 20)
+    planes.at(7.0, planes.kill_agent)
+    planes.at(7.4, planes.start_agent)
+    planes.run(1000)
+    assert planes.wrongs == []
+    assert len(planes.finished) == 400
