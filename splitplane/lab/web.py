@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The laboratory's server: HTTP/1.1 with keep-alive and UDP that echoes; its octets are known.
 
-    GET /bytes/N[?rate=R]   N octets of `pattern`, R octets a second at most
+    GET /bytes/N[?rate=R]   N octets of `pattern`, R octets a second at most, until SIGUSR1
     GET /name               this server's name
     GET /slow?seconds=S     its name, after S seconds
     GET /client             the address and port that this server sees
@@ -49,6 +49,11 @@ class WebServer:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._hurries = False
+
+    def hurry(self) -> None:
+        """From now on no rate is kept: slow downloads end soon, with all their octets."""
+        self._hurries = True
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until either end has had enough."""
@@ -138,7 +143,7 @@ class WebServer:
             writer.write(pattern(offset, size))
             offset += size
             await writer.drain()
-            if rate:
+            if rate and not self._hurries:
                 await asyncio.sleep(max(0.0, started + offset / rate - loop.time()))
         await writer.drain()
 
@@ -178,8 +183,10 @@ async def _main(name: str, http_port: int, udp_port: int) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
+    web = WebServer(name)
+    loop.add_signal_handler(signal.SIGUSR1, web.hurry)
     server = await asyncio.start_server(
-        WebServer(name).serve,
+        web.serve,
         sock=_both_families(socket.SOCK_STREAM, http_port),
         limit=REQUEST_OCTETS_MAX,
         backlog=4096,
