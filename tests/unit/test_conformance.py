@@ -115,6 +115,12 @@ def test_a_named_test_exists(name: str) -> None:
     assert function in functions_of(ROOT / path)
 
 
+def test_files_that_rows_point_to_exist() -> None:
+    for row in ROWS:
+        for name in re.findall(r"\b[a-z_0-9]+/[a-z_0-9/-]+\.[a-z]+\b", row.how):
+            assert (ROOT / name).exists(), (row.number, name)
+
+
 def test_the_counts_are_right() -> None:
     states = Counter(row.word for row in ROWS)
     assert counts_below("| state | means | rows |") == {

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from csmb.constants import AUTH_WAIT_S, Flag, Role
+import pytest
+
+from csmb.constants import AUTH_WAIT_S, Flag, MessageType, Role
 from csmb.events import Closed
-from csmb.messages import Hello
+from csmb.messages import AuthResult, Hello
+from csmb.transitions import State
 from support.csmb_pair import START, ScriptedPeer, closed, connect, events, ready_pair
 
 
@@ -39,3 +42,27 @@ def test_hello_has_the_flags_of_its_sender_and_no_others() -> None:
     (able,) = ScriptedPeer(connect(Role.CS, flags=int(Flag.APP_PROXY))).heard()
     assert isinstance(able, Hello)
     assert able.flags & Flag.APP_PROXY
+
+
+# HELLO is answered, and a wrong AUTH_RESPONSE with the refusal that ends the connection
+UNPROVED = sorted(set(MessageType) - {MessageType.HELLO, MessageType.AUTH_RESPONSE})
+
+
+@pytest.mark.parametrize("kind", [*UNPROVED, 11, 99, 127, 128, 300])
+@pytest.mark.parametrize("octets", [0, 4, 12, 24, 52, 96])
+def test_a_cs_is_silent_until_the_dfs_has_proved_itself(kind: int, octets: int) -> None:
+    peer = ScriptedPeer(connect(Role.CS))
+    peer.reach(State.AUTH_WAIT)
+    peer.say_frame(kind, bytes(octets))
+    assert peer.heard() == []
+    assert not peer.connection.is_ready
+
+
+def test_a_wrong_proof_is_told_once_and_ends_it() -> None:
+    peer = ScriptedPeer(connect(Role.CS))
+    peer.reach(State.AUTH_WAIT)
+    peer.say_frame(MessageType.AUTH_RESPONSE, bytes(76))
+    (refusal,) = peer.heard()
+    assert isinstance(refusal, AuthResult)
+    assert refusal.error_code
+    assert isinstance(closed(peer.connection), Closed)

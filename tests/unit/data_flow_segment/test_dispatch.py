@@ -101,6 +101,21 @@ def test_while_a_flow_waits_everything_else_goes_on() -> None:
     assert rig.target.flow_count() == 3
 
 
+def test_a_query_says_when_its_flow_opened_and_a_repeat_says_the_same() -> None:
+    rig, cs = ready_rig()
+    rig.advance(0.25)
+    opened = int(rig.now * 1000) & 0xFFFFFFFF
+    rig.client_sends(SYN)
+    assert cs.one(Query).timestamp == opened
+    rig.advance(0.06)
+    again = cs.one(Query)
+    assert again.timestamp == opened
+    cs.answer(again)
+    state = rig.target.lookup(SIGNATURE)
+    assert state is not None
+    assert state.entry.opened_ms == opened
+
+
 def test_the_dfs_does_not_claim_what_it_cannot_do() -> None:
     rig = AgentRig()
     cs = rig.cs()

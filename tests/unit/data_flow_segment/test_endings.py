@@ -8,7 +8,7 @@ from ssmb.addresses import from_text
 from ssmb.constants import CloseReason, ErrorCode, Flag, ResetScope
 from ssmb.messages import Delete, FlowSignature, Query, Reap, Reset, Stats, Timeout
 from support.agent_rig import CLIENT, NODE, VIP, AgentRig, FakeCs, newflow_for, ready_rig
-from support.frames import ACK, FIN, RST, SYN
+from support.frames import ACK, FIN, RST, SYN, ends_of
 
 SIGNATURE = FlowSignature(CLIENT[0], VIP[0], CLIENT[1], VIP[1], 6)
 
@@ -55,7 +55,8 @@ def test_a_closed_flow_lingers_for_two_seconds_and_late_packets_are_translated()
     rig, cs, _ = established()
     close(rig)
     rig.advance(1.9)
-    assert len(rig.node_sends(FIN | ACK, seq=10, ack=3)) == 1
+    ((_, frame),) = rig.node_sends(FIN | ACK, seq=10, ack=3)
+    assert ends_of(frame) == (VIP, CLIENT, 6)
     rig.advance(0.2)
     assert rig.target.flow_count() == 0
     assert len(cs.take(Delete)) == 1
