@@ -56,23 +56,19 @@ static __always_inline int answer_arp(struct context *c, struct packet *p)
 	context_pull(c, L3_MAX + sizeof(*arp));
 	data = context_data(c);
 	if (l3 > L3_MAX)
-		return context_pass(c);
+		goto pass;
 	arp = (void *)(data + l3);
 	if (data + 14 > context_end(c) || (void *)(arp + 1) > (void *)context_end(c))
-		return context_pass(c);
+		goto pass;
 	if (arp->hardware != bpf_htons(1) || arp->protocol != bpf_htons(ETHERTYPE_IPV4) ||
 	    arp->hardware_length != 6 || arp->protocol_length != 4 ||
-	    arp->operation != bpf_htons(1)) {
-		count(COUNTER_LOCAL);
-		return context_pass(c);
-	}
+	    arp->operation != bpf_htons(1))
+		goto pass;
 	__builtin_memcpy(&ipv4, arp->target, 4);
 	map_ipv4(wanted, ipv4);
 	interface = answering_interface(c, wanted);
-	if (!interface) {
-		count(COUNTER_LOCAL);
-		return context_pass(c);
-	}
+	if (!interface)
+		goto pass;
 	__builtin_memcpy(address, arp->target, 4);
 	__builtin_memcpy(arp->target_mac, arp->sender_mac, 6);
 	__builtin_memcpy(arp->target, arp->sender, 4);
@@ -82,6 +78,9 @@ static __always_inline int answer_arp(struct context *c, struct packet *p)
 	__builtin_memcpy(data, arp->target_mac, 6);
 	__builtin_memcpy(data + 6, interface->mac, 6);
 	return send_back(c);
+pass:
+	count(COUNTER_LOCAL);
+	return context_pass(c);
 }
 
 OWN_FUNCTION(answer_arp, (), ())
