@@ -12,6 +12,8 @@ from ssmb.messages import Bridge
 PACKET_MAX: Final = 65535  # what an IP length field can say
 INCOMPLETE_MAX: Final = 256
 """Packets of which pieces are missing, kept at a time: 16 MiB at most, for a second at most."""
+PIECES_MAX: Final = 64
+"""Of one packet: 47 of BRIDGE_DATA_MAX make the longest."""
 
 _MORE: Final = int(Flag.MORE_FRAGS)
 
@@ -41,12 +43,19 @@ def split(packet: bytes, packet_id: int, flags: int, serial: int = 0) -> list[Br
 
 
 class _Incomplete:
-    __slots__ = ("deadline", "length", "pieces")
+    __slots__ = ("deadline", "held", "length", "pieces")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.pieces: dict[int, bytes] = {}
+        self.held = 0  # octets of all pieces
         self.length: int | None = None  # known with the last piece
+
+    def put(self, piece: Bridge) -> None:
+        """Keep a piece; a copy takes the place of the one before."""
+        before = self.pieces.get(piece.frag_offset, b"")
+        self.pieces[piece.frag_offset] = piece.frag_data
+        self.held += len(piece.frag_data) - len(before)
 
 
 class Reassembly:
@@ -69,7 +78,10 @@ class Reassembly:
             if len(self._incomplete) >= INCOMPLETE_MAX:
                 return None, "bridge_overflow"
             waiting = self._incomplete[key] = _Incomplete(now + BRIDGE_REASSEMBLY_S)
-        waiting.pieces[piece.frag_offset] = piece.frag_data
+        waiting.put(piece)
+        if waiting.held > PACKET_MAX or len(waiting.pieces) > PIECES_MAX:
+            del self._incomplete[key]  # they overlap, or nobody cuts like that
+            return None, "invalid_msg"
         if last:
             waiting.length = end
         packet = _whole(waiting)
@@ -91,7 +103,7 @@ class Reassembly:
 
 def _whole(waiting: _Incomplete) -> bytes | None:
     """The packet, if its pieces cover it without a gap or an overlap."""
-    if waiting.length is None or sum(map(len, waiting.pieces.values())) < waiting.length:
+    if waiting.length is None or waiting.held < waiting.length:
         return None
     packet = b""
     for offset in sorted(waiting.pieces):

@@ -25,8 +25,11 @@ from data_flow_segment.peers import Group, Peer, Peers
 from ssmb.addresses import to_text
 
 NOT_READY_MAX = 64
-"""Connections that have not proved anything yet; further ones are closed at once.  Each ends by
-itself after AUTH wait."""
+"""Connections that have not proved anything yet.  Each ends by itself after AUTH wait."""
+
+FRESH_S = 0.05
+"""How long each may take at least when all are in use; then the oldest yields to a further one, so
+that whoever holds them all keeps no CS out.  Proving itself takes a CS a few round trips."""
 
 
 class Listener(Protocol):
@@ -45,6 +48,7 @@ class Listener(Protocol):
 @dataclass(slots=True)
 class _Session:
     connection: Connection
+    since: float
     peer: Peer | None = None
     was_ready: bool = False
 
@@ -80,18 +84,33 @@ class Sessions:
 
     def connection_made(self, now: float) -> int | None:
         """A CS connected: the number of its connection; None if it must be closed at once."""
-        waiting = sum(session.peer is None for session in self._sessions.values())
-        if waiting >= NOT_READY_MAX:
+        if not self._make_room(now):
             self._outbox.counters["csmb_auth_failures"] += 1
             return None
         self._last_id += 1
         connection = Connection(
             Role.DFS, self._settings, random_octets=self._random_octets, now=now
         )
-        self._sessions[self._last_id] = _Session(connection)
+        self._sessions[self._last_id] = _Session(connection, now)
         self._touch(self._last_id)
         self._outbox.counters["csmb_connections"] += 1
         return self._last_id
+
+    def _make_room(self, now: float) -> bool:
+        """Whether one more connection may begin; the oldest that proved nothing may have to go."""
+        waiting = [
+            (connection_id, session)  # the oldest first
+            for connection_id, session in self._sessions.items()
+            if session.peer is None and not session.connection.is_closed
+        ]
+        if len(waiting) < NOT_READY_MAX:
+            return True
+        connection_id, oldest = waiting[0]
+        if now - oldest.since < FRESH_S:
+            return False
+        oldest.connection.close("it proves nothing, and others want to connect")
+        self._handle_events(connection_id, oldest, now)
+        return True
 
     def receive(self, connection_id: int, octets: bytes, now: float) -> None:
         """Octets of a connection; b"" is its end."""

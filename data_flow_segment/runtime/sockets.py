@@ -12,6 +12,9 @@ from typing import Final
 RECEIVE_BUFFER: Final = 4 << 20
 """A second of REPLYs at 25,000 a second, should the agent ever be away for that long."""
 
+UNREAD_MAX: Final = 1 << 20
+"""Octets that a CS may leave unread beside what the kernel keeps: thousands of ACKs."""
+
 _IP_MTU_DISCOVER: Final = 10  # linux/in.h; Python names it only since 3.14
 _IP_PMTUDISC_DO: Final = 2
 _SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h: beyond rmem_max, for CAP_NET_ADMIN
@@ -53,7 +56,13 @@ class CsmbProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        transport.set_write_buffer_limits(high=UNREAD_MAX)
         self._made(self)
+
+    def pause_writing(self) -> None:
+        """More than UNREAD_MAX waits: the other end does not read.  It may connect again."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._received(self, data)

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-from data_flow_segment.bridge import INCOMPLETE_MAX, Reassembly, split
+from data_flow_segment.bridge import (
+    INCOMPLETE_MAX,
+    PACKET_MAX,
+    PIECES_MAX,
+    Reassembly,
+    split,
+)
 from ssmb.constants import BRIDGE_DATA_MAX, Flag
 from ssmb.messages import Bridge
 
@@ -62,3 +68,22 @@ def test_overlapping_pieces_never_make_a_packet() -> None:
     whole.add("cs", Bridge(0, more, 0, 1, 0, bytes(16)), 1.0)
     whole.add("cs", Bridge(0, more, 0, 1, 8, bytes(16)), 1.0)
     assert whole.add("cs", Bridge(0, 0, 0, 1, 24, bytes(8)), 1.0) == (None, None)
+
+
+def test_pieces_that_overlap_do_not_add_up_to_more_than_a_packet() -> None:
+    """Somebody with the key sends the same octets at every offset."""
+    whole = Reassembly()
+    more, lost = int(Flag.MORE_FRAGS), 0
+    for number in range(INCOMPLETE_MAX):
+        for offset in range(0, 8 * 100, 8):
+            piece = Bridge(0, more, 0, number, offset, bytes(BRIDGE_DATA_MAX))
+            lost += whole.add("cs", piece, 1.0)[1] == "invalid_msg"
+        assert sum(each.held for each in whole._incomplete.values()) <= (number + 1) * PACKET_MAX
+    assert lost == 2 * INCOMPLETE_MAX
+
+
+def test_a_packet_in_crumbs_is_refused() -> None:
+    whole = Reassembly()
+    crumbs = [Bridge(0, int(Flag.MORE_FRAGS), 0, 1, at, b"x") for at in range(PIECES_MAX + 1)]
+    assert [whole.add("cs", crumb, 1.0)[1] for crumb in crumbs][-2:] == [None, "invalid_msg"]
+    assert whole.get_timer() is None
