@@ -11,6 +11,7 @@ from ssmb.constants import (
     APP_DATA_MAX,
     BRIDGE_DATA_MAX,
     PARKED_FRAME_MAX,
+    SEAL_SIZE,
     SSMB_DGRAM_MAX,
     SSMB_MSG_MAX,
     Flag,
@@ -54,3 +55,13 @@ def test_one_octet_more_is_refused(
     longer = message._replace(**{field: bytes(octets + 1)})  # type: ignore[arg-type]
     with pytest.raises(EncodeError):
         codec.encode(longer, version)
+
+
+@BOTH
+def test_a_full_batch_and_its_seal_are_one_datagram(version: int) -> None:
+    sealer = Sealer(bytes(16))
+    assert len(sealer.seal(b"")) == SEAL_SIZE
+    for cls in (m.Delete, m.Stats, m.Reap, m.Timeout, m.FlowState):
+        octets = codec.size_of(codec.TYPE_OF[cls], version)
+        first, *_ = codec.encode_batch([cls()] * 60, version)
+        assert SSMB_DGRAM_MAX - octets < len(sealer.seal(first)) <= SSMB_DGRAM_MAX
