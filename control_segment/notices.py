@@ -100,6 +100,8 @@ class Notices:
                 flow.confirmed = peer.sync_number
                 if flow.state == ASKED:
                     self._table.moved(flow, now)
+                # It may have moved while we could not hear of it
+                flow.last_active = max(flow.last_active, now - state.idle_ms / 1000)
                 return is_new
             # We have heard of the session since: what came by ordinary messages is newer (11.4)
             if flow.opened >= peer.sync.started and flow.state != SESSION:

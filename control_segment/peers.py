@@ -37,6 +37,7 @@ class Peer:
         "executed_reset",
         "flow_capacity",
         "is_active",
+        "is_connected",
         "is_fast",
         "keys",
         "sealer",
@@ -52,6 +53,7 @@ class Peer:
         self.boot_id: int | None = None
         self.address: Address = ("", 0)
         self.is_active = False  # whether the DFS takes us for the active CS of the group
+        self.is_connected = False  # whether CSMB is ready
         self.is_fast = False
         self.ssmb_version = 2
         self.flow_capacity = 0
@@ -71,6 +73,7 @@ class Peer:
     def became_ready(self, ready: Ready, now: float) -> None:
         """Take over what a new connection has negotiated."""
         hello = ready.peer
+        self.is_connected = True
         major = ready.ssmb_version[0]
         if major != self.ssmb_version:
             self.ssmb_version = major
@@ -87,6 +90,15 @@ class Peer:
             self.keys = KeyRing()
         self.keys.install(ready.ssmb_keys.d2c, now)
         self.sealer = Sealer(ready.ssmb_keys.c2d)
+
+    @property
+    def answers(self) -> bool:
+        """Whether silence about a flow means anything.
+
+        A DFS whose agent restarts says nothing for seconds while its flows go on; the SYNC that
+        follows tells which ones are left.
+        """
+        return self.is_connected and self.authentication.is_proved and not self.sync.is_running
 
     def update(self) -> None:
         """Compute anew what the hot path asks: whether a plain version-2 QUERY may be answered."""

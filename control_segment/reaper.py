@@ -3,7 +3,8 @@
 
 A flow whose inactivity timer runs out is asked about with TIMEOUT, three times, a second apart; it
 counts as active until DELETE answers or the tries are spent.  Under pressure the longest quiet ones
-are asked about early, with REAP.  A session without a flow is forgotten in silence. Work is
+are asked about early, with REAP.  A session without a flow is forgotten in silence.  While a DFS
+cannot answer, its flows are held: the SYNC after it came back tells which are left.  Work is
 bounded: so many records a call, and never a scan of all.
 """
 
@@ -24,6 +25,8 @@ from ssmb.messages import Reap, Timeout
 RECORDS_AT_ONCE: Final = 500  # about 2 ms: a QUERY that waits behind this is still quick
 BACKLOG_S: Final = 0.005  # until the next call when more is due
 TICK_S: Final = 1.0
+HOLD_S: Final = 30  # until a flow whose DFS cannot answer is looked at again; SYNC comes sooner
+AWAY_S: Final = 3600  # after which a held flow is given up, for its DFS may never come back
 PRESSURE: Final = 0.95  # of the capacity
 PRESSURE_IDLE_MS: Final = 10_000  # under pressure, a flow this quiet may go
 
@@ -95,11 +98,22 @@ class Reaper:
         if flow.state == SESSION:
             self._note((now, flow.key, "the session was not heard of for too long: forgotten", ()))
             table.end(flow)
+        elif not flow.peer.answers:
+            self._hold(flow, now)
         elif flow.tries >= REAP_TRIES:
             self._note((now, flow.key, "the DFS did not answer TIMEOUT: forgotten", ()))
             table.end(flow)
         else:
             self._ask(flow, now, Timeout, flow.idle_s * 1000)
+
+    def _hold(self, flow: Flow, now: float) -> None:
+        """Its DFS is away: wait, but not for one that never comes back."""
+        flow.state, flow.tries = ACTIVE, 0
+        if now > self._table.expiry_slot(flow) + AWAY_S:
+            self._note((now, flow.key, "its DFS has been away for too long: forgotten", ()))
+            self._table.end(flow)
+        else:
+            self._table.file(flow, int(now) + HOLD_S)
 
     def _ask(self, flow: Flow, now: float, kind: type[Timeout] | type[Reap], limit_ms: int) -> None:
         if not flow.peer.is_active:  # a standby asks nothing (11.3)
@@ -136,7 +150,9 @@ class Reaper:
             return
         if flow.epoch != peer.epoch and self._decisions.lapse(flow, now) is None:
             return
-        if flow.state == ACTIVE and flow.confirmed != peer.sync_number and not peer.sync.is_running:
+        if flow.state != SESSION and flow.confirmed != peer.sync_number and peer.answers:
+            flow.confirmed = peer.sync_number  # once is enough
+            flow.tries = 0  # those before the SYNC may have met a DFS that was not there
             self._ask(flow, now, Timeout, flow.idle_s * 1000)
 
     def _relieve(self, now: float, left: int) -> None:
@@ -149,5 +165,9 @@ class Reaper:
         if slot is None:
             return
         for flow in list(islice(table.wheel[slot], left)):
-            if flow.state == ACTIVE:
+            if not flow.peer.answers:
+                # Rather than refuse new sessions; if the DFS still has the flow, SYNC tells it
+                if table.expiry_slot(flow) <= now:
+                    table.end(flow)
+            elif flow.state == ACTIVE:
                 self._ask(flow, now, Reap, PRESSURE_IDLE_MS)

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from control_segment.flows import ACTIVE, ASKED
-from control_segment.reaper import RECORDS_AT_ONCE
+from control_segment.reaper import AWAY_S, HOLD_S, RECORDS_AT_ONCE
+from ssmb.addresses import from_text
 from ssmb.constants import CloseReason, ErrorCode
-from ssmb.messages import Delete, Message, Query, Reap, Stats, Timeout
-from support.dfs_double import ACK, CLIENT, SERVER, Rig, config
+from ssmb.messages import Delete, FlowState, Message, Query, Reap, Stats, Timeout
+from support.dfs_double import ACK, CLIENT, SERVER, DfsDouble, Rig, config
 
 INACTIVITY_S = 300 + 60 + 5  # idle, statistics, grace
 
@@ -104,7 +105,8 @@ def test_asking_about_many_is_batched_and_done_in_pieces() -> None:
     count = RECORDS_AT_ONCE * 3
     for port in range(1, count + 1):
         rig.dfs.query(rig, port=port)
-    rig.now += INACTIVITY_S + 1
+    rig.advance(INACTIVITY_S - 0.5)
+    rig.now += 1
     rig.cs.handle_timer(rig.now)
     asked = [flow for flow in rig.cs.table.by_key.values() if flow.state == ASKED]
     assert len(asked) == RECORDS_AT_ONCE
@@ -154,3 +156,101 @@ def test_a_query_is_no_reason_to_file_a_record_anew_but_its_time_counts() -> Non
     rig.dfs.query(rig, serial=6, tcp_flags=ACK)
     rig.advance(INACTIVITY_S - 1)
     assert not [message for message in timeouts(rig) if not isinstance(message, Query)]
+
+
+# --- a DFS that is away ----------------------------------------------------------------------
+
+
+def told_flow() -> FlowState:
+    return FlowState(
+        serial=5,
+        src_ipaddr=CLIENT,
+        dst_ipaddr=SERVER,
+        src_port=40000,
+        dst_port=80,
+        protocol=6,
+        node_ipaddr=from_text("10.1.1.2"),
+        node_port=8080,
+    )
+
+
+def test_no_try_is_spent_on_a_dfs_that_is_away() -> None:
+    rig = one_flow()
+    rig.advance(INACTIVITY_S - 1)
+    rig.dfs.disconnect(rig)
+    rig.advance(60)
+    assert timeouts(rig) == []
+    assert rig.active()["web1"] == 1
+
+
+def test_tries_that_a_dfs_did_not_hear_before_it_went_do_not_count() -> None:
+    rig = one_flow()
+    rig.advance(INACTIVITY_S + 3.5)
+    assert len(timeouts(rig)) == 2
+    rig.dfs.disconnect(rig)
+    rig.advance(1)
+    rig.dfs.connect(rig)  # whose SYNC does not tell the flow
+    rig.advance(5)
+    assert len(timeouts(rig)) == 2 + 3
+    assert len(rig.cs.table) == 1
+    rig.advance(2)
+    assert len(rig.cs.table) == 0
+
+
+def test_a_flow_that_sync_tells_after_the_dfs_came_back_goes_on() -> None:
+    rig = one_flow()
+    rig.advance(INACTIVITY_S + 3.5)
+    rig.dfs.disconnect(rig)
+    rig.advance(HOLD_S * 2)
+    rig.dfs.flows = [told_flow()]
+    (flow,) = rig.cs.table.by_key.values()
+    rig.dfs.connect(rig)
+    rig.advance(HOLD_S + 10)
+    assert list(rig.cs.table.by_key.values()) == [flow]
+    assert len(timeouts(rig)) == 2  # it was told to be moving, and is not asked about at once
+
+
+def test_a_dfs_that_has_not_proved_itself_on_ssmb_is_away() -> None:
+    rig = one_flow()
+    rig.advance(INACTIVITY_S - 1)
+    rig.dfs.disconnect(rig)
+    rig.dfs.answers_challenges = False
+    rig.dfs.connect(rig)
+    rig.advance(60)
+    assert timeouts(rig) == []
+    assert len(rig.cs.table) == 1
+
+
+def test_losing_one_of_two_connections_to_a_dfs_is_no_event() -> None:
+    rig = Rig(
+        config(data_flow_segments=[{"address": "10.255.0.1"}, {"address": "10.255.1.1"}]),
+        DfsDouble(),
+        DfsDouble(1, address="10.255.1.1"),
+    )
+    peer = rig.cs.peers[256]
+    rig.dfss[0].disconnect(rig)
+    assert peer.is_connected
+    rig.dfss[1].disconnect(rig)
+    assert not peer.is_connected
+
+
+def test_a_dfs_that_never_comes_back_is_given_up() -> None:
+    rig = one_flow()
+    rig.dfs.disconnect(rig)
+    rig.advance(INACTIVITY_S + AWAY_S - 10)
+    assert len(rig.cs.table) == 1
+    rig.advance(HOLD_S + 20)
+    assert len(rig.cs.table) == 0
+    assert rig.active()["web1"] == 0
+
+
+def test_under_pressure_overdue_flows_of_a_dfs_that_is_away_are_given_up() -> None:
+    rig = Rig(config(settings={"flow_capacity": 20}))
+    for port in range(1, 20):
+        rig.dfs.query(rig, port=port)
+    rig.dfs.disconnect(rig)
+    rig.advance(INACTIVITY_S - 5)
+    assert len(rig.cs.table) == 19
+    rig.advance(60)
+    assert len(rig.cs.table) < 19
+    assert not any(isinstance(message, Reap) for message in rig.dfs.ssmb)
