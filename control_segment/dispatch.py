@@ -49,7 +49,7 @@ class Dispatch:
             segment.decisions, segment.statistics, segment.trace, segment.model.strangers
         )
         self._actions: dict[type[Any], Callable[[Peer, Any, float], None]] = {
-            Delete: self._notices.deleted,
+            Delete: self._deleted,
             Stats: self._notices.counted,
             FlowState: self._flow_state,
             SyncDone: self._sync_done,
@@ -105,9 +105,14 @@ class Dispatch:
             self._statistics.drops["encode_failed"] += 1
             return None
 
+    def _deleted(self, peer: Peer, delete: Delete, now: float) -> None:
+        peer.sync.flow_ended(delete.serial)
+        self._notices.deleted(peer, delete, now)
+
     def _flow_state(self, peer: Peer, state: FlowState, now: float) -> None:
-        is_new = self._notices.told(peer, state, now)
-        if peer.sync.flow_told(is_new=is_new, now=now):
+        if not peer.sync.has_ended(state.serial):
+            self._notices.told(peer, state, now)
+        if peer.sync.flow_told(state.serial, now):
             self._synchronised(peer, now)
 
     def _sync_done(self, peer: Peer, done: SyncDone, now: float) -> None:

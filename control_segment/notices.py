@@ -88,27 +88,25 @@ class Notices:
             self._note((now, flow.key, "still alive, says the DFS", ()))
         self._table.moved(flow, now)
 
-    def told(self, peer: Peer, state: FlowState, now: float) -> bool:
-        """FLOW_STATE: a flow that the DFS has; return whether this SYNC had not told it before."""
+    def told(self, peer: Peer, state: FlowState, now: float) -> None:
+        """FLOW_STATE: a flow that the DFS has."""
         key = session_key(*state[3:8])
         flow = self._table.by_key.get(key)
         if flow is not None and flow.epoch != flow.peer.epoch:
             flow = self._decisions.lapse(flow, now)
         if flow is not None:
             if flow.peer is peer and flow.serial == state.serial and flow.state != SESSION:
-                is_new = flow.confirmed != peer.sync_number
                 flow.confirmed = peer.sync_number
                 if flow.state == ASKED:
                     self._table.moved(flow, now)
                 # It may have moved while we could not hear of it
                 flow.last_active = max(flow.last_active, now - state.idle_ms / 1000)
-                return is_new
+                return
             # We have heard of the session since: what came by ordinary messages is newer (11.4)
             if flow.opened >= peer.sync.started and flow.state != SESSION:
-                return False
+                return
             self._table.end(flow)
         self._enter(peer, key, state, now)
-        return True
 
     def _enter(self, peer: Peer, key: bytes, state: FlowState, now: float) -> None:
         if not self._table.make_room():

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """SYNC: a DFS tells every flow that it has (wire protocol 11.4).
 
-Asked for whenever CSMB becomes READY.  It ends when as many different flows have been told as
-SYNC_DONE says; lost FLOW_STATEs make us ask again, and what was told before still counts.  After
-the last try we go on with what we know: a flow that was missed is found again by its next QUERY,
-STATS or DELETE.
+Asked for whenever CSMB becomes READY.  SYNC_DONE says how many FLOW_STATEs its try consisted of;
+lost ones make us ask again, and what was told before still counts.  After the last try we go on
+with what we know: a flow that was missed is found again by its next QUERY, STATS or DELETE.
+
+Flows begin and end meanwhile, so the number of records says nothing.  We count messages, by serial:
+
+    those of this try, whatever became of the flow since (SYNC_DONE counts it too), and
+    those of earlier tries whose flows live on: the ones that this try may have lost again.
+
+A flow that ended between two tries is not in the later one's count, and so not in ours.
 """
 
 from __future__ import annotations
@@ -20,11 +26,25 @@ _ID_MASK: Final = 0xFFFF_FFFF
 class Sync:
     """One DFS's SYNC."""
 
-    __slots__ = ("_deadline", "_expected", "_sync_id", "_told", "_tries", "is_running", "started")
+    __slots__ = (
+        "_deadline",
+        "_ended",
+        "_expected",
+        "_sync_id",
+        "_told",
+        "_told_before",
+        "_told_count",
+        "_tries",
+        "is_running",
+        "started",
+    )
 
     def __init__(self, first_id: int) -> None:
         self._sync_id = first_id & _ID_MASK
-        self._told = 0
+        self._told: set[int] = set()  # serials, by this try
+        self._told_before: set[int] = set()  # only by earlier tries, and not ended since
+        self._ended: set[int] = set()  # since the SYNC began
+        self._told_count = 0
         self._tries = 0
         self._expected: int | None = None
         self._deadline: float | None = None
@@ -33,33 +53,47 @@ class Sync:
 
     def begin(self, now: float) -> int:
         """Start; return the sync_id to ask with."""
+        self.stop()
         self.is_running = True
         self.started = now
-        self._told = self._tries = 0
+        self._tries = 0
         return self._ask(now)
 
     def stop(self) -> None:
-        """The DFS cannot answer now."""
+        """It is over, or the DFS cannot answer now."""
+        self._told_count = self._count()
+        self._told, self._told_before, self._ended = set(), set(), set()
         self.is_running = False
         self._deadline = None
 
-    def flow_told(self, *, is_new: bool, now: float) -> bool:
+    def flow_told(self, serial: int, now: float) -> bool:
         """A FLOW_STATE came; return whether that ended the SYNC."""
         if not self.is_running:
             return False
-        self._told += is_new
-        if self._expected is not None and self._told >= self._expected:
+        self._told.add(serial)
+        self._told_before.discard(serial)
+        if self._is_complete():
             self.stop()
             return True
         self._deadline = now + (ANSWER_WAIT_S if self._expected is None else REORDER_WAIT_S)
         return False
+
+    def flow_ended(self, serial: int) -> None:
+        """A DELETE came: later tries do not tell this flow."""
+        if self.is_running:
+            self._ended.add(serial)
+            self._told_before.discard(serial)
+
+    def has_ended(self, serial: int) -> bool:
+        """Whether a FLOW_STATE was overtaken by the flow's DELETE."""
+        return serial in self._ended
 
     def done_told(self, sync_id: int, flow_count: int, now: float) -> bool:
         """SYNC_DONE came; return whether that ended the SYNC."""
         if not self.is_running or sync_id != self._sync_id:
             return False
         self._expected = flow_count
-        if self._told >= flow_count:
+        if self._is_complete():
             self.stop()
             return True
         self._deadline = now + REORDER_WAIT_S
@@ -81,11 +115,21 @@ class Sync:
     def _ask(self, now: float) -> int:
         self._tries += 1
         self._expected = None
+        self._told_before |= self._told
+        self._told_before -= self._ended
+        self._told = set()
         self._sync_id = (self._sync_id + 1) & _ID_MASK
         # A DFS with many flows, or a lossy path, gets longer each time
         self._deadline = now + ANSWER_WAIT_S * self._tries
         return self._sync_id
 
+    def _count(self) -> int:
+        return len(self._told) + len(self._told_before)
+
+    def _is_complete(self) -> bool:
+        return self._expected is not None and self._count() >= self._expected
+
     def describe(self) -> dict[str, object]:
         """Return what `status` shows."""
-        return {"running": self.is_running, "flows_told": self._told, "tries": self._tries}
+        told = self._count() if self.is_running else self._told_count
+        return {"running": self.is_running, "flows_told": told, "tries": self._tries}

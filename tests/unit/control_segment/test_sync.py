@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from control_segment.flows import ACTIVE
 from ssmb.addresses import from_text
-from ssmb.constants import ErrorCode, Flag
+from ssmb.constants import CloseReason, ErrorCode, Flag
 from ssmb.messages import (
     AuthChallenge,
     AuthResponse,
+    Delete,
     FlowState,
     Message,
     Query,
@@ -111,6 +112,91 @@ def test_lost_flow_states_are_asked_for_again_and_the_told_ones_count() -> None:
     assert len(rig.cs.table) == 20
     assert not is_running(rig)
     assert count(rig, Sync) == 2
+
+
+def begun(*told: FlowState) -> tuple[Rig, DfsDouble, int]:
+    """Return a CS in the middle of a SYNC that has told some flows, and its sync_id."""
+    dfs = DfsDouble()
+    dfs.answers_sync = False
+    rig = Rig(None, dfs)
+    for message in told:
+        dfs.tell(rig, message)
+    asked = next(message for message in dfs.ssmb if isinstance(message, Sync))
+    return rig, dfs, asked.sync_id
+
+
+def latest_sync(dfs: DfsDouble) -> int:
+    return [message for message in dfs.ssmb if isinstance(message, Sync)][-1].sync_id
+
+
+def ended(port: int) -> Delete:
+    return Delete(
+        serial=1000 + port,
+        src_ipaddr=CLIENT,
+        dst_ipaddr=SERVER,
+        src_port=port,
+        dst_port=80,
+        protocol=6,
+        detail=CloseReason.FIN,
+    )
+
+
+def test_a_flow_that_began_during_the_sync_counts_when_the_dfs_tells_it_too() -> None:
+    rig, dfs, sync_id = begun(state(1))
+    assert dfs.query(rig, port=2, serial=1002) is not None
+    dfs.tell(rig, state(2, node="10.1.1.2"))
+    dfs.tell(rig, SyncDone(sync_id=sync_id, flow_count=2))
+    assert not is_running(rig)
+    assert count(rig, Sync) == 1
+
+
+def test_a_flow_that_began_during_the_sync_makes_up_for_no_lost_one() -> None:
+    rig, dfs, sync_id = begun(state(1))
+    assert dfs.query(rig, port=2, serial=1002) is not None
+    dfs.tell(rig, SyncDone(sync_id=sync_id, flow_count=2))  # state(3) was lost
+    assert is_running(rig)
+    rig.advance(0.2)
+    assert count(rig, Sync) == 2
+
+
+def test_a_flow_that_ended_during_the_sync_still_counts_in_its_try() -> None:
+    rig, dfs, sync_id = begun(state(1), state(2))
+    dfs.tell(rig, ended(1))
+    dfs.tell(rig, SyncDone(sync_id=sync_id, flow_count=2))
+    assert not is_running(rig)
+    assert len(rig.cs.table) == 1
+
+
+def test_a_flow_that_ended_between_two_tries_makes_up_for_no_lost_one() -> None:
+    rig, dfs, sync_id = begun(state(1), state(2))  # and state(3) was lost
+    dfs.tell(rig, SyncDone(sync_id=sync_id, flow_count=3))
+    rig.advance(0.2)
+    assert count(rig, Sync) == 2
+    dfs.tell(rig, ended(1))
+    dfs.tell(rig, state(2))  # and state(3) was lost again
+    dfs.tell(rig, SyncDone(sync_id=latest_sync(dfs), flow_count=2))
+    assert is_running(rig)
+    rig.advance(0.2)
+    assert count(rig, Sync) == 3
+    dfs.tell(rig, state(3))  # and state(2) was lost, which we know
+    dfs.tell(rig, SyncDone(sync_id=latest_sync(dfs), flow_count=2))
+    assert not is_running(rig)
+    assert len(rig.cs.table) == 2
+
+
+def test_a_flow_told_twice_makes_up_for_no_lost_one() -> None:
+    rig, dfs, sync_id = begun(state(1), state(1))
+    dfs.tell(rig, SyncDone(sync_id=sync_id, flow_count=2))
+    assert is_running(rig)
+
+
+def test_a_flow_state_that_its_delete_has_overtaken_enters_nothing_but_counts() -> None:
+    rig, dfs, sync_id = begun(state(2))
+    dfs.tell(rig, ended(1))
+    dfs.tell(rig, state(1))
+    assert len(rig.cs.table) == 1
+    dfs.tell(rig, SyncDone(sync_id=sync_id, flow_count=2))
+    assert not is_running(rig)
 
 
 def test_a_dfs_that_never_ends_its_sync_is_given_up() -> None:
