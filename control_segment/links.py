@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from csmb.connection import Connection
-from csmb.constants import RETRY_MAX_S, RETRY_MIN_S
+from csmb.constants import RETRY_MIN_S
 from csmb.events import Closed
 from csmb.messages import Message
 
-_READY_LONG_ENOUGH_S = 10.0  # then the next connect is tried as if it were the first
+# A DFS that was there and is gone is most likely being restarted, which takes about a second; then
+# every second counts.  Otherwise the protocol's 1 to 30 s (7.7), which jitter must not exceed.
+_WAITS_S: Final = (0.15, 0.5, RETRY_MIN_S, 2.0, 4.0, 8.0, 16.0, 24.0)
+_FIRST: Final = _WAITS_S.index(RETRY_MIN_S)
+_JITTER: Final = 0.25  # of the wait, at most: a DFS's many CSs should not come all at once
+_READY_LONG_ENOUGH_S: Final = 2.0  # to begin anew; one that fails at once gets the next wait
 
 
 class Link:
@@ -16,7 +24,8 @@ class Link:
 
     __slots__ = (
         "_last_octets",
-        "_retry_s",
+        "_random_octets",
+        "_step",
         "connection",
         "csmb_version",
         "peer_id",
@@ -24,13 +33,14 @@ class Link:
         "reason",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, random_octets: Callable[[int], bytes]) -> None:
+        self._random_octets = random_octets
         self.connection: Connection | None = None
         self.csmb_version = 1
         self.peer_id: int | None = None  # the DFS's segment id, while ready
         self.ready_since = 0.0
         self.reason = "not connected yet"  # why there is no connection
-        self._retry_s = RETRY_MIN_S
+        self._step = _FIRST
         self._last_octets = b""  # of the connection before
 
     @property
@@ -52,10 +62,12 @@ class Link:
         return octets
 
     def failed(self, reason: str) -> float:
-        """TCP could not be connected; return how long to wait (7.7: 1 to 30 s)."""
+        """TCP could not be connected; return how long to wait."""
         self.reason = reason
-        wait_s, self._retry_s = self._retry_s, min(self._retry_s * 2, RETRY_MAX_S)
-        return wait_s
+        wait_s = _WAITS_S[self._step]
+        self._step = min(self._step + 1, len(_WAITS_S) - 1)
+        part = int.from_bytes(self._random_octets(4), "big") / 2**32
+        return wait_s * (1 + _JITTER * part)
 
     def became_ready(self, peer_id: int, csmb_version: int, now: float) -> None:
         """The connection is authenticated."""
@@ -65,8 +77,9 @@ class Link:
 
     def closed(self, event: Closed, now: float) -> float:
         """The connection is over; return how long to wait before the next."""
+        was_refused = event.retry_after_s is not None
         if self.is_ready and now - self.ready_since >= _READY_LONG_ENOUGH_S:
-            self._retry_s = RETRY_MIN_S
+            self._step = _FIRST if was_refused else 0
         self._last_octets = self.data_to_send()
         self.peer_id = None
         self.connection = None

@@ -73,7 +73,7 @@ class ControlSegment:
         self.decisions = Decisions(self.table, self.statistics, self.trace)
         self.decisions.servers = self.model.matching
         self.peers: dict[int, Peer] = {}  # by the DFS's segment id
-        self.links = [Link() for _ in config.data_flow_segments]
+        self.links = [Link(random_octets) for _ in config.data_flow_segments]
         self._key = key
         self._random_octets = random_octets
         self._by_address: dict[tuple[object, ...], Peer] = {}

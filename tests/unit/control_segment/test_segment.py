@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from control_segment.links import Link
 from control_segment.pools import Pool
+from csmb.constants import RETRY_MAX_S, RETRY_MIN_S
 from csmb.constants import ErrorCode as CsmbErrorCode
 from csmb.constants import Flag as CsmbFlag
+from csmb.events import Closed
 from csmb.messages import Hello
 from ssmb.messages import Query, Reply, Timeout
 from support.dfs_double import CLIENT, SERVER, DfsDouble, Rig, changed_pool, config
@@ -15,19 +20,41 @@ def test_a_dfs_that_cannot_be_reached_is_tried_ever_slower_up_to_half_a_minute()
     rig = Rig()
     rig.dfs.disconnect(rig)
     waits = [rig.cs.connect_failed(0, "refused") for _ in range(7)]
-    assert waits == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert waits == pytest.approx([2.0, 4.0, 8.0, 16.0, 24.0, 24.0, 24.0])
 
 
-def test_a_connection_that_held_makes_the_next_try_quick() -> None:
+@pytest.mark.parametrize(("octet", "share"), [(0, 0.0), (0x80, 0.5), (0xFF, 1.0)])
+def test_every_wait_is_between_one_second_and_thirty_with_jitter(octet: int, share: float) -> None:
+    link = Link(lambda count: bytes([octet]) * count)
+    waits = [link.failed("refused") for _ in range(8)]
+    assert waits[0] == pytest.approx(1 + share / 4, abs=0.002)
+    assert all(RETRY_MIN_S <= wait <= RETRY_MAX_S for wait in waits)
+    assert waits[-1] == pytest.approx(24 + 6 * share, abs=0.05)
+
+
+def test_a_connection_that_held_makes_the_next_tries_quick() -> None:
     rig = Rig()
     for _ in range(5):
         rig.cs.links[0].failed("refused")
+    rig.now += 2
+    waits = [rig.dfs.disconnect(rig), *(rig.cs.connect_failed(0, "refused") for _ in range(3))]
+    assert waits == pytest.approx([0.15, 0.5, 1.0, 2.0])
+
+
+def test_a_connection_that_is_lost_again_and_again_at_once_is_tried_slower() -> None:
+    rig = Rig()
+    waits = []
     for _ in range(4):
-        rig.now += 4
-        rig.dfs.connection.handle_timer(rig.now)
-        rig.cs.stream_timer_due(0, rig.now)
-        rig.settle()
-    assert rig.dfs.disconnect(rig) == 1.0
+        rig.now += 0.5
+        waits.append(rig.dfs.disconnect(rig))
+        rig.dfs.connect(rig)
+    assert waits == pytest.approx([1.0, 2.0, 4.0, 8.0])
+
+
+def test_a_refusal_waits_as_it_says_however_long_the_connection_held() -> None:
+    link = Rig().cs.links[0]
+    assert link.closed(Closed("refused", CsmbErrorCode.AUTHFAIL, 30.0), 5000.0) == 30.0
+    assert link.failed("refused") >= RETRY_MIN_S
 
 
 def test_the_same_failure_is_logged_once() -> None:
