@@ -12,6 +12,7 @@ next packet would find no node (decision 2 of the wire protocol).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final
 
 from data_flow_segment.pending import Session
@@ -28,7 +29,8 @@ class EndedFlows:
     """What lingers in the target, and which serials are over."""
 
     def __init__(self) -> None:
-        self._reasons: dict[tuple[Session, int], int] = {}
+        # Not a dict: finding its first entry costs as much as was deleted in front of it
+        self._reasons: OrderedDict[tuple[Session, int], int] = OrderedDict()
         self.lingering: dict[Session, int] = {}  # session -> serial of its entry in the target
         self.serials: dict[int, Session] = {}  # ended less than LINGER ago
         self._ends: Wheel[tuple[FlowSignature, int]] = Wheel()
@@ -50,7 +52,7 @@ class EndedFlows:
     def remember_reason(self, session: Session, serial: int, reason: int) -> None:
         """The flow was taken out although its session may go on."""
         if len(self._reasons) >= REASONS_MAX:
-            del self._reasons[next(iter(self._reasons))]
+            self._reasons.popitem(last=False)
         self._reasons[session, serial] = reason
 
     def reason_of(self, session: Session, serial: int) -> int:

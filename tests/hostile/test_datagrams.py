@@ -36,7 +36,7 @@ from support.hostile import (
 )
 
 EACH: Final = 1_000_000
-FEWER: Final = EACH // 10  # where only the version differs
+FEWER: Final = EACH // 20  # where only the version differs
 KINDS: Final[dict[str, Callable[[Attacker, int], Iterator[Hostile]]]] = {
     "forged": Attacker.forged,
     "replayed": Attacker.replayed,

@@ -181,7 +181,8 @@ def outcome(connection: Connection, octets: bytes) -> str:
     if not connection.is_closed:
         rose = connection.dropped.total() - dropped
         name = "dropped" if rose else "incomplete"
-        connection.receive_data(b"", NOW)
+        if not rose:
+            connection.receive_data(b"", NOW)  # what has begun ends here
     while (event := connection.next_event()) is not None:
         if event.__class__ is Closed:
             assert isinstance(event, Closed)
