@@ -51,8 +51,10 @@ $(ARTIFACTS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile
 	@$(LLVM_STRIP) --strip-debug $@.tmp # the DWARF; BTF stays
 	@mv $@.tmp $@
 
-bench: bpf ## compare with routing, nftables, HAProxy and nginx (root; minutes)
+bench: bpf ## every figure of docs/benchmarks.md, on this machine (root; minutes)
 	@scripts/setup bench
+	$(PYTHON_BIN) bench/program.py
+	$(PYTHON_BIN) bench/decisions.py
 	$(PYTHON_BIN) bench/compare.py $(ARGS)
 
 fuzz: ## every fuzz target for FUZZ_SECONDS seconds (default 60)

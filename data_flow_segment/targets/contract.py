@@ -12,6 +12,13 @@ passes (tests/contract).  The rules:
 * The target's table is the only copy of an established flow: a new agent reads it with `lookup`
   and `scan`, which is how flows survive the agent.
 * Every packet that a target drops raises a counter named in `counters`.
+* A flow whose signature, or whose return direction, is another flow's key is refused.
+* A later fragment goes where its first one went; one that is unknown is dropped if it is addressed
+  to a virtual server and routed like any other packet if not.
+* ICMP errors about a flow's packets are carried to the end that they concern.  A client hears them
+  from the virtual server; a router on the client's side keeps its own address.  They never count as
+  the flow's packets, never refresh it and never end it.
+* A flow that ended and lingers is told once more to an agent that adopts the table.
 
 Addresses are 16 octets, IPv4 as ``::ffff:a.b.c.d`` (see `ssmb.addresses`).
 """
@@ -54,7 +61,7 @@ class FlowEntry(NamedTuple):
     ts_offset: int
     wscale_shift: int
     forward_mode: int
-    idle_timeout_s: int
+    idle_timeout_s: int  # 0: never idle
     opened_ms: int
 
 
