@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
@@ -13,6 +13,7 @@ import click
 
 from splitplane import machine
 from splitplane.errors import CommandError
+from splitplane.interrupts import ending_once
 from splitplane.lab import Lab, state
 from splitplane.lab.namespaces import NETNS_FOLDER, existing
 from splitplane.lab.topology import VIRTUAL_ADDRESS, prefix
@@ -73,9 +74,7 @@ def lab() -> None:
 @lab_options
 def up(**options: Any) -> None:
     """Bring a laboratory up and keep it until Ctrl-C."""
-    # a service manager's or `kill`'s SIGTERM takes it down like Ctrl-C
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with make_lab(**options) as running:
+    with ending_once(), contextlib.suppress(KeyboardInterrupt), make_lab(**options) as running:
         name = running.name
         click.echo(f"The laboratory {name!r} is up; Ctrl-C takes it down.  In another terminal:")
         click.echo(
@@ -84,11 +83,8 @@ def up(**options: Any) -> None:
         click.echo("  splitplane show nodes")
         click.echo(f"  splitplane lab exec --name {name} dfs bash")
         click.echo(f"Configurations, sockets and logs: {running.folder}")
-        try:
-            while running.dfs().is_running and running.cs().is_running:
-                time.sleep(0.5)
-        except KeyboardInterrupt:
-            return
+        while running.dfs().is_running and running.cs().is_running:
+            time.sleep(0.5)
         ended = running.cs() if running.dfs().is_running else running.dfs()
         raise CommandError(f"{ended.name} ended with {ended.wait()}: {ended.last_words()}")
 

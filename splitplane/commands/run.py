@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import sys
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from rich.live import Live
 from splitplane import live
 from splitplane.commands.lab import lab_options, make_lab
 from splitplane.errors import CommandError
+from splitplane.interrupts import ending_once
 from splitplane.lab import Lab
 from splitplane.lab.load import Load
 
@@ -34,18 +34,17 @@ def run(rate: float, seconds: float | None, once: bool, **options: Any) -> None:
 
     Every octet that the clients get is checked; the exit code is 1 if one request failed.
     """
-    # all that ends politely ends like Ctrl-C: the block is left, and everything taken down
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if sys.stderr.isatty():
         click.echo("bringing the laboratory up ...", err=True)
-    with contextlib.suppress(KeyboardInterrupt), make_lab(**options) as lab:
+    load = None  # Ctrl-C may come before there is one
+    with ending_once(), contextlib.suppress(KeyboardInterrupt), make_lab(**options) as lab:
         load = Load(lab, connections_per_second=rate)
         try:
             with asyncio.Runner() as runner:
                 runner.run(_run(lab, load, ONCE_S if once else seconds, once=once))
         finally:
             _say_how_it_was(load)
-    if load.tally.failures:
+    if load is not None and load.tally.failures:
         raise CommandError(
             f"{load.tally.failures} requests failed; the last: {load.tally.last_failure}"
         )

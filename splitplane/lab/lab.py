@@ -27,6 +27,7 @@ import yaml
 
 from splitplane import admin, machine
 from splitplane.errors import CommandError
+from splitplane.interrupts import ignored
 from splitplane.lab import configs, http, state
 from splitplane.lab.namespaces import Namespace
 from splitplane.lab.processes import Process, wait_for
@@ -132,13 +133,14 @@ class Lab(AbstractContextManager["Lab"]):
             self.wait_until_serving()
 
     def _take_down(self) -> None:
-        for process in self._processes.values():
-            process.signal(signal.SIGKILL)  # nothing of a laboratory is worth a polite end
-        for process in self._processes.values():
-            process.kill9()
-        for namespace in self.namespaces.values():
-            namespace.delete()
-        self._state.release()
+        with ignored():  # half taken down helps nobody
+            for process in self._processes.values():
+                process.signal(signal.SIGKILL)  # nothing of a laboratory is worth a polite end
+            for process in self._processes.values():
+                process.kill9()
+            for namespace in self.namespaces.values():
+                namespace.delete()
+            self._state.release()
 
     # --- configuration --------------------------------------------------------------------------
 
