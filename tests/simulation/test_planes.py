@@ -4,7 +4,8 @@ of connections, and none ends wrong."""
 
 import pytest
 
-from support.agent_rig import CLIENT
+from ssmb.constants import MessageType
+from support.agent_rig import CLIENT, DFS_ID
 from support.planes import Connection, Planes, Weather
 
 ROUGH = {"loss": 0.05, "doubling": 0.05, "late": 0.05}
@@ -148,3 +149,55 @@ def test_foul_weather_a_small_table_and_a_restarting_agent_at_once(seed: int) ->
     planes.run(1000)
     assert planes.wrongs == []
     assert len(planes.finished) == 400
+
+
+@pytest.mark.parametrize("away_s", [1.0, 12.0, 25.0])
+@pytest.mark.parametrize("seed", range(2))
+def test_an_agent_that_is_away_while_every_flow_is_due_to_be_reaped(
+    seed: int, away_s: float
+) -> None:
+    """The CS's back-off makes it up to 32 s; its inactivity timers, of 9 s, run out meanwhile."""
+    planes = Planes(seed, tcp_idle_timeout_s=3, stats_interval_s=1)
+    planes.weather = Weather(**ROUGH)
+    planes.run(3)
+    for number in range(150):
+        client = (CLIENT[0], 2000 + number)
+        planes.at(number / 50, planes.connect, Connection(client, 50, pause_s=1.0))
+    planes.run(8)
+    living = set(planes.cs.table.by_key.values())
+    assert len(living) == 150
+    planes.kill_agent()
+    planes.at(away_s, planes.start_agent)
+    planes.run(36)
+    assert set(planes.cs.table.by_key.values()) == living  # not even told anew
+    planes.run(1000)
+    check(planes, 150)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_sync_among_new_connections_is_not_repeated(seed: int) -> None:
+    planes = Planes(seed)
+    planes.run(1)
+    begin(planes, 3000, 6)
+    for at in (2.0, 4.0):
+        planes.at(at, planes.kill_agent)
+        planes.at(at + 0.1, planes.start_agent)
+    asked = planes.cs.statistics.sent[MessageType.SYNC]
+    planes.run(30)
+    assert planes.cs.statistics.sent[MessageType.SYNC] == asked + 2
+    planes.run(60)
+    check(planes, 3000)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_restarted_agent_has_its_cs_again_within_a_second(seed: int) -> None:
+    planes = Planes(seed)
+    planes.weather = Weather(**ROUGH)
+    planes.run(3)
+    for _ in range(5):
+        planes.kill_agent()
+        planes.run(0.6)
+        planes.start_agent()
+        planes.run(0.9)
+        assert planes.cs.peers[DFS_ID].authentication.is_proved
+        planes.run(5)

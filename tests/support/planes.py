@@ -209,34 +209,41 @@ class Planes:
             random_octets=self.dice.randbytes,
         )
         self.cs_is_up = True
-        self._connect()
+        self._connect(self.cs)
 
     def kill_cs(self) -> None:
         self.cs_is_up = False
-        self._disconnect()
+        self._end_at_agent()
 
     def kill_agent(self) -> None:
         """The data path goes on."""
         self.agent_is_up = False
         self.target.close(detach=False)
-        self._disconnect()
+        if self.cs_is_up and self.cs.links[0].connection is not None:
+            self._lost(self.cs.stream_received(0, b"", self.now))
 
-    def _connect(self) -> None:
-        if not (self.cs_is_up and self.agent_is_up):
-            self.at(0.2, self._connect)
+    def _connect(self, cs: ControlSegment) -> None:
+        """A CS that lives tries again when its own back-off says so."""
+        if cs is not self.cs or not self.cs_is_up or self._number is not None:
+            return
+        if not self.agent_is_up:
+            self.at(cs.connect_failed(0, "refused"), self._connect, cs)
             return
         self._number = self.agent.sessions.connection_made(self.now)
         self.cs.connected(0, self.now)
         self._pump()
 
-    def _disconnect(self) -> None:
+    def _lost(self, retry_s: float | None) -> None:
+        """The CS has seen the end of its connection, and says when it tries the next."""
+        assert retry_s is not None
+        self._end_at_agent()
+        self.at(retry_s, self._connect, self.cs)
+
+    def _end_at_agent(self) -> None:
         number, self._number = self._number, None
         if number is not None and self.agent_is_up:
             self.agent.sessions.receive(number, b"", self.now)
             self.agent.sessions.octets_to_send(number)
-        if self.cs_is_up and self.cs.links[0].connection is not None:
-            retry_s = self.cs.stream_received(0, b"", self.now)
-            self.at(retry_s or 1.0, self._connect)
 
     def _pump(self) -> None:
         """Both ends of the CSMB stream talk until they are quiet."""
@@ -245,12 +252,11 @@ class Planes:
             if there:
                 self.agent.sessions.receive(self._number, there, self.now)
             back, closed = self.agent.sessions.octets_to_send(self._number)
-            if back:
-                retry_s = self.cs.stream_received(0, back, self.now)
-                closed = closed or retry_s is not None
-            if closed:
-                self._number = None
-                self.at(1.0, self._connect)
+            retry_s = self.cs.stream_received(0, back, self.now) if back else None
+            if closed and retry_s is None:
+                retry_s = self.cs.stream_received(0, b"", self.now)
+            if retry_s is not None:
+                self._lost(retry_s)
             elif not there and not back:
                 break
 
@@ -297,9 +303,10 @@ class Planes:
             if self.cs.get_timer() <= now:
                 self.cs.handle_timer(now)
             timer = self.cs.stream_timer(0)
-            if timer is not None and timer <= now and self.cs.stream_timer_due(0, now) is not None:
-                self._number = None
-                self.at(1.0, self._connect)
+            if timer is not None and timer <= now:
+                retry_s = self.cs.stream_timer_due(0, now)
+                if retry_s is not None:
+                    self._lost(retry_s)
         self._settle()
 
     def _settle(self) -> None:
