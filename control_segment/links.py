@@ -87,6 +87,10 @@ class Link:
         return wait_s if event.retry_after_s is None else event.retry_after_s
 
     def send(self, message: Message, now: float) -> None:
-        """Send a message if the connection is ready; otherwise READY will say everything anew."""
-        if self.connection is not None and self.is_ready:
+        """Send a message if the connection is ready; otherwise READY will say everything anew.
+
+        It may have ended already: one segment can bring both READY and what ends it, and the
+        events are taken one by one.
+        """
+        if self.connection is not None and self.connection.is_ready:
             self.connection.send(message, now)

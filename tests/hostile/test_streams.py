@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 
 from control_segment.segment import ControlSegment
+from csmb.connection import Connection
 from csmb.constants import FIRST_IGNORED_TYPE, MessageType, Role
 from csmb.transitions import State
 from ssmb.seal import tag
@@ -203,3 +204,41 @@ def test_hostile_streams_change_nothing_in_a_cs() -> None:
     changes = watch.changes()
     assert changes.pop("['count']['stream_unproved']") == (None, SEGMENTS_HEAR)
     assert {path for path in changes if f".links[{index}]" not in path} == set()
+
+
+@pytest.mark.parametrize("behind", [bytes(8), b"\xff" * 64], ids=["no length", "noise"])
+def test_noise_right_behind_a_genuine_response_ends_that_connection_and_nothing_else(
+    behind: bytes,
+) -> None:
+    """Somebody on the path adds to a segment: the CS hears READY and the end at once."""
+    rig = Rig()
+    rig.dfs.disconnect(rig)
+    dfs = Connection(Role.DFS, rig.dfs.settings, random_octets=rig.random_octets, now=rig.now)
+    rig.cs.connected(0, rig.now)
+    retry_s: float | None = None
+    while retry_s is None:
+        dfs.receive_data(rig.cs.stream_to_send(0), rig.now)
+        answer = dfs.data_to_send()
+        is_response = answer[:2] == MessageType.AUTH_RESPONSE.to_bytes(2, "big")
+        retry_s = rig.cs.stream_received(0, answer + behind * is_response, rig.now)
+    assert rig.cs.links[0].connection is None
+    rig.cs.datagrams_to_send()  # under keys that nobody has any more
+    rig.dfs.connect(rig)
+    assert rig.dfs.query(rig) is not None
+
+
+def test_noise_right_behind_a_genuine_result_ends_that_connection_and_nothing_else() -> None:
+    """The same to a DFS."""
+    rig = AgentRig()
+    receive = rig.agent.sessions.receive
+
+    def with_noise(connection_id: int, octets: bytes, now: float) -> None:
+        is_result = octets[:2] == MessageType.AUTH_RESULT.to_bytes(2, "big")
+        receive(connection_id, octets + b"\xff" * 64 * is_result, now)
+
+    rig.agent.sessions.receive = with_noise  # type: ignore[method-assign]
+    assert rig.cs(1, prepare=False).closed is not None
+    assert rig.agent.peers.by_identity == {}
+    rig.agent.sessions.receive = receive  # type: ignore[method-assign]
+    rig.cs(1)
+    assert (1, 1) in rig.agent.peers.by_identity
