@@ -20,7 +20,7 @@ import pytest
 
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
-from support.laboratory import Client, connected, fetch
+from support.laboratory import Client, connected, cs_knows, fetch, wait_until_served
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 
@@ -199,25 +199,9 @@ def kill_both(lab: Lab, downloads: Downloads) -> None:
     assert_cs_knows(lab, downloads)
 
 
-def wait_until_served(lab: Lab) -> None:
-    """Return once CS and DFS have found each other, and the CS knows what goes on."""
-
-    def served() -> bool:
-        (link,) = lab.admin("cs1", "status")["data_flow_segments"]
-        return bool(link["ready"] and link["ssmb_authenticated"] and not link["sync"]["running"])
-
-    wait_for("CS and DFS to be one again", served)
-    lab.wait_until_serving()
-
-
 def assert_cs_knows(lab: Lab, downloads: Downloads) -> None:
     """Every download, with the server that it really has."""
-
-    def known() -> dict[tuple[str, int], str]:
-        flows = lab.admin("cs1", "flows", limit=10_000)
-        return {(it["source_address"], it["source_port"]): it["node"] for it in flows}
-
-    wait_for("the CS to know every download", lambda: downloads.servers.items() <= known().items())
+    wait_for("the CS to know every download", lambda: cs_knows(lab, downloads.servers))
 
 
 def test_no_download_breaks_whatever_happens(lab: Lab) -> None:

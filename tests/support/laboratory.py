@@ -10,7 +10,7 @@ import asyncio
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any, Final
@@ -151,13 +151,14 @@ async def echo(
     *,
     source: tuple[str, int] | None = None,
     port: int = UDP_PORT,
+    timeout_s: float = TIMEOUT_S,
 ) -> list[str]:
     """Send each datagram from one port, compare what comes back; who answered each."""
     loop = asyncio.get_running_loop()
     servers = []
     with _socket(lab, client, address, socket.SOCK_DGRAM, source) as sock:
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 await loop.sock_connect(sock, (address, port))
                 for content in contents:
                     await loop.sock_sendall(sock, content)
@@ -170,6 +171,24 @@ async def echo(
             what = f"{client} {source or ''} to {address}: after {len(servers)} datagrams"
             raise Broken(f"{what}: {error or type(error).__name__}") from error
     return servers
+
+
+def wait_until_served(lab: Lab) -> None:
+    """Return once CS and DFS have found each other (again), and the CS knows what goes on."""
+
+    def served() -> bool:
+        (link,) = lab.admin("cs1", "status")["data_flow_segments"]
+        return bool(link["ready"] and link["ssmb_authenticated"] and not link["sync"]["running"])
+
+    wait_for("CS and DFS to be one", served)
+    lab.wait_until_serving()
+
+
+def cs_knows(lab: Lab, servers: Mapping[tuple[str, int], str]) -> bool:
+    """Whether the CS has a record of each client's address and port, with its server."""
+    flows = lab.admin("cs1", "flows", limit=10_000)
+    known = {(flow["source_address"], flow["source_port"]): flow["node"] for flow in flows}
+    return servers.items() <= known.items()
 
 
 async def until(what: str, come: Callable[[], bool]) -> None:

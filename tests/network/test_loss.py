@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SSMB datagrams are lost, doubled and overtaken in both directions: clients wait a little longer.
+
+Nothing but that: each request is answered and each octet is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final, NamedTuple
+
+import pytest
+
+from splitplane.impair import VARIABLE
+from splitplane.lab import Lab
+from support.laboratory import (
+    Broken,
+    connected,
+    crowd,
+    cs_knows,
+    echo,
+    fetch,
+    until,
+    wait_until_served,
+)
+
+pytestmark = [pytest.mark.network, pytest.mark.dataplane]
+
+AT_ONCE = 24
+REQUESTS = 2_000
+DATAGRAMS = 1_000
+HELD = 60
+
+
+class Bad(NamedTuple):
+    """How bad the network is: each process does it to what it sends and to what it receives."""
+
+    dfs: str
+    cs: str
+    shows: frozenset[str]  # counters of the DFS that rise by it
+
+
+LOST: Final = frozenset({"query_retries"})
+DOUBLED: Final = frozenset({"drop_replayed"})
+ALL: Final = "drop={0},duplicate={0},reorder={0},seed={1}".format
+BAD: Final = {
+    "lost": Bad("drop=0.05", "", LOST),
+    "doubled": Bad("duplicate=0.05", "", DOUBLED),
+    "overtaken": Bad("reorder=0.05", "", frozenset()),
+    "all_of_it": Bad(ALL(0.05, 2), "", LOST | DOUBLED),
+    "at_both_ends": Bad(ALL(0.025, 3), ALL(0.025, 4), LOST | DOUBLED),
+}
+
+
+class BadLab(NamedTuple):
+    """A laboratory and what is wrong with it."""
+
+    lab: Lab
+    bad: Bad
+
+    def start_dfs(self) -> None:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv(VARIABLE, self.bad.dfs)
+            self.lab.start_dfs()
+
+    def start_cs(self) -> None:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv(VARIABLE, self.bad.cs)
+            self.lab.start_cs()
+
+    def counters(self) -> Counter[str]:
+        counters = self.lab.admin("dfs", "counters")
+        return Counter({name: counter["value"] for name, counter in counters.items()})
+
+    def jobs(
+        self, times: int, one: Callable[[str, str], Awaitable[None]]
+    ) -> list[Callable[[], Awaitable[None]]]:
+        """From both clients to both addresses."""
+        addresses = self.lab.virtual_addresses
+        return [
+            partial(one, f"client{number % 2 + 1}", addresses[number // 2 % 2])
+            for number in range(times)
+        ]
+
+
+@pytest.fixture(scope="module", params=BAD)
+def bad_lab(request: pytest.FixtureRequest, make_lab: Callable[..., Lab]) -> Iterator[BadLab]:
+    with make_lab(segments=False) as lab:
+        bad_lab = BadLab(lab, BAD[request.param])
+        bad_lab.start_dfs()
+        bad_lab.start_cs()
+        wait_until_served(lab)
+        yield bad_lab
+
+
+def test_every_request_is_answered(bad_lab: BadLab) -> None:
+    chance = random.Random(5)
+    servers: Counter[str] = Counter()
+
+    async def one(client: str, address: str) -> None:
+        sizes = (1, chance.randint(1, 20_000))
+        servers.update(await fetch(bad_lab.lab, client, address, sizes))
+
+    before = bad_lab.counters()
+    asyncio.run(crowd(bad_lab.jobs(REQUESTS, one), AT_ONCE))
+    assert servers.total() == 2 * REQUESTS
+    assert len(servers) == 3
+    assert bad_lab.bad.shows <= set(bad_lab.counters() - before), "it was not as bad as it is said"
+
+
+def test_every_datagram_is_answered(bad_lab: BadLab) -> None:
+    """A first datagram waits as long as QUERYs are repeated, then its client has to (9.1).
+
+    All four QUERYs or their REPLYs are lost once in 11,000 times.
+    """
+    chance = random.Random(6)
+    tries: Counter[bool] = Counter()
+
+    async def one(client: str, address: str) -> None:
+        for _ in range(3):
+            content = chance.randbytes(chance.randint(1, 1_000))
+            try:
+                await echo(bad_lab.lab, client, address, [content], timeout_s=5)
+            except Broken:
+                tries[False] += 1
+            else:
+                tries[True] += 1
+                return
+
+    asyncio.run(crowd(bad_lab.jobs(DATAGRAMS, one), AT_ONCE))
+    assert tries[True] == DATAGRAMS
+    assert tries[False] <= 3
+
+
+@pytest.mark.parametrize("bad_lab", ["at_both_ends"], indirect=True)
+def test_restarts_go_well_too(bad_lab: BadLab) -> None:
+    """SYNC, RESET and the exchange of keys are repeated until they have come through."""
+    lab = bad_lab.lab
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            held = []
+            for number in range(HELD):
+                address = lab.virtual_addresses[number % 2]
+                http = await stack.enter_async_context(
+                    connected(lab, "client1", address, timeout_s=None)
+                )
+                held.append((http, await http.get(1)))
+            servers = {http.local_address: server for http, server in held}
+            for restart in (restart_cs, restart_dfs):
+                restart()
+                await until("the CS to know all", lambda: cs_knows(lab, servers))
+                for http, server in held:
+                    assert await http.get(10_000) == server
+
+    def restart_cs() -> None:
+        lab.cs().kill9()
+        bad_lab.start_cs()
+        wait_until_served(lab)
+
+    def restart_dfs() -> None:
+        lab.dfs().kill9()
+        bad_lab.start_dfs()
+        wait_until_served(lab)
+
+    asyncio.run(story())
+    test_every_request_is_answered(bad_lab)
