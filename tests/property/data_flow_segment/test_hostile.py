@@ -5,7 +5,6 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -199,51 +198,3 @@ def check_the_books(rig: AgentRig) -> None:
         flow = rig.target.data_path.table._flows.get(session)
         assert flow is not None
         assert flow.entry.serial == serial
-
-
-# --- a million of each -----------------------------------------------------------------------
-
-
-def forged(dice: random.Random) -> bytes:
-    return REPLY + dice.randbytes(16)
-
-
-def truncated(dice: random.Random) -> bytes:
-    return SEALED[: dice.randrange(len(SEALED))]
-
-
-def oversized(dice: random.Random) -> bytes:
-    return LONG + dice.randbytes(8)
-
-
-def replayed(dice: random.Random) -> bytes:
-    return SEALED
-
-
-SEALED = CS.seal(REPLY)
-LONG = SEALED + bytes(1500)
-
-
-@pytest.mark.parametrize(
-    ("make", "counter"),
-    [
-        (forged, ("drop_bad_tag",)),
-        (truncated, ("drop_bad_tag", "drop_too_short")),
-        (oversized, ("drop_bad_tag",)),
-        (replayed, ("drop_replayed", "drop_too_old")),
-    ],
-)
-def test_a_million_of_each_change_nothing_and_are_counted(
-    make: Callable[[random.Random], bytes], counter: tuple[str, ...]
-) -> None:
-    rig, cs = busy_rig()
-    sealed = cs.seal(encode(newflow_for(0x81000001), 2))
-    cs.send_octets(sealed)
-    before, counted = state_of(rig), sum(rig.count(name) for name in counter)
-    dice, receive = random.Random(3), rig.agent.receive_datagram
-    for _ in range(EACH):
-        octets = sealed if make is replayed else make(dice)
-        receive(octets, cs.endpoint, rig.now)
-    rig.settle()
-    assert state_of(rig) == before
-    assert sum(rig.count(name) for name in counter) == counted + EACH
