@@ -109,16 +109,17 @@ def test_source_hash_moves_only_the_clients_of_a_lost_node(size: int) -> None:
         assert first is nodes[0] or first is second
 
 
-@pytest.mark.parametrize("size", [3, 8, 20])
-def test_maglev_moves_few_sessions_beside_those_of_a_lost_node(size: int) -> None:
+@pytest.mark.parametrize("lost", [0, 1, 2])
+@pytest.mark.parametrize("size", [3, 8, 20, 60, 150])
+def test_maglev_moves_few_sessions_beside_those_of_a_lost_node(size: int, lost: int) -> None:
     nodes = pool([1] * size)
     before, after = Maglev(), Maglev()
     before.prepare(nodes)
-    after.prepare(nodes[1:])
+    after.prepare([*nodes[:lost], *nodes[lost + 1 :]])
     moved = kept = 0
     for key in keys(10_000):
         first, second = before.pick(key, 0.0), after.pick(key, 0.0)
-        if first is not nodes[0]:
+        if first is not nodes[lost]:
             moved += first is not second
             kept += first is second
     # the paper's figure 12: a few per cent at 100 entries a node; ours has thousands

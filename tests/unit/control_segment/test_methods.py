@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from string import ascii_lowercase
+from time import process_time
 
 import pytest
 
@@ -11,7 +13,7 @@ from control_segment.methods import METHODS
 from control_segment.methods.fastest_response import FastestResponse
 from control_segment.methods.least_connections import LeastConnections
 from control_segment.methods.least_recently_active import LeastRecentlyActive
-from control_segment.methods.maglev import Maglev
+from control_segment.methods.maglev import TABLE_SIZE, Maglev, _build, _free_entries
 from control_segment.methods.protocol import Method
 from control_segment.methods.round_robin import RoundRobin
 from control_segment.methods.weighted_least_connections import WeightedLeastConnections
@@ -161,3 +163,46 @@ def test_maglev_needs_no_memory_to_come_to_the_same_node() -> None:
 def test_maglev_survives_weights_that_are_far_apart() -> None:
     names = Counter(picks(prepared(Maglev(), node("a", 1000), node("b", 1)), 5000))
     assert names["b"] < 50
+
+
+def filled_slowly(nodes: list[Node], size: int) -> list[int]:
+    """The paper's figure, entry by entry."""
+    permutations = []
+    for member in nodes:
+        empty = memoryview(bytearray(b"\x01") * size)
+        walked = [entry for walk in _free_entries(member, empty) for entry in walk]
+        permutations.append(iter(dict.fromkeys(walked)))
+    table: dict[int, int] = {}
+    while True:
+        for index, member in enumerate(nodes):
+            for _ in range(member.weight):
+                entry = next(entry for entry in permutations[index] if entry not in table)
+                table[entry] = index
+                if len(table) == size:
+                    return [table[entry] for entry in range(size)]
+
+
+@pytest.mark.parametrize("weights", [[1], [1, 1, 1], [3, 1, 2, 1], [1] * 25])
+def test_maglevs_table_is_filled_as_the_paper_says(weights: list[int]) -> None:
+    nodes = [node(letter, weight) for letter, weight in zip(ascii_lowercase, weights, strict=False)]
+    assert list(_build(nodes, 2003)) == filled_slowly(nodes, 2003)
+
+
+def test_every_node_has_a_permutation_of_all_entries() -> None:
+    for letter in ascii_lowercase:
+        view = memoryview(bytearray(b"\x01") * 2003)
+        walked = [entry for walk in _free_entries(node(letter), view) for entry in walk]
+        assert set(walked) == set(range(2003))
+
+
+def test_queries_do_not_wait_long_for_maglevs_table() -> None:
+    nodes = [
+        Node("pool", f"node{number}", from_text(f"10.0.0.{number + 1}"), 80)
+        for number in range(160)
+    ]
+    seconds = []
+    for _ in range(5):
+        begun = process_time()
+        _build(nodes, TABLE_SIZE)
+        seconds.append(process_time() - begun)
+    assert min(seconds) < 0.03  # 5 ms, on a machine that has nothing else to do
