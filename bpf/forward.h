@@ -44,6 +44,10 @@ static __always_inline enum way_result find_way(struct context *c, struct packet
 	result = bpf_fib_lookup(c->raw, &fib, sizeof(fib), 0);
 	if (result == BPF_FIB_LKUP_RET_FWD_DISABLED)
 		return WAY_FORWARDING_OFF;
+	/* at tc the kernel holds the packet itself against the interface's MTU, which it tells; who
+	 * asks for the way compares with that, and answers the sender */
+	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED && fib.mtu_result)
+		result = BPF_FIB_LKUP_RET_SUCCESS;
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return WAY_NONE;
 	if (p->version == 4)
