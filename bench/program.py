@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data_flow_segment.targets.bpf.flows import pack
 from data_flow_segment.targets.bpf.layout import FLOW, FLOW_KEY, META
 from data_flow_segment.targets.bpf.libbpf import BatchOptions, TestRunOptions, library
-from data_flow_segment.targets.bpf.program import Program, prepare_pin_path
+from data_flow_segment.targets.bpf.pins import prepare_pin_path
+from data_flow_segment.targets.bpf.program import Program
 from data_flow_segment.targets.bpf.sweep import FLOW_TYPE
 from data_flow_segment.targets.contract import FlowEntry
 from ssmb.addresses import from_text

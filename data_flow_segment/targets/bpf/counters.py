@@ -37,10 +37,19 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "drop_transmit": (False, "Not sent: the kernel refused a packet of the agent's own."),
     "drop_inject_failed": (False, "Dropped: the kernel did not take a packet back."),
     "event_lost": (False, "Ends of flows that found the event ring full; a sweep tells them."),
+    "interface_gone": (False, "Interfaces of the configuration that vanished meanwhile."),
+    "interface_came_back": (True, "Interfaces that were made anew and attached to again."),
     "install_failed": (False, "Flows that could not be installed: table full, or keys in use."),
 }
 
-_OWN: Final = ("transmitted", "drop_transmit", "drop_inject_failed", "install_failed")
+_OWN: Final = (
+    "transmitted",
+    "drop_transmit",
+    "drop_inject_failed",
+    "interface_gone",
+    "interface_came_back",
+    "install_failed",
+)
 
 
 class Counters:

@@ -107,6 +107,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bpf_link_create": (_INT, (_INT, _INT, _INT, _POINTER)),
     "bpf_link_update": (_INT, (_INT, _INT, _POINTER)),
     "bpf_tc_hook_create": (_INT, (_POINTER,)),
+    "bpf_tc_hook_destroy": (_INT, (_POINTER,)),
     "bpf_tc_attach": (_INT, (_POINTER, _POINTER)),
     "bpf_tc_detach": (_INT, (_POINTER, _POINTER)),
     "bpf_prog_test_run_opts": (_INT, (_INT, _POINTER)),
@@ -173,9 +174,15 @@ def map_info(path: Path) -> dict[str, int]:
     if fd < 0:
         raise TargetError(f"{path}: cannot open the pinned map: {reason(fd)}")
     try:
-        text = Path(f"/proc/self/fdinfo/{fd}").read_text()
+        fields = descriptor_info(fd)
     finally:
         os.close(fd)
     wanted = ("map_type", "key_size", "value_size", "max_entries")
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     return {name: int(fields[name], 0) for name in wanted if name in fields}
+
+
+def descriptor_info(fd: int) -> dict[str, str]:
+    """What the kernel says about a map, a program or a link that is open here."""
+    text = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return {name: value.strip() for name, value in pairs}

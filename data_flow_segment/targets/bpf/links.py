@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attaching the program, and finding it attached: tcx where the kernel has it, clsact where not,
-XDP where asked for.  Links are pinned, so that packets go on when the agent dies."""
+XDP where asked for.  Links are pinned, so that packets go on when the agent dies; clsact has no
+link, and a folder beside the pins says where it was used."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
+import socket
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,14 +20,16 @@ from data_flow_segment.targets.bpf.libbpf import (
     ATTACH_XDP,
     TcHook,
     TcOptions,
+    descriptor_info,
     library,
     reason,
 )
 from data_flow_segment.targets.contract import TargetError
 
-_CLSACT_INGRESS: Final = 1
+_CLSACT_INGRESS, _CLSACT_BOTH = 1, 3
 _TC_REPLACE: Final = 1
 _TC_HANDLE, _TC_PRIORITY = 0x5350, 0x5350  # "SP"
+_OWN_QDISC: Final = "qdisc"
 
 
 @dataclass(slots=True)
@@ -36,49 +42,47 @@ class Attachment:
     fd: int = -1  # of the link; clsact has none
 
 
+def pin_of(folder: Path, interface: str) -> Path:
+    """Where an interface's link is pinned.  A BPF file system allows no dot in a name, and
+    the names of VLAN interfaces have one; what stands for it can be in no interface's name."""
+    return folder / f"link-{interface.replace('.', ':')}"
+
+
 def attach_tc(interface: str, ifindex: int, program: int, pin: Path | None) -> Attachment:
     """Put the program in front of everything that comes in on an interface."""
-    adopted = _adopt(interface, ifindex, "tcx", program, pin)
-    if adopted is not None:
-        return adopted
-    fd = library().bpf_link_create(program, ifindex, ATTACH_TCX_INGRESS, None)
-    if fd >= 0:
-        _pin(fd, pin)
-        return Attachment(interface, ifindex, "tcx", fd)
-    if -fd not in (errno.EINVAL, errno.EOPNOTSUPP):
-        raise TargetError(f"cannot attach to {interface} (tcx): {reason(fd)}")
-    hook = TcHook(ctypes.sizeof(TcHook), ifindex, _CLSACT_INGRESS, 0)
-    library().bpf_tc_hook_create(ctypes.byref(hook))  # it may be there already
-    options = TcOptions(ctypes.sizeof(TcOptions), program, _TC_REPLACE, 0, _TC_HANDLE, _TC_PRIORITY)
-    failed = library().bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options))
-    if failed:
-        raise TargetError(f"cannot attach to {interface} (clsact): {reason(failed)}")
-    return Attachment(interface, ifindex, "clsact")
+    with _Earlier(ifindex, pin) as earlier:
+        if earlier.runs("tcx", program):
+            return Attachment(interface, ifindex, "tcx", earlier.keep())
+        fd = library().bpf_link_create(program, ifindex, ATTACH_TCX_INGRESS, None)
+        if fd >= 0:
+            _pin(fd, pin)
+            return Attachment(interface, ifindex, "tcx", fd)
+        if -fd not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise TargetError(f"cannot attach to {interface} (tcx): {reason(fd)}")
+        _attach_clsact(interface, ifindex, program, None if pin is None else pin.parent)
+        return Attachment(interface, ifindex, "clsact")
 
 
 def attach_xdp(interface: str, ifindex: int, program: int, pin: Path | None) -> Attachment:
     """Put the program into the driver, or what the kernel has instead."""
-    adopted = _adopt(interface, ifindex, "xdp", program, pin)
-    if adopted is not None:
-        return adopted
-    fd = library().bpf_link_create(program, ifindex, ATTACH_XDP, None)
-    if fd < 0:
-        hint = "; another XDP program is attached there" if -fd == errno.EBUSY else ""
-        raise TargetError(f"cannot attach to {interface} (xdp): {reason(fd)}{hint}")
-    _pin(fd, pin)
-    return Attachment(interface, ifindex, "xdp", fd)
+    with _Earlier(ifindex, pin) as earlier:
+        if earlier.runs("xdp", program):
+            return Attachment(interface, ifindex, "xdp", earlier.keep())
+        fd = library().bpf_link_create(program, ifindex, ATTACH_XDP, None)
+        if fd < 0:
+            hint = "; another XDP program is attached there" if -fd == errno.EBUSY else ""
+            raise TargetError(f"cannot attach to {interface} (xdp): {reason(fd)}{hint}")
+        _pin(fd, pin)
+        return Attachment(interface, ifindex, "xdp", fd)
 
 
-def detach(attachment: Attachment, pin: Path | None) -> None:
+def detach(attachment: Attachment, pin: Path) -> None:
     """Take the program off an interface."""
-    if pin is not None:
-        pin.unlink(missing_ok=True)
+    pin.unlink(missing_ok=True)
     if attachment.fd >= 0:
         os.close(attachment.fd)
-        return
-    hook = TcHook(ctypes.sizeof(TcHook), attachment.ifindex, _CLSACT_INGRESS, 0)
-    options = TcOptions(ctypes.sizeof(TcOptions), 0, 0, 0, _TC_HANDLE, _TC_PRIORITY)
-    library().bpf_tc_detach(ctypes.byref(hook), ctypes.byref(options))
+    if attachment.kind == "clsact":
+        _detach_clsact(attachment.ifindex, pin.parent)
 
 
 def release(attachment: Attachment) -> None:
@@ -87,21 +91,63 @@ def release(attachment: Attachment) -> None:
         os.close(attachment.fd)
 
 
-def _adopt(
-    interface: str, ifindex: int, kind: str, program: int, pin: Path | None
-) -> Attachment | None:
-    """A link that an earlier agent pinned runs our program from now on, without a gap."""
-    if pin is None or not pin.exists():
-        return None
-    fd = library().bpf_obj_get(str(pin).encode())
-    if fd < 0:
-        raise TargetError(f"{pin}: cannot open the pinned link: {reason(fd)}")
-    if library().bpf_link_update(fd, program, None) == 0:
-        return Attachment(interface, ifindex, kind, fd)
-    # of another kind, or of an interface that is gone
-    os.close(fd)
-    pin.unlink()
-    return None
+def drop_others(folder: Path, chosen: list[Attachment]) -> None:
+    """Take the program off where an earlier configuration had it and this one has not."""
+    mine = {pin_of(folder, attachment.interface) for attachment in chosen if attachment.fd >= 0}
+    for pin in folder.glob("link-*"):
+        if pin not in mine:
+            pin.unlink()
+    clsact = {attachment.ifindex for attachment in chosen if attachment.kind == "clsact"}
+    for mark in folder.glob("clsact-*"):
+        ifindex = int(mark.name.removeprefix("clsact-"))
+        if ifindex not in clsact:
+            _detach_clsact(ifindex, folder)
+
+
+class _Earlier:
+    """The link that an earlier agent pinned for an interface.  One of another kind holds on until
+    the new one is attached, so that no packet passes by; kinds are looked at because tcx would
+    take a program of any type."""
+
+    def __init__(self, ifindex: int, pin: Path | None) -> None:
+        self._fd = -1
+        self._ifindex = ifindex
+        self._pin = pin
+
+    def __enter__(self) -> _Earlier:
+        pin = self._pin
+        if pin is None:
+            return self
+        # the interface may have been renamed, and another one may have its name now
+        for candidate in sorted(pin.parent.glob("link-*"), key=lambda path: path != pin):
+            fd = library().bpf_obj_get(str(candidate).encode())
+            if fd < 0:
+                raise TargetError(f"{candidate}: cannot open the pinned link: {reason(fd)}")
+            if descriptor_info(fd).get("ifindex") == str(self._ifindex):
+                candidate.rename(pin)
+                self._fd = fd
+                return self
+            os.close(fd)
+        pin.unlink(missing_ok=True)
+        return self
+
+    def runs(self, kind: str, program: int) -> bool:
+        """Whether it is of this kind and runs our program from now on."""
+        if self._fd < 0 or self._pin is None:
+            return False
+        same = descriptor_info(self._fd).get("link_type") == kind
+        if same and library().bpf_link_update(self._fd, program, None) == 0:
+            return True
+        self._pin.unlink()
+        return False
+
+    def keep(self) -> int:
+        fd, self._fd = self._fd, -1
+        return fd
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 def _pin(fd: int, pin: Path | None) -> None:
@@ -111,3 +157,49 @@ def _pin(fd: int, pin: Path | None) -> None:
     if failed:
         os.close(fd)
         raise TargetError(f"{pin}: cannot pin the link: {reason(failed)}")
+
+
+def _attach_clsact(interface: str, ifindex: int, program: int, folder: Path | None) -> None:
+    hook = TcHook(ctypes.sizeof(TcHook), ifindex, _CLSACT_INGRESS, 0)
+    created = library().bpf_tc_hook_create(ctypes.byref(hook)) == 0  # it may be there already
+    if folder is not None:
+        mark = folder / f"clsact-{ifindex}"
+        mark.mkdir(exist_ok=True)
+        if created:
+            (mark / _OWN_QDISC).mkdir(exist_ok=True)
+    options = TcOptions(ctypes.sizeof(TcOptions), program, _TC_REPLACE, 0, _TC_HANDLE, _TC_PRIORITY)
+    failed = library().bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options))
+    if failed:
+        if folder is not None:
+            _detach_clsact(ifindex, folder)
+        raise TargetError(f"cannot attach to {interface} (clsact): {reason(failed)}")
+
+
+def _detach_clsact(ifindex: int, folder: Path) -> None:
+    hook = TcHook(ctypes.sizeof(TcHook), ifindex, _CLSACT_INGRESS, 0)
+    options = TcOptions(ctypes.sizeof(TcOptions), 0, 0, 0, _TC_HANDLE, _TC_PRIORITY)
+    library().bpf_tc_detach(ctypes.byref(hook), ctypes.byref(options))
+    mark = folder / f"clsact-{ifindex}"
+    if (mark / _OWN_QDISC).exists():
+        (mark / _OWN_QDISC).rmdir()
+        if not _has_filters(ifindex):
+            hook.attach_point = _CLSACT_BOTH
+            library().bpf_tc_hook_destroy(ctypes.byref(hook))
+    with contextlib.suppress(FileNotFoundError):
+        mark.rmdir()
+
+
+def _has_filters(ifindex: int) -> bool:
+    """Whether somebody else uses the clsact that we made; if in doubt, yes."""
+    try:
+        name = socket.if_indextoname(ifindex)
+    except OSError:
+        return True
+    for side in ("ingress", "egress"):
+        done = subprocess.run(
+            ["tc", "filter", "show", "dev", name, side],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode or done.stdout.strip():
+            return True
+    return False

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import os
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +28,6 @@ from data_flow_segment.targets.bpf.libbpf import (
 from data_flow_segment.targets.bpf.maps import Map
 from data_flow_segment.targets.contract import TargetError
 
-_BPF_FS_MAGIC: Final = 0xCAFE4A11
 _SHARED_MAPS: Final = (
     "flows",
     "virtual_servers",
@@ -44,28 +41,6 @@ _SHARED_MAPS: Final = (
 )
 EVENTS_SIZE: Final = 16 << 20
 PROGRAMS: Final = ("dfs_tc", "dfs_xdp", "dfs_inject")
-
-
-def prepare_pin_path(path: Path) -> None:
-    """Make the folder for the pins, or say why it cannot be."""
-    if os.geteuid() != 0:
-        raise TargetError("the bpf target needs root (CAP_BPF and CAP_NET_ADMIN): use sudo")
-    parent = path
-    while not parent.exists():
-        parent = parent.parent
-    if _file_system_magic(parent) != _BPF_FS_MAGIC:
-        raise TargetError(
-            f"pin_path {path} is not on a BPF file system: mount one with"
-            " `mount -t bpf bpf /sys/fs/bpf`, or choose a path below one"
-        )
-    path.mkdir(parents=True, exist_ok=True)
-
-
-def _file_system_magic(path: Path) -> int:
-    buffer = ctypes.create_string_buffer(256)
-    if ctypes.CDLL(None).statfs(str(path).encode(), buffer):
-        return 0
-    return int.from_bytes(buffer.raw[:4], "little")
 
 
 class Program:

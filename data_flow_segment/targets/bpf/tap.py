@@ -43,15 +43,12 @@ class Tap:
                 " give this one another pin_path"
             ) from error
         self.name = name
-        self.ifindex = socket.if_nametoindex(name)
-        # no router solicitations, no duplicate address detection: nothing of its own at all
-        Path(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode").write_text("1")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-            fcntl.ioctl(control, _SIOCSIFMTU, _IFREQ_INT.pack(name.encode(), _MTU))
-            flags = _IFREQ.unpack(
-                fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ.pack(name.encode(), 0))
-            )[1]
-            fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(name.encode(), flags | _IFF_UP))
+        try:
+            self.ifindex = socket.if_nametoindex(name)
+            _set_up(name)
+        except OSError:
+            os.close(self._fd)
+            raise
 
     def inject(self, ifindex: int, frame: bytes) -> bool:
         """Process a frame as if it came in at `ifindex`; False if the kernel did not take it."""
@@ -71,3 +68,14 @@ class Tap:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _set_up(name: str) -> None:
+    # no router solicitations, no duplicate address detection: nothing of its own at all
+    silence = Path(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode")
+    if silence.exists():  # not where IPv6 is switched off
+        silence.write_text("1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCSIFMTU, _IFREQ_INT.pack(name.encode(), _MTU))
+        flags = _IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ.pack(name.encode(), 0)))[1]
+        fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(name.encode(), flags | _IFF_UP))

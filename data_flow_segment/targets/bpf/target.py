@@ -4,41 +4,42 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import struct
 import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from data_flow_segment.targets.bpf import links
 from data_flow_segment.targets.bpf.counters import Counters
 from data_flow_segment.targets.bpf.flows import Flows, closed_state, now_ns
-from data_flow_segment.targets.bpf.interfaces import (
-    Device,
-    devices,
-    enable_forwarding,
-    require,
-)
+from data_flow_segment.targets.bpf.interfaces import Device, devices, require
 from data_flow_segment.targets.bpf.layout import (
     ADDRESS_ANSWER,
     EVENT_PACKET,
     FLOW_KEY,
-    INTERFACE,
     LAYOUT_VERSION,
     META,
     VIRTUAL_SERVER,
     VIRTUAL_SERVER_KEY,
     EventKind,
-    InterfaceFlag,
     VirtualServerFlag,
 )
 from data_flow_segment.targets.bpf.options import BpfOptions
-from data_flow_segment.targets.bpf.program import EVENTS_SIZE, Program, prepare_pin_path
+from data_flow_segment.targets.bpf.pins import (
+    Lock,
+    prepare_pin_path,
+    remove_folder,
+    remove_if_empty,
+)
+from data_flow_segment.targets.bpf.places import Places
+from data_flow_segment.targets.bpf.program import EVENTS_SIZE, Program
 from data_flow_segment.targets.bpf.ring import Ring
 from data_flow_segment.targets.bpf.sweep import Sweep
 from data_flow_segment.targets.bpf.tap import Tap
+from data_flow_segment.targets.bpf.transmit import Transmitter
 from data_flow_segment.targets.contract import (
     AddVirtualServer,
     CloseCause,
@@ -78,51 +79,43 @@ _HEADER: Final = EVENT_PACKET.size
 class BpfTarget:
     """A target in the kernel of this network namespace.  Made by `open`."""
 
-    def __init__(self, options: BpfOptions, lock: socket.socket, program: Program) -> None:
+    def __init__(
+        self, options: BpfOptions, lock: Lock, program: Program, meta: tuple[int, ...]
+    ) -> None:
+        boot_id, _, outbound, _ = meta
         self._options = options
         self._lock = lock
         self._program = program
         self._counters = Counters(program.counters)
         self._waiting: deque[Event] = deque()
-        self._attachments: list[links.Attachment] = []
-        self._own_addresses: frozenset[bytes] = frozenset()
         self._local_addresses: frozenset[bytes] = frozenset()
-        self._devices: dict[int, Device] = {}
         self._tap: Tap | None = None
+        self._inject_link: links.Attachment | None = None
         self._ring = Ring(program.events_fd, EVENTS_SIZE)
         self.flows = Flows(program.flows, program.flow_capacity)
-        started = now_ns()
-        self._sweep = Sweep(self.flows, self._waiting.append, started)
-        state: tuple[int, ...] = META.unpack(program.meta.lookup(_META_KEY) or bytes(META.size))
-        boot_id, layout, outbound, _ = state
+        self._sweep = Sweep(self.flows, self._waiting.append, now_ns())
         self._adopted = boot_id != 0
-        if self._adopted and layout != LAYOUT_VERSION:
-            raise TargetError(
-                f"the maps in {options.pin_path} have layout {layout}, this is {LAYOUT_VERSION}:"
-                f" end its flows by removing that folder (rm -r {options.pin_path})"
-            )
         self._boot_id = boot_id or secrets.randbits(31) + 1
         self._outbound_query = bool(outbound)
         self._servers = dict(self._read_virtual_servers())
-        self._transmit4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        self._transmit6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        self._transmit4.setblocking(False)
-        self._transmit6.setblocking(False)
+        self._transmitter = Transmitter()
+        self._places = Places(options, program, self._counters.add)
 
     @classmethod
     def open(cls, options: BpfOptions) -> BpfTarget:
         """Load, or adopt what an earlier agent left running; raises TargetError."""
         prepare_pin_path(options.pin_path)
-        present = devices()
-        require(options.external, "external", present)
-        require(options.internal, "internal", present)
-        lock = _lock(options.pin_path)
-        try:
+        with ExitStack() as undo:
+            undo.callback(remove_if_empty, options.pin_path)
+            present = devices()
+            require(options.external, "external", present)
+            require(options.internal, "internal", present)
+            lock = Lock(options.pin_path)
+            undo.callback(lock.close)
             program = Program(options.artifact, options.pin_path, options.flow_capacity)
-        except TargetError:
-            lock.close()
-            raise
-        target = cls(options, lock, program)
+            undo.callback(program.close)
+            target = cls(options, lock, program, _read_meta(program, options.pin_path))
+            undo.pop_all()
         try:
             target._start(present)
         except (TargetError, OSError) as error:
@@ -147,7 +140,7 @@ class BpfTarget:
     @property
     def attachments(self) -> Sequence[links.Attachment]:
         """Where the program is attached, and how."""
-        return self._attachments
+        return self._places.attachments
 
     def program_fd(self, name: str) -> int:
         """For BPF_PROG_TEST_RUN."""
@@ -187,6 +180,8 @@ class BpfTarget:
         return list(self._servers.values())
 
     def sweep(self, limit: int, *, stats: bool) -> bool:
+        if self._places.follow(now_ns()):
+            self._write_local_addresses()
         return self._sweep.look(limit, stats=stats)
 
     def scan(self, cursor: bytes | None, limit: int) -> tuple[Sequence[FlowState], bytes | None]:
@@ -205,18 +200,14 @@ class BpfTarget:
         self._write_meta(listening=False)
         if self._tap is not None:
             self._tap.close()
-        for attachment in self._attachments:
-            if detach:
-                links.detach(attachment, self._pin_of(attachment.interface))
-            else:
-                links.release(attachment)
-        self._attachments.clear()
+        if self._inject_link is not None:
+            links.release(self._inject_link)
+        self._places.close(detach=detach)
         self._ring.close()
-        self._transmit4.close()
-        self._transmit6.close()
+        self._transmitter.close()
         self._program.close()
         if detach:
-            _remove_folder(self._options.pin_path)
+            remove_folder(self._options.pin_path)
         self._lock.close()
 
     # --- starting -------------------------------------------------------------------------
@@ -225,64 +216,12 @@ class BpfTarget:
         self.flows.count = self._sweep.count() if self._adopted else 0
         self._ring.skip()
         self._tap = Tap(f"spt{zlib.crc32(str(self._options.pin_path).encode()):08x}")
-        self._fill_interfaces(present)
+        self._places.take(present)
         self._write_local_addresses()
         self._write_meta(listening=True)
         inject = self._program.program_fd("dfs_inject")
         self._inject_link = links.attach_tc(self._tap.name, self._tap.ifindex, inject, None)
-        chosen = dict.fromkeys(self._options.external + self._options.internal)
-        for name in chosen:
-            enable_forwarding(name)
-            self._attachments.append(self._attach(present[name]))
-        self._drop_foreign_pins(chosen.keys())
-
-    def _attach(self, device: Device) -> links.Attachment:
-        how, pin = self._options.attach, self._pin_of(device.name)
-        if how == "xdp" and not self._program.xdp:
-            raise TargetError("attach: xdp needs Linux 5.18 or later; use tc, or auto")
-        if how == "auto":
-            # On veth, and under virtual NICs, XDP costs segmentation offload: tc carries six
-            # times the TCP throughput there.
-            native = self._program.xdp and _has_hardware(device)
-            how = "xdp" if native else "tc"
-        if how == "xdp":
-            program = self._program.program_fd("dfs_xdp")
-            return links.attach_xdp(device.name, device.ifindex, program, pin)
-        program = self._program.program_fd("dfs_tc")
-        return links.attach_tc(device.name, device.ifindex, program, pin)
-
-    def _fill_interfaces(self, present: dict[str, Device]) -> None:
-        wanted: dict[bytes, bytes] = {}
-        for device in present.values():
-            self._devices[device.ifindex] = device
-            flags = 0
-            if device.name in self._options.external:
-                flags |= InterfaceFlag.EXTERNAL
-            if device.name in self._options.internal:
-                flags |= InterfaceFlag.INTERNAL
-            if device.veth and device.other_namespace and self._options.redirect_peer:
-                flags |= InterfaceFlag.PEER
-            if flags or device.addresses:
-                wanted[struct.pack("=I", device.ifindex)] = INTERFACE.pack(
-                    flags,
-                    device.mac,
-                    device.first(ipv4=True) or UNSPECIFIED,
-                    device.first(ipv4=False) or UNSPECIFIED,
-                )
-        self._program.interfaces.replace_all(wanted)
-        self._own_addresses = frozenset(
-            address for device in present.values() for address in device.addresses
-        )
-
-    def _pin_of(self, interface: str) -> Path:
-        return self._options.pin_path / f"link-{interface}"
-
-    def _drop_foreign_pins(self, chosen: Iterable[str]) -> None:
-        """Interfaces that an earlier configuration had and this one has not."""
-        mine = {self._pin_of(name) for name in chosen}
-        for pin in self._options.pin_path.glob("link-*"):
-            if pin not in mine:
-                pin.unlink()
+        self._places.attach()
 
     # --- events ---------------------------------------------------------------------------
 
@@ -316,7 +255,7 @@ class BpfTarget:
     def _tell_sender(self, record: bytes) -> None:
         """The program dropped a packet that its sender has to know about."""
         kind, _, _, _, ifindex, _, _, _, mtu, _, _ = EVENT_PACKET.unpack_from(record)
-        device = self._devices.get(ifindex)
+        device = self._places.devices.get(ifindex)
         try:
             packet = parse(_completed(record[_HEADER:]))
         except MalformedPacket:
@@ -342,19 +281,8 @@ class BpfTarget:
             self._waiting.append(InstallFailed(command.entry, error.table_full, str(error)))
 
     def _transmit(self, octets: bytes) -> None:
-        try:
-            if octets[:1] and octets[0] >> 4 == 4 and len(octets) >= 20:
-                self._transmit4.sendto(octets, (socket.inet_ntop(socket.AF_INET, octets[16:20]), 0))
-            elif octets[:1] and octets[0] >> 4 == 6 and len(octets) >= 40:
-                address = socket.inet_ntop(socket.AF_INET6, octets[24:40])
-                self._transmit6.sendto(octets, (address, 0, 0, 0))
-            else:
-                self._counters.add("drop_transmit")
-                return
-        except OSError:
-            self._counters.add("drop_transmit")
-        else:
-            self._counters.add("transmitted")
+        sent = self._transmitter.send(octets)
+        self._counters.add("transmitted" if sent else "drop_transmit")
 
     def _configure(
         self,
@@ -388,7 +316,7 @@ class BpfTarget:
         )
 
     def _write_local_addresses(self) -> None:
-        both = self._own_addresses | self._local_addresses
+        both = self._places.own_addresses | self._local_addresses
         self._program.local_addresses.replace_all(dict.fromkeys(both, _ONE))
 
     def _write_meta(self, *, listening: bool) -> None:
@@ -435,25 +363,12 @@ def _completed(frame: bytes) -> bytes:
     return frame + bytes(65536)
 
 
-def _has_hardware(device: Device) -> bool:
-    return Path(f"/sys/class/net/{device.name}/device").exists() and not device.veth
-
-
-def _lock(pin_path: Path) -> socket.socket:
-    """One agent a pin path: an abstract socket lives exactly as long as its process."""
-    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        lock.bind(f"\0splitplane-dfs:{pin_path}")
-    except OSError as error:
-        lock.close()
+def _read_meta(program: Program, pin_path: Path) -> tuple[int, ...]:
+    meta: tuple[int, ...] = META.unpack(program.meta.lookup(_META_KEY) or bytes(META.size))
+    boot_id, layout = meta[:2]
+    if boot_id and layout != LAYOUT_VERSION:
         raise TargetError(
-            f"another agent runs with pin_path {pin_path}: stop it, or give this one another"
-        ) from error
-    return lock
-
-
-def _remove_folder(path: Path) -> None:
-    for pin in list(path.iterdir()) if path.is_dir() else []:
-        pin.unlink()
-    if path.is_dir():
-        path.rmdir()
+            f"the maps in {pin_path} have layout {layout}, this is {LAYOUT_VERSION}:"
+            f" end its flows by removing that folder (rm -r {pin_path})"
+        )
+    return meta

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder where maps and links are pinned, and the agent that it belongs to."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from data_flow_segment.targets.contract import TargetError
+
+_BPF_FS_MAGIC: Final = 0xCAFE4A11
+
+
+def prepare_pin_path(path: Path) -> None:
+    """Make the folder for the pins, or say why it cannot be."""
+    if os.geteuid() != 0:
+        raise TargetError("the bpf target needs root (CAP_BPF and CAP_NET_ADMIN): use sudo")
+    parent = path
+    while not os.path.lexists(parent) and "." not in parent.name:
+        parent = parent.parent
+    if not os.path.lexists(parent) and _file_system_magic(parent.parent) == _BPF_FS_MAGIC:
+        raise TargetError(f"pin_path {path}: a BPF file system allows no dot in a name")
+    if _file_system_magic(parent) != _BPF_FS_MAGIC:
+        raise TargetError(
+            f"pin_path {path} is not on a BPF file system: mount one with"
+            " `mount -t bpf bpf /sys/fs/bpf`, or choose a path below one"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def remove_if_empty(path: Path) -> None:
+    """After a start that failed before it pinned anything."""
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+
+
+def remove_folder(path: Path) -> None:
+    """And all pins in it."""
+    for pin in list(path.iterdir()) if path.is_dir() else []:
+        if pin.is_dir():
+            remove_folder(pin)
+        else:
+            pin.unlink()
+    if path.is_dir():
+        path.rmdir()
+
+
+class Lock:
+    """One agent a pin path, in whichever network namespace: the kernel holds the lock of a
+    descriptor exactly as long as its process lives."""
+
+    def __init__(self, pin_path: Path) -> None:
+        self._fd = os.open(pin_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._fd)
+            raise TargetError(
+                f"another agent runs with pin_path {pin_path}: stop it, or give this one another"
+            ) from error
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+def _file_system_magic(path: Path) -> int:
+    buffer = ctypes.create_string_buffer(256)
+    if ctypes.CDLL(None).statfs(str(path).encode(), buffer):
+        return 0
+    return int.from_bytes(buffer.raw[:4], "little")

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The interfaces that the program is on, and what becomes of them while it runs: one that is made
+anew, renamed or given another address is followed."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from data_flow_segment.targets.bpf import links
+from data_flow_segment.targets.bpf.interfaces import Device, devices, enable_forwarding
+from data_flow_segment.targets.bpf.layout import INTERFACE, InterfaceFlag
+from data_flow_segment.targets.bpf.options import BpfOptions
+from data_flow_segment.targets.bpf.program import Program
+from data_flow_segment.targets.contract import TargetError
+from ssmb.addresses import UNSPECIFIED
+
+# linux/rtnetlink.h: links, and addresses of both families
+_GROUPS: Final = 0x1 | 0x10 | 0x100
+_NETLINK_ROUTE: Final = 0
+_PAUSE_NS: Final = 1_000_000_000
+
+
+class Watch:
+    """Whether links or addresses changed, as the kernel tells it."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE)
+        self._socket.setblocking(False)
+        self._socket.bind((0, _GROUPS))
+
+    def changed(self) -> bool:
+        """Since the last call."""
+        found = False
+        while True:
+            try:
+                self._socket.recv(65536)
+            except BlockingIOError:
+                return found
+            except OSError:  # ENOBUFS: more than the socket could hold
+                return True
+            found = True
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Places:
+    """Where the program is.  `tell` counts what became of an interface."""
+
+    def __init__(self, options: BpfOptions, program: Program, tell: Callable[[str], None]) -> None:
+        self._options = options
+        self._program = program
+        self._tell = tell
+        self._chosen = tuple(dict.fromkeys(options.external + options.internal))
+        self._watch = Watch()
+        self._looked_ns = 0
+        self._behind = False
+        self._gone: set[str] = set()
+        self._attached: dict[str, links.Attachment] = {}
+        self.devices: dict[int, Device] = {}
+
+    @property
+    def attachments(self) -> list[links.Attachment]:
+        return list(self._attached.values())
+
+    @property
+    def own_addresses(self) -> frozenset[bytes]:
+        return frozenset(
+            address for device in self.devices.values() for address in device.addresses
+        )
+
+    def take(self, present: dict[str, Device]) -> None:
+        """Fill the program's map of interfaces; before `attach`."""
+        wanted: dict[bytes, bytes] = {}
+        self.devices = {device.ifindex: device for device in present.values()}
+        for device in present.values():
+            flags = self._flags(device)
+            if flags or device.addresses:
+                wanted[struct.pack("=I", device.ifindex)] = INTERFACE.pack(
+                    flags,
+                    device.mac,
+                    device.first(ipv4=True) or UNSPECIFIED,
+                    device.first(ipv4=False) or UNSPECIFIED,
+                )
+        self._program.interfaces.replace_all(wanted)
+
+    def attach(self) -> None:
+        """Put the program on all interfaces of the configuration, and off all others."""
+        present = {device.name: device for device in self.devices.values()}
+        for name in self._chosen:
+            enable_forwarding(name)
+            self._attached[name] = self._attach(present[name])
+        links.drop_others(self._options.pin_path, self.attachments)
+
+    def follow(self, now_ns: int) -> bool:
+        """Look at the interfaces if something changed, at most once a second; True if so."""
+        self._behind = self._watch.changed() or self._behind
+        if not self._behind or now_ns - self._looked_ns < _PAUSE_NS:
+            return False
+        self._looked_ns = now_ns
+        try:
+            present = devices()
+            self.take(present)
+        except TargetError:
+            return False  # `ip` failed; it is asked again
+        self._behind = False
+        for name in self._chosen:
+            self._follow(name, present.get(name))
+        return True
+
+    def close(self, *, detach: bool) -> None:
+        self._watch.close()
+        for attachment in self._attached.values():
+            if detach:
+                links.detach(attachment, self._pin_of(attachment.interface))
+            else:
+                links.release(attachment)
+        self._attached.clear()
+
+    def _follow(self, name: str, device: Device | None) -> None:
+        attachment = self._attached.get(name)
+        if device is None:
+            if name not in self._gone:
+                self._gone.add(name)
+                self._tell("interface_gone")
+            return
+        if attachment is not None and attachment.ifindex == device.ifindex:
+            self._gone.discard(name)
+            return
+        try:
+            enable_forwarding(name)
+            made = self._attach(device)
+        except (TargetError, OSError):
+            self._behind = True  # it may be half made yet
+            return
+        if attachment is not None:
+            links.release(attachment)
+        self._attached[name] = made
+        self._gone.discard(name)
+        self._tell("interface_came_back")
+        links.drop_others(self._options.pin_path, self.attachments)
+
+    def _attach(self, device: Device) -> links.Attachment:
+        how, pin = self._options.attach, self._pin_of(device.name)
+        if how == "xdp" and not self._program.xdp:
+            raise TargetError("attach: xdp needs Linux 5.18 or later; use tc, or auto")
+        if how == "auto":
+            # On veth, and under virtual NICs, XDP costs segmentation offload: tc carries six
+            # times the TCP throughput there.
+            how = "xdp" if self._program.xdp and _has_hardware(device) else "tc"
+        if how == "xdp":
+            program = self._program.program_fd("dfs_xdp")
+            return links.attach_xdp(device.name, device.ifindex, program, pin)
+        program = self._program.program_fd("dfs_tc")
+        return links.attach_tc(device.name, device.ifindex, program, pin)
+
+    def _flags(self, device: Device) -> int:
+        flags = 0
+        if device.name in self._options.external:
+            flags |= InterfaceFlag.EXTERNAL
+        if device.name in self._options.internal:
+            flags |= InterfaceFlag.INTERNAL
+        if device.veth and device.other_namespace and self._options.redirect_peer:
+            flags |= InterfaceFlag.PEER
+        return flags
+
+    def _pin_of(self, interface: str) -> Path:
+        return links.pin_of(self._options.pin_path, interface)
+
+
+def _has_hardware(device: Device) -> bool:
+    return Path(f"/sys/class/net/{device.name}/device").exists() and not device.veth
