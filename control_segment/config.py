@@ -27,14 +27,26 @@ from ssmb.constants import (
 
 
 def _address(text: str) -> str:
+    """One host's address: SSMB and the data plane have no other."""
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
+        raise ValueError(f"{text!r} is not an IPv4 or IPv6 address; give one") from None
+    if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address.scope_id):
+        raise ValueError(f"{text!r}: neither IPv4 inside IPv6 nor a zone goes here; give it plain")
+    if address.is_unspecified or address.is_multicast or address == _BROADCAST:
+        raise ValueError(f"{text!r} is not the address of one host; give one")
+    return str(address)
 
 
 def _address_or_any(text: str) -> str:
     return text if text == "*" else _address(text)
+
+
+def _file(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError(f"{text!r} cannot be the path of a file; give one")
+    return text
 
 
 def _method(name: str) -> str:
@@ -47,20 +59,25 @@ def _port_range(text: str) -> str:
     first, dash, last = text.partition("-")
     if text != "keep":
         if not (dash and first.isdecimal() and last.isdecimal()):
-            raise ValueError(f"{text!r} is not a range of ports such as 1024-65535, nor keep")
+            raise ValueError(f"{text!r} is no range of ports; give one like 1024-65535, or keep")
         if not 1 <= int(first) <= int(last) <= 65535:
             raise ValueError(f"{text!r}: the ports must rise within 1 to 65535")
     return text
 
 
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
+
+# strict: YAML's `true` is no 1, and text in quotes no number
+Whole = Annotated[int, Field(strict=True)]
 Address = Annotated[str, AfterValidator(_address)]
 AddressOrAny = Annotated[str, AfterValidator(_address_or_any)]
 MethodName = Annotated[str, AfterValidator(_method)]
+FilePath = Annotated[str, AfterValidator(_file)]
 PortRange = Annotated[str, AfterValidator(_port_range)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[int, Field(ge=1, le=65535)]
+Port = Annotated[Whole, Field(ge=1, le=65535)]
+Seconds = Annotated[Whole, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:-]+$")]
-Weight = Annotated[int, Field(ge=0, le=1000)]
+Weight = Annotated[Whole, Field(ge=0, le=1000)]
 
 
 class _Model(BaseModel):
@@ -84,15 +101,15 @@ class DataFlowSegmentAddress(_Model):
 class SettingsConfig(_Model):
     """Times and sizes."""
 
-    hello_interval_s: Annotated[int, Field(ge=1, le=3600)] = 5
+    hello_interval_s: Annotated[Whole, Field(ge=1, le=3600)] = 5
     tcp_idle_timeout_s: Seconds = TCP_IDLE_TIMEOUT_S
     udp_idle_timeout_s: Seconds = UDP_IDLE_TIMEOUT_S
-    query_timeout_ms: Annotated[int, Field(ge=1, le=60000)] = QUERY_RETRY_MS[0]
-    stats_interval_s: Annotated[int, Field(ge=0, le=65535)] = STATS_INTERVAL_S
-    flow_buffer_max: Annotated[int, Field(ge=1500, le=1 << 24)] = FLOW_BUFFER_MAX
+    query_timeout_ms: Annotated[Whole, Field(ge=1, le=60000)] = QUERY_RETRY_MS[0]
+    stats_interval_s: Annotated[Whole, Field(ge=0, le=65535)] = STATS_INTERVAL_S
+    flow_buffer_max: Annotated[Whole, Field(ge=1500, le=1 << 24)] = FLOW_BUFFER_MAX
     # How long a TCP session without a DFS flow is remembered: RFC 5382's least for established ones
-    session_timeout_s: Annotated[int, Field(ge=1, le=86400 * 7)] = 7440
-    flow_capacity: Annotated[int, Field(ge=1, le=1 << 26)] = 1 << 20
+    session_timeout_s: Annotated[Whole, Field(ge=1, le=86400 * 7)] = 7440
+    flow_capacity: Annotated[Whole, Field(ge=1, le=1 << 26)] = 1 << 20
 
 
 class NodeConfig(_Model):
@@ -102,7 +119,7 @@ class NodeConfig(_Model):
     address: Address
     port: Port | None = None
     weight: Weight = 1
-    connection_limit: Annotated[int, Field(ge=0)] = 0
+    connection_limit: Annotated[Whole, Field(ge=0)] = 0
     state: Literal["enabled", "draining", "down"] = "enabled"
 
 
@@ -133,7 +150,7 @@ class PersistenceConfig(_Model):
     """Clients come back to their node."""
 
     kind: Literal["source_address"]
-    timeout_s: Annotated[int, Field(ge=1, le=86400)] = 300
+    timeout_s: Annotated[Whole, Field(ge=1, le=86400)] = 300
 
 
 class VirtualServerConfig(_Model):
@@ -149,10 +166,10 @@ class VirtualServerConfig(_Model):
     translate_port: bool | None = None
     source_translation: SourceTranslationConfig | Address | None = None
     next_hop: Address | None = None  # None: by the routing table
-    connection_limit: Annotated[int, Field(ge=0)] = 0
+    connection_limit: Annotated[Whole, Field(ge=0)] = 0
     maintenance: bool = False
     persistence: PersistenceConfig | None = None
-    idle_timeout_s: Annotated[int, Field(ge=0, le=65535)] = 0
+    idle_timeout_s: Annotated[Whole, Field(ge=0, le=65535)] = 0
     answer_arp: bool = True
 
     @property
@@ -208,13 +225,13 @@ class VirtualServerConfig(_Model):
 class ControlSegmentConfig(_Model):
     """The whole file."""
 
-    segment_id: Annotated[int, Field(ge=1, le=CS_ID_MAX)]
-    group_id: Annotated[int, Field(ge=0, le=65535)] = 1
+    segment_id: Annotated[Whole, Field(ge=1, le=CS_ID_MAX)]
+    group_id: Annotated[Whole, Field(ge=0, le=65535)] = 1
     active: bool = True
     ssmb: SsmbConfig
-    key_file: str | None = None
+    key_file: FilePath | None = None
     laboratory_no_authentication: bool = False
-    admin_socket: str | None = None
+    admin_socket: FilePath | None = None
     data_flow_segments: Annotated[tuple[DataFlowSegmentAddress, ...], Field(min_length=1)]
     settings: SettingsConfig = SettingsConfig()
     pools: tuple[PoolConfig, ...] = ()

@@ -23,8 +23,14 @@ def _address(text: str) -> str:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
+        raise ValueError(f"{text!r} is not an IPv4 or IPv6 address; give one") from None
     return text
+
+
+def _file(path: Path) -> Path:
+    if path == Path() or not str(path).isprintable():
+        raise ValueError(f"{str(path)!r} cannot be the path of a file; give one")
+    return path
 
 
 def _interface(name: str) -> str:
@@ -35,7 +41,10 @@ def _interface(name: str) -> str:
 
 AddressText = Annotated[str, AfterValidator(_address)]
 InterfaceName = Annotated[str, AfterValidator(_interface)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+FilePath = Annotated[Path, AfterValidator(_file)]
+# strict: YAML's `true` is no 1, and text in quotes no number
+Whole = Annotated[int, Field(strict=True)]
+Port = Annotated[Whole, Field(ge=1, le=65535)]
 
 
 class _Section(BaseModel):
@@ -57,7 +66,8 @@ class SsmbSocket(_Section):
 
     @model_validator(mode="after")
     def _is_reachable(self) -> SsmbSocket:
-        if ipaddress.ip_address(self.address).is_unspecified:
+        address = ipaddress.ip_address(self.address)
+        if address.is_unspecified or address.is_multicast:
             raise ValueError("ssmb.address is told to the CSs: name one address of this machine")
         return self
 
@@ -65,18 +75,18 @@ class SsmbSocket(_Section):
 class DataFlowSegmentConfig(_Section):
     """One DFS."""
 
-    segment_id: Annotated[int, Field(ge=DFS_ID_MIN, le=SEGMENT_ID_MAX)]
+    segment_id: Annotated[Whole, Field(ge=DFS_ID_MIN, le=SEGMENT_ID_MAX)]
     target: Literal["bpf", "memory"] = "bpf"
     attach: Literal["auto", "xdp", "tc"] = "auto"
     external: tuple[InterfaceName, ...] = ()
     internal: tuple[InterfaceName, ...] = ()
     csmb: CsmbListener = CsmbListener()
     ssmb: SsmbSocket
-    key_file: Path | None = None
+    key_file: FilePath | None = None
     laboratory_no_authentication: bool = False
-    admin_socket: Path | None = None
-    flow_capacity: Annotated[int, Field(ge=1, le=FLOW_CAPACITY_MAX)] = 65536
-    pin_path: Path = Path("/sys/fs/bpf/splitplane/dfs")
+    admin_socket: FilePath | None = None
+    flow_capacity: Annotated[Whole, Field(ge=1, le=FLOW_CAPACITY_MAX)] = 65536
+    pin_path: FilePath = Path("/sys/fs/bpf/splitplane/dfs")
 
     @model_validator(mode="after")
     def _is_whole(self) -> DataFlowSegmentConfig:

@@ -47,7 +47,7 @@ def parse_protocol(text: object) -> int:
     return number
 
 
-def flow(state: FlowState) -> Json:
+def flow(state: FlowState, now: float) -> Json:
     """An installed flow."""
     entry, counters, idle_ms, _, closing = state
     return {
@@ -60,14 +60,14 @@ def flow(state: FlowState) -> Json:
         ),
         "forward_mode": _mode(entry.forward_mode),
         "state": "closing" if closing else "established",
-        "opened_ms": entry.opened_ms,
+        "opened_ms": _age_ms(entry.opened_ms, now),
         "idle_ms": idle_ms,
         "idle_timeout_s": entry.idle_timeout_s,
         **counters._asdict(),
     }
 
 
-def pending_flow(session: Session, waiting: PendingFlow) -> Json:
+def pending_flow(session: Session, waiting: PendingFlow, now: float) -> Json:
     """A flow that waits for the CS."""
     return {
         **_signature(session),
@@ -75,10 +75,15 @@ def pending_flow(session: Session, waiting: PendingFlow) -> Json:
         "group": waiting.group_id,
         "node": None,
         "state": "waiting for the CS",
-        "opened_ms": waiting.opened_ms,
+        "opened_ms": _age_ms(waiting.opened_ms, now),
         "packets_held": len(waiting.packets),
         "query_repeats": waiting.tries,
     }
+
+
+def _age_ms(opened_ms: int, now: float) -> int:
+    """How long ago; the data path counts in 32 bits."""
+    return (int(now * 1000) - opened_ms) & 0xFFFF_FFFF
 
 
 def virtual_servers(agent: Agent) -> list[Json]:

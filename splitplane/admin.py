@@ -11,6 +11,7 @@ may open the socket may command the segment: the socket is its user's alone (mod
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -24,6 +25,7 @@ from splitplane.errors import AddressError, CommandError, from_os_error
 
 SOCKET_FOLDER: Final = Path("/run/splitplane")
 REQUEST_OCTETS_MAX: Final = 64 * 1024
+_PATH_OCTETS_MAX: Final = 107  # sun_path less its terminating zero
 CLIENT_TIMEOUT_S: Final = 10.0  # a million flows take a few seconds to list
 
 # (command, arguments) -> what can be said in JSON; ValueError with a sentence for a bad request
@@ -44,7 +46,9 @@ class AdminServer:
         try:
             listener = _listen(self._path)
         except OSError as error:
-            raise from_os_error(error, f"admin socket {self._path}") from None
+            raise from_os_error(
+                error, f"admin socket {self._path}", "give another admin_socket, or none"
+            ) from None
         self._server = await asyncio.start_unix_server(
             self._serve, sock=listener, limit=REQUEST_OCTETS_MAX
         )
@@ -93,6 +97,8 @@ class AdminServer:
 
 
 def _listen(path: Path) -> socket.socket:
+    if len(os.fsencode(path)) > _PATH_OCTETS_MAX:
+        raise OSError(errno.ENAMETOOLONG, f"longer than {_PATH_OCTETS_MAX} octets")
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left_over(path)
     listener = socket.socket(socket.AF_UNIX)
@@ -111,7 +117,10 @@ def _remove_left_over(path: Path) -> None:
     """Remove the socket of a process that was killed; refuse to take a living one's."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise AddressError(f"admin socket {path}: there is a file that is no socket; remove it")
+            raise AddressError(
+                f"admin socket {path}: something that is no socket is there; give another"
+                " admin_socket, or remove what is there"
+            )
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe:
@@ -135,7 +144,7 @@ class AdminClient:
         except OSError as error:
             self._socket.close()
             raise CommandError(
-                f"{path}: nobody answers here ({error.strerror}); is the segment running?"
+                f"{path}: nobody answers here ({error.strerror or error}); is the segment running?"
             ) from None
         self._lines = self._socket.makefile("rb")
 

@@ -12,6 +12,7 @@ PydanticCustomError with `at`: the path from there, for example ("pools", 0, "na
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
@@ -24,6 +25,8 @@ from splitplane.errors import ConfigError
 
 # A thousand pools of a hundred nodes are some 6 MB of YAML; much more than that is a mistake.
 CONFIG_OCTETS_MAX: Final = 16 * 1024 * 1024
+
+_TAG: Final = "tag:yaml.org,2002:"
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Path_: TypeAlias = tuple[int | str, ...]
@@ -67,9 +70,9 @@ def parse(text: str, name: str, model: type[ModelT]) -> ModelT:
         known = _KnownFields(model)
         found = error.errors(include_url=False)
         problems += [
-            _problem(details, name, root, known)
+            _problem(details, name, root, known, found)
             for details in found
-            if not _follows_from_another(details, found)
+            if not _follows_from_another(details, found) and not _is_other_member(details, found)
         ]
     if problems:
         raise ConfigError(sorted(dict.fromkeys(problems), key=_line_of))
@@ -83,11 +86,32 @@ def _line_of(problem: str) -> int:
 # --- YAML -----------------------------------------------------------------------------------------
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads unquoted words as YAML 1.2 does, and as people mean them.
+
+    By YAML 1.1 `name: no` is a truth value, `port: 1:30` is 90, `port: 010` is 8 and
+    `name: 2026-01-01` is a date.
+    """
+
+
+_OUTDATED: Final = ("bool", "int", "timestamp")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag.removeprefix(_TAG) not in _OUTDATED]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    _TAG + "bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), [*"tTfF"]
+)
+_Loader.add_implicit_resolver(
+    _TAG + "int", re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), [*"-+0123456789"]
+)
+
+
 def _compose(text: str, name: str) -> tuple[yaml.Node, object]:
     loader = None
     try:
         # libyaml's loader is ten times as fast, but deep nesting crashes it, and so a running CS
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError([f"{name}:1: not a mapping; start with lines like `segment_id: 1`"])
@@ -99,12 +123,15 @@ def _compose(text: str, name: str) -> tuple[yaml.Node, object]:
         raise ConfigError(
             [f"{name}:{line}: not YAML: {said}; check the indentation and quotes"]
         ) from None
-    except yaml.YAMLError as error:
-        said = str(error).splitlines()[0]
-        raise ConfigError([f"{name}:1: not YAML: {said}; save the file as UTF-8 text"]) from None
-    except (RecursionError, ValueError) as error:
-        said = str(error) or "nested too deep"
-        raise ConfigError([f"{name}:1: {said}; write it plainly"]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(
+            [f"{name}:{line}: not YAML: a character {error.character:#x}; remove it"]
+        ) from None
+    except RecursionError:
+        raise ConfigError([f"{name}:1: nested too deep; write it plainly"]) from None
+    except ValueError as error:
+        raise ConfigError([f"{name}:1: {error}; write it plainly"]) from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -203,12 +230,21 @@ _SENTENCES: Final = {
 }
 
 
-def _problem(details: ErrorDetails, name: str, root: yaml.Node, known: _KnownFields) -> str:
+def _problem(
+    details: ErrorDetails,
+    name: str,
+    root: yaml.Node,
+    known: _KnownFields,
+    found: list[ErrorDetails],
+) -> str:
     context: dict[str, Any] = dict(details.get("ctx") or {})
     at = context.get("at", ())
     missing = details["type"] == "missing"
     line, path = _locate(root, (*details["loc"], *at), missing=missing)
-    return f"{name}:{line}: {_dotted(path)}: {_sentence(details, context, path, known)}"
+    said = _sentence(details, context, path, known)
+    for other in _or_words(details, found):
+        said += f", or {other['ctx']['expected']}"
+    return f"{name}:{line}: {_dotted(path)}: {said}"
 
 
 def _follows_from_another(details: ErrorDetails, found: list[ErrorDetails]) -> bool:
@@ -217,6 +253,26 @@ def _follows_from_another(details: ErrorDetails, found: list[ErrorDetails]) -> b
     return details["type"] == "too_short" and any(
         other["loc"][: len(path)] == path and len(other["loc"]) > len(path) for other in found
     )
+
+
+def _is_other_member(details: ErrorDetails, found: list[ErrorDetails]) -> bool:
+    """Of a number or one word, pydantic tells what is wrong with either: one line is enough."""
+    return details["type"] == "literal_error" and any(
+        details in _or_words(other, found) for other in found
+    )
+
+
+def _or_words(details: ErrorDetails, found: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The words that would also do where *details* is."""
+    if details["type"] == "literal_error":
+        return []
+    return [
+        other
+        for other in found
+        if other["type"] == "literal_error"
+        and other["loc"][:-1] == details["loc"][:-1]
+        and other["input"] is details["input"]
+    ]
 
 
 def _sentence(

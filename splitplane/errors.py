@@ -52,8 +52,11 @@ _MACHINE = {
 }
 
 
-def from_os_error(error: OSError, doing: str) -> CommandError:
-    """The error that the command ends with when the system refused something."""
+def from_os_error(error: OSError, doing: str, otherwise: str = "") -> CommandError:
+    """The error that the command ends with when the system refused something.
+
+    *otherwise*: what to do about it, unless its number tells something better.
+    """
     said = f"{doing}: {error.strerror or error}"
     if error.filename is not None:
         said += f" ({error.filename})"
@@ -65,4 +68,4 @@ def from_os_error(error: OSError, doing: str) -> CommandError:
         return AddressError(f"{said}; give an address of this machine (ip address)")
     if error.errno in _MACHINE:
         return MachineError(f"{said}; {_MACHINE[error.errno]}")
-    return CommandError(said)
+    return CommandError(f"{said}; {otherwise}" if otherwise else said)

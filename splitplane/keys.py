@@ -24,7 +24,12 @@ def read_key(path: Path) -> bytes:
     except FileNotFoundError:
         raise ConfigError([f"{path}: there is no such key file; {MAKE_ONE}"]) from None
     except OSError as error:
-        raise ConfigError([f"{path}: the key cannot be read ({error.strerror})"]) from None
+        raise ConfigError(
+            [
+                f"{path}: the key cannot be read ({error.strerror}); give a file that"
+                " this user may read"
+            ]
+        ) from None
     if len(octets) > KEY_OCTETS_MAX:
         raise ConfigError([f"{path}: more than {KEY_OCTETS_MAX} octets; this is not a key file"])
     if mode & (stat.S_IRWXG | stat.S_IRWXO) & ~stat.S_IXGRP:

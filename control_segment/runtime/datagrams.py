@@ -42,8 +42,9 @@ class DatagramSocket:
             self._socket.setblocking(False)
             _configure(self._socket, family)
             self._socket.bind((address, port))
-        except OSError:
+        except OSError as error:
             self._socket.close()
+            error.filename = f"SSMB, {address} port {port}"
             raise
         self._loop.add_reader(self._socket.fileno(), self._readable)
 

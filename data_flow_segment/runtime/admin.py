@@ -49,7 +49,7 @@ class Admin:
         client = arguments.get("client")
         wanted = None if client is None else str(client)
         found = [
-            inspection.pending_flow(session, waiting)
+            inspection.pending_flow(session, waiting, self._clock())
             for session, waiting in self._agent.new_flows.pending.by_session.items()
             if inspection.is_client(session, wanted)
         ][:limit]
@@ -57,7 +57,7 @@ class Admin:
         while len(found) < limit:
             states, cursor = self._agent.target.scan(cursor, _SLICE)
             found += [
-                inspection.flow(state)
+                inspection.flow(state, self._clock())
                 for state in states
                 if inspection.is_client(state.entry.signature[:5], wanted)
             ]

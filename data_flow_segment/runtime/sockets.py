@@ -33,8 +33,9 @@ def open_udp(address: str, port: int) -> socket.socket:
         if is_ipv4:
             udp.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
         udp.bind((address, port))
-    except BaseException:
+    except OSError as error:
         udp.close()
+        error.filename = f"SSMB, {address} port {port}"
         raise
     return udp
 

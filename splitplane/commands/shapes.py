@@ -41,7 +41,7 @@ def flow_row(flow: Mapping[str, Any]) -> Row:
         row["at"] = endpoint(row.pop("node_address"), row.pop("node_port"))
     if "serial" in row:
         row["serial"] = f"{row['serial']:#x}"
-    row.pop("opened_ms", None)  # a DFS's is a clock's reading
+    row.pop("opened_ms", None)  # --json tells it; a table has no room
     return row
 
 

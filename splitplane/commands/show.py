@@ -111,7 +111,10 @@ def trace(flow: str, as_json: bool, sockets: tuple[Path, ...]) -> None:
         for step in steps
     ]
     if not story:
-        raise CommandError(f"{flow}: no segment remembers it; is it older than what they keep?")
+        raise CommandError(
+            f"{flow}: no segment remembers this {arguments['protocol']} flow; is it older than what"
+            " they keep, or of another protocol (/udp)?"
+        )
     story.sort(key=lambda step: step["time"])  # one machine, one monotonic clock
     for step in story:
         after_ms = (step["time"] - story[0]["time"]) * 1000
