@@ -54,8 +54,9 @@ def require_bpf() -> None:
         ["mount", "-t", "bpf", "bpf", str(BPFFS)], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
+        said = done.stderr.strip().partition("\n")[0]
         raise MachineError(
-            f"{BPFFS} is no bpf file system and could not be mounted: {done.stderr.strip()};"
+            f"{BPFFS} is no bpf file system and could not be mounted: {said};"
             f" mount -t bpf bpf {BPFFS} (in a container: let it have the host's)"
         )
 
@@ -69,6 +70,12 @@ def is_bpffs(path: Path) -> bool:
         check=False,
     )
     return done.stdout.strip() == _BPF_FS_MAGIC
+
+
+def present_interfaces(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of *names* that are here."""
+    here = {name for _, name in socket.if_nameindex()}
+    return tuple(name for name in names if name in here)
 
 
 def require_interfaces(names: Iterable[str], config: Path) -> None:

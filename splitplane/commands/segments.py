@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import click
 
@@ -20,7 +20,12 @@ from splitplane.config import load
 from splitplane.errors import CommandError, ConfigError, MachineError, from_os_error
 from splitplane.keys import read_key
 
+if TYPE_CHECKING:
+    from data_flow_segment.config import DataFlowSegmentConfig
+    from data_flow_segment.targets.contract import Target
+
 log = logging.getLogger("splitplane")
+_SIDES: Final = ("external", "internal")
 _FILE: Final = click.Path(path_type=Path)
 # reads the configuration again; raises ConfigError or ValueError and then has changed nothing
 Reload: TypeAlias = Callable[[], Awaitable[None]]
@@ -73,29 +78,46 @@ def dfs(config: Path, detach: bool) -> None:
     """
     from data_flow_segment.config import DataFlowSegmentConfig
     from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
-    from data_flow_segment.runtime.targets import open_target
-    from data_flow_segment.targets.contract import TargetError
 
     _log_to_stderr()
     settings = load(config, DataFlowSegmentConfig)
     if settings.target == "bpf":
         machine.require_root("the bpf target")
         machine.require_bpf()
+    if detach:
+        # an interface that is gone took its program with it, and no key is needed to go
+        sides = {side: machine.present_interfaces(getattr(settings, side)) for side in _SIDES}
+        _open_target(settings.model_copy(update=sides)).close(detach=True)
+        return
+    if settings.target == "bpf":
         machine.require_interfaces((*settings.external, *settings.internal), config)
         for advice in machine.forwarding_advice():
             log.warning("%s", advice)
     key = _key(config, settings.key_file)
     impairment = _impairment()
+    target = _open_target(settings)
+    if target.flow_capacity != settings.flow_capacity:
+        log.warning(
+            "flow_capacity stays %d, as the flows that are in the kernel have it; %d needs a"
+            " `splitplane dfs --detach` first, which ends connections",
+            target.flow_capacity,
+            settings.flow_capacity,
+        )
     try:
-        target = open_target(settings)
+        runtime = DataFlowSegmentRuntime(settings, target, key=key, datagram_filter=impairment)
+        _run(runtime, "dfs", settings.segment_id, settings.admin_socket, None)
+    finally:
+        target.close(detach=False)
+
+
+def _open_target(settings: DataFlowSegmentConfig) -> Target:
+    from data_flow_segment.runtime.targets import open_target
+    from data_flow_segment.targets.contract import TargetError
+
+    try:
+        return open_target(settings)
     except TargetError as error:
         raise MachineError(str(error)) from None
-    try:
-        if not detach:
-            runtime = DataFlowSegmentRuntime(settings, target, key=key, datagram_filter=impairment)
-            _run(runtime, "dfs", settings.segment_id, settings.admin_socket, None)
-    finally:
-        target.close(detach=detach)
 
 
 def _log_to_stderr() -> None:

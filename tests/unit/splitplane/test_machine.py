@@ -75,3 +75,7 @@ def test_interfaces_that_are_not_here_are_all_named() -> None:
     first, second = caught.value.problems
     assert first.startswith("dfs.yaml: there is no interface nosuch0 here; there are: ")
     assert "nosuch1" in second
+
+
+def test_interfaces_that_are_gone_are_left_out() -> None:
+    assert machine.present_interfaces(["gone0", "lo", "gone1"]) == ("lo",)
