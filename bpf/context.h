@@ -52,7 +52,8 @@ static __always_inline __u32 context_length(struct context *c)
 
 static __always_inline int context_pass(struct context *c)
 {
-	return c->xdp ? XDP_PASS : TC_ACT_OK;
+	/* not TC_ACT_OK: other programs and filters on the interface are to see it too */
+	return c->xdp ? XDP_PASS : TC_ACT_UNSPEC;
 }
 
 static __always_inline int context_drop(struct context *c, __u32 why)

@@ -217,7 +217,7 @@ int dfs_tc(struct __sk_buff *skb)
 
 	if (skb->pkt_type == 3 /* PACKET_OTHERHOST */) {
 		count(COUNTER_LOCAL);
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	}
 	return process(&c);
 }
@@ -233,6 +233,9 @@ int dfs_inject(struct __sk_buff *skb)
 	if (data + 14 > (__u8 *)(long)skb->data_end)
 		return TC_ACT_SHOT;
 	__builtin_memcpy(&c.ifindex, data + 8, 4);
+	/* those MAC addresses made it somebody else's: before Linux 6.16 a packet that
+	 * bpf_redirect_peer hands over keeps this, and the receiver throws it away */
+	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
 	return process(&c);
 }
 

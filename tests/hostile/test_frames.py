@@ -40,9 +40,11 @@ AT_ONCE: Final = 64  # then events are taken, as an agent would
 SHORTEST: Final = 15  # that the kernel runs a program on
 WITH_IP_HEADER: Final = 14 + 40
 MAX: Final = 1514
-VERDICTS: Final = {"tc": {0, 2, 7}, "xdp": {1, 2, 3, 4}}  # pass, drop, send; never ABORTED
+# to the next program (TC_ACT_UNSPEC) or pass, drop, send; never ABORTED
+VERDICTS: Final = {"tc": {0xFFFFFFFF, 2, 7}, "xdp": {1, 2, 3, 4}}
 # struct flow: what the program learns (layout.FLOW_SEEN), and its way out, which it looks up
 DECIDED_END, SEEN_END = 60, 132
+BITS, FLOW_RETURN = 40, 1
 
 
 class Program:
@@ -186,12 +188,18 @@ def may_be_of_a_flow(octets: bytes, sessions: set[tuple[Any, ...]]) -> bool:
 def outcomes(counters: Mapping[str, int]) -> int:
     """Frames that the program counted in some way; `packets` is made of these."""
     own = {"packets", "transmitted", "drop_transmit", "drop_inject_failed", "install_failed"}
-    return sum(value for name, value in counters.items() if name not in {*own, "event_lost"})
+    others = {*own, "event_lost", "interface_gone", "interface_came_back"}
+    return sum(value for name, value in counters.items() if name not in others)
 
 
 def decided(entries: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """The parts of entries that are a decision."""
-    return {key: value[:DECIDED_END] + value[SEEN_END:] for key, value in entries.items()}
+    return {key: value[:DECIDED_END] + value[rest_of(value) :] for key, value in entries.items()}
+
+
+def rest_of(value: bytes) -> int:
+    """Where the decision goes on; a return entry has none, and keeps a SYN of the client there."""
+    return SEEN_END + 16 if value[BITS] & FLOW_RETURN else SEEN_END
 
 
 def test_a_mutated_frame_has_one_outcome_and_touches_no_other_flow(
