@@ -14,6 +14,7 @@ enum way_result { WAY_FOUND, WAY_NO_NEIGHBOUR, WAY_NONE, WAY_FORWARDING_OFF };
 
 struct way {
 	__be32 towards[4]; /* the next hop that has no neighbour entry yet */
+	__u32 family; /* its; an IPv4 route may lead over an IPv6 one (RFC 5549) */
 	__u32 ifindex;
 	__u16 mtu;
 	__u16 peer;
@@ -22,15 +23,24 @@ struct way {
 };
 
 static __always_inline enum way_result find_way(struct context *c, struct packet *p,
-						const __be32 *src, const __be32 *towards,
+						struct flow *f, const __be32 *towards,
 						struct way *way)
 {
+	const __be32 *src = f->new_src;
 	struct bpf_fib_lookup fib = {};
 	struct interface *interface;
 	long result;
 
 	fib.ifindex = c->ifindex;
 	fib.l4_protocol = p->key.protocol;
+	if (p->key.protocol == PROTOCOL_TCP || p->key.protocol == PROTOCOL_UDP) {
+		/* rules and paths of equal cost may go by them */
+		fib.sport = f->new_sport;
+		fib.dport = f->new_dport;
+	}
+	/* any length that fits everywhere: without one the answer is the device's MTU, not the
+	 * route's, and "too long" comes without saying for what */
+	fib.tot_len = 1;
 	if (p->version == 4) {
 		fib.family = AF_INET_;
 		fib.tos = p->tos;
@@ -38,6 +48,7 @@ static __always_inline enum way_result find_way(struct context *c, struct packet
 		fib.ipv4_dst = towards[3];
 	} else {
 		fib.family = AF_INET6_;
+		fib.flowinfo = bpf_htonl((__u32)p->tos << 20);
 		__builtin_memcpy(fib.ipv6_src, src, 16);
 		__builtin_memcpy(fib.ipv6_dst, towards, 16);
 	}
@@ -50,7 +61,8 @@ static __always_inline enum way_result find_way(struct context *c, struct packet
 		result = BPF_FIB_LKUP_RET_SUCCESS;
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return WAY_NONE;
-	if (p->version == 4)
+	way->family = fib.family;
+	if (fib.family == AF_INET_)
 		map_ipv4(way->towards, fib.ipv4_dst);
 	else
 		__builtin_memcpy(way->towards, fib.ipv6_dst, 16);
@@ -100,7 +112,7 @@ static __always_inline int leave_unresolved(struct context *c, struct packet *p,
 		return XDP_PASS;
 	}
 	count(counter);
-	if (p->version == 4) {
+	if (way->family == AF_INET_) {
 		next.nh_family = AF_INET_;
 		next.ipv4_nh = way->towards[3];
 	} else {
@@ -175,7 +187,9 @@ static __always_inline int encapsulate(struct context *c, struct packet *p, stru
 						BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 |
 							BPF_F_ADJ_ROOM_FIXED_GSO))
 				return false;
-			return bpf_skb_store_bytes(SKB(c), l3, &ip, sizeof(ip), 0) == 0;
+			/* an IPv4 header sums to zero, this one does not */
+			return bpf_skb_store_bytes(SKB(c), l3, &ip, sizeof(ip),
+						   BPF_F_RECOMPUTE_CSUM) == 0;
 		}
 		if (bpf_xdp_adjust_head(XDP(c), -(int)sizeof(ip)))
 			return false;
@@ -203,12 +217,14 @@ static __always_inline int ask_way(struct context *c, struct packet *p, struct f
 
 	if (!f || !way)
 		return WAY_NONE;
-	result = find_way(c, p, f->new_src,
+	result = find_way(c, p, f,
 			  f->bits & FLOW_VIA_NEXT_HOP ? f->next_hop :
 			  f->bits & FLOW_VIA_NODE     ? f->node :
 							f->new_dst,
 			  way);
-	if (result == WAY_FOUND) {
+	/* an ICMP error's way may be another by the rules */
+	if (result == WAY_FOUND &&
+	    (p->key.protocol == PROTOCOL_TCP || p->key.protocol == PROTOCOL_UDP)) {
 		f->fib_ifindex = way->ifindex;
 		f->fib_mtu = way->mtu;
 		f->fib_peer = way->peer;
@@ -275,7 +291,7 @@ static __always_inline int forward_flow(struct context *c, struct packet *p, str
 	if (on_wire > way.mtu)
 		return CALL(tell_sender, c, p, EVENT_TOO_BIG, way.mtu, COUNTER_DROP_TOO_BIG);
 	observe(c, p, f, now);
-	if (!decrement_ttl(c, p) ||
+	if (!decrement_ttl(c, p, f->forward_mode == 0 ? f->address_delta : 0) ||
 	    (f->forward_mode == 0 && !translate(c, p, f)))
 		return context_drop(c, COUNTER_DROP_NO_ROOM);
 	return send_along(c, p, f, &way, found, COUNTER_FLOW_PACKETS);

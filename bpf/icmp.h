@@ -213,7 +213,7 @@ static __always_inline int forward_error(struct context *c, struct packet *p, st
 		    !finish_error(c, p, delta + change))
 			return context_drop(c, COUNTER_DROP_NO_ROOM);
 	}
-	if (!decrement_ttl(c, p))
+	if (!decrement_ttl(c, p, 0))
 		return context_drop(c, COUNTER_DROP_NO_ROOM);
 	return send_along(c, p, f, &way, found, COUNTER_ICMP_TRANSLATED);
 }

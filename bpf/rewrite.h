@@ -147,7 +147,9 @@ static __always_inline void add_offsets(struct context *c, struct packet *p, str
 							       shift_options_tc(SKB(c), &shifts)));
 }
 
-static __always_inline bool decrement_ttl(struct context *c, struct packet *p)
+/* `address_delta` is what the translation will change an IPv6 packet's addresses by. */
+static __always_inline bool decrement_ttl(struct context *c, struct packet *p,
+					  __u16 address_delta)
 {
 	__u8 *h = context_at(c, p->l3, L3_MAX);
 
@@ -166,6 +168,11 @@ static __always_inline bool decrement_ttl(struct context *c, struct packet *p)
 		if ((void *)(ip + 1) > (void *)context_end(c))
 			return false;
 		ip->hop_limit--;
+		/* The sum of the whole packet that a NIC may have left: no header checksum makes up
+		 * for the hop limit, and bpf_l4_csum_replace takes the addresses for IPv4's.  It
+		 * is an error that nobody minds where there is no such sum. */
+		if (!c->xdp)
+			bpf_csum_update(SKB(c), (__u32)address_delta + (__u16)~bpf_htons(0x0001));
 	}
 	return true;
 }
