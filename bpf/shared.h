@@ -80,7 +80,7 @@ struct flow {
 	__u8 tcp_flags; /* of all packets, ORed */
 	/* what the CS decided, for the agent that adopts the table; home entries only */
 	__u32 serial;
-	__u64 opened_ms;
+	__u64 opened_ms; /* a return entry's: begins_again in track.h */
 	__u32 idle_timeout_s;
 	__u16 group_id;
 	__u16 flags;

@@ -58,9 +58,34 @@ static __always_inline void tell_closed(struct flow *home, struct flow *back,
 		set_close(home, CLOSE_TOLD);
 }
 
+/* A client's SYN on a living entry may be another connection from the same port, or anybody's: it
+ * changes nothing until the node answers it.  Until then the return entry's unused opened_ms
+ * holds what it said. */
+#define SYN_WAITS (1ull << 40)
+
+static __always_inline bool answers_syn(struct flow *back, __u32 ack)
+{
+	return back->bits & FLOW_RETURN && back->opened_ms & SYN_WAITS &&
+	       (__u32)back->opened_ms == ack;
+}
+
+static __always_inline void begins_again(struct flow *home, struct flow *back)
+{
+	__u64 syn = back->opened_ms;
+
+	back->opened_ms = 0;
+	__sync_fetch_and_and(&home->close, ~CLOSE_RESET);
+	__sync_fetch_and_and(&back->close, ~CLOSE_RESET);
+	home->next_seq = syn;
+	home->scale = syn >> 32;
+	set_close(home, CLOSE_HAVE_SEQ);
+}
+
 static __always_inline bool valid_reset(struct flow *f, struct flow *peer, __u8 flags, __u32 seq,
 					__u32 ack)
 {
+	if (flags & TCP_ACK && answers_syn(f, ack))
+		return true;
 	if (peer->close & CLOSE_HAVE_ACK) {
 		__u32 window = (__u32)peer->window << (peer->scale & 15);
 
@@ -150,14 +175,17 @@ static __always_inline int track_tcp(struct context *c, struct packet *p, struct
 			return 0;
 		}
 		if (flags & TCP_SYN) {
+			__u8 scale = c->xdp ? window_scale_xdp(XDP(c), p->l4, p->payload_at) :
+					      window_scale_tc(SKB(c), p->l4, p->payload_at);
+
 			if (!(flags & TCP_ACK) && !(f->bits & FLOW_RETURN) &&
-			    !(f->close & CLOSE_HAVE_SEQ && f->next_seq == seq + 1)) {
-				/* the same ports again: another connection, same node */
-				__sync_fetch_and_and(&f->close, ~CLOSE_RESET);
-				__sync_fetch_and_and(&peer->close, ~CLOSE_RESET);
+			    f->close & CLOSE_HAVE_SEQ && f->next_seq != seq + 1) {
+				peer->opened_ms = SYN_WAITS | (__u64)scale << 32 | (seq + 1);
+				return 0;
 			}
-			f->scale = c->xdp ? window_scale_xdp(XDP(c), p->l4, p->payload_at) :
-					  window_scale_tc(SKB(c), p->l4, p->payload_at);
+			if (flags & TCP_ACK && answers_syn(f, ack))
+				begins_again(peer, f);
+			f->scale = scale;
 		}
 	} else if (flags & TCP_RST) {
 		return 0;
