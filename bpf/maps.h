@@ -93,6 +93,19 @@ struct {
 	__uint(max_entries, 1);
 } scratch_closed SEC(".maps");
 
+/* how much was told to senders lately, by event kind */
+struct told {
+	__u64 since; /* ns */
+	__u64 number;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct told);
+	__uint(max_entries, 4);
+} told SEC(".maps");
+
 static __always_inline struct interface *interface_at(__u32 ifindex)
 {
 	return bpf_map_lookup_elem(&interfaces, &ifindex);

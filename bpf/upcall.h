@@ -6,6 +6,8 @@
 #include "parse.h"
 
 #define CHUNK 512 /* what bpf_csum_diff takes at once before Linux 6.13 */
+#define TELL_PERIOD_NS 100000000ull
+#define TELL_MAX 100
 #define QUOTE_MAX 1280 /* of a packet that an ICMP error is about (RFC 4443 2.4) */
 
 static __always_inline __u16 fold(__u64 sum)
@@ -157,6 +159,22 @@ static __always_inline int up_call(struct context *c, struct packet *p, __u8 rea
 	return context_drop(c, COUNTER_UP_CALLS);
 }
 
+/* Whoever sends packets that cannot go on decides how many: without a limit they would take the
+ * agent's time and the ring from new flows.  The same order as the kernel's icmp_msgs_per_sec. */
+static __always_inline bool may_tell(__u32 kind)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct told *t = bpf_map_lookup_elem(&told, &kind);
+
+	if (!t)
+		return false;
+	if (t->since + TELL_PERIOD_NS < now) {
+		t->since = now;
+		t->number = 0;
+	}
+	return t->number++ < TELL_MAX;
+}
+
 /* The packet is dropped for `why`; the agent tells its sender. */
 static __always_inline int tell_sender(struct context *c, struct packet *p, __u32 kind, __u32 mtu,
 				       __u32 why)
@@ -164,7 +182,7 @@ static __always_inline int tell_sender(struct context *c, struct packet *p, __u3
 	__u32 length = context_length(c);
 	struct scratch *s;
 
-	if (!is_listening())
+	if (!is_listening() || !may_tell(kind))
 		return context_drop(c, why);
 	s = copy_frame(c, p, length > QUOTE_MAX ? QUOTE_MAX : length);
 	if (s) {

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel's data path does that a target without a kernel cannot do wrong."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from scapy.layers.inet import ICMP
+from scapy.layers.inet6 import ICMPv6PacketTooBig
+
+from data_flow_segment.targets.bpf import BpfTarget, links
+from data_flow_segment.targets.bpf.libbpf import TestRunOptions as RunOptions
+from data_flow_segment.targets.bpf.libbpf import library
+from data_flow_segment.targets.contract import CloseCause, FlowClosed, InstallFlow
+from ssmb.constants import Flag
+from support.packets import TCP_PROTOCOL, UDP_PROTOCOL, parsed
+from support.require import require
+from support.rig import FAMILIES, IPV4, IPV6, Family, Side
+from support.scene import NAT, Scene, only, reset
+from support.veth_rig import VethRig, missing_for_bpf, open_bpf, run
+
+pytestmark = pytest.mark.dataplane
+
+COMPLETE = 1 << 2  # BPF_F_TEST_SKB_CHECKSUM_COMPLETE, Linux 6.17
+L2, TUNNEL = 1, 2
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[VethRig]:
+    require("dataplane", missing_for_bpf())
+    rig = VethRig("bpf-tc", open_bpf("tc"))
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def rig(running: VethRig) -> Iterator[VethRig]:
+    with running.inside():
+        reset(running)
+        yield running
+
+
+@pytest.fixture(params=FAMILIES, ids=lambda family: family.name)
+def scene(request: pytest.FixtureRequest, rig: VethRig) -> Scene:
+    return Scene(rig, request.param, TCP_PROTOCOL)
+
+
+def target_of(rig: VethRig) -> BpfTarget:
+    assert isinstance(rig.target, BpfTarget)
+    return rig.target
+
+
+def test_what_is_not_ours_is_seen_by_the_next_program(rig: VethRig) -> None:
+    """Filters that were on the interface before go on: here, the program itself once more."""
+    scene = Scene(rig, IPV4, UDP_PROTOCOL)
+    frame = scene.inbound(scene.segment(scene.client, (IPV4.node, 9), b"routed"))
+    target = target_of(rig)
+    number = rig.interface(Side.EXTERNAL)
+    links._attach_clsact("ext0", number, target.program_fd("dfs_tc"), target._options.pin_path)
+    try:
+        before = scene.values()["passed"]
+        assert len(scene.send(frame)) == 1
+        assert scene.values()["passed"] - before == 2
+    finally:
+        links._detach_clsact(number, target._options.pin_path)
+
+
+def test_the_mtu_is_the_routes(scene: Scene, rig: VethRig) -> None:
+    family = scene.family
+    version = "-4" if family.is_ipv4 else "-6"
+    where = (family.node, "dev", "int0")
+    command = ("ip", "-n", rig._network.target, version, "route")
+    run(*command, "add", *where, "mtu", "lock", "1400")
+    try:
+        scene.rig.apply(InstallFlow(scene.entry()))
+        headers = len(bytes(scene.to_vip()))
+        fits = scene.to_vip(bytes(1400 - headers), ip_fields={})
+        only(scene.send(scene.inbound(fits)), Side.INTERNAL)
+        long = scene.to_vip(
+            bytes(1401 - headers), ip_fields={"flags": "DF"} if family.is_ipv4 else {}
+        )
+        error = parsed(only(scene.send(scene.inbound(long)), Side.EXTERNAL))
+        if family.is_ipv4:
+            assert (error[ICMP].type, error[ICMP].nexthopmtu) == (3, 1400)
+        else:
+            assert error[ICMPv6PacketTooBig].mtu == 1400
+    finally:
+        run(*command, "delete", *where)
+
+
+def established(scene: Scene) -> None:
+    """A connection that both ends spoke on."""
+    scene.rig.apply(InstallFlow(scene.entry()))
+    there, back = (scene.client, scene.vip), (scene.node, scene.client)
+    scene.send(
+        scene.inbound(scene.segment(*there, flags="S", seq=1000)),
+        scene.outbound(scene.segment(*back, flags="SA", seq=5000, ack=1001)),
+        scene.inbound(scene.segment(*there, flags="A", seq=1001, ack=5001)),
+        scene.inbound(scene.segment(*there, b"GET", flags="PA", seq=1001, ack=5001)),
+        scene.outbound(scene.segment(*back, b"yes", flags="PA", seq=5001, ack=1004)),
+    )
+
+
+def test_a_blind_syn_and_reset_do_not_end_a_connection(scene: Scene) -> None:
+    """Who guesses the ports knows no sequence number; a SYN must not supply one."""
+    established(scene)
+    guess = 2_000_000_000
+    scene.send(
+        scene.inbound(scene.to_vip(flags="S", seq=guess)),
+        scene.inbound(scene.to_vip(flags="R", seq=guess + 1)),
+    )
+    assert scene.rig.events() == []
+    # and the connection still ends as it should
+    there, back = (scene.client, scene.vip), (scene.node, scene.client)
+    scene.send(
+        scene.outbound(scene.segment(*back, flags="A", seq=5004, ack=1004)),
+        scene.inbound(scene.segment(*there, flags="FA", seq=1004, ack=5004)),
+        scene.outbound(scene.segment(*back, flags="FA", seq=5004, ack=1005)),
+        scene.inbound(scene.segment(*there, flags="A", seq=1005, ack=5005)),
+    )
+    (event,) = scene.rig.events()
+    assert isinstance(event, FlowClosed)
+    assert event.cause == CloseCause.FIN
+
+
+def test_another_connection_counts_from_the_nodes_answer(scene: Scene) -> None:
+    established(scene)
+    there, back = (scene.client, scene.vip), (scene.node, scene.client)
+    scene.send(
+        scene.inbound(scene.segment(*there, flags="S", seq=7_000_000)),
+        scene.outbound(scene.segment(*back, flags="SA", seq=9_000_000, ack=7_000_001)),
+        scene.inbound(scene.segment(*there, flags="A", seq=7_000_001, ack=9_000_001)),
+        # what would have been right for the one before
+        scene.inbound(scene.segment(*there, flags="R", seq=1004)),
+    )
+    assert scene.rig.events() == []
+    scene.send(scene.inbound(scene.segment(*there, flags="R", seq=7_000_001)))
+    (event,) = scene.rig.events()
+    assert isinstance(event, FlowClosed)
+    assert event.cause == CloseCause.RST
+
+
+def test_a_node_that_refuses_another_connection_ends_the_flow(scene: Scene) -> None:
+    established(scene)
+    back = (scene.node, scene.client)
+    scene.send(
+        scene.inbound(scene.to_vip(flags="S", seq=7_000_000)),
+        scene.outbound(scene.segment(*back, flags="RA", seq=0, ack=1_234_567)),
+    )
+    assert scene.rig.events() == []  # an answer to nothing that was asked
+    scene.send(scene.outbound(scene.segment(*back, flags="RA", seq=0, ack=7_000_001)))
+    (event,) = scene.rig.events()
+    assert isinstance(event, FlowClosed)
+    assert event.cause == CloseCause.RST
+
+
+def test_senders_of_what_cannot_go_on_do_not_keep_the_agent_busy(scene: Scene) -> None:
+    scene.rig.apply(InstallFlow(scene.entry()))
+    frame = scene.inbound(scene.to_vip(ip_fields={"ttl": 1}))
+    time.sleep(0.15)  # what was told to others counts too
+    before = scene.values()
+    scene.send(*[frame] * 1000)
+    after = scene.values()
+    assert after["drop_ttl"] - before["drop_ttl"] == 1000
+    told = after["transmitted"] - before["transmitted"]
+    assert 1 <= told < 1000
+
+
+def with_whole_sum(rig: VethRig, side: Side, frame: bytes) -> int:
+    """Run the program on a packet of which the NIC summed every octet; EBADMSG if the sum is
+    not that of what the program made of it."""
+    data = ctypes.create_string_buffer(frame, len(frame))
+    context = ctypes.create_string_buffer(
+        bytes(40) + rig.interface(side).to_bytes(4, sys.byteorder) + bytes(64)
+    )
+    options = RunOptions(
+        sz=ctypes.sizeof(RunOptions), data_in=ctypes.addressof(data),
+        data_size_in=len(frame), ctx_in=ctypes.addressof(context), ctx_size_in=44,
+        repeat=1, flags=COMPLETE,
+    )  # fmt: skip
+    descriptor = target_of(rig).program_fd("dfs_tc")
+    failed = int(library().bpf_prog_test_run_opts(descriptor, ctypes.byref(options)))
+    if failed == -22:
+        pytest.skip("this kernel cannot run a program on such a packet")
+    assert failed or options.retval == 7, options.retval  # TC_ACT_REDIRECT
+    return failed
+
+
+@pytest.mark.parametrize("protocol", [TCP_PROTOCOL, UDP_PROTOCOL], ids=["tcp", "udp"])
+@pytest.mark.parametrize("mode", [0, L2, TUNNEL], ids=["nat", "l2", "tunnel"])
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_the_sum_of_the_whole_packet_stays_right(
+    rig: VethRig, family: Family, protocol: int, mode: int
+) -> None:
+    scene = Scene(rig, family, protocol)
+    flags = int(NAT) if mode == 0 else int(Flag.ROUTE_BY_DST_IP)
+    rig.apply(InstallFlow(scene.entry(forward_mode=mode, flags=flags)))
+    _, octets = scene.inbound(scene.to_vip(b"an odd number"))
+    assert with_whole_sum(rig, Side.EXTERNAL, octets) == 0
+    if mode == 0:
+        _, octets = scene.outbound(scene.segment(scene.node, scene.client, b"back"))
+        assert with_whole_sum(rig, Side.INTERNAL, octets) == 0
+
+
+def test_the_sum_of_an_error_about_a_flow_stays_right(rig: VethRig) -> None:
+    from scapy.layers.inet6 import ICMPv6DestUnreach
+    from scapy.layers.inet6 import IPv6 as Ip6
+
+    scene = Scene(rig, IPV6, TCP_PROTOCOL)
+    rig.apply(InstallFlow(scene.entry()))
+    sent = scene.segment(scene.client, scene.node, b"x")
+    error = Ip6(src=IPV6.node, dst=IPV6.client) / ICMPv6DestUnreach() / bytes(sent)
+    _, octets = scene.outbound(error)
+    assert with_whole_sum(rig, Side.INTERNAL, octets) == 0
