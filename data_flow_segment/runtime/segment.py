@@ -153,6 +153,10 @@ class DataFlowSegmentRuntime:
     def _events_wait(self) -> None:
         self.agent.handle_events(self.target.events(), self._clock())
         self._settle()
+        # A CS on this machine has often answered before `sendto` returned: looking costs less
+        # than another turn of the loop.
+        if self._udp is not None and self.agent.new_flows.pending.by_session:
+            self._datagrams_wait()
 
     def _poll(self) -> None:
         if not self._stopping.is_set() and self._loop is not None:

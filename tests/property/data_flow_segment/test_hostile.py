@@ -14,7 +14,6 @@ from ssmb.messages import Query, Reap, Reset, Sync, Timeout
 from support.agent_rig import CLIENT, AgentRig, FakeCs, newflow_for, ready_rig, reply_to
 from support.frames import ACK, FIN, RST, SYN
 
-EACH = 1_000_000
 DROPS = (
     "drop_unknown_source",
     "drop_bad_tag",
