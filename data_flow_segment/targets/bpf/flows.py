@@ -294,32 +294,36 @@ class Flows:
         if self.count >= self.capacity and self.table.lookup(home_key) is None:
             raise CannotInstall("the flow table is full", table_full=True)
         failed = self.table.try_update(back_key, back, BPF_NOEXIST)
-        if failed == errno.EEXIST:
-            self._replace(entry, home_key, home, back_key, back)
-            return
-        if failed:
-            raise CannotInstall("the flow table is full", table_full=True)
-        failed = self.table.try_update(home_key, home, BPF_NOEXIST)
         if not failed:
-            self.count += 1
-            return
-        self.table.delete(back_key)
-        if failed != errno.EEXIST:
+            failed = self.table.try_update(home_key, home, BPF_NOEXIST)
+            if not failed:
+                self.count += 1
+                return
+            self.table.delete(back_key)
+        if failed != errno.EEXIST and self.table.lookup(home_key) is None:
             raise CannotInstall("the flow table is full", table_full=True)
         self._replace(entry, home_key, home, back_key, back)
 
-    def remove(self, signature: FlowSignature) -> None:
-        """Take both directions out."""
+    def remove(self, signature: FlowSignature) -> bytes:
+        """Take both directions out; the client's key."""
         key = FLOW_KEY.pack(*signature.session)
         value = self.table.lookup(key)
-        if value is None:
-            return
-        home = unpack(value)
-        if home.bits & _RETURN:
-            return
+        home = None if value is None else unpack(value)
+        if home is not None and not home.bits & _RETURN:
+            self.table.delete(key)
+            self.table.delete(peer_key(key, home))
+            self.count -= 1
+        return key
+
+    def drop_half(self, key: bytes) -> bool:
+        """Take a direction out whose other one an agent that died did not enter, or took out."""
+        value = self.table.lookup(key)
+        if value is None or self._is_whole(key, value):
+            return False
         self.table.delete(key)
-        self.table.delete(peer_key(key, home))
-        self.count -= 1
+        if not unpack(value).bits & _RETURN:
+            self.count -= 1
+        return True
 
     def lookup(self, signature: FlowSignature) -> FlowState | None:
         """The flow with this signature."""
@@ -343,26 +347,50 @@ class Flows:
         pair = self.pair(key)
         return pair[1].window_shift if pair else 0
 
+    def _free(self, key: bytes, in_use: str) -> None:
+        if self.table.lookup(key) is not None and not self.drop_half(key):
+            raise CannotInstall(in_use)
+
+    def _is_whole(self, key: bytes, value: bytes) -> bool:
+        """Whether the other direction is there, and is this one's."""
+        direction = unpack(value)
+        other_key = peer_key(key, direction)
+        other_value = self.table.lookup(other_key)
+        if other_value is None:
+            return False
+        other = unpack(other_value)
+        differ = (direction.bits ^ other.bits) & _RETURN
+        return bool(differ) and peer_key(other_key, other) == key
+
     def _replace(
         self, entry: FlowEntry, home_key: bytes, home: bytes, back_key: bytes, back: bytes
     ) -> None:
         """One key stands for one direction of one flow; the same flow may be decided anew."""
         known = self.table.lookup(home_key)
         if known is not None and unpack(known).bits & _RETURN:
-            raise CannotInstall("the signature is another flow's return direction")
+            self._free(home_key, "the signature is another flow's return direction")
+            known = None
         old_back_key = None if known is None else peer_key(home_key, unpack(known))
-        if old_back_key != back_key and self.table.lookup(back_key) is not None:
-            raise CannotInstall("the return direction is another flow's")
+        if old_back_key != back_key:
+            self._free(back_key, "the return direction is another flow's")
         if known is not None and old_back_key is not None:
             old_back = self.table.lookup(old_back_key)
             if unpack(known).serial == entry.serial and old_back is not None:
                 home = _keep_seen(home, known)
                 back = _keep_seen(back, old_back)
-            if old_back_key != back_key:
-                self.table.delete(old_back_key)
-        for key, value in ((back_key, back), (home_key, home)):
-            if self.table.try_update(key, value, BPF_ANY):
+        if self.table.try_update(back_key, back, BPF_ANY):
+            # no room for three directions: the old one goes first
+            if old_back_key in (None, back_key):
                 raise CannotInstall("the flow table is full", table_full=True)
+            self.table.delete(old_back_key)
+            self.table.try_update(back_key, back, BPF_ANY)
+        if self.table.try_update(home_key, home, BPF_ANY):
+            self.table.delete(back_key)
+            raise CannotInstall("the flow table is full", table_full=True)
+        if known is None:
+            self.count += 1
+        elif old_back_key is not None and old_back_key != back_key:
+            self.table.delete(old_back_key)
 
 
 def _keep_seen(value: bytes, earlier: bytes) -> bytes:

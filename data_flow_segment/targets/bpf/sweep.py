@@ -46,15 +46,19 @@ _FINS = int(CloseBit.OWN_FIN | CloseBit.PEER_FIN)
 class Sweep:
     """Finds idle, moved and closed flows; `tell` takes the events."""
 
-    def __init__(self, flows: Flows, tell: Callable[[Event], None], started_ns: int) -> None:
+    def __init__(
+        self, flows: Flows, tell: Callable[[Event], None], started_ns: int, *, adopted: bool
+    ) -> None:
         self._flows = flows
         self._tell = tell
-        self._started = started_ns
+        # Until a pass is complete nothing is known of what an earlier agent left: whom it told
+        # of an end, and whether it died with half of a flow entered.
+        self._inherited = adopted
         self._batch = Batch(flows.table, KEY_TYPE, FLOW_TYPE)
         self._token: int | None = None
         self._moved_since = started_ns
         self._stats_pass_began = started_ns
-        self._told: set[bytes] = set()
+        self._told: dict[bytes, int] = {}  # ends that were told, and the serials of those flows
         # The clock ticks every few milliseconds: what moved in the tick in which a pass began is
         # found again by the next one, and known by its number of packets.
         self._ambiguous: dict[bytes, int] = {}
@@ -71,16 +75,28 @@ class Sweep:
         keys, values, self._token = self._batch.read(self._token, max(limit, _BATCH_MINIMUM))
         home = (values["bits"] & _RETURN) == 0
         closed = (values["close"] & _CLOSED) != 0
+        if self._inherited:
+            for key in keys["octets"]:
+                self._flows.drop_half(bytes(key))
         self._tell_closed(keys, values, home & closed, now)
         self._tell_idle(keys, values, home & ~closed, now)
         if stats:
             self._tell_moved(keys, values, home, now)
         if self._token is not None:
             return False
+        self._inherited = False
         if stats:
             self._moved_since = self._stats_pass_began
             self._ambiguous, self._next_ambiguous = self._next_ambiguous, {}
         return True
+
+    def note_told(self, key: bytes, serial: int) -> None:
+        """The end of this flow came by the ring."""
+        self._told[key] = serial
+
+    def forget(self, key: bytes) -> None:
+        """The flow is gone; its key may be another one's."""
+        self._told.pop(key, None)
 
     def scan(self, cursor: bytes | None, limit: int) -> tuple[list[FlowState], bytes | None]:
         """Up to `limit` flows after `cursor`, each once."""
@@ -148,18 +164,17 @@ class Sweep:
 
     def _tell_closed(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
         """Those whose end found nobody, or no room in the ring."""
-        untold = ((values["close"] & _TOLD) == 0) | (values["last_seen"] < self._started)
-        for i in numpy.flatnonzero(chosen & untold):
-            key = bytes(keys["octets"][i])
-            if key in self._told:
+        if not self._inherited:
+            chosen = chosen & ((values["close"] & _TOLD) == 0)
+        for i in numpy.flatnonzero(chosen):
+            key, serial = bytes(keys["octets"][i]), int(values["serial"][i])
+            if self._told.get(key) == serial:
                 continue
             state = self._state(key, now)
             if state is not None:
-                self._told.add(key)
+                self._told[key] = serial
                 by_rst = int(values["close"][i]) & _BY_RST
                 self._tell(FlowClosed(state, CloseCause.RST if by_rst else CloseCause.FIN))
-        if self._token is None and len(self._told) > self._flows.count:
-            self._told.clear()
 
     def _tell_idle(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
         limit = numpy.where(

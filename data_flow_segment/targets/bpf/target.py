@@ -74,6 +74,7 @@ _META_KEY: Final = bytes(4)
 _ONE: Final = (1).to_bytes(4, "little")
 _NO_SERVER: Final = bytes(VIRTUAL_SERVER_KEY.size)
 _HEADER: Final = EVENT_PACKET.size
+_CLOSED_KEY: Final = slice(8, 8 + FLOW_KEY.size)
 
 
 class BpfTarget:
@@ -93,8 +94,8 @@ class BpfTarget:
         self._inject_link: links.Attachment | None = None
         self._ring = Ring(program.events_fd, EVENTS_SIZE)
         self.flows = Flows(program.flows, program.flow_capacity)
-        self._sweep = Sweep(self.flows, self._waiting.append, now_ns())
         self._adopted = boot_id != 0
+        self._sweep = Sweep(self.flows, self._waiting.append, now_ns(), adopted=self._adopted)
         self._boot_id = boot_id or secrets.randbits(31) + 1
         self._outbound_query = bool(outbound)
         self._servers = dict(self._read_virtual_servers())
@@ -156,7 +157,7 @@ class BpfTarget:
                 if tap is None or not tap.inject(packet.interface, packet.frame):
                     self._counters.add("drop_inject_failed")
             elif isinstance(command, RemoveFlow):
-                self.flows.remove(command.signature)
+                self._sweep.forget(self.flows.remove(command.signature))
             elif isinstance(command, TransmitPacket):
                 self._transmit(command.octets)
             else:
@@ -231,6 +232,7 @@ class BpfTarget:
             return self._packet_in(record)
         if kind == _CLOSED:
             state, by_rst = closed_state(record, self.flows.window_shift)
+            self._sweep.note_told(record[_CLOSED_KEY], state.entry.serial)
             return FlowClosed(state, _BY_RST if by_rst else _BY_FIN)
         self._tell_sender(record)
         return None
