@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from data_flow_segment.targets.bpf import links
+from data_flow_segment.targets.bpf import links, places
 from data_flow_segment.targets.bpf.layout import LAYOUT_VERSION, META
 from data_flow_segment.targets.bpf.libbpf import TcHook, TcOptions, library
 from data_flow_segment.targets.contract import TargetError
@@ -272,3 +272,33 @@ def test_a_kernel_without_ipv6(ground: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert ground.programs_on("ext0") == TCX
     assert not target._transmitter.send(b"\x60" + bytes(39))
     assert target._transmitter.send(b"\x45" + bytes(15) + socket.inet_aton("192.0.2.1"))
+
+
+@pytest.mark.parametrize(
+    ("hardware", "wanted"),
+    [
+        ({"ext0", "int0"}, XDP),
+        ({"ext0"}, TCX),  # what XDP redirects into the other one would be lost
+        (set(), TCX),
+    ],
+    ids=["both", "one", "none"],
+)
+def test_auto_is_one_way_for_all_interfaces(
+    ground: Any, monkeypatch: pytest.MonkeyPatch, hardware: set[str], wanted: list[str]
+) -> None:
+    monkeypatch.setattr(places, "_has_hardware", lambda device: device.name in hardware)
+    ground.open(attach="auto")
+    assert ground.programs_on("ext0") == wanted
+    assert ground.programs_on("int0") == wanted
+
+
+def test_auto_is_tc_where_a_driver_has_no_xdp(ground: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel would run the program itself, and give up segmentation offload for it."""
+    ground.ip("link", "add", "plain0", "type", "bridge")
+    ground.ip("link", "set", "plain0", "up")
+    monkeypatch.setattr(places, "_has_hardware", lambda device: True)
+    target = ground.open(attach="auto", internal=("plain0",))
+    assert ground.programs_on("ext0") == TCX
+    assert ground.programs_on("plain0") == TCX
+    ground.close(target)
+    assert ground.programs_on("ext0") == []

@@ -17,6 +17,7 @@ BPF_ANY: Final = 0
 BPF_NOEXIST: Final = 1
 ATTACH_XDP: Final = 37
 ATTACH_TCX_INGRESS: Final = 46
+XDP_BY_DRIVER: Final = 1 << 2
 PROG_TYPE_XDP: Final = 6
 HELPER_XDP_LOAD_BYTES: Final = 189
 
@@ -32,6 +33,18 @@ class BatchOptions(ctypes.Structure):
         ("sz", ctypes.c_size_t),
         ("elem_flags", ctypes.c_uint64),
         ("flags", ctypes.c_uint64),
+    )
+
+
+class LinkOptions(ctypes.Structure):
+    """struct bpf_link_create_opts, as far as all kinds of links have it"""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("flags", ctypes.c_uint32),
+        ("iter_info_len", ctypes.c_uint32),
+        ("iter_info", ctypes.c_void_p),
+        ("target_btf_id", ctypes.c_uint32),
     )
 
 

@@ -18,6 +18,8 @@ from typing import Final
 from data_flow_segment.targets.bpf.libbpf import (
     ATTACH_TCX_INGRESS,
     ATTACH_XDP,
+    XDP_BY_DRIVER,
+    LinkOptions,
     TcHook,
     TcOptions,
     descriptor_info,
@@ -63,12 +65,16 @@ def attach_tc(interface: str, ifindex: int, program: int, pin: Path | None) -> A
         return Attachment(interface, ifindex, "clsact")
 
 
-def attach_xdp(interface: str, ifindex: int, program: int, pin: Path | None) -> Attachment:
-    """Put the program into the driver, or what the kernel has instead."""
+def attach_xdp(
+    interface: str, ifindex: int, program: int, pin: Path | None, *, by_driver: bool = False
+) -> Attachment:
+    """Put the program into the driver, or (unless it is to be `by_driver`) what the kernel has
+    instead."""
     with _Earlier(ifindex, pin) as earlier:
         if earlier.runs("xdp", program):
             return Attachment(interface, ifindex, "xdp", earlier.keep())
-        fd = library().bpf_link_create(program, ifindex, ATTACH_XDP, None)
+        options = LinkOptions(ctypes.sizeof(LinkOptions), XDP_BY_DRIVER if by_driver else 0)
+        fd = library().bpf_link_create(program, ifindex, ATTACH_XDP, ctypes.byref(options))
         if fd < 0:
             hint = "; another XDP program is attached there" if -fd == errno.EBUSY else ""
             raise TargetError(f"cannot attach to {interface} (xdp): {reason(fd)}{hint}")

@@ -39,7 +39,9 @@ def remove_if_empty(path: Path) -> None:
 
 def remove_folder(path: Path) -> None:
     """And all pins in it."""
-    for pin in list(path.iterdir()) if path.is_dir() else []:
+    # without `meta` what is left is no table that a next agent would adopt
+    pins = sorted(path.iterdir(), key=lambda pin: pin.name != "meta") if path.is_dir() else []
+    for pin in pins:
         if pin.is_dir():
             remove_folder(pin)
         else:

@@ -55,6 +55,7 @@ class Places:
         self._options = options
         self._program = program
         self._tell = tell
+        self._how = options.attach
         self._chosen = tuple(dict.fromkeys(options.external + options.internal))
         self._watch = Watch()
         self._looked_ns = 0
@@ -93,7 +94,11 @@ class Places:
         present = {device.name: device for device in self.devices.values()}
         for name in self._chosen:
             enable_forwarding(name)
-            self._attached[name] = self._attach(present[name])
+        if self._how == "auto":
+            self._how = self._choose(present)
+        for name in self._chosen:
+            if name not in self._attached:
+                self._attached[name] = self._attach(present[name])
         links.drop_others(self._options.pin_path, self.attachments)
 
     def follow(self, now_ns: int) -> bool:
@@ -144,15 +149,28 @@ class Places:
         self._tell("interface_came_back")
         links.drop_others(self._options.pin_path, self.attachments)
 
+    def _choose(self, present: dict[str, Device]) -> str:
+        """XDP if the drivers of all interfaces run it.  On veth and the like it costs segmentation
+        offload, and tc carries six times the TCP throughput; what has no driver for it has no
+        way to take what another interface's XDP redirects to it either."""
+        if not self._program.xdp or not all(_has_hardware(present[name]) for name in self._chosen):
+            return "tc"
+        program = self._program.program_fd("dfs_xdp")
+        try:
+            for name in self._chosen:
+                place = (name, present[name].ifindex, program, self._pin_of(name))
+                self._attached[name] = links.attach_xdp(*place, by_driver=True)
+        except TargetError:
+            for name in list(self._attached):
+                links.detach(self._attached.pop(name), self._pin_of(name))
+            return "tc"
+        return "xdp"
+
     def _attach(self, device: Device) -> links.Attachment:
-        how, pin = self._options.attach, self._pin_of(device.name)
-        if how == "xdp" and not self._program.xdp:
+        pin = self._pin_of(device.name)
+        if self._how == "xdp" and not self._program.xdp:
             raise TargetError("attach: xdp needs Linux 5.18 or later; use tc, or auto")
-        if how == "auto":
-            # On veth, and under virtual NICs, XDP costs segmentation offload: tc carries six
-            # times the TCP throughput there.
-            how = "xdp" if self._program.xdp and _has_hardware(device) else "tc"
-        if how == "xdp":
+        if self._how == "xdp":
             program = self._program.program_fd("dfs_xdp")
             return links.attach_xdp(device.name, device.ifindex, program, pin)
         program = self._program.program_fd("dfs_tc")
