@@ -122,7 +122,7 @@ def line(before: Sample, now: Sample) -> str:
     """The same in one line, where the output is no terminal."""
     seconds = max(now.now - before.now, 1e-9)
     rate = _rates(before.tally, now.tally, seconds)
-    ssmb = sum(now.messages.values()) - sum(before.messages.values())
+    ssmb = sum(_risen(before, now).values())
     shares = " ".join(f"{name} {now.by_server[name]}" for name in sorted(now.by_server))
     return (
         f"{rate['connections']:.0f} connections/s, {rate['requests']:.0f} requests/s,"
@@ -135,6 +135,15 @@ def _rates(
     before: Mapping[str, float], now: Mapping[str, float], seconds: float
 ) -> dict[str, float]:
     return {name: (now[name] - before.get(name, 0)) / seconds for name in now}
+
+
+def _risen(before: Sample, now: Sample) -> dict[tuple[str, str], int]:
+    """How many messages came or went in between; a CS that was restarted counts from zero."""
+    return {
+        name: count - before.messages.get(name, 0)
+        for name, count in now.messages.items()
+        if count > before.messages.get(name, 0)
+    }
 
 
 def _headline(
@@ -204,11 +213,7 @@ def _nodes(before: Sample, nodes: Sequence[Mapping[str, Any]], seconds: float) -
 
 def _messages(before: Sample, now: Sample, seconds: float) -> RenderableType:
     """One line: the messages that came or went since the last look, and all of them together."""
-    risen = {
-        name: count - before.messages.get(name, 0)
-        for name, count in now.messages.items()
-        if count > before.messages.get(name, 0)
-    }
+    risen = _risen(before, now)
     text = Text()
     text.append(f"SSMB  {sum(risen.values()) / seconds:.0f} messages/s", style="bold")
     for (name, direction), count in sorted(risen.items(), key=lambda item: -item[1]):

@@ -38,7 +38,8 @@ def flow_row(flow: Mapping[str, Any]) -> Row:
     if "source_address" in row:  # a CS's
         row["client"] = endpoint(row.pop("source_address"), row.pop("source_port"))
         row["vip"] = endpoint(row.pop("destination_address"), row.pop("destination_port"))
-        row["at"] = endpoint(row.pop("node_address"), row.pop("node_port"))
+        address, port = row.pop("node_address"), row.pop("node_port")
+        row["at"] = endpoint(address, port) if port else address  # none: as the client sent it
     if "serial" in row:
         row["serial"] = f"{row['serial']:#x}"
     row.pop("opened_ms", None)  # --json tells it; a table has no room

@@ -84,7 +84,7 @@ class Load:
                 await exchange
         except (OSError, TimeoutError, EOFError, ValueError) as error:
             self.tally.failures += 1
-            self.tally.last_failure = f"{what}: {error or type(error).__name__}"
+            self.tally.last_failure = f"{what}: {str(error) or type(error).__name__}"
 
     def _socket(self, client: str, address: str, kind: socket.SocketKind) -> socket.socket:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration files that operators copy: they load, and they show every field there is."""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from control_segment.config import ControlSegmentConfig
+from data_flow_segment.config import DataFlowSegmentConfig
+from splitplane.config import load
+
+EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
+FILES: list[tuple[str, type[BaseModel]]] = [
+    ("cs.yaml", ControlSegmentConfig),
+    ("dfs.yaml", DataFlowSegmentConfig),
+]
+
+
+def fields(schema: object) -> Iterator[str]:
+    """All names of fields in a model's JSON schema, at any depth."""
+    if isinstance(schema, dict):
+        properties = schema.get("properties", {})
+        yield from properties
+        for below in [*properties.values(), *schema.get("$defs", {}).values()]:
+            yield from fields(below)
+
+
+@pytest.mark.parametrize(("name", "model"), FILES)
+def test_an_example_loads(name: str, model: type[BaseModel]) -> None:
+    load(EXAMPLES / "two-machines" / name, model)
+
+
+@pytest.mark.parametrize(("name", "model"), FILES)
+def test_an_example_shows_every_field(name: str, model: type[BaseModel]) -> None:
+    text = (EXAMPLES / "two-machines" / name).read_text()
+    missing = {field for field in fields(model.model_json_schema()) if f"{field}:" not in text}
+    assert not missing
+
+
+@pytest.mark.parametrize(("name", "model"), FILES)
+def test_what_is_commented_out_is_the_default(name: str, model: type[BaseModel]) -> None:
+    """Fields of the file's first level; each says what would be without it."""
+    for line in (EXAMPLES / "two-machines" / name).read_text().splitlines():
+        field, colon, value = line.removeprefix("# ").partition(": ")
+        if line.startswith("# ") and colon and field in model.model_fields:
+            default = model.model_fields[field].default
+            assert str(default).lower() == value, field
+
+
+def test_the_two_machines_find_each_other() -> None:
+    cs = load(EXAMPLES / "two-machines" / "cs.yaml", ControlSegmentConfig)
+    dfs = load(EXAMPLES / "two-machines" / "dfs.yaml", DataFlowSegmentConfig)
+    assert [(place.address, place.port) for place in cs.data_flow_segments] == [
+        (dfs.csmb.address, dfs.csmb.port)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["cs", "dfs"])
+def test_the_units_start_the_commands_and_make_the_folder_of_the_socket(kind: str) -> None:
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(EXAMPLES / "systemd" / f"splitplane-{kind}@.service")
+    service = unit["Service"]
+    assert service["ExecStart"].endswith(f"bin/splitplane {kind} /etc/splitplane/%i.yaml")
+    folder = "/run/" + service["RuntimeDirectory"].replace("%i", kind)
+    name, model = FILES[("cs", "dfs").index(kind)]
+    config = load(EXAMPLES / "two-machines" / name, model)
+    assert Path(str(config.model_dump()["admin_socket"])).parent == Path(folder)
