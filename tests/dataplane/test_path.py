@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -15,9 +16,17 @@ from scapy.layers.inet6 import ICMPv6PacketTooBig
 from data_flow_segment.targets.bpf import BpfTarget, links
 from data_flow_segment.targets.bpf.libbpf import TestRunOptions as RunOptions
 from data_flow_segment.targets.bpf.libbpf import library
-from data_flow_segment.targets.contract import CloseCause, FlowClosed, InstallFlow
+from data_flow_segment.targets.contract import (
+    AddVirtualServer,
+    CloseCause,
+    Event,
+    FlowClosed,
+    InstallFlow,
+    RemoveFlow,
+)
+from ssmb.addresses import from_text
 from ssmb.constants import Flag
-from support.packets import TCP_PROTOCOL, UDP_PROTOCOL, parsed
+from support.packets import TCP_PROTOCOL, UDP_PROTOCOL, ip_packet, parsed, wrong_checksums
 from support.require import require
 from support.rig import FAMILIES, IPV4, IPV6, Family, Side
 from support.scene import NAT, Scene, only, reset
@@ -216,3 +225,99 @@ def test_the_sum_of_an_error_about_a_flow_stays_right(rig: VethRig) -> None:
     error = Ip6(src=IPV6.node, dst=IPV6.client) / ICMPv6DestUnreach() / bytes(sent)
     _, octets = scene.outbound(error)
     assert with_whole_sum(rig, Side.INTERNAL, octets) == 0
+
+
+def fill_ring(rig: VethRig, frame: bytes) -> None:
+    """Run the program on a new flow's packet until no more go up."""
+    data = ctypes.create_string_buffer(frame, len(frame))
+    context = ctypes.create_string_buffer(
+        bytes(40) + rig.interface(Side.EXTERNAL).to_bytes(4, sys.byteorder) + bytes(64)
+    )
+    options = RunOptions(
+        sz=ctypes.sizeof(RunOptions), data_in=ctypes.addressof(data), data_size_in=len(frame),
+        ctx_in=ctypes.addressof(context), ctx_size_in=44, repeat=20_000,
+    )  # fmt: skip
+    descriptor = target_of(rig).program_fd("dfs_tc")
+    assert library().bpf_prog_test_run_opts(descriptor, ctypes.byref(options)) == 0
+
+
+def test_the_end_of_a_flow_that_finds_the_ring_full_is_told_by_the_sweep(rig: VethRig) -> None:
+    scene = Scene(rig, IPV4, TCP_PROTOCOL)
+    target = target_of(rig)
+    target.apply([AddVirtualServer(scene.server()), InstallFlow(scene.entry())])
+    other = scene.segment((IPV4.client, 9), scene.vip, bytes(1400), flags="S")
+    fill_ring(rig, scene.inbound(other)[1])
+    before = scene.values()
+    assert before["drop_up_call_full"] > 0
+    there, back = (scene.client, scene.vip), (scene.node, scene.client)
+    wires = rig._network.wires
+    wires[Side.EXTERNAL].send(scene.inbound(scene.segment(*there, flags="S", seq=9))[1])
+    time.sleep(0.05)
+    wires[Side.INTERNAL].send(scene.outbound(scene.segment(*back, flags="RA", ack=10))[1])
+    time.sleep(0.05)
+    assert scene.values()["event_lost"] - before["event_lost"] == 1
+    while target.events():
+        pass
+    found: list[Event] = []
+    for _ in range(3):
+        while not target.sweep(64, stats=False):
+            pass
+        found += target.events()
+    (event,) = found
+    assert isinstance(event, FlowClosed)
+    assert event.cause == CloseCause.RST
+    rig.exchange(())
+
+
+def test_tables_change_under_a_flood(rig: VethRig) -> None:
+    """Both processors send on flows that are entered, replaced and taken out meanwhile: what
+    leaves was translated by one decision as a whole, and nothing of a flow is left."""
+    scene = Scene(rig, IPV4, UDP_PROTOCOL)
+    target = target_of(rig)
+    ports = range(20_000, 20_032)
+    frames = [
+        scene.inbound(scene.segment((IPV4.client, port), scene.vip, b"x" * 64))[1] for port in ports
+    ]
+    entries = [
+        scene.entry(signature=scene.signature(client=(IPV4.client, port)), serial=port)
+        for port in ports
+    ]
+    moved = [
+        entry._replace(node_ipaddr=from_text(IPV4.node2), serial=entry.serial + 1000)
+        for entry in entries
+    ]
+    stop = threading.Event()
+
+    def flood(side: Side) -> None:
+        while not stop.is_set():
+            for frame in frames:
+                rig._network.wires[side].send(frame)
+
+    sender = threading.Thread(target=flood, args=(Side.EXTERNAL,))
+    sender.start()
+    seen = 0
+    try:
+        for _ in range(150):
+            target.apply([InstallFlow(entry) for entry in entries])
+            target.apply([InstallFlow(entry) for entry in moved])
+            target.apply([RemoveFlow(entry.signature) for entry in entries])
+            while (octets := rig._network.wires[Side.INTERNAL].receive(0)) is not None:
+                packet = ip_packet(octets)
+                if packet[9] == UDP_PROTOCOL and packet[22:24] == (8080).to_bytes(2, "big"):
+                    seen += 1
+                    assert wrong_checksums(packet) == []
+            while rig._network.wires[Side.EXTERNAL].receive(0) is not None:
+                pass  # what came in between went the kernel's way
+            while not target.sweep(64, stats=True):
+                pass
+            while target.events():
+                pass
+    finally:
+        stop.set()
+        sender.join()
+    assert seen > 100
+    assert target.flow_count() == 0
+    assert list(target.flows.table.keys()) == []
+    time.sleep(0.3)  # what the kernel still has in its queues
+    rig.exchange(())
+    rig.events()
