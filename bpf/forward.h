@@ -67,10 +67,14 @@ static __always_inline enum way_result find_way(struct context *c, struct packet
 	else
 		__builtin_memcpy(way->towards, fib.ipv6_dst, 16);
 	way->ifindex = fib.ifindex;
-	way->mtu = fib.mtu_result ? fib.mtu_result : 1500;
 	way->peer = 0;
+	/* no MTU comes with a neighbour that is not known: the field holds what was asked.  Who
+	 * sends too much hears it once there is one. */
+	way->mtu = 0xffff;
 	if (result == BPF_FIB_LKUP_RET_NO_NEIGH)
 		return WAY_NO_NEIGHBOUR;
+	if (fib.mtu_result)
+		way->mtu = fib.mtu_result;
 	interface = interface_at(fib.ifindex);
 	way->peer = interface && interface->flags & INTERFACE_PEER;
 	__builtin_memcpy(way->dmac, fib.dmac, 6);
