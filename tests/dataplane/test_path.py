@@ -26,9 +26,9 @@ from data_flow_segment.targets.contract import (
 )
 from ssmb.addresses import from_text
 from ssmb.constants import Flag
-from support.packets import TCP_PROTOCOL, UDP_PROTOCOL, ip_packet, parsed, wrong_checksums
+from support.packets import TCP_PROTOCOL, UDP_PROTOCOL, ip_packet, macs, parsed, wrong_checksums
 from support.require import require
-from support.rig import FAMILIES, IPV4, IPV6, Family, Side
+from support.rig import FAMILIES, IPV4, IPV6, Family, Side, neighbours
 from support.scene import NAT, Scene, only, reset
 from support.veth_rig import VethRig, missing_for_bpf, open_bpf, run
 
@@ -99,6 +99,33 @@ def test_the_mtu_is_the_routes(scene: Scene, rig: VethRig) -> None:
             assert error[ICMPv6PacketTooBig].mtu == 1400
     finally:
         run(*command, "delete", *where)
+
+
+@pytest.mark.parametrize("next_hop", [False, True], ids=["direct", "next hop"])
+def test_a_neighbour_that_is_not_known_yet_is_asked_for(
+    scene: Scene, rig: VethRig, next_hop: bool
+) -> None:
+    """The packet waits in the kernel for the answer; the route says nothing of its length yet."""
+    family, changes = scene.family, {}
+    asked = family.firewall if next_hop else family.node
+    if next_hop:
+        changes = {"next_hop_ipaddr": family.firewall, "flags": int(NAT & ~Flag.ROUTE_BY_DST_IP)}
+    command = ("ip", "-n", rig._network.target, "neighbour")
+    mac = neighbours(family)[Side.INTERNAL][asked]
+    run(*command, "delete", asked, "dev", "int0")
+    try:
+        rig.apply(InstallFlow(scene.entry(**changes)))
+        before = scene.values()
+        out = scene.send(scene.inbound(scene.to_vip(bytes(1300))))
+        if family.is_ipv4:  # IPv6 asks from link-local addresses, and this network has none
+            assert only(out, Side.INTERNAL)[12:14] == b"\x08\x06"
+        assert scene.values()["flow_packets"] - before["flow_packets"] == 1
+        assert scene.dropped_since(before) == 0
+    finally:
+        run(*command, "replace", asked, "lladdr", mac, "dev", "int0", "nud", "permanent")
+    scene.send()  # what waited may go now
+    packet = only(scene.send(scene.inbound(scene.to_vip(b"now"))), Side.INTERNAL)
+    assert macs(packet)[0] == mac
 
 
 def established(scene: Scene) -> None:
