@@ -28,6 +28,7 @@ FLOWS_ASKED: Final = 40
 _BAR_WIDTH: Final = 16
 _FIXED_LINES: Final = 14  # of the screen, beside the rows of nodes and flows
 _LINES: Final = 24  # where the output has no height
+_WIDTH: Final = 76  # what the tables need; with less, they have fewer columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +103,24 @@ def message_counts(data: Mapping[str, Any]) -> dict[tuple[str, str], int]:
 
 
 def draw(
-    lab: Lab, before: Sample, now: Sample, running_s: float, lines: int = _LINES
+    lab: Lab,
+    before: Sample,
+    now: Sample,
+    running_s: float,
+    lines: int = _LINES,
+    width: int = _WIDTH,
 ) -> RenderableType:
-    """The whole screen, for so many lines."""
+    """The whole screen, for so many lines of so many characters."""
     seconds = max(now.now - before.now, 1e-9)
     nodes = [row for row in now.nodes if row["total"]]  # pools that nobody has used yet say nothing
     flows = max(3, lines - _FIXED_LINES - len(nodes))
     return Group(
         _headline(lab, before, now, seconds, running_s),
         "",
-        _nodes(before, nodes, seconds),
+        _nodes(before, nodes, seconds, narrow=width < _WIDTH),
         _messages(before, now, seconds),
         "",
-        _flows(now, flows),
+        _flows(now, flows, narrow=width < _WIDTH),
     )
 
 
@@ -188,8 +194,13 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     return table
 
 
-def _nodes(before: Sample, nodes: Sequence[Mapping[str, Any]], seconds: float) -> RenderableType:
-    table = _table("nodes", ("pool", "node", "state"), ("weight", "active", "total", "new/s"))
+def _nodes(
+    before: Sample, nodes: Sequence[Mapping[str, Any]], seconds: float, *, narrow: bool
+) -> RenderableType:
+    left, right = ["pool", "node"], ["active", "new/s"]
+    if not narrow:
+        left, right = [*left, "state"], ["weight", "active", "total", "new/s"]
+    table = _table("nodes", left, right)
     table.add_column("share", no_wrap=True)
     totals = {(row["pool"], row["name"]): row["total"] for row in before.nodes}
     of_pool: Counter[str] = Counter()
@@ -198,16 +209,14 @@ def _nodes(before: Sample, nodes: Sequence[Mapping[str, Any]], seconds: float) -
     for row in nodes:
         new = row["total"] - totals.get((row["pool"], row["name"]), 0)
         share = row["total"] / of_pool[row["pool"]]
-        table.add_row(
-            row["pool"],
-            row["name"],
-            row["state"],
-            str(row["weight"]),
-            str(row["active"]),
-            amount(row["total"]),
-            f"{new / seconds:.1f}",
-            f"{'█' * round(_BAR_WIDTH * share)} {share:.0%}",
-        )
+        shown = {
+            **row,
+            "node": row["name"],
+            "total": amount(row["total"]),
+            "new/s": f"{new / seconds:.1f}",
+        }
+        bar = "" if narrow else f"{'█' * round(_BAR_WIDTH * share)} "
+        table.add_row(*(str(shown[name]) for name in [*left, *right]), f"{bar}{share:.0%}")
     return table
 
 
@@ -223,8 +232,8 @@ def _messages(before: Sample, now: Sample, seconds: float) -> RenderableType:
     return text
 
 
-def _flows(now: Sample, lines: int) -> RenderableType:
-    names = ("client", "vip", "protocol", "node", "state")
+def _flows(now: Sample, lines: int, *, narrow: bool) -> RenderableType:
+    names = ("client", "node") if narrow else ("client", "vip", "protocol", "node", "state")
     table = _table(f"flows: {now.flow_count}, the newest", names, ())
     for flow in now.flows[:lines]:
         row = flow_row(flow)

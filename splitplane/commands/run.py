@@ -83,9 +83,11 @@ async def _watch(lab: Lab, load: Load, seconds: float | None, *, once: bool) -> 
             if once:
                 continue
             if console.is_terminal:
-                drawn = live.draw(lab, before, now, now.now - started, console.height)
+                drawn = live.draw(
+                    lab, before, now, now.now - started, console.height, console.width
+                )
                 screen.update(drawn, refresh=True)
             else:
                 click.echo(live.line(before, now))
     if once:
-        console.print(live.draw(lab, before, now, now.now - started))
+        console.print(live.draw(lab, before, now, now.now - started, width=console.width))
