@@ -36,6 +36,7 @@ _WORD32: Final = 0xFFFFFFFF
 _CLOCK_MONOTONIC_COARSE: Final = 6  # linux/time.h; the module `time` does not name it
 _NS_PER_MS: Final = 1_000_000
 _RETURN, _CLOSED = int(FlowBit.RETURN), int(CloseBit.CLOSED)
+_BITS: Final = 40  # where struct flow has its bits
 _FINS = int(CloseBit.OWN_FIN | CloseBit.PEER_FIN)
 
 
@@ -197,6 +198,11 @@ def peer_key(key: bytes, flow: Direction) -> bytes:
     )
 
 
+def _answering(value: bytes) -> bytes:
+    """The same from a value as it lies in the table, without the protocol."""
+    return value[16:32] + value[:16] + value[34:36] + value[32:34]
+
+
 def unpack(value: bytes) -> Direction:
     """struct flow as a tuple with names."""
     return Direction._make(FLOW.unpack(value))
@@ -318,7 +324,7 @@ class Flows:
     def drop_half(self, key: bytes) -> bool:
         """Take a direction out whose other one an agent that died did not enter, or took out."""
         value = self.table.lookup(key)
-        if value is None or self._is_whole(key, value):
+        if value is None or self.is_whole(key, value):
             return False
         self.table.delete(key)
         if not unpack(value).bits & _RETURN:
@@ -351,16 +357,13 @@ class Flows:
         if self.table.lookup(key) is not None and not self.drop_half(key):
             raise CannotInstall(in_use)
 
-    def _is_whole(self, key: bytes, value: bytes) -> bool:
-        """Whether the other direction is there, and is this one's."""
-        direction = unpack(value)
-        other_key = peer_key(key, direction)
-        other_value = self.table.lookup(other_key)
-        if other_value is None:
+    def is_whole(self, key: bytes, value: bytes) -> bool:
+        """Whether the other direction is there, and is this one's.  A new agent asks this of a
+        whole table, so nothing is unpacked."""
+        other = self.table.lookup(_answering(value) + key[36:])
+        if other is None:
             return False
-        other = unpack(other_value)
-        differ = (direction.bits ^ other.bits) & _RETURN
-        return bool(differ) and peer_key(other_key, other) == key
+        return bool((value[_BITS] ^ other[_BITS]) & _RETURN) and _answering(other) == key[:36]
 
     def _replace(
         self, entry: FlowEntry, home_key: bytes, home: bytes, back_key: bytes, back: bytes

@@ -76,8 +76,7 @@ class Sweep:
         home = (values["bits"] & _RETURN) == 0
         closed = (values["close"] & _CLOSED) != 0
         if self._inherited:
-            for key in keys["octets"]:
-                self._flows.drop_half(bytes(key))
+            self._drop_halves(keys, values)
         self._tell_closed(keys, values, home & closed, now)
         self._tell_idle(keys, values, home & ~closed, now)
         if stats:
@@ -161,6 +160,13 @@ class Sweep:
     def _state(self, key: bytes, now: int) -> FlowState | None:
         pair = self._flows.pair(key)
         return None if pair is None else state_of(key, *pair, now)
+
+    def _drop_halves(self, keys: Any, values: Any) -> None:
+        raw, size = values.tobytes(), FLOW.size
+        for i, key in enumerate(keys["octets"]):
+            octets = bytes(key)
+            if not self._flows.is_whole(octets, raw[i * size : (i + 1) * size]):
+                self._flows.drop_half(octets)
 
     def _tell_closed(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
         """Those whose end found nobody, or no room in the ring."""
