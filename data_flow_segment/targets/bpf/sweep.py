@@ -28,6 +28,7 @@ _NS_PER_S: Final = 1_000_000_000
 _SAMPLE: Final = 8192  # entries that `oldest` looks at
 _BATCH_MINIMUM: Final = 8
 _SCANS_KEPT: Final = 16
+_INHERITED_AT_ONCE: Final = 1024  # entries that are each looked up, which takes some 7 ms
 _TICK_NS: Final = 20_000_000  # more than a tick of CLOCK_MONOTONIC_COARSE at any HZ
 
 _NUMPY: Final = {"B": "u1", "b": "i1", "H": "u2", "I": "u4", "Q": "u8"}
@@ -72,6 +73,8 @@ class Sweep:
         now = now_ns()
         if self._token is None:
             self._stats_pass_began = now
+        if self._inherited:
+            limit = min(limit, _INHERITED_AT_ONCE)
         keys, values, self._token = self._batch.read(self._token, max(limit, _BATCH_MINIMUM))
         home = (values["bits"] & _RETURN) == 0
         closed = (values["close"] & _CLOSED) != 0
