@@ -88,8 +88,16 @@ def configuration(port: int, dfs_port: int) -> ControlSegmentConfig:
     )
 
 
-def run_cs(port: int, dfs_port: int, pipe: Pipe) -> None:
+def stay_on(place: int) -> None:
+    """Keep a process on one processor: a CS that must wait for a generator's time slice shows the
+    scheduler's milliseconds, not its own microseconds."""
+    usable = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {usable[place % len(usable)]})
+
+
+def run_cs(port: int, dfs_port: int, pipe: Pipe, place: int) -> None:
     """The process of a CS; tells its processor time when asked."""
+    stay_on(place)
 
     async def main() -> None:
         runtime = ControlSegmentRuntime(configuration(port, dfs_port), KEY)
@@ -109,6 +117,8 @@ def run_cs(port: int, dfs_port: int, pipe: Pipe) -> None:
 
 class Generator:
     """Plays a DFS."""
+
+    alone = True
 
     def __init__(self, listener: socket.socket, cs_port: int) -> None:
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -251,15 +261,19 @@ class Generator:
                         latencies.append(clock() - started)
             except BlockingIOError:
                 pass
+            wait = start + (sent + 1) / rate - clock() if sent < total else 0.001
+            if wait > 0 and not self.alone:
+                select.select([self._udp], [], [], wait)
         return latencies, clock() - start
 
 
-def run_generator(listener: socket.socket, cs_port: int, pipe: Pipe) -> None:
+def run_generator(listener: socket.socket, cs_port: int, pipe: Pipe, place: int) -> None:
     """The process of a generator; does what the pipe says."""
+    stay_on(place)
     generator = Generator(listener, cs_port)
     pipe.send("ready")
     while (order := pipe.recv()) is not None:
-        what, count, argument = order
+        what, count, argument, generator.alone = order
         datagrams = generator.prepare(count, with_deletes=what == "flood with DELETE")
         pipe.send("prepared")
         pipe.recv()
@@ -270,9 +284,9 @@ def run_generator(listener: socket.socket, cs_port: int, pipe: Pipe) -> None:
 
 
 class Pair:
-    """A CS and its generator."""
+    """A CS and its generator, on two processors where there are two."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
         context = multiprocessing.get_context("spawn")
         listener = socket.create_server(("127.0.0.1", 0))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -280,10 +294,10 @@ class Pair:
             port = probe.getsockname()[1]
         self.cs, cs_end = context.Pipe()
         self.generator, generator_end = context.Pipe()
-        arguments = (port, listener.getsockname()[1], cs_end)
+        arguments = (port, listener.getsockname()[1], cs_end, number)
         self._cs_process = context.Process(target=run_cs, args=arguments)
         self._generator_process = context.Process(
-            target=run_generator, args=(listener, port, generator_end)
+            target=run_generator, args=(listener, port, generator_end, number + 1)
         )
         self._generator_process.start()
         self._cs_process.start()
@@ -305,7 +319,9 @@ class Pair:
 def together(pairs: list[Pair], what: str, count: int, argument: float) -> tuple[list, float]:
     """Let all generators do one thing at once; return their results and the CSs' processor time."""
     for pair in pairs:
-        pair.generator.send((what, count, argument))
+        # a generator that has a processor to itself need not sleep, which would add to latencies
+        alone = 2 * len(pairs) <= len(os.sched_getaffinity(0))
+        pair.generator.send((what, count, argument, alone))
     for pair in pairs:
         assert pair.generator.recv() == "prepared"
     cpu = sum(pair.cpu_s() for pair in pairs)
@@ -317,7 +333,7 @@ def together(pairs: list[Pair], what: str, count: int, argument: float) -> tuple
 
 def measure(processes: int, seconds: float, rate: int) -> list[Result]:
     """Measure with so many CSs at once."""
-    pairs = [Pair() for _ in range(processes)]
+    pairs = [Pair(number) for number in range(processes)]
     for pair in pairs:
         assert pair.generator.recv() == "ready"
     results = []
