@@ -22,7 +22,16 @@ began before we saw it).  One guess in 65536 hits; RFC 5961 leaves the rest to t
 class CloseTracker:
     """What both sides have said about the end of their connection."""
 
-    __slots__ = ("_acked", "_acknowledged", "_fin_end", "_next_seq", "_scale", "_window", "cause")
+    __slots__ = (
+        "_acked",
+        "_acknowledged",
+        "_fin_end",
+        "_next_seq",
+        "_scale",
+        "_waiting",
+        "_window",
+        "cause",
+    )
 
     def __init__(self) -> None:
         self.cause: CloseCause | None = None
@@ -35,6 +44,22 @@ class CloseTracker:
         self._acknowledged: list[int | None] = [None, None]  # what this side wants next
         self._window = [0, 0]
         self._scale = [0, 0]
+        self._waiting: tuple[int, int] | None = None  # a SYN's next number, its window scale
+
+    def _is_another(self, seq: int) -> bool:
+        """A client's SYN on a living flow may be another connection from the same port, or
+        anybody's: it changes nothing until the node answers it."""
+        return self._next_seq[0] is not None and self._next_seq[0] != (seq + 1) & _WORD32
+
+    def _answers_syn(self, direction: int, ack: int) -> bool:
+        return direction == 1 and self._waiting is not None and self._waiting[0] == ack
+
+    def _begin_again(self) -> None:
+        """The node took the client's SYN: another connection, same node."""
+        assert self._waiting is not None
+        next_seq, scale = self._waiting
+        self._reset()
+        self._next_seq[0], self._scale[0] = next_seq, scale
 
     @property
     def closing(self) -> bool:
@@ -52,8 +77,11 @@ class CloseTracker:
                 self.cause = CloseCause.RST
             return self.cause
         if flags & SYN:
-            if not flags & ACK and direction == 0 and self._next_seq[0] != (seq + 1) & _WORD32:
-                self._reset()  # the same ports again: another connection, same node
+            if not flags & ACK and direction == 0 and self._is_another(seq):
+                self._waiting = ((seq + 1) & _WORD32, scale)
+                return None
+            if flags & ACK and self._answers_syn(direction, ack):
+                self._begin_again()
             self._scale[direction] = scale
         self._note_sequence(direction, flags, seq, length)
         if flags & ACK:
@@ -82,6 +110,8 @@ class CloseTracker:
     def _is_valid_reset(self, direction: int, flags: int, seq: int, ack: int) -> bool:
         """Whether the receiver could accept it: it lies in the window that it last announced.
         Before the receiver acknowledged anything, the answer to its SYN (RFC 9293 3.10.7.3)."""
+        if flags & ACK and self._answers_syn(direction, ack):
+            return True  # the node refuses
         expected = self._acknowledged[1 - direction]
         if expected is not None:
             window = self._window[1 - direction] << self._scale[1 - direction]

@@ -72,10 +72,12 @@ def test_a_client_that_gives_up_before_any_answer() -> None:
     assert tracker.observe(CLIENT, RST, 101, 0, 0, 0, 0) == CloseCause.RST
 
 
-def test_a_new_syn_forgets_the_close_that_was_under_way() -> None:
+def test_a_new_syn_forgets_the_close_that_was_under_way_once_it_is_answered() -> None:
     tracker = opened()
     tracker.observe(CLIENT, FIN | ACK, 101, 501, 1000, 0, 0)
     tracker.observe(CLIENT, SYN, 9000, 0, 1000, 0, 0)
+    assert tracker.closing  # anybody may have sent it
+    tracker.observe(NODE, SYN | ACK, 70000, 9001, 1000, 0, 0)
     assert not tracker.closing
 
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A SYN on a living entry: another connection, or somebody who knows no sequence number."""
+
+from __future__ import annotations
+
+from data_flow_segment.targets.contract import CloseCause, FlowClosed, InstallFlow
+from support.scene import Scene
+
+
+def established(scene: Scene) -> None:
+    """A connection that both ends spoke on."""
+    scene.rig.apply(InstallFlow(scene.entry()))
+    there, back = (scene.client, scene.vip), (scene.node, scene.client)
+    scene.send(
+        scene.inbound(scene.segment(*there, flags="S", seq=1000)),
+        scene.outbound(scene.segment(*back, flags="SA", seq=5000, ack=1001)),
+        scene.inbound(scene.segment(*there, flags="A", seq=1001, ack=5001)),
+        scene.inbound(scene.segment(*there, b"GET", flags="PA", seq=1001, ack=5001)),
+        scene.outbound(scene.segment(*back, b"yes", flags="PA", seq=5001, ack=1004)),
+    )
+
+
+def test_a_blind_syn_and_reset_do_not_end_a_connection(tcp_scene: Scene) -> None:
+    """Who guesses the ports knows no sequence number; a SYN must not supply one."""
+    scene = tcp_scene
+    established(scene)
+    guess = 2_000_000_000
+    scene.send(
+        scene.inbound(scene.to_vip(flags="S", seq=guess)),
+        scene.inbound(scene.to_vip(flags="R", seq=guess + 1)),
+    )
+    assert scene.rig.events() == []
+    # and the connection still ends as it should
+    there, back = (scene.client, scene.vip), (scene.node, scene.client)
+    scene.send(
+        scene.outbound(scene.segment(*back, flags="A", seq=5004, ack=1004)),
+        scene.inbound(scene.segment(*there, flags="FA", seq=1004, ack=5004)),
+        scene.outbound(scene.segment(*back, flags="FA", seq=5004, ack=1005)),
+        scene.inbound(scene.segment(*there, flags="A", seq=1005, ack=5005)),
+    )
+    (event,) = scene.rig.events()
+    assert isinstance(event, FlowClosed)
+    assert event.cause == CloseCause.FIN
+
+
+def test_another_connection_counts_from_the_nodes_answer(tcp_scene: Scene) -> None:
+    scene = tcp_scene
+    established(scene)
+    there, back = (scene.client, scene.vip), (scene.node, scene.client)
+    scene.send(
+        scene.inbound(scene.segment(*there, flags="S", seq=7_000_000)),
+        scene.outbound(scene.segment(*back, flags="SA", seq=9_000_000, ack=7_000_001)),
+        scene.inbound(scene.segment(*there, flags="A", seq=7_000_001, ack=9_000_001)),
+        # what would have been right for the one before
+        scene.inbound(scene.segment(*there, flags="R", seq=1004)),
+    )
+    assert scene.rig.events() == []
+    scene.send(scene.inbound(scene.segment(*there, flags="R", seq=7_000_001)))
+    (event,) = scene.rig.events()
+    assert isinstance(event, FlowClosed)
+    assert event.cause == CloseCause.RST
+
+
+def test_a_node_that_refuses_another_connection_ends_the_flow(tcp_scene: Scene) -> None:
+    scene = tcp_scene
+    established(scene)
+    back = (scene.node, scene.client)
+    scene.send(
+        scene.inbound(scene.to_vip(flags="S", seq=7_000_000)),
+        scene.outbound(scene.segment(*back, flags="RA", seq=0, ack=1_234_567)),
+    )
+    assert scene.rig.events() == []  # an answer to nothing that was asked
+    scene.send(scene.outbound(scene.segment(*back, flags="RA", seq=0, ack=7_000_001)))
+    (event,) = scene.rig.events()
+    assert isinstance(event, FlowClosed)
+    assert event.cause == CloseCause.RST
