@@ -167,6 +167,19 @@ class Network:
         self._delete()
 
 
+def clear_dead() -> None:
+    """Take away what test runs that were killed left: their names hold their process's id."""
+    left = [*BPF_FILESYSTEM.glob("contract-*"), *Path("/run/netns").glob("ct*-*")]
+    for path in left:
+        owner = path.name.removeprefix("contract-").removeprefix("ct").split("-")[0]
+        if not owner.isdigit() or Path("/proc", owner).exists():
+            continue
+        if path.parent == BPF_FILESYSTEM:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            run("ip", "netns", "delete", path.name)
+
+
 class VethRig:
     """A target that moves real packets; time cannot be moved, only waited for."""
 
@@ -178,6 +191,7 @@ class VethRig:
         self._flow_capacity = flow_capacity
         self._events: list[Event] = []
         self._away = False
+        clear_dead()
         self._pin_path = BPF_FILESYSTEM / f"contract-{os.getpid()}-{next(_serials)}"
         self._network = Network()
         try:
