@@ -13,8 +13,10 @@ from csmb.messages import Message
 
 # A DFS that was there and is gone is most likely being restarted, which takes about a second; then
 # every second counts.  Otherwise the protocol's 1 to 30 s (7.7), which jitter must not exceed.
-_WAITS_S: Final = (0.15, 0.5, RETRY_MIN_S, 2.0, 4.0, 8.0, 16.0, 24.0)
+# A restarted agent is back within seconds, so for half a minute it is looked for every second.
+_WAITS_S: Final = (0.15, 0.5, *(RETRY_MIN_S,) * 30, 2.0, 4.0, 8.0, 16.0, 24.0)
 _FIRST: Final = _WAITS_S.index(RETRY_MIN_S)
+_SLOWER: Final = _WAITS_S.index(2.0) - 1
 _JITTER: Final = 0.25  # of the wait, at most: a DFS's many CSs should not come all at once
 _READY_LONG_ENOUGH_S: Final = 2.0  # to begin anew; one that fails at once gets the next wait
 
@@ -80,6 +82,8 @@ class Link:
         was_refused = event.retry_after_s is not None
         if self.is_ready and now - self.ready_since >= _READY_LONG_ENOUGH_S:
             self._step = _FIRST if was_refused else 0
+        else:  # somebody is there, and it does not hold
+            self._step = max(self._step, _SLOWER)
         self._last_octets = self.data_to_send()
         self.peer_id = None
         self.connection = None
