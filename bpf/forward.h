@@ -55,10 +55,6 @@ static __always_inline enum way_result find_way(struct context *c, struct packet
 	result = bpf_fib_lookup(c->raw, &fib, sizeof(fib), 0);
 	if (result == BPF_FIB_LKUP_RET_FWD_DISABLED)
 		return WAY_FORWARDING_OFF;
-	/* at tc the kernel holds the packet itself against the interface's MTU, which it tells; who
-	 * asks for the way compares with that, and answers the sender */
-	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED && fib.mtu_result)
-		result = BPF_FIB_LKUP_RET_SUCCESS;
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return WAY_NONE;
 	way->family = fib.family;
@@ -126,16 +122,41 @@ static __always_inline int leave_unresolved(struct context *c, struct packet *p,
 	return bpf_redirect_neigh(way->ifindex, &next, sizeof(next), 0);
 }
 
+/* Make room behind the link header and write an outer IP header there.  `size` is a constant. */
+static __always_inline bool put_in_front(struct context *c, __u32 l3, void *ip, __u32 size,
+					 __u64 room, __u64 store)
+{
+	__u8 *data;
+
+	if (l3 != 14 && l3 != 18 && l3 != 22)
+		return false;
+	if (!c->xdp)
+		return !bpf_skb_adjust_room(SKB(c), size, BPF_ADJ_ROOM_MAC,
+					    room | BPF_F_ADJ_ROOM_FIXED_GSO) &&
+		       !bpf_skb_store_bytes(SKB(c), l3, ip, size, store);
+	if (bpf_xdp_adjust_head(XDP(c), -(int)size))
+		return false;
+	data = context_data(c);
+	if (data + L3_MAX + 2 * size > context_end(c))
+		return false;
+	__builtin_memmove(data, data + size, L3_MAX);
+	if (l3 == 14)
+		__builtin_memcpy(data + 14, ip, size);
+	else if (l3 == 18)
+		__builtin_memcpy(data + 18, ip, size);
+	else
+		__builtin_memcpy(data + 22, ip, size);
+	return true;
+}
+
 /* Put the packet into another one to the node.  The link header stays in front; its addresses
  * are set later.  The type of service is copied (RFC 2983). */
 static __always_inline int encapsulate(struct context *c, struct packet *p, struct flow *f,
 				       __u32 ifindex)
 {
 	struct interface *interface = interface_at(ifindex);
-	__u32 l3 = p->l3;
-	__u8 *data;
 
-	if (!f || !interface || (l3 != 14 && l3 != 18 && l3 != 22))
+	if (!f || !interface)
 		return false;
 	if (p->version == 4) {
 		struct iphdr ip = {
@@ -153,25 +174,7 @@ static __always_inline int encapsulate(struct context *c, struct packet *p, stru
 		if (!ip.saddr)
 			return false;
 		ip.check = ~fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&ip, sizeof(ip), 0));
-		if (!c->xdp) {
-			if (bpf_skb_adjust_room(SKB(c), sizeof(ip), BPF_ADJ_ROOM_MAC,
-						BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 |
-							BPF_F_ADJ_ROOM_FIXED_GSO))
-				return false;
-			return bpf_skb_store_bytes(SKB(c), l3, &ip, sizeof(ip), 0) == 0;
-		}
-		if (bpf_xdp_adjust_head(XDP(c), -(int)sizeof(ip)))
-			return false;
-		data = context_data(c);
-		if (data + L3_MAX + 2 * sizeof(ip) > context_end(c))
-			return false;
-		__builtin_memmove(data, data + sizeof(ip), L3_MAX);
-		if (l3 == 14)
-			__builtin_memcpy(data + 14, &ip, sizeof(ip));
-		else if (l3 == 18)
-			__builtin_memcpy(data + 18, &ip, sizeof(ip));
-		else
-			__builtin_memcpy(data + 22, &ip, sizeof(ip));
+		return put_in_front(c, p->l3, &ip, sizeof(ip), BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, 0);
 	} else {
 		struct ipv6hdr ip = {
 			.version = 6,
@@ -186,29 +189,10 @@ static __always_inline int encapsulate(struct context *c, struct packet *p, stru
 		__builtin_memcpy(&ip.daddr, f->node, 16);
 		if (!(interface->address6[0] | interface->address6[3]))
 			return false;
-		if (!c->xdp) {
-			if (bpf_skb_adjust_room(SKB(c), sizeof(ip), BPF_ADJ_ROOM_MAC,
-						BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 |
-							BPF_F_ADJ_ROOM_FIXED_GSO))
-				return false;
-			/* an IPv4 header sums to zero, this one does not */
-			return bpf_skb_store_bytes(SKB(c), l3, &ip, sizeof(ip),
-						   BPF_F_RECOMPUTE_CSUM) == 0;
-		}
-		if (bpf_xdp_adjust_head(XDP(c), -(int)sizeof(ip)))
-			return false;
-		data = context_data(c);
-		if (data + L3_MAX + 2 * sizeof(ip) > context_end(c))
-			return false;
-		__builtin_memmove(data, data + sizeof(ip), L3_MAX);
-		if (l3 == 14)
-			__builtin_memcpy(data + 14, &ip, sizeof(ip));
-		else if (l3 == 18)
-			__builtin_memcpy(data + 18, &ip, sizeof(ip));
-		else
-			__builtin_memcpy(data + 22, &ip, sizeof(ip));
+		/* an IPv4 header sums to zero, this one does not */
+		return put_in_front(c, p->l3, &ip, sizeof(ip), BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+				    BPF_F_RECOMPUTE_CSUM);
 	}
-	return true;
 }
 
 OWN_FUNCTION(encapsulate, (struct flow *f, __u32 ifindex), (f, ifindex))

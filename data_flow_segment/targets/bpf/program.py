@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from data_flow_segment.targets.bpf.layout import (
-    COUNTERS,
     FLOW,
     FLOW_KEY,
     INTERFACE,
@@ -40,7 +39,6 @@ _SHARED_MAPS: Final = (
     "events",
 )
 EVENTS_SIZE: Final = 16 << 20
-PROGRAMS: Final = ("dfs_tc", "dfs_xdp", "dfs_inject")
 
 
 class Program:
@@ -70,11 +68,10 @@ class Program:
         self.interfaces = self._map("interfaces", 4, INTERFACE.size)
         self.meta = self._map("meta", 4, META.size)
         self.counters = self._map("counters", 4, 8 * processors)
-        assert len(COUNTERS) > 0
         self.events_fd = self._fd("events")
 
     def program_fd(self, name: str) -> int:
-        """Of one of PROGRAMS."""
+        """Of dfs_tc, dfs_xdp or dfs_inject."""
         found = library().bpf_object__find_program_by_name(self._object, name.encode())
         return int(library().bpf_program__fd(found))
 
