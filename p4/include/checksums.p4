@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checksums of whole headers.  A flow's packets need none (rewrite.p4): these are for what the switch
+// says itself, and for the one question that it answers without an agent.
+#ifndef SPLITPLANE_CHECKSUMS_P4
+#define SPLITPLANE_CHECKSUMS_P4
+
+#include "headers.p4"
+#include "metadata.p4"
+
+control VerifyChecksums(inout headers_t headers, inout metadata_t meta) {
+    apply {
+        verify_checksum_with_payload(
+            meta.is_solicitation == 1,
+            { headers.ipv6.src_addr, headers.ipv6.dst_addr,
+              16w0, meta.ip.length - meta.ip.header_length, 24w0, PROTOCOL_ICMPV6,
+              headers.icmp.kind, headers.icmp.code, headers.icmp.rest, headers.nd_target.target,
+              headers.nd_options.options },
+            headers.icmp.checksum, HashAlgorithm.csum16);
+    }
+}
+
+control ComputeChecksums(inout headers_t headers, inout metadata_t meta) {
+    apply {
+        update_checksum(
+            headers.outer_ipv4.isValid(),
+            { headers.outer_ipv4.version, headers.outer_ipv4.ihl, headers.outer_ipv4.tos,
+              headers.outer_ipv4.total_length, headers.outer_ipv4.identification,
+              headers.outer_ipv4.flags, headers.outer_ipv4.fragment_offset,
+              headers.outer_ipv4.ttl, headers.outer_ipv4.protocol, headers.outer_ipv4.src_addr,
+              headers.outer_ipv4.dst_addr },
+            headers.outer_ipv4.checksum, HashAlgorithm.csum16);
+        update_checksum(
+            headers.nd_link_address.isValid(),
+            { headers.ipv6.src_addr, headers.ipv6.dst_addr,
+              16w0, headers.ipv6.payload_length, 24w0, PROTOCOL_ICMPV6,
+              headers.icmp.kind, headers.icmp.code, headers.icmp.rest, headers.nd_target.target,
+              headers.nd_link_address.kind, headers.nd_link_address.length,
+              headers.nd_link_address.mac },
+            headers.icmp.checksum, HashAlgorithm.csum16);
+    }
+}
+
+#endif
