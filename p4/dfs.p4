@@ -83,8 +83,8 @@ control Ingress(inout headers_t headers, inout metadata_t meta,
 
     action to_agent(bit<8> reason, bit<32> counter) {
         meta.verdict = VERDICT_TO_AGENT;
-        meta.up.reason = reason;
         meta.counter = counter;
+        meta.up.reason = reason;
     }
 
     action route_flow(bit<32> counter) {
@@ -103,6 +103,11 @@ control Ingress(inout headers_t headers, inout metadata_t meta,
         up_calls.execute_meter(0, colour);
     }
 
+    action too_many() {
+        meta.verdict = VERDICT_DROP;
+        meta.counter = meta.counter == COUNTER_UP_CALLS ? COUNTER_DROP_UP_CALL_FULL : meta.counter;
+    }
+
     action leave(port_t port) {
         standard.egress_spec = port;
     }
@@ -117,13 +122,121 @@ control Ingress(inout headers_t headers, inout metadata_t meta,
 
     apply {
         arrival.apply(headers, meta, standard);
-        if (meta.verdict == VERDICT_OPEN) {
+        if (meta.verdict == VERDICT_OPEN && meta.is_asked == 0) {
             classify.apply(headers, meta, standard);
         }
         if (meta.verdict == VERDICT_OPEN) {
-            if (headers.tcp.isValid() || headers.udp.isValid() || headers.tcp_beginning.isValid()) {
-                flows.apply(meta); // a flow's packets, or an error about one
+            if (meta.ip.is_transport == 1
+                && (meta.ip.first_fragment == 1 || meta.ip.later_fragment == 1)) {
+                fragments.apply(meta, standard.ingress_global_timestamp);
             }
+            if (meta.ip.is_transport == 1 && meta.ip.ports_unknown == 0 || meta.ip.quoted == 1) {
+                flows.apply(meta);
+            }
+            if (meta.flow.found == 1 && headers.tcp.isValid()) {
+                if (meta.ip.quoted == 1) {
+                    swap_offsets.apply(meta);
+                }
+                if (headers.tcp.data_offset > 5 && meta.ip.options_missing == 0
+                    && (meta.flow.has_offsets == 1 || headers.tcp.flags & TCP_SYN != 0)) {
+                    walk_options.apply(headers, meta);
+                }
+            }
+            if (meta.flow.found == 1 && meta.ip.quoted == 0 || meta.is_asked == 1) {
+                track.apply(headers, meta);
+            }
+        }
+        if (meta.verdict == VERDICT_OPEN) {
+            if (meta.flow.found == 1) {
+                if (meta.ip.quoted == 0) {
+                    route_flow(COUNTER_FLOW_PACKETS);
+                } else if (meta.ip.ttl <= 1) {
+                    drop(COUNTER_DROP_TTL);
+                } else {
+                    route_flow(COUNTER_ICMP_TRANSLATED);
+                }
+            } else {
+                if (headers.arp.isValid()) {
+                    want_arp_target();
+                } else if (meta.is_solicitation == 1 && standard.checksum_error == 0) {
+                    want_nd_target();
+                } else {
+                    want_destination();
+                }
+                addresses.apply(wanted, meta);
+                if (meta.ip.ports_unknown == 1) {
+                    if (meta.arrival.injected == 1 || meta.is_virtual == 1) {
+                        drop(COUNTER_DROP_FRAGMENT);
+                    }
+                } else if (meta.arrival.injected == 1) {
+                    drop(COUNTER_DROP_INJECT_UNMATCHED);
+                } else if (meta.ip.is_transport == 1) {
+                    virtual_servers.apply(meta);
+                } else if (headers.arp.isValid()
+                           || (meta.is_solicitation == 1 && standard.checksum_error == 0)) {
+                    answer.apply(headers, meta);
+                }
+                if (meta.is_neighbour == 1) {
+                    to_agent(REASON_NEIGHBOUR, COUNTER_LOCAL);
+                } else if (meta.verdict == VERDICT_OPEN) { // what any router would do with it
+                    if (meta.is_own == 1 || headers.ethernet.dst_addr[40:40] == 1
+                        || !(headers.ipv4.isValid() || headers.ipv6.isValid())) {
+                        drop(COUNTER_LOCAL);
+                    } else if (meta.ip.ttl <= 1) {
+                        to_agent(REASON_TTL, COUNTER_DROP_TTL);
+                    } else {
+                        route_by_destination();
+                    }
+                }
+            }
+        }
+        if (meta.verdict == VERDICT_ROUTE) {
+            next_hops.apply(headers, meta);
+        }
+        if (meta.verdict == VERDICT_TO_AGENT && meta.is_asked == 0) {
+            measure_up_call();
+            if (colour == 2) {
+                too_many();
+            }
+        }
+        if (meta.verdict == VERDICT_DROP) {
+            end();
+        } else if (meta.verdict == VERDICT_TO_AGENT) {
+            leave(PORT_AGENT);
+        } else {
+            leave(meta.way.port);
+        }
+        count();
+    }
+}
+
+control Egress(inout headers_t headers, inout metadata_t meta,
+               inout standard_metadata_t standard) {
+    TellAgent() tell_agent;
+    TranslateError() translate_error;
+    Rewrite() rewrite;
+    Leave() leave;
+
+    action begin() {
+        headers.packet_out.setInvalid();
+    }
+
+    apply {
+        begin();
+        if (standard.egress_port == PORT_AGENT) {
+            tell_agent.apply(headers, meta);
+        } else if (meta.verdict == VERDICT_LEAVE) {
+            if (meta.flow.found == 1) {
+                if (meta.ip.quoted == 1) {
+                    translate_error.apply(headers, meta);
+                } else {
+                    rewrite.apply(headers, meta);
+                }
+            }
+            leave.apply(headers, meta);
         }
     }
 }
+
+V1Switch(FrameParser(), VerifyChecksums(), Ingress(), Egress(), ComputeChecksums(),
+         FrameDeparser()) main;

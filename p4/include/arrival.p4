@@ -74,9 +74,11 @@ control Arrival(inout headers_t headers, inout metadata_t meta,
                 route();
             } else if (headers.packet_out.operation == OPERATION_INJECT) {
                 meta.arrival.injected = 1;
+            } else {
+                meta.is_asked = 1;
             }
         }
-        if (meta.verdict == VERDICT_OPEN) {
+        if (meta.verdict == VERDICT_OPEN && meta.is_asked == 0) {
             // another station's frame is heard because a switch before us floods
             if (interfaces.apply().miss || (headers.ethernet.dst_addr != meta.arrival.mac
                                             && headers.ethernet.dst_addr[40:40] == 0)) {

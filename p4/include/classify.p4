@@ -21,6 +21,10 @@ control Classify(inout headers_t headers, inout metadata_t meta,
         meta.counter = COUNTER_LOCAL;
     }
 
+    action transport() {
+        meta.ip.is_transport = 1;
+    }
+
     action measure() {
         payload = meta.ip.length - meta.ip.header_length;
     }
@@ -48,6 +52,9 @@ control Classify(inout headers_t headers, inout metadata_t meta,
                 || meta.ip.length < meta.ip.header_length
                 || meta.arrival.length < link_length + (bit<32>)meta.ip.length) {
                 malformed();
+            } else if (meta.key.protocol == PROTOCOL_TCP && meta.ip.later_fragment == 1
+                       || meta.key.protocol == PROTOCOL_UDP && meta.ip.later_fragment == 1) {
+                transport();
             } else if (headers.icmp.isValid()) {
                 if (payload < 8) {
                     malformed();
@@ -56,10 +63,14 @@ control Classify(inout headers_t headers, inout metadata_t meta,
                 if (headers.tcp.data_offset < 5
                     || payload < (bit<16>)headers.tcp.data_offset << 2) {
                     malformed();
+                } else {
+                    transport();
                 }
             } else if (headers.udp.isValid()) {
                 if (payload < 8) {
                     malformed();
+                } else {
+                    transport();
                 }
             }
         }

@@ -53,15 +53,8 @@ control Fragments(inout metadata_t meta, in bit<48> now) {
         meta.key.dst_port = ports[15:0];
     }
 
-    action drop_fragment() {
-        meta.verdict = VERDICT_DROP;
-        meta.counter = COUNTER_DROP_FRAGMENT;
-    }
-
-    action pass_fragment() { // not known to be ours
-        meta.verdict = VERDICT_ROUTE;
-        meta.counter = COUNTER_PASSED;
-        meta.way.towards = meta.key.dst_addr;
+    action lose() {
+        meta.ip.ports_unknown = 1;
     }
 
     apply {
@@ -72,10 +65,8 @@ control Fragments(inout metadata_t meta, in bit<48> now) {
             recall();
             if (kept == key && now - seen <= FRAGMENT_LIFE) {
                 take_ports();
-            } else if (meta.arrival.injected == 1 || meta.is_virtual == 1) {
-                drop_fragment();
             } else {
-                pass_fragment();
+                lose();
             }
         }
     }

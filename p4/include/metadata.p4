@@ -39,6 +39,9 @@ struct ip_t {
     bit<8> ttl;
     bit<1> first_fragment;
     bit<1> later_fragment;
+    bit<1> is_transport;   // TCP or UDP, with its ports or as a later fragment
+    bit<1> ports_unknown;  // a later fragment whose first did not come by
+    bit<1> options_missing; // of a quoted TCP header
     bit<1> quoted;         // an ICMP error whose quoted packet was read
     bit<32> identification;
     bit<16> quoted_left;   // octets of the quoted packet after its IP header
@@ -110,6 +113,7 @@ struct seen_t { // of a flow; see track.p4
 struct metadata_t {
     verdict_t verdict;
     bit<32> counter;
+    bit<1> is_asked;     // the agent wants a report
     bit<1> is_neighbour; // an ARP reply or advertisement that the agent wants
     bit<1> is_solicitation;
     bit<1> is_local;     // no wildcard catches its destination

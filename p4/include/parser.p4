@@ -387,8 +387,13 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         meta.ip.quoted = 1;
         transition select((bit<16>)headers.tcp.data_offset << 2 <= meta.ip.quoted_left) {
             true: parse_tcp_options;
-            default: accept;
+            default: note_options_missing;
         }
+    }
+
+    state note_options_missing {
+        meta.ip.options_missing = 1;
+        transition accept;
     }
 }
 

@@ -235,7 +235,7 @@ control Track(inout headers_t headers, inout metadata_t meta) {
     }
 
     apply {
-        if (headers.packet_out.isValid() && headers.packet_out.operation == OPERATION_REPORT) {
+        if (meta.is_asked == 1) {
             asked_for();
             report();
         } else {
