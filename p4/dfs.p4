@@ -41,8 +41,8 @@
 #include "include/track.p4"
 #include "include/virtual_servers.p4"
 
-control Ingress(inout headers_t headers, inout metadata_t meta,
-                inout standard_metadata_t standard) {
+control SegmentIngress(inout headers_t headers, inout metadata_t meta,
+                       inout standard_metadata_t standard) {
     Arrival() arrival;
     Classify() classify;
     Addresses() addresses;
@@ -63,60 +63,60 @@ control Ingress(inout headers_t headers, inout metadata_t meta,
     meter(1, MeterType.packets) up_calls; // as many new flows a second as the agent can take
     bit<32> colour = 0;
 
-    action want_destination() {
+    @hidden action want_destination() {
         wanted = headers.ipv4.isValid() ? IPV4_PREFIX ++ headers.ipv4.dst_addr
                                         : headers.ipv6.dst_addr;
     }
 
-    action want_arp_target() {
+    @hidden action want_arp_target() {
         wanted = IPV4_PREFIX ++ headers.arp.target;
     }
 
-    action want_nd_target() {
+    @hidden action want_nd_target() {
         wanted = headers.nd_target.target;
     }
 
-    action drop(bit<32> counter) {
+    @hidden action drop(bit<32> outcome) {
         meta.verdict = VERDICT_DROP;
-        meta.counter = counter;
+        meta.counter = outcome;
     }
 
-    action to_agent(bit<8> reason, bit<32> counter) {
+    @hidden action to_agent(bit<8> reason, bit<32> outcome) {
         meta.verdict = VERDICT_TO_AGENT;
-        meta.counter = counter;
+        meta.counter = outcome;
         meta.up.reason = reason;
     }
 
-    action route_flow(bit<32> counter) {
+    @hidden action route_flow(bit<32> outcome) {
         meta.verdict = VERDICT_ROUTE;
-        meta.counter = counter;
+        meta.counter = outcome;
     }
 
-    action route_by_destination() {
+    @hidden action route_by_destination() {
         meta.verdict = VERDICT_ROUTE;
         meta.counter = COUNTER_PASSED;
         meta.way.next_hop = 0;
         meta.way.towards = wanted;
     }
 
-    action measure_up_call() {
+    @hidden action measure_up_call() {
         up_calls.execute_meter(0, colour);
     }
 
-    action too_many() {
+    @hidden action too_many() {
         meta.verdict = VERDICT_DROP;
         meta.counter = meta.counter == COUNTER_UP_CALLS ? COUNTER_DROP_UP_CALL_FULL : meta.counter;
     }
 
-    action leave(port_t port) {
+    @hidden action leave(port_t port) {
         standard.egress_spec = port;
     }
 
-    action end() {
+    @hidden action end() {
         mark_to_drop(standard);
     }
 
-    action count() {
+    @hidden action count() {
         outcomes.count(meta.counter);
     }
 
@@ -210,14 +210,14 @@ control Ingress(inout headers_t headers, inout metadata_t meta,
     }
 }
 
-control Egress(inout headers_t headers, inout metadata_t meta,
+control SegmentEgress(inout headers_t headers, inout metadata_t meta,
                inout standard_metadata_t standard) {
     TellAgent() tell_agent;
     TranslateError() translate_error;
     Rewrite() rewrite;
     Leave() leave;
 
-    action begin() {
+    @hidden action begin() {
         headers.packet_out.setInvalid();
     }
 
@@ -238,5 +238,5 @@ control Egress(inout headers_t headers, inout metadata_t meta,
     }
 }
 
-V1Switch(FrameParser(), VerifyChecksums(), Ingress(), Egress(), ComputeChecksums(),
+V1Switch(FrameParser(), VerifyChecksums(), SegmentIngress(), SegmentEgress(), ComputeChecksums(),
          FrameDeparser()) main;

@@ -13,6 +13,7 @@
 
 control Arrival(inout headers_t headers, inout metadata_t meta,
                 inout standard_metadata_t standard) {
+    @id(INTERFACE_FRAMES_ID)
     direct_counter(CounterType.packets) interface_frames;
 
     @id(SET_INTERFACE_ID)
@@ -42,23 +43,23 @@ control Arrival(inout headers_t headers, inout metadata_t meta,
         size = INTERFACES;
     }
 
-    action from_agent() {
+    @hidden action from_agent() {
         meta.arrival.port = (port_t)headers.packet_out.port;
         meta.arrival.length = meta.arrival.length - 8; // a packet_out
     }
 
-    action send() {
+    @hidden action send() {
         meta.verdict = VERDICT_ANSWER;
         meta.way.port = (port_t)headers.packet_out.port;
     }
 
-    action route() {
+    @hidden action route() {
         meta.verdict = VERDICT_ROUTE;
         meta.counter = COUNTER_TRANSMITTED;
         meta.way.towards = meta.key.dst_addr;
     }
 
-    action not_for_us() {
+    @hidden action not_for_us() {
         meta.verdict = VERDICT_DROP;
         meta.counter = COUNTER_LOCAL;
     }

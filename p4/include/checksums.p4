@@ -12,7 +12,7 @@ control VerifyChecksums(inout headers_t headers, inout metadata_t meta) {
         verify_checksum_with_payload(
             meta.is_solicitation == 1,
             { headers.ipv6.src_addr, headers.ipv6.dst_addr,
-              16w0, meta.ip.length - meta.ip.header_length, 24w0, PROTOCOL_ICMPV6,
+              16w0, headers.ipv6.payload_length, 24w0, PROTOCOL_ICMPV6,
               headers.icmp.kind, headers.icmp.code, headers.icmp.rest, headers.nd_target.target,
               headers.nd_options.options },
             headers.icmp.checksum, HashAlgorithm.csum16);

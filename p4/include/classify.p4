@@ -11,21 +11,21 @@ control Classify(inout headers_t headers, inout metadata_t meta,
     bit<32> link_length = 14;
     bit<16> payload = 0;
 
-    action malformed() {
+    @hidden action malformed() {
         meta.verdict = VERDICT_DROP;
         meta.counter = COUNTER_DROP_MALFORMED;
     }
 
-    action unreadable_arp() {
+    @hidden action unreadable_arp() {
         meta.verdict = VERDICT_DROP;
         meta.counter = COUNTER_LOCAL;
     }
 
-    action transport() {
+    @hidden action transport() {
         meta.ip.is_transport = 1;
     }
 
-    action measure() {
+    @hidden action measure() {
         payload = meta.ip.length - meta.ip.header_length;
     }
 

@@ -16,12 +16,13 @@
 #include "metadata.p4"
 
 control Flows(inout metadata_t meta) {
+    @id(FLOW_FRAMES_ID)
     direct_counter(CounterType.packets_and_bytes) flow_frames;
 
     // new_*: equal to the key where nothing is translated.
     // shift_*: of the window, at most one of them above 0.
     // next_hop: 0 routes by `towards`, the resulting destination unless the mode says otherwise.
-    @id(INBOUND_ID)
+    @id(INBOUND_ID) @noWarn("unused")
     action inbound(@id(1) bit<32> index, @id(2) bit<32> cookie, @id(3) address_t new_src_addr,
                    @id(4) address_t new_dst_addr, @id(5) bit<16> new_src_port,
                    @id(6) bit<16> new_dst_port, @id(7) bit<16> address_delta,

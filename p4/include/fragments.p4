@@ -28,7 +28,7 @@ control Fragments(inout metadata_t meta, in bit<48> now) {
     bit<32> ports = 0;
     bit<48> seen = 0;
 
-    action find_place() {
+    @hidden action find_place() {
         hash(place, HashAlgorithm.crc32, 32w0,
              { meta.key.src_addr, meta.key.dst_addr, meta.ip.identification, meta.key.protocol },
              (bit<32>)FRAGMENTS);
@@ -36,24 +36,24 @@ control Fragments(inout metadata_t meta, in bit<48> now) {
               ++ meta.key.protocol;
     }
 
-    action note() {
+    @hidden action note() {
         fragment_keys.write(place, key);
         fragment_ports.write(place, meta.key.src_port ++ meta.key.dst_port);
         fragment_times.write(place, now);
     }
 
-    action recall() {
+    @hidden action recall() {
         fragment_keys.read(kept, place);
         fragment_ports.read(ports, place);
         fragment_times.read(seen, place);
     }
 
-    action take_ports() {
+    @hidden action take_ports() {
         meta.key.src_port = ports[31:16];
         meta.key.dst_port = ports[15:0];
     }
 
-    action lose() {
+    @hidden action lose() {
         meta.ip.ports_unknown = 1;
     }
 

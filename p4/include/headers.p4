@@ -55,7 +55,7 @@ header ethernet_t {
 }
 
 header vlan_t {
-    bit<16> control;
+    bit<16> tag;
     bit<16> ether_type;
 }
 

@@ -13,16 +13,8 @@
 #include "metadata.p4"
 #include "rewrite.p4"
 
-#define SUM_128(x)                                                                               \
-    x = (x & 0xffffffffffffffff) + (x >> 64);                                                    \
-    x = (x & 0xffffffff) + (x >> 32);                                                            \
-    x = (x & 0xffffffff) + (x >> 32);                                                            \
-    x = (x & 0xffff) + (x >> 16);                                                                \
-    x = (x & 0xffff) + (x >> 16);                                                                \
-    x = (x & 0xffff) + (x >> 16);
-
 control SwapOffsets(inout metadata_t meta) {
-    action swap() {
+    @hidden action swap() {
         bit<32> kept = meta.flow.seq_add;
         meta.flow.seq_add = meta.flow.ack_add;
         meta.flow.ack_add = kept;
@@ -37,117 +29,99 @@ control SwapOffsets(inout metadata_t meta) {
 }
 
 control TranslateError(inout headers_t headers, inout metadata_t meta) {
-    bit<32> icmp_delta = 0;  // of the error's checksum
-    bit<32> delta = 0;       // of the quoted transport checksum
-    address_t src_addr = 0;  // of the error
+    address_t src_addr = 0; // of the error
     address_t dst_addr = 0;
-    bit<128> change = 0;
     Offsets() offsets;
-    StoreOptions() store_options;
 
-    action set_quoted_ipv4() {
-        bit<32> sum = (bit<32>)(~headers.quoted_ipv4.checksum) + (bit<32>)meta.flow.address_delta;
-        FOLD(sum)
-        headers.quoted_ipv4.checksum = ~sum[15:0];
+    @hidden action set_quoted_ipv4() {
+        meta.sum.not_old = ~headers.quoted_ipv4.checksum;
+        CHECKSUM(headers.quoted_ipv4.checksum, { meta.sum.not_old, meta.flow.address_delta })
         headers.quoted_ipv4.src_addr = meta.flow.new_dst_addr[31:0];
         headers.quoted_ipv4.dst_addr = meta.flow.new_src_addr[31:0];
         src_addr = IPV4_PREFIX ++ headers.ipv4.src_addr;
         dst_addr = IPV4_PREFIX ++ headers.ipv4.dst_addr;
     }
 
-    action set_quoted_ipv6() {
+    @hidden action set_quoted_ipv6() {
         headers.quoted_ipv6.src_addr = meta.flow.new_dst_addr;
         headers.quoted_ipv6.dst_addr = meta.flow.new_src_addr;
-        icmp_delta = icmp_delta + (bit<32>)meta.flow.address_delta;
+        meta.sum.icmp_address = meta.flow.address_delta;
         src_addr = headers.ipv6.src_addr;
         dst_addr = headers.ipv6.dst_addr;
     }
 
-    action begin() {
-        delta = (bit<32>)meta.flow.address_delta + (bit<32>)meta.flow.port_delta;
-    }
-
-    action add_option_delta() {
-        delta = delta + (bit<32>)meta.options.delta;
-    }
-
-    action set_quoted_tcp() {
-        bit<32> sum;
-        FOLD(delta)
-        sum = (bit<32>)(~headers.tcp.checksum) + delta;
-        FOLD(sum)
-        headers.tcp.checksum = ~sum[15:0];
+    @hidden action set_quoted_tcp() {
+        meta.sum.not_old = ~headers.tcp.checksum;
+        CHECKSUM(headers.tcp.checksum,
+                 { meta.sum.not_old, meta.flow.address_delta, meta.flow.port_delta,
+                   meta.sum.not_seq, meta.sum.seq, meta.sum.not_ack, meta.sum.ack,
+                   meta.sum.not_options, meta.sum.options })
+        meta.sum.not_seq = 0; // it is in this checksum, and sums to nothing in the error's
+        meta.sum.seq = 0;
         headers.tcp.src_port = meta.flow.new_dst_port;
         headers.tcp.dst_port = meta.flow.new_src_port;
-        icmp_delta = icmp_delta + (bit<32>)(~meta.flow.address_delta);
+        meta.sum.icmp_not_address = ~meta.flow.address_delta;
     }
 
-    // its checksum was not quoted
-    action set_quoted_tcp_beginning() {
-        bit<32> add = meta.flow.has_offsets == 1 ? meta.flow.seq_add : 0;
-        icmp_delta = icmp_delta + (bit<32>)meta.flow.port_delta
-                     + (bit<32>)(~headers.tcp_beginning.seq[31:16])
-                     + (bit<32>)(~headers.tcp_beginning.seq[15:0]);
-        headers.tcp_beginning.seq = headers.tcp_beginning.seq + add;
-        icmp_delta = icmp_delta + (bit<32>)headers.tcp_beginning.seq[31:16]
-                     + (bit<32>)headers.tcp_beginning.seq[15:0];
+    @hidden action set_quoted_tcp_beginning() { // its checksum was not quoted
+        meta.sum.not_seq = ~headers.tcp_beginning.seq;
+        headers.tcp_beginning.seq = headers.tcp_beginning.seq
+                                    + (meta.flow.has_offsets == 1 ? meta.flow.ack_add : 0);
+        meta.sum.seq = headers.tcp_beginning.seq;
         headers.tcp_beginning.src_port = meta.flow.new_dst_port;
         headers.tcp_beginning.dst_port = meta.flow.new_src_port;
+        meta.sum.icmp_port = meta.flow.port_delta;
     }
 
-    action set_quoted_udp() {
-        bit<32> sum = (bit<32>)(~headers.udp.checksum) + delta;
-        FOLD(sum)
-        sum = sum == 0xffff ? 0 : sum;
-        icmp_delta = icmp_delta + (headers.udp.checksum == 0
-            ? (bit<32>)meta.flow.port_delta : (bit<32>)(~meta.flow.address_delta));
-        headers.udp.checksum = headers.udp.checksum == 0 ? 0 : ~sum[15:0];
+    @hidden action set_quoted_udp() {
+        meta.sum.not_old = ~headers.udp.checksum;
+        CHECKSUM(headers.udp.checksum,
+                 { meta.sum.not_old, meta.flow.address_delta, meta.flow.port_delta })
+        headers.udp.checksum = headers.udp.checksum == 0 ? 0xffff : headers.udp.checksum;
         headers.udp.src_port = meta.flow.new_dst_port;
         headers.udp.dst_port = meta.flow.new_src_port;
+        meta.sum.icmp_not_address = ~meta.flow.address_delta;
+    }
+
+    @hidden action set_quoted_udp_without_checksum() {
+        headers.udp.src_port = meta.flow.new_dst_port;
+        headers.udp.dst_port = meta.flow.new_src_port;
+        meta.sum.icmp_port = meta.flow.port_delta;
     }
 
     // A client hears errors from the virtual server, whoever behind us made them; a router on the
     // client's side keeps its own address.
-    action set_addresses() {
-        address_t new_src = meta.flow.new_src_addr == meta.key.src_addr
+    @hidden action set_addresses() {
+        meta.sum.not_src_addr = ~src_addr;
+        meta.sum.not_dst_addr = ~dst_addr;
+        meta.sum.src_addr = meta.flow.new_src_addr == meta.key.src_addr
                             || (meta.flow.is_return == 0 && src_addr != meta.key.src_addr)
             ? src_addr : meta.flow.new_src_addr;
-        address_t new_dst = meta.flow.new_dst_addr == meta.key.dst_addr
+        meta.sum.dst_addr = meta.flow.new_dst_addr == meta.key.dst_addr
             ? dst_addr : meta.flow.new_dst_addr;
-        bit<128> sum = ~src_addr;
-        SUM_128(sum)
-        change = sum;
-        sum = ~dst_addr;
-        SUM_128(sum)
-        change = change + sum;
-        sum = new_src;
-        SUM_128(sum)
-        change = change + sum;
-        sum = new_dst;
-        SUM_128(sum)
-        change = change + sum;
-        src_addr = new_src;
-        dst_addr = new_dst;
     }
 
-    action set_ipv4() {
-        bit<32> sum = (bit<32>)(~headers.ipv4.checksum) + change[31:0];
-        FOLD(sum)
-        headers.ipv4.checksum = ~sum[15:0];
-        headers.ipv4.src_addr = src_addr[31:0];
-        headers.ipv4.dst_addr = dst_addr[31:0];
+    @hidden action set_ipv4() {
+        meta.sum.not_old = ~headers.ipv4.checksum;
+        CHECKSUM(headers.ipv4.checksum,
+                 { meta.sum.not_old, meta.sum.not_src_addr, meta.sum.not_dst_addr,
+                   meta.sum.src_addr, meta.sum.dst_addr })
+        headers.ipv4.src_addr = meta.sum.src_addr[31:0];
+        headers.ipv4.dst_addr = meta.sum.dst_addr[31:0];
+        meta.sum.not_old = ~headers.icmp.checksum;
+        CHECKSUM(headers.icmp.checksum,
+                 { meta.sum.not_old, meta.sum.icmp_not_address, meta.sum.icmp_port,
+                   meta.sum.not_seq, meta.sum.seq })
     }
 
-    action set_ipv6() {
-        icmp_delta = icmp_delta + change[31:0];
-        headers.ipv6.src_addr = src_addr;
-        headers.ipv6.dst_addr = dst_addr;
-    }
-
-    action set_icmp() {
-        bit<32> sum = (bit<32>)(~headers.icmp.checksum) + icmp_delta;
-        FOLD(sum)
-        headers.icmp.checksum = ~sum[15:0];
+    @hidden action set_ipv6() {
+        headers.ipv6.src_addr = meta.sum.src_addr;
+        headers.ipv6.dst_addr = meta.sum.dst_addr;
+        meta.sum.not_old = ~headers.icmp.checksum;
+        CHECKSUM(headers.icmp.checksum,
+                 { meta.sum.not_old, meta.sum.icmp_address, meta.sum.icmp_not_address,
+                   meta.sum.icmp_port, meta.sum.not_seq, meta.sum.seq, meta.sum.not_src_addr,
+                   meta.sum.not_dst_addr, meta.sum.src_addr, meta.sum.dst_addr })
     }
 
     apply {
@@ -156,18 +130,17 @@ control TranslateError(inout headers_t headers, inout metadata_t meta) {
         } else {
             set_quoted_ipv6();
         }
-        begin();
         if (headers.tcp_beginning.isValid()) {
             set_quoted_tcp_beginning();
         } else if (headers.udp.isValid()) {
-            set_quoted_udp();
+            if (headers.udp.checksum == 0) {
+                set_quoted_udp_without_checksum();
+            } else {
+                set_quoted_udp();
+            }
         } else {
             if (meta.flow.has_offsets == 1) {
-                offsets.apply(headers, meta, delta);
-                if (meta.options.kept == 1) {
-                    store_options.apply(headers, meta);
-                    add_option_delta();
-                }
+                offsets.apply(headers, meta);
             }
             set_quoted_tcp();
         }
@@ -177,7 +150,6 @@ control TranslateError(inout headers_t headers, inout metadata_t meta) {
         } else {
             set_ipv6();
         }
-        set_icmp();
     }
 }
 

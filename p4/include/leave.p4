@@ -5,22 +5,21 @@
 
 #include "headers.p4"
 #include "metadata.p4"
-#include "rewrite.p4"
+#include "sums.p4"
 
 control Leave(inout headers_t headers, inout metadata_t meta) {
-    action decrement_ipv4() {
-        bit<32> sum = (bit<32>)(~headers.ipv4.checksum) + TTL_DELTA;
-        FOLD(sum)
-        headers.ipv4.checksum = ~sum[15:0];
+    @hidden action decrement_ipv4() {
+        meta.sum.not_old = ~headers.ipv4.checksum;
+        CHECKSUM(headers.ipv4.checksum, { meta.sum.not_old, TTL_DELTA })
         headers.ipv4.ttl = headers.ipv4.ttl - 1;
     }
 
-    action decrement_ipv6() {
+    @hidden action decrement_ipv6() {
         headers.ipv6.hop_limit = headers.ipv6.hop_limit - 1;
     }
 
     // The type of service is copied (RFC 2983).  The checksum is made in checksums.p4.
-    action tunnel_ipv4() { // RFC 2003
+    @hidden action tunnel_ipv4() { // RFC 2003
         headers.outer_ipv4.setValid();
         headers.outer_ipv4.version = 4;
         headers.outer_ipv4.ihl = 5;
@@ -36,7 +35,7 @@ control Leave(inout headers_t headers, inout metadata_t meta) {
         headers.outer_ipv4.dst_addr = meta.flow.node[31:0];
     }
 
-    action tunnel_ipv6() { // RFC 2473
+    @hidden action tunnel_ipv6() { // RFC 2473
         headers.outer_ipv6.setValid();
         headers.outer_ipv6.version = 6;
         headers.outer_ipv6.traffic_class = headers.ipv6.traffic_class;
@@ -48,13 +47,14 @@ control Leave(inout headers_t headers, inout metadata_t meta) {
         headers.outer_ipv6.dst_addr = meta.flow.node;
     }
 
-    action set_link() {
+    @hidden action set_link() {
         headers.ethernet.dst_addr = meta.way.dst_mac;
         headers.ethernet.src_addr = meta.way.src_mac;
     }
 
     apply {
-        if (meta.counter != COUNTER_TRANSMITTED) { // the agent's own packet begins its life here
+        // a flow's has it done with its addresses; the agent's own packet begins its life here
+        if (meta.counter == COUNTER_PASSED || meta.counter == COUNTER_ICMP_TRANSLATED) {
             if (headers.ipv4.isValid()) {
                 decrement_ipv4();
             } else {
@@ -74,7 +74,7 @@ control Leave(inout headers_t headers, inout metadata_t meta) {
 
 // What goes up to the agent in front of a frame.
 control TellAgent(inout headers_t headers, in metadata_t meta) {
-    action describe(bit<8> reason) {
+    @hidden action describe(bit<8> reason) {
         headers.packet_in.setValid();
         headers.packet_in.reason = reason;
         headers.packet_in.protocol = meta.key.protocol;
@@ -85,7 +85,7 @@ control TellAgent(inout headers_t headers, in metadata_t meta) {
         headers.packet_in.value = meta.up.value;
     }
 
-    action add_report() {
+    @hidden action add_report() {
         headers.report.setValid();
         headers.report.flow_index = meta.seen.flow_index;
         headers.report_inbound.setValid();
@@ -104,7 +104,7 @@ control TellAgent(inout headers_t headers, in metadata_t meta) {
         headers.report_return.octets = meta.returning.octets;
     }
 
-    action add_address() {
+    @hidden action add_address() {
         headers.resolve.setValid();
         headers.resolve.address = meta.way.towards;
         headers.resolve.port = (bit<16>)meta.way.port;

@@ -78,12 +78,12 @@ control Addresses(in address_t wanted, inout metadata_t meta) {
 }
 
 control Answer(inout headers_t headers, inout metadata_t meta) {
-    action stays_here() {
+    @hidden action stays_here() {
         meta.verdict = VERDICT_DROP;
         meta.counter = COUNTER_LOCAL;
     }
 
-    action answered(mac_t receiver) {
+    @hidden action send_back(mac_t receiver) {
         meta.verdict = VERDICT_ANSWER;
         meta.counter = COUNTER_ARP_ANSWERED;
         meta.way.port = meta.arrival.port;
@@ -91,7 +91,7 @@ control Answer(inout headers_t headers, inout metadata_t meta) {
         headers.ethernet.src_addr = meta.arrival.mac;
     }
 
-    action arp_reply() {
+    @hidden action arp_reply() {
         bit<32> asker = headers.arp.sender;
         headers.arp.operation = 2;
         headers.arp.target_mac = headers.arp.sender_mac;
@@ -101,7 +101,7 @@ control Answer(inout headers_t headers, inout metadata_t meta) {
     }
 
     // Its checksum is made in checksums.p4.
-    action advertisement(address_t receiver, bit<32> flags) {
+    @hidden action advertisement(address_t receiver, bit<32> flags) {
         headers.ipv6.payload_length = 32;
         headers.ipv6.traffic_class = 0;
         headers.ipv6.flow_label = 0;
@@ -123,7 +123,7 @@ control Answer(inout headers_t headers, inout metadata_t meta) {
             } else if (headers.arp.hardware == 1 && headers.arp.protocol == TYPE_IPV4
                        && headers.arp.hardware_length == 6 && headers.arp.protocol_length == 4
                        && headers.arp.operation == 1 && meta.is_answered == 1) {
-                answered(headers.arp.sender_mac);
+                send_back(headers.arp.sender_mac);
                 arp_reply();
             } else {
                 stays_here();
@@ -131,10 +131,10 @@ control Answer(inout headers_t headers, inout metadata_t meta) {
         } else if (meta.is_answered == 0) {
             stays_here();
         } else if (headers.ipv6.src_addr == 0) { // somebody is about to take the address: tell all
-            answered(48w0x333300000001);
+            send_back(48w0x333300000001);
             advertisement(128w0xff020000000000000000000000000001, ADVERTISEMENT_OVERRIDE);
         } else {
-            answered(headers.ethernet.src_addr);
+            send_back(headers.ethernet.src_addr);
             advertisement(headers.ipv6.src_addr, ADVERTISEMENT_SOLICITED | ADVERTISEMENT_OVERRIDE);
         }
     }

@@ -126,11 +126,11 @@ control NextHops(inout headers_t headers, inout metadata_t meta) {
         size = INTERFACES;
     }
 
-    action leave_room() {
+    @hidden action leave_room() {
         room = headers.ipv4.isValid() ? 16w20 : 16w40;
     }
 
-    action too_big() {
+    @hidden action too_big() {
         meta.verdict = VERDICT_TO_AGENT;
         meta.counter = COUNTER_DROP_TOO_BIG;
         meta.up.reason = REASON_TOO_BIG;

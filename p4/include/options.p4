@@ -8,12 +8,14 @@
 //
 // A run of up to four NOPs is one step, any other option one, so 27 steps are enough for 40 octets
 // (a NOP and an option of 2 octets, thirteen times, and one left).  The headers stay as they are
-// until the packet leaves.
+// until the packet leaves.  The 320 bits are two halves, `high` and `low`, because v1model shifts by
+// no more than 256.
 #ifndef SPLITPLANE_OPTIONS_P4
 #define SPLITPLANE_OPTIONS_P4
 
 #include "headers.p4"
 #include "metadata.p4"
+#include "sums.p4"
 
 const bit<8> OPTION_END = 0;
 const bit<8> OPTION_NOP = 1;
@@ -37,32 +39,30 @@ const bit<8> WINDOW_SCALE_MAX = 14; // RFC 7323 2.3
 #define OPTION_STEPS_3 OPTION_STEP OPTION_STEP OPTION_STEP
 #define OPTION_STEPS_9 OPTION_STEPS_3 OPTION_STEPS_3 OPTION_STEPS_3
 
-// The one's complement sum of the words, folded by halves.
-#define SUM_320(x)                                                                               \
-    x = (x & ((1 << 160) - 1)) + (x >> 160);                                                     \
-    x = (x & ((1 << 96) - 1)) + (x >> 96);                                                       \
-    x = (x & ((1 << 48) - 1)) + (x >> 48);                                                       \
-    x = (x & 0xffffffff) + (x >> 32);                                                            \
-    x = (x & 0xffff) + (x >> 16);                                                                \
-    x = (x & 0xffff) + (x >> 16);                                                                \
-    x = (x & 0xffff) + (x >> 16);
+// All 640 bits up by `half`; what leaves the options at the top enters `done` at the bottom.
+#define MOVE_OPTIONS                                                                             \
+    meta.options.done_high = (meta.options.done_high << meta.options.half)                       \
+                             | (meta.options.done_low >> meta.options.rest);                     \
+    meta.options.done_low = (meta.options.done_low << meta.options.half)                         \
+                            | (meta.options.high >> meta.options.rest);                          \
+    meta.options.high = (meta.options.high << meta.options.half)                                 \
+                        | (meta.options.low >> meta.options.rest);                               \
+    meta.options.low = meta.options.low << meta.options.half;
 
-// After minus before, in one's complement; 0 if nothing changed.
-#define CHANGE(before, after)                                                                    \
-    (before[15:0] == after[15:0] ? 16w0                                                          \
-     : after[15:0] > before[15:0] ? after[15:0] - before[15:0]                                   \
-                                  : after[15:0] - before[15:0] - 1)
+// The edge whose first octet is octet `at` of the option, of a SACK long enough for it.
+#define SHIFT_EDGE(half, top, bottom, at)                                                        \
+    half[top:bottom] = half[top:bottom] + (meta.options.length >= at + 4 ? edge_add : 0);
 
 control WalkOptions(inout headers_t headers, inout metadata_t meta) {
+    bit<32> value_add = 0;
     bit<32> echo_add = 0;
     bit<32> edge_add = 0;
-    bit<32> value_add = 0;
-    bit<320> before = 0;
-    bit<320> after = 0;
 
-    action begin() {
-        meta.options.rest = 0;
-        meta.options.done = 0;
+    @hidden action begin() {
+        meta.options.high = 0;
+        meta.options.low = 0;
+        meta.options.done_high = 0;
+        meta.options.done_low = 0;
         meta.options.left = ((bit<8>)headers.tcp.data_offset << 2) - 20;
         meta.options.more = 1;
         meta.options.kept = 1;
@@ -73,99 +73,89 @@ control WalkOptions(inout headers_t headers, inout metadata_t meta) {
             ? meta.flow.ts_echo_add : 0;
     }
 
-    action load_1() {
-        meta.options.rest = (bit<320>)headers.tcp_options_1.data << 144 << 144;
+    @hidden action load_1() {
+        meta.options.high = (bit<160>)headers.tcp_options_1.data << 128;
     }
 
-    action load_2() {
-        meta.options.rest = (meta.options.rest >> 64)
-                            | ((bit<320>)headers.tcp_options_2.data << 128 << 128);
+    @hidden action load_2() {
+        meta.options.high = (meta.options.high >> 64)
+                            | ((bit<160>)headers.tcp_options_2.data << 96);
     }
 
-    action load_4() {
-        meta.options.rest = (meta.options.rest >> 128)
-                            | ((bit<320>)headers.tcp_options_4.data << 192);
+    @hidden action load_4() {
+        meta.options.low = meta.options.high << 32;
+        meta.options.high = (meta.options.high >> 128)
+                            | ((bit<160>)headers.tcp_options_4.data << 32);
     }
 
-    action load_8() {
-        meta.options.rest = (meta.options.rest >> 128 >> 128)
-                            | ((bit<320>)headers.tcp_options_8.data << 64);
+    @hidden action load_8() {
+        meta.options.low = (meta.options.high >> 96)
+                           | ((bit<160>)headers.tcp_options_8.data[95:0] << 64);
+        meta.options.high = headers.tcp_options_8.data[255:96];
     }
 
-    action sum_before() {
-        before = meta.options.rest;
-        SUM_320(before)
+    @hidden action sum_before() {
+        CHECKSUM(meta.sum.not_options, { meta.options.high, meta.options.low })
     }
 
     // The length of what comes next; 0 ends the walk.
-    action read() {
-        bit<8> said;
-        meta.options.kind = meta.options.rest[319:312];
-        said = meta.options.rest[311:304];
+    @hidden action read() {
+        bit<8> said = meta.options.high[151:144];
+        meta.options.kind = meta.options.high[159:152];
         meta.options.length = meta.options.kind == OPTION_END ? 0
             : (meta.options.kind != OPTION_NOP ? (said < 2 ? 0 : said)
             : (said != OPTION_NOP ? 8w1
-            : (meta.options.rest[303:296] != OPTION_NOP ? 8w2
-            : (meta.options.rest[295:288] != OPTION_NOP ? 8w3 : 4))));
+            : (meta.options.high[143:136] != OPTION_NOP ? 8w2
+            : (meta.options.high[135:128] != OPTION_NOP ? 8w3 : 4))));
         // more than there is: the receiver will not understand the rest either
         meta.options.length = meta.options.length > meta.options.left ? 0 : meta.options.length;
         meta.options.kind = meta.options.length == 0 ? OPTION_END : meta.options.kind;
     }
 
-    action shift_timestamps() {
-        meta.options.rest[303:272] = meta.options.rest[303:272] + value_add;
-        meta.options.rest[271:240] = meta.options.rest[271:240] + echo_add;
+    @hidden action shift_timestamps() {
+        meta.options.high[143:112] = meta.options.high[143:112] + value_add;
+        meta.options.high[111:80] = meta.options.high[111:80] + echo_add;
     }
 
-    action shift_sack() {
-        meta.options.rest[303:272] = meta.options.rest[303:272]
-                                     + (meta.options.length >= 6 ? edge_add : 0);
-        meta.options.rest[271:240] = meta.options.rest[271:240]
-                                     + (meta.options.length >= 10 ? edge_add : 0);
-        meta.options.rest[239:208] = meta.options.rest[239:208]
-                                     + (meta.options.length >= 14 ? edge_add : 0);
-        meta.options.rest[207:176] = meta.options.rest[207:176]
-                                     + (meta.options.length >= 18 ? edge_add : 0);
-        meta.options.rest[175:144] = meta.options.rest[175:144]
-                                     + (meta.options.length >= 22 ? edge_add : 0);
-        meta.options.rest[143:112] = meta.options.rest[143:112]
-                                     + (meta.options.length >= 26 ? edge_add : 0);
-        meta.options.rest[111:80] = meta.options.rest[111:80]
-                                    + (meta.options.length >= 30 ? edge_add : 0);
-        meta.options.rest[79:48] = meta.options.rest[79:48]
-                                   + (meta.options.length >= 34 ? edge_add : 0);
-        meta.options.rest[47:16] = meta.options.rest[47:16]
-                                   + (meta.options.length >= 38 ? edge_add : 0);
+    @hidden action shift_sack() {
+        bit<32> across;
+        SHIFT_EDGE(meta.options.high, 143, 112, 2)
+        SHIFT_EDGE(meta.options.high, 111, 80, 6)
+        SHIFT_EDGE(meta.options.high, 79, 48, 10)
+        SHIFT_EDGE(meta.options.high, 47, 16, 14)
+        across = meta.options.high[15:0] ++ meta.options.low[159:144];
+        SHIFT_EDGE(across, 31, 0, 18)
+        meta.options.high[15:0] = across[31:16];
+        meta.options.low[159:144] = across[15:0];
+        SHIFT_EDGE(meta.options.low, 143, 112, 22)
+        SHIFT_EDGE(meta.options.low, 111, 80, 26)
+        SHIFT_EDGE(meta.options.low, 79, 48, 30)
+        SHIFT_EDGE(meta.options.low, 47, 16, 34)
     }
 
-    action note_scale() {
-        meta.options.scale = meta.options.length < 3 ? 0
-            : (meta.options.rest[303:296] > WINDOW_SCALE_MAX ? WINDOW_SCALE_MAX
-                                                            : meta.options.rest[303:296]);
+    @hidden action note_scale() {
+        bit<8> scale = meta.options.high[143:136];
+        scale = scale > WINDOW_SCALE_MAX ? WINDOW_SCALE_MAX : scale;
+        meta.options.scale = meta.options.length < 3 ? 0 : scale;
     }
 
-    // By 4 bits an octet, twice: v1model shifts by up to 255, and an option may have 320 bits.
-    // What moves out of `rest` at the top moves into `done` at the bottom.
-    action advance() {
-        bit<8> half = meta.options.length << 2;
-        bit<8> up = 160 - half;
-        meta.options.done = (meta.options.done << half << half)
-                            | (meta.options.rest >> up >> up);
-        meta.options.rest = meta.options.rest << half << half;
+    @hidden action advance() { // an option may have more bits than v1model shifts by: twice the half of them
+        meta.options.half = meta.options.length << 2;
+        meta.options.rest = 160 - meta.options.half;
+        MOVE_OPTIONS
+        MOVE_OPTIONS
         meta.options.left = meta.options.left - meta.options.length;
         meta.options.more = meta.options.length == 0 || meta.options.left == 0 ? 0 : 8w1;
     }
 
     // `done` becomes all forty octets: what was not looked at follows.
-    action finish() {
-        bit<8> octets = ((bit<8>)headers.tcp.data_offset << 2) - 20 - meta.options.left;
-        bit<8> half = 160 - (octets << 2);
-        bit<8> down = octets << 2;
-        meta.options.done = (meta.options.done << half << half)
-                            | (meta.options.rest >> down >> down);
-        after = meta.options.done;
-        SUM_320(after)
-        meta.options.delta = CHANGE(before, after);
+    @hidden action finish() {
+        meta.options.half = 240 - ((bit<8>)headers.tcp.data_offset << 4) + (meta.options.left << 2);
+        meta.options.rest = 160 - meta.options.half;
+        MOVE_OPTIONS
+        MOVE_OPTIONS
+        CHECKSUM(meta.sum.options, { meta.options.done_high, meta.options.done_low })
+        meta.sum.options = ~meta.sum.options;
     }
 
     apply {
@@ -191,23 +181,23 @@ control WalkOptions(inout headers_t headers, inout metadata_t meta) {
 }
 
 control StoreOptions(inout headers_t headers, inout metadata_t meta) {
-    action store_8() {
-        headers.tcp_options_8.data = meta.options.done[319:64];
-        meta.options.done = meta.options.done << 128 << 128;
+    @hidden action store_8() {
+        headers.tcp_options_8.data = meta.options.done_high ++ meta.options.done_low[159:64];
+        meta.options.done_high = (bit<160>)meta.options.done_low[63:0] << 96;
     }
 
-    action store_4() {
-        headers.tcp_options_4.data = meta.options.done[319:192];
-        meta.options.done = meta.options.done << 128;
+    @hidden action store_4() {
+        headers.tcp_options_4.data = meta.options.done_high[159:32];
+        meta.options.done_high = (meta.options.done_high << 128) | (meta.options.done_low >> 32);
     }
 
-    action store_2() {
-        headers.tcp_options_2.data = meta.options.done[319:256];
-        meta.options.done = meta.options.done << 64;
+    @hidden action store_2() {
+        headers.tcp_options_2.data = meta.options.done_high[159:96];
+        meta.options.done_high = meta.options.done_high << 64;
     }
 
-    action store_1() {
-        headers.tcp_options_1.data = meta.options.done[319:288];
+    @hidden action store_1() {
+        headers.tcp_options_1.data = meta.options.done_high[159:128];
     }
 
     apply {

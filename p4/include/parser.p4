@@ -259,9 +259,10 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
     }
 
     state parse_solicitation { // RFC 4861 7.1.1: what has passed a router is not one
-        transition select(headers.icmp.code, meta.ip.ttl, meta.ip.length - meta.ip.header_length) {
-            (0, 255, 24): parse_nd_target;
-            (0, 255, 25 .. 1500): parse_nd_target_options;
+        transition select(headers.icmp.code, meta.ip.ttl, headers.ipv6.next_header,
+                          headers.ipv6.payload_length) {
+            (0, 255, PROTOCOL_ICMPV6, 24): parse_nd_target;
+            (0, 255, PROTOCOL_ICMPV6, 25 .. 1500): parse_nd_target_options;
             default: accept;
         }
     }
@@ -275,7 +276,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
     state parse_nd_target_options {
         packet.extract(headers.nd_target);
         packet.extract(headers.nd_options,
-                       ((bit<32>)(meta.ip.length - meta.ip.header_length) - 24) << 3);
+                       ((bit<32>)headers.ipv6.payload_length - 24) << 3);
         meta.is_solicitation = 1;
         transition accept;
     }

@@ -1,44 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a flow's packet is turned into (wire protocol 9.4, 9.6).
-//
-// Checksums follow by the difference (RFC 1624): a right one stays right and a wrong one wrong.  The
-// key determines the old addresses and ports, so their difference is a constant of the entry.
 #ifndef SPLITPLANE_REWRITE_P4
 #define SPLITPLANE_REWRITE_P4
 
 #include "headers.p4"
 #include "metadata.p4"
 #include "options.p4"
+#include "sums.p4"
 
-#define FOLD(sum)                                                                                \
-    sum = (sum & 0xffff) + (sum >> 16);                                                          \
-    sum = (sum & 0xffff) + (sum >> 16);
+// TCP's numbers and options, and what they add to its checksum.
+control Offsets(inout headers_t headers, inout metadata_t meta) {
+    StoreOptions() store_options;
 
-// of (ttl, protocol) when ttl goes down by one
-const bit<32> TTL_DELTA = 0xfeff;
-
-// TCP's numbers; `delta` is the change of its checksum.
-control Offsets(inout headers_t headers, in metadata_t meta, inout bit<32> delta) {
-    action shift_seq() {
-        delta = delta + (bit<32>)(~headers.tcp.seq[31:16]) + (bit<32>)(~headers.tcp.seq[15:0]);
+    @hidden action shift_seq() {
+        meta.sum.not_seq = ~headers.tcp.seq;
         headers.tcp.seq = headers.tcp.seq + meta.flow.seq_add;
-        delta = delta + (bit<32>)headers.tcp.seq[31:16] + (bit<32>)headers.tcp.seq[15:0];
+        meta.sum.seq = headers.tcp.seq;
     }
 
-    action shift_ack() {
-        delta = delta + (bit<32>)(~headers.tcp.ack[31:16]) + (bit<32>)(~headers.tcp.ack[15:0]);
+    @hidden action shift_ack() {
+        meta.sum.not_ack = ~headers.tcp.ack;
         headers.tcp.ack = headers.tcp.ack + meta.flow.ack_add;
-        delta = delta + (bit<32>)headers.tcp.ack[31:16] + (bit<32>)headers.tcp.ack[15:0];
+        meta.sum.ack = headers.tcp.ack;
     }
 
     // Saturates, and only a closed window becomes 0.
-    action shift_window() {
+    @hidden action shift_window() {
         bit<32> window = (bit<32>)headers.tcp.window << meta.flow.shift_left
                          >> meta.flow.shift_right;
-        window = window > 0xffff ? 0xffff : window;
-        window = window == 0 ? 1 : window;
-        delta = delta + (bit<32>)(~headers.tcp.window) + window;
-        headers.tcp.window = window[15:0];
+        meta.sum.not_window = ~headers.tcp.window;
+        meta.sum.window = window > 0xffff ? 0xffff : (window == 0 ? 1 : window[15:0]);
+        headers.tcp.window = meta.sum.window;
     }
 
     apply {
@@ -50,70 +42,72 @@ control Offsets(inout headers_t headers, in metadata_t meta, inout bit<32> delta
             && (meta.flow.shift_left != 0 || meta.flow.shift_right != 0)) {
             shift_window(); // a SYN's is never scaled (RFC 7323 2.2)
         }
+        if (meta.options.kept == 1) {
+            store_options.apply(headers, meta);
+        }
     }
 }
 
 control Rewrite(inout headers_t headers, inout metadata_t meta) {
-    bit<32> delta = 0;
     Offsets() offsets;
-    StoreOptions() store_options;
 
-    action set_ipv4_addresses() {
-        bit<32> sum = (bit<32>)(~headers.ipv4.checksum) + (bit<32>)meta.flow.address_delta;
-        FOLD(sum)
-        headers.ipv4.checksum = ~sum[15:0];
+    @hidden action set_ipv4() {
+        meta.sum.not_old = ~headers.ipv4.checksum;
+        CHECKSUM(headers.ipv4.checksum, { meta.sum.not_old, meta.flow.address_delta, TTL_DELTA })
         headers.ipv4.src_addr = meta.flow.new_src_addr[31:0];
         headers.ipv4.dst_addr = meta.flow.new_dst_addr[31:0];
+        headers.ipv4.ttl = headers.ipv4.ttl - 1;
     }
 
-    action set_ipv6_addresses() {
+    @hidden action set_ipv6() {
         headers.ipv6.src_addr = meta.flow.new_src_addr;
         headers.ipv6.dst_addr = meta.flow.new_dst_addr;
+        headers.ipv6.hop_limit = headers.ipv6.hop_limit - 1;
     }
 
-    action begin() {
-        delta = (bit<32>)meta.flow.address_delta + (bit<32>)meta.flow.port_delta;
-    }
-
-    action add_option_delta() {
-        delta = delta + (bit<32>)meta.options.delta;
-    }
-
-    action set_tcp() {
-        bit<32> sum;
-        FOLD(delta)
-        sum = (bit<32>)(~headers.tcp.checksum) + delta;
-        FOLD(sum)
-        headers.tcp.checksum = ~sum[15:0];
+    @hidden action set_tcp() {
+        meta.sum.not_old = ~headers.tcp.checksum;
+        CHECKSUM(headers.tcp.checksum,
+                 { meta.sum.not_old, meta.flow.address_delta, meta.flow.port_delta })
         headers.tcp.src_port = meta.flow.new_src_port;
         headers.tcp.dst_port = meta.flow.new_dst_port;
     }
 
-    action set_udp() {
-        bit<32> sum = (bit<32>)(~headers.udp.checksum) + delta;
-        FOLD(sum)
-        sum = sum == 0xffff ? 0 : sum; // which becomes 0xffff: 0 says that none was made
-        headers.udp.checksum = headers.udp.checksum == 0 ? 0 : ~sum[15:0];
+    @hidden action set_shifted_tcp() {
+        meta.sum.not_old = ~headers.tcp.checksum;
+        CHECKSUM(headers.tcp.checksum,
+                 { meta.sum.not_old, meta.flow.address_delta, meta.flow.port_delta,
+                   meta.sum.not_seq, meta.sum.seq, meta.sum.not_ack, meta.sum.ack,
+                   meta.sum.not_window, meta.sum.window, meta.sum.not_options,
+                   meta.sum.options })
+        headers.tcp.src_port = meta.flow.new_src_port;
+        headers.tcp.dst_port = meta.flow.new_dst_port;
+    }
+
+    @hidden action set_udp() {
+        meta.sum.not_old = ~headers.udp.checksum;
+        CHECKSUM(headers.udp.checksum,
+                 { meta.sum.not_old, meta.flow.address_delta, meta.flow.port_delta })
+        // 0 says that none was made (RFC 768), so none is made up, and none becomes it
+        headers.udp.checksum = meta.sum.not_old == 0xffff ? 0
+            : (headers.udp.checksum == 0 ? 0xffff : headers.udp.checksum);
         headers.udp.src_port = meta.flow.new_src_port;
         headers.udp.dst_port = meta.flow.new_dst_port;
     }
 
     apply {
         if (headers.ipv4.isValid()) {
-            set_ipv4_addresses();
+            set_ipv4();
         } else {
-            set_ipv6_addresses();
+            set_ipv6();
         }
-        begin();
         if (headers.tcp.isValid()) {
             if (meta.flow.has_offsets == 1) {
-                offsets.apply(headers, meta, delta);
-                if (meta.options.kept == 1) {
-                    store_options.apply(headers, meta);
-                    add_option_delta();
-                }
+                offsets.apply(headers, meta);
+                set_shifted_tcp();
+            } else {
+                set_tcp();
             }
-            set_tcp();
         } else if (headers.udp.isValid()) {
             set_udp();
         }

@@ -65,19 +65,19 @@ control Track(inout headers_t headers, inout metadata_t meta) {
     bit<128> counts = 0;
     bit<1> is_known = 0; // the place is this flow's
 
-    action read_counts() {
+    @hidden action read_counts() {
         flow_counts.read(counts, meta.flow.index);
         is_known = counts[127:96] == meta.flow.cookie ? 1w1 : 0;
         counts = is_known == 1 ? counts : meta.flow.cookie ++ 96w0;
     }
 
-    action count() {
+    @hidden action count() {
         // the octets first: 56 bits do not overflow
         counts = counts + (128w1 << 56) + (bit<128>)meta.ip.length;
         flow_counts.write(meta.flow.index, counts);
     }
 
-    action read_own() {
+    @hidden action read_own() {
         bit<64> sequence;
         bit<48> window;
         flow_sequences.read(sequence, meta.flow.index);
@@ -91,7 +91,7 @@ control Track(inout headers_t headers, inout metadata_t meta) {
         own.window = window[15:0];
     }
 
-    action read_peer() {
+    @hidden action read_peer() {
         bit<128> peer_counts;
         bit<64> sequence;
         bit<48> window;
@@ -112,20 +112,20 @@ control Track(inout headers_t headers, inout metadata_t meta) {
         flow_counts.write(peer_index, peer_counts);
     }
 
-    action begins_anew() {
+    @hidden action begins_anew() {
         meta.flow.found = 0;
         meta.way.next_hop = 0;
         meta.flow.is_tunnel = 0;
     }
 
-    action used_up() {
+    @hidden action used_up() {
         meta.verdict = VERDICT_TO_AGENT;
         meta.counter = COUNTER_DROP_TTL;
         meta.up.reason = REASON_TTL;
     }
 
     // The client side's numbers: what a node sends is looked at after its translation.
-    action measure() {
+    @hidden action measure() {
         flags = headers.tcp.flags;
         seq = headers.tcp.seq + (meta.flow.is_return == 1 ? meta.flow.seq_add : 0);
         ack = headers.tcp.ack + (meta.flow.is_return == 1 ? meta.flow.ack_add : 0);
@@ -136,7 +136,7 @@ control Track(inout headers_t headers, inout metadata_t meta) {
     }
 
     // Before the receiver acknowledged anything: the answer to its SYN (RFC 9293 3.10.7.3).
-    action check_reset() {
+    @hidden action check_reset() {
         bit<32> window = (bit<32>)peer.window << peer.scale;
         window = window > RST_WINDOW_MIN ? window : RST_WINDOW_MIN;
         valid_reset = peer.close & CLOSE_HAVE_ACK != 0
@@ -146,70 +146,70 @@ control Track(inout headers_t headers, inout metadata_t meta) {
                 : (own.close & CLOSE_HAVE_SEQ != 0 && seq == own.next ? 1w1 : 0));
     }
 
-    action reset() {
+    @hidden action reset() {
         own.close = own.close | CLOSE_CLOSED | CLOSE_BY_RST;
         peer.close = peer.close | CLOSE_CLOSED | CLOSE_BY_RST;
         ended = 1;
     }
 
-    action forget_earlier() { // the same ports again: another connection, same node
+    @hidden action forget_earlier() { // the same ports again: another connection, same node
         own.close = 0;
         peer.close = 0;
     }
 
-    action take_scale() {
+    @hidden action take_scale() {
         own.scale = meta.options.scale;
     }
 
-    action advance() {
+    @hidden action advance() {
         own.next = own.close & CLOSE_HAVE_SEQ == 0 || (end - own.next)[31:31] == 0 ? end : own.next;
         own.close = own.close | CLOSE_HAVE_SEQ;
     }
 
-    action acknowledge() {
+    @hidden action acknowledge() {
         own.window = own.close & CLOSE_HAVE_ACK == 0 || (ack - own.ack)[31:31] == 0
             ? headers.tcp.window : own.window;
         own.ack = own.close & CLOSE_HAVE_ACK == 0 || (ack - own.ack)[31:31] == 0 ? ack : own.ack;
         own.close = own.close | CLOSE_HAVE_ACK;
     }
 
-    action note_fin() {
+    @hidden action note_fin() {
         own.close = own.close | CLOSE_OWN_FIN;
         peer.close = peer.close | CLOSE_PEER_FIN;
         flow_fin_ends.write(peer_index, end);
     }
 
-    action read_fin_end() {
+    @hidden action read_fin_end() {
         flow_fin_ends.read(fin_end, meta.flow.index);
     }
 
-    action note_fin_acknowledged() {
+    @hidden action note_fin_acknowledged() {
         own.close = own.close | CLOSE_PEER_FIN_ACKED;
         peer.close = peer.close | CLOSE_OWN_FIN_ACKED;
     }
 
-    action close() {
+    @hidden action close() {
         own.close = own.close | CLOSE_CLOSED;
         peer.close = peer.close | CLOSE_CLOSED;
         ended = 1;
     }
 
-    action keep_own() {
+    @hidden action keep_own() {
         flow_sequences.write(meta.flow.index, own.close ++ own.flags ++ own.scale ++ own.next);
         flow_windows.write(meta.flow.index, own.ack ++ own.window);
     }
 
-    action keep_peer() {
+    @hidden action keep_peer() {
         flow_sequences.write(peer_index, peer.close ++ peer.flags ++ peer.scale ++ peer.next);
     }
 
-    action asked_for() {
+    @hidden action asked_for() {
         meta.flow.index = headers.packet_out.value;
         meta.verdict = VERDICT_TO_AGENT;
         meta.up.reason = REASON_REPORT;
     }
 
-    action report() {
+    @hidden action report() {
         bit<32> place = meta.flow.index & 0xfffffffe;
         bit<128> word;
         bit<64> sequence;
@@ -230,7 +230,7 @@ control Track(inout headers_t headers, inout metadata_t meta) {
         meta.returning.tcp_flags = sequence[47:40];
     }
 
-    action tell_agent() {
+    @hidden action tell_agent() {
         clone_preserving_field_list(CloneType.I2E, CLONE_SESSION_AGENT, FIELDS_REPORT);
     }
 

@@ -16,7 +16,7 @@
 
 control VirtualServers(inout metadata_t meta) {
     // group_id and answer_arp are for the agent that reads them back
-    @id(SET_SERVER_ID)
+    @id(SET_SERVER_ID) @noWarn("unused")
     action set_server(@id(1) bit<32> server, @id(2) bit<1> bridged, @id(3) bit<16> group_id,
                       @id(4) bit<1> answer_arp) {
         meta.up.server = server;
@@ -42,11 +42,11 @@ control VirtualServers(inout metadata_t meta) {
         size = VIRTUAL_SERVERS;
     }
 
-    action ask_outbound() {
+    @hidden action ask_outbound() {
         meta.up.reason = REASON_OUTBOUND;
     }
 
-    action up() {
+    @hidden action up() {
         meta.verdict = VERDICT_TO_AGENT;
         meta.counter = COUNTER_UP_CALLS;
     }
