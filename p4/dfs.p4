@@ -143,7 +143,7 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
                 }
             }
             if (meta.flow.found == 1 && meta.ip.quoted == 0 || meta.is_asked == 1) {
-                track.apply(headers, meta);
+                track.apply(headers, meta, standard.ingress_global_timestamp);
             }
         }
         if (meta.verdict == VERDICT_OPEN) {

@@ -35,10 +35,12 @@ header report_half_t {
     bit<8> reserved;
     bit<40> packets;
     bit<56> octets;    // IP total length
+    bit<48> time;      // of the last packet
 }
 
 header report_t {
     bit<32> flow_index; // the even one
+    bit<48> now;        // us since the switch's start, as are the times that follow
 }
 
 header resolve_t {

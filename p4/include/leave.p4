@@ -88,6 +88,7 @@ control TellAgent(inout headers_t headers, in metadata_t meta) {
     @hidden action add_report() {
         headers.report.setValid();
         headers.report.flow_index = meta.seen.flow_index;
+        headers.report.now = meta.seen.now;
         headers.report_inbound.setValid();
         headers.report_inbound.cookie = meta.inbound.cookie;
         headers.report_inbound.close = meta.inbound.close;
@@ -95,6 +96,7 @@ control TellAgent(inout headers_t headers, in metadata_t meta) {
         headers.report_inbound.reserved = 0;
         headers.report_inbound.packets = meta.inbound.packets;
         headers.report_inbound.octets = meta.inbound.octets;
+        headers.report_inbound.time = meta.inbound.time;
         headers.report_return.setValid();
         headers.report_return.cookie = meta.returning.cookie;
         headers.report_return.close = meta.returning.close;
@@ -102,6 +104,7 @@ control TellAgent(inout headers_t headers, in metadata_t meta) {
         headers.report_return.reserved = 0;
         headers.report_return.packets = meta.returning.packets;
         headers.report_return.octets = meta.returning.octets;
+        headers.report_return.time = meta.returning.time;
     }
 
     @hidden action add_address() {

@@ -127,10 +127,12 @@ struct half_t {
     @field_list(FIELDS_REPORT) bit<8> tcp_flags;
     @field_list(FIELDS_REPORT) bit<40> packets;
     @field_list(FIELDS_REPORT) bit<56> octets;
+    @field_list(FIELDS_REPORT) bit<48> time;
 }
 
 struct seen_t { // of a flow; see track.p4
     @field_list(FIELDS_REPORT) bit<32> flow_index;
+    @field_list(FIELDS_REPORT) bit<48> now;
 }
 
 struct metadata_t {

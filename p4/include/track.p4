@@ -6,6 +6,7 @@
 //                                              flow_sequences close 16 | flags 8 | scale 8 | next 32
 //                                              flow_windows   acknowledged 32 | window 16
 //                                              flow_fin_ends  number after the peer's FIN
+//                                              flow_times     of the last packet, us
 //
 // A place whose cookie is not the entry's belongs to an earlier flow and counts as empty: nobody
 // needs to clear registers, which P4Runtime cannot do on every switch.  An ordinary packet touches
@@ -42,7 +43,7 @@ struct direction_t {
     bit<16> window;
 }
 
-control Track(inout headers_t headers, inout metadata_t meta) {
+control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
     @id(FLOW_COUNTS_ID)
     register<bit<128>>(FLOW_ENTRIES) flow_counts;
     @id(FLOW_SEQUENCES_ID)
@@ -51,6 +52,8 @@ control Track(inout headers_t headers, inout metadata_t meta) {
     register<bit<48>>(FLOW_ENTRIES) flow_windows;
     @id(FLOW_FIN_ENDS_ID)
     register<bit<32>>(FLOW_ENTRIES) flow_fin_ends;
+    @id(FLOW_TIMES_ID)
+    register<bit<48>>(FLOW_ENTRIES) flow_times;
 
     direction_t own = { 0, 0, 0, 0, 0, 0 };
     direction_t peer = { 0, 0, 0, 0, 0, 0 };
@@ -75,6 +78,11 @@ control Track(inout headers_t headers, inout metadata_t meta) {
         // the octets first: 56 bits do not overflow
         counts = counts + (128w1 << 56) + (bit<128>)meta.ip.length;
         flow_counts.write(meta.flow.index, counts);
+        flow_times.write(meta.flow.index, now);
+    }
+
+    @hidden action clear_own() { // what an earlier flow left
+        flow_sequences.write(meta.flow.index, 0);
     }
 
     @hidden action read_own() {
@@ -214,6 +222,9 @@ control Track(inout headers_t headers, inout metadata_t meta) {
         bit<128> word;
         bit<64> sequence;
         meta.seen.flow_index = place;
+        meta.seen.now = now;
+        flow_times.read(meta.inbound.time, place);
+        flow_times.read(meta.returning.time, place + 1);
         flow_counts.read(word, place);
         flow_sequences.read(sequence, place);
         meta.inbound.cookie = word[127:96];
@@ -299,6 +310,8 @@ control Track(inout headers_t headers, inout metadata_t meta) {
                         report();
                         tell_agent();
                     }
+                } else if (is_known == 0) {
+                    clear_own();
                 }
             }
         }

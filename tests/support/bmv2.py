@@ -266,7 +266,8 @@ class P4Client:
         """Every entry, with its direct counter and the time since it was last hit."""
         entry = self._p4r.TableEntry(table_id=self._tables[table].preamble.id)
         entry.counter_data.SetInParent()
-        entry.time_since_last_hit.SetInParent()
+        if self._tables[table].idle_timeout_behavior:
+            entry.time_since_last_hit.SetInParent()
         return [found.table_entry for found in self.read(self._p4r.Entity(table_entry=entry))]
 
     def outcomes(self) -> list[int]:
