@@ -54,13 +54,16 @@ $(ARTIFACTS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile
 # --- the P4 program; what comes out is in the repository, because few machines have a P4 compiler ----
 
 P4C ?= p4c-bm2-ss
+P4_FLAGS := --std p4-16 --Werror --Wdisable=unused
 P4_SOURCES := p4/dfs.p4 $(sort $(wildcard p4/include/*.p4))
 P4_OUTPUTS := p4/dfs.json p4/dfs.p4info.txtpb
 
 p4: p4/SOURCES.sha256 ## compile the P4 program (needs p4c-bm2-ss, from p4lang's packages)
 
-p4/SOURCES.sha256: $(P4_SOURCES)
-	$(P4C) --std p4-16 --Werror --p4runtime-files p4/dfs.p4info.txtpb -o p4/dfs.json p4/dfs.p4
+p4/SOURCES.sha256: $(P4_SOURCES) p4/compact.py
+	$(P4C) $(P4_FLAGS) --p4runtime-files p4/dfs.p4info.txtpb -o p4/dfs.json.tmp p4/dfs.p4
+	python3 p4/compact.py p4/dfs.json.tmp p4/dfs.json
+	@rm p4/dfs.json.tmp
 	sha256sum $(P4_SOURCES) $(P4_OUTPUTS) > $@
 
 bench: bpf ## every figure of docs/benchmarks.md, on this machine (root; minutes)

@@ -14,6 +14,7 @@
 //   Track        registers               counts, the end of a flow           -> copy to the agent
 //   VirtualServers  virtual_servers      no flow                             -> agent
 //   NextHops     routes, neighbours, next_hops, tunnel_sources
+//   UpCalls      meter, register         nobody listens, or too many         -> drop
 //
 //  egress:
 //
@@ -39,6 +40,7 @@
 #include "include/parser.p4"
 #include "include/rewrite.p4"
 #include "include/track.p4"
+#include "include/up_calls.p4"
 #include "include/virtual_servers.p4"
 
 control SegmentIngress(inout headers_t headers, inout metadata_t meta,
@@ -54,14 +56,12 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
     Track() track;
     VirtualServers() virtual_servers;
     NextHops() next_hops;
+    UpCalls() up_calls;
 
     address_t wanted = 0;
 
     @id(OUTCOMES_ID)
     counter(COUNTERS, CounterType.packets) outcomes;
-    @id(UP_CALL_METER_ID)
-    meter(1, MeterType.packets) up_calls; // as many new flows a second as the agent can take
-    bit<32> colour = 0;
 
     @hidden action want_destination() {
         wanted = headers.ipv4.isValid() ? IPV4_PREFIX ++ headers.ipv4.dst_addr
@@ -97,15 +97,6 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
         meta.counter = COUNTER_PASSED;
         meta.way.next_hop = 0;
         meta.way.towards = wanted;
-    }
-
-    @hidden action measure_up_call() {
-        up_calls.execute_meter(0, colour);
-    }
-
-    @hidden action too_many() {
-        meta.verdict = VERDICT_DROP;
-        meta.counter = meta.counter == COUNTER_UP_CALLS ? COUNTER_DROP_UP_CALL_FULL : meta.counter;
     }
 
     @hidden action leave(port_t port) {
@@ -193,12 +184,7 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
         if (meta.verdict == VERDICT_ROUTE) {
             next_hops.apply(headers, meta);
         }
-        if (meta.verdict == VERDICT_TO_AGENT && meta.is_asked == 0) {
-            measure_up_call();
-            if (colour == 2) {
-                too_many();
-            }
-        }
+        up_calls.apply(headers, meta, standard.ingress_global_timestamp);
         if (meta.verdict == VERDICT_DROP) {
             end();
         } else if (meta.verdict == VERDICT_TO_AGENT) {

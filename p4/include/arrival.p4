@@ -59,6 +59,11 @@ control Arrival(inout headers_t headers, inout metadata_t meta,
         meta.way.towards = meta.key.dst_addr;
     }
 
+    @hidden action obeyed() { // OPERATION_LISTEN, see up_calls.p4
+        meta.verdict = VERDICT_DROP;
+        meta.counter = COUNTER_NONE;
+    }
+
     @hidden action not_for_us() {
         meta.verdict = VERDICT_DROP;
         meta.counter = COUNTER_LOCAL;
@@ -75,8 +80,10 @@ control Arrival(inout headers_t headers, inout metadata_t meta,
                 route();
             } else if (headers.packet_out.operation == OPERATION_INJECT) {
                 meta.arrival.injected = 1;
-            } else {
+            } else if (headers.packet_out.operation == OPERATION_REPORT) {
                 meta.is_asked = 1;
+            } else {
+                obeyed();
             }
         }
         if (meta.verdict == VERDICT_OPEN && meta.is_asked == 0) {

@@ -59,6 +59,7 @@ const bit<8> OPERATION_INJECT = 1; // handle it as if it arrived at `port` now
 const bit<8> OPERATION_SEND = 2;   // out of `port` as it is
 const bit<8> OPERATION_ROUTE = 3;  // an IP packet of the agent's own: by route lookup
 const bit<8> OPERATION_REPORT = 4; // tell what was seen of the flow with index `value`
+const bit<8> OPERATION_LISTEN = 5; // for `value` ms the agent wants packets
 
 // Every packet raises one of these; the names are the contract's.
 const bit<32> COUNTER_NONE = 0; // what the switch says to its own agent
@@ -77,6 +78,7 @@ const bit<32> COUNTER_DROP_NO_ROUTE = 12;
 const bit<32> COUNTER_DROP_NO_NEIGHBOUR = 13;
 const bit<32> COUNTER_DROP_INJECT_UNMATCHED = 14;
 const bit<32> COUNTER_DROP_UP_CALL_FULL = 15;
+const bit<32> COUNTER_DROP_DETACHED = 16;
 const bit<32> COUNTERS = 32;
 
 // Which metadata a copy of a packet keeps (@field_list).

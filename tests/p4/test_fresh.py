@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,13 @@ def _pipeline(path: Path) -> Any:
 def test_compiling_again_gives_the_same(tmp_path: Path) -> None:
     if COMPILER is None:
         pytest.skip("p4c-bm2-ss is not on the PATH (p4lang's packages p4lang-p4c have it)")
-    json_path, info_path = tmp_path / "dfs.json", tmp_path / "dfs.p4info.txtpb"
-    command = [COMPILER, "--std", "p4-16", "--Werror", "--p4runtime-files", str(info_path)]
-    subprocess.run([*command, "-o", str(json_path), "p4/dfs.p4"], check=True, cwd=ROOT)
+    raw_path, json_path = tmp_path / "raw.json", tmp_path / "dfs.json"
+    info_path = tmp_path / "dfs.p4info.txtpb"
+    flags = ["--std", "p4-16", "--Wdisable=unused", "--p4runtime-files", str(info_path)]
+    compile_it = [COMPILER, *flags, "-o", str(raw_path), "p4/dfs.p4"]
+    shrink_it = [sys.executable, "p4/compact.py", str(raw_path), str(json_path)]
+    for command in (compile_it, shrink_it):
+        subprocess.run(command, check=True, cwd=ROOT)
     committed = ROOT / "p4/dfs.p4info.txtpb"
     assert info_path.read_text() == committed.read_text()
     ours, theirs = _pipeline(ROOT / "p4/dfs.json"), _pipeline(json_path)
