@@ -60,9 +60,9 @@ P4_OUTPUTS := p4/dfs.json p4/dfs.p4info.txtpb
 
 p4: p4/SOURCES.sha256 ## compile the P4 program (needs p4c-bm2-ss, from p4lang's packages)
 
-p4/SOURCES.sha256: $(P4_SOURCES) p4/compact.py
+p4/SOURCES.sha256: $(P4_SOURCES) scripts/p4_compact.py
 	$(P4C) $(P4_FLAGS) --p4runtime-files p4/dfs.p4info.txtpb -o p4/dfs.json.tmp p4/dfs.p4
-	python3 p4/compact.py p4/dfs.json.tmp p4/dfs.json
+	python3 scripts/p4_compact.py p4/dfs.json.tmp p4/dfs.json
 	@rm p4/dfs.json.tmp
 	sha256sum $(P4_SOURCES) $(P4_OUTPUTS) > $@
 

@@ -45,7 +45,8 @@ def _ids(kind: str) -> list[str]:
 @pytest.mark.parametrize("kind", ["01", "02", "12", "13", "14", "16"])
 def test_no_id_is_given_twice(kind: str) -> None:
     ids = _ids(kind)
-    assert ids and len(ids) == len(set(ids))
+    assert ids
+    assert len(ids) == len(set(ids))
 
 
 def _pipeline(path: Path) -> Any:
@@ -60,7 +61,7 @@ def test_compiling_again_gives_the_same(tmp_path: Path) -> None:
     info_path = tmp_path / "dfs.p4info.txtpb"
     flags = ["--std", "p4-16", "--Wdisable=unused", "--p4runtime-files", str(info_path)]
     compile_it = [COMPILER, *flags, "-o", str(raw_path), "p4/dfs.p4"]
-    shrink_it = [sys.executable, "p4/compact.py", str(raw_path), str(json_path)]
+    shrink_it = [sys.executable, "scripts/p4_compact.py", str(raw_path), str(json_path)]
     for command in (compile_it, shrink_it):
         subprocess.run(command, check=True, cwd=ROOT)
     committed = ROOT / "p4/dfs.p4info.txtpb"

@@ -72,7 +72,9 @@ class Cables:
         peer = ("peer", "name", FAR, "netns", end)
         run("ip", "-n", self.switch, "link", "add", name, "type", "veth", *peer)
         for namespace, interface in ((self.switch, name), (end, FAR)):
-            run("ip", "-n", namespace, "link", "set", interface, "arp", "off", "promisc", "on", "up")
+            run(
+                "ip", "-n", namespace, "link", "set", interface, "arp", "off", "promisc", "on", "up"
+            )
             off = ("tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off")
             run("ip", "netns", "exec", namespace, "ethtool", "-K", interface, *off)
 
@@ -137,7 +139,7 @@ class P4Client:
         grpc: Any = importlib.import_module("grpc")
         proto: Any = importlib.import_module("finsy.proto")
         text: Any = importlib.import_module("google.protobuf.text_format")
-        self._p4r, self._code = proto.p4r, importlib.import_module("finsy.proto").rpc_code
+        self._p4r = proto.p4r
         self.info = proto.p4i.P4Info()
         text.Parse((program / "dfs.p4info.txtpb").read_text(), self.info)
         self._json = (program / "dfs.json").read_bytes()
@@ -189,9 +191,7 @@ class P4Client:
 
     def push(self) -> None:
         """Make the program the switch's own, and lead copies to the agent's port."""
-        config = self._p4r.ForwardingPipelineConfig(
-            p4info=self.info, p4_device_config=self._json
-        )
+        config = self._p4r.ForwardingPipelineConfig(p4info=self.info, p4_device_config=self._json)
         self._stub.SetForwardingPipelineConfig(
             self._p4r.SetForwardingPipelineConfigRequest(
                 device_id=DEVICE_ID,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the compiler's output small enough to be kept: `compact.py IN OUT`.
+"""Make the compiler's output small enough to be kept: `p4_compact.py IN OUT`.
 
 p4c writes an action once for each table that uses it and, pretty printed, where in the sources each
 expression came from.  Equal actions become one, sources are left out, and each element of a list is
