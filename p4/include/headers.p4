@@ -27,15 +27,11 @@ header packet_out_t {
     @id(4) bit<32> value;
 }
 
-// What was seen of one direction of a flow.
+// What was seen of one direction of a flow: its registers, see track.p4.
 header report_half_t {
-    bit<32> cookie;    // of the flow that the rest is about
-    bit<16> close;     // CLOSE_* of track.p4
-    bit<8> tcp_flags;  // of all packets, ORed
-    bit<8> reserved;
-    bit<40> packets;
-    bit<56> octets;    // IP total length
-    bit<48> time;      // of the last packet
+    bit<128> counts;
+    bit<64> sequence;
+    bit<48> time;
 }
 
 header report_t {

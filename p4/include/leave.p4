@@ -90,20 +90,12 @@ control TellAgent(inout headers_t headers, in metadata_t meta) {
         headers.report.flow_index = meta.seen.flow_index;
         headers.report.now = meta.seen.now;
         headers.report_inbound.setValid();
-        headers.report_inbound.cookie = meta.inbound.cookie;
-        headers.report_inbound.close = meta.inbound.close;
-        headers.report_inbound.tcp_flags = meta.inbound.tcp_flags;
-        headers.report_inbound.reserved = 0;
-        headers.report_inbound.packets = meta.inbound.packets;
-        headers.report_inbound.octets = meta.inbound.octets;
+        headers.report_inbound.counts = meta.inbound.counts;
+        headers.report_inbound.sequence = meta.inbound.sequence;
         headers.report_inbound.time = meta.inbound.time;
         headers.report_return.setValid();
-        headers.report_return.cookie = meta.returning.cookie;
-        headers.report_return.close = meta.returning.close;
-        headers.report_return.tcp_flags = meta.returning.tcp_flags;
-        headers.report_return.reserved = 0;
-        headers.report_return.packets = meta.returning.packets;
-        headers.report_return.octets = meta.returning.octets;
+        headers.report_return.counts = meta.returning.counts;
+        headers.report_return.sequence = meta.returning.sequence;
         headers.report_return.time = meta.returning.time;
     }
 

@@ -121,12 +121,9 @@ struct up_t {
     bit<32> value;
 }
 
-struct half_t {
-    @field_list(FIELDS_REPORT) bit<32> cookie;
-    @field_list(FIELDS_REPORT) bit<16> close;
-    @field_list(FIELDS_REPORT) bit<8> tcp_flags;
-    @field_list(FIELDS_REPORT) bit<40> packets;
-    @field_list(FIELDS_REPORT) bit<56> octets;
+struct half_t { // one direction's registers
+    @field_list(FIELDS_REPORT) bit<128> counts;
+    @field_list(FIELDS_REPORT) bit<64> sequence;
     @field_list(FIELDS_REPORT) bit<48> time;
 }
 

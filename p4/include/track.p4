@@ -133,14 +133,25 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
     }
 
     // The client side's numbers: what a node sends is looked at after its translation.
-    @hidden action measure() {
+    @hidden action measure_inbound() {
         flags = headers.tcp.flags;
-        seq = headers.tcp.seq + (meta.flow.is_return == 1 ? meta.flow.seq_add : 0);
-        ack = headers.tcp.ack + (meta.flow.is_return == 1 ? meta.flow.ack_add : 0);
+        seq = headers.tcp.seq;
+        ack = headers.tcp.ack;
+    }
+
+    @hidden action measure_return() {
+        flags = headers.tcp.flags;
+        seq = headers.tcp.seq + meta.flow.seq_add;
+        ack = headers.tcp.ack + meta.flow.ack_add;
+    }
+
+    @hidden action find_end() {
         end = seq + (bit<32>)(meta.ip.length - meta.ip.header_length
-                              - ((bit<16>)headers.tcp.data_offset << 2))
-              + (bit<32>)flags[1:1] + (bit<32>)flags[0:0];
-        own.flags = own.flags | flags;
+                              - ((bit<16>)headers.tcp.data_offset << 2));
+    }
+
+    @hidden action count_syn_and_fin() { // which have a number each
+        end = end + (bit<32>)flags[1:1] + (bit<32>)flags[0:0];
     }
 
     // Before the receiver acknowledged anything: the answer to its SYN (RFC 9293 3.10.7.3).
@@ -203,7 +214,8 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
     }
 
     @hidden action keep_own() {
-        flow_sequences.write(meta.flow.index, own.close ++ own.flags ++ own.scale ++ own.next);
+        flow_sequences.write(meta.flow.index,
+                             own.close ++ (own.flags | flags) ++ own.scale ++ own.next);
         flow_windows.write(meta.flow.index, own.ack ++ own.window);
     }
 
@@ -218,27 +230,14 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
     }
 
     @hidden action report() {
-        bit<32> place = meta.flow.index & 0xfffffffe;
-        bit<128> word;
-        bit<64> sequence;
-        meta.seen.flow_index = place;
+        meta.seen.flow_index = meta.flow.index & 0xfffffffe;
         meta.seen.now = now;
-        flow_times.read(meta.inbound.time, place);
-        flow_times.read(meta.returning.time, place + 1);
-        flow_counts.read(word, place);
-        flow_sequences.read(sequence, place);
-        meta.inbound.cookie = word[127:96];
-        meta.inbound.packets = word[95:56];
-        meta.inbound.octets = word[55:0];
-        meta.inbound.close = sequence[63:48];
-        meta.inbound.tcp_flags = sequence[47:40];
-        flow_counts.read(word, place + 1);
-        flow_sequences.read(sequence, place + 1);
-        meta.returning.cookie = word[127:96];
-        meta.returning.packets = word[95:56];
-        meta.returning.octets = word[55:0];
-        meta.returning.close = sequence[63:48];
-        meta.returning.tcp_flags = sequence[47:40];
+        flow_counts.read(meta.inbound.counts, meta.seen.flow_index);
+        flow_sequences.read(meta.inbound.sequence, meta.seen.flow_index);
+        flow_times.read(meta.inbound.time, meta.seen.flow_index);
+        flow_counts.read(meta.returning.counts, meta.seen.flow_index + 1);
+        flow_sequences.read(meta.returning.sequence, meta.seen.flow_index + 1);
+        flow_times.read(meta.returning.time, meta.seen.flow_index + 1);
     }
 
     @hidden action tell_agent() {
@@ -253,7 +252,12 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
             read_counts();
             if (headers.tcp.isValid()) {
                 read_own();
-                measure();
+                if (meta.flow.is_return == 0) {
+                    measure_inbound();
+                } else {
+                    measure_return();
+                }
+                find_end();
             }
             // a client's SYN on an entry that only lingers is another connection
             if (meta.flow.is_return == 0 && flags & (TCP_SYN | TCP_ACK) == TCP_SYN
@@ -272,6 +276,7 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
                         }
                     } else {
                         read_peer();
+                        count_syn_and_fin();
                         if (own.close & CLOSE_CLOSED != 0) {
                             // what comes now is only translated
                         } else if (flags & TCP_RST != 0) {
