@@ -205,6 +205,7 @@ control SegmentEgress(inout headers_t headers, inout metadata_t meta,
 
     @hidden action begin() {
         headers.packet_out.setInvalid();
+        headers.old_sum.setValid(); // or nothing of it would count
     }
 
     apply {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checksums of whole headers.  A flow's packets need none (rewrite.p4): these are for what the switch
-// says itself, and for the one question that it answers without an agent.
+// Checksums.  A flow's follow by difference (sums.p4), from what the egress left in `sum`; those of
+// whole headers are for what the switch says itself, and for the one question that it answers without
+// an agent.
 #ifndef SPLITPLANE_CHECKSUMS_P4
 #define SPLITPLANE_CHECKSUMS_P4
 
 #include "headers.p4"
 #include "metadata.p4"
+#include "sums.p4"
 
 control VerifyChecksums(inout headers_t headers, inout metadata_t meta) {
     apply {
@@ -21,6 +23,42 @@ control VerifyChecksums(inout headers_t headers, inout metadata_t meta) {
 
 control ComputeChecksums(inout headers_t headers, inout metadata_t meta) {
     apply {
+        update_checksum(
+            meta.sums.ipv4 == 1,
+            { headers.old_sum.not_ipv4, meta.flow.address_delta, TTL_DELTA },
+            headers.ipv4.checksum, HashAlgorithm.csum16);
+        update_checksum(
+            meta.sums.tcp == 1,
+            { headers.old_sum.not_transport, meta.flow.address_delta, meta.flow.port_delta },
+            headers.tcp.checksum, HashAlgorithm.csum16);
+        update_checksum(
+            meta.sums.shifted_tcp == 1,
+            { headers.old_sum.not_transport, meta.flow.address_delta, meta.flow.port_delta,
+              headers.sum.not_seq, headers.sum.seq, headers.sum.not_ack, headers.sum.ack,
+              headers.sum.not_window, headers.sum.window, headers.sum.not_options,
+              headers.sum.options },
+            headers.tcp.checksum, HashAlgorithm.csum16);
+        update_checksum(
+            meta.sums.icmp_error == 1 && headers.ipv4.isValid(),
+            { headers.old_sum.not_ipv4, TTL_DELTA, headers.sum.not_src_addr, headers.sum.not_dst_addr,
+              headers.sum.src_addr, headers.sum.dst_addr },
+            headers.ipv4.checksum, HashAlgorithm.csum16);
+        update_checksum(
+            meta.sums.icmp_error == 1 && headers.ipv4.isValid(),
+            { headers.sum.not_quoted_ipv4, meta.flow.address_delta },
+            headers.quoted_ipv4.checksum, HashAlgorithm.csum16);
+        update_checksum(
+            meta.sums.icmp_error == 1 && headers.ipv4.isValid(),
+            { headers.sum.not_icmp, headers.sum.icmp_not_address, headers.sum.icmp_port,
+              headers.sum.icmp_not_seq, headers.sum.icmp_seq },
+            headers.icmp.checksum, HashAlgorithm.csum16);
+        update_checksum(
+            meta.sums.icmp_error == 1 && headers.ipv6.isValid(),
+            { headers.sum.not_icmp, headers.sum.icmp_address, headers.sum.icmp_not_address,
+              headers.sum.icmp_port, headers.sum.icmp_not_seq, headers.sum.icmp_seq,
+              headers.sum.not_src_addr, headers.sum.not_dst_addr, headers.sum.src_addr,
+              headers.sum.dst_addr },
+            headers.icmp.checksum, HashAlgorithm.csum16);
         update_checksum(
             headers.outer_ipv4.isValid(),
             { headers.outer_ipv4.version, headers.outer_ipv4.ihl, headers.outer_ipv4.tos,

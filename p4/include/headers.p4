@@ -164,6 +164,49 @@ header udp_t { // RFC 768
     bit<16> checksum;
 }
 
+// --- never sent: what only some packets need, as headers because v1model clears all metadata of
+// every packet.  setValid makes them 0, and a checksum takes nothing from an invalid one.
+
+header options_t { // of TCP; see options.p4
+    bit<160> high; // not looked at yet, the next one at the top
+    bit<160> low;
+    bit<160> done_high;
+    bit<160> done_low;
+    bit<8> left;   // octets of options not looked at
+    bit<8> more;   // the walk goes on
+    bit<8> kind;
+    bit<8> length;
+    bit<8> half;   // bits to move by, twice
+    bit<8> rest;   // 160 less these
+}
+
+header old_sum_t { // the checksums as they were, complemented
+    bit<16> not_ipv4;
+    bit<16> not_transport;
+}
+
+header sum_t { // what a checksum is made of, see checksums.p4
+    bit<16> not_quoted_ipv4;
+    bit<16> not_icmp;
+    bit<16> not_options;
+    bit<16> options;
+    bit<32> not_seq;
+    bit<32> seq;
+    bit<32> not_ack;
+    bit<32> ack;
+    bit<16> not_window;
+    bit<16> window;
+    bit<16> icmp_address; // see icmp_errors.p4
+    bit<16> icmp_not_address;
+    bit<16> icmp_port;
+    bit<32> icmp_not_seq;
+    bit<32> icmp_seq;
+    address_t not_src_addr;
+    address_t not_dst_addr;
+    address_t src_addr;
+    address_t dst_addr;
+}
+
 // One set of transport headers: a packet has its own or, if it is an ICMP error, the quoted one's.
 struct headers_t {
     packet_in_t packet_in;
@@ -196,6 +239,9 @@ struct headers_t {
     tcp_options_2_t tcp_options_2;
     tcp_options_1_t tcp_options_1;
     udp_t udp;
+    options_t options;
+    old_sum_t old_sum;
+    sum_t sum;
 }
 
 #endif

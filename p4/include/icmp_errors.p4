@@ -33,9 +33,14 @@ control TranslateError(inout headers_t headers, inout metadata_t meta) {
     address_t dst_addr = 0;
     Offsets() offsets;
 
+    @hidden action begin() {
+        meta.sums.icmp_error = 1;
+        headers.sum.setValid(); // which makes what is not set yet 0
+        headers.sum.not_icmp = ~headers.icmp.checksum;
+    }
+
     @hidden action set_quoted_ipv4() {
-        meta.sum.not_old = ~headers.quoted_ipv4.checksum;
-        CHECKSUM(headers.quoted_ipv4.checksum, { meta.sum.not_old, meta.flow.address_delta })
+        headers.sum.not_quoted_ipv4 = ~headers.quoted_ipv4.checksum;
         headers.quoted_ipv4.src_addr = meta.flow.new_dst_addr[31:0];
         headers.quoted_ipv4.dst_addr = meta.flow.new_src_addr[31:0];
         src_addr = IPV4_PREFIX ++ headers.ipv4.src_addr;
@@ -45,86 +50,77 @@ control TranslateError(inout headers_t headers, inout metadata_t meta) {
     @hidden action set_quoted_ipv6() {
         headers.quoted_ipv6.src_addr = meta.flow.new_dst_addr;
         headers.quoted_ipv6.dst_addr = meta.flow.new_src_addr;
-        meta.sum.icmp_address = meta.flow.address_delta;
+        headers.sum.icmp_address = meta.flow.address_delta;
         src_addr = headers.ipv6.src_addr;
         dst_addr = headers.ipv6.dst_addr;
     }
 
     @hidden action set_quoted_tcp() {
-        meta.sum.not_old = ~headers.tcp.checksum;
-        CHECKSUM(headers.tcp.checksum,
-                 { meta.sum.not_old, meta.flow.address_delta, meta.flow.port_delta,
-                   meta.sum.not_seq, meta.sum.seq, meta.sum.not_ack, meta.sum.ack,
-                   meta.sum.not_options, meta.sum.options })
-        meta.sum.not_seq = 0; // it is in this checksum, and sums to nothing in the error's
-        meta.sum.seq = 0;
+        headers.old_sum.not_transport = ~headers.tcp.checksum;
         headers.tcp.src_port = meta.flow.new_dst_port;
         headers.tcp.dst_port = meta.flow.new_src_port;
-        meta.sum.icmp_not_address = ~meta.flow.address_delta;
+        headers.sum.icmp_not_address = ~meta.flow.address_delta;
+        meta.sums.tcp = 1;
+    }
+
+    @hidden action sum_offsets() {
+        meta.sums.tcp = 0;
+        meta.sums.shifted_tcp = 1;
     }
 
     @hidden action set_quoted_tcp_beginning() { // its checksum was not quoted
-        meta.sum.not_seq = ~headers.tcp_beginning.seq;
+        headers.sum.icmp_not_seq = ~headers.tcp_beginning.seq;
         headers.tcp_beginning.seq = headers.tcp_beginning.seq
                                     + (meta.flow.has_offsets == 1 ? meta.flow.ack_add : 0);
-        meta.sum.seq = headers.tcp_beginning.seq;
+        headers.sum.icmp_seq = headers.tcp_beginning.seq;
         headers.tcp_beginning.src_port = meta.flow.new_dst_port;
         headers.tcp_beginning.dst_port = meta.flow.new_src_port;
-        meta.sum.icmp_port = meta.flow.port_delta;
+        headers.sum.icmp_port = meta.flow.port_delta;
     }
 
     @hidden action set_quoted_udp() {
-        meta.sum.not_old = ~headers.udp.checksum;
-        CHECKSUM(headers.udp.checksum,
-                 { meta.sum.not_old, meta.flow.address_delta, meta.flow.port_delta })
-        headers.udp.checksum = headers.udp.checksum == 0 ? 0xffff : headers.udp.checksum;
+        bit<16> sum;
+        headers.old_sum.not_transport = ~headers.udp.checksum;
+        CHECKSUM(sum, { headers.old_sum.not_transport, meta.flow.address_delta, meta.flow.port_delta })
+        headers.udp.checksum = sum == 0 ? 0xffff : sum;
         headers.udp.src_port = meta.flow.new_dst_port;
         headers.udp.dst_port = meta.flow.new_src_port;
-        meta.sum.icmp_not_address = ~meta.flow.address_delta;
+        headers.sum.icmp_not_address = ~meta.flow.address_delta;
     }
 
     @hidden action set_quoted_udp_without_checksum() {
         headers.udp.src_port = meta.flow.new_dst_port;
         headers.udp.dst_port = meta.flow.new_src_port;
-        meta.sum.icmp_port = meta.flow.port_delta;
+        headers.sum.icmp_port = meta.flow.port_delta;
     }
 
     // A client hears errors from the virtual server, whoever behind us made them; a router on the
     // client's side keeps its own address.
     @hidden action set_addresses() {
-        meta.sum.not_src_addr = ~src_addr;
-        meta.sum.not_dst_addr = ~dst_addr;
-        meta.sum.src_addr = meta.flow.new_src_addr == meta.key.src_addr
-                            || (meta.flow.is_return == 0 && src_addr != meta.key.src_addr)
+        headers.sum.not_src_addr = ~src_addr;
+        headers.sum.not_dst_addr = ~dst_addr;
+        headers.sum.src_addr = meta.flow.new_src_addr == meta.key.src_addr
+                               || (meta.flow.is_return == 0 && src_addr != meta.key.src_addr)
             ? src_addr : meta.flow.new_src_addr;
-        meta.sum.dst_addr = meta.flow.new_dst_addr == meta.key.dst_addr
+        headers.sum.dst_addr = meta.flow.new_dst_addr == meta.key.dst_addr
             ? dst_addr : meta.flow.new_dst_addr;
     }
 
     @hidden action set_ipv4() {
-        meta.sum.not_old = ~headers.ipv4.checksum;
-        CHECKSUM(headers.ipv4.checksum,
-                 { meta.sum.not_old, meta.sum.not_src_addr, meta.sum.not_dst_addr,
-                   meta.sum.src_addr, meta.sum.dst_addr })
-        headers.ipv4.src_addr = meta.sum.src_addr[31:0];
-        headers.ipv4.dst_addr = meta.sum.dst_addr[31:0];
-        meta.sum.not_old = ~headers.icmp.checksum;
-        CHECKSUM(headers.icmp.checksum,
-                 { meta.sum.not_old, meta.sum.icmp_not_address, meta.sum.icmp_port,
-                   meta.sum.not_seq, meta.sum.seq })
+        headers.old_sum.not_ipv4 = ~headers.ipv4.checksum;
+        headers.ipv4.src_addr = headers.sum.src_addr[31:0];
+        headers.ipv4.dst_addr = headers.sum.dst_addr[31:0];
+        headers.ipv4.ttl = headers.ipv4.ttl - 1;
     }
 
     @hidden action set_ipv6() {
-        headers.ipv6.src_addr = meta.sum.src_addr;
-        headers.ipv6.dst_addr = meta.sum.dst_addr;
-        meta.sum.not_old = ~headers.icmp.checksum;
-        CHECKSUM(headers.icmp.checksum,
-                 { meta.sum.not_old, meta.sum.icmp_address, meta.sum.icmp_not_address,
-                   meta.sum.icmp_port, meta.sum.not_seq, meta.sum.seq, meta.sum.not_src_addr,
-                   meta.sum.not_dst_addr, meta.sum.src_addr, meta.sum.dst_addr })
+        headers.ipv6.src_addr = headers.sum.src_addr;
+        headers.ipv6.dst_addr = headers.sum.dst_addr;
+        headers.ipv6.hop_limit = headers.ipv6.hop_limit - 1;
     }
 
     apply {
+        begin();
         if (headers.ipv4.isValid()) {
             set_quoted_ipv4();
         } else {
@@ -139,10 +135,11 @@ control TranslateError(inout headers_t headers, inout metadata_t meta) {
                 set_quoted_udp();
             }
         } else {
+            set_quoted_tcp();
             if (meta.flow.has_offsets == 1) {
                 offsets.apply(headers, meta);
+                sum_offsets();
             }
-            set_quoted_tcp();
         }
         set_addresses();
         if (headers.ipv4.isValid()) {

@@ -5,12 +5,11 @@
 
 #include "headers.p4"
 #include "metadata.p4"
-#include "sums.p4"
 
 control Leave(inout headers_t headers, inout metadata_t meta) {
     @hidden action decrement_ipv4() {
-        meta.sum.not_old = ~headers.ipv4.checksum;
-        CHECKSUM(headers.ipv4.checksum, { meta.sum.not_old, TTL_DELTA })
+        headers.old_sum.not_ipv4 = ~headers.ipv4.checksum;
+        meta.sums.ipv4 = 1;
         headers.ipv4.ttl = headers.ipv4.ttl - 1;
     }
 
@@ -53,8 +52,8 @@ control Leave(inout headers_t headers, inout metadata_t meta) {
     }
 
     apply {
-        // a flow's has it done with its addresses; the agent's own packet begins its life here
-        if (meta.counter == COUNTER_PASSED || meta.counter == COUNTER_ICMP_TRANSLATED) {
+        // flows and errors have it done with their addresses; the agent's own begin their life here
+        if (meta.counter == COUNTER_PASSED) {
             if (headers.ipv4.isValid()) {
                 decrement_ipv4();
             } else {

@@ -79,39 +79,11 @@ struct way_t {
     address_t tunnel_src;
 }
 
-struct options_t { // of TCP; see options.p4
-    bit<160> high; // not looked at yet, the next one at the top
-    bit<160> low;
-    bit<160> done_high;
-    bit<160> done_low;
-    bit<8> left;   // octets of options not looked at
-    bit<8> more;   // the walk goes on
-    bit<8> kind;
-    bit<8> length;
-    bit<1> kept;   // `done` holds the options to be sent
-    bit<8> half;   // bits to move by, twice
-    bit<8> rest;   // 160 less these
-    bit<8> scale;  // of the window, in a SYN
-}
-
-// What a checksum is made of (sums.p4); what is 0 adds nothing.
-struct sum_t {
-    bit<16> not_old;
-    bit<16> not_options;
-    bit<16> options;
-    bit<32> not_seq;
-    bit<32> seq;
-    bit<32> not_ack;
-    bit<32> ack;
-    bit<16> not_window;
-    bit<16> window;
-    bit<16> icmp_address; // see icmp_errors.p4
-    bit<16> icmp_not_address;
-    bit<16> icmp_port;
-    address_t not_src_addr;
-    address_t not_dst_addr;
-    address_t src_addr;
-    address_t dst_addr;
+struct sums_t { // which checksums follow a change, see checksums.p4
+    bit<1> ipv4;
+    bit<1> tcp;
+    bit<1> shifted_tcp;
+    bit<1> icmp_error;
 }
 
 // What goes up with a packet.
@@ -135,6 +107,8 @@ struct seen_t { // of a flow; see track.p4
 struct metadata_t {
     verdict_t verdict;
     bit<32> counter;
+    bit<8> scale;        // of the window, in a SYN
+    bit<1> has_options;  // `options.done_*` are the ones to be sent
     bit<1> is_asked;     // the agent wants a report
     bit<1> is_neighbour; // an ARP reply or advertisement that the agent wants
     bit<1> is_solicitation;
@@ -147,8 +121,7 @@ struct metadata_t {
     ip_t ip;
     flow_t flow;
     way_t way;
-    options_t options;
-    sum_t sum;
+    sums_t sums;
     up_t up;
     seen_t seen;
     half_t inbound;      // for a report

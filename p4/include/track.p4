@@ -177,7 +177,7 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
     }
 
     @hidden action take_scale() {
-        own.scale = meta.options.scale;
+        own.scale = meta.scale;
     }
 
     @hidden action advance() {
