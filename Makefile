@@ -19,10 +19,10 @@ BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=$(ARTIFACTS)/%.bpf.o)
 MULTIARCH := /usr/include/$(shell uname -m)-linux-gnu
 BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I$(MULTIARCH) -ffile-prefix-map=$(CURDIR)/=
 
-.PHONY: help run test check bpf bench fuzz docs format clean setup
+.PHONY: help run test check bpf p4 bench fuzz docs format clean setup
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:
 	@scripts/setup run
@@ -50,6 +50,21 @@ $(ARTIFACTS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile
 	$(CLANG) $(BPF_FLAGS) -c $< -o $@.tmp
 	@$(LLVM_STRIP) --strip-debug $@.tmp # the DWARF; BTF stays
 	@mv $@.tmp $@
+
+# --- the P4 program; what comes out is in the repository, because few machines have a P4 compiler ----
+
+P4C ?= p4c-bm2-ss
+P4_FLAGS := --std p4-16 --Werror --Wdisable=unused --Wdisable=invalid_header
+P4_SOURCES := p4/dfs.p4 $(sort $(wildcard p4/include/*.p4))
+P4_OUTPUTS := p4/dfs.json p4/dfs.p4info.txtpb
+
+p4: p4/SOURCES.sha256 ## compile the P4 program (needs p4c-bm2-ss, from p4lang's packages)
+
+p4/SOURCES.sha256: $(P4_SOURCES) scripts/p4_compact.py
+	$(P4C) $(P4_FLAGS) --p4runtime-files p4/dfs.p4info.txtpb -o p4/dfs.json.tmp p4/dfs.p4
+	python3 scripts/p4_compact.py p4/dfs.json.tmp p4/dfs.json
+	@rm p4/dfs.json.tmp
+	sha256sum $(P4_SOURCES) $(P4_OUTPUTS) > $@
 
 bench: bpf ## every figure of docs/benchmarks.md, on this machine (root; minutes)
 	@scripts/setup bench

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// The last of a packet that goes its way: time to live, tunnel, link header.
+#ifndef SPLITPLANE_LEAVE_P4
+#define SPLITPLANE_LEAVE_P4
+
+#include "headers.p4"
+#include "metadata.p4"
+
+control Leave(inout headers_t headers, inout metadata_t meta) {
+    @hidden action decrement_ipv4() {
+        headers.old_sum.not_ipv4 = ~headers.ipv4.checksum;
+        meta.sums.ipv4 = 1;
+        headers.ipv4.ttl = headers.ipv4.ttl - 1;
+    }
+
+    @hidden action decrement_ipv6() {
+        headers.ipv6.hop_limit = headers.ipv6.hop_limit - 1;
+    }
+
+    // The type of service is copied (RFC 2983).  The checksum is made in checksums.p4.
+    @hidden action tunnel_ipv4() { // RFC 2003
+        headers.outer_ipv4.setValid();
+        headers.outer_ipv4.version = 4;
+        headers.outer_ipv4.ihl = 5;
+        headers.outer_ipv4.tos = headers.ipv4.tos;
+        headers.outer_ipv4.total_length = meta.ip.length + 20;
+        headers.outer_ipv4.identification = 0;
+        headers.outer_ipv4.flags = 2; // don't fragment
+        headers.outer_ipv4.fragment_offset = 0;
+        headers.outer_ipv4.ttl = TUNNEL_TTL;
+        headers.outer_ipv4.protocol = PROTOCOL_IPV4;
+        headers.outer_ipv4.checksum = 0;
+        headers.outer_ipv4.src_addr = meta.way.tunnel_src[31:0];
+        headers.outer_ipv4.dst_addr = meta.flow.node[31:0];
+    }
+
+    @hidden action tunnel_ipv6() { // RFC 2473
+        headers.outer_ipv6.setValid();
+        headers.outer_ipv6.version = 6;
+        headers.outer_ipv6.traffic_class = headers.ipv6.traffic_class;
+        headers.outer_ipv6.flow_label = 0;
+        headers.outer_ipv6.payload_length = meta.ip.length;
+        headers.outer_ipv6.next_header = PROTOCOL_IPV6;
+        headers.outer_ipv6.hop_limit = TUNNEL_TTL;
+        headers.outer_ipv6.src_addr = meta.way.tunnel_src;
+        headers.outer_ipv6.dst_addr = meta.flow.node;
+    }
+
+    @hidden action set_link() {
+        headers.ethernet.dst_addr = meta.way.dst_mac;
+        headers.ethernet.src_addr = meta.way.src_mac;
+    }
+
+    apply {
+        // flows and errors have it done with their addresses; the agent's own begin their life here
+        if (meta.counter == COUNTER_PASSED) {
+            if (headers.ipv4.isValid()) {
+                decrement_ipv4();
+            } else {
+                decrement_ipv6();
+            }
+        }
+        if (meta.flow.is_tunnel == 1) {
+            if (headers.ipv4.isValid()) {
+                tunnel_ipv4();
+            } else {
+                tunnel_ipv6();
+            }
+        }
+        set_link();
+    }
+}
+
+// What goes up to the agent in front of a frame.
+control TellAgent(inout headers_t headers, in metadata_t meta) {
+    @hidden action describe(bit<8> reason) {
+        headers.packet_in.setValid();
+        headers.packet_in.reason = reason;
+        headers.packet_in.protocol = meta.key.protocol;
+        headers.packet_in.port = (bit<16>)meta.arrival.port;
+        headers.packet_in.src_port = meta.key.src_port;
+        headers.packet_in.dst_port = meta.key.dst_port;
+        headers.packet_in.server = meta.up.server;
+        headers.packet_in.value = meta.up.value;
+    }
+
+    @hidden action add_report() {
+        headers.report.setValid();
+        headers.report.flow_index = meta.seen.flow_index;
+        headers.report.now = meta.seen.now;
+        headers.report_inbound.setValid();
+        headers.report_inbound.counts = meta.inbound.counts;
+        headers.report_inbound.sequence = meta.inbound.sequence;
+        headers.report_inbound.time = meta.inbound.time;
+        headers.report_return.setValid();
+        headers.report_return.counts = meta.returning.counts;
+        headers.report_return.sequence = meta.returning.sequence;
+        headers.report_return.time = meta.returning.time;
+    }
+
+    @hidden action add_address() {
+        headers.resolve.setValid();
+        headers.resolve.address = meta.way.towards;
+        headers.resolve.port = (bit<16>)meta.way.port;
+    }
+
+    apply {
+        if (meta.verdict == VERDICT_TO_AGENT) {
+            describe(meta.up.reason);
+        } else {
+            describe(REASON_CLOSED); // a copy has no verdict
+        }
+        if (headers.packet_in.reason == REASON_CLOSED
+            || headers.packet_in.reason == REASON_REPORT) {
+            add_report();
+        } else if (headers.packet_in.reason == REASON_RESOLVE) {
+            add_address();
+        }
+    }
+}
+
+#endif

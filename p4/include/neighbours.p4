@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whose a destination is, and the answers to "who has this address?".
+//
+//   address -> local_addresses   -> ours | ours to keep wildcards off
+//   address -> virtual_addresses -> a virtual server's, answered for | silent
+//
+// ARP is RFC 826, neighbour discovery RFC 4861 7.2.
+#ifndef SPLITPLANE_NEIGHBOURS_P4
+#define SPLITPLANE_NEIGHBOURS_P4
+
+#include "headers.p4"
+#include "ids.p4"
+#include "metadata.p4"
+
+// `wanted`: a packet's destination, or the address that is asked for.
+control Addresses(in address_t wanted, inout metadata_t meta) {
+    @id(OWN_ADDRESS_ID)
+    action own() {
+        meta.is_own = 1;
+        meta.is_local = 1;
+        meta.is_answered = 1;
+    }
+
+    @id(RESERVED_ADDRESS_ID)
+    action reserved() {
+        meta.is_local = 1;
+    }
+
+    @id(ANSWERED_ADDRESS_ID)
+    action answered() {
+        meta.is_virtual = 1;
+        meta.is_answered = 1;
+    }
+
+    @id(SILENT_ADDRESS_ID)
+    action silent() {
+        meta.is_virtual = 1;
+    }
+
+    @id(NOT_LOCAL_ID)
+    action not_local() {}
+
+    @id(NOT_VIRTUAL_ID)
+    action not_virtual() {}
+
+    @id(LOCAL_ADDRESSES_ID)
+    table local_addresses {
+        key = {
+            wanted : exact @id(1) @name("address");
+        }
+        actions = {
+            own;
+            reserved;
+            @defaultonly not_local;
+        }
+        const default_action = not_local();
+        size = LOCAL_ADDRESSES;
+    }
+
+    @id(VIRTUAL_ADDRESSES_ID)
+    table virtual_addresses {
+        key = {
+            wanted : exact @id(1) @name("address");
+        }
+        actions = {
+            answered;
+            silent;
+            @defaultonly not_virtual;
+        }
+        const default_action = not_virtual();
+        size = VIRTUAL_ADDRESSES;
+    }
+
+    apply {
+        local_addresses.apply();
+        virtual_addresses.apply();
+    }
+}
+
+control Answer(inout headers_t headers, inout metadata_t meta) {
+    @hidden action stays_here() {
+        meta.verdict = VERDICT_DROP;
+        meta.counter = COUNTER_LOCAL;
+    }
+
+    @hidden action send_back(mac_t receiver) {
+        meta.verdict = VERDICT_ANSWER;
+        meta.counter = COUNTER_ARP_ANSWERED;
+        meta.way.port = meta.arrival.port;
+        headers.ethernet.dst_addr = receiver;
+        headers.ethernet.src_addr = meta.arrival.mac;
+    }
+
+    @hidden action arp_reply() {
+        bit<32> asker = headers.arp.sender;
+        headers.arp.operation = 2;
+        headers.arp.target_mac = headers.arp.sender_mac;
+        headers.arp.sender_mac = meta.arrival.mac;
+        headers.arp.sender = headers.arp.target;
+        headers.arp.target = asker;
+    }
+
+    // Its checksum is made in checksums.p4.
+    @hidden action advertisement(address_t receiver, bit<32> flags) {
+        headers.ipv6.payload_length = 32;
+        headers.ipv6.traffic_class = 0;
+        headers.ipv6.flow_label = 0;
+        headers.ipv6.src_addr = headers.nd_target.target;
+        headers.ipv6.dst_addr = receiver;
+        headers.icmp.kind = ICMPV6_ADVERTISEMENT;
+        headers.icmp.rest = flags;
+        headers.nd_options.setInvalid();
+        headers.nd_link_address.setValid();
+        headers.nd_link_address.kind = 2;
+        headers.nd_link_address.length = 1;
+        headers.nd_link_address.mac = meta.arrival.mac;
+    }
+
+    apply {
+        if (headers.arp.isValid()) {
+            if (headers.arp.operation == 2) {
+                meta.is_neighbour = 1;
+            } else if (headers.arp.hardware == 1 && headers.arp.protocol == TYPE_IPV4
+                       && headers.arp.hardware_length == 6 && headers.arp.protocol_length == 4
+                       && headers.arp.operation == 1 && meta.is_answered == 1) {
+                send_back(headers.arp.sender_mac);
+                arp_reply();
+            } else {
+                stays_here();
+            }
+        } else if (meta.is_answered == 0) {
+            stays_here();
+        } else if (headers.ipv6.src_addr == 0) { // somebody is about to take the address: tell all
+            send_back(48w0x333300000001);
+            advertisement(128w0xff020000000000000000000000000001, ADVERTISEMENT_OVERRIDE);
+        } else {
+            send_back(headers.ethernet.src_addr);
+            advertisement(headers.ipv6.src_addr, ADVERTISEMENT_SOLICITED | ADVERTISEMENT_OVERRIDE);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where a packet leaves.
+//
+//   towards -> routes -+- via(next hop) ---------------------------+-> next_hops -> port, MACs, MTU
+//     (LPM)            +- connected(port) -> neighbours(address) --+
+//   a flow's or the agent's explicit next hop ---------------------+
+//   port -> tunnel_sources -> our address at the near end of a tunnel
+#ifndef SPLITPLANE_NEXT_HOPS_P4
+#define SPLITPLANE_NEXT_HOPS_P4
+
+#include "headers.p4"
+#include "ids.p4"
+#include "metadata.p4"
+
+control NextHops(inout headers_t headers, inout metadata_t meta) {
+    bit<16> room = 0;
+
+    @id(VIA_ID)
+    action via(@id(1) bit<32> next_hop) {
+        meta.way.next_hop = next_hop;
+    }
+
+    @id(CONNECTED_ID)
+    action connected(@id(1) bit<16> port) {
+        meta.way.port = (port_t)port;
+    }
+
+
+    @id(NO_ROUTE_ID)
+    action no_route() {
+        meta.verdict = VERDICT_DROP;
+        meta.counter = COUNTER_DROP_NO_ROUTE;
+    }
+
+    @id(ROUTES_ID)
+    table routes {
+        key = {
+            meta.way.towards : lpm @id(1) @name("address");
+        }
+        actions = {
+            via;
+            connected;
+            @defaultonly no_route;
+        }
+        const default_action = no_route();
+        size = ROUTES;
+    }
+
+    @id(SET_NEIGHBOUR_ID)
+    action set_neighbour(@id(1) bit<32> next_hop) {
+        meta.way.next_hop = next_hop;
+    }
+
+    // The agent finds the MAC address out; meanwhile the packet is lost.
+    @id(NO_NEIGHBOUR_ID)
+    action no_neighbour() {
+        meta.verdict = VERDICT_TO_AGENT;
+        meta.counter = COUNTER_DROP_NO_NEIGHBOUR;
+        meta.up.reason = REASON_RESOLVE;
+        meta.up.value = (bit<32>)meta.way.port;
+    }
+
+    @id(NEIGHBOURS_ID)
+    table neighbours {
+        key = {
+            meta.way.towards : exact @id(1) @name("address");
+        }
+        actions = {
+            set_neighbour;
+            @defaultonly no_neighbour;
+        }
+        const default_action = no_neighbour();
+        size = NEIGHBOURS;
+    }
+
+    @id(FORWARD_ID)
+    action forward(@id(1) bit<16> port, @id(2) mac_t src_mac, @id(3) mac_t dst_mac,
+                   @id(4) bit<16> mtu) {
+        meta.verdict = VERDICT_LEAVE;
+        meta.way.port = (port_t)port;
+        meta.way.src_mac = src_mac;
+        meta.way.dst_mac = dst_mac;
+        meta.way.mtu = mtu;
+    }
+
+    @id(NO_NEXT_HOP_ID)
+    action no_next_hop() {
+        meta.verdict = VERDICT_DROP;
+        meta.counter = COUNTER_DROP_NO_NEIGHBOUR;
+    }
+
+    @id(NEXT_HOPS_ID)
+    table next_hops {
+        key = {
+            meta.way.next_hop : exact @id(1) @name("next_hop");
+        }
+        actions = {
+            forward;
+            @defaultonly no_next_hop;
+        }
+        const default_action = no_next_hop();
+        size = NEXT_HOPS;
+    }
+
+    @id(SET_TUNNEL_SOURCE_ID)
+    action set_tunnel_source(@id(1) bit<32> ipv4_addr, @id(2) address_t ipv6_addr) {
+        meta.way.tunnel_src = headers.ipv4.isValid() ? IPV4_PREFIX ++ ipv4_addr : ipv6_addr;
+    }
+
+    @id(NO_TUNNEL_SOURCE_ID)
+    action no_tunnel_source() {
+        meta.verdict = VERDICT_DROP;
+        meta.counter = COUNTER_DROP_NO_ROUTE;
+    }
+
+    @id(TUNNEL_SOURCES_ID)
+    table tunnel_sources {
+        key = {
+            meta.way.port : exact @id(1) @name("port");
+        }
+        actions = {
+            set_tunnel_source;
+            @defaultonly no_tunnel_source;
+        }
+        const default_action = no_tunnel_source();
+        size = INTERFACES;
+    }
+
+    @hidden action leave_room() {
+        room = headers.ipv4.isValid() ? 16w20 : 16w40;
+    }
+
+    @hidden action too_big() {
+        meta.verdict = VERDICT_TO_AGENT;
+        meta.counter = COUNTER_DROP_TOO_BIG;
+        meta.up.reason = REASON_TOO_BIG;
+        meta.up.value = (bit<32>)(meta.way.mtu - room);
+    }
+
+    apply {
+        if (meta.way.next_hop == 0) {
+            routes.apply();
+            if (meta.verdict == VERDICT_ROUTE && meta.way.next_hop == 0) {
+                neighbours.apply();
+            }
+        }
+        if (meta.verdict == VERDICT_ROUTE) {
+            next_hops.apply();
+            if (meta.flow.is_tunnel == 1) {
+                leave_room();
+            }
+            if (meta.verdict == VERDICT_LEAVE && meta.ip.length > meta.way.mtu - room) {
+                too_big();
+            }
+            if (meta.verdict == VERDICT_LEAVE && meta.flow.is_tunnel == 1) {
+                tunnel_sources.apply();
+            }
+        }
+    }
+}
+
+#endif
