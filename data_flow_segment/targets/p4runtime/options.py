@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a P4Runtime target is told at its start.
+
+P4Runtime has no question for a switch's ports, addresses and routes: here they are a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from data_flow_segment.targets.memory.options import Interface, Route
+
+__all__ = ["Interface", "P4RuntimeOptions", "Route"]
+
+
+@dataclass(frozen=True, slots=True)
+class P4RuntimeOptions:
+    """One switch, and what this agent is to it."""
+
+    address: str
+    """``HOST:PORT`` or ``unix:/path`` of the switch's gRPC server."""
+
+    interfaces: tuple[Interface, ...]
+    """The switch's ports that are ours; `number` is the port."""
+
+    routes: tuple[Route, ...] = ()
+    """Connected networks too; the longest prefix wins."""
+
+    neighbours: Mapping[bytes, bytes] = field(default_factory=dict)
+    """Address to MAC, permanent; all others are asked for."""
+
+    device_id: int = 1
+    election_id: int = 1
+    """Of the agents of one switch the one with the highest is primary; the others stand by."""
+
+    replace_program: bool = False
+    """Whether another program on the switch, and what it did, may be replaced by ours."""
+
+    flow_capacity: int = 65536
+    """Flows at most, no more than the program has room for."""
