@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent's thread asks of the driver's thread, and what comes back.
+
+Operations are carried out strictly in their order.  Results come in the order of their arrival: an
+operation's own in the order of the operations, what the switch says by itself in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from finsy.proto import p4r
+
+__all__ = [
+    "Connected",
+    "Demoted",
+    "Fence",
+    "FenceDone",
+    "IdleTimeout",
+    "Lost",
+    "Operation",
+    "PacketUp",
+    "Read",
+    "ReadDone",
+    "Result",
+    "Send",
+    "UpdateError",
+    "Write",
+    "WriteDone",
+]
+
+# --- operations: agent -> switch -----------------------------------------------------------------
+
+
+class Write(NamedTuple):
+    """Each update by itself, in order; the next operation waits for the answer."""
+
+    updates: tuple[p4r.Update, ...]
+    token: object
+
+
+class Read(NamedTuple):
+    """What matches any of the entities."""
+
+    entities: tuple[p4r.Entity, ...]
+    token: object
+
+
+class Send(NamedTuple):
+    """Put a packet out; nobody waits for it."""
+
+    packet: p4r.PacketOut
+
+
+class Fence(NamedTuple):
+    """Put out a REPORT request for a reserved index and wait until its answer came up.
+
+    The answer is consumed.  Everything sent before has been through the switch then.
+    """
+
+    packet: p4r.PacketOut
+    index: int
+
+
+Operation = Write | Read | Send | Fence
+
+# --- results: switch -> agent --------------------------------------------------------------------
+
+
+class UpdateError(NamedTuple):
+    """Why one update was refused."""
+
+    code: str  # gRPC's name: ALREADY_EXISTS, NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE, ...
+    message: str
+
+
+class WriteDone(NamedTuple):
+    """The updates are carried out, except those that `errors` names by their position."""
+
+    token: object
+    errors: Mapping[int, UpdateError]
+
+
+class ReadDone(NamedTuple):
+    """What was found; or why nothing could be read."""
+
+    token: object
+    entities: tuple[p4r.Entity, ...]
+    error: str | None
+
+
+class PacketUp(NamedTuple):
+    """A packet came up."""
+
+    packet: p4r.PacketIn
+
+
+class IdleTimeout(NamedTuple):
+    """The switch found these entries idle; they are still there."""
+
+    entries: tuple[p4r.TableEntry, ...]
+
+
+class FenceDone(NamedTuple):
+    """Whether the answer came, at the second try at last."""
+
+    index: int
+    answered: bool
+
+
+class Connected(NamedTuple):
+    """We are primary, and our program is in place."""
+
+    pushed: bool  # the switch had none, or another one: its tables are empty
+    cookie: int  # of the pipeline's configuration; see program.py
+
+
+class Lost(NamedTuple):
+    """The connection is gone, and with it every operation that is not done yet.
+
+    Their WriteDone and ReadDone come before this with errors (UNAVAILABLE).  The driver keeps trying.
+    """
+
+    reason: str
+
+
+class Demoted(NamedTuple):
+    """Another agent with a higher election id is primary now; we stand by.
+
+    As after Lost, nothing is carried out until the next Connected.
+    """
+
+    reason: str
+
+
+Result = WriteDone | ReadDone | PacketUp | IdleTimeout | FenceDone | Connected | Lost | Demoted
