@@ -46,7 +46,7 @@ class DataPath:
     def __init__(self, options: MemoryOptions, clock: Callable[[], float]) -> None:
         self.options = options
         self.clock = clock
-        self.table = FlowTable(options.flow_capacity)
+        self.table = FlowTable(options.flow_capacity, Flow)
         self.virtual_servers = VirtualServers()
         self.local_addresses: frozenset[bytes] = frozenset()
         self.outbound_query = False

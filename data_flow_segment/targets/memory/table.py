@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Generic, Protocol, TypeVar
 
 from data_flow_segment.targets.contract import FlowCounters, FlowEntry, FlowState
 from data_flow_segment.targets.memory.rewrite import Translation, inbound, outbound
@@ -32,6 +32,32 @@ class CannotInstall(Exception):
     def __init__(self, reason: str, *, table_full: bool = False) -> None:
         super().__init__(reason)
         self.table_full = table_full
+
+
+class Tabled(Protocol):
+    """What a table needs to know of a flow, whoever counts its packets."""
+
+    number: int
+    entry: FlowEntry
+    reverse_key: Key
+    last_seen: float
+
+    @property
+    def closed(self) -> bool:
+        """It ended; its entry lingers."""
+
+    @property
+    def closing(self) -> bool:
+        """It is between the first FIN and the end."""
+
+    def begin(self, entry: FlowEntry, now: float) -> None:
+        """Another flow with the same signature: nothing of the earlier one counts."""
+
+    def decide(self, entry: FlowEntry) -> None:
+        """Take over a decision; what was seen stays."""
+
+
+FlowT = TypeVar("FlowT", bound=Tabled)
 
 
 class Flow:
@@ -75,8 +101,20 @@ class Flow:
         self.reverse_key: Key = reverse_key(entry.signature, self.there)
 
     @property
+    def cause(self) -> int | None:
+        return self.tracker.cause
+
+    @property
     def closed(self) -> bool:
         return self.tracker.cause is not None
+
+    @property
+    def closing(self) -> bool:
+        return self.tracker.closing
+
+    @property
+    def packets_seen(self) -> int:
+        return sum(self.packets)
 
     def state(self, now: float) -> FlowState:
         counters = FlowCounters(self.packets[0], self.bytes[0], self.packets[1], self.bytes[1])
@@ -95,24 +133,26 @@ def reverse_key(signature: FlowSignature, there: Translation) -> Key:
     )
 
 
-class FlowTable:
+class FlowTable(Generic[FlowT]):
     """At most `capacity` flows, found by either key, told in the order of their entering."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, make: Callable[[FlowEntry, int, float], FlowT]) -> None:
+        """`make` a flow of its entry, its number in the order of entering, and the time."""
         self.capacity = capacity
-        self._flows: dict[Key, Flow] = {}
-        self._reverse: dict[Key, Flow] = {}
-        self._by_number: dict[int, Flow] = {}
+        self._make = make
+        self._flows: dict[Key, FlowT] = {}
+        self._reverse: dict[Key, FlowT] = {}
+        self._by_number: dict[int, FlowT] = {}
         self._numbers: list[int] = []  # ascending; may hold numbers of flows long gone
         self._next_number = 1
 
     def __len__(self) -> int:
         return len(self._flows)
 
-    def __iter__(self) -> Iterator[Flow]:
+    def __iter__(self) -> Iterator[FlowT]:
         return iter(self._flows.values())
 
-    def find(self, key: Key) -> tuple[Flow, int] | None:
+    def find(self, key: Key) -> tuple[FlowT, int] | None:
         """The flow that a packet with this key belongs to, and its direction."""
         flow = self._flows.get(key)
         if flow is not None:
@@ -120,10 +160,10 @@ class FlowTable:
         flow = self._reverse.get(key)
         return None if flow is None else (flow, RETURN)
 
-    def lookup(self, signature: FlowSignature) -> Flow | None:
+    def lookup(self, signature: FlowSignature) -> FlowT | None:
         return self._flows.get(signature.session)
 
-    def install(self, entry: FlowEntry, now: float) -> None:
+    def install(self, entry: FlowEntry, now: float) -> FlowT:
         """Enter both directions or raise CannotInstall and change nothing."""
         key = entry.signature.session
         known = self._flows.get(key)
@@ -133,7 +173,7 @@ class FlowTable:
         if known is None:
             if len(self._flows) >= self.capacity:
                 raise CannotInstall("the flow table is full", table_full=True)
-            known = Flow(entry, self._next_number, now)
+            known = self._make(entry, self._next_number, now)
             self._enter(known)
         else:
             del self._reverse[known.reverse_key]
@@ -143,18 +183,21 @@ class FlowTable:
                 known.begin(entry, now)
         self._flows[key] = known
         self._reverse[back] = known
+        return known
 
-    def remove(self, signature: FlowSignature) -> None:
+    def remove(self, signature: FlowSignature) -> FlowT | None:
+        """Take both directions out; the flow that was there."""
         flow = self._flows.pop(signature.session, None)
         if flow is not None:
             del self._reverse[flow.reverse_key]
             del self._by_number[flow.number]
             if len(self._numbers) > 64 + 2 * len(self._flows):
                 self._numbers = list(self._by_number)
+        return flow
 
-    def after(self, number: int, limit: int) -> tuple[list[Flow], int | None]:
+    def after(self, number: int, limit: int) -> tuple[list[FlowT], int | None]:
         """Up to `limit` flows entered after `number`, and the number to go on from (None: all)."""
-        found: list[Flow] = []
+        found: list[FlowT] = []
         numbers = self._numbers
         for place in range(bisect_right(numbers, number), len(numbers)):
             flow = self._by_number.get(numbers[place])
@@ -165,20 +208,20 @@ class FlowTable:
             found.append(flow)
         return found, None
 
-    def oldest(self, count: int) -> Sequence[Flow]:
+    def oldest(self, count: int) -> Sequence[FlowT]:
         """Closed, then longest idle, closing last."""
 
-        def order(flow: Flow) -> tuple[int, float]:
-            return (0 if flow.closed else 2 if flow.tracker.closing else 1), flow.last_seen
+        def order(flow: FlowT) -> tuple[int, float]:
+            return (0 if flow.closed else 2 if flow.closing else 1), flow.last_seen
 
         return heapq.nsmallest(count, self._flows.values(), key=order)
 
-    def _enter(self, flow: Flow) -> None:
+    def _enter(self, flow: FlowT) -> None:
         self._by_number[flow.number] = flow
         self._numbers.append(flow.number)
         self._next_number += 1
 
-    def _check_keys(self, key: Key, back: Key, known: Flow | None) -> None:
+    def _check_keys(self, key: Key, back: Key, known: FlowT | None) -> None:
         """One key stands for one direction of one flow."""
         if key == back:
             raise CannotInstall("both directions would have the same key")

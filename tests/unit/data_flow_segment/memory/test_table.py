@@ -14,6 +14,7 @@ from data_flow_segment.targets.memory.table import (
     INBOUND,
     RETURN,
     CannotInstall,
+    Flow,
     FlowTable,
     reverse_key,
 )
@@ -42,7 +43,7 @@ class TableMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = FlowTable(CAPACITY)
+        self.table = FlowTable(CAPACITY, Flow)
         self.model: dict[int, FlowEntry] = {}
         self.packets: dict[int, int] = {}
         self.now = 0.0
@@ -112,7 +113,7 @@ TestTable.settings = settings(max_examples=60, stateful_step_count=30, deadline=
 
 
 def test_numbers_of_flows_long_gone_are_forgotten() -> None:
-    table = FlowTable(4)
+    table = FlowTable(4, Flow)
     for number in range(1000):
         client = 1 + number % 60000
         table.install(entry(client, client, 1), 0.0)
@@ -126,5 +127,5 @@ def test_a_flow_to_itself_is_refused() -> None:
     same = (IPV4.client, 80)
     signature = SCENE.signature(client=same, vip=same)
     with pytest.raises(CannotInstall) as caught:
-        FlowTable(4).install(SCENE.entry(signature=signature, flags=0), 0.0)
+        FlowTable(4, Flow).install(SCENE.entry(signature=signature, flags=0), 0.0)
     assert not caught.value.table_full
