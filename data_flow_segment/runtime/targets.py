@@ -16,6 +16,8 @@ def open_target(config: DataFlowSegmentConfig) -> Target:
     """Open what moves packets; TargetError says what is missing and what to do about it."""
     if config.target == "memory":
         return _open_memory(config)
+    if config.target == "p4runtime":
+        return _open_p4runtime(config)
     try:  # needs numpy and the kernel; the memory target needs neither
         from data_flow_segment.targets.bpf import BpfOptions, BpfTarget
     except ImportError as error:
@@ -31,6 +33,18 @@ def open_target(config: DataFlowSegmentConfig) -> Target:
             flow_capacity=config.flow_capacity,
         )
     )
+
+
+def _open_p4runtime(config: DataFlowSegmentConfig) -> Target:
+    """A switch far away."""
+    try:  # needs gRPC
+        from data_flow_segment.runtime.switch import open_switch
+    except ImportError as error:
+        raise TargetError(
+            f"target p4runtime: {error}; install the extra: pip install 'splitplane[p4]'"
+        ) from None
+    assert config.p4runtime is not None  # the model has seen to it
+    return open_switch(config.p4runtime, config.flow_capacity)
 
 
 def _open_memory(config: DataFlowSegmentConfig) -> MemoryTarget:

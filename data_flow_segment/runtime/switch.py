@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The switch that a configuration names, and the network around it as the target wants it told."""
+
+from __future__ import annotations
+
+from data_flow_segment.config_p4runtime import P4RuntimeSection
+from data_flow_segment.config_values import mac_octets
+from data_flow_segment.targets.contract import Target
+from data_flow_segment.targets.p4runtime import P4RuntimeTarget
+from data_flow_segment.targets.p4runtime.options import Interface, P4RuntimeOptions, Route
+from ssmb.addresses import from_text
+
+
+def open_switch(section: P4RuntimeSection, flow_capacity: int) -> Target:
+    """Connect to it; TargetError says what is wrong and what to do about it."""
+    return P4RuntimeTarget.open(options(section, flow_capacity))
+
+
+def options(section: P4RuntimeSection, flow_capacity: int) -> P4RuntimeOptions:
+    """The switch's network as tables; what its interfaces are connected to are routes too."""
+    routes = [
+        Route.to(str(network), interface.port)
+        for interface in section.interfaces
+        for network in dict.fromkeys(interface.networks())
+    ]
+    for route in section.routes:
+        way = section.interface_towards(route.via)
+        assert way is not None  # the model has seen to it
+        routes.append(Route.to(route.to, way.port, route.via))
+    return P4RuntimeOptions(
+        address=section.address,
+        interfaces=tuple(
+            Interface(
+                interface.port,
+                interface.name,
+                mac_octets(interface.mac),
+                tuple(from_text(address.partition("/")[0]) for address in interface.addresses),
+                external=interface.external,
+                internal=interface.internal,
+                mtu=interface.mtu,
+            )
+            for interface in section.interfaces
+        ),
+        routes=tuple(routes),
+        neighbours={
+            from_text(address): mac_octets(mac) for address, mac in section.neighbours.items()
+        },
+        device_id=section.device_id,
+        election_id=section.election_id,
+        replace_program=section.replace_program,
+        flow_capacity=flow_capacity,
+    )
