@@ -60,7 +60,7 @@ class Fence(NamedTuple):
     """
 
     packet: p4r.PacketOut
-    index: int
+    index: int  # type: ignore[assignment]  # the P4 program's word; nobody needs tuple.index
 
 
 Operation = Write | Read | Send | Fence
@@ -105,7 +105,7 @@ class IdleTimeout(NamedTuple):
 class FenceDone(NamedTuple):
     """Whether the answer came, at the second try at last."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # the P4 program's word; nobody needs tuple.index
     answered: bool
 
 
