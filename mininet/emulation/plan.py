@@ -91,6 +91,7 @@ class ControlSegment:
 
     number: int
     group: int
+    service: str
     virtual: Address
 
     @property
@@ -131,7 +132,6 @@ class DataFlowSegment:
 class Plan:
     """One topology.  Every CS commands every DFS, and every server is behind each."""
 
-    title: str
     data_flow_segments: tuple[DataFlowSegment, ...]
     control_segments: tuple[ControlSegment, ...]
     servers: tuple[Server, ...]
@@ -142,15 +142,15 @@ class Plan:
         return tuple(client for dfs in self.data_flow_segments for client in dfs.clients)
 
 
-def clients(first: int, count: int) -> tuple[Client, ...]:
+def make_clients(first: int, count: int) -> tuple[Client, ...]:
     """So many, with numbers from *first* on."""
     return tuple(Client(number) for number in range(first, first + count))
 
 
-def servers(count: int) -> tuple[Server, ...]:
+def make_servers(count: int) -> tuple[Server, ...]:
     """So many."""
     return tuple(Server(number) for number in range(1, count + 1))
 
 
-GROUP_1 = ControlSegment(1, 1, Address("203.0.113.10", "2001:db8:113::10"))
-GROUP_2 = ControlSegment(2, 2, Address("203.0.113.20", "2001:db8:113::20"))
+GROUP_1 = ControlSegment(1, 1, "www", Address("203.0.113.10", "2001:db8:113::10"))
+GROUP_2 = ControlSegment(2, 2, "shop", Address("203.0.113.20", "2001:db8:113::20"))

@@ -41,10 +41,13 @@ class Folder:
         self._lock: TextIO | None = None
 
     def __enter__(self) -> Folder:
-        take_remains_away()
-        self.path.mkdir(parents=True, mode=0o700)
-        self._lock = (self.path / "lock").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        SOCKET_FOLDER.mkdir(parents=True, exist_ok=True)
+        with (SOCKET_FOLDER / "mininet.lock").open("w") as one_at_a_time:
+            fcntl.flock(one_at_a_time, fcntl.LOCK_EX)  # a folder without a lock is taken for left
+            take_remains_away()
+            self.path.mkdir(mode=0o700)
+            self._lock = (self.path / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.write("cluster.key", secrets.token_hex(32) + "\n")
         return self
 

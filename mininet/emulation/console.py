@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of every topology, and Mininet's console with commands of ours."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from emulation import prerequisites
+from emulation.checks import PARTS, Drill, ping_all, request_all
+from emulation.network import Network
+from emulation.plan import HOSTS_MAX, Plan
+from emulation.running import EmulationError, Folder
+from mininet.cli import CLI
+from mininet.log import setLogLevel
+
+
+class Console(CLI):  # type: ignore[misc]
+    """Mininet's console, for one network."""
+
+    prompt = "splitplane> "
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        super().__init__(network.net)
+
+    def _show(self, what: str, line: str) -> None:
+        plan = self.network.plan
+        command = [str(prerequisites.PYTHON), "-m", "splitplane", "show", what, *line.split()]
+        for segment in (*plan.control_segments, *plan.data_flow_segments):
+            command += ["--socket", str(self.network.socket_of(segment))]
+        sys.stdout.flush()
+        subprocess.run(command, check=False)
+
+    def do_flows(self, line: str) -> None:
+        """flows [--from dfs]: what flows, and where to."""
+        self._show("flows", line)
+
+    def do_nodes(self, line: str) -> None:
+        """nodes: the pools' nodes, and their share (Mininet's own nodes: `dump`)."""
+        self._show("nodes", line)
+
+    def do_counters(self, line: str) -> None:
+        """counters: what the DFS counted."""
+        self._show("counters", line)
+
+    def do_status(self, line: str) -> None:
+        """status: the segments and who is connected to whom."""
+        self._show("status", line)
+
+    def do_pingall(self, line: str) -> None:
+        """pingall: ping between all that a DFS joins, in both families."""
+        del line
+        ping_all(self.network)
+
+    def do_requests(self, line: str) -> None:
+        """requests [N]: N HTTP requests of each client to each virtual address; who answered."""
+        request_all(self.network, int(line) if line.isdecimal() else 0)
+
+    def do_drill(self, line: str) -> None:
+        """drill [cs|agent|switch]: kill it during downloads, and see whether anything broke."""
+        try:
+            Drill(self.network, line or "cs").run()
+        except EmulationError as error:
+            print(f"error: {error}")
+
+
+def _options(picture: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=picture, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    count = {"type": _count, "metavar": "N"}
+    parser.add_argument("--clients", default=2, help="clients of each DFS (2)", **count)
+    parser.add_argument("--servers", default=3, help="servers (3)", **count)
+    parser.add_argument(
+        "--target",
+        choices=["p4runtime", "bpf"],
+        default="p4runtime",
+        help="what moves the packets: BMv2 (p4runtime), or the kernel (bpf)",
+    )
+    parser.add_argument("--test", action="store_true", help="check everything, and end with 0 or 1")
+    parser.add_argument(
+        "--drill", choices=PARTS, action="append", default=[], help="with --test: kill this, too"
+    )
+    parser.add_argument("--no-cli", action="store_true", help="stay up without a console")
+    parser.add_argument("--seconds", type=float, help="with --no-cli: for so long (until Ctrl-C)")
+    return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= HOSTS_MAX:
+        raise argparse.ArgumentTypeError(f"{number}; 1 to {HOSTS_MAX}")
+    return number
+
+
+def main(picture: str, make_plan: Callable[[int, int], Plan]) -> None:
+    """Run one topology: from the numbers of clients of a DFS and of servers to its plan."""
+    options = _options(picture)
+    prerequisites.require(options.target)
+    setLogLevel("output")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        well = _run(make_plan(options.clients, options.servers), options, picture)
+    except EmulationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        well = False
+    except KeyboardInterrupt:
+        well = not options.test
+    sys.exit(0 if well else 1)
+
+
+def _run(plan: Plan, options: argparse.Namespace, picture: str) -> bool:
+    with _folder() as folder, Network(plan, options.target, folder) as network, _quiet_end():
+        if options.test:
+            well = ping_all(network)
+            well = request_all(network) and well
+            return all([Drill(network, part).run() for part in options.drill]) and well
+        print(picture)
+        print(f"Configurations, admin sockets and logs: {folder.path}")
+        if options.no_cli:
+            time.sleep(options.seconds or sys.maxsize // 10**10)
+        else:
+            print("Commands of ours: requests, flows, nodes, counters, status, drill [part]")
+            print(f"  h1 curl -s http://{plan.control_segments[0].virtual.ipv4}/name")
+            Console(network)
+    return True
+
+
+def _folder() -> Folder:
+    return Folder(f"mininet-{os.getpid()}")
+
+
+@contextlib.contextmanager
+def _quiet_end() -> Iterator[None]:
+    """From its end on Ctrl-C is ignored: half taken down helps nobody."""
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan brought up in Mininet, with all its processes, and taken down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from emulation import configs
+from emulation.plan import (
+    SERVER_HTTP_PORT,
+    SERVER_UDP_PORT,
+    Client,
+    ControlSegment,
+    DataFlowSegment,
+    Plan,
+    Server,
+)
+from emulation.prerequisites import PYTHON
+from emulation.running import Daemon, Folder, ask, wait_for
+from emulation.switches import Bmv2Switch, KernelSwitch, TwoFamilyHost, run, without_offloads
+from mininet.net import Mininet
+
+
+class Network:
+    """A running topology; a context manager."""
+
+    def __init__(self, plan: Plan, target: str, folder: Folder) -> None:
+        self.plan = plan
+        self.target = target
+        self.folder = folder
+        self.agents: dict[str, Daemon] = {}
+        self.control_segments: dict[str, Daemon] = {}
+        self.servers: dict[str, Daemon] = {}
+        # Mininet would raise limits of the whole machine, for good, for hundreds of hosts
+        Mininet.inited = True
+        self.net = Mininet(controller=None, host=TwoFamilyHost, build=False)
+
+    def __enter__(self) -> Network:
+        try:
+            self._build()
+            self.net.start()
+            self._start()
+        except BaseException:
+            self._take_down()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._take_down()
+
+    def _take_down(self) -> None:
+        for daemon in [
+            *self.control_segments.values(),
+            *self.agents.values(),
+            *self.servers.values(),
+        ]:
+            daemon.kill9()  # nothing of a laboratory is worth a polite end
+        for switch in self.net.switches:
+            if isinstance(switch, Bmv2Switch):
+                switch.bmv2.kill9()
+        self.net.stop()
+
+    # --- nodes and links ------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        for host in (*self.plan.clients, *self.plan.servers):
+            self.net.addHost(host.name, ip=None)
+        for cs in self.plan.control_segments:
+            self.net.addHost(cs.name, ip=None)
+        for dfs in self.plan.data_flow_segments:
+            self._build_switch(dfs)
+        for cs in self.plan.control_segments:
+            for dfs in self.plan.data_flow_segments:
+                self._connect_management(cs, dfs)
+        self.net.build()
+
+    def _build_switch(self, dfs: DataFlowSegment) -> None:
+        ports = configs.ports(self.plan, dfs)
+        switch = self.net.addSwitch(
+            dfs.name,
+            cls=KernelSwitch if self.target == "bpf" else Bmv2Switch,
+            folder=self.folder,
+            number=dfs.number,
+            addresses={port: host.gateway(dfs.number) for port, host in ports},
+        )
+        for port, host in ports:
+            node = self.net[host.name]
+            self.net.addLink(node, switch, port2=port, addr2=configs.mac(dfs, port))
+            self._address(node, host, dfs)
+            without_offloads(node)
+        run(switch, f"ip addr add {dfs.address}/32 dev lo")
+
+    def _address(self, node: Any, host: Client | Server, dfs: DataFlowSegment) -> None:
+        """Give the host's newest link its addresses, and its routes to what is behind the DFS."""
+        link = node.intfList()[-1]
+        gateway = host.gateway(dfs.number)
+        is_first = len(node.intfList()) == 1
+        if is_first:
+            link.setIP(f"{host.address.ipv4}/24")
+            run(node, f"ip addr add {host.address.ipv6}/64 dev {link} nodad")
+            run(node, f"ip route add default via {gateway.ipv4}")
+            run(node, f"ip route add default via {gateway.ipv6}")
+            return
+        # a further DFS beside the same server: the same address, and only its clients' networks
+        run(node, f"ip addr add {host.address.ipv4}/32 dev {link}")
+        run(node, f"ip addr add {host.address.ipv6}/128 dev {link} nodad")
+        run(node, f"ip route add {gateway.ipv4}/32 dev {link}")
+        run(node, f"ip route add {gateway.ipv6}/128 dev {link}")
+        for client in dfs.clients:
+            for network, via in zip(client.network, (gateway.ipv4, gateway.ipv6), strict=True):
+                run(node, f"ip route add {network} via {via} dev {link}")
+
+    def _connect_management(self, cs: ControlSegment, dfs: DataFlowSegment) -> None:
+        """An ordinary link of the kernel, without a network of its own: a route at each end."""
+        node, switch = self.net[cs.name], self.net[dfs.name]
+        name = f"{dfs.name}-{cs.name}"
+        self.net.addLink(node, switch, intfName2=name)
+        link = node.intfList()[-1]
+        if len(node.intfList()) == 1:
+            link.setIP(f"{cs.address}/32")
+        run(node, f"ip route add {dfs.address}/32 dev {link} src {cs.address}")
+        run(switch, f"ip route add {cs.address}/32 dev {name} src {dfs.address}")
+
+    # --- processes ------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        for server in self.plan.servers:
+            self._start_server(server)
+        for dfs in self.plan.data_flow_segments:
+            pins = self.folder.pins
+            values = configs.dfs_config(self.plan, dfs, self.target, self.folder.path, pins)
+            self.agents[dfs.name] = self._segment("dfs", dfs, values)
+            self.start_agent(dfs)
+        for cs in self.plan.control_segments:
+            values = configs.cs_config(self.plan, cs, self.folder.path)
+            self.control_segments[cs.name] = self._segment("cs", cs, values)
+            self.start_cs(cs)
+        self.wait_until_serving()
+
+    def _segment(
+        self, kind: str, segment: DataFlowSegment | ControlSegment, values: dict[str, Any]
+    ) -> Daemon:
+        path = self.folder.configuration(segment.name, values)
+        command = [str(PYTHON), "-m", "splitplane", kind, str(path)]
+        return Daemon(segment.name, self.net[segment.name], command, self.folder)
+
+    def _start_server(self, server: Server) -> None:
+        command = [str(PYTHON), "-m", "splitplane.lab.web", server.name]
+        command += ["--http", str(SERVER_HTTP_PORT), "--udp", str(SERVER_UDP_PORT)]
+        daemon = Daemon(server.name, self.net[server.name], command, self.folder)
+        self.servers[server.name] = daemon
+        daemon.start(lambda: daemon.log.stat().st_size > 0)
+
+    def start_agent(self, dfs: DataFlowSegment) -> None:
+        """Start (again) a DFS's agent; returns once it answers."""
+        self.agents[dfs.name].start(lambda: self.ask(dfs, "hello") is not None)
+
+    def start_cs(self, cs: ControlSegment) -> None:
+        """Start (again) a CS; returns once it answers, which is before it has a DFS."""
+        self.control_segments[cs.name].start(lambda: self.ask(cs, "hello") is not None)
+
+    def ask(self, segment: DataFlowSegment | ControlSegment, command: str) -> Any:
+        """Ask at its admin socket; None if it does not answer."""
+        return ask(self.socket_of(segment), command)
+
+    def socket_of(self, segment: DataFlowSegment | ControlSegment) -> Path:
+        """Its admin socket."""
+        return configs.admin_socket(self.folder.path, segment)
+
+    def wait_until_serving(self) -> None:
+        """Return once each DFS has the virtual servers of every CS."""
+        wanted = 4 * len(self.plan.control_segments)
+        for dfs in self.plan.data_flow_segments:
+            wait_for(
+                f"{dfs.name} to know {wanted} virtual servers",
+                lambda dfs=dfs: len(self.ask(dfs, "virtual_servers") or ()) >= wanted,
+            )

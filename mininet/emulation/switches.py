@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mininet's nodes of ours: hosts with both families, and two kinds of switches."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from emulation.configs import GRPC_ADDRESS
+from emulation.prerequisites import SWITCH
+from emulation.running import Daemon, EmulationError, Folder
+from mininet.node import Host, Switch
+
+AGENT_PORT = 510  # docs/design/0003-p4.md
+_TCP_LISTENING = "0A"
+
+
+def run(node: Any, *commands: str) -> None:
+    """Run commands that say nothing when they succeed."""
+    for command in commands:
+        said = node.cmd(command).strip()
+        if said:
+            raise EmulationError(f"{node.name}: {command}: {said}")
+
+
+def sysctl(node: Any, **values: int | str) -> None:
+    """Set sysctls of the node's namespace, written with __ for dots."""
+    settings = " ".join(f"{name.replace('__', '.')}={value}" for name, value in values.items())
+    run(node, f"sysctl -qw {settings}")
+
+
+def without_offloads(node: Any) -> None:
+    """A switch in user space sees frames as they leave the kernel: whole, and with checksums."""
+    for name in node.intfNames():
+        if name != "lo":
+            node.cmd(f"ethtool -K {name} tx off rx off gro off")  # it says what else it turned off
+
+
+class TwoFamilyHost(Host):  # type: ignore[misc]
+    """A host whose IPv6 addresses work at once, and whose links need not be alone on a network."""
+
+    def __init__(self, name: str, **params: Any) -> None:
+        super().__init__(name, **params)
+        # without accept_dad=0 a new link's own address is doubted for a second; no rp_filter,
+        # because a server's one address is behind each of its links
+        sysctl(
+            self,
+            net__ipv6__conf__all__accept_dad=0,
+            net__ipv6__conf__default__accept_dad=0,
+            net__ipv4__conf__all__rp_filter=0,
+            net__ipv4__conf__default__rp_filter=0,
+        )
+
+
+class DfsSwitch(Switch):  # type: ignore[misc]
+    """A switch in a namespace of its own, with its agent beside it and its links as ports."""
+
+    controlIntf = None  # noqa: N815 (Mininet's name, which it sets outside of namespaces only)
+
+    def __init__(self, name: str, **params: Any) -> None:
+        params["inNamespace"] = True
+        super().__init__(name, **params)
+        self.folder: Folder = params["folder"]
+        sysctl(self, **self.settings)
+
+    settings: dict[str, int | str] = {}
+
+    def start(self, controllers: list[Any]) -> None:
+        """Mininet's: it has no controllers for us, the agent is one."""
+        del controllers
+        without_offloads(self)
+        self.start_switch()
+
+    def start_switch(self) -> None:
+        """Bring the data path up, after its links."""
+        raise EmulationError(f"{type(self).__name__} has no data path")
+
+
+class KernelSwitch(DfsSwitch):
+    """Linux routes, and the agent puts its program into the kernel."""
+
+    settings = {
+        "net__ipv4__ip_forward": 1,
+        "net__ipv6__conf__all__forwarding": 1,
+        "net__ipv4__conf__all__rp_filter": 0,
+        "net__ipv4__conf__default__rp_filter": 0,
+        "net__ipv6__conf__all__accept_dad": 0,
+        "net__ipv6__conf__default__accept_dad": 0,
+    }
+
+    def start_switch(self) -> None:
+        """The kernel's ports have the addresses that a P4 switch is told."""
+        for port, address in self.params["addresses"].items():
+            for each in address.with_prefix():
+                run(self, f"ip addr add {each} dev {self.intfs[port].name}")
+
+
+class Bmv2Switch(DfsSwitch):
+    """BMv2's simple_switch_grpc; its gRPC server is for the agent in the same namespace only."""
+
+    settings = {
+        "net__ipv6__conf__default__disable_ipv6": 1,
+        "net__ipv4__conf__all__rp_filter": 0,
+        "net__ipv4__conf__default__rp_filter": 0,
+    }
+
+    def start_switch(self) -> None:
+        """The ports are BMv2's alone: the kernel drops there what BMv2 has seen already."""
+        command = [str(shutil.which(SWITCH)), "--no-p4", "--device-id", str(self.params["number"])]
+        for port in self.params["addresses"]:
+            name = self.intfs[port].name
+            run(
+                self,
+                f"tc qdisc add dev {name} clsact",
+                f"tc filter add dev {name} ingress matchall action drop",
+            )
+            command += ["-i", f"{port}@{name}"]
+        command += ["--log-console", "-L", "warn", "--"]
+        command += ["--grpc-server-addr", GRPC_ADDRESS, "--cpu-port", str(AGENT_PORT)]
+        self.bmv2 = Daemon(f"{self.name}-bmv2", self, command, self.folder)
+        self.restart()
+
+    def restart(self) -> None:
+        """Start the process (again); its tables are empty, and the agent fills them."""
+        self.bmv2.start(self._listens)
+
+    def _listens(self) -> bool:
+        address, port = GRPC_ADDRESS.split(":")
+        wanted = f"{bytes(map(int, address.split('.')))[::-1].hex().upper()}:{int(port):04X}"
+        with open(f"/proc/{self.pid}/net/tcp") as table:  # noqa: PTH123
+            rows = [line.split() for line in table]
+        return any(row[1] == wanted and row[3] == _TCP_LISTENING for row in rows)
