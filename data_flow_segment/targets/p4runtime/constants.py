@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent and the P4 program say to each other by number; tests hold it to p4/include."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import Final
+
+PORT_AGENT: Final = 510
+CLONE_SESSION_AGENT: Final = 1
+OUTCOMES: Final = 32
+"""Places of the counter `outcomes`."""
+
+FLOWS: Final = 131072
+"""Flows that the program has registers for; each has two places, the even one and the next."""
+
+
+class Reason(IntEnum):
+    """Why a packet came up; 1 to 3 are the contract's PacketReason."""
+
+    NEW_FLOW = 1
+    BRIDGED = 2
+    OUTBOUND = 3
+    TTL = 4
+    TOO_BIG = 5  # value: what fits
+    NEIGHBOUR = 6
+    RESOLVE = 7  # a Resolve precedes the frame
+    CLOSED = 8  # a Report precedes the frame
+    REPORT = 9  # a Report
+
+
+class Operation(IntEnum):
+    """What the agent asks for with a packet."""
+
+    INJECT = 1
+    SEND = 2
+    ROUTE = 3
+    REPORT = 4  # value: the flow's index
+    LISTEN = 5  # value: for how many ms
+
+
+class Outcome(IntEnum):
+    """Places of the counter `outcomes`; every packet raises one."""
+
+    NONE = 0  # what the switch says to its own agent
+    FLOW_PACKETS = 1
+    PASSED = 2
+    LOCAL = 3
+    UP_CALLS = 4
+    ICMP_TRANSLATED = 5
+    ARP_ANSWERED = 6
+    TRANSMITTED = 7
+    DROP_MALFORMED = 8
+    DROP_FRAGMENT = 9
+    DROP_TTL = 10
+    DROP_TOO_BIG = 11
+    DROP_NO_ROUTE = 12
+    DROP_NO_NEIGHBOUR = 13
+    DROP_INJECT_UNMATCHED = 14
+    DROP_UP_CALL_FULL = 15
+    DROP_DETACHED = 16
+
+    @property
+    def counter(self) -> str:
+        """The contract's name of this counter."""
+        return self.name.lower()
+
+
+class CloseBit(IntFlag):
+    """What a direction saw of the close; "own" is the direction that tells."""
+
+    HAVE_SEQ = 0x01
+    HAVE_ACK = 0x02
+    OWN_FIN = 0x04
+    PEER_FIN = 0x08
+    PEER_FIN_ACKED = 0x10
+    OWN_FIN_ACKED = 0x20
+    CLOSED = 0x40
+    BY_RST = 0x80
