@@ -11,6 +11,6 @@ lock() {
         --no-emit-find-links --no-emit-trusted-host --no-emit-options \
         --output-file "requirements/$output.txt" "$@" pyproject.toml
 }
-lock run --extra bpf
-lock dev --extra bpf --extra dev --constraint requirements/run.txt
-lock fuzz --extra bpf --extra dev --extra fuzz --constraint requirements/dev.txt
+lock run --extra bpf --extra p4
+lock dev --extra bpf --extra p4 --extra dev --constraint requirements/run.txt
+lock fuzz --extra bpf --extra p4 --extra dev --extra fuzz --constraint requirements/dev.txt

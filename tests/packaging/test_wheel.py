@@ -70,6 +70,9 @@ def test_the_wheel_has_the_compiled_programs(wheel: zipfile.ZipFile) -> None:
     compiled = {path.name for path in (ROOT / "data_flow_segment/artifacts").glob("*.bpf.o")}
     shipped = {Path(name).name for name in wheel.namelist() if name.endswith(".bpf.o")}
     assert shipped == compiled
+    for name in ("dfs.json", "dfs.p4info.txtpb"):
+        octets = wheel.read(f"data_flow_segment/artifacts/{name}")
+        assert octets == (ROOT / "p4" / name).read_bytes()
 
 
 def test_every_package_says_that_it_is_typed(wheel: zipfile.ZipFile) -> None:
@@ -93,6 +96,7 @@ def test_the_source_distribution_can_build_the_program(dist: Path) -> None:
     with tarfile.open(path) as source:
         names = {name.partition("/")[2] for name in source.getnames()}
     assert {"Makefile", "pyproject.toml", "scripts/setup", "requirements/dev.txt"} <= names
+    assert {"p4/dfs.p4", "p4/dfs.json", "p4/dfs.p4info.txtpb", "p4/SOURCES.sha256"} <= names
     assert not [name for name in names if name.endswith(".o")]
 
 

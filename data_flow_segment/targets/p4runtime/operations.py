@@ -119,7 +119,8 @@ class Connected(NamedTuple):
 class Lost(NamedTuple):
     """The connection is gone, and with it every operation that is not done yet.
 
-    Their WriteDone and ReadDone come before this with errors (UNAVAILABLE).  The driver keeps trying.
+    Their results come before this, with errors (UNAVAILABLE).  The driver keeps trying, and tells
+    it once more when it fails for another reason.
     """
 
     reason: str

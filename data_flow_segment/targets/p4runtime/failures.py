@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a switch's refusals mean, in one line each: what, where, and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import grpc
+from finsy.proto import p4r, rpc_code, rpc_status
+from google.protobuf.message import DecodeError
+
+from data_flow_segment.targets.contract import TargetError
+from data_flow_segment.targets.p4runtime.operations import UpdateError
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+
+_DETAILS: Final = "grpc-status-details-bin"
+
+# BMv2 says "Election id already exists", Stratum "Election ID is already used by another ...".
+_ELECTION_ID_IN_USE: Final = re.compile(r"election.id .*\b(used|exists)\b", re.IGNORECASE)
+_NOBODY_LISTENS: Final = re.compile(
+    r"connection refused|no such file|connection reset", re.IGNORECASE
+)
+_NAME_UNKNOWN: Final = re.compile(r"dns resolution failed|name or service|domain name", re.I)
+_NOT_GRPC: Final = re.compile(r"http1|settings|preface|invalid header|socket closed|end of", re.I)
+
+
+class ElectionIdInUse(TargetError):
+    """It may be our own connection of a moment ago, which the switch has not noticed the end of."""
+
+
+class SwitchLost(TargetError):
+    """The connection is gone, or good for nothing."""
+
+
+def where(options: P4RuntimeOptions) -> str:
+    """How the switch is called in every message."""
+    return f"switch {options.address}, device {options.device_id}"
+
+
+def cannot_connect(
+    code: grpc.StatusCode, details: str, options: P4RuntimeOptions, wait_s: float
+) -> TargetError:
+    """Why there is no session: what came in place of the answer to the arbitration."""
+    at = where(options)
+    if _ELECTION_ID_IN_USE.search(details):
+        return ElectionIdInUse(
+            f"{at}: another agent has election_id {options.election_id}: give this one another"
+            " p4runtime.election_id (of all agents of a switch the highest is primary)"
+        )
+    match code:
+        case grpc.StatusCode.UNAVAILABLE:
+            text = _unreachable(details)
+        case grpc.StatusCode.UNIMPLEMENTED:
+            text = "a gRPC server without P4Runtime answers: is p4runtime.address the switch's?"
+        case grpc.StatusCode.NOT_FOUND:
+            text = f"it has no such device ({details}): set p4runtime.device_id to the switch's"
+        case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
+            text = f"it denies us the permission ({details}): let it accept this agent"
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            text = f"no answer within {wait_s:g} s: is p4runtime.address a P4Runtime switch's?"
+        case _:
+            text = f"it ended the session: {describe(code, details)}"
+    return SwitchLost(f"{at}: {text}")
+
+
+def _unreachable(details: str) -> str:
+    if _NOBODY_LISTENS.search(details):
+        return "nobody listens there: start the switch, or correct p4runtime.address"
+    if _NAME_UNKNOWN.search(details):
+        return "the name is unknown: correct p4runtime.address"
+    if _NOT_GRPC.search(details):
+        return f"what listens there speaks no P4Runtime ({one_line(details)}): correct p4runtime.address"
+    return f"it cannot be reached ({one_line(details)}): check the network and p4runtime.address"
+
+
+def push_refused(
+    code: grpc.StatusCode, details: str, options: P4RuntimeOptions, wait_s: float
+) -> TargetError:
+    """Why the program is not in place."""
+    at = where(options)
+    match code:
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            text = f"it took no program within {wait_s:g} s: restart the switch"
+        case grpc.StatusCode.UNAVAILABLE:
+            return SwitchLost(f"{at}: the connection ended while it took the program")
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return SwitchLost(f"{at}: not primary any more while it took the program")
+        case _ if "assign device" in details:  # BMv2, which answers for every device until then
+            text = f"it has no such device ({details}): set p4runtime.device_id to the switch's"
+        case _:
+            text = (
+                f"it refuses our program: {describe(code, details)}: is it a BMv2"
+                " simple_switch_grpc (v1model) with --cpu-port 510?"
+            )
+    return TargetError(f"{at}: {text}")
+
+
+def describe(code: grpc.StatusCode, details: str) -> str:
+    """The switch's own words."""
+    return f"{code.name} {one_line(details)}".strip()
+
+
+def one_line(text: str) -> str:
+    """gRPC's texts may have several."""
+    return " ".join(text.split())[:300]
+
+
+# --- a Write's answer ----------------------------------------------------------------------------
+
+
+def update_errors(error: grpc.aio.AioRpcError, count: int) -> Mapping[int, UpdateError]:
+    """By position.  Without details, or with too few, every update has the error of the whole."""
+    whole = UpdateError(error.code().name, one_line(error.details() or ""))
+    told = [octets for key, octets in error.trailing_metadata() or () if key == _DETAILS]
+    try:
+        details = rpc_status.Status.FromString(bytes(told[0])).details if told else ()
+        if len(details) != count:
+            return dict.fromkeys(range(count), whole)
+        parsed = [p4r.Error.FromString(detail.value) for detail in details]
+    except (DecodeError, TypeError):
+        return dict.fromkeys(range(count), whole)
+    return {
+        position: UpdateError(_name(each.canonical_code), each.message)
+        for position, each in enumerate(parsed)
+        if each.canonical_code != rpc_code.OK
+    }
+
+
+def _name(code: int) -> str:
+    return rpc_code.Code.Name(code) if code in rpc_code.Code.values() else "UNKNOWN"
