@@ -21,10 +21,11 @@ from data_flow_segment.config_values import (
     Truth,
     Whole,
 )
+from data_flow_segment.targets.p4runtime.constants import FLOWS, PORT_AGENT
 
 PORT_MAX: Final = 511  # nine bits
-PORT_AGENT: Final = 510  # leads to the agent
-FLOW_CAPACITY_MAX: Final = 131_072 - 16
+FLOWS_RESERVED: Final = 16  # for what the target asks the switch beside the flows
+FLOW_CAPACITY_MAX: Final = FLOWS - FLOWS_RESERVED
 _ID_MAX: Final = (1 << 64) - 1
 _HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([1-9][0-9]{0,4})")
 

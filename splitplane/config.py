@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -32,9 +32,18 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 Path_: TypeAlias = tuple[int | str, ...]
 
 
-def load(path: Path, model: type[ModelT]) -> ModelT:
-    """Return what *path* says, or raise ConfigError with everything that is wrong with it."""
-    return parse(read(path), str(path), model)
+def load(path: Path, model: type[ModelT], instead: Mapping[Path_, object] | None = None) -> ModelT:
+    """Return what *path* says, or raise ConfigError with everything that is wrong with it.
+
+    *instead*: values that the command line gives in place of the file's, by their paths.
+    """
+    return parse(read(path), str(path), model, instead)
+
+
+def first_level(path: Path) -> dict[object, object]:
+    """What *path* says, unchecked: for what has to be known before the model is asked."""
+    data = _compose(read(path), str(path))[1]
+    return data if isinstance(data, dict) else {}
 
 
 def read(path: Path) -> str:
@@ -60,9 +69,13 @@ def read(path: Path) -> str:
         raise ConfigError([f"{path}:{line}: not UTF-8; save the file as UTF-8 text"]) from None
 
 
-def parse(text: str, name: str, model: type[ModelT]) -> ModelT:
+def parse(
+    text: str, name: str, model: type[ModelT], instead: Mapping[Path_, object] | None = None
+) -> ModelT:
     """As `load`, of a text that came from a file called *name*."""
     root, data = _compose(text, name)
+    for path, value in (instead or {}).items():
+        _replace(data, path, value)
     problems = [f"{name}:{line}: {field}: given twice; keep one" for line, field in _doubles(root)]
     try:
         loaded = model.model_validate(data)
@@ -77,6 +90,15 @@ def parse(text: str, name: str, model: type[ModelT]) -> ModelT:
     if problems:
         raise ConfigError(sorted(dict.fromkeys(problems), key=_line_of))
     return loaded
+
+
+def _replace(data: object, path: Path_, value: object) -> None:
+    """Set one value; where the mappings on its way are none, the model will say so."""
+    *way, last = path
+    for step in way:
+        data = data.setdefault(step, {}) if isinstance(data, dict) else None
+    if isinstance(data, dict):
+        data[last] = value
 
 
 def _line_of(problem: str) -> int:

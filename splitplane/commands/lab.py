@@ -27,7 +27,11 @@ _OPTIONS: Final = (
     click.option("--servers", type=click.IntRange(1, 250), default=3, show_default=True),
     click.option("--method", default="round_robin", show_default=True, help="Balancing method."),
     click.option(
-        "--target", type=click.Choice(["bpf", "memory"]), default="bpf", show_default=True
+        "--target",
+        type=click.Choice(["bpf", "memory", "p4runtime"]),
+        default="bpf",
+        show_default=True,
+        help="p4runtime: the DFS is a P4 switch (BMv2).",
     ),
     click.option(
         "--attach", type=click.Choice(["auto", "xdp", "tc"]), default="auto", show_default=True
@@ -49,7 +53,7 @@ def make_lab(
     clients: int,
     servers: int,
     method: str,
-    target: Literal["bpf", "memory"],
+    target: Literal["bpf", "memory", "p4runtime"],
     attach: Literal["auto", "xdp", "tc"],
     ipv6: bool,
 ) -> Lab:
@@ -83,9 +87,12 @@ def up(**options: Any) -> None:
         click.echo("  splitplane show nodes")
         click.echo(f"  splitplane lab exec --name {name} dfs bash")
         click.echo(f"Configurations, sockets and logs: {running.folder}")
-        while running.dfs().is_running and running.cs().is_running:
+        needed = [running.dfs(), running.cs()]
+        if options["target"] == "p4runtime":
+            needed.append(running.switch())
+        while all(process.is_running for process in needed):
             time.sleep(0.5)
-        ended = running.cs() if running.dfs().is_running else running.dfs()
+        ended = next(process for process in needed if not process.is_running)
         raise CommandError(f"{ended.name} ended with {ended.wait()}: {ended.last_words()}")
 
 

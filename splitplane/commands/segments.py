@@ -16,7 +16,7 @@ import click
 
 from splitplane import impair, machine
 from splitplane.admin import AdminServer
-from splitplane.config import load
+from splitplane.config import first_level, load
 from splitplane.errors import CommandError, ConfigError, MachineError, from_os_error
 from splitplane.keys import read_key
 
@@ -70,17 +70,21 @@ def cs(config: Path) -> None:
 
 @click.command()
 @click.argument("config", type=_FILE)
-@click.option("--detach", is_flag=True, help="Take programs and maps out of the kernel, and end.")
-def dfs(config: Path, detach: bool) -> None:
+@click.option("--target", "kind", type=click.Choice(["bpf", "memory", "p4runtime"]),
+              help="What moves packets, in place of what CONFIG says.")  # fmt: skip
+@click.option("--address", metavar="HOST:PORT",
+              help="The switch of target p4runtime, in place of CONFIG's.")  # fmt: skip
+@click.option("--detach", is_flag=True, help="Take out what moves packets, and end.")
+def dfs(config: Path, kind: str | None, address: str | None, detach: bool) -> None:
     """Run a Data Flow Segment's agent in the foreground.
 
-    SIGTERM ends the agent; what it has pinned goes on moving packets until --detach.
+    SIGTERM ends the agent; what it has put into the kernel or the switch goes on moving packets
+    until --detach.
     """
-    from data_flow_segment.config import DataFlowSegmentConfig
     from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 
     _log_to_stderr()
-    settings = load(config, DataFlowSegmentConfig)
+    settings = _dfs_settings(config, kind, address)
     if settings.target == "bpf":
         machine.require_root("the bpf target")
         machine.require_bpf()
@@ -108,6 +112,26 @@ def dfs(config: Path, detach: bool) -> None:
         _run(runtime, "dfs", settings.segment_id, settings.admin_socket, None)
     finally:
         target.close(detach=False)
+
+
+def _dfs_settings(config: Path, kind: str | None, address: str | None) -> DataFlowSegmentConfig:
+    """The file, with what the command line says in its place."""
+    from data_flow_segment.config import DataFlowSegmentConfig
+    from data_flow_segment.config_p4runtime import grpc_address
+
+    instead: dict[tuple[int | str, ...], object] = {}
+    if kind is not None:
+        instead["target",] = kind
+    if address is not None:
+        try:
+            instead["p4runtime", "address"] = grpc_address(address)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--address") from None
+        if (kind or first_level(config).get("target")) != "p4runtime":
+            raise click.UsageError(
+                "--address is that of a switch: give --target p4runtime too, or leave it out"
+            )
+    return load(config, DataFlowSegmentConfig, instead)
 
 
 def _open_target(settings: DataFlowSegmentConfig) -> Target:

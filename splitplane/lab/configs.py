@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from splitplane.lab import switch
 from splitplane.lab.topology import (
     DFS_ADDRESS,
     HTTP_PORT,
@@ -32,18 +33,25 @@ def dfs_config(
     flow_capacity: int,
 ) -> dict[str, Any]:
     """What `splitplane dfs` is started with."""
+    data_path: dict[str, Any] = (
+        {"p4runtime": switch.section(topology, folder)}
+        if target == "p4runtime"
+        else {
+            "attach": attach,
+            "external": [host.name for host in topology.of("client")],
+            "internal": [host.name for host in topology.of("server")],
+            "pin_path": str(pin_path),
+        }
+    )
     return {
         "segment_id": DFS_ID,
         "target": target,
-        "attach": attach,
-        "external": [host.name for host in topology.of("client")],
-        "internal": [host.name for host in topology.of("server")],
+        **data_path,
         "csmb": {"address": DFS_ADDRESS},
         "ssmb": {"address": DFS_ADDRESS},
         "key_file": "cluster.key",
         "admin_socket": str(folder / f"dfs-{DFS_ID}.sock"),
         "flow_capacity": flow_capacity,
-        "pin_path": str(pin_path),
     }
 
 

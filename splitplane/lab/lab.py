@@ -18,6 +18,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,7 @@ import yaml
 from splitplane import admin, machine
 from splitplane.errors import CommandError
 from splitplane.interrupts import ignored
-from splitplane.lab import configs, http, state
+from splitplane.lab import configs, http, state, switch
 from splitplane.lab.namespaces import Namespace
 from splitplane.lab.processes import Process, wait_for
 from splitplane.lab.topology import (
@@ -63,7 +64,7 @@ class Lab(AbstractContextManager["Lab"]):
         cs_count: int = 1,
         ipv6: bool = True,
         method: str = "round_robin",
-        target: Literal["bpf", "memory"] = "bpf",
+        target: Literal["bpf", "memory", "p4runtime"] = "bpf",
         dfs_attach: Literal["auto", "xdp", "tc"] = "auto",
         flow_capacity: int = 65536,
         segments: bool = True,
@@ -92,6 +93,7 @@ class Lab(AbstractContextManager["Lab"]):
             host.name: configs.cs_config(self.topology, self.folder, host, method=method)
             for host in self.topology.of("cs")
         }
+        self._has_switch = target == "p4runtime"
         self._starts_segments = segments
         self._state = state.LabState(name)
         self._processes: dict[str, Process] = {}
@@ -101,6 +103,9 @@ class Lab(AbstractContextManager["Lab"]):
     def __enter__(self) -> Self:
         machine.require_root("a laboratory (network namespaces)")
         machine.require_programs(PROGRAMS)
+        if self._has_switch:
+            machine.require_programs({"ethtool": "ethtool"})
+            switch.require_switch()
         self._state.acquire()
         try:
             self._bring_up()
@@ -123,7 +128,12 @@ class Lab(AbstractContextManager["Lab"]):
         key.touch(0o600)
         key.write_text(secrets.token_hex(32) + "\n")
         self.write_configs()
-        build(self.topology, self.namespaces)
+        if self._has_switch:
+            build(self.topology, self.namespaces, routed={"cs"})
+            switch.prepare_links(self.topology, self.namespaces)
+            self.start_switch()
+        else:
+            build(self.topology, self.namespaces)
         for host in self.topology.of("server"):
             self.start_server(host.name)
         if self._starts_segments:
@@ -158,9 +168,14 @@ class Lab(AbstractContextManager["Lab"]):
 
     # --- processes ------------------------------------------------------------------------------
 
+    def start_switch(self) -> None:
+        """Start (again) the P4 switch of target p4runtime; its program comes from the agent."""
+        command = switch.command(self.topology, self.folder)
+        self._process("switch", command, "dfs").start(lambda: switch.answers(self.folder))
+
     def start_server(self, name: str) -> None:
         """Start (again) one web server."""
-        arguments = ["-m", "splitplane.lab.web", name]
+        arguments = [sys.executable, "-m", "splitplane.lab.web", name]
         arguments += ["--http", str(SERVER_HTTP_PORT), "--udp", str(SERVER_UDP_PORT)]
         process = self._process(name, arguments)
         already = process.log.stat().st_size if process.log.exists() else 0
@@ -177,18 +192,17 @@ class Lab(AbstractContextManager["Lab"]):
         self._start_segment(name, "cs")
 
     def _start_segment(self, name: str, command: str) -> None:
-        arguments = ["-m", "splitplane", command, str(self.config_path(name))]
+        arguments = [sys.executable, "-m", "splitplane", command, str(self.config_path(name))]
         self._process(name, arguments).start(lambda: self._answers(name))
 
-    def _process(self, name: str, arguments: list[str]) -> Process:
+    def _process(self, name: str, command: list[str], host: str = "") -> Process:
         if name not in self._processes:
-            self._processes[name] = Process(
-                name, self.namespaces[name], arguments, self.folder / f"{name}.log", self._state
-            )
+            namespace, log = self.namespaces[host or name], self.folder / f"{name}.log"
+            self._processes[name] = Process(name, namespace, command, log, self._state)
         return self._processes[name]
 
     def process(self, name: str) -> Process:
-        """The process of "dfs", "cs1" or "server1": stop(), kill9(), pid, log."""
+        """The process of "dfs", "switch", "cs1" or "server1": stop(), kill9(), pid, log."""
         if name not in self._processes:
             raise CommandError(f"{name} was never started")
         return self._processes[name]
@@ -196,6 +210,10 @@ class Lab(AbstractContextManager["Lab"]):
     def dfs(self) -> Process:
         """The DFS."""
         return self.process("dfs")
+
+    def switch(self) -> Process:
+        """The P4 switch of target p4runtime."""
+        return self.process("switch")
 
     def cs(self, name: str = "cs1") -> Process:
         """A CS."""

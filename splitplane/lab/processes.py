@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,12 +25,12 @@ class Process:
     """One program of the laboratory, which may be started again after its end."""
 
     def __init__(
-        self, name: str, namespace: Namespace, arguments: list[str], log: Path, state: LabState
+        self, name: str, namespace: Namespace, command: list[str], log: Path, state: LabState
     ) -> None:
         self.name = name
         self.log = log
         self._namespace = namespace
-        self._arguments = arguments
+        self._command = command
         self._state = state
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -52,7 +51,7 @@ class Process:
         if self.is_running:
             raise CommandError(f"{self.name} is running already")
         # the kernel ends it when the thread that started it ends, however that happens
-        command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, *self._arguments]
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *self._command]
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
                 self._namespace.command(*command),

@@ -12,7 +12,7 @@ Every host has one veth to the dfs namespace and its default route over it; IPv6
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -97,8 +97,14 @@ def prefix(lab: str) -> str:
     return f"sp-{lab}-"
 
 
-def build(topology: Topology, namespaces: dict[str, Namespace]) -> None:
-    """Make the namespaces of "dfs" and of every host, and what is between them."""
+def build(
+    topology: Topology, namespaces: dict[str, Namespace], *, routed: Collection[str] = tuple(_KINDS)
+) -> None:
+    """Make the namespaces of "dfs" and of every host, and what is between them.
+
+    The kernel of "dfs" has addresses on the links to hosts of the kinds *routed*; the others are
+    left as they are made, for a switch.
+    """
     dfs = namespaces["dfs"]
     _create(dfs)
     dfs.sysctl(
@@ -116,7 +122,8 @@ def build(topology: Topology, namespaces: dict[str, Namespace]) -> None:
         ip(batch=[f"{here} peer eth0 netns {namespace.name}"])
         inside, outside = _link_lines(host, ipv6=topology.ipv6)
         namespace.ip(*inside)
-        dfs.ip(*outside)
+        if host.kind in routed:
+            dfs.ip(*outside)
     for client in topology.of("client"):
         namespaces[client.name].sysctl(
             # a connection a port: load must not run out of them within the minute of TIME-WAIT

@@ -71,10 +71,10 @@ def write(path: Path, config: dict[str, Any]) -> Path:
     return path
 
 
-def ended(segment: str, config: Path) -> tuple[int, str]:
+def ended(segment: str, config: Path, *options: str) -> tuple[int, str]:
     """Exit code and what was said, of a segment that ends by itself."""
     done = subprocess.run(
-        [sys.executable, "-m", "splitplane", segment, str(config)],
+        [sys.executable, "-m", "splitplane", segment, str(config), *options],
         capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     return done.returncode, done.stderr
@@ -185,6 +185,46 @@ def test_interfaces_that_are_not_here_are_code_3(folder: Path) -> None:
     assert code in {3, 4}, said  # 4 where this test has no root or no BPF
     if code == 3:
         assert "there is no interface nosuch0 here; there are: " in said
+
+
+SWITCH_SECTION: dict[str, Any] = {
+    "interfaces": [
+        {"port": 1, "name": "arm", "mac": "02:00:00:00:00:01", "external": True, "internal": True}
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--address", "127.0.0.1:1"], "give --target p4runtime too, or leave it out"),
+        (["--address", "127.0.0.1:1", "--target", "bpf"], "give --target p4runtime too, or leave"),
+        (["--address", "127.0.0.1", "--target", "p4runtime"], "give HOST:PORT"),
+        (["--target", "p4"], "'p4' is not one of"),
+    ],
+    ids=["address alone", "another target", "no port", "unknown"],
+)
+def test_options_that_do_not_go_together_are_code_2(
+    folder: Path, options: list[str], says: str
+) -> None:
+    code, said = ended("dfs", dfs_config(folder), *options)
+    assert code == 2, said
+    assert says in " ".join(said.split())
+
+
+def test_what_the_command_line_says_is_checked_with_the_file(folder: Path) -> None:
+    config = dfs_config(folder, target=None, external=["eth0"], p4runtime=SWITCH_SECTION)
+    code, said = ended("dfs", config, "--target", "p4runtime", "--address", "127.0.0.1:1")
+    assert code == 3, said
+    assert "external: not for target p4runtime" in said
+    assert "address" not in said.replace("addresses", "")  # that one was given
+
+
+def test_an_address_is_taken_by_a_file_that_says_the_target(folder: Path) -> None:
+    config = dfs_config(folder, target="p4runtime", p4runtime=SWITCH_SECTION, key_file="no.key")
+    assert ended("dfs", config)[1].endswith("p4runtime.address: missing; add it\n")
+    code, said = ended("dfs", config, "--address", "127.0.0.1:1")
+    assert (code, "there is no such key file" in said) == (3, True), said
 
 
 def test_a_reload_takes_what_is_good_and_leaves_what_is_not(folder: Path) -> None:
