@@ -19,7 +19,7 @@ BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=$(ARTIFACTS)/%.bpf.o)
 MULTIARCH := /usr/include/$(shell uname -m)-linux-gnu
 BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I$(MULTIARCH) -ffile-prefix-map=$(CURDIR)/=
 
-.PHONY: help run test check bpf p4 bench fuzz docs format clean setup
+.PHONY: help run run-p4 p4-shell test check bpf p4 bench fuzz docs format clean setup
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,13 @@ setup:
 
 run: setup bpf ## a whole laboratory on this machine, with a live view, until Ctrl-C (root)
 	@exec $(PYTHON_BIN) -m splitplane run $(ARGS)
+
+run-p4: setup ## the same with a P4 switch (BMv2: p4lang's package p4lang-bmv2) as the DFS (root)
+	@exec $(PYTHON_BIN) -m splitplane run --target p4runtime $(ARGS)
+
+p4-shell: ## look into the tables of a running run-p4, or of ADDRESS=HOST:PORT [DEVICE_ID=1]
+	@scripts/setup p4-shell
+	@exec $(PYTHON_BIN) scripts/p4_shell.py --address "$(ADDRESS)" $(if $(DEVICE_ID),--device-id $(DEVICE_ID))
 
 # root can load programs and make namespaces: there a skipped test is a failure
 test: export SPLITPLANE_REQUIRE ?= $(if $(filter 0,$(shell id -u)),dataplane$(comma)network)
@@ -84,6 +91,6 @@ format: setup ## let ruff format and fix
 
 clean: ## remove everything that the other targets made, laboratories too
 	@if [ -x $(PYTHON_BIN) ] && [ "$$(id -u)" -eq 0 ]; then $(PYTHON_BIN) -m splitplane lab clean; fi
-	rm -rf .venv .make build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-p4shell .make build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find $(ARTIFACTS) -type f ! -name .gitkeep -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,10 +7,16 @@ export CUSTOM_COMPILE_COMMAND=requirements/lock.sh
 lock() {
     local output=$1
     shift
+    compile "$output" "$@" pyproject.toml
+}
+compile() {
+    local output=$1
+    shift
     pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
         --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-        --output-file "requirements/$output.txt" "$@" pyproject.toml
+        --output-file "requirements/$output.txt" "$@"
 }
 lock run --extra bpf --extra p4
 lock dev --extra bpf --extra p4 --extra dev --constraint requirements/run.txt
 lock fuzz --extra bpf --extra p4 --extra dev --extra fuzz --constraint requirements/dev.txt
+compile p4shell requirements/p4shell.in

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Open p4runtime-shell at a running laboratory's switch, or at ADDRESS: `make p4-shell`.
+
+The shell only looks.  It asks with election id 0, the lowest there is, so that the agent stays
+primary (or becomes it, when it comes), and it brings no program: what it knows of tables and
+actions is what the switch has from the agent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import yaml
+
+from splitplane.admin import SOCKET_FOLDER
+from splitplane.lab.switch import answers, socket_path
+
+SHELL = Path(__file__).parents[1] / ".venv-p4shell/bin/python"
+EXAMPLES = """\
+In the shell, for example:
+  tables                                                    # their names
+  table_entry["SegmentIngress.flows.flows"].read(lambda entry: print(entry))
+  te = table_entry["SegmentIngress.next_hops.routes"]; te.read(lambda entry: print(entry))
+  exit
+"""
+
+
+def running_labs() -> dict[str, Path]:
+    """The configurations of DFSs whose laboratories have a switch that answers, by name."""
+    return {
+        folder.name.removeprefix("lab-"): folder / "dfs.yaml"
+        for folder in sorted(SOCKET_FOLDER.glob("lab-*"))
+        if socket_path(folder).exists() and answers(folder)
+    }
+
+
+def main() -> None:
+    """Become the shell."""
+    parser = argparse.ArgumentParser(description="p4runtime-shell at a laboratory's switch.")
+    parser.add_argument("--address", help="HOST:PORT or unix:/path of another switch")
+    parser.add_argument("--device-id", type=int, default=1, help="of that switch")
+    arguments = parser.parse_args()
+    address, device_id = arguments.address, arguments.device_id
+    if not address:
+        labs = running_labs()
+        if len(labs) != 1:
+            found = f"{len(labs)} run: {', '.join(labs)}" if labs else "none runs: make run-p4"
+            sys.exit(
+                f"p4-shell: of laboratories with a P4 switch {found}; or give ADDRESS=HOST:PORT"
+                " (or unix:/path) and DEVICE_ID=N"
+            )
+        (config,) = labs.values()
+        section = yaml.safe_load(config.read_text())["p4runtime"]
+        address, device_id = section["address"], section["device_id"]
+    print(EXAMPLES, end="", flush=True)
+    options = ["--grpc-addr", address, "--device-id", str(device_id), "--election-id", "0,0"]
+    os.execv(SHELL, [str(SHELL), "-m", "p4runtime_sh", *options])
+
+
+if __name__ == "__main__":
+    main()
