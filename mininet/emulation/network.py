@@ -50,15 +50,11 @@ class Network:
         self._take_down()
 
     def _take_down(self) -> None:
-        for daemon in [
-            *self.control_segments.values(),
-            *self.agents.values(),
-            *self.servers.values(),
-        ]:
-            daemon.kill9()  # nothing of a laboratory is worth a polite end
-        for switch in self.net.switches:
-            if isinstance(switch, Bmv2Switch):
-                switch.bmv2.kill9()
+        segments = (*self.control_segments.values(), *self.agents.values())
+        switches = (switch.bmv2 for switch in self.net.switches)
+        for daemon in (*segments, *switches, *self.servers.values()):
+            if daemon is not None:
+                daemon.kill9()  # nothing of a laboratory is worth a polite end
         self.net.stop()
 
     # --- nodes and links ------------------------------------------------------------------------
@@ -86,7 +82,9 @@ class Network:
         )
         for port, host in ports:
             node = self.net[host.name]
-            self.net.addLink(node, switch, port2=port, addr2=configs.mac(dfs, port))
+            # a P4 switch's MAC addresses are what its agent says, and not its interfaces' own
+            address = configs.mac(dfs, port) if self.target == "bpf" else self.net.randMac()
+            self.net.addLink(node, switch, port2=port, addr2=address)
             self._address(node, host, dfs)
             without_offloads(node)
         run(switch, f"ip addr add {dfs.address}/32 dev lo")

@@ -27,7 +27,6 @@ _PROGRAMS = {
     "nsenter": "util-linux",
     "ping": "iputils-ping",
     "setpriv": "util-linux",
-    "tc": "iproute2",
 }
 
 

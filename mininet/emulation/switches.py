@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 from emulation.configs import GRPC_ADDRESS
@@ -57,13 +58,15 @@ class DfsSwitch(Switch):  # type: ignore[misc]
 
     controlIntf = None  # noqa: N815 (Mininet's name, which it sets outside of namespaces only)
 
+    settings: dict[str, int | str] = {}
+
     def __init__(self, name: str, **params: Any) -> None:
         params["inNamespace"] = True
         super().__init__(name, **params)
         self.folder: Folder = params["folder"]
+        self.bmv2: Daemon | None = None
+        run(self, "ip link set lo up")
         sysctl(self, **self.settings)
-
-    settings: dict[str, int | str] = {}
 
     def start(self, controllers: list[Any]) -> None:
         """Mininet's: it has no controllers for us, the agent is one."""
@@ -73,7 +76,6 @@ class DfsSwitch(Switch):  # type: ignore[misc]
 
     def start_switch(self) -> None:
         """Bring the data path up, after its links."""
-        raise EmulationError(f"{type(self).__name__} has no data path")
 
 
 class KernelSwitch(DfsSwitch):
@@ -105,15 +107,14 @@ class Bmv2Switch(DfsSwitch):
     }
 
     def start_switch(self) -> None:
-        """The ports are BMv2's alone: the kernel drops there what BMv2 has seen already."""
+        """The ports are BMv2's alone: the kernel has no address there, and asks and answers nothing.
+
+        Nor is a frame for the kernel: the interfaces' own MAC addresses are not the switch's.
+        """
         command = [str(shutil.which(SWITCH)), "--no-p4", "--device-id", str(self.params["number"])]
         for port in self.params["addresses"]:
             name = self.intfs[port].name
-            run(
-                self,
-                f"tc qdisc add dev {name} clsact",
-                f"tc filter add dev {name} ingress matchall action drop",
-            )
+            run(self, f"ip link set {name} arp off")
             command += ["-i", f"{port}@{name}"]
         command += ["--log-console", "-L", "warn", "--"]
         command += ["--grpc-server-addr", GRPC_ADDRESS, "--cpu-port", str(AGENT_PORT)]
@@ -122,11 +123,11 @@ class Bmv2Switch(DfsSwitch):
 
     def restart(self) -> None:
         """Start the process (again); its tables are empty, and the agent fills them."""
+        assert self.bmv2 is not None
         self.bmv2.start(self._listens)
 
     def _listens(self) -> bool:
-        address, port = GRPC_ADDRESS.split(":")
-        wanted = f"{bytes(map(int, address.split('.')))[::-1].hex().upper()}:{int(port):04X}"
-        with open(f"/proc/{self.pid}/net/tcp") as table:  # noqa: PTH123
-            rows = [line.split() for line in table]
-        return any(row[1] == wanted and row[3] == _TCP_LISTENING for row in rows)
+        port = f":{int(GRPC_ADDRESS.rpartition(':')[2]):04X}"
+        tables = (Path(f"/proc/{self.pid}/net/{name}") for name in ("tcp", "tcp6"))
+        rows = [line.split() for table in tables for line in table.read_text().splitlines()]
+        return any(row[1].endswith(port) and row[3] == _TCP_LISTENING for row in rows)
