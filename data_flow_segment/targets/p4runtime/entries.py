@@ -2,8 +2,8 @@
 """What the contract's values are in the switch's tables, and back.
 
 A flow is two rows of `flows`, one for each direction; the inbound one also holds the decision word
-for word, so that `flow_of` needs nothing else.  A flow's `index` counts flows: its places in the
-registers, which rows and reports name, are twice the index and the next one.
+for word, so that `flow_of` needs nothing else.  `index` is the flow's even place in the registers,
+the one that reports name; the return direction has the next one.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def flow_rows(entry: FlowEntry, index: int, cookie: int) -> tuple[Row, Row]:
         offsets = (1, there.seq & _WORD32, there.ack & _WORD32, there.ts_echo & _WORD32)
     timeout_ns = entry.idle_timeout_s * _SECOND_NS
     forward = (
-        2 * index,
+        index,
         cookie,
         our_addr,
         node_addr,
@@ -78,7 +78,7 @@ def flow_rows(entry: FlowEntry, index: int, cookie: int) -> tuple[Row, Row]:
     shift = back.window_shift
     shifts = (min(max(shift, 0), _SHIFT_MAX), min(max(-shift, 0), _SHIFT_MAX))
     deltas = (-address_delta % _SUM_MODULUS, -port_delta % _SUM_MODULUS)
-    backward = (2 * index + 1, cookie, key[1], key[0], key[3], key[2], *deltas)
+    backward = (index + 1, cookie, key[1], key[0], key[3], key[2], *deltas)
     parameters: tuple[Value, ...] = (*backward, *offsets, *shifts, _BY_ROUTE)
     return there_row, Row("flows", way_back, "returning", parameters, 0, timeout_ns)
 
@@ -107,7 +107,7 @@ def flow_of(row: Row) -> tuple[FlowEntry, int, int]:
         idle_timeout_s=numbers[29],
         opened_ms=numbers[30],
     )
-    return entry, numbers[0] // 2, numbers[1]
+    return entry, numbers[0], numbers[1]
 
 
 def _decision(entry: FlowEntry) -> tuple[Value, ...]:
@@ -214,7 +214,8 @@ def tunnel_source_row(interface: Interface) -> Row:
 
 def route_row(route: Route, next_hop: int | None) -> Row:
     """Through a next hop or, with None, straight to who has the address on the route's port."""
-    match = (_network(route), route.prefix_length)
+    length = route.prefix_length
+    match = (_network(route), length) if length else None  # no bits: matches everything
     if next_hop is None:
         return Row("routes", (match,), "connected", (route.interface,))
     return Row("routes", (match,), "via", (next_hop,))

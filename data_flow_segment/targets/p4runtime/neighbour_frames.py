@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions for a neighbour's MAC address, and their answers: ARP (RFC 826) and neighbour discovery
+(RFC 4861)."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from data_flow_segment.targets.memory.neighbours import (
+    ADVERTISEMENT,
+    ARP,
+    ARP_REPLY,
+    ARP_REQUEST,
+    OVERRIDE,
+    SOLICITATION,
+    SOLICITED,
+    TARGET_MAC,
+    discovery,
+)
+from data_flow_segment.targets.memory.parse import (
+    ICMPV6,
+    TYPE_ARP,
+    TYPE_IPV6,
+    Kind,
+    MalformedPacket,
+    Packet,
+    parse,
+)
+from ssmb.addresses import IPV4_PREFIX, is_ipv4
+
+_BROADCAST: Final = b"\xff" * 6
+_SOLICITED_NODE: Final = bytes.fromhex("ff02" + "00" * 9 + "01ff")  # RFC 4291 2.7.1
+_SOLICITED_NODE_MAC: Final = bytes.fromhex("3333ff")  # RFC 2464 7
+_ADVERTISEMENT_SIZE: Final = 24  # without options
+
+
+class Answer(NamedTuple):
+    """What an ARP reply or a neighbour advertisement says."""
+
+    address: bytes
+    mac: bytes | None  # an advertisement to one who knows it may leave it out
+    overrides: bool  # whether it may replace another MAC address (RFC 4861 7.2.5)
+
+
+def question(address: bytes, mac: bytes, own: bytes, known: bytes | None) -> bytes:
+    """Who has `address`?  From us; to its known MAC address or, without one, to all."""
+    if is_ipv4(address):
+        asked = ARP.pack(1, 0x0800, 6, 4, ARP_REQUEST, mac, own[12:], bytes(6), address[12:])
+        return (known or _BROADCAST) + mac + TYPE_ARP.to_bytes(2, "big") + asked
+    receiver, receiver_mac = address, known
+    if receiver_mac is None:
+        receiver = _SOLICITED_NODE + address[13:]
+        receiver_mac = _SOLICITED_NODE_MAC + address[13:]
+    link = receiver_mac + mac + TYPE_IPV6.to_bytes(2, "big")
+    return link + discovery(SOLICITATION, 0, address, mac, own, receiver)
+
+
+def link_local(mac: bytes) -> bytes:
+    """The address that an interface has by itself (RFC 4291 appendix A)."""
+    host = bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]))
+    return b"\xfe\x80" + bytes(6) + host
+
+
+def answer(frame: bytes) -> Answer | None:
+    """What the frame says of a neighbour; None if nothing that may be believed."""
+    try:
+        packet = parse(frame)
+    except MalformedPacket:
+        return None
+    found = _arp_answer(packet) if packet.kind == Kind.ARP else _advertised(packet)
+    if found is None or (found.mac is not None and not _is_one_station(found.mac)):
+        return None
+    return found
+
+
+def _is_one_station(mac: bytes) -> bool:
+    return mac[0] & 1 == 0 and any(mac)
+
+
+def _arp_answer(packet: Packet) -> Answer | None:
+    if packet.end - packet.l3 < ARP.size:
+        return None
+    *kind, mac, sender, _, _ = ARP.unpack_from(packet.data, packet.l3)
+    if kind != [1, 0x0800, 6, 4, ARP_REPLY]:
+        return None
+    return Answer(IPV4_PREFIX + sender, mac, overrides=True)
+
+
+def _advertised(packet: Packet) -> Answer | None:
+    """RFC 4861 7.1.2 says what makes an advertisement valid."""
+    start, end, data = packet.l4, packet.end, packet.data
+    is_valid = (
+        packet.kind == Kind.ICMP
+        and packet.protocol == ICMPV6
+        and packet.ttl == 255
+        and not packet.first_fragment
+        and end - start >= _ADVERTISEMENT_SIZE
+        and data[start] == ADVERTISEMENT
+        and data[start + 1] == 0
+        and packet.checksums_are_right()
+    )
+    if not is_valid:
+        return None
+    flags = int.from_bytes(data[start + 4 : start + 8], "big")
+    target = bytes(data[start + 8 : start + 24])
+    if target[0] == 0xFF or (packet.dst[0] == 0xFF and flags & SOLICITED):
+        return None
+    mac = None
+    place = start + _ADVERTISEMENT_SIZE
+    while place < end:
+        length = data[place + 1] * 8 if place + 2 <= end else 0
+        if length == 0 or place + length > end:
+            return None
+        if data[place] == TARGET_MAC and length == 8:
+            mac = bytes(data[place + 2 : place + 8])
+        place += length
+    return Answer(target, mac, overrides=bool(flags & OVERRIDE))
