@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from control_segment.config import ControlSegmentConfig
 from data_flow_segment.config import DataFlowSegmentConfig
+from data_flow_segment.config_p4runtime import P4RuntimeSection, SwitchInterface
 from splitplane.config import load
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
@@ -19,6 +20,7 @@ FILES: list[tuple[str, type[BaseModel]]] = [
     ("cs.yaml", ControlSegmentConfig),
     ("dfs.yaml", DataFlowSegmentConfig),
 ]
+SWITCH = EXAMPLES / "hardware-switch" / "dfs.yaml"
 
 
 def fields(schema: object) -> Iterator[str]:
@@ -38,8 +40,20 @@ def test_an_example_loads(name: str, model: type[BaseModel]) -> None:
 @pytest.mark.parametrize(("name", "model"), FILES)
 def test_an_example_shows_every_field(name: str, model: type[BaseModel]) -> None:
     text = (EXAMPLES / "two-machines" / name).read_text()
+    if model is DataFlowSegmentConfig:
+        text += SWITCH.read_text()  # no file may have the fields of two targets
     missing = {field for field in fields(model.model_json_schema()) if f"{field}:" not in text}
     assert not missing
+
+
+def test_the_example_of_a_switch_loads_and_its_defaults_are_those_it_says() -> None:
+    section = load(SWITCH, DataFlowSegmentConfig).p4runtime
+    assert section is not None
+    default = {"device_id": 1, "election_id": 1, "replace_program": False}
+    assert section.model_dump(include=set(default)) == default
+    fields = {**P4RuntimeSection.model_fields, **SwitchInterface.model_fields}
+    assert {name: fields[name].default for name in default} == default
+    assert fields["mtu"].default == 1500
 
 
 @pytest.mark.parametrize(("name", "model"), FILES)
