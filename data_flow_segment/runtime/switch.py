@@ -3,17 +3,25 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Final
+
 from data_flow_segment.config_p4runtime import P4RuntimeSection
 from data_flow_segment.config_values import mac_octets
 from data_flow_segment.targets.contract import Target
-from data_flow_segment.targets.p4runtime import P4RuntimeTarget
+from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
 from data_flow_segment.targets.p4runtime.options import Interface, P4RuntimeOptions, Route
 from ssmb.addresses import from_text
 
+_LOG: Final = logging.getLogger("splitplane.dfs")
+
 
 def open_switch(section: P4RuntimeSection, flow_capacity: int) -> Target:
-    """Connect to it; TargetError says what is wrong and what to do about it."""
-    return P4RuntimeTarget.open(options(section, flow_capacity))
+    """Connect to it; TargetError says what is wrong and what to do about it.
+
+    While another agent is the switch's primary this waits, and says so once.
+    """
+    return P4RuntimeTarget.open(options(section, flow_capacity), on_standby=_LOG.warning)
 
 
 def options(section: P4RuntimeSection, flow_capacity: int) -> P4RuntimeOptions:

@@ -18,6 +18,7 @@ from splitplane import impair, machine
 from splitplane.admin import AdminServer
 from splitplane.config import first_level, load
 from splitplane.errors import CommandError, ConfigError, MachineError, from_os_error
+from splitplane.interrupts import ending_once
 from splitplane.keys import read_key
 
 if TYPE_CHECKING:
@@ -99,10 +100,15 @@ def dfs(config: Path, kind: str | None, address: str | None, detach: bool) -> No
             log.warning("%s", advice)
     key = _key(config, settings.key_file)
     impairment = _impairment()
-    target = _open_target(settings)
+    try:
+        with ending_once():  # an agent may stand by for days, and then be told to end
+            target = _open_target(settings)
+    except KeyboardInterrupt:
+        log.info("ended before it had a data path")
+        return
     if target.flow_capacity != settings.flow_capacity:
         log.warning(
-            "flow_capacity stays %d, as the flows that are in the kernel have it; %d needs a"
+            "flow_capacity stays %d, as the flows that are there have it; %d needs a"
             " `splitplane dfs --detach` first, which ends connections",
             target.flow_capacity,
             settings.flow_capacity,

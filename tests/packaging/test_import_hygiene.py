@@ -49,3 +49,11 @@ def test_the_laboratorys_server_is_light() -> None:
 def test_the_command_answers_without_loading_the_segments() -> None:
     loaded = imported_by("import splitplane.cli")
     assert loaded & {"control_segment", "data_flow_segment", "numpy"} == set()
+
+
+def test_a_dfs_without_a_switch_needs_no_grpc() -> None:
+    """It is in the extra `p4`; the configuration knows the switch's numbers all the same."""
+    loaded = imported_by("import data_flow_segment.config, data_flow_segment.runtime.segment")
+    assert "data_flow_segment" in loaded
+    loaded |= imported_by("import data_flow_segment.runtime.targets")
+    assert loaded & {"grpc", "finsy", "google"} == set()
