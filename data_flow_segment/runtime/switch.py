@@ -9,8 +9,8 @@ from typing import Final
 from data_flow_segment.config_p4runtime import P4RuntimeSection
 from data_flow_segment.config_values import mac_octets
 from data_flow_segment.targets.contract import Target
-from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
 from data_flow_segment.targets.p4runtime.options import Interface, P4RuntimeOptions, Route
+from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
 from ssmb.addresses import from_text
 
 _LOG: Final = logging.getLogger("splitplane.dfs")
