@@ -71,7 +71,8 @@ def _unreachable(details: str) -> str:
     if _NAME_UNKNOWN.search(details):
         return "the name is unknown: correct p4runtime.address"
     if _NOT_GRPC.search(details):
-        return f"what listens there speaks no P4Runtime ({one_line(details)}): correct p4runtime.address"
+        said = one_line(details)
+        return f"what listens there speaks no P4Runtime ({said}): correct p4runtime.address"
     return f"it cannot be reached ({one_line(details)}): check the network and p4runtime.address"
 
 
@@ -113,13 +114,14 @@ def one_line(text: str) -> str:
 def update_errors(error: grpc.aio.AioRpcError, count: int) -> Mapping[int, UpdateError]:
     """By position.  Without details, or with too few, every update has the error of the whole."""
     whole = UpdateError(error.code().name, one_line(error.details() or ""))
-    told = [octets for key, octets in error.trailing_metadata() or () if key == _DETAILS]
+    metadata = error.trailing_metadata() or ()
+    told = [value for key, value in metadata if key == _DETAILS and isinstance(value, bytes)]
     try:
-        details = rpc_status.Status.FromString(bytes(told[0])).details if told else ()
+        details = rpc_status.Status.FromString(told[0]).details if told else ()
         if len(details) != count:
             return dict.fromkeys(range(count), whole)
         parsed = [p4r.Error.FromString(detail.value) for detail in details]
-    except (DecodeError, TypeError):
+    except DecodeError:
         return dict.fromkeys(range(count), whole)
     return {
         position: UpdateError(_name(each.canonical_code), each.message)
@@ -129,4 +131,4 @@ def update_errors(error: grpc.aio.AioRpcError, count: int) -> Mapping[int, Updat
 
 
 def _name(code: int) -> str:
-    return rpc_code.Code.Name(code) if code in rpc_code.Code.values() else "UNKNOWN"
+    return next((name for name, value in rpc_code.Code.items() if value == code), "UNKNOWN")

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speaking to the switch, so that the agent's thread need not wait for it.
+
+      agent's thread                      driver's thread (line.py)
+    submit ---- operations ---------->  one after the other, while we are primary
+    take  <---- inbox, eventfd -------  results, packets, and what happened to the connection
+
+After a loss it tries again for ever.  Operations belong to the connection that the agent knew when
+it submitted them: those of an earlier one are not carried out, and their results say UNAVAILABLE.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from data_flow_segment.targets.p4runtime.inbox import Inbox
+from data_flow_segment.targets.p4runtime.line import CLOSE_S, Line
+from data_flow_segment.targets.p4runtime.operations import Connected, Operation, Result
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from data_flow_segment.targets.p4runtime.program import Program
+
+
+class Driver:
+    """One switch.  Every method is the agent's thread's."""
+
+    def __init__(self, options: P4RuntimeOptions, program: Program) -> None:
+        self._inbox = Inbox()
+        self._epoch = 0  # the connection that the agent knows
+        self._line = Line(options, program, self._inbox)
+        self._thread = threading.Thread(
+            target=self._line.run, name="p4runtime", daemon=True
+        )  # a process that ends does not wait for a switch
+
+    @classmethod
+    def open(
+        cls,
+        options: P4RuntimeOptions,
+        program: Program,
+        *,
+        on_standby: Callable[[str], None] | None = None,
+    ) -> Driver:
+        """Wait until we are primary; TargetError if that cannot become true by itself.
+
+        `on_standby` hears once that another agent is primary.  The first result is Connected.
+        """
+        driver = cls(options, program)
+        driver._thread.start()
+        told = False
+        try:
+            while not isinstance(news := driver._line.news.get(), Connected):
+                if isinstance(news, BaseException):
+                    raise news
+                if on_standby is not None and not told:
+                    told = True
+                    on_standby(news)
+        except BaseException:
+            driver.close()
+            raise
+        return driver
+
+    def submit(self, operations: Sequence[Operation]) -> None:
+        """Carry them out, in order, behind those before."""
+        self._line.submit(self._epoch, operations)
+
+    def take(self) -> list[Result]:
+        """What happened since the last call; never waits."""
+        self._line.check()
+        results = self._inbox.take()
+        self._epoch += sum(type(result) is Connected for result in results)
+        return results
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether `take` has something, at the latest after this time."""
+        return self._inbox.wait(timeout_s)
+
+    def fileno(self) -> int:
+        """Readable while `take` has something."""
+        return self._inbox.fileno()
+
+    @property
+    def dropped(self) -> int:
+        """Packets that came up while too many waited."""
+        return self._inbox.dropped
+
+    def close(self) -> None:
+        """End the session.  What was submitted before is carried out if it takes no longer than
+        CLOSE_S."""
+        self._line.close()
+        self._thread.join(CLOSE_S + 2.0)
+        if not self._thread.is_alive():
+            self._inbox.close()

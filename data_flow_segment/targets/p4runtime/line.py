@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver's thread: sessions with the switch, one after the other, on an asyncio loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from finsy.proto import p4r
+
+from data_flow_segment.targets.contract import TargetError
+from data_flow_segment.targets.p4runtime.constants import Reason
+from data_flow_segment.targets.p4runtime.failures import ElectionIdInUse, SwitchLost, where
+from data_flow_segment.targets.p4runtime.inbox import Inbox
+from data_flow_segment.targets.p4runtime.operations import (
+    Connected,
+    Demoted,
+    Fence,
+    FenceDone,
+    IdleTimeout,
+    Lost,
+    Operation,
+    PacketUp,
+    Read,
+    ReadDone,
+    Result,
+    Send,
+    UpdateError,
+    Write,
+    WriteDone,
+)
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from data_flow_segment.targets.p4runtime.program import Program
+from data_flow_segment.targets.p4runtime.session import Session
+
+RETRY_FIRST_S: Final = 0.2
+RETRY_LAST_S: Final = 2.0
+
+PULSE_S: Final = 2.0
+"""How often the switch is asked whether it lives.  HTTP/2's own pings would be cheaper, but a gRPC
+server ends a quiet connection that sends more than two in five minutes."""
+
+FENCE_S: Final = 1.0
+FENCE_TRIES: Final = 2
+
+CLOSE_S: Final = 1.0
+"""For the operations that were submitted before `close`."""
+
+_REASON_ID: Final = 1  # the first field of packet_in
+
+
+class Line:
+    """The driver's thread: sessions, one after the other.
+
+    `submit`, `check` and `close` are called by the agent's thread, everything else by this one.
+    """
+
+    def __init__(self, options: P4RuntimeOptions, program: Program, inbox: Inbox) -> None:
+        self._options, self._program, self._inbox = options, program, inbox
+        self.news: queue.SimpleQueue[Connected | str | BaseException] = queue.SimpleQueue()
+        self._loop = asyncio.new_event_loop()
+        self._failed: BaseException | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._closing = False
+        # of operations
+        self._submitted: deque[tuple[int, Operation]] = deque()
+        self._woken = False
+        self._work = asyncio.Event()
+        self._current: Operation | None = None
+        self._epoch = 0
+        self._cookie: int | None = None  # while we lead, with the program in place
+        # of the connection
+        self._opened = False
+        self._stood_by = False
+        self._told = ""
+        self._fenced: set[bytes] = set()
+        self._answered: tuple[bytes, asyncio.Future[None]] | None = None
+
+    # --- called by the agent's thread ------------------------------------------------------------
+
+    def submit(self, epoch: int, operations: Sequence[Operation]) -> None:
+        self._submitted.extend((epoch, operation) for operation in operations)
+        if not self._woken:
+            self._woken = True
+            self._call(self._accept)
+
+    def check(self) -> None:
+        if self._failed is not None:
+            raise RuntimeError("the driver's thread ended by a mistake of ours") from self._failed
+
+    def close(self) -> None:
+        self._call(self._begin_close)
+
+    def _call(self, function: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the thread has ended, and its loop is closed
+            self._loop.call_soon_threadsafe(function)
+
+    # --- the thread ------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._main = self._loop.create_task(self._keep_connected())
+        try:
+            self._loop.run_until_complete(self._main)
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:
+            self._failed = error
+            self.news.put(error)
+            self._inbox.put(Lost(f"{type(error).__name__}: {error}"))
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    def _is_closing(self) -> bool:
+        return self._closing
+
+    def _begin_close(self) -> None:
+        self._closing = True
+        assert self._main is not None
+        if self._cookie is None:
+            self._main.cancel()
+        else:
+            self._work.set()
+            self._loop.call_later(CLOSE_S, self._main.cancel)
+
+    async def _keep_connected(self) -> None:
+        pause, patience = RETRY_FIRST_S, 10
+        while not self._is_closing():
+            epoch = self._epoch
+            try:
+                await self._live()
+            except TargetError as error:
+                if self._is_closing():
+                    return
+                # our own connection of a moment ago, perhaps: of a process that was killed
+                is_ghost = isinstance(error, ElectionIdInUse) and patience > 0
+                may_pass = isinstance(error, SwitchLost) and self._stood_by
+                if not (self._opened or is_ghost or may_pass):
+                    self.news.put(error)
+                    return
+                patience -= 1
+                self._lose(str(error))
+            pause = RETRY_FIRST_S if epoch != self._epoch else min(2 * pause, RETRY_LAST_S)
+            await asyncio.sleep(RETRY_FIRST_S if not self._opened else pause)
+
+    async def _live(self) -> None:
+        """One session, until its end, which is always an exception."""
+        try:
+            async with Session.open(self._options, self._program) as session:
+                update = await session.arbitrate()
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._feel_pulse(session))
+                    await self._listen(session, group, update)
+        except BaseExceptionGroup as group:
+            told, mistakes = group.split(TargetError)
+            if told is None or mistakes is not None:
+                raise
+            raise _first(told) from None
+        finally:
+            self._cookie = None
+
+    async def _listen(
+        self, session: Session, group: asyncio.TaskGroup, update: p4r.MasterArbitrationUpdate
+    ) -> None:
+        lead: asyncio.Task[None] | None = None
+        while True:
+            if not session.leads(update):
+                if lead is not None:
+                    lead.cancel()
+                    lead = None
+                self._stand_by(session.standing_by(update))
+            elif lead is None:
+                lead = group.create_task(self._lead(session))
+            while True:
+                message = await session.receive()
+                if message.HasField("packet"):
+                    self._packet_up(message.packet)
+                elif message.HasField("idle_timeout_notification"):
+                    entries = message.idle_timeout_notification.table_entry
+                    self._inbox.put(IdleTimeout(tuple(entries)))
+                elif message.HasField("arbitration"):
+                    update = message.arbitration
+                    break
+
+    async def _feel_pulse(self, session: Session) -> None:
+        while True:
+            await asyncio.sleep(PULSE_S)
+            cookie = await session.cookie()
+            if self._cookie not in (None, cookie):
+                raise SwitchLost(f"{where(self._options)}: the switch's program was replaced")
+
+    def _packet_up(self, packet: p4r.PacketIn) -> None:
+        if self._fenced and packet.payload[:4] in self._fenced and _is_report(packet):
+            if self._answered is not None and self._answered[0] == packet.payload[:4]:
+                self._answered[1].set_result(None)
+                self._answered = None
+            return
+        self._inbox.put(PacketUp(packet))
+
+    # --- what becomes of the connection ----------------------------------------------------------
+
+    def _lose(self, reason: str) -> None:
+        self._drop(reason)
+        if self._opened and reason != self._told:
+            self._told = reason
+            self._inbox.put(Lost(reason))
+
+    def _stand_by(self, reason: str) -> None:
+        self._stood_by = True
+        self._cookie = None
+        self._drop(reason)
+        if not self._opened:
+            self.news.put(reason)
+        elif reason != self._told:
+            self._told = reason
+            self._inbox.put(Demoted(reason))
+
+    # --- operations ------------------------------------------------------------------------------
+
+    async def _lead(self, session: Session) -> None:
+        connected = await session.prepare(secrets.randbelow(0xFFFFFFFF) + 1)
+        self._epoch += 1
+        self._opened, self._told = True, ""
+        self._cookie = connected.cookie
+        self._fenced.clear()
+        self._inbox.put(connected)
+        self.news.put(connected)
+        while True:
+            self._work.clear()
+            while self._submitted:
+                epoch, operation = self._submitted.popleft()
+                if epoch != self._epoch:
+                    self._refuse(operation, "the connection was lost before")
+                    continue
+                self._current = operation
+                result = await self._carry_out(session, operation)
+                self._current = None
+                if result is not None:
+                    self._inbox.put(result)
+            if self._closing:
+                await session.finish()
+            await self._work.wait()
+
+    def _accept(self) -> None:
+        self._woken = False
+        if self._cookie is not None:
+            self._work.set()
+        else:
+            self._drop("there is no connection")
+
+    async def _carry_out(self, session: Session, operation: Operation) -> Result | None:
+        match operation:
+            case Send(packet):
+                await session.send(packet)
+                return None
+            case Write(updates, token):
+                return WriteDone(token, await session.write(updates))
+            case Read(entities, token):
+                found = await session.read(entities)
+                if isinstance(found, str):
+                    return ReadDone(token, (), found)
+                return ReadDone(token, found, None)
+            case Fence(packet, index):
+                return FenceDone(index, await self._fence(session, packet, index))
+
+    async def _fence(self, session: Session, packet: p4r.PacketOut, index: int) -> bool:
+        mark = index.to_bytes(4, "big")
+        self._fenced.add(mark)
+        for _ in range(FENCE_TRIES):
+            answer = self._loop.create_future()
+            self._answered = mark, answer
+            await session.send(packet)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FENCE_S):
+                    await answer
+                return True
+        self._answered = None
+        return False
+
+    def _drop(self, reason: str) -> None:
+        """Neither the operation under way nor those behind it are carried out."""
+        self._answered = None
+        if self._current is not None:
+            self._refuse(self._current, reason)
+            self._current = None
+        while self._submitted:
+            self._refuse(self._submitted.popleft()[1], reason)
+
+    def _refuse(self, operation: Operation, reason: str) -> None:
+        match operation:
+            case Write(updates, token):
+                error = UpdateError("UNAVAILABLE", reason)
+                self._inbox.put(WriteDone(token, dict.fromkeys(range(len(updates)), error)))
+            case Read(_, token):
+                self._inbox.put(ReadDone(token, (), f"UNAVAILABLE {reason}"))
+            case Fence(_, index):
+                self._inbox.put(FenceDone(index, False))
+            case Send():
+                pass
+
+
+def _first(group: BaseExceptionGroup[TargetError]) -> TargetError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _is_report(packet: p4r.PacketIn) -> bool:
+    reason = bytes((Reason.REPORT,))
+    return any(m.metadata_id == _REASON_ID and m.value == reason for m in packet.metadata)

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A P4Runtime session with one switch: from the channel to its end.
+
+    open        channel, StreamChannel, arbitration: primary, or standing by
+    prepare     as primary: our program in place (adopted, or pushed), copies led to the agent
+    write, read, send, receive
+
+It raises TargetError for what somebody must change, SwitchLost for what may pass by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
+
+import grpc
+from finsy.proto import U128, p4r, p4r_grpc, rpc_code
+
+from data_flow_segment.targets.contract import TargetError
+from data_flow_segment.targets.p4runtime.constants import CLONE_SESSION_AGENT, PORT_AGENT
+from data_flow_segment.targets.p4runtime.failures import (
+    SwitchLost,
+    cannot_connect,
+    describe,
+    push_refused,
+    update_errors,
+    where,
+)
+from data_flow_segment.targets.p4runtime.operations import Connected, UpdateError
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from data_flow_segment.targets.p4runtime.program import Program, split
+
+ANSWER_S: Final = 5.0
+"""For what a switch answers from memory."""
+
+PUSH_S: Final = 60.0
+"""For a program; BMv2 needs less than a second, hardware some."""
+
+WRITE_S: Final = 30.0
+READ_S: Final = 120.0
+"""A whole table: 200,000 entries are 100 MB in one message, on BMv2."""
+
+_CHANNEL: Final = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # The errors of a Write, one of each update, come in its trailing metadata.
+    ("grpc.max_metadata_size", 16 << 20),
+    ("grpc.absolute_max_metadata_size", 16 << 20),
+    # A new channel shall try at once, not when an earlier one's back-off is over.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+
+_Stream = grpc.aio.StreamStreamCall[p4r.StreamMessageRequest, p4r.StreamMessageResponse]
+_LOST: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+)
+
+
+class Session:
+    """One stream; the owner calls `receive` again and again and tells it when it leads."""
+
+    def __init__(
+        self, options: P4RuntimeOptions, program: Program, stub: p4r_grpc.P4RuntimeAsyncStub
+    ) -> None:
+        self._options, self._program, self._stub = options, program, stub
+        self._device = options.device_id
+        self._election = U128.encode(options.election_id)
+        self._stream: _Stream = stub.StreamChannel()
+
+    @staticmethod
+    @contextlib.asynccontextmanager
+    async def open(options: P4RuntimeOptions, program: Program) -> AsyncIterator[Session]:
+        """Connected, and our candidature told; its answer is the first that is received."""
+        async with grpc.aio.insecure_channel(options.address, options=_CHANNEL) as channel:
+            session = Session(options, program, p4r_grpc.P4RuntimeStub(channel))
+            try:
+                yield session
+            finally:
+                session._stream.cancel()
+
+    async def arbitrate(self) -> p4r.MasterArbitrationUpdate:
+        """Say who we are; the switch's answer."""
+        update = p4r.MasterArbitrationUpdate(device_id=self._device, election_id=self._election)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._stream.write(p4r.StreamMessageRequest(arbitration=update))
+                answer = await self._stream.read()
+            if isinstance(answer, p4r.StreamMessageResponse) and answer.HasField("arbitration"):
+                return answer.arbitration
+            code, details = await self._stream.code(), await self._stream.details()
+        except TimeoutError:
+            code, details = grpc.StatusCode.DEADLINE_EXCEEDED, ""
+        except grpc.aio.AioRpcError as error:
+            code, details = error.code(), error.details() or ""
+        except asyncio.InvalidStateError:  # written to a stream that ended
+            code, details = await self._stream.code(), await self._stream.details()
+        raise cannot_connect(code, details, self._options, ANSWER_S)
+
+    def leads(self, update: p4r.MasterArbitrationUpdate) -> bool:
+        """Whether this update says that we are primary."""
+        return update.status.code == rpc_code.OK
+
+    def standing_by(self, update: p4r.MasterArbitrationUpdate) -> str:
+        """What an agent that is not primary tells."""
+        at, ours = where(self._options), self._options.election_id
+        if update.status.code == rpc_code.NOT_FOUND:
+            return (
+                f"{at}: no agent is primary, and the switch has known a higher election_id than"
+                f" {ours}: standing by; give one agent a higher p4runtime.election_id"
+            )
+        theirs = U128.decode(update.election_id)
+        return f"{at}: the agent with election_id {theirs} is primary; {ours} stands by"
+
+    async def receive(self) -> p4r.StreamMessageResponse:
+        """What the switch says next."""
+        try:
+            message = await self._stream.read()
+        except grpc.aio.AioRpcError as error:
+            raise self._lost(error) from None
+        if not isinstance(message, p4r.StreamMessageResponse):
+            raise SwitchLost(f"{where(self._options)}: it ended the session")
+        return message
+
+    async def send(self, packet: p4r.PacketOut) -> None:
+        """Put a packet out."""
+        try:
+            await self._stream.write(p4r.StreamMessageRequest(packet=packet))
+        except grpc.aio.AioRpcError as error:
+            raise self._lost(error) from None
+        except asyncio.InvalidStateError:
+            raise SwitchLost(f"{where(self._options)}: it ended the session") from None
+
+    async def finish(self) -> None:
+        """Nothing more will be sent; the switch ends the session when it has read it all."""
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._stream.done_writing()
+
+    async def write(self, updates: Sequence[p4r.Update]) -> Mapping[int, UpdateError]:
+        """Each update by itself; the errors by position."""
+        request = p4r.WriteRequest(
+            device_id=self._device, election_id=self._election, updates=updates
+        )
+        try:
+            await self._stub.Write(request, timeout=WRITE_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _LOST:
+                raise self._lost(error) from None
+            return update_errors(error, len(updates))
+        return {}
+
+    async def read(self, entities: Sequence[p4r.Entity]) -> tuple[p4r.Entity, ...] | str:
+        """What is found, or why nothing can be read."""
+        request = p4r.ReadRequest(device_id=self._device, entities=entities)
+        try:
+            answers = [answer async for answer in self._stub.Read(request, timeout=READ_S)]
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _LOST:
+                raise self._lost(error) from None
+            return describe(error.code(), error.details() or "")
+        return tuple(entity for answer in answers for entity in answer.entities)
+
+    async def cookie(self) -> int | None:
+        """The cookie of the switch's program, None without one: a cheap sign of life."""
+        kind = p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY
+        request = p4r.GetForwardingPipelineConfigRequest(device_id=self._device, response_type=kind)
+        try:
+            answer = await self._stub.GetForwardingPipelineConfig(request, timeout=ANSWER_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                return None
+            raise self._lost(error) from None
+        return answer.config.cookie.cookie
+
+    def _lost(self, error: grpc.aio.AioRpcError) -> SwitchLost:
+        details = error.details() or ""
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return SwitchLost(f"{where(self._options)}: it answers no more")
+        said = describe(error.code(), details)
+        return SwitchLost(f"{where(self._options)}: the connection ended ({said})")
+
+    # --- the program in place --------------------------------------------------------------------
+
+    async def prepare(self, boot_id: int) -> Connected:
+        """Our program in place; `boot_id` is for the tables that a push begins."""
+        cookie = await self._adopted()
+        pushed = cookie is None
+        if cookie is None:
+            cookie = self._program.cookie(boot_id)
+            await self._push(cookie)
+        await self._lead_copies()
+        return Connected(pushed, cookie)
+
+    async def _adopted(self) -> int | None:
+        """The cookie of our program if the switch has it; None if it is to be pushed."""
+        config = await self._config()
+        if not config.HasField("p4info"):
+            return None
+        cookie = config.cookie.cookie
+        ours = self._program.is_ours(config.p4info)
+        if ours and split(cookie).digest == self._program.digest:
+            return cookie
+        if self._options.replace_program:
+            return None
+        name = "another version of this program" if ours else "another program"
+        raise TargetError(
+            f"{where(self._options)}: the switch runs {name}: to replace it, which ends its flows,"
+            " set p4runtime.replace_program: true"
+        )
+
+    async def _config(self) -> p4r.ForwardingPipelineConfig:
+        kind = p4r.GetForwardingPipelineConfigRequest.P4INFO_AND_COOKIE
+        request = p4r.GetForwardingPipelineConfigRequest(device_id=self._device, response_type=kind)
+        try:
+            answer = await self._stub.GetForwardingPipelineConfig(request, timeout=ANSWER_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:  # no program yet
+                return p4r.ForwardingPipelineConfig()
+            raise cannot_connect(
+                error.code(), error.details() or "", self._options, ANSWER_S
+            ) from None
+        return answer.config
+
+    async def _push(self, cookie: int) -> None:
+        request = p4r.SetForwardingPipelineConfigRequest(
+            device_id=self._device,
+            election_id=self._election,
+            action=p4r.SetForwardingPipelineConfigRequest.VERIFY_AND_COMMIT,
+            config=p4r.ForwardingPipelineConfig(
+                p4info=self._program.p4info,
+                p4_device_config=self._program.device_config,
+                cookie=p4r.ForwardingPipelineConfig.Cookie(cookie=cookie),
+            ),
+        )
+        try:
+            await self._stub.SetForwardingPipelineConfig(request, timeout=PUSH_S)
+        except grpc.aio.AioRpcError as error:
+            raise push_refused(error.code(), error.details() or "", self._options, PUSH_S) from None
+        kept = await self.cookie()
+        if kept != cookie:
+            raise TargetError(
+                f"{where(self._options)}: the switch does not keep its program's cookie"
+                f" ({kept} instead of {cookie}), by which flows survive an agent's restart"
+            )
+
+    async def _lead_copies(self) -> None:
+        """Clones go to the agent.  An agent may have ended between its push and this."""
+        session = p4r.CloneSessionEntry(session_id=CLONE_SESSION_AGENT, packet_length_bytes=0)
+        session.replicas.add(egress_port=PORT_AGENT, instance=1)
+        engine = p4r.PacketReplicationEngineEntry(clone_session_entry=session)
+        entity = p4r.Entity(packet_replication_engine_entry=engine)
+        for kind in (p4r.Update.INSERT, p4r.Update.MODIFY):
+            errors = await self.write([p4r.Update(type=kind, entity=entity)])
+            if not errors:
+                return
+        raise TargetError(
+            f"{where(self._options)}: the switch refuses clone session {CLONE_SESSION_AGENT} to"
+            f" the agent's port {PORT_AGENT}: {errors[0].code} {errors[0].message}"
+        )
