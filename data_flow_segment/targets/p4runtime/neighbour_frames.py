@@ -55,12 +55,6 @@ def question(address: bytes, mac: bytes, own: bytes, known: bytes | None) -> byt
     return link + discovery(SOLICITATION, 0, address, mac, own, receiver)
 
 
-def link_local(mac: bytes) -> bytes:
-    """The address that an interface has by itself (RFC 4291 appendix A)."""
-    host = bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]))
-    return b"\xfe\x80" + bytes(6) + host
-
-
 def answer(frame: bytes) -> Answer | None:
     """What the frame says of a neighbour; None if nothing that may be believed."""
     try:
