@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One suite, several targets: SPLITPLANE_TARGETS picks ("memory", "bpf-tc",
-"bpf-xdp", or several with commas).
-
-Another target (P4 on BMv2, say) is another `support.rig.Rig`: name it in TARGETS, open it in
+"""One suite, several targets: SPLITPLANE_TARGETS picks ("memory", "bpf-tc", "bpf-xdp", "p4", or
+several with commas).  Another target is another `support.rig.Rig`: name it in TARGETS, open it in
 `session_rig`, and change no test."""
 
 from __future__ import annotations
@@ -12,17 +10,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.bmv2 import missing_for_bmv2
+from support.p4_rig import P4Rig
 from support.packets import TCP_PROTOCOL, UDP_PROTOCOL
 from support.require import require
 from support.rig import FAMILIES, Family, MemoryRig, Rig
 from support.scene import Scene, reset
 from support.veth_rig import VethRig, missing_for_bpf, open_bpf
 
-TARGETS = os.environ.get("SPLITPLANE_TARGETS", "memory,bpf-tc,bpf-xdp").split(",")
+TARGETS = os.environ.get("SPLITPLANE_TARGETS", "memory,bpf-tc,bpf-xdp,p4").split(",")
 
 
 def _target_parameter(name: str) -> object:
-    return pytest.param(name, marks=pytest.mark.dataplane) if name.startswith("bpf-") else name
+    return name if name == "memory" else pytest.param(name, marks=pytest.mark.dataplane)
 
 
 @pytest.fixture(scope="session", params=[_target_parameter(name) for name in TARGETS])
@@ -31,6 +31,10 @@ def session_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     rig: Rig
     if request.param == "memory":
         rig = MemoryRig()
+    elif request.param == "p4":
+        if (reason := missing_for_bmv2()) is not None:
+            pytest.skip(reason)
+        rig = P4Rig()
     else:
         require("dataplane", missing_for_bpf())
         rig = VethRig(request.param, open_bpf(request.param.removeprefix("bpf-")))

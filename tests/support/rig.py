@@ -155,14 +155,14 @@ class MemoryRig:
     def __init__(self, flow_capacity: int = 4096) -> None:
         self.now = 1000.0
         self._numbers = {Side.EXTERNAL: 1, Side.INTERNAL: 2}
-        options = MemoryOptions(
+        self.options = MemoryOptions(
             interfaces=tuple(self._interface(side) for side in Side),
             routes=tuple(self._routes()),
             neighbours=self._neighbours(),
             flow_capacity=flow_capacity,
             boot_id=4711,
         )
-        self._memory = MemoryTarget(options, self._clock)
+        self._memory = MemoryTarget(self.options, self._clock)
         self.target: Target = self._memory
 
     def _clock(self) -> float:

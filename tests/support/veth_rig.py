@@ -194,6 +194,7 @@ class VethRig:
         clear_dead()
         self._pin_path = BPF_FILESYSTEM / f"contract-{os.getpid()}-{next(_serials)}"
         self._network = Network()
+        self._wires = self._network.wires
         try:
             with self.inside():
                 self._numbers = {side: socket.if_nametoindex(INTERFACE[side]) for side in Side}
@@ -211,7 +212,7 @@ class VethRig:
 
     def exchange(self, frames: Iterable[Frame]) -> list[Frame]:
         for side, octets in frames:
-            self._network.wires[side].send(octets)
+            self._wires[side].send(octets)
         return self._received()
 
     def apply(self, *commands: Command) -> list[Frame]:
@@ -229,7 +230,7 @@ class VethRig:
         """All that came out before the answers to a question on either side, and what follows
         them at once."""
         out: list[Frame] = []
-        for side, wire in self._network.wires.items():
+        for side, wire in self._wires.items():
             ask, answer = fence(side)
             wire.send(ask)
             deadline = time.monotonic() + _FENCE_WAIT_S
@@ -237,7 +238,7 @@ class VethRig:
                 if octets is None:
                     raise RuntimeError(f"{self.name}: the {side.value} side does not answer ARP")
                 out.append((side, octets))
-        wires = self._network.wires
+        wires = self._wires
         while first_readable(wires.values(), _QUIET_S) is not None:
             for side, wire in wires.items():
                 while (octets := wire.receive(0)) is not None:

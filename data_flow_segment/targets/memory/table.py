@@ -133,6 +133,11 @@ def reverse_key(signature: FlowSignature, there: Translation) -> Key:
     )
 
 
+def worth(flow: Tabled) -> tuple[int, float]:
+    """What a flow is worth when room is needed: the least goes first."""
+    return (0 if flow.closed else 2 if flow.closing else 1), flow.last_seen
+
+
 class FlowTable(Generic[FlowT]):
     """At most `capacity` flows, found by either key, told in the order of their entering."""
 
@@ -210,11 +215,7 @@ class FlowTable(Generic[FlowT]):
 
     def oldest(self, count: int) -> Sequence[FlowT]:
         """Closed, then longest idle, closing last."""
-
-        def order(flow: FlowT) -> tuple[int, float]:
-            return (0 if flow.closed else 2 if flow.closing else 1), flow.last_seen
-
-        return heapq.nsmallest(count, self._flows.values(), key=order)
+        return heapq.nsmallest(count, self._flows.values(), key=worth)
 
     def _enter(self, flow: FlowT) -> None:
         self._by_number[flow.number] = flow

@@ -1,2 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The target on a switch that is spoken to by P4Runtime."""
+
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
+
+__all__ = ["P4RuntimeOptions", "P4RuntimeTarget"]

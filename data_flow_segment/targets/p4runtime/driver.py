@@ -78,15 +78,19 @@ class Driver:
         """Readable while `take` has something."""
         return self._inbox.fileno()
 
+    def wake(self) -> None:
+        """Let `fileno` be readable: the agent has more to do itself."""
+        self._inbox.wake()
+
     @property
     def dropped(self) -> int:
         """Packets that came up while too many waited."""
         return self._inbox.dropped
 
-    def close(self) -> None:
+    def close(self, *, forget: bool = False) -> None:
         """End the session.  What was submitted before is carried out if it takes no longer than
-        CLOSE_S."""
-        self._line.close()
+        CLOSE_S.  With `forget` the program begins anew: the switch has no entry any more."""
+        self._line.close(forget=forget)
         self._thread.join(CLOSE_S + 2.0)
         if not self._thread.is_alive():
             self._inbox.close()

@@ -47,6 +47,10 @@ class Inbox:
         """Whether something is in, at the latest after this time."""
         return bool(self._results) or bool(self._poll.poll(timeout_s * 1000))
 
+    def wake(self) -> None:
+        """Be readable although nothing is in.  Called by the agent's thread."""
+        os.eventfd_write(self._event, 1)
+
     def fileno(self) -> int:
         """To be polled."""
         return self._event

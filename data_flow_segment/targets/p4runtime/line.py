@@ -35,7 +35,7 @@ from data_flow_segment.targets.p4runtime.operations import (
     WriteDone,
 )
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
-from data_flow_segment.targets.p4runtime.program import Program
+from data_flow_segment.targets.p4runtime.program import Program, split
 from data_flow_segment.targets.p4runtime.session import Session
 
 RETRY_FIRST_S: Final = 0.2
@@ -67,6 +67,8 @@ class Line:
         self._failed: BaseException | None = None
         self._main: asyncio.Task[None] | None = None
         self._closing = False
+        self._forgets = False
+        self._boot_id: int | None = None  # of the tables that the agent knows
         # of operations
         self._submitted: deque[tuple[int, Operation]] = deque()
         self._woken = False
@@ -93,7 +95,8 @@ class Line:
         if self._failed is not None:
             raise RuntimeError("the driver's thread ended by a mistake of ours") from self._failed
 
-    def close(self) -> None:
+    def close(self, *, forget: bool) -> None:
+        self._forgets = forget
         self._call(self._begin_close)
 
     def _call(self, function: Callable[[], None]) -> None:
@@ -224,7 +227,9 @@ class Line:
     # --- operations ------------------------------------------------------------------------------
 
     async def _lead(self, session: Session) -> None:
-        connected = await session.prepare(secrets.randbelow(0xFFFFFFFF) + 1)
+        # a switch that restarted is filled again with what the agent knows: the same tables
+        connected = await session.prepare(self._boot_id or _new_boot_id())
+        self._boot_id = split(connected.cookie).boot_id
         self._epoch += 1
         self._opened, self._told = True, ""
         self._cookie = connected.cookie
@@ -244,6 +249,8 @@ class Line:
                 if result is not None:
                     self._inbox.put(result)
             if self._closing:
+                if self._forgets:
+                    await session.push(_new_boot_id())
                 await session.finish()
             await self._work.wait()
 
@@ -303,6 +310,10 @@ class Line:
                 self._inbox.put(FenceDone(index, False))
             case Send():
                 pass
+
+
+def _new_boot_id() -> int:
+    return secrets.randbelow(0xFFFFFFFF) + 1
 
 
 def _first(group: BaseExceptionGroup[TargetError]) -> TargetError:

@@ -190,8 +190,7 @@ class Session:
         cookie = await self._adopted()
         pushed = cookie is None
         if cookie is None:
-            cookie = self._program.cookie(boot_id)
-            await self._push(cookie)
+            cookie = await self.push(boot_id)
         await self._lead_copies()
         return Connected(pushed, cookie)
 
@@ -225,7 +224,9 @@ class Session:
             ) from None
         return answer.config
 
-    async def _push(self, cookie: int) -> None:
+    async def push(self, boot_id: int) -> int:
+        """Our program, with empty tables; the cookie that says so."""
+        cookie = self._program.cookie(boot_id)
         request = p4r.SetForwardingPipelineConfigRequest(
             device_id=self._device,
             election_id=self._election,
@@ -246,6 +247,7 @@ class Session:
                 f"{where(self._options)}: the switch does not keep its program's cookie"
                 f" ({kept} instead of {cookie}), by which flows survive an agent's restart"
             )
+        return cookie
 
     async def _lead_copies(self) -> None:
         """Clones go to the agent.  An agent may have ended between its push and this."""

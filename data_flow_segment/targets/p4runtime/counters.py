@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every counter of the P4Runtime target: the switch's, and the few of the agent's side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from finsy.proto import p4r
+
+from data_flow_segment.targets.contract import Counter
+from data_flow_segment.targets.memory.counters import MEANINGS as CONTRACTS
+from data_flow_segment.targets.p4runtime.constants import Outcome
+
+MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
+    **CONTRACTS,
+    "drop_switch_gone": (False, "Not sent: the connection to the switch was lost."),
+    "resolve_waited": (True, "Packets that waited for the next hop's MAC address and went on."),
+    "switch_lost": (False, "Times that the connection to the switch was lost."),
+    "switch_refilled": (False, "Times that the switch came back empty and was filled again."),
+    "report_unanswered": (False, "Questions about a flow that the switch did not answer."),
+    "write_refused": (False, "Entries that the switch refused, flows excepted."),
+}
+
+
+class Counters:
+    """The switch's values as last read.  A switch that restarted begins at zero; we do not."""
+
+    def __init__(self) -> None:
+        self._own = dict.fromkeys(MEANINGS, 0)  # those of the switch: corrections
+        self._before = dict.fromkeys(MEANINGS, 0)
+        self._switch = dict.fromkeys(MEANINGS, 0)
+
+    def add(self, name: str, amount: int = 1) -> None:
+        self._own[name] += amount
+
+    def instead(self, counted: str, name: str) -> None:
+        """The switch counted the packet as something that the agent's side sees is another."""
+        self._own[counted] -= 1
+        self._own[name] += 1
+
+    def read(self, entities: Iterable[p4r.Entity]) -> None:
+        """The places of `outcomes`, and the interfaces' direct counters."""
+        values = dict.fromkeys(MEANINGS, 0)
+        for entity in entities:
+            if entity.HasField("counter_entry"):
+                place = entity.counter_entry.index.index
+                if 0 < place <= max(Outcome):
+                    values[Outcome(place).counter] += entity.counter_entry.data.packet_count
+            else:
+                values["packets"] += entity.table_entry.counter_data.packet_count
+        self._switch = values
+
+    def forgotten(self) -> None:
+        """The switch lost its counters: what was read last is where it begins."""
+        self._before = {name: self._before[name] + self._switch[name] for name in MEANINGS}
+        self._switch = dict.fromkeys(MEANINGS, 0)
+
+    def as_mapping(self) -> dict[str, Counter]:
+        parts = (self._own, self._before, self._switch)
+        return {
+            name: Counter(sum(part[name] for part in parts), *meaning)
+            for name, meaning in MEANINGS.items()
+        }

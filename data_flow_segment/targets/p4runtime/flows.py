@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's copy of the switch's flow table: what was written, and what the last report said.
+
+The table in the switch is the one that counts: a new agent reads it (reconcile.py).  This copy is
+what lets the agent answer without asking, and what a switch that lost its table is filled from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from data_flow_segment.targets.contract import (
+    CloseCause,
+    FlowCounters,
+    FlowEntry,
+    FlowState,
+)
+from data_flow_segment.targets.memory.rewrite import inbound
+from data_flow_segment.targets.memory.table import CannotInstall, FlowTable, Key, reverse_key
+from data_flow_segment.targets.p4runtime.constants import CloseBit
+from data_flow_segment.targets.p4runtime.packets import Half, Report
+from ssmb.messages import FlowSignature
+
+_CLOSED: Final = int(CloseBit.CLOSED)
+_BY_RST: Final = int(CloseBit.BY_RST)
+_ANY_FIN: Final = int(CloseBit.OWN_FIN | CloseBit.PEER_FIN)
+_NOTHING: Final = FlowCounters()
+
+
+class SwitchFlow:
+    """A flow in the switch: its two entries, its place in the registers, and what it did."""
+
+    __slots__ = (
+        "_before",
+        "_close",
+        "_counters",
+        "close_told",
+        "cookie",
+        "entry",
+        "last_seen",
+        "number",
+        "packets_told",
+        "place",
+        "reverse_key",
+        "tcp_flags",
+        "written",
+    )
+
+    def __init__(self, entry: FlowEntry, number: int, now: float) -> None:
+        self.number = number
+        self.place = -1  # given by `Flows`
+        self.cookie = 0
+        self.written = False  # both entries are in the switch, or on their way
+        self.begin(entry, now)
+
+    def begin(self, entry: FlowEntry, now: float) -> None:
+        self._before = _NOTHING  # counted before the switch forgot
+        self._counters = _NOTHING
+        self._close = 0
+        self.tcp_flags = 0
+        self.packets_told = 0
+        self.close_told = False
+        self.last_seen = now
+        self.decide(entry)
+
+    def decide(self, entry: FlowEntry) -> None:
+        self.entry = entry
+        self.reverse_key: Key = reverse_key(entry.signature, inbound(entry))
+
+    @property
+    def key(self) -> Key:
+        """The client's packets'."""
+        return self.entry.signature.session
+
+    @property
+    def index(self) -> int:
+        """In the switch's registers, of its inbound half; the other one is the next."""
+        return 2 * self.place
+
+    @property
+    def cause(self) -> int | None:
+        if not self._close & _CLOSED:
+            return None
+        return int(CloseCause.RST if self._close & _BY_RST else CloseCause.FIN)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._close & _CLOSED)
+
+    @property
+    def closing(self) -> bool:
+        return bool(self._close & _ANY_FIN) and not self._close & _CLOSED
+
+    @property
+    def packets_seen(self) -> int:
+        return self._counters.pkts_in + self._counters.pkts_out
+
+    def state(self, now: float) -> FlowState:
+        """As of the last report; the idle time goes on by itself."""
+        idle_ms = max(0, round((now - self.last_seen) * 1000))
+        return FlowState(self.entry, self._counters, idle_ms, self.tcp_flags, self.closing)
+
+    def learn(self, report: Report, now: float) -> None:
+        """What the switch saw of it.  Places with another cookie hold an earlier flow's."""
+        there, back = (self._own(half) for half in report.halves)
+        before = self._before
+        self._counters = FlowCounters(
+            before.pkts_in + (there.packets if there else 0),
+            before.bytes_in + (there.octets if there else 0),
+            before.pkts_out + (back.packets if back else 0),
+            before.bytes_out + (back.octets if back else 0),
+        )
+        for half in (there, back):
+            if half is not None:
+                self.tcp_flags |= half.tcp_flags
+                if half.packets:  # else its peer only made the place its own
+                    self.last_seen = max(self.last_seen, now - half.idle_ms / 1000)
+        self._close = (there.close if there else 0) | (back.close if back else 0)
+
+    def is_forgotten(self) -> None:
+        """The switch lost it: what it counts from now on comes on top."""
+        self.written = False
+        self._before = self._counters
+
+    def _own(self, half: Half) -> Half | None:
+        return half if half.cookie == self.cookie else None
+
+
+class Flows:
+    """Every flow, its place in the registers, and its cookie.
+
+    The registers have `places` of two halves each.  The cookie tells a place's flow from an earlier
+    one and is drawn anew for each flow; an update of the same flow keeps it, and with it the
+    counts.
+    """
+
+    def __init__(self, capacity: int, places: int, first_cookie: int) -> None:
+        self.table = FlowTable(min(capacity, places), SwitchFlow)
+        self._places = places
+        self._unused = 0  # places from here on were never used
+        self._free: list[int] = []
+        self._by_place: dict[int, SwitchFlow] = {}
+        self._next_cookie = first_cookie
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def install(self, entry: FlowEntry, now: float) -> SwitchFlow:
+        """Enter it, or raise CannotInstall and change nothing."""
+        known = self.table.lookup(entry.signature)
+        serial = None if known is None else known.entry.serial
+        flow = self.table.install(entry, now)
+        if flow.place < 0:
+            self._put(flow, self._free.pop() if self._free else self._fresh())
+        if serial != entry.serial:
+            flow.cookie = self._draw()
+        return flow
+
+    def adopt(self, entry: FlowEntry, index: int, cookie: int, now: float) -> SwitchFlow:
+        """Enter one that the switch has; CannotInstall if it contradicts another."""
+        place = index // 2
+        if index & 1 or place >= self._places or place in self._by_place:
+            raise CannotInstall(f"its index {index} is taken, or there is none")
+        flow = self.table.install(entry, now)
+        self._put(flow, place)
+        flow.cookie = cookie
+        return flow
+
+    def adopted(self) -> None:
+        """All are entered: what lies between their places is free."""
+        self._unused = max(self._by_place, default=-1) + 1
+        self._free = [place for place in range(self._unused) if place not in self._by_place]
+
+    def remove(self, signature: FlowSignature) -> SwitchFlow | None:
+        flow = self.table.remove(signature)
+        if flow is not None:
+            del self._by_place[flow.place]
+            self._free.append(flow.place)
+        return flow
+
+    def at(self, index: int) -> SwitchFlow | None:
+        """Whose index it is."""
+        return self._by_place.get(index // 2)
+
+    def all(self) -> Iterable[SwitchFlow]:
+        return self.table
+
+    def _put(self, flow: SwitchFlow, place: int) -> None:
+        flow.place = place
+        self._by_place[place] = flow
+
+    def _fresh(self) -> int:
+        self._unused += 1
+        return self._unused - 1
+
+    def _draw(self) -> int:
+        self._next_cookie = (self._next_cookie + 1) & 0xFFFFFFFF
+        return self._next_cookie

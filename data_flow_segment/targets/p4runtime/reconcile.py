@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The switch's tables against ours: what a new agent takes over, and what is to be written.
+
+A flow is two entries.  Where both are there and say the same, nothing is written.  A client's entry
+without its return entry holds the whole decision and is completed; a return entry alone is what an
+agent left that died between the two, and goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Final, cast
+
+from finsy.proto import p4r
+
+from data_flow_segment.targets.contract import FlowEntry
+from data_flow_segment.targets.memory.table import CannotInstall, Key
+from data_flow_segment.targets.p4runtime import entries
+from data_flow_segment.targets.p4runtime.flows import Flows, SwitchFlow
+from data_flow_segment.targets.p4runtime.schema import Row, Schema
+
+STEP: Final = 256
+"""Entries looked at before something else gets its turn: some 5 ms."""
+
+
+class Found:
+    """What was read from the switch."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self.rows: list[Row] = []  # of the small tables
+        self._inbound: dict[Key, tuple[FlowEntry, int, int]] = {}
+        self._returning: dict[Key, tuple[int, int]] = {}
+
+    def take(self, entities: Iterable[p4r.Entity]) -> Iterator[None]:
+        """Sort them; a step at a time.  SchemaError if one is not of this program."""
+        for number, entity in enumerate(entities, 1):
+            row = self._schema.decode(entity.table_entry)
+            if row.table != "flows":
+                self.rows.append(row)
+            elif row.action == "inbound":
+                self._inbound[cast(Key, row.match)] = entries.flow_of(row)
+            else:
+                index, cookie = row.parameters[:2]
+                self._returning[cast(Key, row.match)] = cast(int, index), cast(int, cookie)
+            if number % STEP == 0:
+                yield
+
+    def adopt(self, flows: Flows, now: float) -> Iterator[None]:
+        """Take every flow over whose decision is there; a step at a time."""
+        for number, (entry, index, cookie) in enumerate(self._inbound.values(), 1):
+            with suppress(CannotInstall):  # it contradicts an earlier one; strangers are taken out
+                flows.adopt(entry, index, cookie, now)
+            if number % STEP == 0:
+                yield
+        flows.adopted()
+
+    def compare(self, flow: SwitchFlow) -> tuple[bool, list[Row]]:
+        """Whether both its entries are there; else what of it is to be taken out first."""
+        there = self._inbound.pop(flow.key, None)
+        back = self._returning.pop(flow.reverse_key, None)
+        if there == (flow.entry, flow.index, flow.cookie) and back == (
+            flow.index + 1,
+            flow.cookie,
+        ):
+            return True, []
+        remains: list[Row] = []
+        if there is not None:
+            remains.append(entries.flow_row_key(flow.key))
+        if back is not None:
+            remains.append(entries.flow_row_key(flow.reverse_key))
+        return False, remains
+
+    def strangers(self) -> Iterator[Row]:
+        """Entries of flows, after `compare` of every one of ours, that are nobody's."""
+        for key in (*self._inbound, *self._returning):
+            yield entries.flow_row_key(key)
+
+
+def reserved_of(rows: Iterable[Row]) -> frozenset[bytes]:
+    """The addresses that the last agent kept wildcards off."""
+    return frozenset(
+        cast(bytes, row.match[0])
+        for row in rows
+        if row.table == "local_addresses" and row.action == "reserved"
+    )
+
+
+def outbound_query_of(rows: Iterable[Row]) -> bool:
+    """Whether the last agent wanted the internal side's packets."""
+    return any(row.parameters[3] for row in rows if row.table == "interfaces")

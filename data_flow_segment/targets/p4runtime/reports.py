@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asking the switch what it saw of flows: P4Runtime does not read registers everywhere, so this
+is a packet each way (docs/design/0003-p4.md).
+
+A few questions at a time, because a switch's queue towards its agent is short and shared with new
+flows; one that stays unanswered is asked again, and given up after that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from data_flow_segment.targets.p4runtime.flows import SwitchFlow
+
+WINDOW: Final = 24
+ANSWER_S: Final = 0.2
+TRIES: Final = 3
+
+
+class Reports:
+    """Who was asked about, and who waits for it."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[SwitchFlow] = deque()
+        self._asked: dict[int, tuple[SwitchFlow, float, int]] = {}  # index -> since, tries
+        self._wanted: set[int] = set()  # indexes, waiting or asked
+        self.unanswered = 0
+
+    def ask(self, flows: Iterable[SwitchFlow]) -> None:
+        for flow in flows:
+            if flow.index not in self._wanted:
+                self._wanted.add(flow.index)
+                self._waiting.append(flow)
+
+    def is_wanted(self, flow: SwitchFlow) -> bool:
+        """Whether its report is still to come."""
+        return flow.index in self._wanted
+
+    def __bool__(self) -> bool:
+        return bool(self._wanted)
+
+    def due(self, now: float) -> list[int]:
+        """The indexes to put questions out for now."""
+        indexes: list[int] = []
+        if self._asked:
+            self._repeat(indexes, now)
+        while self._waiting and len(self._asked) < WINDOW:
+            flow = self._waiting.popleft()
+            if flow.index in self._wanted:  # else it was removed meanwhile
+                self._asked[flow.index] = (flow, now, 1)
+                indexes.append(flow.index)
+        return indexes
+
+    def answered(self, index: int) -> None:
+        """Its report came."""
+        self._asked.pop(index, None)
+        self._wanted.discard(index)
+
+    def forget(self, flow: SwitchFlow) -> None:
+        """It is gone."""
+        self.answered(flow.index)
+
+    def clear(self) -> None:
+        """The switch is gone."""
+        self._waiting.clear()
+        self._asked.clear()
+        self._wanted.clear()
+
+    def _repeat(self, indexes: list[int], now: float) -> None:
+        late = [index for index, asked in self._asked.items() if now - asked[1] >= ANSWER_S]
+        for index in late:
+            flow, _, tries = self._asked[index]
+            if tries >= TRIES:
+                self.unanswered += 1
+                self.answered(index)
+            else:
+                self._asked[index] = (flow, now, tries + 1)
+                indexes.append(index)

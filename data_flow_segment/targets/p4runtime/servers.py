@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Virtual servers, their addresses, the addresses that wildcards never catch, and the interfaces:
+what the agent says of them as rows of the switch's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from data_flow_segment.targets.contract import VirtualServerEntry, VirtualServerKey
+from data_flow_segment.targets.p4runtime import entries
+from data_flow_segment.targets.p4runtime.options import Interface
+from data_flow_segment.targets.p4runtime.schema import Row
+
+
+class Servers:
+    """The virtual servers with the numbers by which the switch names them in what comes up."""
+
+    def __init__(self) -> None:
+        self.entries: dict[VirtualServerKey, VirtualServerEntry] = {}
+        self._numbers: dict[VirtualServerKey, int] = {}
+        self._keys: dict[int, VirtualServerKey] = {}
+        self._last = 0  # numbers are not given twice: a packet of an earlier one may be on its way
+
+    def add(self, entry: VirtualServerEntry) -> None:
+        """Add, or replace the one with this key."""
+        if entry.key not in self._numbers:
+            self._last += 1
+            self._number(entry.key, self._last)
+        self.entries[entry.key] = entry
+
+    def adopt(self, entry: VirtualServerEntry, number: int) -> None:
+        """One that the switch has."""
+        self._number(entry.key, number)
+        self._last = max(self._last, number)
+        self.entries[entry.key] = entry
+
+    def remove(self, key: VirtualServerKey) -> None:
+        if self.entries.pop(key, None) is not None:
+            del self._keys[self._numbers.pop(key)]
+
+    def key_of(self, number: int) -> VirtualServerKey | None:
+        """Whose number it is."""
+        return self._keys.get(number)
+
+    def rows(self) -> Iterator[Row]:
+        """The tables virtual_servers and virtual_addresses.  An address is answered for if one of
+        its servers wants it (8.5)."""
+        answered: dict[bytes, bool] = {}
+        for key, entry in self.entries.items():
+            yield entries.server_row(entry, self._numbers[key])
+            if key.virt_ipaddr is not None:
+                answered[key.virt_ipaddr] = answered.get(key.virt_ipaddr, False) or entry.answer_arp
+        for address, is_answered in answered.items():
+            yield entries.virtual_address_row(address, answered=is_answered)
+
+    def _number(self, key: VirtualServerKey, number: int) -> None:
+        self._numbers[key] = number
+        self._keys[number] = key
+
+
+def place_rows(
+    interfaces: Iterable[Interface], reserved: frozenset[bytes], *, outbound_query: bool
+) -> Iterator[Row]:
+    """The tables interfaces, tunnel_sources and local_addresses."""
+    own: set[bytes] = set()
+    for interface in interfaces:
+        yield entries.interface_row(interface, outbound_query=outbound_query)
+        yield entries.tunnel_source_row(interface)
+        own.update(interface.addresses)
+    for address in own:
+        yield entries.local_address_row(address, own=True)
+    for address in reserved - own:
+        yield entries.local_address_row(address, own=False)

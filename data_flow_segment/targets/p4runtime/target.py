@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A target that is a switch: the agent's handle on it.
+
+All decisions are `Core`'s, made in the agent's thread; the driver's thread talks to the switch.  A
+look at a flow is a question to the switch: `lookup`, `scan` and `oldest` wait for the answer, a
+millisecond as a rule and LOOK_S at most, after which the last one counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from data_flow_segment.targets.contract import (
+    Command,
+    Counter,
+    Event,
+    FlowState,
+    TargetError,
+    VirtualServerEntry,
+)
+from data_flow_segment.targets.memory.table import FlowTable, worth
+from data_flow_segment.targets.p4runtime.core import Core, Phase
+from data_flow_segment.targets.p4runtime.driver import Driver
+from data_flow_segment.targets.p4runtime.flows import SwitchFlow
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from data_flow_segment.targets.p4runtime.program import Program
+from ssmb.messages import FlowSignature
+
+LOOK_S: Final = 0.1
+COUNTERS_S: Final = 1.0
+STOP_S: Final = 0.5
+_SWEEP_WAIT_S: Final = 0.001
+_EVENTS_AT_ONCE: Final = 256
+_CURSOR_OCTETS: Final = 8
+_LOG: Final = logging.getLogger("splitplane.dfs")
+
+
+class P4RuntimeTarget:
+    """A switch that speaks P4Runtime.  Made by `open`."""
+
+    def __init__(self, core: Core, driver: Driver, clock: Callable[[], float]) -> None:
+        self._core = core
+        self._driver = driver
+        self._clock = clock
+
+    @classmethod
+    def open(
+        cls,
+        options: P4RuntimeOptions,
+        *,
+        on_standby: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> P4RuntimeTarget:
+        """Take the switch over, and what an earlier agent left in it; raises TargetError.
+
+        While another agent is primary this waits, having said so once to `on_standby`.
+        """
+        program = Program.load()
+        core = Core(options, program, secrets.randbits(32), clock())
+        driver = Driver.open(options, program, on_standby=on_standby)
+        target = cls(core, driver, clock)
+        try:
+            target._wait_until_ready()
+        except BaseException:
+            driver.close()
+            raise
+        return target
+
+    @property
+    def flow_capacity(self) -> int:
+        return self._core.flows.table.capacity
+
+    @property
+    def adopted(self) -> bool:
+        return self._core.adopted
+
+    @property
+    def boot_id(self) -> int:
+        return self._core.boot_id
+
+    def apply(self, commands: Iterable[Command]) -> None:
+        self._core.apply(commands, self._clock())
+        self._submit()
+
+    def events(self) -> Sequence[Event]:
+        self._pump()
+        self._core.tick(self._clock())
+        self._submit()
+        waiting = self._core.events
+        found = [waiting.popleft() for _ in range(min(len(waiting), _EVENTS_AT_ONCE))]
+        if waiting or self._core.is_working:
+            self._driver.wake()
+        return found
+
+    def fileno(self) -> int:
+        return self._driver.fileno()
+
+    def lookup(self, signature: FlowSignature) -> FlowState | None:
+        flow = self._table.lookup(signature)
+        if flow is None:
+            return None
+        self._look([flow])
+        return flow.state(self._clock())
+
+    def virtual_servers(self) -> Sequence[VirtualServerEntry]:
+        return list(self._core.servers.entries.values())
+
+    def sweep(self, limit: int, *, stats: bool) -> bool:
+        core = self._core
+        core.tick(self._clock())
+        if core.phase is not Phase.READY:
+            self._pump()
+            return True
+        is_complete = core.sweep.look(limit, stats=stats)
+        self._submit()
+        if core.sweep.is_waiting:
+            self._driver.wait(_SWEEP_WAIT_S)
+        self._pump()
+        return is_complete
+
+    def scan(self, cursor: bytes | None, limit: int) -> tuple[Sequence[FlowState], bytes | None]:
+        number = 0 if cursor is None else int.from_bytes(cursor, "big")
+        flows, last = self._table.after(number, limit)
+        self._look(flows)
+        now = self._clock()
+        following = None if last is None else last.to_bytes(_CURSOR_OCTETS, "big")
+        return [flow.state(now) for flow in flows], following
+
+    def oldest(self, count: int) -> Sequence[FlowState]:
+        # the order is by the last reports; a few more are asked about, so that those that moved
+        # meanwhile fall behind
+        candidates = list(self._table.oldest(4 * count))
+        self._look(candidates)
+        candidates.sort(key=worth)
+        now = self._clock()
+        return [flow.state(now) for flow in candidates[:count]]
+
+    def flow_count(self) -> int:
+        return len(self._core.flows)
+
+    def counters(self) -> Mapping[str, Counter]:
+        core = self._core
+        if core.phase is Phase.READY:
+            wanted = core.counters_read + 1
+            core.read_counters()
+            self._submit()
+            self._await(lambda: core.counters_read >= wanted, COUNTERS_S)
+        return core.counters.as_mapping()
+
+    def settle(self, longest_s: float = 5.0) -> bool:
+        """Return when the switch has done all that it was told, and told what came of it."""
+        core = self._core
+        core.fence()
+        self._submit()
+        return self._await(lambda: core.fences == 0 and not core.is_working, longest_s)
+
+    def close(self, *, detach: bool) -> None:
+        self._core.stop_listening()
+        self.settle(STOP_S)
+        self._driver.close(forget=detach)
+
+    # --- between the core and the driver -----------------------------------------------------
+
+    @property
+    def _table(self) -> FlowTable[SwitchFlow]:
+        return self._core.flows.table
+
+    def _pump(self) -> None:
+        """Take what the switch said, and answer it."""
+        core = self._core
+        core.handle(self._driver.take(), self._clock())
+        core.work()
+        self._submit()
+        for sentence in core.log:
+            _LOG.warning("%s", sentence)
+        core.log.clear()
+
+    def _submit(self) -> None:
+        operations = self._core.take(self._clock())
+        if operations:
+            self._driver.submit(operations)
+
+    def _await(self, is_done: Callable[[], bool], longest_s: float) -> bool:
+        """Go on with what the switch says until `is_done`."""
+        deadline = self._clock() + longest_s
+        while not is_done():
+            remaining = deadline - self._clock()
+            if remaining <= 0 or self._core.phase is Phase.LOST:
+                return False
+            self._driver.wait(remaining)
+            self._pump()
+        if self._core.events or self._core.is_working:
+            self._driver.wake()  # what came meanwhile is for `events`
+        return True
+
+    def _look(self, flows: Sequence[SwitchFlow]) -> None:
+        """Have a fresh report of each, if the switch is there."""
+        core = self._core
+        if flows and core.phase is Phase.READY:
+            core.reports.ask(flows)
+            self._submit()
+            self._await(lambda: not any(map(core.reports.is_wanted, flows)), LOOK_S)
+
+    def _wait_until_ready(self) -> None:
+        while True:
+            self._pump()
+            if self._core.phase is Phase.READY and not self._core.is_working:
+                return
+            if self._core.phase is Phase.LOST and self._core.boot_id:
+                raise TargetError(f"the switch at {self._core.options.address} went away")
+            if not self._core.is_working:
+                self._driver.wait(1.0)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes up from the switch: packets for the agent, ends of flows, answers to questions, and
+packets whose senders hear an ICMP error of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from finsy.proto import p4r
+
+from data_flow_segment.targets.contract import Event, PacketIn
+from data_flow_segment.targets.memory import icmp
+from data_flow_segment.targets.memory.parse import MalformedPacket, Packet, parse
+from data_flow_segment.targets.memory.sweep import event_of
+from data_flow_segment.targets.p4runtime.constants import Operation, Reason
+from data_flow_segment.targets.p4runtime.counters import Counters
+from data_flow_segment.targets.p4runtime.flows import Flows, SwitchFlow
+from data_flow_segment.targets.p4runtime.neighbours import Neighbours
+from data_flow_segment.targets.p4runtime.next_hops import Action
+from data_flow_segment.targets.p4runtime.options import Interface
+from data_flow_segment.targets.p4runtime.packets import (
+    FrameUp,
+    MalformedUp,
+    Report,
+    frame_up,
+    packet_out,
+)
+from data_flow_segment.targets.p4runtime.servers import Servers
+from ssmb.addresses import is_ipv4
+from ssmb.messages import FlowSignature
+
+_NEW: Final = frozenset((int(Reason.NEW_FLOW), int(Reason.BRIDGED), int(Reason.OUTBOUND)))
+_TELL_SENDER: Final = frozenset((int(Reason.TTL), int(Reason.TOO_BIG)))
+_CLOSED: Final = int(Reason.CLOSED)
+
+
+class UpCalls:
+    """Sorts what comes up."""
+
+    def __init__(
+        self,
+        interfaces: tuple[Interface, ...],
+        servers: Servers,
+        flows: Flows,
+        counters: Counters,
+        neighbours: Neighbours,
+        *,
+        tell: Callable[[Event], None],
+        reported: Callable[[SwitchFlow, float], None],
+        send: Callable[[p4r.PacketOut], None],
+    ) -> None:
+        self._interfaces = {interface.number: interface for interface in interfaces}
+        self._servers = servers
+        self._flows = flows
+        self._counters = counters
+        self._neighbours = neighbours
+        self._tell = tell
+        self._reported = reported
+        self._send = send
+
+    def take(self, packet: p4r.PacketIn, now: float) -> Sequence[Action]:
+        """One packet that came up; what the neighbours want done because of it."""
+        try:
+            up = frame_up(packet)
+        except MalformedUp:
+            self._counters.add("drop_malformed")
+            return ()
+        if up.reason in _NEW:
+            self._new(up)
+        elif up.report is not None:
+            self._report(up, up.report, now)
+        elif up.resolve is not None:
+            return self._neighbours.resolve(up, now)
+        elif up.reason in _TELL_SENDER:
+            error = error_frame(up, self._interfaces.get(up.port))
+            if error is not None:
+                self._send(packet_out(Operation.SEND, port=up.port, frame=error))
+        else:
+            return self._neighbours.heard(up.frame, up.port, now)
+        return ()
+
+    def _new(self, up: FrameUp) -> None:
+        try:
+            packet = parse(up.frame)
+        except MalformedPacket:
+            self._counters.instead("up_calls", "drop_malformed")
+            return
+        # the switch sums no payload before it sends a packet up
+        if not packet.checksums_are_right():
+            self._counters.instead("up_calls", "drop_checksum")
+            return
+        signature = FlowSignature(
+            packet.src, packet.dst, up.src_port, up.dst_port, up.protocol, packet.tos
+        )
+        server = self._servers.key_of(up.server)
+        self._tell(PacketIn(up.reason, signature, packet.tcp_flags, up.port, up.frame, server))
+
+    def _report(self, up: FrameUp, report: Report, now: float) -> None:
+        flow = self._flows.at(report.flow_index)
+        if flow is None:
+            return  # it was removed meanwhile
+        if (
+            up.reason == _CLOSED
+            and report.halves[0].cookie != flow.cookie != report.halves[1].cookie
+        ):
+            return  # an earlier flow's end
+        flow.learn(report, now)
+        if up.reason != _CLOSED:
+            self._reported(flow, now)
+        elif not flow.close_told:
+            event = event_of(flow, now, stats=False)
+            if event is not None:
+                self._tell(event)
+
+
+def error_frame(up: FrameUp, interface: Interface | None) -> bytes | None:
+    """What its sender is told about a packet that the switch dropped: time exceeded, too big."""
+    try:
+        packet = parse(up.frame)
+    except MalformedPacket:
+        return None
+    source = None if interface is None else _own_address(interface, packet)
+    if interface is None or source is None or not icmp.may_be_answered(packet):
+        return None
+    error = (
+        icmp.time_exceeded(packet, source)
+        if up.reason == Reason.TTL
+        else icmp.too_big(packet, source, up.value)
+    )
+    if error is None:
+        return None
+    link_type = bytes(packet.data[12 : packet.l3])  # with its VLAN tags
+    return packet.source_mac + interface.mac + link_type + error
+
+
+def _own_address(interface: Interface, packet: Packet) -> bytes | None:
+    for address in interface.addresses:
+        if is_ipv4(address) == (packet.version == 4):
+            return address
+    return None

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows into the batch of operations, with a token on each by which a refusal is understood."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from data_flow_segment.targets.contract import FlowEntry
+from data_flow_segment.targets.memory.table import Key
+from data_flow_segment.targets.p4runtime import entries
+from data_flow_segment.targets.p4runtime.batch import Batch
+from data_flow_segment.targets.p4runtime.flows import SwitchFlow
+from data_flow_segment.targets.p4runtime.schema import Kind, Row, Schema, key
+
+
+class FlowToken(NamedTuple):
+    """An entry of a flow, as it was decided then."""
+
+    flow: SwitchFlow
+    entry: FlowEntry
+
+
+class RowToken(NamedTuple):
+    """A row of another table, or an entry of a flow that is taken out."""
+
+    kind: Kind
+    row: Row
+
+
+class Writer:
+    """Writes flows and rows; P4Runtime's INSERT and MODIFY are told apart by what was written."""
+
+    def __init__(self, schema: Schema, batch: Batch) -> None:
+        self._schema = schema
+        self._batch = batch
+
+    def change(self, kind: Kind, row: Row, now: float) -> None:
+        """A row of a small table."""
+        if kind != "INSERT":
+            self._batch.settle(None, now)
+        self._batch.write(key(row), self._schema.update(kind, row), RowToken(kind, row))
+
+    def enter(self, flow: SwitchFlow) -> None:
+        """Both entries of a flow that the switch does not have, the return entry first."""
+        there, back = entries.flow_rows(flow.entry, flow.index, flow.cookie)
+        self._flow("INSERT", back, flow)
+        self._flow("INSERT", there, flow)
+        flow.written = True
+
+    def update(self, flow: SwitchFlow, old_back: Key, now: float) -> None:
+        """Both entries of a flow that it has, whose return entry had this key."""
+        self._batch.settle(flow.key, now)
+        there, back = entries.flow_rows(flow.entry, flow.index, flow.cookie)
+        if old_back == flow.reverse_key:
+            self._flow("MODIFY", back, flow)
+        else:
+            self.delete(entries.flow_row_key(old_back))
+            self._flow("INSERT", back, flow)
+        self._flow("MODIFY", there, flow)
+
+    def take_out(self, flow: SwitchFlow, now: float) -> None:
+        """Both entries."""
+        self._batch.settle(flow.key, now)
+        self.delete(entries.flow_row_key(flow.key))
+        self.delete(entries.flow_row_key(flow.reverse_key))
+        flow.written = False
+
+    def delete(self, row: Row) -> None:
+        """One entry of a flow."""
+        self._batch.write(key(row), self._schema.update("DELETE", row), RowToken("DELETE", row))
+
+    def _flow(self, kind: Kind, row: Row, flow: SwitchFlow) -> None:
+        self._batch.write(key(row), self._schema.update(kind, row), FlowToken(flow, flow.entry))

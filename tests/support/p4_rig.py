@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The P4Runtime target with BMv2 between two cables, as the contract suite wants it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+from data_flow_segment.targets.p4runtime import P4RuntimeOptions, P4RuntimeTarget
+from support.bmv2 import DEVICE_ID, PORT, Cables, running_switch
+from support.rig import Frame, MemoryRig, Rig, Side
+from support.veth_rig import VethRig
+
+
+class P4Rig(VethRig):
+    """Real packets through a real switch; what a kernel knows of its network the options say."""
+
+    name = "p4"
+
+    def __init__(self, flow_capacity: int = 4096) -> None:
+        self._events = []
+        self._away = False
+        self._numbers = PORT
+        cables = Cables()
+        self._wires = cables.wires
+        self._stack = contextlib.ExitStack()
+        self._stack.callback(cables.close)
+        try:
+            address = self._stack.enter_context(running_switch(cables))
+            memory = MemoryRig(flow_capacity).options
+            self._options = P4RuntimeOptions(
+                address,
+                memory.interfaces,
+                memory.routes,
+                memory.neighbours,
+                device_id=DEVICE_ID,
+                flow_capacity=flow_capacity,
+            )
+            self.target = self._switch = P4RuntimeTarget.open(self._options)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def exchange(self, frames: Iterable[Frame]) -> list[Frame]:
+        out: list[Frame] = []
+        last: Side | None = None
+        for side, octets in frames:
+            if last not in (None, side):
+                out += self._settled()  # the switch reads its ports in turn
+            self._wires[side].send(octets)
+            last = side
+        return out + self._received()
+
+    def _pump(self) -> bool:
+        if self._away:
+            return False
+        self._switch.settle()
+        return super()._pump()
+
+    @contextlib.contextmanager
+    def sized(self, flow_capacity: int) -> Iterator[Rig]:
+        other = P4Rig(flow_capacity)
+        try:
+            yield other
+        finally:
+            other.close()
+
+    @contextlib.contextmanager
+    def agent_away(self) -> Iterator[None]:
+        self.target.close(detach=False)
+        self._away, self._events = True, []
+        yield
+        self._away = False
+        self.target = self._switch = P4RuntimeTarget.open(self._options)
+
+    def close(self) -> None:
+        try:
+            self.target.close(detach=True)
+        finally:
+            self._stack.close()
