@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The core against a switch that is slow, refuses, is lost at any operation, or forgets all:
+whatever happens, in the end the switch holds exactly the flows that the agent believes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from data_flow_segment.targets.contract import (
+    AddVirtualServer,
+    Command,
+    FlowEntry,
+    InjectPacket,
+    InstallFailed,
+    InstallFlow,
+    PacketIn,
+    RemoveFlow,
+    RemoveVirtualServer,
+)
+from data_flow_segment.targets.p4runtime import entries
+from data_flow_segment.targets.p4runtime.core import Core, Phase
+from data_flow_segment.targets.p4runtime.operations import Result
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from data_flow_segment.targets.p4runtime.program import Program
+from data_flow_segment.targets.p4runtime.schema import key
+from ssmb.constants import Flag
+from support.packets import TCP_PROTOCOL
+from support.rig import IPV4, MemoryRig
+from support.scene import NAT, Scene
+from support.switch_model import SwitchModel
+
+SCENE = Scene(MemoryRig(), IPV4, TCP_PROTOCOL)
+MEMORY = MemoryRig().options
+OPTIONS = P4RuntimeOptions(
+    "switch:9559", MEMORY.interfaces, MEMORY.routes, MEMORY.neighbours, flow_capacity=6
+)
+PORTS = st.integers(1, 8)
+
+
+def entry(client_port: int, snat_port: int, serial: int) -> FlowEntry:
+    """Source translation to one address and few ports, so that flows get in each other's way."""
+    return SCENE.entry(
+        signature=SCENE.signature(client=(IPV4.client, client_port)),
+        flags=int(NAT | Flag.TRANSLATE_SRC),
+        snat_ipaddr=IPV4.snat,
+        snat_port=snat_port,
+        serial=serial,
+    )
+
+
+class CoreMachine(RuleBasedStateMachine):
+    """Time passes by one millisecond a rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.core = Core(OPTIONS, Program.load(), 7, self.now)
+        self.model = SwitchModel(flow_entries=10)
+        self.boots = 1
+        self.packets: dict[int, int] = {}  # index -> counted
+        self._results(self.model.connect(self.boots))
+        self._settle()
+
+    # --- between the two ---------------------------------------------------------------------
+
+    def _results(self, results: Iterable[Result]) -> None:
+        self.now += 0.001
+        self.core.handle(list(results), self.now)
+        self._submit()
+
+    def _submit(self) -> None:
+        self.core.handle(list(self.model.submit(self.core.take(self.now))), self.now)
+
+    def _apply(self, *commands: Command) -> None:
+        self.now += 0.001
+        self.core.apply(commands, self.now)
+        self._submit()
+
+    def _settle(self) -> None:
+        for _ in range(1000):
+            self._results(self.model.step())
+            self.core.work()
+            self._submit()
+            if not self.model.waiting and not self.core.is_working:
+                return
+        raise AssertionError("it never comes to rest")
+
+    # --- what may happen ---------------------------------------------------------------------
+
+    @rule(client=PORTS, snat=PORTS, serial=st.integers(1, 3))
+    def install(self, client: int, snat: int, serial: int) -> None:
+        self._apply(InstallFlow(entry(client, snat, serial)))
+
+    @rule(client=PORTS, snat=PORTS, serial=st.integers(1, 3))
+    def install_and_put_back(self, client: int, snat: int, serial: int) -> None:
+        wanted = entry(client, snat, serial)
+        packet = PacketIn(1, wanted.signature, 2, 1, bytes(60), None)
+        self._apply(InstallFlow(wanted), InjectPacket(packet), InjectPacket(packet))
+
+    @rule(client=PORTS)
+    def remove(self, client: int) -> None:
+        self._apply(RemoveFlow(entry(client, 1, 1).signature))
+
+    @rule(port=PORTS, bridged=st.booleans(), is_added=st.booleans())
+    def server(self, port: int, bridged: bool, is_added: bool) -> None:
+        wanted = SCENE.server(SCENE.key(port=port), bridged=bridged)
+        self._apply(AddVirtualServer(wanted) if is_added else RemoveVirtualServer(wanted.key))
+
+    @rule(count=st.integers(1, 3))
+    def go_on(self, count: int) -> None:
+        self._results(self.model.step(count))
+        self.core.work()
+        self._submit()
+
+    @rule()
+    def pass_over_the_table(self) -> None:
+        self.core.sweep.look(64, stats=True)
+        self.core.tick(self.now)
+        self._submit()
+
+    @precondition(lambda self: self.model.is_connected)
+    @rule(forget=st.booleans())
+    def lose(self, forget: bool) -> None:
+        self._results(self.model.lose())
+        assert self.core.phase is Phase.LOST
+        if forget:
+            self.model.forget()
+
+    @precondition(lambda self: not self.model.is_connected)
+    @rule()
+    def come_back(self) -> None:
+        # the driver gives the switch the boot_id that the agent has told the CSs
+        self._results(self.model.connect(self.core.boot_id))
+
+    @precondition(lambda self: self.model.is_connected and self.core.phase is Phase.READY)
+    @rule(client=PORTS, snat=PORTS)
+    def refuse_a_flow(self, client: int, snat: int) -> None:
+        """One of its entries is not taken by the switch: nothing of it stays."""
+        self._settle()
+        wanted = entry(client, snat, 9)
+        if self.core.flows.table.lookup(wanted.signature) is not None:
+            return
+        for row in entries.flow_rows(wanted, 0, 0)[snat % 2 :]:
+            self.model.refuse.add(key(row))
+        self.core.events.clear()
+        self._apply(InstallFlow(wanted))
+        self._settle()
+        self.model.refuse.clear()
+        (failed,) = self.core.events
+        assert isinstance(failed, InstallFailed)
+        assert failed.entry == wanted
+        assert self.core.flows.table.lookup(wanted.signature) is None
+
+    @precondition(lambda self: self.core.phase is Phase.READY)
+    @rule()
+    def the_agent_dies(self) -> None:
+        """Another one finds out everything from the switch."""
+        self._settle()
+        before = sorted(flow.entry for flow in self.core.flows.all())
+        servers = self.core.servers.entries
+        list(self.model.lose())
+        self.core = Core(OPTIONS, Program.load(), 70_000, self.now)
+        self._results(self.model.connect(self.boots + 1))
+        self._settle()
+        assert self.core.adopted
+        assert sorted(flow.entry for flow in self.core.flows.all()) == before
+        assert self.core.servers.entries == servers
+
+    # --- what always holds -------------------------------------------------------------------
+
+    @rule()
+    def come_to_rest(self) -> None:
+        if not self.model.is_connected:
+            self.come_back()
+        self._settle()
+        assert self.core.phase is Phase.READY
+        wanted = {
+            key(row): row
+            for flow in self.core.flows.all()
+            for row in entries.flow_rows(flow.entry, flow.index, flow.cookie)
+        }
+        found = {place: row for place, row in self.model.rows.items() if row.table == "flows"}
+        assert found == wanted
+        servers = [row for row in self.model.rows.values() if row.table == "virtual_servers"]
+        told = sorted(entries.server_of(row)[0].key.virt_port or 0 for row in servers)
+        assert told == sorted(k.virt_port or 0 for k in self.core.servers.entries)
+        assert self.model.listens > 0
+        assert self.core.counters.as_mapping()["write_refused"].value == 0
+
+    @invariant()
+    def every_flow_has_a_place_of_its_own(self) -> None:
+        places = [flow.place for flow in self.core.flows.all()]
+        assert len(places) == len(set(places))
+        assert all(self.core.flows.at(2 * place) is not None for place in places)
+
+
+TestCore = CoreMachine.TestCase
+TestCore.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
