@@ -78,13 +78,15 @@ class FrameUp(NamedTuple):
 
 def frame_up(packet: p4r.PacketIn) -> FrameUp:
     """What came up, or MalformedUp."""
-    fields = [0] * _FIELDS
+    fields = [0] * (_FIELDS + 1)
     try:
         for field in packet.metadata:
-            fields[field.metadata_id - 1] = int.from_bytes(field.value, "big")
+            fields[field.metadata_id] = int.from_bytes(field.value, "big")
     except IndexError:
         raise MalformedUp("metadata of another program") from None
-    reason, protocol, port, src_port, dst_port, server, value = fields
+    strange, reason, protocol, port, src_port, dst_port, server, value = fields
+    if strange:  # there is no id 0
+        raise MalformedUp("metadata of another program")
     frame = packet.payload
     report = resolve = None
     if reason in _HAVE_REPORT:
