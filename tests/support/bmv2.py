@@ -91,9 +91,10 @@ class Cables:
 
 
 @contextlib.contextmanager
-def running_switch(cables: Cables) -> Iterator[str]:
-    """simple_switch_grpc without a program; its gRPC address."""
-    with tempfile.TemporaryDirectory(prefix="p4-") as folder:
+def running_switch(cables: Cables, at: Path | None = None) -> Iterator[str]:
+    """simple_switch_grpc without a program; its gRPC address (a socket in the folder `at`)."""
+    with contextlib.ExitStack() as stack:
+        folder = at or stack.enter_context(tempfile.TemporaryDirectory(prefix="p4-"))
         address = f"unix:{folder}/grpc"
         ports = [f"-i{PORT[side]}@{INTERFACE[side]}" for side in Side]
         command = ["ip", "netns", "exec", cables.switch, "simple_switch_grpc", "--no-p4"]

@@ -92,5 +92,5 @@ class Driver:
         CLOSE_S.  With `forget` the program begins anew: the switch has no entry any more."""
         self._line.close(forget=forget)
         self._thread.join(CLOSE_S + 2.0)
-        if not self._thread.is_alive():
+        if not self._thread.is_alive():  # else it goes with the process
             self._inbox.close()

@@ -56,4 +56,7 @@ class Inbox:
         return self._event
 
     def close(self) -> None:
-        os.close(self._event)
+        """Once, or more often."""
+        if self._event >= 0:
+            os.close(self._event)
+            self._event = -1

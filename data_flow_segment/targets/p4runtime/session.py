@@ -88,17 +88,14 @@ class Session:
         update = p4r.MasterArbitrationUpdate(device_id=self._device, election_id=self._election)
         try:
             async with asyncio.timeout(ANSWER_S):
-                await self._stream.write(p4r.StreamMessageRequest(arbitration=update))
-                answer = await self._stream.read()
-            if isinstance(answer, p4r.StreamMessageResponse) and answer.HasField("arbitration"):
-                return answer.arbitration
-            code, details = await self._stream.code(), await self._stream.details()
+                with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    await self._stream.write(p4r.StreamMessageRequest(arbitration=update))
+                    answer = await self._stream.read()
+                    if isinstance(answer, p4r.StreamMessageResponse):
+                        return answer.arbitration
+                code, details = await self._stream.code(), await self._stream.details()
         except TimeoutError:
             code, details = grpc.StatusCode.DEADLINE_EXCEEDED, ""
-        except grpc.aio.AioRpcError as error:
-            code, details = error.code(), error.details() or ""
-        except asyncio.InvalidStateError:  # written to a stream that ended
-            code, details = await self._stream.code(), await self._stream.details()
         raise cannot_connect(code, details, self._options, ANSWER_S)
 
     def leads(self, update: p4r.MasterArbitrationUpdate) -> bool:

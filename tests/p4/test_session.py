@@ -1,0 +1,723 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver and a switch: a fake one everywhere, and BMv2 where there is one."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+import grpc
+import pytest
+from finsy.proto import p4i, p4r
+
+from data_flow_segment.targets.contract import TargetError
+from data_flow_segment.targets.p4runtime import inbox, line, session
+from data_flow_segment.targets.p4runtime.driver import Driver
+from data_flow_segment.targets.p4runtime.operations import (
+    Connected,
+    Demoted,
+    Fence,
+    FenceDone,
+    IdleTimeout,
+    Lost,
+    Operation,
+    PacketUp,
+    Read,
+    ReadDone,
+    Result,
+    Send,
+    Write,
+    WriteDone,
+)
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from data_flow_segment.targets.p4runtime.program import Program, split
+from support.bmv2 import Cables, missing_for_bmv2, running_switch
+from support.p4_switch import REPORT, FakeSwitch
+from support.require import require
+
+WAIT_S: Final = 15.0
+INDEX: Final = 131070  # a place that no flow of these tests has
+Kind = TypeVar("Kind", bound=Result)
+
+
+class Switch(Protocol):
+    """What a test needs of one."""
+
+    address: str
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Fake:
+    """In this process."""
+
+    def __init__(self, folder: str) -> None:
+        self.address = f"unix:{folder}/grpc"
+        self.model: FakeSwitch
+
+    def start(self) -> None:
+        self.model = FakeSwitch(self.address)
+
+    def stop(self) -> None:
+        self.model.stop()
+
+
+class Bmv2:
+    """simple_switch_grpc."""
+
+    def __init__(self, folder: str, cables: Cables) -> None:
+        self.address = f"unix:{folder}/grpc"
+        self._folder, self._cables = Path(folder), cables
+        self._running = contextlib.ExitStack()
+
+    def start(self) -> None:
+        self._running.enter_context(running_switch(self._cables, self._folder))
+
+    def stop(self) -> None:
+        self._running.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[str]:
+    """A short name: a Unix socket's has a limit."""
+    with tempfile.TemporaryDirectory(prefix="p4-") as name:
+        yield name
+
+
+@pytest.fixture
+def fake(folder: str) -> Iterator[Fake]:
+    switch = Fake(folder)
+    switch.start()
+    yield switch
+    switch.stop()
+
+
+@pytest.fixture(scope="module")
+def cables() -> Iterator[Cables]:
+    made = Cables()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["fake", pytest.param("bmv2", marks=pytest.mark.network)])
+def switch(request: pytest.FixtureRequest, folder: str) -> Iterator[Switch]:
+    """Without a program."""
+    found: Switch = Fake(folder)
+    if request.param == "bmv2":
+        require("p4", missing_for_bmv2())
+        found = Bmv2(folder, request.getfixturevalue("cables"))
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def drivers() -> Iterator[contextlib.ExitStack]:
+    """Closes what a test opened."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def options(switch: Switch, election_id: int = 1) -> P4RuntimeOptions:
+    return P4RuntimeOptions(switch.address, (), election_id=election_id)
+
+
+def opened(
+    drivers: contextlib.ExitStack, wanted: P4RuntimeOptions, program: Program | None = None
+) -> tuple[Driver, Connected]:
+    """A driver, and how it found the switch."""
+    driver = Driver.open(wanted, program or Program.load())
+    drivers.callback(driver.close)
+    first, *more = driver.take()
+    assert isinstance(first, Connected)
+    assert more == []
+    return driver, first
+
+
+def results(driver: Driver, count: int, wait_s: float = WAIT_S) -> list[Result]:
+    """The next `count` results."""
+    found: list[Result] = []
+    deadline = time.monotonic() + wait_s
+    while len(found) < count:
+        assert driver.wait(max(deadline - time.monotonic(), 0)), f"only {found}"
+        found += driver.take()
+    assert len(found) == count, found
+    return found
+
+
+def do(driver: Driver, *operations: Operation) -> list[Result]:
+    """Submit, and a result for each that has one."""
+    driver.submit(operations)
+    return results(driver, sum(not isinstance(operation, Send) for operation in operations))
+
+
+def one(driver: Driver, kind: type[Kind]) -> Kind:
+    (result,) = results(driver, 1)
+    assert isinstance(result, kind), result
+    return result
+
+
+def address_entry(number: int) -> p4r.Entity:
+    """An entry of `local_addresses`."""
+    p4info = Program.load().p4info
+    table = next(t for t in p4info.tables if t.preamble.alias == "local_addresses")
+    action = next(a for a in p4info.actions if a.preamble.alias == "own")
+    entry = p4r.TableEntry(table_id=table.preamble.id)
+    match = entry.match.add(field_id=1)
+    match.exact.value = bytes((number,))
+    entry.action.action.action_id = action.preamble.id
+    return p4r.Entity(table_entry=entry)
+
+
+def insert(*numbers: int, token: object = None) -> Write:
+    kind = p4r.Update.INSERT
+    return Write(tuple(p4r.Update(type=kind, entity=address_entry(n)) for n in numbers), token)
+
+
+def everything(token: object = None) -> Read:
+    table = address_entry(1).table_entry.table_id
+    return Read((p4r.Entity(table_entry=p4r.TableEntry(table_id=table)),), token)
+
+
+def numbers(result: Result) -> set[int]:
+    assert isinstance(result, ReadDone)
+    assert result.error is None
+    return {entity.table_entry.match[0].exact.value[-1] for entity in result.entities}
+
+
+def report(index: int) -> p4r.PacketOut:
+    packet = p4r.PacketOut(payload=bytes(14))
+    for field, value in enumerate((REPORT, 0, 0, index), 1):
+        octets = value.to_bytes(4, "big").lstrip(b"\0") or b"\0"
+        packet.metadata.add(metadata_id=field, value=octets)
+    return packet
+
+
+def flow_index(result: Result) -> int:
+    assert isinstance(result, PacketUp)
+    return int.from_bytes(result.packet.payload[:4], "big")
+
+
+def other_version() -> Program:
+    return replace(Program.load(), digest=Program.load().digest ^ 1)
+
+
+# --- the program ---------------------------------------------------------------------------------
+
+
+def test_an_empty_switch_gets_the_program(switch: Switch, drivers: contextlib.ExitStack) -> None:
+    _, connected = opened(drivers, options(switch))
+    assert connected.pushed
+    digest, boot_id = split(connected.cookie)
+    assert digest == Program.load().digest
+    assert boot_id != 0
+
+
+def test_the_next_agent_finds_the_program_and_the_entries(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    first, before = opened(drivers, options(switch))
+    do(first, insert(7))
+    first.close()
+    second, after = opened(drivers, options(switch))
+    assert not after.pushed
+    assert after.cookie == before.cookie
+    (found,) = do(second, everything())
+    assert numbers(found) == {7}
+
+
+AGENT: Final = """
+import os, sys
+from data_flow_segment.targets.p4runtime.driver import Driver
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from data_flow_segment.targets.p4runtime.program import Program
+
+driver = Driver.open(P4RuntimeOptions(sys.argv[1], ()), Program.load())
+print(driver.take()[0].cookie, flush=True)
+"""
+
+
+def run_agent(switch: Switch, then: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", AGENT + then, switch.address]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_cookie_survives_an_agent_that_is_killed(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    with run_agent(switch, "input()") as agent:
+        assert agent.stdout is not None
+        cookie = int(agent.stdout.readline())
+        agent.kill()
+    _, connected = opened(drivers, options(switch))  # with the same election id, at once
+    assert connected == Connected(pushed=False, cookie=cookie)
+
+
+def test_a_process_ends_though_its_driver_is_open(switch: Switch) -> None:
+    with run_agent(switch, "") as agent:
+        assert agent.wait(WAIT_S) == 0
+        assert agent.stderr is not None
+        assert agent.stderr.read() == ""
+
+
+@pytest.mark.parametrize("whose", ["another version of this program", "another program"])
+def test_what_is_not_ours_is_replaced_only_when_it_may(
+    fake: Fake, drivers: contextlib.ExitStack, whose: str
+) -> None:
+    fake.model.config.p4info.CopyFrom(Program.load().p4info)
+    fake.model.config.cookie.cookie = Program.load().cookie(5) ^ 1 << 40
+    if whose == "another program":
+        fake.model.config.p4info.CopyFrom(p4i.P4Info())
+        fake.model.config.cookie.cookie = Program.load().cookie(5)
+    with pytest.raises(TargetError) as told:
+        Driver.open(options(fake), Program.load())
+    assert str(told.value) == (
+        f"switch {fake.address}, device 1: the switch runs {whose}: to replace it, which ends its"
+        " flows, set p4runtime.replace_program: true"
+    )
+    _, connected = opened(drivers, replace(options(fake), replace_program=True))
+    assert connected.pushed
+    assert split(connected.cookie).boot_id != 5
+
+
+def test_another_version_is_refused_and_replaced(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    first, _ = opened(drivers, options(switch))
+    do(first, insert(7))
+    first.close()
+    with pytest.raises(TargetError, match="runs another version of this program: to replace it"):
+        Driver.open(options(switch), other_version())
+    wanted = replace(options(switch), replace_program=True)
+    second, connected = opened(drivers, wanted, other_version())
+    assert connected.pushed
+    (found,) = do(second, everything())
+    assert numbers(found) == set()
+
+
+# --- why there is no session ---------------------------------------------------------------------
+
+
+def failure(wanted: P4RuntimeOptions, program: Program | None = None) -> str:
+    with pytest.raises(TargetError) as told:
+        Driver.open(wanted, program or Program.load())
+    text = str(told.value)
+    assert "\n" not in text
+    prefix = f"switch {wanted.address}, device {wanted.device_id}: "
+    assert text.startswith(prefix)
+    return text.removeprefix(prefix)
+
+
+def test_another_device(switch: Switch) -> None:
+    told = failure(replace(options(switch), device_id=99))
+    assert told.startswith("it has no such device (")
+    assert told.endswith("): set p4runtime.device_id to the switch's")
+
+
+def test_nobody_listens() -> None:
+    nobody = "nobody listens there: start the switch, or correct p4runtime.address"
+    assert failure(P4RuntimeOptions("unix:/nowhere/grpc", ())) == nobody
+    assert failure(P4RuntimeOptions("127.0.0.1:1", ())) == nobody
+
+
+@pytest.fixture
+def no_p4runtime(folder: str) -> Iterator[P4RuntimeOptions]:
+    """A gRPC server of something else."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_insecure_port(f"unix:{folder}/grpc")
+    server.start()
+    yield P4RuntimeOptions(f"unix:{folder}/grpc", ())
+    server.stop(None).wait()
+
+
+def test_a_grpc_server_without_p4runtime(no_p4runtime: P4RuntimeOptions) -> None:
+    told = failure(no_p4runtime)
+    assert told == "a gRPC server without P4Runtime answers: is p4runtime.address the switch's?"
+
+
+@contextlib.contextmanager
+def server_that_says(octets: bytes | None) -> Iterator[P4RuntimeOptions]:
+    """Says this to everybody and hangs up; with None it accepts and keeps silent."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        kept = []
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    if octets is None:
+                        kept.append(connection)
+                        continue
+                    connection.sendall(octets)
+                    connection.recv(4096)
+                    connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield P4RuntimeOptions(f"127.0.0.1:{listening.getsockname()[1]}", ())
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in kept:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    "octets", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2p1\r\n"], ids=repr
+)
+def test_something_that_speaks_no_grpc(octets: bytes) -> None:
+    with server_that_says(octets) as wanted:
+        told = failure(wanted)
+    assert told.startswith("what listens there speaks no P4Runtime (")
+    assert told.endswith("): correct p4runtime.address")
+
+
+def test_something_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "ANSWER_S", 0.5)
+    with server_that_says(None) as wanted:
+        told = failure(wanted)
+    assert told == "no answer within 0.5 s: is p4runtime.address a P4Runtime switch's?"
+
+
+def test_a_name_that_nobody_has() -> None:
+    told = failure(P4RuntimeOptions("no.such.host.invalid:9559", ()))
+    assert told == "the name is unknown: correct p4runtime.address"
+
+
+def test_permission_denied(fake: Fake) -> None:
+    fake.model.refuses = grpc.StatusCode.PERMISSION_DENIED, "no certificate"
+    told = failure(options(fake))
+    assert told == "it denies us the permission (no certificate): let it accept this agent"
+
+
+def test_any_other_refusal_is_told_in_the_switchs_words(fake: Fake) -> None:
+    fake.model.refuses = grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many\nconnections"
+    told = failure(options(fake))
+    assert told == "it ended the session: RESOURCE_EXHAUSTED Too many connections"
+
+
+def test_an_election_id_that_another_agent_has(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    opened(drivers, options(switch))
+    assert failure(options(switch)) == (
+        "another agent has election_id 1: give this one another p4runtime.election_id (of all"
+        " agents of a switch the highest is primary)"
+    )
+
+
+def test_a_push_that_is_refused(fake: Fake) -> None:
+    told = failure(options(fake), replace(Program.load(), device_config=b"refuse me"))
+    assert told == (
+        "it refuses our program: INVALID_ARGUMENT bad config: is it a BMv2 simple_switch_grpc"
+        " (v1model) with --cpu-port 510?"
+    )
+
+
+def test_a_switch_that_keeps_no_cookie(fake: Fake) -> None:
+    fake.model.keeps_cookie = False
+    assert failure(options(fake)).startswith("the switch does not keep its program's cookie (0 ")
+
+
+# --- operations ----------------------------------------------------------------------------------
+
+
+def test_operations_are_carried_out_in_their_order(
+    fake: Fake, drivers: contextlib.ExitStack
+) -> None:
+    driver, _ = opened(drivers, options(fake))
+    fake.model.log.clear()
+    driver.submit(
+        [
+            Send(report(2)), Send(report(4)), insert(1, token="a"), insert(2, token="b"),
+            Fence(report(INDEX), INDEX), everything("c"), insert(3, token="d"),
+        ]
+    )  # fmt: skip
+    found = results(driver, 7)
+    assert fake.model.log == [
+        "packet 2", "packet 4", "insert", "insert", f"packet {INDEX}", "insert",
+    ]  # fmt: skip
+    assert [r.token for r in found if isinstance(r, WriteDone | ReadDone)] == ["a", "b", "c", "d"]
+
+
+def test_what_is_submitted_piece_by_piece_keeps_its_order(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    driver, _ = opened(drivers, options(switch))
+    for number in range(1, 101):
+        driver.submit([insert(number, token=number)])
+    driver.submit([everything("all")])
+    *written, read = results(driver, 101)
+    assert written == [WriteDone(number, {}) for number in range(1, 101)]
+    assert numbers(read) == {*range(1, 101)}
+
+
+def test_packets_come_up_in_their_order(switch: Switch, drivers: contextlib.ExitStack) -> None:
+    driver, _ = opened(drivers, options(switch))
+    driver.submit([Send(report(2 * index)) for index in range(100)])
+    assert [flow_index(up) for up in results(driver, 100)] == [*range(0, 200, 2)]
+
+
+def test_each_update_has_its_own_error(switch: Switch, drivers: contextlib.ExitStack) -> None:
+    driver, _ = opened(drivers, options(switch))
+    do(driver, insert(2, 4))
+    (done,) = do(driver, insert(1, 2, 3, 4, 5, token="t"))
+    assert isinstance(done, WriteDone)
+    assert done.token == "t"
+    codes = {position: error.code for position, error in done.errors.items()}
+    assert codes == {1: "ALREADY_EXISTS", 3: "ALREADY_EXISTS"}
+    assert "exists" in done.errors[1].message
+    (found,) = do(driver, everything())
+    assert numbers(found) == {1, 2, 3, 4, 5}
+
+
+def test_a_thousand_errors_fit(switch: Switch, drivers: contextlib.ExitStack) -> None:
+    driver, _ = opened(drivers, options(switch))
+    do(driver, insert(1))
+    (done,) = do(driver, insert(*[1] * 1000))
+    assert isinstance(done, WriteDone)
+    assert {error.code for error in done.errors.values()} == {"ALREADY_EXISTS"}
+    assert [*done.errors] == [*range(1000)]
+
+
+def test_what_cannot_be_read_says_why(switch: Switch, drivers: contextlib.ExitStack) -> None:
+    driver, _ = opened(drivers, options(switch))
+    digests = p4r.Entity(digest_entry=p4r.DigestEntry(digest_id=1))
+    (done,) = do(driver, Read((digests,), "t"))
+    assert isinstance(done, ReadDone)
+    assert (done.token, done.entities) == ("t", ())
+    assert done.error is not None
+    assert done.error.startswith(("UNIMPLEMENTED", "NOT_FOUND", "INVALID_ARGUMENT", "UNKNOWN"))
+
+
+def test_a_fence_waits_for_its_answer_and_keeps_it(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    driver, _ = opened(drivers, options(switch))
+    found = do(driver, Send(report(2)), Fence(report(INDEX), INDEX), insert(1))
+    assert flow_index(found[0]) == 2
+    found += results(driver, 1)
+    assert found[1:] == [FenceDone(INDEX, answered=True), WriteDone(None, {})]
+
+
+def test_a_fence_without_an_answer_is_tried_twice(
+    fake: Fake, drivers: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "FENCE_S", 0.05)
+    driver, _ = opened(drivers, options(fake))
+    fake.model.answers_reports = False
+    fake.model.log.clear()
+    assert do(driver, Fence(report(INDEX), INDEX)) == [FenceDone(INDEX, answered=False)]
+    assert fake.model.log == [f"packet {INDEX}"] * 2
+
+
+def test_idle_entries_are_told(fake: Fake, drivers: contextlib.ExitStack) -> None:
+    driver, _ = opened(drivers, options(fake))
+    entry = address_entry(1).table_entry
+    told = p4r.IdleTimeoutNotification(table_entry=[entry])
+    fake.model.say(p4r.StreamMessageResponse(idle_timeout_notification=told))
+    assert one(driver, IdleTimeout).entries == (entry,)
+
+
+def test_packets_for_which_there_is_no_room_are_counted(
+    fake: Fake, drivers: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "PACKETS_MAX", 3)
+    driver, _ = opened(drivers, options(fake))
+    driver.submit([*(Send(report(2 * i)) for i in range(5)), Fence(report(INDEX), INDEX)])
+    found: list[Result] = []
+    while not driver.dropped:
+        assert driver.wait(WAIT_S)  # without taking anything
+    while not any(isinstance(result, FenceDone) for result in found):
+        assert driver.wait(WAIT_S)
+        found += driver.take()
+    assert sum(isinstance(result, PacketUp) for result in found) + driver.dropped == 5
+
+
+def test_what_was_submitted_before_the_end_is_carried_out(
+    fake: Fake, drivers: contextlib.ExitStack
+) -> None:
+    driver, _ = opened(drivers, options(fake))
+    fake.model.log.clear()
+    driver.submit([insert(1), *(Send(report(2 * index)) for index in range(50))])
+    driver.close()
+    assert fake.model.log == ["insert", *(f"packet {2 * index}" for index in range(50))]
+
+
+def test_nothing_is_to_be_done_to_be_asleep(fake: Fake, drivers: contextlib.ExitStack) -> None:
+    driver, _ = opened(drivers, options(fake))
+    assert driver.take() == []
+    assert not driver.wait(0)
+    assert select.select([driver.fileno()], [], [], 0) == ([], [], [])
+    driver.submit([insert(1)])
+    assert select.select([driver.fileno()], [], [], WAIT_S)[0] == [driver.fileno()]
+    assert driver.take() == [WriteDone(None, {})]
+    assert select.select([driver.fileno()], [], [], 0) == ([], [], [])
+
+
+# --- two agents, and losses ----------------------------------------------------------------------
+
+
+class Waiting:
+    """An agent that opens its driver while another one is primary."""
+
+    def __init__(self, drivers: contextlib.ExitStack, wanted: P4RuntimeOptions) -> None:
+        self.heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.driver: Driver
+        self._thread = threading.Thread(target=self._open, args=(wanted,))
+        self._thread.start()
+        self._drivers = drivers
+
+    def _open(self, wanted: P4RuntimeOptions) -> None:
+        self.driver = Driver.open(wanted, Program.load(), on_standby=self.heard.put)
+
+    def is_waiting(self) -> bool:
+        return self._thread.is_alive()
+
+    def opened(self) -> Driver:
+        self._thread.join(WAIT_S)
+        self._drivers.callback(self.driver.close)
+        return self.driver
+
+
+def test_a_lower_agent_stands_by_until_the_higher_one_ends(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    high, before = opened(drivers, options(switch, election_id=2))
+    low = Waiting(drivers, options(switch, election_id=1))
+    told = low.heard.get(timeout=WAIT_S)
+    assert told.endswith("device 1: the agent with election_id 2 is primary; 1 stands by")
+    assert low.is_waiting()
+    high.close()
+    assert low.opened().take() == [Connected(pushed=False, cookie=before.cookie)]
+    assert low.heard.empty()
+
+
+def test_a_higher_agent_takes_over_and_gives_back(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    low, before = opened(drivers, options(switch, election_id=1))
+    high, during = opened(drivers, options(switch, election_id=2**64 + 2))  # it has 128 bits
+    assert during == Connected(pushed=False, cookie=before.cookie)
+    assert one(low, Demoted).reason.endswith(f"election_id {2**64 + 2} is primary; 1 stands by")
+    (refused,) = do(low, insert(1, token="t"))
+    assert isinstance(refused, WriteDone)
+    assert refused.errors[0].code == "UNAVAILABLE"
+    high.close()
+    assert one(low, Connected) == Connected(pushed=False, cookie=before.cookie)
+    assert do(low, insert(1)) == [WriteDone(None, {})]
+
+
+def test_a_switch_that_is_started_anew_gets_the_program_anew(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    driver, before = opened(drivers, options(switch))
+    do(driver, insert(1))
+    switch.stop()
+    assert f"{switch.address}, device 1: " in one(driver, Lost).reason
+    refused = do(driver, insert(2), everything("t"), Fence(report(INDEX), INDEX))
+    assert isinstance(refused[0], WriteDone)
+    assert refused[0].errors[0].code == "UNAVAILABLE"
+    assert isinstance(refused[1], ReadDone)
+    assert refused[1].error is not None
+    assert refused[1].error.startswith("UNAVAILABLE")
+    assert refused[2] == FenceDone(INDEX, answered=False)
+    switch.start()
+    while isinstance(found := results(driver, 1)[0], Lost):
+        assert "nobody listens there" in found.reason  # a reason that it has not told yet
+    assert isinstance(found, Connected)
+    assert found.pushed
+    (read,) = do(driver, everything())
+    assert numbers(read) == set()
+    assert before.cookie >> 32 == found.cookie >> 32
+
+
+def test_operations_of_a_lost_connection_are_not_carried_out_on_the_next(
+    fake: Fake, drivers: contextlib.ExitStack
+) -> None:
+    """The agent knows nothing yet of the loss, and the driver is connected again already."""
+    driver, _ = opened(drivers, options(fake))
+    fake.stop()
+    fake.start()
+    while not fake.model.config.HasField("p4info"):
+        assert driver.wait(WAIT_S)
+    barrier = threading.Event()
+    fake.model.before_write = barrier.set
+    assert barrier.wait(WAIT_S)  # the clone session: the connection is complete in a moment
+    driver.submit([insert(1, token="old")])
+    found: list[Result] = []
+    while not {type(result) for result in found} >= {Connected, WriteDone}:
+        assert driver.wait(WAIT_S)
+        found += driver.take()
+    done = next(result for result in found if isinstance(result, WriteDone))
+    assert done.errors[0].code == "UNAVAILABLE"
+    assert do(driver, insert(1, token="new")) == [WriteDone("new", {})]
+
+
+def test_the_operation_under_way_is_told_before_the_loss(
+    fake: Fake, drivers: contextlib.ExitStack
+) -> None:
+    driver, _ = opened(drivers, options(fake))
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        reached.set()
+        go_on.wait(WAIT_S)
+
+    fake.model.before_write = hold
+    driver.submit([insert(1, token="under way"), insert(2, token="behind it")])
+    assert reached.wait(WAIT_S)
+    stopping = threading.Thread(target=fake.stop)
+    stopping.start()
+    first, second, lost = results(driver, 3)
+    go_on.set()
+    stopping.join()
+    assert isinstance(first, WriteDone)
+    assert isinstance(second, WriteDone)
+    assert (first.token, second.token) == ("under way", "behind it")
+    assert first.errors[0].code == second.errors[0].code == "UNAVAILABLE"
+    assert isinstance(lost, Lost)
+    fake.start()
+
+
+def test_a_program_that_is_replaced_meanwhile_is_noticed(
+    fake: Fake, drivers: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "PULSE_S", 0.05)
+    driver, _ = opened(drivers, options(fake))
+    fake.model.config.CopyFrom(p4r.ForwardingPipelineConfig(p4info=p4i.P4Info()))
+    assert one(driver, Lost).reason.endswith("the switch's program was replaced")
+    assert "runs another program: to replace it" in one(driver, Lost).reason
+
+
+def test_a_switch_that_answers_no_more_is_noticed(
+    fake: Fake, drivers: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "PULSE_S", 0.05)
+    monkeypatch.setattr(session, "ANSWER_S", 0.3)
+    driver, _ = opened(drivers, options(fake))
+    with fake.model.frozen():
+        assert one(driver, Lost).reason.endswith("it answers no more")
+
+
+def test_an_interrupted_agent_stops_waiting(fake: Fake, drivers: contextlib.ExitStack) -> None:
+    opened(drivers, options(fake, election_id=2))
+
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Driver.open(options(fake), Program.load(), on_standby=interrupt)
+    fake.model.await_agents({2})
