@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ports of fragmented packets, which only their first fragment carries.
+//
+//   crc32(addresses, protocol, identification) -> place -> another crc of them 32 | ports 32
+//                                                       -> when, 2^16 ns
+//
+// A place holds one datagram; the next one that falls on it takes it over.  Of the key a second
+// hash of 32 bits is kept: that much a stateful ALU compares.
+#ifndef SPLITPLANE_TNA_FRAGMENTS_P4
+#define SPLITPLANE_TNA_FRAGMENTS_P4
+
+#include "headers.p4"
+#include "metadata.p4"
+
+struct fragment_seen_t {
+    bit<32> mark;
+    bit<32> ports;
+}
+
+control Fragments(inout frame_t headers, inout metadata_t meta) {
+    CRCPolynomial<bit<32>>(32w0x1edc6f41, true, false, false, 32w0xffffffff, 32w0xffffffff) castagnoli;
+    Hash<bit<TNA_FRAGMENT_BITS>>(HashAlgorithm_t.CRC32) place_ipv4;
+    Hash<bit<TNA_FRAGMENT_BITS>>(HashAlgorithm_t.CRC32) place_ipv6;
+    Hash<bit<32>>(HashAlgorithm_t.CUSTOM, castagnoli) mark_ipv4;
+    Hash<bit<32>>(HashAlgorithm_t.CUSTOM, castagnoli) mark_ipv6;
+    Register<fragment_seen_t, bit<TNA_FRAGMENT_BITS>>(TNA_FRAGMENTS) fragments_seen;
+    Register<bit<32>, bit<TNA_FRAGMENT_BITS>>(TNA_FRAGMENTS) fragment_times;
+
+    bit<TNA_FRAGMENT_BITS> place = 0;
+    bit<32> mark = 0;
+    bit<32> ports = 0;
+    bit<32> age = 0;
+
+    RegisterAction<fragment_seen_t, bit<TNA_FRAGMENT_BITS>, bit<32>>(fragments_seen) note_ports = {
+        void apply(inout fragment_seen_t kept) {
+            kept.mark = mark;
+            kept.ports = ports;
+        }
+    };
+
+    RegisterAction<fragment_seen_t, bit<TNA_FRAGMENT_BITS>, bit<32>>(fragments_seen) recall_ports = {
+        void apply(inout fragment_seen_t kept, out bit<32> found) {
+            if (kept.mark == mark) {
+                found = kept.ports;
+            } else {
+                found = 0;
+            }
+        }
+    };
+
+    RegisterAction<bit<32>, bit<TNA_FRAGMENT_BITS>, bit<32>>(fragment_times) note_time = {
+        void apply(inout bit<32> seen) {
+            seen = meta.now;
+        }
+    };
+
+    RegisterAction<bit<32>, bit<TNA_FRAGMENT_BITS>, bit<32>>(fragment_times) recall_time = {
+        void apply(inout bit<32> seen, out bit<32> found) {
+            found = seen;
+        }
+    };
+
+    @hidden action find_ipv4() {
+        place = place_ipv4.get({ headers.ipv4.src_addr, headers.ipv4.dst_addr,
+                                 headers.ipv4.identification, headers.ipv4.protocol });
+        mark = mark_ipv4.get({ headers.ipv4.src_addr, headers.ipv4.dst_addr,
+                               headers.ipv4.identification, headers.ipv4.protocol });
+    }
+
+    @hidden action find_ipv6() {
+        place = place_ipv6.get({ headers.ipv6.src_addr, headers.ipv6.dst_addr,
+                                 headers.ipv6_fragment.identification,
+                                 headers.ipv6_fragment.next_header });
+        mark = mark_ipv6.get({ headers.ipv6.src_addr, headers.ipv6.dst_addr,
+                               headers.ipv6_fragment.identification,
+                               headers.ipv6_fragment.next_header });
+    }
+
+    @hidden action join_ports() {
+        ports[31:16] = headers.ports.src_port;
+        ports[15:0] = headers.ports.dst_port;
+    }
+
+    @hidden action note() {
+        note_ports.execute(place);
+    }
+
+    @hidden action time() {
+        note_time.execute(place);
+    }
+
+    @hidden action recall() {
+        ports = recall_ports.execute(place);
+    }
+
+    @hidden action recall_when() {
+        age = recall_time.execute(place);
+    }
+
+    @hidden action measure() {
+        age = meta.now - age;
+    }
+
+    @hidden action take_ports() {
+        meta.src_port = ports[31:16];
+        meta.dst_port = ports[15:0];
+    }
+
+    @hidden action lose() {
+        meta.ip.ports_unknown = 1;
+    }
+
+    apply {
+        if (headers.ipv4.isValid()) {
+            find_ipv4();
+        } else {
+            find_ipv6();
+        }
+        if (meta.ip.first_fragment == 1) {
+            join_ports();
+            note();
+            time();
+        } else {
+            recall();
+            recall_when();
+            measure();
+            if (ports != 0 && age[31:19] == 0) { // 2^35 ns; Linux waits 30 s
+                take_ports();
+            } else {
+                lose();
+            }
+        }
+    }
+}
+
+#endif

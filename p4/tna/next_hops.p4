@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where a packet leaves: ../include/next_hops.p4.
+//
+//   towards -> routes -+- via(next hop) ---------------------------+-> next_hops -> port, MACs, MTU
+//     (LPM)            +- connected(port) -> neighbours(address) --+
+//   a flow's explicit next hop ------------------------------------+
+//   port -> tunnel_sources -> our address at the near end of a tunnel
+#ifndef SPLITPLANE_TNA_NEXT_HOPS_P4
+#define SPLITPLANE_TNA_NEXT_HOPS_P4
+
+#include "../include/ids.p4"
+#include "../include/sizes.p4"
+#include "headers.p4"
+#include "metadata.p4"
+
+control NextHops(inout frame_t headers, inout metadata_t meta) {
+    @id(VIA_ID)
+    action via(@id(1) bit<32> next_hop) {
+        meta.way.next_hop = next_hop;
+    }
+
+    @id(CONNECTED_ID)
+    action connected(@id(1) bit<16> port) {
+        meta.way.port = port[8:0];
+    }
+
+    @id(NO_ROUTE_ID)
+    action no_route() {
+        meta.verdict = VERDICT_DROP;
+        meta.outcome = (outcome_t)COUNTER_DROP_NO_ROUTE;
+    }
+
+    @id(ROUTES_ID)
+    table routes {
+        key = {
+            meta.way.towards : lpm @id(1) @name("address");
+        }
+        actions = {
+            via;
+            connected;
+            @defaultonly no_route;
+        }
+        const default_action = no_route();
+        size = TNA_ROUTES;
+    }
+
+    @id(SET_NEIGHBOUR_ID)
+    action set_neighbour(@id(1) bit<32> next_hop) {
+        meta.way.next_hop = next_hop;
+    }
+
+    // The agent finds the MAC address out; meanwhile the packet is lost.
+    @id(NO_NEIGHBOUR_ID)
+    action no_neighbour() {
+        meta.verdict = VERDICT_TO_AGENT;
+        meta.outcome = (outcome_t)COUNTER_DROP_NO_NEIGHBOUR;
+        meta.reason = REASON_RESOLVE;
+    }
+
+    @id(NEIGHBOURS_ID)
+    table neighbours {
+        key = {
+            meta.way.towards : exact @id(1) @name("address");
+        }
+        actions = {
+            set_neighbour;
+            @defaultonly no_neighbour;
+        }
+        const default_action = no_neighbour();
+        size = TNA_NEIGHBOURS;
+    }
+
+    @id(FORWARD_ID)
+    action forward(@id(1) bit<16> port, @id(2) mac_t src_mac, @id(3) mac_t dst_mac,
+                   @id(4) bit<16> mtu) {
+        meta.verdict = VERDICT_LEAVE;
+        meta.way.port = port[8:0];
+        meta.way.mtu = mtu;
+        headers.ethernet.src_addr = src_mac;
+        headers.ethernet.dst_addr = dst_mac;
+    }
+
+    @id(NO_NEXT_HOP_ID)
+    action no_next_hop() {
+        meta.verdict = VERDICT_DROP;
+        meta.outcome = (outcome_t)COUNTER_DROP_NO_NEIGHBOUR;
+    }
+
+    @id(NEXT_HOPS_ID)
+    table next_hops {
+        key = {
+            meta.way.next_hop : exact @id(1) @name("next_hop");
+        }
+        actions = {
+            forward;
+            @defaultonly no_next_hop;
+        }
+        const default_action = no_next_hop();
+        size = TNA_NEXT_HOPS;
+    }
+
+    @id(SET_TUNNEL_SOURCE_ID)
+    action set_tunnel_source(@id(1) bit<32> ipv4_addr, @id(2) address_t ipv6_addr) {
+        headers.outer_ipv4.src_addr = ipv4_addr;
+        headers.outer_ipv6.src_addr = ipv6_addr;
+    }
+
+    @id(NO_TUNNEL_SOURCE_ID)
+    action no_tunnel_source() {
+        meta.verdict = VERDICT_DROP;
+        meta.outcome = (outcome_t)COUNTER_DROP_NO_ROUTE;
+    }
+
+    @id(TUNNEL_SOURCES_ID)
+    table tunnel_sources {
+        key = {
+            meta.way.port : exact @id(1) @name("port");
+        }
+        actions = {
+            set_tunnel_source;
+            @defaultonly no_tunnel_source;
+        }
+        const default_action = no_tunnel_source();
+        size = INTERFACES;
+    }
+
+    @hidden action leave_room_ipv4() {
+        meta.way.mtu = meta.way.mtu - 20;
+    }
+
+    @hidden action leave_room_ipv6() {
+        meta.way.mtu = meta.way.mtu - 40;
+    }
+
+    @hidden action measure() {
+        meta.way.room = meta.way.mtu - meta.ip.length;
+    }
+
+    @hidden action too_big() {
+        meta.verdict = VERDICT_TO_AGENT;
+        meta.outcome = (outcome_t)COUNTER_DROP_TOO_BIG;
+        meta.reason = REASON_TOO_BIG;
+        meta.value = 16w0 ++ meta.way.mtu;
+    }
+
+    apply {
+        if (meta.way.next_hop == 0) {
+            routes.apply();
+            if (meta.verdict == VERDICT_ROUTE && meta.way.next_hop == 0) {
+                neighbours.apply();
+            }
+        }
+        if (meta.verdict == VERDICT_ROUTE) {
+            next_hops.apply();
+            if (meta.flow.is_tunnel == 1) {
+                tunnel_sources.apply();
+                if (headers.ipv4.isValid()) {
+                    leave_room_ipv4();
+                } else {
+                    leave_room_ipv6();
+                }
+            }
+            measure();
+            if (meta.verdict == VERDICT_LEAVE && meta.way.room[15:15] == 1) {
+                too_big();
+            }
+        }
+    }
+}
+
+#endif

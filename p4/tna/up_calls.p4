@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether a packet goes up: somebody must listen, and not more come than it can take.
+//
+//   OPERATION_LISTEN -> listening    until when the agent wants packets, 2^16 ns
+//                       up_calls     packets a second; green while the agent has set nothing
+//
+// A millisecond of OPERATION_LISTEN is 16 * 2^16 ns here, 1.05 ms: nothing multiplies.
+#ifndef SPLITPLANE_TNA_UP_CALLS_P4
+#define SPLITPLANE_TNA_UP_CALLS_P4
+
+#include "../include/ids.p4"
+#include "headers.p4"
+#include "metadata.p4"
+
+control UpCalls(inout frame_t headers, inout metadata_t meta) {
+    @id(UP_CALL_METER_ID)
+    Meter<bit<1>>(2, MeterType_t.PACKETS) up_calls; // place 0
+    Register<bit<32>, bit<1>>(2) listening;
+
+    bit<32> until = 0;
+    bit<8> colour = 0;
+
+    RegisterAction<bit<32>, bit<1>, bit<32>>(listening) set_listening = {
+        void apply(inout bit<32> value) { value = until; }
+    };
+    RegisterAction<bit<32>, bit<1>, bit<32>>(listening) read_listening = {
+        void apply(inout bit<32> value, out bit<32> kept) { kept = value; }
+    };
+
+    @hidden action scale() { // value: ms
+        until = headers.packet_out.value << 4;
+    }
+
+    @hidden action add_now() {
+        until = until + meta.now;
+    }
+
+    @hidden action listen() {
+        set_listening.execute(0);
+    }
+
+    @hidden action look() {
+        until = read_listening.execute(0);
+    }
+
+    @hidden action measure() {
+        until = until - meta.now;
+    }
+
+    @hidden action meter_it() {
+        colour = up_calls.execute(0);
+    }
+
+    @hidden action stop() {
+        meta.verdict = VERDICT_DROP;
+    }
+
+    @hidden action detached() { // what was dropped for another reason keeps that one's counter
+        meta.outcome = (outcome_t)COUNTER_DROP_DETACHED;
+    }
+
+    @hidden action full() {
+        meta.outcome = (outcome_t)COUNTER_DROP_UP_CALL_FULL;
+    }
+
+    apply {
+        if (headers.packet_out.isValid() && headers.packet_out.operation == OPERATION_LISTEN) {
+            scale();
+            add_now();
+            listen();
+        } else if (meta.verdict == VERDICT_TO_AGENT) {
+            look();
+            measure();
+            meter_it();
+            if (until[31:31] == 1) {
+                stop();
+                if (meta.outcome == (outcome_t)COUNTER_UP_CALLS) {
+                    detached();
+                }
+            } else if (colour == 3) { // red
+                stop();
+                if (meta.outcome == (outcome_t)COUNTER_UP_CALLS) {
+                    full();
+                }
+            }
+        }
+    }
+}
+
+#endif
