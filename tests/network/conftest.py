@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import pytest
 
@@ -18,13 +18,13 @@ MakeLab: TypeAlias = Callable[..., Lab]
 
 @pytest.fixture(scope="module")
 def make_lab(request: pytest.FixtureRequest) -> Iterator[MakeLab]:
-    """Makes laboratories with the bpf target, not yet entered; they are left behind by nobody."""
-    require_laboratory()
+    """Makes laboratories, not yet entered; they are left behind by nobody."""
     topic = request.node.name.removeprefix("test_").removesuffix(".py").replace("_", "")
     name = f"{topic[:8]}{os.getpid() % 100_000}"  # runs beside the laboratories of others
 
-    def make(**choices: Any) -> Lab:
-        return Lab(name, target="bpf", **choices)
+    def make(target: Literal["bpf", "p4runtime"] = "bpf", **choices: Any) -> Lab:
+        require_laboratory(target)
+        return Lab(name, target=target, **choices)
 
     with ExitStack() as stack:
         stack.callback(state.clean, name)

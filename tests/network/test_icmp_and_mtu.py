@@ -22,7 +22,7 @@ import pytest
 
 from splitplane.lab import Lab
 from splitplane.lab.topology import UDP_PORT, VIRTUAL_ADDRESS, VIRTUAL_ADDRESS_6
-from support.laboratory import echo, fetch
+from support.laboratory import TARGETS, echo, fetch, wait_until_served
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 
@@ -68,9 +68,9 @@ def family(request: pytest.FixtureRequest) -> Family:
     return FAMILIES[request.param]
 
 
-@pytest.fixture(scope="module")
-def lab(make_lab: Callable[..., Lab]) -> Iterator[Lab]:
-    lab = make_lab(clients=2, servers=2)
+@pytest.fixture(scope="module", params=TARGETS)
+def lab(make_lab: Callable[..., Lab], request: pytest.FixtureRequest) -> Iterator[Lab]:
+    lab = make_lab(request.param, clients=2, servers=2)
     config = lab.cs_configs["cs1"]
     server = lab.host("server1")
     for name, virtual, address in (
@@ -174,16 +174,29 @@ def test_the_load_balancer_is_a_hop_that_traceroute_sees(lab: Lab, family: Famil
         assert sock.recv(100).endswith(b" just far enough")
 
 
+def set_mtu(lab: Lab, kind: str, mtu: int) -> None:
+    """Of the DFS's links to all hosts of a kind; a switch's agent reads it at its start."""
+    names = [host.name for host in lab.topology.of(kind)]
+    if "p4runtime" not in lab.dfs_config:
+        lab.namespaces["dfs"].ip(*(f"link set {name} mtu {mtu}" for name in names))
+        return
+    for interface in lab.dfs_config["p4runtime"]["interfaces"]:
+        if interface["name"] in names:
+            interface["mtu"] = mtu
+    lab.write_configs()
+    lab.dfs().stop()
+    lab.start_dfs()
+    wait_until_served(lab)
+
+
 @contextmanager
 def narrow(lab: Lab, kind: str) -> Iterator[None]:
     """The DFS's links to all clients, or to all servers, carry less; the hosts cannot know."""
-    names = [host.name for host in lab.topology.of(kind)]
-    dfs = lab.namespaces["dfs"]
-    dfs.ip(*(f"link set {name} mtu {SMALL_MTU}" for name in names))
+    set_mtu(lab, kind, SMALL_MTU)
     try:
         yield
     finally:
-        dfs.ip(*(f"link set {name} mtu 1500" for name in names))
+        set_mtu(lab, kind, 1500)
         for host in (*lab.topology.of("client"), *lab.topology.of("server")):
             for version in ("-4", "-6"):
                 lab.run(host.name, "ip", version, "route", "flush", "cache")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Never a broken connection, whatever happens to the segments and to their configuration.
 
-200 downloads are under way all the time, so slow that none ends before everything has happened;
-then the servers hurry, and every octet of every download is compared to its last.
+Many downloads are under way all the time, so slow that none ends before everything has happened;
+then the servers hurry, and every octet of every download is compared to its last.  With a P4 switch
+they are fewer, and the switch dies too.
 """
 
 from __future__ import annotations
@@ -14,20 +15,28 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
-from support.laboratory import Client, connected, cs_knows, fetch, wait_until_served
+from support.laboratory import TARGETS, Client, connected, cs_knows, fetch, wait_until_served
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 
-DOWNLOADS = 200
-OCTETS = 1_500_000
-RATE = 10_000  # octets a second: 150 s, several times what everything takes
 SIGN_OF_LIFE = 2_000  # more octets than were on their way when something happened
+
+
+class Size(NamedTuple):
+    """How much is under way; octets / rate is several times what everything takes."""
+
+    downloads: int
+    octets: int
+    rate: int  # octets a second
+
+
+SIZES = {"bpf": Size(200, 1_500_000, 10_000), "p4runtime": Size(24, 900_000, 6_000)}
 SERVERS = {"server1", "server2", "server3"}
 POOLS = ("web", "web6")
 
@@ -40,6 +49,7 @@ class Downloads:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        self._size = SIZES[lab.dfs_config["target"]]
         self._clients: list[Client] = []
         self.servers: dict[tuple[str, int], str] = {}  # by the client's address and port
         self._done: Future[None] = Future()
@@ -56,15 +66,15 @@ class Downloads:
 
     async def _all(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for number in range(DOWNLOADS):
+            for number in range(self._size.downloads):
                 address = self._lab.virtual_addresses[number % 2]
                 tasks.create_task(self._one(f"client{number // 2 % 2 + 1}", address))
 
     async def _one(self, client: str, address: str) -> None:
         async with connected(self._lab, client, address, timeout_s=None) as http:
-            self.servers[http.local_address] = await http.begin(OCTETS, RATE)
+            self.servers[http.local_address] = await http.begin(self._size.octets, self._size.rate)
             self._clients.append(http)
-            await http.body(OCTETS)
+            await http.body(self._size.octets)
 
     def check(self) -> None:
         """None is broken, and none has ended."""
@@ -77,7 +87,7 @@ class Downloads:
 
         def all_began() -> bool:
             self.check()
-            return len(self._clients) == DOWNLOADS
+            return len(self._clients) == self._size.downloads
 
         wait_for("every download to begin", all_began)
         self.wait_for_signs_of_life()
@@ -100,12 +110,13 @@ class Downloads:
         for server in SERVERS:
             self._lab.process(server).signal(signal.SIGUSR1)
         self._done.result(60)
-        assert [client.received for client in self._clients] == [OCTETS] * DOWNLOADS
+        count, octets, _ = self._size
+        assert [client.received for client in self._clients] == [octets] * count
 
 
-@pytest.fixture
-def lab(make_lab: Callable[..., Lab]) -> Iterator[Lab]:
-    with make_lab(clients=2, servers=3) as lab:
+@pytest.fixture(params=TARGETS)
+def lab(make_lab: Callable[..., Lab], request: pytest.FixtureRequest) -> Iterator[Lab]:
+    with make_lab(request.param, clients=2, servers=3) as lab:
         yield lab
 
 
@@ -199,6 +210,14 @@ def kill_both(lab: Lab, downloads: Downloads) -> None:
     assert_cs_knows(lab, downloads)
 
 
+def kill_switch(lab: Lab, downloads: Downloads) -> None:
+    """Its flows are gone with it; the agent, which has them too, writes them again."""
+    lab.switch().kill9()
+    lab.start_switch()
+    downloads.wait_for_signs_of_life()
+    assert_cs_knows(lab, downloads)
+
+
 def assert_cs_knows(lab: Lab, downloads: Downloads) -> None:
     """Every download, with the server that it really has."""
     wait_for("the CS to know every download", lambda: cs_knows(lab, downloads.servers))
@@ -208,7 +227,10 @@ def test_no_download_breaks_whatever_happens(lab: Lab) -> None:
     downloads = Downloads(lab)
     downloads.wait_until_under_way()
     assert set(downloads.servers.values()) == SERVERS
-    for happens in (change_weights, drain, reload, kill_cs, kill_agent, kill_both):
+    stories = [change_weights, drain, reload, kill_cs, kill_agent, kill_both]
+    if lab.dfs_config["target"] == "p4runtime":
+        stories.append(kill_switch)
+    for happens in stories:
         happens(lab, downloads)
         downloads.wait_for_signs_of_life()
         assert new_connections(lab) == SERVERS, happens.__name__

@@ -22,6 +22,7 @@ from splitplane.lab.lab import PROGRAMS
 from splitplane.lab.processes import wait_for
 from splitplane.lab.topology import HTTP_PORT, UDP_PORT
 from splitplane.lab.web import pattern
+from support.bmv2 import missing_for_bmv2
 from support.require import require
 
 TIMEOUT_S: Final = 30.0  # of one exchange: a hang is a failure, a busy machine is none
@@ -33,8 +34,14 @@ class Broken(AssertionError):
     """A connection did not do what TCP, UDP and HTTP promise."""
 
 
-def require_laboratory() -> None:
-    """Skip, or fail where it is required, on a machine that cannot run the bpf target."""
+TARGETS: Final = ("bpf", "p4runtime")
+
+
+def require_laboratory(target: str = "bpf") -> None:
+    """Skip, or fail where it is required, on a machine that cannot run the target."""
+    if target == "p4runtime":
+        require("p4", missing_for_bmv2())
+        return
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     require("network", f"not installed: {missing}" if missing else None)
     require("network", None if os.geteuid() == 0 else "not root")
