@@ -54,11 +54,19 @@ class P4Rig(VethRig):
             last = side
         return out + self._received()
 
+    def _is_chatter(self, octets: bytes) -> bool:
+        """The agent's questions for MAC addresses, which it repeats; noise has it ask for many."""
+        if octets[12:14] == b"\x08\x06":
+            return octets[20:22] == b"\x00\x01"
+        return octets[12:14] == b"\x86\xdd" and octets[20] == 58 and octets[54:55] == b"\x87"
+
     def _pump(self) -> bool:
         if self._away:
             return False
-        self._switch.settle()
-        return super()._pump()
+        for _ in range(2):  # what came up, and what it led to
+            self._switch.settle()
+        super()._pump()
+        return True
 
     @contextlib.contextmanager
     def sized(self, flow_capacity: int) -> Iterator[Rig]:

@@ -224,7 +224,11 @@ class VethRig:
         out = self._settled()
         if self._pump():
             out += self._settled()
-        return [frame for frame in out if not is_kernels_own(frame[1])]
+        return [frame for frame in out if not self._is_chatter(frame[1])]
+
+    def _is_chatter(self, octets: bytes) -> bool:
+        """Whether the frame has nothing to do with what was sent or commanded."""
+        return is_kernels_own(octets)
 
     def _settled(self) -> list[Frame]:
         """All that came out before the answers to a question on either side, and what follows

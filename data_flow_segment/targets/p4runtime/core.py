@@ -302,7 +302,7 @@ class Core:
         """Write every flow that the switch does not have."""
         for number, flow in enumerate(list(self.flows.all()), 1):
             if not flow.written and self.flows.at(flow.index) is flow:
-                self._writer.enter(flow)
+                self._writer.enter(flow, self._now)
             if number % STEP == 0:
                 yield
 
@@ -367,7 +367,7 @@ class Core:
         if flow.written and old_back is not None:
             self._writer.update(flow, old_back, self._now)
         else:
-            self._writer.enter(flow)
+            self._writer.enter(flow, self._now)
 
     def _not_installed(self, entry: FlowEntry, reason: str, *, table_full: bool) -> None:
         self.counters.add("install_failed")
@@ -396,7 +396,7 @@ class Core:
         if self._work is not None:  # the switch is being filled: not before its flow is there
             flow = self.flows.table.lookup(packet.signature)
             if flow is not None and not flow.written:
-                self._writer.enter(flow)
+                self._writer.enter(flow, self._now)
         message = packet_out(Wish.INJECT, port=packet.interface, frame=packet.frame)
         self._batch.put_back(message, packet.signature.session, self._now)
 

@@ -209,6 +209,7 @@ class P4RuntimeTarget:
         while True:
             self._pump()
             if self._core.phase is Phase.READY and not self._core.is_working:
+                self.settle()
                 return
             if self._core.phase is Phase.LOST and self._core.boot_id:
                 raise TargetError(f"the switch at {self._core.options.address} went away")

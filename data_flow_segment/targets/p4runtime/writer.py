@@ -40,8 +40,9 @@ class Writer:
             self._batch.settle(None, now)
         self._batch.write(key(row), self._schema.update(kind, row), RowToken(kind, row))
 
-    def enter(self, flow: SwitchFlow) -> None:
+    def enter(self, flow: SwitchFlow, now: float) -> None:
         """Both entries of a flow that the switch does not have, the return entry first."""
+        self._batch.settle(flow.key, now)
         there, back = entries.flow_rows(flow.entry, flow.index, flow.cookie)
         self._flow("INSERT", back, flow)
         self._flow("INSERT", there, flow)
