@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from data_flow_segment.targets.contract import FlowEntry
 from data_flow_segment.targets.p4runtime.program import Program
 from data_flow_segment.targets.p4runtime.schema import Schema
-from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED
+from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED, is_ipv4
 from ssmb.constants import Flag, ForwardMode
 from ssmb.messages import FlowSignature
 
@@ -33,14 +33,14 @@ def addresses(*, ipv4: bool) -> st.SearchStrategy[bytes]:
     """Leading zeros often: canonical form is about them."""
     if ipv4:
         return st.binary(min_size=4, max_size=4).map(lambda octets: IPV4_PREFIX + octets)
-    return st.binary(max_size=16).map(lambda octets: octets.rjust(16, b"\0"))
+    ipv6 = st.binary(max_size=16).map(lambda octets: octets.rjust(16, b"\0"))
+    return ipv6.filter(lambda address: not is_ipv4(address))
 
 
 @st.composite
 def flow_entries(draw: st.DrawFn) -> FlowEntry:
     """Anything that a contract's value may be, of one family."""
     address = addresses(ipv4=draw(st.booleans()))
-    optional = st.just(UNSPECIFIED) | address
     protocol = draw(st.sampled_from((6, 17)))
     signature = FlowSignature(
         draw(address), draw(address), draw(SHORT), draw(SHORT), protocol, draw(OCTET)
@@ -53,9 +53,9 @@ def flow_entries(draw: st.DrawFn) -> FlowEntry:
         flags=sum(map(int, flags)),
         node_ipaddr=draw(address),
         node_port=draw(SHORT),
-        snat_ipaddr=draw(optional),
+        snat_ipaddr=draw(address),
         snat_port=draw(SHORT),
-        next_hop_ipaddr=draw(optional),
+        next_hop_ipaddr=draw(st.just(UNSPECIFIED) | address),
         seq_offset=draw(WORD),
         ack_offset=draw(WORD),
         ts_offset=draw(WORD),
