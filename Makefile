@@ -19,7 +19,7 @@ BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=$(ARTIFACTS)/%.bpf.o)
 MULTIARCH := /usr/include/$(shell uname -m)-linux-gnu
 BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I$(MULTIARCH) -ffile-prefix-map=$(CURDIR)/=
 
-.PHONY: help run run-p4 p4-shell test check bpf p4 bench fuzz docs format clean setup
+.PHONY: help run run-p4 p4-shell test check bpf p4 p4-tna bench fuzz docs format clean setup
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ p4/SOURCES.sha256: $(P4_SOURCES) scripts/p4_compact.py
 	python3 scripts/p4_compact.py p4/dfs.json.tmp p4/dfs.json
 	@rm p4/dfs.json.tmp
 	sha256sum $(P4_SOURCES) $(P4_OUTPUTS) > $@
+
+p4-tna: ## compile the Tofino program as far as the compiler here goes (p4c-barefoot, or p4test)
+	@python3 scripts/p4_tna.py build/p4-tna
 
 bench: bpf ## every figure of docs/benchmarks.md, on this machine (root; minutes)
 	@scripts/setup bench

@@ -124,9 +124,10 @@ control Fragments(inout frame_t headers, inout metadata_t meta) {
             recall();
             recall_when();
             measure();
-            if (ports != 0 && age[31:19] == 0) { // 2^35 ns; Linux waits 30 s
-                take_ports();
-            } else {
+            take_ports();
+            if (age[31:19] != 0) { // 2^35 ns; Linux waits 30 s
+                lose();
+            } else if (ports == 0) {
                 lose();
             }
         }

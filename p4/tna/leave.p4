@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The last of a packet that goes its way: ports, time to live, tunnel.
+// The last of a packet that goes its way.
+//
+//   ports -> the flow's;  time to live -> one less;  in a tunnel: -> outer header in front
 #ifndef SPLITPLANE_TNA_LEAVE_P4
 #define SPLITPLANE_TNA_LEAVE_P4
 

@@ -119,15 +119,26 @@ control Answer(inout frame_t headers, inout metadata_t meta) {
         headers.icmp.rest = ADVERTISEMENT_OVERRIDE;
     }
 
+    @hidden table askers {
+        key = {
+            headers.ipv6.src_addr : exact;
+        }
+        actions = {
+            to_all;
+            to_asker;
+        }
+        const entries = {
+            0 : to_all();
+        }
+        const default_action = to_asker();
+        size = 1;
+    }
+
     apply {
         if (headers.arp.isValid()) {
             arp_reply();
         } else {
-            if (headers.ipv6.src_addr == 0) {
-                to_all();
-            } else {
-                to_asker();
-            }
+            askers.apply();
             advertise();
         }
         send_back();

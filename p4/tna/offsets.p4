@@ -13,26 +13,26 @@
 #include "metadata.p4"
 
 control Offsets(inout frame_t headers, inout metadata_t meta) {
-    bit<32> seq_add = 0;
-    bit<32> ack_add = 0;
-    bit<32> value_add = 0;
-    bit<32> echo_add = 0;
+    bit<32> to_seq = 0;
+    bit<32> to_ack = 0;
+    bit<32> to_value = 0;
+    bit<32> to_echo = 0;
 
     @id(SHIFT_INBOUND_ID)
-    action shift_inbound(@id(1) bit<32> seq_offset, @id(2) bit<32> ack_offset,
+    action shift_inbound(@id(1) bit<32> seq_add, @id(2) bit<32> ack_add,
                          @id(3) bit<32> ts_echo_add) {
-        seq_add = seq_offset;
-        ack_add = ack_offset;
-        echo_add = ts_echo_add;
+        to_seq = seq_add;
+        to_ack = ack_add;
+        to_echo = ts_echo_add;
     }
 
     // shift: 0 none, 1 to 14 left, 17 to 30 right by 16 less
     @id(SHIFT_RETURN_ID)
-    action shift_return(@id(1) bit<32> seq_offset, @id(2) bit<32> ack_offset,
+    action shift_return(@id(1) bit<32> seq_add, @id(2) bit<32> ack_add,
                         @id(3) bit<32> ts_value_add, @id(4) bit<5> shift) {
-        seq_add = seq_offset;
-        ack_add = ack_offset;
-        value_add = ts_value_add;
+        to_seq = seq_add;
+        to_ack = ack_add;
+        to_value = ts_value_add;
         meta.tcp.shift_window = shift;
     }
 
@@ -54,41 +54,41 @@ control Offsets(inout frame_t headers, inout metadata_t meta) {
     }
 
     @hidden action shift_seq() {
-        headers.tcp.seq = headers.tcp.seq + seq_add;
+        headers.tcp.seq = headers.tcp.seq + to_seq;
     }
 
     @hidden action shift_ack() { // without ACK the field means nothing
-        headers.tcp.ack = headers.tcp.ack + ack_add;
+        headers.tcp.ack = headers.tcp.ack + to_ack;
     }
 
     @hidden action see_client_side() { // what a node sends is looked at after its translation
-        meta.tcp.seq = meta.tcp.seq + seq_add;
-        meta.tcp.ack = meta.tcp.ack + ack_add;
+        meta.tcp.seq = meta.tcp.seq + to_seq;
+        meta.tcp.ack = meta.tcp.ack + to_ack;
     }
 
     @hidden action shift_timestamps() {
-        headers.tcp_timestamps.value = headers.tcp_timestamps.value + value_add;
-        headers.tcp_timestamps.echo = headers.tcp_timestamps.echo + echo_add;
+        headers.tcp_timestamps.value = headers.tcp_timestamps.value + to_value;
+        headers.tcp_timestamps.echo = headers.tcp_timestamps.echo + to_echo;
     }
 
     @hidden action shift_sack_1() {
-        headers.tcp_sack_1.left = headers.tcp_sack_1.left + ack_add;
-        headers.tcp_sack_1.right = headers.tcp_sack_1.right + ack_add;
+        headers.tcp_sack_1.left = headers.tcp_sack_1.left + to_ack;
+        headers.tcp_sack_1.right = headers.tcp_sack_1.right + to_ack;
     }
 
     @hidden action shift_sack_2() {
-        headers.tcp_sack_2.left = headers.tcp_sack_2.left + ack_add;
-        headers.tcp_sack_2.right = headers.tcp_sack_2.right + ack_add;
+        headers.tcp_sack_2.left = headers.tcp_sack_2.left + to_ack;
+        headers.tcp_sack_2.right = headers.tcp_sack_2.right + to_ack;
     }
 
     @hidden action shift_sack_3() {
-        headers.tcp_sack_3.left = headers.tcp_sack_3.left + ack_add;
-        headers.tcp_sack_3.right = headers.tcp_sack_3.right + ack_add;
+        headers.tcp_sack_3.left = headers.tcp_sack_3.left + to_ack;
+        headers.tcp_sack_3.right = headers.tcp_sack_3.right + to_ack;
     }
 
     @hidden action shift_sack_4() {
-        headers.tcp_sack_4.left = headers.tcp_sack_4.left + ack_add;
-        headers.tcp_sack_4.right = headers.tcp_sack_4.right + ack_add;
+        headers.tcp_sack_4.left = headers.tcp_sack_4.left + to_ack;
+        headers.tcp_sack_4.right = headers.tcp_sack_4.right + to_ack;
     }
 
     apply {

@@ -7,6 +7,8 @@
 //                                 +- ipv6 fragment? --+         +- udp
 //                                                     +- icmp -- nd_target nd_option?
 //
+//   bits -> headers; checksum less addresses, ports, numbers -> tcp_sum, udp_sum, nd_sum
+//
 // What stands behind IPv4 options or IPv6 extension headers is not read: such a packet is the
 // agent's to look at, if it is for a virtual server.
 #ifndef SPLITPLANE_TNA_PARSER_P4
@@ -93,8 +95,9 @@ parser SegmentParser(packet_in packet, out frame_t headers, out metadata_t meta,
         udp_sum.subtract({ headers.ipv4.src_addr, headers.ipv4.dst_addr });
         transition select(headers.ipv4.ihl) {
             5: parse_ipv4_payload;
-            6 .. 15: unreadable;
-            default: accept;
+            4: accept; // Decide drops what is too short
+            0 &&& 0xc: accept;
+            default: unreadable;
         }
     }
 
@@ -313,8 +316,10 @@ parser SegmentParser(packet_in packet, out frame_t headers, out metadata_t meta,
     state parse_icmp {
         packet.extract(headers.icmp);
         transition select(headers.icmp.kind) {
-            3 .. 4: note_error;
-            11 .. 12: note_error;
+            3: note_error; // a redirect (5) concerns one link and stays there
+            4: note_error;
+            11: note_error;
+            12: note_error;
             default: accept;
         }
     }
@@ -329,7 +334,10 @@ parser SegmentParser(packet_in packet, out frame_t headers, out metadata_t meta,
         nd_sum.subtract({ headers.icmp.kind, headers.icmp.code, headers.icmp.checksum,
                           headers.icmp.rest });
         transition select(headers.icmp.kind) {
-            1 .. 4: note_error;
+            1: note_error;
+            2: note_error;
+            3: note_error;
+            4: note_error;
             ICMPV6_SOLICITATION: parse_solicitation;
             ICMPV6_ADVERTISEMENT: parse_advertisement;
             default: accept;
