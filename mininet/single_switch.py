@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """One CS, one DFS.
 
-    h1 ──┐      ┌── server1
-    h2 ──┤  s1  ├── server2
-         └──┬───┴── server3
-            │ management
-           cs1   www: 203.0.113.10, 2001:db8:113::10
+h1 ──┐      ┌── server1
+h2 ──┤  s1  ├── server2
+     └──┬───┴── server3
+        │ management
+       cs1   www: 203.0.113.10, 2001:db8:113::10
 """
 
 from emulation.console import main

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two CSs of two groups, one DFS.  Each group owns its virtual servers; neither knows the other.
 
-    h1 ──┐      ┌── server1
-    h2 ──┤  s1  ├── server2
-         └─┬──┬─┴── server3
-           │  │ management
-         cs1  cs2   group 1, www:  203.0.113.10, 2001:db8:113::10
-                    group 2, shop: 203.0.113.20, 2001:db8:113::20
+h1 ──┐      ┌── server1
+h2 ──┤  s1  ├── server2
+     └─┬──┬─┴── server3
+       │  │ management
+     cs1  cs2   group 1, www:  203.0.113.10, 2001:db8:113::10
+                group 2, shop: 203.0.113.20, 2001:db8:113::20
 """
 
 from emulation.console import main

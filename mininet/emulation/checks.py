@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What --test and the console's `pingall`, `requests` and `drill` do; each says whether all is well."""
+"""What --test and the console's `pingall`, `requests` and `drill` do; each says if all is well."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _url(address: str, path: str) -> str:
     return f"http://{host}{path}"
 
 
-# --- pingall ----------------------------------------------------------------------------------------
+# --- pingall -------------------------------------------------------------------------------------
 
 
 def ping_all(network: Network) -> bool:
@@ -63,7 +63,7 @@ def _ping(network: Network, host: Client | Server, other: Client | Server, index
     return ", 0% packet loss" in str(network.net[host.name].cmd(f"ping -n -c1 -W5 {address}"))
 
 
-# --- requests ---------------------------------------------------------------------------------------
+# --- requests ------------------------------------------------------------------------------------
 
 
 def request_all(network: Network, each: int = 0) -> bool:
@@ -95,7 +95,7 @@ def request(network: Network, client: Client, address: str, count: int) -> Count
     return Counter(line.strip() for line in str(said).splitlines() if line.strip() in known)
 
 
-# --- drills -----------------------------------------------------------------------------------------
+# --- drills --------------------------------------------------------------------------------------
 
 
 class _Download:

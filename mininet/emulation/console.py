@@ -105,6 +105,8 @@ def main(picture: str, make_plan: Callable[[int, int], Plan]) -> None:
     options = _options(picture)
     prerequisites.require(options.target)
     setLogLevel("output")
+    # a shell without job control starts what is in the background with SIGINT ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         well = _run(make_plan(options.clients, options.servers), options, picture)
@@ -119,9 +121,9 @@ def main(picture: str, make_plan: Callable[[int, int], Plan]) -> None:
 def _run(plan: Plan, options: argparse.Namespace, picture: str) -> bool:
     with _folder() as folder, Network(plan, options.target, folder) as network, _quiet_end():
         if options.test:
-            well = ping_all(network)
-            well = request_all(network) and well
-            return all([Drill(network, part).run() for part in options.drill]) and well
+            done = [ping_all(network), request_all(network)]
+            done += [Drill(network, part).run() for part in options.drill]
+            return all(done)
         print(picture)
         print(f"Configurations, admin sockets and logs: {folder.path}")
         if options.no_cli:

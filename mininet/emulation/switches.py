@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from emulation.configs import GRPC_ADDRESS
@@ -56,9 +58,9 @@ class TwoFamilyHost(Host):  # type: ignore[misc]
 class DfsSwitch(Switch):  # type: ignore[misc]
     """A switch in a namespace of its own, with its agent beside it and its links as ports."""
 
-    controlIntf = None  # noqa: N815 (Mininet's name, which it sets outside of namespaces only)
+    controlIntf = None  # Mininet's name; it sets it outside of namespaces only
 
-    settings: dict[str, int | str] = {}
+    settings: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, name: str, **params: Any) -> None:
         params["inNamespace"] = True
@@ -81,14 +83,16 @@ class DfsSwitch(Switch):  # type: ignore[misc]
 class KernelSwitch(DfsSwitch):
     """Linux routes, and the agent puts its program into the kernel."""
 
-    settings = {
-        "net__ipv4__ip_forward": 1,
-        "net__ipv6__conf__all__forwarding": 1,
-        "net__ipv4__conf__all__rp_filter": 0,
-        "net__ipv4__conf__default__rp_filter": 0,
-        "net__ipv6__conf__all__accept_dad": 0,
-        "net__ipv6__conf__default__accept_dad": 0,
-    }
+    settings = MappingProxyType(
+        {
+            "net__ipv4__ip_forward": 1,
+            "net__ipv6__conf__all__forwarding": 1,
+            "net__ipv4__conf__all__rp_filter": 0,
+            "net__ipv4__conf__default__rp_filter": 0,
+            "net__ipv6__conf__all__accept_dad": 0,
+            "net__ipv6__conf__default__accept_dad": 0,
+        }
+    )
 
     def start_switch(self) -> None:
         """The kernel's ports have the addresses that a P4 switch is told."""
@@ -100,16 +104,18 @@ class KernelSwitch(DfsSwitch):
 class Bmv2Switch(DfsSwitch):
     """BMv2's simple_switch_grpc; its gRPC server is for the agent in the same namespace only."""
 
-    settings = {
-        "net__ipv6__conf__default__disable_ipv6": 1,
-        "net__ipv4__conf__all__rp_filter": 0,
-        "net__ipv4__conf__default__rp_filter": 0,
-    }
+    settings = MappingProxyType(
+        {
+            "net__ipv6__conf__default__disable_ipv6": 1,
+            "net__ipv4__conf__all__rp_filter": 0,
+            "net__ipv4__conf__default__rp_filter": 0,
+        }
+    )
 
     def start_switch(self) -> None:
-        """The ports are BMv2's alone: the kernel has no address there, and asks and answers nothing.
+        """The ports are BMv2's alone: the kernel has no address there and says nothing.
 
-        Nor is a frame for the kernel: the interfaces' own MAC addresses are not the switch's.
+        Nor is any frame for it: the interfaces' own MAC addresses are not the switch's.
         """
         command = [str(shutil.which(SWITCH)), "--no-p4", "--device-id", str(self.params["number"])]
         for port in self.params["addresses"]:

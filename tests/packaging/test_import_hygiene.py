@@ -21,7 +21,9 @@ def imported_by(statement: str) -> set[str]:
     return {name.split(".")[0] for name in done.stdout.split()}
 
 
-@pytest.mark.parametrize("folder", ["bench", "bpf", "docs", "requirements", "scripts", "tests"])
+@pytest.mark.parametrize(
+    "folder", ["bench", "bpf", "docs", "mininet", "requirements", "scripts", "tests"]
+)
 def test_no_init_file_in(folder: str) -> None:
     assert list((ROOT / folder).rglob("__init__.py")) == []
 
