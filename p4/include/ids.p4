@@ -55,5 +55,6 @@
 #define FRAGMENT_PORTS_ID    0x16000006
 #define FRAGMENT_TIMES_ID    0x16000007
 #define LISTENING_ID         0x16000009
+#define FLOW_SYNS_ID         0x1600000a
 
 #endif

@@ -7,10 +7,14 @@
 //                                              flow_windows   acknowledged 32 | window 16
 //                                              flow_fin_ends  number after the peer's FIN
 //                                              flow_times     of the last packet, us
+//                                              flow_syns      cookie 32 | scale 8 | next 32
 //
 // A place whose cookie is not the entry's belongs to an earlier flow and counts as empty: nobody
 // needs to clear registers, which P4Runtime cannot do on every switch.  An ordinary packet touches
 // its own direction only; SYN, FIN, RST and the acknowledgement of a FIN also look at the other.
+//
+// A client's SYN on a living flow may be another connection from the same port, or anybody's who knows
+// no sequence number.  It waits in flow_syns (at the even place) and counts once the node answers it.
 //
 // When a flow ends, a copy of the packet tells the agent; and the agent can ask (OPERATION_REPORT).
 #ifndef SPLITPLANE_TRACK_P4
@@ -54,6 +58,8 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
     register<bit<32>>(FLOW_ENTRIES) flow_fin_ends;
     @id(FLOW_TIMES_ID)
     register<bit<48>>(FLOW_ENTRIES) flow_times;
+    @id(FLOW_SYNS_ID)
+    register<bit<72>>(FLOW_ENTRIES) flow_syns;
 
     direction_t own = { 0, 0, 0, 0, 0, 0 };
     direction_t peer = { 0, 0, 0, 0, 0, 0 };
@@ -67,6 +73,7 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
     bit<1> ended = 0;
     bit<128> counts = 0;
     bit<1> is_known = 0; // the place is this flow's
+    bit<72> waiting = 0; // the client's SYN that the node has not answered
 
     @hidden action read_counts() {
         flow_counts.read(counts, meta.flow.index);
@@ -171,9 +178,20 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
         ended = 1;
     }
 
-    @hidden action forget_earlier() { // the same ports again: another connection, same node
+    @hidden action wait_for_answer() {
+        flow_syns.write(meta.flow.index, meta.flow.cookie ++ meta.scale ++ (seq + 1));
+    }
+
+    @hidden action read_waiting() {
+        flow_syns.read(waiting, peer_index);
+    }
+
+    @hidden action begin_again() { // the node took it: another connection, same node
         own.close = 0;
-        peer.close = 0;
+        peer.close = CLOSE_HAVE_SEQ;
+        peer.scale = waiting[39:32];
+        peer.next = waiting[31:0];
+        flow_syns.write(peer_index, 0);
     }
 
     @hidden action take_scale() {
@@ -277,18 +295,29 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
                     } else {
                         read_peer();
                         count_syn_and_fin();
+                        if (meta.flow.is_return == 1 && flags & TCP_ACK != 0
+                            && flags & (TCP_SYN | TCP_RST) != 0) {
+                            read_waiting();
+                        }
                         if (own.close & CLOSE_CLOSED != 0) {
                             // what comes now is only translated
                         } else if (flags & TCP_RST != 0) {
-                            check_reset();
+                            if (waiting == meta.flow.cookie ++ waiting[39:32] ++ ack) {
+                                valid_reset = 1; // the node refuses
+                            } else {
+                                check_reset();
+                            }
                             if (valid_reset == 1) {
                                 reset();
                             }
+                        } else if (flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+                                   && meta.flow.is_return == 0
+                                   && own.close & CLOSE_HAVE_SEQ != 0 && own.next != seq + 1) {
+                            wait_for_answer();
                         } else {
                             if (flags & TCP_SYN != 0) {
-                                if (flags & TCP_ACK == 0 && meta.flow.is_return == 0
-                                    && (own.close & CLOSE_HAVE_SEQ == 0 || own.next != seq + 1)) {
-                                    forget_earlier();
+                                if (waiting == meta.flow.cookie ++ waiting[39:32] ++ ack) {
+                                    begin_again();
                                 }
                                 take_scale();
                             }
