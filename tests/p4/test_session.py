@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -391,11 +392,6 @@ def test_something_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told == "no answer within 0.5 s: is p4runtime.address a P4Runtime switch's?"
 
 
-def test_a_name_that_nobody_has() -> None:
-    told = failure(P4RuntimeOptions("no.such.host.invalid:9559", ()))
-    assert told == "the name is unknown: correct p4runtime.address"
-
-
 def test_permission_denied(fake: Fake) -> None:
     fake.model.refuses = grpc.StatusCode.PERMISSION_DENIED, "no certificate"
     told = failure(options(fake))
@@ -651,11 +647,9 @@ def test_operations_of_a_lost_connection_are_not_carried_out_on_the_next(
     driver, _ = opened(drivers, options(fake))
     fake.stop()
     fake.start()
-    while not fake.model.config.HasField("p4info"):
-        assert driver.wait(WAIT_S)
-    barrier = threading.Event()
-    fake.model.before_write = barrier.set
-    assert barrier.wait(WAIT_S)  # the clone session: the connection is complete in a moment
+    reached = threading.Event()
+    fake.model.before_write = reached.set
+    assert reached.wait(WAIT_S)  # the clone session: the connection is complete in a moment
     driver.submit([insert(1, token="old")])
     found: list[Result] = []
     while not {type(result) for result in found} >= {Connected, WriteDone}:
@@ -721,3 +715,45 @@ def test_an_interrupted_agent_stops_waiting(fake: Fake, drivers: contextlib.Exit
     with pytest.raises(KeyboardInterrupt):
         Driver.open(options(fake), Program.load(), on_standby=interrupt)
     fake.model.await_agents({2})
+
+
+def test_an_agent_that_stands_by_can_be_interrupted(
+    fake: Fake, drivers: contextlib.ExitStack
+) -> None:
+    opened(drivers, options(fake, election_id=2))
+    with run_agent(fake, "") as agent:
+        fake.model.await_agents({1, 2})
+        agent.send_signal(signal.SIGINT)
+        assert agent.wait(WAIT_S) == -signal.SIGINT
+        assert agent.stderr is not None
+        assert agent.stderr.read().endswith("KeyboardInterrupt\n")
+    fake.model.await_agents({2})
+
+
+def test_an_agent_that_stands_by_outlives_the_switch(
+    fake: Fake, drivers: contextlib.ExitStack
+) -> None:
+    high, _ = opened(drivers, options(fake, election_id=2))
+    low = Waiting(drivers, options(fake, election_id=1))
+    low.heard.get(timeout=WAIT_S)
+    fake.stop()
+    high.close()
+    fake.start()
+    (connected,) = low.opened().take()
+    assert isinstance(connected, Connected)
+    assert connected.pushed
+    assert low.heard.empty()
+
+
+def test_a_target_that_is_taken_off_leaves_an_empty_program(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    first, before = opened(drivers, options(switch))
+    first.submit([insert(1)])
+    first.close(forget=True)
+    second, after = opened(drivers, options(switch))
+    assert not after.pushed
+    assert split(after.cookie).digest == split(before.cookie).digest
+    assert split(after.cookie).boot_id != split(before.cookie).boot_id
+    (found,) = do(second, everything())
+    assert numbers(found) == set()

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from data_flow_segment.targets.p4runtime.inbox import Inbox
-from data_flow_segment.targets.p4runtime.line import CLOSE_S, Line
+from data_flow_segment.targets.p4runtime.line import CLOSE_S, FORGET_S, Line
 from data_flow_segment.targets.p4runtime.operations import Connected, Operation, Result
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.program import Program
@@ -88,9 +88,11 @@ class Driver:
         return self._inbox.dropped
 
     def close(self, *, forget: bool = False) -> None:
-        """End the session.  What was submitted before is carried out if it takes no longer than
-        CLOSE_S.  With `forget` the program begins anew: the switch has no entry any more."""
+        """End the session, when what was submitted before is carried out, or after a second.
+
+        With `forget` the program begins anew: the switch has no entry any more.
+        """
         self._line.close(forget=forget)
-        self._thread.join(CLOSE_S + 2.0)
+        self._thread.join((FORGET_S if forget else CLOSE_S) + 2.0)
         if not self._thread.is_alive():  # else it goes with the process
             self._inbox.close()

@@ -51,6 +51,9 @@ FENCE_TRIES: Final = 2
 CLOSE_S: Final = 1.0
 """For the operations that were submitted before `close`."""
 
+FORGET_S: Final = 10.0
+"""For a program that begins anew at the end."""
+
 _REASON_ID: Final = 1  # the first field of packet_in
 
 
@@ -130,7 +133,8 @@ class Line:
             self._main.cancel()
         else:
             self._work.set()
-            self._loop.call_later(CLOSE_S, self._main.cancel)
+            limit = FORGET_S if self._forgets else CLOSE_S
+            self._loop.call_later(limit, self._main.cancel)
 
     async def _keep_connected(self) -> None:
         pause, patience = RETRY_FIRST_S, 10
@@ -231,11 +235,12 @@ class Line:
         connected = await session.prepare(self._boot_id or _new_boot_id())
         self._boot_id = split(connected.cookie).boot_id
         self._epoch += 1
-        self._opened, self._told = True, ""
-        self._cookie = connected.cookie
+        self._cookie, self._told = connected.cookie, ""
         self._fenced.clear()
         self._inbox.put(connected)
-        self.news.put(connected)
+        if not self._opened:
+            self._opened = True
+            self.news.put(connected)
         while True:
             self._work.clear()
             while self._submitted:
