@@ -184,8 +184,10 @@ def set_mtu(lab: Lab, kind: str, mtu: int) -> None:
         if interface["name"] in names:
             interface["mtu"] = mtu
     lab.write_configs()
-    lab.dfs().stop()
+    for segment in (lab.cs(), lab.dfs()):  # a CS would wait ever longer for a DFS that keeps ending
+        segment.stop()
     lab.start_dfs()
+    lab.start_cs()
     wait_until_served(lab)
 
 

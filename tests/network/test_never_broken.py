@@ -211,7 +211,11 @@ def kill_both(lab: Lab, downloads: Downloads) -> None:
 
 
 def kill_switch(lab: Lab, downloads: Downloads) -> None:
-    """Its flows are gone with it; the agent, which has them too, writes them again."""
+    """Its flows are gone with it; the agent, which has them too, writes them again.
+
+    What it saw of a close that is under way is gone too: such a flow stays until it was idle.
+    """
+    wait_for("no close to be under way", lambda: open_sessions(lab) == len(downloads.servers))
     lab.switch().kill9()
     lab.start_switch()
     downloads.wait_for_signs_of_life()

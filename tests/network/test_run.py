@@ -24,6 +24,7 @@ from splitplane.lab import state
 from splitplane.lab.lab import PROGRAMS
 from splitplane.lab.namespaces import existing
 from splitplane.lab.topology import prefix
+from support.laboratory import TARGETS, require_laboratory
 from support.require import require
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
@@ -72,9 +73,11 @@ def first_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def test_it_runs_for_the_given_time_without_a_failure_and_leaves_nothing() -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_it_runs_for_the_given_time_without_a_failure_and_leaves_nothing(target: str) -> None:
+    require_laboratory(target)
     done = subprocess.run(
-        [*COMMAND, "run", "--name", NAME, "--seconds", "3"],
+        [*COMMAND, "run", "--name", NAME, "--target", target, "--seconds", "5"],
         capture_output=True, text=True, check=False, timeout=90,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout

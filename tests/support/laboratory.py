@@ -180,20 +180,20 @@ async def echo(
     return servers
 
 
-def wait_until_served(lab: Lab) -> None:
+def wait_until_served(lab: Lab, cs: str = "cs1") -> None:
     """Return once CS and DFS have found each other (again), and the CS knows what goes on."""
 
     def served() -> bool:
-        (link,) = lab.admin("cs1", "status")["data_flow_segments"]
+        (link,) = lab.admin(cs, "status")["data_flow_segments"]
         return bool(link["ready"] and link["ssmb_authenticated"] and not link["sync"]["running"])
 
     wait_for("CS and DFS to be one", served)
     lab.wait_until_serving()
 
 
-def cs_knows(lab: Lab, servers: Mapping[tuple[str, int], str]) -> bool:
+def cs_knows(lab: Lab, servers: Mapping[tuple[str, int], str], cs: str = "cs1") -> bool:
     """Whether the CS has a record of each client's address and port, with its server."""
-    flows = lab.admin("cs1", "flows", limit=10_000)
+    flows = lab.admin(cs, "flows", limit=10_000)
     known = {(flow["source_address"], flow["source_port"]): flow["node"] for flow in flows}
     return servers.items() <= known.items()
 
