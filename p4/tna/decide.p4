@@ -152,16 +152,16 @@ control Decide(inout frame_t headers, inout metadata_t meta,
             drop((outcome_t)COUNTER_DROP_FRAGMENT);
         } else if (meta.arrival.injected == 1) {
             drop((outcome_t)COUNTER_DROP_INJECT_UNMATCHED);
-        } else if (meta.reason != 0 && headers.ports.isValid()) {
+        } else if (meta.reason != 0 && meta.ip.is_transport == 1 && meta.ip.ports_unknown == 0) {
             new_flow();
-        } else if (meta.ip.unreadable == 1 && meta.is_virtual == 1) {
+        } else if (meta.ip.unreadable == 1
+                   && (meta.is_virtual == 1 || meta.arrival.internal == 1)) {
             to_agent(REASON_UNREADABLE, (outcome_t)COUNTER_UP_CALLS);
         } else if (meta.ip.is_error == 1) {
             to_agent(REASON_ICMP_ERROR, (outcome_t)COUNTER_UP_CALLS);
-        } else if (meta.is_neighbour == 1
-                   || headers.arp.isValid() && headers.arp.operation == 2) {
+        } else if (meta.is_neighbour == 1) {
             to_agent(REASON_NEIGHBOUR, (outcome_t)COUNTER_LOCAL);
-        } else if (headers.arp.isValid() || headers.nd_target.isValid()) {
+        } else if (meta.is_question == 1) {
             if (meta.is_answered == 1) {
                 answer();
             } else {

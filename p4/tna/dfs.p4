@@ -129,8 +129,7 @@ control SegmentIngress(inout frame_t headers, inout metadata_t meta,
                 fragments.apply(headers, meta);
             }
             virtual_servers.apply(meta);
-            if (meta.ip.ports_unknown == 0
-                && (headers.ports.isValid() || meta.ip.later_fragment == 1)) {
+            if (meta.ip.is_transport == 1 && meta.ip.ports_unknown == 0) {
                 if (headers.ipv4.isValid()) {
                     flows_ipv4.apply(headers, meta);
                 } else {

@@ -36,7 +36,7 @@ struct flow_t {
     bit<1> is_tunnel;
     bit<1> fresh; // the first of its direction since the entry was made
     bit<1> ended;
-    bit<1> over;  // it ended before this packet
+    bit<1> over;  // it ended before this SYN: another connection
     bit<32> index;
     bit<32> cookie;
     bit<16> new_src_port;
@@ -72,12 +72,11 @@ struct metadata_t {
     bit<8> copy_kind;
     bit<1> is_asked;
     bit<1> is_neighbour;
-    bit<1> is_solicitation;
+    bit<1> is_question; // ARP or neighbour discovery: who has `wanted`?
     bit<1> is_local;
     bit<1> is_own;
     bit<1> is_virtual;
     bit<1> is_answered;
-    bit<1> is_broadcast;
     address_t wanted; // the destination, or the address that is asked for
     bit<16> src_port; // of a later fragment too
     bit<16> dst_port;

@@ -82,6 +82,29 @@ parser SegmentParser(packet_in packet, out frame_t headers, out metadata_t meta,
 
     state parse_arp {
         packet.extract(headers.arp);
+        transition select(headers.arp.operation) {
+            1: parse_arp_request;
+            2: note_neighbour;
+            default: accept;
+        }
+    }
+
+    state parse_arp_request {
+        transition select(headers.arp.hardware, headers.arp.protocol) {
+            (1, TYPE_IPV4): parse_arp_lengths;
+            default: accept;
+        }
+    }
+
+    state parse_arp_lengths {
+        transition select(headers.arp.hardware_length, headers.arp.protocol_length) {
+            (6, 4): note_question;
+            default: accept;
+        }
+    }
+
+    state note_question {
+        meta.is_question = 1;
         transition accept;
     }
 
@@ -125,6 +148,7 @@ parser SegmentParser(packet_in packet, out frame_t headers, out metadata_t meta,
 
     state later_fragment { // its ports went by in the first one
         meta.ip.later_fragment = 1;
+        meta.ip.is_transport = 1; // if its protocol is TCP or UDP; tables look at that
         transition accept;
     }
 
@@ -180,6 +204,7 @@ parser SegmentParser(packet_in packet, out frame_t headers, out metadata_t meta,
     state parse_tcp {
         packet.extract(headers.ports);
         packet.extract(headers.tcp);
+        meta.ip.is_transport = 1;
         meta.src_port = headers.ports.src_port;
         meta.dst_port = headers.ports.dst_port;
         tcp_sum.subtract({ headers.ports.src_port, headers.ports.dst_port, headers.tcp.seq,
@@ -304,6 +329,7 @@ parser SegmentParser(packet_in packet, out frame_t headers, out metadata_t meta,
     state parse_udp {
         packet.extract(headers.ports);
         packet.extract(headers.udp);
+        meta.ip.is_transport = 1;
         meta.src_port = headers.ports.src_port;
         meta.dst_port = headers.ports.dst_port;
         udp_sum.subtract({ headers.ports.src_port, headers.ports.dst_port, headers.udp.checksum });
@@ -374,7 +400,7 @@ parser SegmentParser(packet_in packet, out frame_t headers, out metadata_t meta,
 
     state end_nd {
         nd_sum.subtract_all_and_deposit(meta.nd_sum);
-        transition accept;
+        transition note_question;
     }
 
     state parse_advertisement {

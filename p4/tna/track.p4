@@ -435,7 +435,11 @@ control Track(inout frame_t headers, inout metadata_t meta) {
             }
             join();
             if (meta.tcp.close_seen[31:31] == 1 || meta.tcp.close_seen[30:27] == 0xf) {
-                over();
+                // a client's SYN on an entry that only lingers is another connection
+                if (meta.flow.is_return == 0 && headers.tcp.flags[1:1] == 1
+                    && headers.tcp.flags[4:4] == 0) {
+                    over();
+                }
             } else if (meta.tcp.close_bits[31:31] == 1 || meta.tcp.close_bits[30:27] == 0xf) {
                 ended();
             }
