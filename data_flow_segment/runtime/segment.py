@@ -22,7 +22,7 @@ from data_flow_segment.config import DataFlowSegmentConfig
 from data_flow_segment.outbox import Endpoint
 from data_flow_segment.runtime.admin import Admin
 from data_flow_segment.runtime.sockets import CsmbProtocol, open_udp
-from data_flow_segment.targets.contract import Target
+from data_flow_segment.targets.contract import Target, TargetError
 from ssmb.addresses import from_text
 
 DatagramFilter = Callable[[Literal["in", "out"], bytes], Iterable[tuple[float, bytes]]]
@@ -68,6 +68,7 @@ class DataFlowSegmentRuntime:
         self._udp: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
+        self._failure: TargetError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self.ready = asyncio.Event()
@@ -75,7 +76,8 @@ class DataFlowSegmentRuntime:
     # --- what the owner calls ----------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve until `stop`; OSError if an address cannot be used."""
+        """Serve until `stop`; OSError if an address cannot be used, TargetError if the target can
+        no longer be worked with."""
         config, loop = self.config, asyncio.get_running_loop()
         self._loop = loop
         # What is here now stays: the collector need not look at it for each few hundred flows.
@@ -95,6 +97,8 @@ class DataFlowSegmentRuntime:
                 self._start_reading(loop, self._udp)
                 self.ready.set()
                 await self._stopping.wait()
+                if self._failure is not None:
+                    raise self._failure
             finally:
                 self._stop_reading(loop, self._udp)
                 listener.close()
@@ -151,7 +155,13 @@ class DataFlowSegmentRuntime:
         self._settle()
 
     def _events_wait(self) -> None:
-        self.agent.handle_events(self.target.events(), self._clock())
+        try:
+            events = self.target.events()
+        except TargetError as error:  # another agent has it, say
+            self._failure = error
+            self.stop()
+            return
+        self.agent.handle_events(events, self._clock())
         self._settle()
         # A CS on this machine has often answered before `sendto` returned: looking costs less
         # than another turn of the loop.

@@ -179,9 +179,13 @@ def _run(
     try:
         asyncio.run(_serve(runtime, kind, segment_id, socket, reload))
     except BaseExceptionGroup as group:
+        from data_flow_segment.targets.contract import TargetError
+
         error = _first(group)
         if isinstance(error, CommandError):
             raise error from None
+        if isinstance(error, TargetError):
+            raise MachineError(str(error)) from None
         if isinstance(error, OSError):
             raise from_os_error(error, f"{kind}-{segment_id}") from None
         raise

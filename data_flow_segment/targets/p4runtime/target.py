@@ -46,6 +46,7 @@ class P4RuntimeTarget:
         self._core = core
         self._driver = driver
         self._clock = clock
+        self._failure: TargetError | None = None
 
     @classmethod
     def open(
@@ -87,7 +88,10 @@ class P4RuntimeTarget:
         self._submit()
 
     def events(self) -> Sequence[Event]:
+        """TargetError if this agent can no longer work with the switch."""
         self._pump()
+        if self._failure is not None:
+            raise self._failure
         self._core.tick(self._clock())
         self._submit()
         waiting = self._core.events
@@ -172,7 +176,11 @@ class P4RuntimeTarget:
     def _pump(self) -> None:
         """Take what the switch said, and answer it."""
         core = self._core
-        core.handle(self._driver.take(), self._clock())
+        try:
+            core.handle(self._driver.take(), self._clock())
+        except TargetError as error:
+            self._failure = error  # `events` is where the agent hears of it
+            self._driver.wake()
         core.work()
         self._submit()
         for sentence in core.log:
@@ -208,6 +216,8 @@ class P4RuntimeTarget:
     def _wait_until_ready(self) -> None:
         while True:
             self._pump()
+            if self._failure is not None:
+                raise self._failure
             if self._core.phase is Phase.READY and not self._core.is_working:
                 self.settle()
                 return

@@ -4,7 +4,7 @@ packets whose senders hear an ICMP error of our own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from finsy.proto import p4r
@@ -14,10 +14,8 @@ from data_flow_segment.targets.memory import icmp
 from data_flow_segment.targets.memory.parse import MalformedPacket, Packet, parse
 from data_flow_segment.targets.memory.sweep import event_of
 from data_flow_segment.targets.p4runtime.constants import Operation, Reason
-from data_flow_segment.targets.p4runtime.counters import Counters
-from data_flow_segment.targets.p4runtime.flows import Flows, SwitchFlow
-from data_flow_segment.targets.p4runtime.neighbours import Neighbours
-from data_flow_segment.targets.p4runtime.next_hops import Action
+from data_flow_segment.targets.p4runtime.desired import Desired
+from data_flow_segment.targets.p4runtime.flows import SwitchFlow
 from data_flow_segment.targets.p4runtime.options import Interface
 from data_flow_segment.targets.p4runtime.packets import (
     FrameUp,
@@ -26,7 +24,6 @@ from data_flow_segment.targets.p4runtime.packets import (
     frame_up,
     packet_out,
 )
-from data_flow_segment.targets.p4runtime.servers import Servers
 from ssmb.addresses import is_ipv4
 from ssmb.messages import FlowSignature
 
@@ -40,45 +37,37 @@ class UpCalls:
 
     def __init__(
         self,
-        interfaces: tuple[Interface, ...],
-        servers: Servers,
-        flows: Flows,
-        counters: Counters,
-        neighbours: Neighbours,
+        desired: Desired,
         *,
         tell: Callable[[Event], None],
         reported: Callable[[SwitchFlow, float], None],
-        send: Callable[[p4r.PacketOut], None],
     ) -> None:
-        self._interfaces = {interface.number: interface for interface in interfaces}
-        self._servers = servers
-        self._flows = flows
-        self._counters = counters
-        self._neighbours = neighbours
+        self._desired = desired
+        self._interfaces = {each.number: each for each in desired.options.interfaces}
+        self._counters = desired.counters
         self._tell = tell
         self._reported = reported
-        self._send = send
 
-    def take(self, packet: p4r.PacketIn, now: float) -> Sequence[Action]:
-        """One packet that came up; what the neighbours want done because of it."""
+    def take(self, packet: p4r.PacketIn) -> None:
+        """One packet that came up."""
+        desired = self._desired
         try:
             up = frame_up(packet)
         except MalformedUp:
             self._counters.add("drop_malformed")
-            return ()
+            return
         if up.reason in _NEW:
             self._new(up)
         elif up.report is not None:
-            self._report(up, up.report, now)
+            self._report(up, up.report)
         elif up.resolve is not None:
-            return self._neighbours.resolve(up, now)
+            desired.act(desired.neighbours.resolve(up, desired.now))
         elif up.reason in _TELL_SENDER:
             error = error_frame(up, self._interfaces.get(up.port))
             if error is not None:
-                self._send(packet_out(Operation.SEND, port=up.port, frame=error))
+                desired.send(packet_out(Operation.SEND, port=up.port, frame=error))
         else:
-            return self._neighbours.heard(up.frame, up.port, now)
-        return ()
+            desired.act(desired.neighbours.heard(up.frame, up.port, desired.now))
 
     def _new(self, up: FrameUp) -> None:
         try:
@@ -93,11 +82,12 @@ class UpCalls:
         signature = FlowSignature(
             packet.src, packet.dst, up.src_port, up.dst_port, up.protocol, packet.tos
         )
-        server = self._servers.key_of(up.server)
+        server = self._desired.servers.key_of(up.server)
         self._tell(PacketIn(up.reason, signature, packet.tcp_flags, up.port, up.frame, server))
 
-    def _report(self, up: FrameUp, report: Report, now: float) -> None:
-        flow = self._flows.at(report.flow_index)
+    def _report(self, up: FrameUp, report: Report) -> None:
+        now = self._desired.now
+        flow = self._desired.flows.at(report.flow_index)
         if flow is None:
             return  # it was removed meanwhile
         if (

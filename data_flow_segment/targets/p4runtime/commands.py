@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's commands: what the switch is to hold changes, and the switch is told in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from data_flow_segment.targets.contract import (
+    AddVirtualServer,
+    Command,
+    Event,
+    FlowEntry,
+    InjectPacket,
+    InstallFailed,
+    InstallFlow,
+    PacketIn,
+    RemoveFlow,
+    RemoveVirtualServer,
+    SetLocalAddresses,
+    SetOutboundQuery,
+    TransmitPacket,
+)
+from data_flow_segment.targets.memory.table import CannotInstall
+from data_flow_segment.targets.p4runtime import entries
+from data_flow_segment.targets.p4runtime.constants import Operation
+from data_flow_segment.targets.p4runtime.desired import Desired
+from data_flow_segment.targets.p4runtime.flows import SwitchFlow
+from data_flow_segment.targets.p4runtime.packets import packet_out
+from data_flow_segment.targets.p4runtime.reports import Reports
+from data_flow_segment.targets.p4runtime.sweep import Sweep
+
+HELD_MAX: Final = 256
+"""Packets put back while the switch's tables are compared; more would meet them too late anyway."""
+
+
+class Commands:
+    """Carries commands out."""
+
+    def __init__(
+        self, desired: Desired, reports: Reports, sweep: Sweep, tell: Callable[[Event], None]
+    ) -> None:
+        self._desired = desired
+        self._reports = reports
+        self._sweep = sweep
+        self._tell = tell
+        self._servers_changed = False
+        self.holds = False  # the switch is being compared: packets wait
+        self._held: list[PacketIn] = []
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+            InstallFlow: self._install,
+            RemoveFlow: self._remove,
+            InjectPacket: self._inject,
+            TransmitPacket: lambda command: self._desired.route(command.octets),
+            AddVirtualServer: self._add_server,
+            RemoveVirtualServer: self._remove_server,
+            SetLocalAddresses: self._set_local_addresses,
+            SetOutboundQuery: self._set_outbound_query,
+        }
+
+    def apply(self, commands: Iterable[Command]) -> None:
+        """In order."""
+        handlers = self._handlers
+        for command in commands:
+            handlers[command.__class__](command)
+        if self._servers_changed:
+            self._servers_changed = False
+            self._desired.put_servers()
+
+    def release_held(self) -> None:
+        """The switch holds what it should: packets go on."""
+        self.holds = False
+        held, self._held = self._held, []
+        for packet in held:
+            self._put_back(packet)
+
+    def drop_held(self) -> None:
+        """The switch is gone."""
+        self.holds = False
+        self._desired.counters.add("drop_switch_gone", len(self._held))
+        self._held.clear()
+
+    def fail(self, flow: SwitchFlow, entry: FlowEntry, reason: str, *, table_full: bool) -> None:
+        """The switch refused an entry of this flow: nothing of it stays, unless it was removed or
+        decided anew meanwhile."""
+        desired = self._desired
+        if desired.flows.at(flow.index) is flow and flow.entry is entry:
+            desired.flows.remove(entry.signature)
+            self._forget(flow)
+            desired.writer.take_out(flow, desired.now)
+            self._not_installed(entry, reason, table_full=table_full)
+
+    # --- flows -------------------------------------------------------------------------------
+
+    def _install(self, command: InstallFlow) -> None:
+        desired, entry = self._desired, command.entry
+        known = desired.flows.table.lookup(entry.signature)
+        old_back = None if known is None else known.reverse_key
+        try:
+            flow = desired.flows.install(entry, desired.now)
+        except CannotInstall as error:
+            self._not_installed(entry, str(error), table_full=error.table_full)
+            return
+        desired.act(desired.neighbours.want(entries.towards(entry), desired.now))
+        if not desired.is_writing:
+            return
+        if flow.written and old_back is not None:
+            desired.writer.update(flow, old_back, desired.now)
+        else:
+            desired.writer.enter(flow, desired.now)
+
+    def _not_installed(self, entry: FlowEntry, reason: str, *, table_full: bool) -> None:
+        self._desired.counters.add("install_failed")
+        self._tell(InstallFailed(entry, table_full, reason))
+
+    def _remove(self, command: RemoveFlow) -> None:
+        desired = self._desired
+        flow = desired.flows.remove(command.signature)
+        if flow is not None:
+            self._forget(flow)
+            if flow.written and desired.is_writing:
+                desired.writer.take_out(flow, desired.now)
+
+    def _forget(self, flow: SwitchFlow) -> None:
+        self._reports.forget(flow)
+        self._sweep.forget(flow)
+
+    # --- packets -----------------------------------------------------------------------------
+
+    def _inject(self, command: InjectPacket) -> None:
+        if self._desired.is_writing:
+            self._put_back(command.packet)
+        elif self.holds and len(self._held) < HELD_MAX:
+            self._held.append(command.packet)
+        else:
+            self._desired.counters.add("drop_switch_gone")
+
+    def _put_back(self, packet: PacketIn) -> None:
+        desired = self._desired
+        flow = desired.flows.table.lookup(packet.signature)
+        if flow is not None and not flow.written:  # the switch is being filled again
+            desired.writer.enter(flow, desired.now)
+        message = packet_out(Operation.INJECT, port=packet.interface, frame=packet.frame)
+        desired.batch.put_back(message, packet.signature.session, desired.now)
+
+    # --- the small tables --------------------------------------------------------------------
+
+    def _add_server(self, command: AddVirtualServer) -> None:
+        self._desired.servers.add(command.entry)
+        self._servers_changed = True
+
+    def _remove_server(self, command: RemoveVirtualServer) -> None:
+        self._desired.servers.remove(command.key)
+        self._servers_changed = True
+
+    def _set_local_addresses(self, command: SetLocalAddresses) -> None:
+        self._desired.reserved = command.addresses
+        self._desired.put_places()
+
+    def _set_outbound_query(self, command: SetOutboundQuery) -> None:
+        self._desired.outbound_query = command.enabled
+        self._desired.put_places()

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the switch is to hold, known in whatever state the connection is, and the way to write it.
+
+Only while `is_writing` does a change go to the switch at once; otherwise the core compares or
+writes the whole when the switch is there again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from finsy.proto import p4r
+
+from data_flow_segment.targets.memory.parse import MalformedPacket, parse
+from data_flow_segment.targets.p4runtime.batch import Batch
+from data_flow_segment.targets.p4runtime.constants import FLOWS, INJECT_ARRIVAL, Operation
+from data_flow_segment.targets.p4runtime.counters import Counters
+from data_flow_segment.targets.p4runtime.flows import Flows
+from data_flow_segment.targets.p4runtime.neighbours import Neighbours
+from data_flow_segment.targets.p4runtime.next_hops import (
+    Action,
+    Ask,
+    DropRow,
+    GiveUp,
+    InjectFrame,
+    PutRow,
+)
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from data_flow_segment.targets.p4runtime.packets import packet_out
+from data_flow_segment.targets.p4runtime.schema import Schema
+from data_flow_segment.targets.p4runtime.servers import Servers, place_rows
+from data_flow_segment.targets.p4runtime.tables import Change, Tables
+from data_flow_segment.targets.p4runtime.writer import Writer
+
+FENCE_INDEX: Final = 2 * (FLOWS - 1)
+"""The last place belongs to no flow: its report only says that all before was handled."""
+
+_SERVER_TABLES: Final = frozenset(("virtual_servers", "virtual_addresses"))
+_PLACE_TABLES: Final = frozenset(("interfaces", "tunnel_sources", "local_addresses"))
+
+
+class Desired:
+    """The flows, the small tables, and what waits to be told to the switch."""
+
+    def __init__(
+        self, options: P4RuntimeOptions, schema: Schema, first_cookie: int, now: float
+    ) -> None:
+        self.options = options
+        self.now = now
+        self.is_writing = False
+        self.counters = Counters()
+        self.flows = Flows(options.flow_capacity, FLOWS - 1, first_cookie)
+        self.servers = Servers()
+        self.neighbours = Neighbours(options)
+        self.tables = Tables()
+        self.reserved: frozenset[bytes] = frozenset()
+        self.outbound_query = False
+        self.batch = Batch(FENCE_INDEX)
+        self.writer = Writer(schema, self.batch)
+        self.put_places()
+
+    def put_servers(self) -> None:
+        """The virtual servers changed."""
+        for change in self.tables.replace(_SERVER_TABLES, self.servers.rows()):
+            self.write(change)
+
+    def put_places(self) -> None:
+        """The addresses to keep wildcards off changed, or OUTBOUND_QUERY."""
+        rows = place_rows(
+            self.options.interfaces, self.reserved, outbound_query=self.outbound_query
+        )
+        for change in self.tables.replace(_PLACE_TABLES, rows):
+            self.write(change)
+
+    def act(self, actions: Iterable[Action]) -> None:
+        """What the neighbours want done."""
+        for action in actions:
+            match action:
+                case PutRow(row):
+                    for change in self.tables.put(row):
+                        self.write(change)
+                case DropRow(row):
+                    for change in self.tables.drop(row):
+                        self.write(change)
+                case Ask(port, frame):
+                    self.send(packet_out(Operation.SEND, port=port, frame=frame))
+                case InjectFrame(up):
+                    self.counters.instead("drop_no_neighbour", "resolve_waited")
+                    operation = Operation.INJECT if up.port else Operation.ROUTE
+                    self.send(
+                        packet_out(operation, port=up.port, value=INJECT_ARRIVAL, frame=up.frame)
+                    )
+                case GiveUp():
+                    pass  # the switch counted it as drop_no_neighbour
+
+    def write(self, change: Change) -> None:
+        """One row of a small table."""
+        if self.is_writing:
+            kind, row = change
+            self.writer.change(kind, row, self.now)
+
+    def send(self, packet: p4r.PacketOut) -> None:
+        """Put a packet of our own out."""
+        if self.is_writing:
+            self.batch.send(packet)
+        else:
+            self.counters.add("drop_switch_gone")
+
+    def route(self, octets: bytes) -> None:
+        """Send an IP packet of the agent's own where its destination leads."""
+        is_ipv4 = octets[:1] and octets[0] >> 4 == 4
+        frame = bytes(12) + (b"\x08\x00" if is_ipv4 else b"\x86\xdd") + octets
+        try:
+            parse(frame)
+        except MalformedPacket:
+            self.counters.add("drop_malformed")
+        else:
+            self.send(packet_out(Operation.ROUTE, frame=frame))
