@@ -62,7 +62,6 @@ class Neighbours:
     def __init__(self, options: P4RuntimeOptions) -> None:
         self._interfaces = {interface.number: interface for interface in options.interfaces}
         self._routes = Routes(options.routes)
-        self._permanent = dict(options.neighbours)
         self._all: dict[Place, Neighbour] = {}
         self._by_number: dict[int, Neighbour] = {}
         self._next_number = 1
@@ -70,6 +69,10 @@ class Neighbours:
         self._serials = itertools.count()  # timers of one time go off in order
         self._asked = 0  # gateways aside
         self._waiting = 0
+        for place in self._routes.through:
+            self._add(place, is_gateway=True)
+        for address, mac in options.neighbours.items():
+            self._remember(address, mac)
 
     @property
     def waiting(self) -> int:
@@ -88,10 +91,6 @@ class Neighbours:
         """
         found, highest = restored(rows, self._routes)
         self._next_number = highest + 1
-        for place in self._routes.through:
-            self._add(place, is_gateway=True)
-        for address, mac in self._permanent.items():
-            self._remember(address, mac)
         for place, (number, mac) in found.items():
             neighbour = self._all.get(place) or self._add(place, is_gateway=False)
             neighbour.number, neighbour.mac = number, neighbour.mac or mac

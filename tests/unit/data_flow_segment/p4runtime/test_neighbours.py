@@ -12,6 +12,7 @@ from data_flow_segment.targets.p4runtime.neighbours import (
     ASKED_MAX,
     WAITING_FOR_ONE_MAX,
     WAITING_MAX,
+    Neighbours,
 )
 from data_flow_segment.targets.p4runtime.next_hops import Ask, DropRow, InjectFrame, PutRow
 from data_flow_segment.targets.p4runtime.options import Route
@@ -447,6 +448,15 @@ def test_another_gateway_takes_over_its_routes() -> None:
     rig = Rig(replace(OPTIONS, routes=routes), left_behind())
     assert rig.route("0.0.0.0/0") == 1
     assert rig.asked() == [("10.1.1.253", 1, ALL)]
+
+
+def test_what_was_wanted_before_the_switch_was_read_may_be_found_in_it() -> None:
+    rows = left_behind()
+    machine = Neighbours(OPTIONS)
+    first = list(machine.want(from_text(SERVER), 10.0))
+    assert [type(action) for action in first] == [Ask]
+    put = [action.row for action in machine.begin(rows, 11.0) if isinstance(action, PutRow)]
+    assert sorted(put, key=str) == sorted(rows, key=str)
 
 
 def test_half_of_a_neighbour_is_none() -> None:
