@@ -59,6 +59,7 @@ class Counters:
     def as_mapping(self) -> dict[str, Counter]:
         parts = (self._own, self._before, self._switch)
         return {
-            name: Counter(sum(part[name] for part in parts), *meaning)
+            # what a switch that died counted after it was last read is lost, its correction is not
+            name: Counter(max(0, sum(part[name] for part in parts)), *meaning)
             for name, meaning in MEANINGS.items()
         }
