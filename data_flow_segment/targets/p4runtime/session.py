@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A P4Runtime session with one switch: from the channel to its end.
 
-    open        channel, StreamChannel, arbitration: primary, or standing by
+    open        the channel
+    arbitrate   is it a switch at all; StreamChannel: primary, or standing by
     prepare     as primary: our program in place (adopted, or pushed), copies led to the agent
     write, read, send, receive
 
@@ -70,22 +71,23 @@ class Session:
         self._options, self._program, self._stub = options, program, stub
         self._device = options.device_id
         self._election = U128.encode(options.election_id)
-        self._stream: _Stream = stub.StreamChannel()
+        self._stream: _Stream
 
     @staticmethod
     @contextlib.asynccontextmanager
     async def open(options: P4RuntimeOptions, program: Program) -> AsyncIterator[Session]:
-        """Connected, and our candidature told; its answer is the first that is received."""
+        """A session to arbitrate in; its calls end with it."""
         async with grpc.aio.insecure_channel(options.address, options=_CHANNEL) as channel:
-            session = Session(options, program, p4r_grpc.P4RuntimeStub(channel))
-            try:
-                yield session
-            finally:
-                session._stream.cancel()
+            yield Session(options, program, p4r_grpc.P4RuntimeStub(channel))
 
     async def arbitrate(self) -> p4r.MasterArbitrationUpdate:
-        """Say who we are; the switch's answer."""
+        """Say who we are; the switch's answer.
+
+        A question goes before: when gRPC's stream ends before our first word, it forgets why.
+        """
+        await self._config(p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY)
         update = p4r.MasterArbitrationUpdate(device_id=self._device, election_id=self._election)
+        self._stream = self._stub.StreamChannel()
         try:
             async with asyncio.timeout(ANSWER_S):
                 with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -193,7 +195,7 @@ class Session:
 
     async def _adopted(self) -> int | None:
         """The cookie of our program if the switch has it; None if it is to be pushed."""
-        config = await self._config()
+        config = await self._config(p4r.GetForwardingPipelineConfigRequest.P4INFO_AND_COOKIE)
         if not config.HasField("p4info"):
             return None
         cookie = config.cookie.cookie
@@ -208,8 +210,9 @@ class Session:
             " set p4runtime.replace_program: true"
         )
 
-    async def _config(self) -> p4r.ForwardingPipelineConfig:
-        kind = p4r.GetForwardingPipelineConfigRequest.P4INFO_AND_COOKIE
+    async def _config(
+        self, kind: p4r.GetForwardingPipelineConfigRequest.ResponseType.ValueType
+    ) -> p4r.ForwardingPipelineConfig:
         request = p4r.GetForwardingPipelineConfigRequest(device_id=self._device, response_type=kind)
         try:
             answer = await self._stub.GetForwardingPipelineConfig(request, timeout=ANSWER_S)
