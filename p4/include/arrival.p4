@@ -79,7 +79,10 @@ control Arrival(inout headers_t headers, inout metadata_t meta,
             } else if (headers.packet_out.operation == OPERATION_ROUTE) {
                 route();
             } else if (headers.packet_out.operation == OPERATION_INJECT) {
-                meta.arrival.injected = 1;
+                // what waited for its next hop arrives again; a flow's packet must find the flow
+                if (headers.packet_out.value != INJECT_ARRIVAL) {
+                    meta.arrival.injected = 1;
+                }
             } else if (headers.packet_out.operation == OPERATION_REPORT) {
                 meta.is_asked = 1;
             } else {

@@ -56,6 +56,7 @@ const bit<8> REASON_REPORT = 9;    // the answer to OPERATION_REPORT; a `report`
 
 // What the agent asks for with a packet.
 const bit<8> OPERATION_INJECT = 1; // handle it as if it arrived at `port` now
+const bit<32> INJECT_ARRIVAL = 1;  // as `value`: whether a flow matches or not
 const bit<8> OPERATION_SEND = 2;   // out of `port` as it is
 const bit<8> OPERATION_ROUTE = 3;  // an IP packet of the agent's own: by route lookup
 const bit<8> OPERATION_REPORT = 4; // tell what was seen of the flow with index `value`

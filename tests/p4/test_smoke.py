@@ -34,6 +34,7 @@ VIP: Final = (IPV4.vip, 80)
 NODE: Final = (IPV4.node, 8080)
 INDEX, COOKIE = 6, 0x5EED
 INJECT, REPORT, LISTEN = 1, 4, 5  # OPERATION_* of p4/include/constants.p4
+INJECT_ARRIVAL = 1
 NEW_FLOW, CLOSED, REPORTED = 1, 8, 9  # REASON_*
 DROP_INJECT_UNMATCHED, DROP_DETACHED = 14, 16  # COUNTER_*
 
@@ -155,6 +156,16 @@ def test_an_address_of_a_virtual_server_is_answered_for(switch: tuple[Cables, P4
     )
     reply = Ether(exchange(cables, Side.EXTERNAL, bytes(ask), Side.EXTERNAL))
     assert (reply[ARP].op, reply[ARP].psrc, reply.src) == (2, IPV4.vip, TARGET_MAC[Side.EXTERNAL])
+
+
+def test_what_waited_for_its_next_hop_arrives_again(switch: tuple[Cables, P4Client]) -> None:
+    cables, client = switch
+    ping = IP(src=IPV4.client, dst=IPV4.node) / ICMP() / b"waited"
+    waited = frame(Side.EXTERNAL, ping)
+    client.packet_out(waited, operation=INJECT, value=INJECT_ARRIVAL, port=PORT[Side.EXTERNAL])
+    octets = cables.wires[Side.INTERNAL].receive(2.0)
+    assert octets is not None, "no flow matched, and none was needed"
+    assert_packet(octets, packets.hop(ping))
 
 
 def test_a_flow_from_its_first_packet_to_its_end(switch: tuple[Cables, P4Client]) -> None:

@@ -39,6 +39,10 @@ class Operation(IntEnum):
     LISTEN = 5  # value: for how many ms
 
 
+INJECT_ARRIVAL: Final = 1
+"""INJECT's value for what waited for its next hop: it arrives again, and no flow needs to match."""
+
+
 class Outcome(IntEnum):
     """Places of the counter `outcomes`; every packet raises one."""
 

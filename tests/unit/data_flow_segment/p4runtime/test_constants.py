@@ -42,7 +42,7 @@ def test_each_name_has_the_programs_number(file: str, prefix: str, ours: type[In
     assert numbers == {name: int(member) for name, member in ours.__members__.items()}
 
 
-@pytest.mark.parametrize("name", ["PORT_AGENT", "CLONE_SESSION_AGENT"])
+@pytest.mark.parametrize("name", ["PORT_AGENT", "CLONE_SESSION_AGENT", "INJECT_ARRIVAL"])
 def test_what_leads_to_the_agent_is_the_programs(name: str) -> None:
     assert getattr(constants, name) == in_p4("constants.p4")[name]
 
