@@ -83,6 +83,11 @@ class P4RuntimeTarget:
     def boot_id(self) -> int:
         return self._core.boot_id
 
+    @property
+    def phase(self) -> str:
+        """How far the switch is what it is to be: lost, reading, ready."""
+        return self._core.phase.value
+
     def apply(self, commands: Iterable[Command]) -> None:
         self._core.apply(commands, self._clock())
         self._submit()
