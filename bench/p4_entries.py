@@ -23,11 +23,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from data_flow_segment.targets.contract import FlowEntry, InstallFlow
-from data_flow_segment.targets.p4runtime import P4RuntimeOptions, P4RuntimeTarget, entries
+from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.driver import Driver
 from data_flow_segment.targets.p4runtime.operations import Write, WriteDone
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.program import Program
 from data_flow_segment.targets.p4runtime.schema import Schema
+from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
 from splitplane.lab import Lab
 from splitplane.lab.topology import HTTP_PORT, SERVER_HTTP_PORT, VIRTUAL_ADDRESS
 from ssmb.addresses import from_text

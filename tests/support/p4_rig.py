@@ -6,7 +6,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 
-from data_flow_segment.targets.p4runtime import P4RuntimeOptions, P4RuntimeTarget
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
 from support.bmv2 import DEVICE_ID, PORT, Cables, running_switch
 from support.rig import Frame, MemoryRig, Rig, Side
 from support.veth_rig import VethRig
