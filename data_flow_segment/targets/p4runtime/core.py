@@ -304,6 +304,7 @@ class Core:
                 f"the switch at {self.options.address} refused {token.kind} in"
                 f" {token.row.table}: {error.code} {error.message}"
             )
+            self._desired.refused(token.kind, token.row)
 
     def _packet_up(self, result: PacketUp) -> None:
         if self.phase is Phase.READY:  # what waited for an earlier agent is not for us

@@ -28,7 +28,7 @@ from data_flow_segment.targets.p4runtime.next_hops import (
 )
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.packets import packet_out
-from data_flow_segment.targets.p4runtime.schema import Schema
+from data_flow_segment.targets.p4runtime.schema import Kind, Row, Schema
 from data_flow_segment.targets.p4runtime.servers import Servers, place_rows
 from data_flow_segment.targets.p4runtime.tables import Change, Tables
 from data_flow_segment.targets.p4runtime.writer import Writer
@@ -37,6 +37,7 @@ FENCE_INDEX: Final = 2 * (FLOWS - 1)
 """The last place belongs to no flow: its report only says that all before was handled."""
 
 _SERVER_TABLES: Final = frozenset(("virtual_servers", "virtual_addresses"))
+_NEIGHBOUR_TABLES: Final = frozenset(("next_hops", "neighbours"))
 _PLACE_TABLES: Final = frozenset(("interfaces", "tunnel_sources", "local_addresses"))
 
 
@@ -99,6 +100,12 @@ class Desired:
         if self.is_writing:
             kind, row = change
             self.writer.change(kind, row, self.now)
+
+    def refused(self, kind: Kind, row: Row) -> None:
+        """The switch did not take a row of a small table."""
+        self.tables.refused(kind, row)
+        if kind == "INSERT" and row.table in _NEIGHBOUR_TABLES:
+            self.act(self.neighbours.refused(row, self.now))
 
     def send(self, packet: p4r.PacketOut) -> None:
         """Put a packet of our own out."""

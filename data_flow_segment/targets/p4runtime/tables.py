@@ -30,6 +30,11 @@ class Tables:
         if known is not None:
             yield "DELETE", known
 
+    def refused(self, kind: Kind, row: Row) -> None:
+        """The switch did not take it: it is as if it had never been put."""
+        if kind == "INSERT" and self._rows.get(key(row)) == row:
+            del self._rows[key(row)]
+
     def replace(self, tables: frozenset[str], rows: Iterable[Row]) -> Iterator[Change]:
         """Let these tables hold these rows and no others."""
         wanted = {key(row): row for row in map(canonical, rows)}
