@@ -19,7 +19,7 @@ BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=$(ARTIFACTS)/%.bpf.o)
 MULTIARCH := /usr/include/$(shell uname -m)-linux-gnu
 BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I$(MULTIARCH) -ffile-prefix-map=$(CURDIR)/=
 
-.PHONY: help run run-p4 p4-shell test check bpf p4 p4-tna bench fuzz docs format clean setup
+.PHONY: help run run-p4 p4-shell mininet test check bpf p4 p4-tna bench fuzz docs format clean setup
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ run-p4: setup ## the same with a P4 switch (BMv2: p4lang's package p4lang-bmv2) 
 p4-shell: ## look into the tables of a running run-p4, or of ADDRESS=HOST:PORT [DEVICE_ID=1]
 	@scripts/setup p4-shell
 	@exec $(PYTHON_BIN) scripts/p4_shell.py --address "$(ADDRESS)" $(if $(DEVICE_ID),--device-id $(DEVICE_ID))
+
+TOPOLOGY ?= single_switch
+mininet: ## a TOPOLOGY of mininet/ (single_switch, two_cs, two_dfs) with BMv2, or ARGS="--target bpf" (root)
+	@scripts/setup run mininet
+	@$(if $(findstring bpf,$(ARGS)),$(MAKE) --no-print-directory bpf,:)
+	@exec python3 mininet/$(TOPOLOGY).py $(ARGS)
 
 # root can load programs and make namespaces: there a skipped test is a failure
 test: export SPLITPLANE_REQUIRE ?= $(if $(filter 0,$(shell id -u)),dataplane$(comma)network)

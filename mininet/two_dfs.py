@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """One CS, two DFSs with one virtual address.  Clients have their own DFS, the servers are shared.
 
-h1 ──┐                  ┌── h3
-h2 ──┤  s1         s2  ├── h4
-     └─┬─┬─────────┬─┬─┘
-       │ ├─ server1 ┤ │     each server has a link to either switch, one address,
-       │ ├─ server2 ┤ │     and a route back to each client through its own switch
-       │ └─ server3 ┘ │
-       └──── cs1 ─────┘     management; www: 203.0.113.10, 2001:db8:113::10, at both
+h1 ──┐                         ┌── h3
+h2 ──┤  s1                s2   ├── h4
+     └─┬─┬───────────────┬─┬───┘
+       │ ├── server1 ────┤ │   each server has a link to either switch, one address,
+       │ ├── server2 ────┤ │   and a route back to each client by its own switch
+       │ └── server3 ────┘ │
+       └────── cs1 ────────┘   management; www: 203.0.113.10, 2001:db8:113::10, at both
 """
 
 from emulation.console import main

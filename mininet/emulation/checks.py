@@ -167,7 +167,7 @@ class Drill:
             self._say(f"{self._name()} is dead")
             time.sleep(_OUTAGE_S)
             moved = [each.octets - was for each, was in zip(downloads, before, strict=True)]
-            self._say(f"{min(moved)} octets or more came to each in the {_OUTAGE_S:.0f} s since")
+            self._say(f"each got {min(moved)} octets or more in the {_OUTAGE_S:.0f} s since")
             well = self._others_serve() and (min(moved) > 0 or self._part == "switch")
             self._restart()
             self._await_service()

@@ -75,9 +75,10 @@ def _options(picture: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=picture, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    count = {"type": _count, "metavar": "N"}
-    parser.add_argument("--clients", default=2, help="clients of each DFS (2)", **count)
-    parser.add_argument("--servers", default=3, help="servers (3)", **count)
+    for name, default, what in (("clients", 2, "clients of each DFS"), ("servers", 3, "servers")):
+        parser.add_argument(
+            f"--{name}", type=_count, metavar="N", default=default, help=f"{what} ({default})"
+        )
     parser.add_argument(
         "--target",
         choices=["p4runtime", "bpf"],
