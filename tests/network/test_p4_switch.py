@@ -10,12 +10,16 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from splitplane import admin
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
+from splitplane.lab.topology import DFS_ADDRESS
+from ssmb.constants import SSMB_PORT
 from support.laboratory import Client, connected, cs_knows, fetch, wait_until_served
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
@@ -97,9 +101,9 @@ def test_another_cs_takes_over(lab: Lab) -> None:
 
 
 @contextmanager
-def agent(lab: Lab, election_id: int) -> Iterator[subprocess.Popen[str]]:
-    """Another agent of the same switch, at the same addresses."""
-    config = {**lab.dfs_config, "p4runtime": {**lab.dfs_config["p4runtime"]}}
+def agent(lab: Lab, election_id: int, **elsewhere: Any) -> Iterator[subprocess.Popen[str]]:
+    """Another agent of the same switch, at the same addresses or *elsewhere*."""
+    config = {**lab.dfs_config, "p4runtime": {**lab.dfs_config["p4runtime"]}, **elsewhere}
     config["p4runtime"]["election_id"] = election_id
     path = lab.config_path(f"agent{election_id}")
     path.write_text(yaml.safe_dump(config))
@@ -149,6 +153,26 @@ def test_an_agent_that_stands_by_takes_over_with_all_flows(lab: Lab) -> None:
         standby.send_signal(signal.SIGTERM)
         standby.communicate(timeout=20)
         assert standby.returncode == 0
+
+
+def test_a_primary_ends_when_a_higher_one_comes_which_has_all_its_flows(lab: Lab) -> None:
+    place = {"address": DFS_ADDRESS, "port": SSMB_PORT + 1}
+    socket = str(lab.folder / "other.sock")
+
+    def higher_one_comes(_servers: dict[tuple[str, int], str]) -> None:
+        with agent(lab, 9, csmb=place, ssmb=place, admin_socket=socket) as higher:
+            assert lab.dfs().wait(20) == 4
+            words = lab.dfs().last_words().splitlines()[-1]
+            assert words.startswith("splitplane: switch unix:"), words
+            assert "election_id 9 is primary" in words
+            wait_for("the other one to serve", lambda: Path(socket).exists())
+            status = admin.call(Path(socket), "status")
+            assert status["adopted"]
+            assert status["flows"] == HELD
+            higher.send_signal(signal.SIGTERM)
+            assert higher.wait(20) == 0
+
+    hold(lab, higher_one_comes)
 
 
 def test_the_shell_reads_beside_the_agent_and_changes_nothing(lab: Lab) -> None:

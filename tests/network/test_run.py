@@ -130,6 +130,17 @@ def test_after_kill_9_the_next_run_works_and_leaves_nothing() -> None:
     assert remains() == []
 
 
+def test_a_laboratory_ends_when_its_switch_does() -> None:
+    require_laboratory("p4runtime")
+    with started("lab", "up", "--target", "p4runtime") as process:
+        assert "is up" in first_line(process)
+        record = json.loads(Path(f"/run/splitplane/lab-{NAME}.json").read_text())
+        os.kill(record["processes"]["switch"][0], signal.SIGKILL)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, "splitplane: switch ended with -9" in err) == (1, True), err
+    assert remains() == []
+
+
 def test_a_laboratory_can_be_looked_at_and_entered() -> None:
     with started("lab", "up") as process:
         assert "is up" in first_line(process)
