@@ -32,8 +32,7 @@ def session_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     if request.param == "memory":
         rig = MemoryRig()
     elif request.param == "p4":
-        if (reason := missing_for_bmv2()) is not None:
-            pytest.skip(reason)
+        require("p4", missing_for_bmv2())
         rig = P4Rig()
     else:
         require("dataplane", missing_for_bpf())

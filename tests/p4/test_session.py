@@ -34,6 +34,7 @@ from data_flow_segment.targets.p4runtime.operations import (
     IdleTimeout,
     Lost,
     Operation,
+    PacketRefused,
     PacketUp,
     Read,
     ReadDone,
@@ -528,6 +529,15 @@ def test_idle_entries_are_told(fake: Fake, drivers: contextlib.ExitStack) -> Non
     told = p4r.IdleTimeoutNotification(table_entry=[entry])
     fake.model.say(p4r.StreamMessageResponse(idle_timeout_notification=told))
     assert one(driver, IdleTimeout).entries == (entry,)
+
+
+def test_a_packet_that_the_switch_refuses_is_told(
+    fake: Fake, drivers: contextlib.ExitStack
+) -> None:
+    driver, _ = opened(drivers, options(fake))
+    refusal = p4r.StreamError(canonical_code=3, message="no such port")
+    fake.model.say(p4r.StreamMessageResponse(error=refusal))
+    assert one(driver, PacketRefused).reason == "no such port"
 
 
 def test_packets_for_which_there_is_no_room_are_counted(

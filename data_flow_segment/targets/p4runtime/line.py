@@ -25,6 +25,7 @@ from data_flow_segment.targets.p4runtime.operations import (
     IdleTimeout,
     Lost,
     Operation,
+    PacketRefused,
     PacketUp,
     Read,
     ReadDone,
@@ -191,6 +192,8 @@ class Line:
                 elif message.HasField("idle_timeout_notification"):
                     entries = message.idle_timeout_notification.table_entry
                     self._inbox.put(IdleTimeout(tuple(entries)))
+                elif message.HasField("error"):
+                    self._inbox.put(PacketRefused(message.error.message))
                 elif message.HasField("arbitration"):
                     update = message.arbitration
                     break

@@ -20,6 +20,7 @@ __all__ = [
     "IdleTimeout",
     "Lost",
     "Operation",
+    "PacketRefused",
     "PacketUp",
     "Read",
     "ReadDone",
@@ -96,6 +97,12 @@ class PacketUp(NamedTuple):
     packet: p4r.PacketIn
 
 
+class PacketRefused(NamedTuple):
+    """The switch did not take a packet that was put out (StreamError)."""
+
+    reason: str
+
+
 class IdleTimeout(NamedTuple):
     """The switch found these entries idle; they are still there."""
 
@@ -135,4 +142,14 @@ class Demoted(NamedTuple):
     reason: str
 
 
-Result = WriteDone | ReadDone | PacketUp | IdleTimeout | FenceDone | Connected | Lost | Demoted
+Result = (
+    WriteDone
+    | ReadDone
+    | PacketUp
+    | PacketRefused
+    | IdleTimeout
+    | FenceDone
+    | Connected
+    | Lost
+    | Demoted
+)

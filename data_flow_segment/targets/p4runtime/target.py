@@ -158,7 +158,9 @@ class P4RuntimeTarget:
             core.read_counters()
             self._submit()
             self._await(lambda: core.counters_read >= wanted, COUNTERS_S)
-        return core.counters.as_mapping()
+        found = core.counters.as_mapping()
+        found["drop_inbox_full"] = found["drop_inbox_full"]._replace(value=self._driver.dropped)
+        return found
 
     def settle(self, longest_s: float = 5.0) -> bool:
         """Return when the switch has done all that it was told, and told what came of it."""
