@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from emulation.network import Network
@@ -42,7 +43,7 @@ def ping_all(network: Network) -> bool:
     """
     lost = 0
     for dfs in network.plan.data_flow_segments:
-        hosts = [*dfs.clients, *network.plan.servers]
+        hosts = network.plan.hosts(dfs)
         for index, family in enumerate(_FAMILIES):
             print(f"*** Ping through {dfs.name}, {family}")
             for host in hosts:
@@ -93,6 +94,10 @@ def request(network: Network, client: Client, address: str, count: int) -> Count
     said = network.net[client.name].cmd(f"for i in $(seq {count}); do {ask}; done")
     known = {server.name for server in network.plan.servers}
     return Counter(line.strip() for line in str(said).splitlines() if line.strip() in known)
+
+
+def _is_answered(network: Network, client: Client, address: str) -> bool:
+    return request(network, client, address, 1).total() == 1
 
 
 # --- drills --------------------------------------------------------------------------------------
@@ -215,7 +220,7 @@ class Drill:
     def _others_serve(self) -> bool:
         pairs = list(self._unharmed())
         for client, cs in pairs:
-            if request(self._network, client, cs.virtual.ipv4, 1).total() != 1:
+            if not _is_answered(self._network, client, cs.virtual.ipv4):
                 self._say(f"{client.name} has no answer from {cs.service}, which nobody harmed")
                 return False
         if pairs:
@@ -228,7 +233,7 @@ class Drill:
             for _, address in _families(self._cs.virtual):
                 wait_for(
                     f"{client.name} to be answered by {address}",
-                    lambda c=client, a=address: request(self._network, c, a, 1).total() == 1,
+                    partial(_is_answered, self._network, client, address),
                 )
 
     def _verdicts(self, downloads: list[_Download]) -> bool:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from emulation import prerequisites
 from emulation.checks import PARTS, Drill, ping_all, request_all
@@ -31,9 +31,8 @@ class Console(CLI):  # type: ignore[misc]
         super().__init__(network.net)
 
     def _show(self, what: str, line: str) -> None:
-        plan = self.network.plan
         command = [str(prerequisites.PYTHON), "-m", "splitplane", "show", what, *line.split()]
-        for segment in (*plan.control_segments, *plan.data_flow_segments):
+        for segment in self.network.plan.segments:
             command += ["--socket", str(self.network.socket_of(segment))]
         sys.stdout.flush()
         subprocess.run(command, check=False)
@@ -106,6 +105,8 @@ def main(picture: str, make_plan: Callable[[int, int], Plan]) -> None:
     options = _options(picture)
     prerequisites.require(options.target)
     setLogLevel("output")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # for who reads along in a pipe
     # a shell without job control starts what is in the background with SIGINT ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -120,7 +121,10 @@ def main(picture: str, make_plan: Callable[[int, int], Plan]) -> None:
 
 
 def _run(plan: Plan, options: argparse.Namespace, picture: str) -> bool:
-    with _folder() as folder, Network(plan, options.target, folder) as network, _quiet_end():
+    with (
+        Folder(f"mininet-{os.getpid()}") as folder,
+        Network(plan, options.target, folder) as network,
+    ):
         if options.test:
             done = [ping_all(network), request_all(network)]
             done += [Drill(network, part).run() for part in options.drill]
@@ -134,17 +138,3 @@ def _run(plan: Plan, options: argparse.Namespace, picture: str) -> bool:
             print(f"  h1 curl -s http://{plan.control_segments[0].virtual.ipv4}/name")
             Console(network)
     return True
-
-
-def _folder() -> Folder:
-    return Folder(f"mininet-{os.getpid()}")
-
-
-@contextlib.contextmanager
-def _quiet_end() -> Iterator[None]:
-    """From its end on Ctrl-C is ignored: half taken down helps nobody."""
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)

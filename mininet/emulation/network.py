@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,8 @@ class Network:
         self._take_down()
 
     def _take_down(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # half taken down helps nobody
         segments = (*self.control_segments.values(), *self.agents.values())
         switches = (switch.bmv2 for switch in self.net.switches)
         for daemon in (*segments, *switches, *self.servers.values()):
@@ -60,10 +64,10 @@ class Network:
     # --- nodes and links ------------------------------------------------------------------------
 
     def _build(self) -> None:
-        for host in (*self.plan.clients, *self.plan.servers):
-            self.net.addHost(host.name, ip=None)
-        for cs in self.plan.control_segments:
-            self.net.addHost(cs.name, ip=None)
+        plan = self.plan
+        ends: list[Client | Server | ControlSegment] = [*plan.clients, *plan.servers]
+        for end in (*ends, *plan.control_segments):
+            self.net.addHost(end.name, ip=None)
         for dfs in self.plan.data_flow_segments:
             self._build_switch(dfs)
         for cs in self.plan.control_segments:
@@ -171,6 +175,8 @@ class Network:
         wanted = 4 * len(self.plan.control_segments)
         for dfs in self.plan.data_flow_segments:
             wait_for(
-                f"{dfs.name} to know {wanted} virtual servers",
-                lambda dfs=dfs: len(self.ask(dfs, "virtual_servers") or ()) >= wanted,
+                f"{dfs.name} to know {wanted} virtual servers", partial(self._knows, dfs, wanted)
             )
+
+    def _knows(self, dfs: DataFlowSegment, wanted: int) -> bool:
+        return len(self.ask(dfs, "virtual_servers") or ()) >= wanted

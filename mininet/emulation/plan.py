@@ -141,6 +141,15 @@ class Plan:
         """Of all DFSs."""
         return tuple(client for dfs in self.data_flow_segments for client in dfs.clients)
 
+    @property
+    def segments(self) -> tuple[ControlSegment | DataFlowSegment, ...]:
+        """CSs first."""
+        return (*self.control_segments, *self.data_flow_segments)
+
+    def hosts(self, dfs: DataFlowSegment) -> tuple[Client | Server, ...]:
+        """What a DFS joins: its clients, and the servers."""
+        return (*dfs.clients, *self.servers)
+
 
 def make_clients(first: int, count: int) -> tuple[Client, ...]:
     """So many, with numbers from *first* on."""
