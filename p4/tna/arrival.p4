@@ -78,6 +78,7 @@ control Arrival(inout frame_t headers, inout metadata_t meta,
     @hidden action route() {
         meta.verdict = VERDICT_ROUTE;
         meta.outcome = (outcome_t)COUNTER_TRANSMITTED;
+        meta.arrival.port = headers.packet_out.port[8:0];
         meta.copy_kind = COPY_INJECTED;
     }
 

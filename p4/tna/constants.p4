@@ -14,7 +14,8 @@ const MirrorId_t MIRROR_SESSION_AGENT = 1; // as CLONE_SESSION_AGENT
 
 typedef bit<8> outcome_t; // COUNTER_*: bit<32> is dear here
 
-const bit<8> REASON_ENDED = 10;    // the packet that ended a flow; value: its index. Ask for a report
+// the packet that ended a flow; value: its index, by which to ask for a report
+const bit<8> REASON_ENDED = 10;
 const bit<8> REASON_UNREADABLE = 11; // headers that the switch does not read through
 const bit<8> REASON_ICMP_ERROR = 12; // an error that may be about a flow
 const bit<8> REASON_REPORT_TNA = 13; // the answer to OPERATION_REPORT; a tna_report_t follows

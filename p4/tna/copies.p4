@@ -62,8 +62,8 @@ control TellAgent(inout copies_t headers, inout no_metadata_t meta,
         headers.packet_in.reason = headers.copy.reason;
         headers.packet_in.protocol = headers.copy.protocol;
         headers.packet_in.port = headers.copy.port;
-        headers.packet_in.src_port = headers.copy.src_port;
-        headers.packet_in.dst_port = headers.copy.dst_port;
+        headers.packet_in.src_port = headers.copy.ports[31:16];
+        headers.packet_in.dst_port = headers.copy.ports[15:0];
         headers.packet_in.server = headers.copy.server;
         headers.packet_in.value = headers.copy.value;
         headers.copy.setInvalid();

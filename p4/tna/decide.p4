@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the headers say (ReadIp), and what becomes of the packet (Decide).
+// What the headers say (ReadIp), and what becomes of the packet (Decide): one table of constants,
+// of which the first line that matches counts; a chain of questions would take stage after stage.
 //
 //   contradictory headers      -> drop "malformed", "checksum"
 //   a flow's packet            -> its way | agent: time to live, options out of the ordinary
@@ -83,16 +84,34 @@ control ReadIp(inout frame_t headers, inout metadata_t meta) {
         meta.tcp.ack = headers.tcp.ack;
     }
 
+    @hidden action see_ports() {
+        meta.ports = headers.ports.src_port ++ headers.ports.dst_port;
+    }
+
     @hidden action see_udp_sum() {
         meta.has_udp_sum = 1;
     }
 
+    @hidden action contradict() {
+        meta.ip.contradictory = 1;
+    }
+
     apply {
         read_headers.apply();
+        if (headers.ports.isValid()) {
+            see_ports();
+        }
         if (headers.tcp.isValid()) {
             see_tcp();
         } else if (headers.udp.isValid() && headers.udp.checksum != 0) {
             see_udp_sum();
+        }
+        if (headers.ipv4.isValid()) {
+            if (headers.ipv4.version != 4 || headers.ipv4.ihl[3:2] == 0 || headers.ipv4.ihl == 4) {
+                contradict();
+            }
+        } else if (headers.ipv6.isValid() && headers.ipv6.version != 6) {
+            contradict();
         }
     }
 }
@@ -115,14 +134,9 @@ control Decide(inout frame_t headers, inout metadata_t meta,
         meta.outcome = (outcome_t)COUNTER_UP_CALLS;
     }
 
-    @hidden action route_flow() {
+    @hidden action route(outcome_t outcome) {
         meta.verdict = VERDICT_ROUTE;
-        meta.outcome = (outcome_t)COUNTER_FLOW_PACKETS;
-    }
-
-    @hidden action route_by_destination() {
-        meta.verdict = VERDICT_ROUTE;
-        meta.outcome = (outcome_t)COUNTER_PASSED;
+        meta.outcome = outcome;
     }
 
     @hidden action answer() {
@@ -130,51 +144,100 @@ control Decide(inout frame_t headers, inout metadata_t meta,
         meta.outcome = (outcome_t)COUNTER_ARP_ANSWERED;
     }
 
+#define OUTCOME(name) (outcome_t)COUNTER_##name
+#define USED_UP 0 &&& 0xfe // of a time to live: 0 and 1
+
+    @hidden table verdicts {
+        key = {
+            meta.ip.contradictory : ternary;
+            meta.ip.bad_checksum : ternary;
+            meta.flow.found : ternary;
+            meta.ip.ttl : ternary;
+            meta.flow.has_offsets : ternary;
+            meta.tcp.options_unreadable : ternary;
+            meta.ip.is_transport : ternary;
+            meta.ip.ports_unknown : ternary;
+            meta.is_virtual : ternary;
+            meta.arrival.injected : ternary;
+            meta.reason : ternary; // virtual_servers'
+            meta.ip.unreadable : ternary;
+            meta.arrival.internal : ternary;
+            meta.ip.is_error : ternary;
+            meta.is_neighbour : ternary;
+            meta.is_question : ternary;
+            meta.is_answered : ternary;
+            meta.is_own : ternary;
+            headers.ethernet.dst_addr[40:40] : ternary @name("multicast");
+            headers.ipv4.isValid() : ternary;
+            headers.ipv6.isValid() : ternary;
+        }
+        actions = {
+            drop;
+            to_agent;
+            new_flow;
+            route;
+            answer;
+        }
+        const entries = {
+            (1, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
+                : drop(OUTCOME(DROP_MALFORMED));
+            (_, true, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
+                : drop(OUTCOME(DROP_CHECKSUM));
+            (_, _, 1, USED_UP, _, _, _, 0, _, _, _, _, _, _, _, _, _, _, _, _, _)
+                : to_agent(REASON_TTL, OUTCOME(DROP_TTL));
+            (_, _, 1, _, 1, 1, _, 0, _, _, _, _, _, _, _, _, _, _, _, _, _)
+                : to_agent(REASON_UNREADABLE, OUTCOME(UP_CALLS));
+            (_, _, 1, _, _, _, _, 0, _, _, _, _, _, _, _, _, _, _, _, _, _)
+                : route(OUTCOME(FLOW_PACKETS));
+            (_, _, _, _, _, _, _, 1, 1, _, _, _, _, _, _, _, _, _, _, _, _)
+                : drop(OUTCOME(DROP_FRAGMENT));
+            (_, _, _, _, _, _, _, 1, _, 1, _, _, _, _, _, _, _, _, _, _, _)
+                : drop(OUTCOME(DROP_FRAGMENT));
+            (_, _, _, _, _, _, _, _, _, 1, _, _, _, _, _, _, _, _, _, _, _)
+                : drop(OUTCOME(DROP_INJECT_UNMATCHED));
+            (_, _, _, _, _, _, 1, 0, _, _, REASON_NEW_FLOW, _, _, _, _, _, _, _, _, _, _)
+                : new_flow();
+            (_, _, _, _, _, _, 1, 0, _, _, REASON_BRIDGED, _, _, _, _, _, _, _, _, _, _)
+                : new_flow();
+            (_, _, _, _, _, _, 1, 0, _, _, REASON_OUTBOUND, _, _, _, _, _, _, _, _, _, _)
+                : new_flow();
+            (_, _, _, _, _, _, _, _, 1, _, _, 1, _, _, _, _, _, _, _, _, _)
+                : to_agent(REASON_UNREADABLE, OUTCOME(UP_CALLS));
+            (_, _, _, _, _, _, _, _, _, _, _, 1, 1, _, _, _, _, _, _, _, _)
+                : to_agent(REASON_UNREADABLE, OUTCOME(UP_CALLS));
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _, _, _, _, _, _)
+                : to_agent(REASON_ICMP_ERROR, OUTCOME(UP_CALLS));
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _, _, _, _, _)
+                : to_agent(REASON_NEIGHBOUR, OUTCOME(LOCAL));
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, 1, _, _, _, _)
+                : answer();
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _, _, _, _)
+                : drop(OUTCOME(LOCAL));
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _, _)
+                : drop(OUTCOME(LOCAL));
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _)
+                : drop(OUTCOME(LOCAL));
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, false, false)
+                : drop(OUTCOME(LOCAL));
+            (_, _, _, USED_UP, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
+                : to_agent(REASON_TTL, OUTCOME(DROP_TTL));
+        }
+        const default_action = route((outcome_t)COUNTER_PASSED);
+        size = 32;
+    }
+
+    @hidden action malformed() {
+        meta.verdict = VERDICT_DROP;
+        meta.outcome = (outcome_t)COUNTER_DROP_MALFORMED;
+    }
+
     apply {
-        if (parsing.parser_err != 0
-            || headers.ipv4.isValid() && (headers.ipv4.version != 4 || headers.ipv4.ihl[3:2] == 0
-                                          || headers.ipv4.ihl == 4)
-            || headers.ipv6.isValid() && headers.ipv6.version != 6
-            || headers.ports.isValid() && meta.tcp.left[15:15] == 1) {
-            drop((outcome_t)COUNTER_DROP_MALFORMED);
-        } else if (meta.ip.bad_checksum) {
-            drop((outcome_t)COUNTER_DROP_CHECKSUM);
-        } else if (meta.flow.found == 1 && meta.flow.over == 0) {
-            if (meta.ip.ttl[7:1] == 0) {
-                to_agent(REASON_TTL, (outcome_t)COUNTER_DROP_TTL);
-            } else if (meta.flow.has_offsets == 1 && meta.tcp.options_unreadable == 1) {
-                to_agent(REASON_UNREADABLE, (outcome_t)COUNTER_UP_CALLS);
-            } else {
-                route_flow();
-            }
-        } else if (meta.ip.ports_unknown == 1 && (meta.arrival.injected == 1
-                                                  || meta.is_virtual == 1)) {
-            drop((outcome_t)COUNTER_DROP_FRAGMENT);
-        } else if (meta.arrival.injected == 1) {
-            drop((outcome_t)COUNTER_DROP_INJECT_UNMATCHED);
-        } else if (meta.reason != 0 && meta.ip.is_transport == 1 && meta.ip.ports_unknown == 0) {
-            new_flow();
-        } else if (meta.ip.unreadable == 1
-                   && (meta.is_virtual == 1 || meta.arrival.internal == 1)) {
-            to_agent(REASON_UNREADABLE, (outcome_t)COUNTER_UP_CALLS);
-        } else if (meta.ip.is_error == 1) {
-            to_agent(REASON_ICMP_ERROR, (outcome_t)COUNTER_UP_CALLS);
-        } else if (meta.is_neighbour == 1) {
-            to_agent(REASON_NEIGHBOUR, (outcome_t)COUNTER_LOCAL);
-        } else if (meta.is_question == 1) {
-            if (meta.is_answered == 1) {
-                answer();
-            } else {
-                drop((outcome_t)COUNTER_LOCAL);
-            }
-        } else if (meta.is_own == 1 || meta.flow.found == 1
-                   || headers.ethernet.dst_addr[40:40] == 1
-                   || !(headers.ipv4.isValid() || headers.ipv6.isValid())) {
-            drop((outcome_t)COUNTER_LOCAL);
-        } else if (meta.ip.ttl[7:1] == 0) {
-            to_agent(REASON_TTL, (outcome_t)COUNTER_DROP_TTL);
-        } else {
-            route_by_destination();
+        verdicts.apply();
+        if (parsing.parser_err != 0) {
+            malformed();
+        } else if (meta.ip.is_transport == 1 && meta.ip.later_fragment == 0
+                   && meta.tcp.left[15:15] == 1) {
+            malformed();
         }
     }
 }

@@ -23,8 +23,8 @@ control SegmentDeparser(packet_out packet, inout frame_t headers, in metadata_t 
     apply {
         if (deparsing.mirror_type == MIRROR_UP) {
             up.emit<copy_t>(meta.session, { meta.copy_kind, meta.reason, meta.ip.protocol,
-                                            meta.up_port, meta.src_port, meta.dst_port,
-                                            meta.server, meta.value });
+                                            meta.up_port, meta.ports, meta.server,
+                                            meta.value });
         }
         if (deparsing.mirror_type == MIRROR_RESOLVE) {
             up_resolve.emit<copy_resolve_t>(meta.session, { meta.copy_kind, meta.reason,

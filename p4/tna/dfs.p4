@@ -13,11 +13,15 @@
 //   Flows        flows_ipv4, flows_ipv6  addresses, way
 //   VirtualServers  virtual_servers      whom a packet without a flow is for
 //   Offsets      flow_offsets            sequence numbers, options
-//   Track        registers               counts, the end of a flow           -> copy to the agent
 //   Decide                               one verdict, one counter            -> agent, answer, drop
 //   NextHops     routes, neighbours, next_hops, tunnel_sources
+//   Track        registers               counts, the end of a flow           -> copy to the agent
+//   Correct                              no route, too big, the flow is over -> agent, drop
 //   Leave                                ports, time to live, tunnel, window
 //   UpCalls      meter, register         nobody listens, or too many         -> drop
+//
+// Stages are few (12, on Tofino 2: 20) and nothing waits for what it does not need: tables are
+// asked before it is known whether their answer counts.
 //
 //  -> deparser (checksums by difference) -> a port
 //                                        -> copies: egress TellAgent -> the agent's port
@@ -43,6 +47,7 @@
 #include "up_calls.p4"
 #include "virtual_servers.p4"
 
+@pa_auto_init_metadata // what nobody set is 0
 control SegmentIngress(inout frame_t headers, inout metadata_t meta,
                        in ingress_intrinsic_metadata_t intrinsic,
                        in ingress_intrinsic_metadata_from_parser_t parsing,
@@ -63,6 +68,8 @@ control SegmentIngress(inout frame_t headers, inout metadata_t meta,
     NextHops() next_hops;
     Leave() leave;
     ShiftWindow() shift_window;
+    Correct() correct;
+    Listening() listening;
     UpCalls() up_calls;
 
     @id(OUTCOMES_ID)
@@ -122,36 +129,40 @@ control SegmentIngress(inout frame_t headers, inout metadata_t meta,
     apply {
         begin();
         read_ip.apply(headers, meta);
+        listening.apply(headers, meta);
         arrival.apply(headers, meta, intrinsic);
         addresses.apply(meta);
-        if (meta.verdict == VERDICT_OPEN) {
-            if (meta.ip.first_fragment == 1 || meta.ip.later_fragment == 1) {
-                fragments.apply(headers, meta);
-            }
-            virtual_servers.apply(meta);
-            if (meta.ip.is_transport == 1 && meta.ip.ports_unknown == 0) {
-                if (headers.ipv4.isValid()) {
-                    flows_ipv4.apply(headers, meta);
-                } else {
-                    flows_ipv6.apply(headers, meta);
-                }
-            }
-            measure.apply(headers, meta);
-            if (meta.flow.has_offsets == 1 && headers.tcp.isValid()) {
-                offsets.apply(headers, meta);
+        if (meta.ip.first_fragment == 1 || meta.ip.later_fragment == 1) {
+            fragments.apply(headers, meta);
+        }
+        measure.apply(headers, meta);
+        virtual_servers.apply(meta);
+        if (meta.ip.is_transport == 1 && meta.is_own_packet == 0) {
+            if (headers.ipv4.isValid()) {
+                flows_ipv4.apply(headers, meta);
+            } else {
+                flows_ipv6.apply(headers, meta);
             }
         }
-        if (meta.is_asked == 1 || meta.flow.found == 1 && meta.ip.ttl[7:1] != 0) {
-            track.apply(headers, meta);
+        if (meta.flow.has_offsets == 1 && headers.tcp.isValid()) {
+            offsets.apply(headers, meta);
         }
         if (meta.verdict == VERDICT_OPEN) {
             decide.apply(headers, meta, parsing);
         }
-        if (meta.verdict == VERDICT_ANSWER && meta.outcome == (outcome_t)COUNTER_ARP_ANSWERED) {
-            answer.apply(headers, meta);
+        if (meta.verdict == VERDICT_ANSWER && meta.is_asked == 0) {
+            if (meta.is_question == 1) {
+                answer.apply(headers, meta);
+            }
+        } else if (headers.ipv4.isValid() || headers.ipv6.isValid()) {
+            next_hops.apply(headers, meta);
+        }
+        if (meta.is_asked == 1
+            || meta.flow.found == 1 && meta.outcome == (outcome_t)COUNTER_FLOW_PACKETS) {
+            track.apply(headers, meta);
         }
         if (meta.verdict == VERDICT_ROUTE) {
-            next_hops.apply(headers, meta);
+            correct.apply(headers, meta);
         }
         if (meta.verdict == VERDICT_LEAVE) {
             leave.apply(headers, meta);
@@ -159,8 +170,9 @@ control SegmentIngress(inout frame_t headers, inout metadata_t meta,
                 && headers.tcp.flags[1:1] == 0) { // a SYN's is never scaled (RFC 7323 2.2)
                 shift_window.apply(headers, meta);
             }
+        } else if (meta.verdict == VERDICT_TO_AGENT) {
+            up_calls.apply(meta);
         }
-        up_calls.apply(headers, meta);
         if (meta.is_asked == 1) {
             head_report();
         }

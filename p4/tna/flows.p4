@@ -64,8 +64,8 @@ control FlowsIpv4(inout frame_t headers, inout metadata_t meta) {
         key = {
             headers.ipv4.src_addr : exact @id(1) @name("src_addr");
             headers.ipv4.dst_addr : exact @id(2) @name("dst_addr");
-            meta.src_port : exact @id(3) @name("src_port");
-            meta.dst_port : exact @id(4) @name("dst_port");
+            meta.ports[31:16] : exact @id(3) @name("src_port");
+            meta.ports[15:0] : exact @id(4) @name("dst_port");
             meta.ip.protocol : exact @id(5) @name("protocol");
         }
         actions = {
@@ -122,8 +122,8 @@ control FlowsIpv6(inout frame_t headers, inout metadata_t meta) {
         key = {
             headers.ipv6.src_addr : exact @id(1) @name("src_addr");
             headers.ipv6.dst_addr : exact @id(2) @name("dst_addr");
-            meta.src_port : exact @id(3) @name("src_port");
-            meta.dst_port : exact @id(4) @name("dst_port");
+            meta.ports[31:16] : exact @id(3) @name("src_port");
+            meta.ports[15:0] : exact @id(4) @name("dst_port");
             meta.ip.protocol : exact @id(5) @name("protocol");
         }
         actions = {

@@ -12,33 +12,35 @@
 #include "headers.p4"
 #include "metadata.p4"
 
+typedef bit<TNA_FRAGMENT_BITS> fragment_place_t;
+
 struct fragment_seen_t {
     bit<32> mark;
     bit<32> ports;
 }
 
 control Fragments(inout frame_t headers, inout metadata_t meta) {
-    CRCPolynomial<bit<32>>(32w0x1edc6f41, true, false, false, 32w0xffffffff, 32w0xffffffff) castagnoli;
-    Hash<bit<TNA_FRAGMENT_BITS>>(HashAlgorithm_t.CRC32) place_ipv4;
-    Hash<bit<TNA_FRAGMENT_BITS>>(HashAlgorithm_t.CRC32) place_ipv6;
+    CRCPolynomial<bit<32>>(32w0x1edc6f41, true, false, false, 32w0xffffffff,
+                           32w0xffffffff) castagnoli;
+    Hash<fragment_place_t>(HashAlgorithm_t.CRC32) place_ipv4;
+    Hash<fragment_place_t>(HashAlgorithm_t.CRC32) place_ipv6;
     Hash<bit<32>>(HashAlgorithm_t.CUSTOM, castagnoli) mark_ipv4;
     Hash<bit<32>>(HashAlgorithm_t.CUSTOM, castagnoli) mark_ipv6;
-    Register<fragment_seen_t, bit<TNA_FRAGMENT_BITS>>(TNA_FRAGMENTS) fragments_seen;
-    Register<bit<32>, bit<TNA_FRAGMENT_BITS>>(TNA_FRAGMENTS) fragment_times;
+    Register<fragment_seen_t, fragment_place_t>(TNA_FRAGMENTS) fragments_seen;
+    Register<bit<32>, fragment_place_t>(TNA_FRAGMENTS) fragment_times;
 
-    bit<TNA_FRAGMENT_BITS> place = 0;
+    fragment_place_t place = 0;
     bit<32> mark = 0;
-    bit<32> ports = 0;
     bit<32> age = 0;
 
-    RegisterAction<fragment_seen_t, bit<TNA_FRAGMENT_BITS>, bit<32>>(fragments_seen) note_ports = {
+    RegisterAction<fragment_seen_t, fragment_place_t, bit<32>>(fragments_seen) note_ports = {
         void apply(inout fragment_seen_t kept) {
             kept.mark = mark;
-            kept.ports = ports;
+            kept.ports = meta.ports;
         }
     };
 
-    RegisterAction<fragment_seen_t, bit<TNA_FRAGMENT_BITS>, bit<32>>(fragments_seen) recall_ports = {
+    RegisterAction<fragment_seen_t, fragment_place_t, bit<32>>(fragments_seen) recall_ports = {
         void apply(inout fragment_seen_t kept, out bit<32> found) {
             if (kept.mark == mark) {
                 found = kept.ports;
@@ -48,13 +50,13 @@ control Fragments(inout frame_t headers, inout metadata_t meta) {
         }
     };
 
-    RegisterAction<bit<32>, bit<TNA_FRAGMENT_BITS>, bit<32>>(fragment_times) note_time = {
+    RegisterAction<bit<32>, fragment_place_t, bit<32>>(fragment_times) note_time = {
         void apply(inout bit<32> seen) {
             seen = meta.now;
         }
     };
 
-    RegisterAction<bit<32>, bit<TNA_FRAGMENT_BITS>, bit<32>>(fragment_times) recall_time = {
+    RegisterAction<bit<32>, fragment_place_t, bit<32>>(fragment_times) recall_time = {
         void apply(inout bit<32> seen, out bit<32> found) {
             found = seen;
         }
@@ -76,11 +78,6 @@ control Fragments(inout frame_t headers, inout metadata_t meta) {
                                headers.ipv6_fragment.next_header });
     }
 
-    @hidden action join_ports() {
-        ports[31:16] = headers.ports.src_port;
-        ports[15:0] = headers.ports.dst_port;
-    }
-
     @hidden action note() {
         note_ports.execute(place);
     }
@@ -90,7 +87,7 @@ control Fragments(inout frame_t headers, inout metadata_t meta) {
     }
 
     @hidden action recall() {
-        ports = recall_ports.execute(place);
+        meta.ports = recall_ports.execute(place);
     }
 
     @hidden action recall_when() {
@@ -99,11 +96,6 @@ control Fragments(inout frame_t headers, inout metadata_t meta) {
 
     @hidden action measure() {
         age = meta.now - age;
-    }
-
-    @hidden action take_ports() {
-        meta.src_port = ports[31:16];
-        meta.dst_port = ports[15:0];
     }
 
     @hidden action lose() {
@@ -117,17 +109,15 @@ control Fragments(inout frame_t headers, inout metadata_t meta) {
             find_ipv6();
         }
         if (meta.ip.first_fragment == 1) {
-            join_ports();
             note();
             time();
         } else {
             recall();
             recall_when();
             measure();
-            take_ports();
             if (age[31:19] != 0) { // 2^35 ns; Linux waits 30 s
-                lose();
-            } else if (ports == 0) {
+                lose(); // after the look-up, which may find a flow: Decide knows
+            } else if (meta.ports == 0) {
                 lose();
             }
         }

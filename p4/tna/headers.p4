@@ -14,8 +14,7 @@ header copy_t { // in front of a copy for the agent: what packet_in will say
     bit<8> reason;
     bit<8> protocol;
     bit<16> port;
-    bit<16> src_port;
-    bit<16> dst_port;
+    bit<32> ports; // source, destination
     bit<32> server;
     bit<32> value;
 }

@@ -52,7 +52,7 @@ control Leave(inout frame_t headers, inout metadata_t meta) {
         if (meta.flow.found == 1 && headers.ports.isValid()) {
             set_ports();
         }
-        if (meta.outcome != (outcome_t)COUNTER_TRANSMITTED) { // the agent's own begin their life here
+        if (meta.is_own_packet == 0) { // the agent's own begin their life here
             if (headers.ipv4.isValid()) {
                 decrement_ipv4();
             } else if (headers.ipv6.isValid()) {

@@ -6,6 +6,14 @@
 
 #include "headers.p4"
 
+typedef bit<8> verdict_t; // as in ../include/metadata.p4
+const verdict_t VERDICT_OPEN = 0;
+const verdict_t VERDICT_ROUTE = 1;
+const verdict_t VERDICT_LEAVE = 2;
+const verdict_t VERDICT_ANSWER = 3;
+const verdict_t VERDICT_TO_AGENT = 4;
+const verdict_t VERDICT_DROP = 5;
+
 struct arrival_t {
     bit<1> external;
     bit<1> internal;
@@ -16,17 +24,18 @@ struct arrival_t {
 }
 
 struct ip_t {
-    bit<16> length; // total length
+    bit<16> length;       // total length
+    bit<16> leaving;      // with a tunnel's outer header
     bit<1> first_fragment;
     bit<1> later_fragment;
     bit<1> is_transport;
     bit<1> ports_unknown;
     bit<1> unreadable;    // IPv4 options, IPv6 extension headers: the agent's
-    bool bad_checksum;
+    bit<1> contradictory;
     bit<1> is_error;      // an ICMP error with a quoted packet
+    bool bad_checksum;
     bit<8> protocol;
     bit<8> ttl;
-    bit<32> identification;
 }
 
 struct flow_t {
@@ -34,7 +43,6 @@ struct flow_t {
     bit<1> is_return;
     bit<1> has_offsets;
     bit<1> is_tunnel;
-    bit<1> fresh; // the first of its direction since the entry was made
     bit<1> ended;
     bit<1> over;  // it ended before this SYN: another connection
     bit<32> index;
@@ -43,10 +51,17 @@ struct flow_t {
     bit<16> new_dst_port;
 }
 
+typedef bit<2> trouble_t; // of a packet on its way
+const trouble_t TROUBLE_NONE = 0;
+const trouble_t TROUBLE_NO_ROUTE = 1;
+const trouble_t TROUBLE_NO_NEIGHBOUR = 2;
+const trouble_t TROUBLE_NO_NEXT_HOP = 3;
+
 struct way_t {
     address_t towards;
     bit<32> next_hop; // 0: by `towards`
     port_t port;
+    trouble_t trouble;
     bit<16> mtu;
     bit<16> room;     // what this packet leaves of it; below 0 is above 32767
 }
@@ -58,19 +73,21 @@ struct tcp_seen_t { // in the client side's numbers
     bit<16> left;       // octets after the headers; below 0 is above 32767
     bit<16> takes;      // numbers that the packet takes: octets, SYN, FIN
     bit<32> close_bits; // what this packet adds to the close
-    bit<32> close_seen; // as it was before
+    bit<32> close_seen; // as it is then; for a client's SYN as it was
     bit<32> past_ack;   // how far a RST lies past what was acknowledged
     bit<32> past_next;  // 0: it acknowledges all that was sent
+    bit<32> fin_acked;  // 1: it acknowledges the other direction's FIN
     bit<1> options_unreadable;
     bit<5> shift_window; // 1 to 14 left, 17 to 30 right
 }
 
 struct metadata_t {
-    bit<8> verdict;
+    verdict_t verdict;
     outcome_t outcome;
     bit<8> reason;
     bit<8> copy_kind;
     bit<1> is_asked;
+    bit<1> is_own_packet; // the agent's, to be routed
     bit<1> is_neighbour;
     bit<1> is_question; // ARP or neighbour discovery: who has `wanted`?
     bit<1> is_local;
@@ -78,17 +95,17 @@ struct metadata_t {
     bit<1> is_virtual;
     bit<1> is_answered;
     address_t wanted; // the destination, or the address that is asked for
-    bit<16> src_port; // of a later fragment too
-    bit<16> dst_port;
+    bit<32> ports;    // source, destination; of a later fragment too
     bit<32> server;
     bit<32> value;
     bit<16> up_port;     // where it arrived, for a copy
     bit<16> up_out_port; // where it would leave
     bit<32> now;      // 2^16 ns
-    bit<16> tcp_sum; // a checksum without what may change
+    bit<16> tcp_sum;  // a checksum without what may change
     bit<16> udp_sum;
     bit<16> nd_sum;
     bit<1> has_udp_sum;
+    bit<1> detached;  // no agent wants packets
     MirrorId_t session;
     arrival_t arrival;
     ip_t ip;
@@ -96,12 +113,5 @@ struct metadata_t {
     way_t way;
     tcp_seen_t tcp;
 }
-
-const bit<8> VERDICT_OPEN = 0; // as in ../include/metadata.p4
-const bit<8> VERDICT_ROUTE = 1;
-const bit<8> VERDICT_LEAVE = 2;
-const bit<8> VERDICT_ANSWER = 3;
-const bit<8> VERDICT_TO_AGENT = 4;
-const bit<8> VERDICT_DROP = 5;
 
 #endif

@@ -5,6 +5,9 @@
 //     (LPM)            +- connected(port) -> neighbours(address) --+
 //   a flow's explicit next hop ------------------------------------+
 //   port -> tunnel_sources -> our address at the near end of a tunnel
+//
+// The way is looked up before it is known whether the packet takes it: that is Correct's to say,
+// and a look-up for nothing costs nothing.
 #ifndef SPLITPLANE_TNA_NEXT_HOPS_P4
 #define SPLITPLANE_TNA_NEXT_HOPS_P4
 
@@ -26,8 +29,7 @@ control NextHops(inout frame_t headers, inout metadata_t meta) {
 
     @id(NO_ROUTE_ID)
     action no_route() {
-        meta.verdict = VERDICT_DROP;
-        meta.outcome = (outcome_t)COUNTER_DROP_NO_ROUTE;
+        meta.way.trouble = TROUBLE_NO_ROUTE;
     }
 
     @id(ROUTES_ID)
@@ -52,9 +54,7 @@ control NextHops(inout frame_t headers, inout metadata_t meta) {
     // The agent finds the MAC address out; meanwhile the packet is lost.
     @id(NO_NEIGHBOUR_ID)
     action no_neighbour() {
-        meta.verdict = VERDICT_TO_AGENT;
-        meta.outcome = (outcome_t)COUNTER_DROP_NO_NEIGHBOUR;
-        meta.reason = REASON_RESOLVE;
+        meta.way.trouble = TROUBLE_NO_NEIGHBOUR;
     }
 
     @id(NEIGHBOURS_ID)
@@ -73,17 +73,16 @@ control NextHops(inout frame_t headers, inout metadata_t meta) {
     @id(FORWARD_ID)
     action forward(@id(1) bit<16> port, @id(2) mac_t src_mac, @id(3) mac_t dst_mac,
                    @id(4) bit<16> mtu) {
-        meta.verdict = VERDICT_LEAVE;
         meta.way.port = port[8:0];
         meta.way.mtu = mtu;
+        meta.way.room = mtu - meta.ip.leaving;
         headers.ethernet.src_addr = src_mac;
         headers.ethernet.dst_addr = dst_mac;
     }
 
     @id(NO_NEXT_HOP_ID)
     action no_next_hop() {
-        meta.verdict = VERDICT_DROP;
-        meta.outcome = (outcome_t)COUNTER_DROP_NO_NEIGHBOUR;
+        meta.way.trouble = TROUBLE_NO_NEXT_HOP;
     }
 
     @id(NEXT_HOPS_ID)
@@ -107,8 +106,7 @@ control NextHops(inout frame_t headers, inout metadata_t meta) {
 
     @id(NO_TUNNEL_SOURCE_ID)
     action no_tunnel_source() {
-        meta.verdict = VERDICT_DROP;
-        meta.outcome = (outcome_t)COUNTER_DROP_NO_ROUTE;
+        meta.way.trouble = TROUBLE_NO_ROUTE;
     }
 
     @id(TUNNEL_SOURCES_ID)
@@ -125,46 +123,103 @@ control NextHops(inout frame_t headers, inout metadata_t meta) {
     }
 
     @hidden action leave_room_ipv4() {
-        meta.way.mtu = meta.way.mtu - 20;
+        meta.ip.leaving = meta.ip.length + 20;
     }
 
     @hidden action leave_room_ipv6() {
-        meta.way.mtu = meta.way.mtu - 40;
+        meta.ip.leaving = meta.ip.length + 40;
     }
 
-    @hidden action measure() {
-        meta.way.room = meta.way.mtu - meta.ip.length;
-    }
-
-    @hidden action too_big() {
-        meta.verdict = VERDICT_TO_AGENT;
-        meta.outcome = (outcome_t)COUNTER_DROP_TOO_BIG;
-        meta.reason = REASON_TOO_BIG;
-        meta.value = 16w0 ++ meta.way.mtu;
+    @hidden action leave_alone() {
+        meta.ip.leaving = meta.ip.length;
     }
 
     apply {
+        if (meta.flow.is_tunnel == 0) {
+            leave_alone();
+        } else if (headers.ipv4.isValid()) {
+            leave_room_ipv4();
+        } else {
+            leave_room_ipv6();
+        }
         if (meta.way.next_hop == 0) {
             routes.apply();
-            if (meta.verdict == VERDICT_ROUTE && meta.way.next_hop == 0) {
+            if (meta.way.next_hop == 0 && meta.way.trouble == TROUBLE_NONE) {
                 neighbours.apply();
             }
         }
-        if (meta.verdict == VERDICT_ROUTE) {
+        if (meta.way.trouble == TROUBLE_NONE) {
             next_hops.apply();
             if (meta.flow.is_tunnel == 1) {
                 tunnel_sources.apply();
-                if (headers.ipv4.isValid()) {
-                    leave_room_ipv4();
-                } else {
-                    leave_room_ipv6();
-                }
-            }
-            measure();
-            if (meta.verdict == VERDICT_LEAVE && meta.way.room[15:15] == 1) {
-                too_big();
             }
         }
+    }
+}
+
+// What has turned out since Decide: trouble on the way, or a flow that was over.
+control Correct(inout frame_t headers, inout metadata_t meta) {
+    @hidden action leave() {
+        meta.verdict = VERDICT_LEAVE;
+    }
+
+    @hidden action drop(outcome_t outcome) {
+        meta.verdict = VERDICT_DROP;
+        meta.outcome = outcome;
+    }
+
+    @hidden action resolve() {
+        meta.verdict = VERDICT_TO_AGENT;
+        meta.outcome = (outcome_t)COUNTER_DROP_NO_NEIGHBOUR;
+        meta.reason = REASON_RESOLVE;
+    }
+
+    @hidden action too_big(bit<16> outer_header) {
+        meta.verdict = VERDICT_TO_AGENT;
+        meta.outcome = (outcome_t)COUNTER_DROP_TOO_BIG;
+        meta.reason = REASON_TOO_BIG;
+        meta.value = 16w0 ++ (meta.way.mtu - outer_header);
+    }
+
+    @hidden action new_flow() {
+        meta.verdict = VERDICT_TO_AGENT;
+        meta.outcome = (outcome_t)COUNTER_UP_CALLS;
+    }
+
+    @hidden table corrections {
+        key = {
+            meta.flow.over : ternary;
+            meta.arrival.injected : ternary;
+            meta.reason : ternary; // virtual_servers'
+            meta.way.trouble : ternary;
+            meta.way.room[15:15] : ternary @name("too_big");
+            meta.flow.is_tunnel : ternary;
+            headers.ipv4.isValid() : ternary;
+        }
+        actions = {
+            leave;
+            drop;
+            resolve;
+            too_big;
+            new_flow;
+        }
+        const entries = {
+            (1, 1, _, _, _, _, _) : drop((outcome_t)COUNTER_DROP_INJECT_UNMATCHED);
+            (1, _, 0, _, _, _, _) : drop((outcome_t)COUNTER_LOCAL);
+            (1, _, _, _, _, _, _) : new_flow();
+            (_, _, _, TROUBLE_NO_ROUTE, _, _, _) : drop((outcome_t)COUNTER_DROP_NO_ROUTE);
+            (_, _, _, TROUBLE_NO_NEIGHBOUR, _, _, _) : resolve();
+            (_, _, _, TROUBLE_NO_NEXT_HOP, _, _, _) : drop((outcome_t)COUNTER_DROP_NO_NEIGHBOUR);
+            (_, _, _, _, 1, 0, _) : too_big(0);
+            (_, _, _, _, 1, 1, true) : too_big(20);
+            (_, _, _, _, 1, 1, false) : too_big(40);
+        }
+        const default_action = leave();
+        size = 16;
+    }
+
+    apply {
+        corrections.apply();
     }
 }
 

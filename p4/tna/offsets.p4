@@ -13,7 +13,6 @@
 #include "metadata.p4"
 
 control Offsets(inout frame_t headers, inout metadata_t meta) {
-    bit<32> to_seq = 0;
     bit<32> to_ack = 0;
     bit<32> to_value = 0;
     bit<32> to_echo = 0;
@@ -21,16 +20,20 @@ control Offsets(inout frame_t headers, inout metadata_t meta) {
     @id(SHIFT_INBOUND_ID)
     action shift_inbound(@id(1) bit<32> seq_add, @id(2) bit<32> ack_add,
                          @id(3) bit<32> ts_echo_add) {
-        to_seq = seq_add;
+        headers.tcp.seq = headers.tcp.seq + seq_add;
         to_ack = ack_add;
         to_echo = ts_echo_add;
     }
 
+    // What a node sends is looked at after its translation.
     // shift: 0 none, 1 to 14 left, 17 to 30 right by 16 less
     @id(SHIFT_RETURN_ID)
     action shift_return(@id(1) bit<32> seq_add, @id(2) bit<32> ack_add,
                         @id(3) bit<32> ts_value_add, @id(4) bit<5> shift) {
-        to_seq = seq_add;
+        headers.tcp.seq = headers.tcp.seq + seq_add;
+        meta.tcp.seq = meta.tcp.seq + seq_add;
+        meta.tcp.end = meta.tcp.end + seq_add;
+        meta.tcp.ack = meta.tcp.ack + ack_add;
         to_ack = ack_add;
         to_value = ts_value_add;
         meta.tcp.shift_window = shift;
@@ -53,17 +56,8 @@ control Offsets(inout frame_t headers, inout metadata_t meta) {
         size = FLOWS_WITH_OFFSETS;
     }
 
-    @hidden action shift_seq() {
-        headers.tcp.seq = headers.tcp.seq + to_seq;
-    }
-
     @hidden action shift_ack() { // without ACK the field means nothing
         headers.tcp.ack = headers.tcp.ack + to_ack;
-    }
-
-    @hidden action see_client_side() { // what a node sends is looked at after its translation
-        meta.tcp.seq = meta.tcp.seq + to_seq;
-        meta.tcp.ack = meta.tcp.ack + to_ack;
     }
 
     @hidden action shift_timestamps() {
@@ -93,12 +87,8 @@ control Offsets(inout frame_t headers, inout metadata_t meta) {
 
     apply {
         flow_offsets.apply();
-        shift_seq();
         if (headers.tcp.flags[4:4] == 1) {
             shift_ack();
-        }
-        if (meta.flow.is_return == 1) {
-            see_client_side();
         }
         if (headers.tcp_timestamps.isValid()) {
             shift_timestamps();

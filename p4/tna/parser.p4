@@ -41,6 +41,20 @@ parser SegmentParser(packet_in packet, out frame_t headers, out metadata_t meta,
 
     state parse_packet_out {
         packet.extract(headers.packet_out);
+        transition select(headers.packet_out.operation) {
+            OPERATION_INJECT: parse_ethernet;
+            OPERATION_ROUTE: note_own;
+            default: parse_only_ethernet; // so that no table is asked about the rest
+        }
+    }
+
+    state parse_only_ethernet {
+        packet.extract(headers.ethernet);
+        transition accept;
+    }
+
+    state note_own {
+        meta.is_own_packet = 1;
         transition parse_ethernet;
     }
 
@@ -205,8 +219,6 @@ parser SegmentParser(packet_in packet, out frame_t headers, out metadata_t meta,
         packet.extract(headers.ports);
         packet.extract(headers.tcp);
         meta.ip.is_transport = 1;
-        meta.src_port = headers.ports.src_port;
-        meta.dst_port = headers.ports.dst_port;
         tcp_sum.subtract({ headers.ports.src_port, headers.ports.dst_port, headers.tcp.seq,
                            headers.tcp.ack, headers.tcp.window, headers.tcp.checksum });
         transition select(headers.tcp.data_offset) {
@@ -330,8 +342,6 @@ parser SegmentParser(packet_in packet, out frame_t headers, out metadata_t meta,
         packet.extract(headers.ports);
         packet.extract(headers.udp);
         meta.ip.is_transport = 1;
-        meta.src_port = headers.ports.src_port;
-        meta.dst_port = headers.ports.dst_port;
         udp_sum.subtract({ headers.ports.src_port, headers.ports.dst_port, headers.udp.checksum });
         udp_sum.subtract_all_and_deposit(meta.udp_sum);
         transition accept;

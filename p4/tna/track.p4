@@ -6,8 +6,8 @@
 //                return:  the same
 //                flow_closes: cookie 32 | RST, FINs, what was acknowledged, flags 32
 //
-// A register is touched once by a packet, and a stateful ALU returns 32 bits: so each direction has
-// its own registers of 32 bits, and a packet that looks at the other direction does not meet itself.
+// A register is touched once by a packet, and a stateful ALU returns 32 bits: so each direction
+// has registers of its own, of 32 bits, and a packet can look at the other direction's.
 // A place whose cookie is not the entry's belongs to an earlier flow and counts as empty.
 #ifndef SPLITPLANE_TNA_TRACK_P4
 #define SPLITPLANE_TNA_TRACK_P4
@@ -31,29 +31,24 @@ const role_t ROLE_OWN = 1;
 const role_t ROLE_PEER = 2;
 const role_t ROLE_ASKED = 3;
 
-struct half_t { // a report's
-    bit<32> cookie;
-    bit<32> packets;
-    bit<32> octets_high;
-    bit<32> octets_low;
-    bit<32> time;
-    bit<32> next;
-}
-
 struct close_t {
     bit<32> cookie;
     bit<32> state;
 }
 
+#define PLACE meta.flow.index[FLOW_BITS:1]
+
 // One direction's counts.
-control Counts(inout metadata_t meta, in role_t role, in place_t place, inout half_t half) {
+control Counts(inout metadata_t meta, in role_t role, inout bit<32> cookie,
+               inout bit<32> packets_seen, inout bit<32> octets_high_seen,
+               inout bit<32> octets_low_seen, inout bit<32> time_seen) {
     Register<bit<32>, place_t>(FLOW_PLACES) cookies;
     Register<bit<32>, place_t>(FLOW_PLACES) packets;
     Register<bit<32>, place_t>(FLOW_PLACES) octets_low;
     Register<bit<32>, place_t>(FLOW_PLACES) octets_high;
     Register<bit<32>, place_t>(FLOW_PLACES) times;
 
-    bit<32> fresh = 0;
+    bit<32> fresh = 0; // the first packet of its direction
     bit<32> length = 0;
     bit<32> not_length = 0;
     bit<32> carry = 0;
@@ -110,25 +105,21 @@ control Counts(inout metadata_t meta, in role_t role, in place_t place, inout ha
         void apply(inout bit<32> value, out bit<32> kept) { kept = value; }
     };
 
-    @hidden action measure() {
-        length = 16w0 ++ meta.ip.length;
-    }
-    @hidden action complement() {
-        not_length = ~length;
-    }
-    @hidden action check_cookie() { fresh = exchange_cookie.execute(place); }
-    @hidden action report_cookie() { half.cookie = read_cookie.execute(place); }
-    @hidden action first_packet() { begin_packets.execute(place); }
-    @hidden action next_packet() { add_packet.execute(place); }
-    @hidden action report_packets() { half.packets = read_packets.execute(place); }
-    @hidden action first_octets() { begin_octets.execute(place); }
-    @hidden action next_octets() { carry = add_octets.execute(place); }
-    @hidden action report_octets() { half.octets_low = read_octets.execute(place); }
-    @hidden action clear_high() { begin_high.execute(place); }
-    @hidden action raise_high() { add_carry.execute(place); }
-    @hidden action report_high() { half.octets_high = read_high.execute(place); }
-    @hidden action set_time() { note_time.execute(place); }
-    @hidden action report_time() { half.time = read_time.execute(place); }
+    @hidden action measure() { length = 16w0 ++ meta.ip.length; }
+    @hidden action complement() { not_length = 16w0xffff ++ ~meta.ip.length; }
+    @hidden action check_cookie() { fresh = exchange_cookie.execute(PLACE); }
+    @hidden action report_cookie() { cookie = read_cookie.execute(PLACE); }
+    @hidden action first_packet() { begin_packets.execute(PLACE); }
+    @hidden action next_packet() { add_packet.execute(PLACE); }
+    @hidden action report_packets() { packets_seen = read_packets.execute(PLACE); }
+    @hidden action first_octets() { begin_octets.execute(PLACE); }
+    @hidden action next_octets() { carry = add_octets.execute(PLACE); }
+    @hidden action report_octets() { octets_low_seen = read_octets.execute(PLACE); }
+    @hidden action clear_high() { begin_high.execute(PLACE); }
+    @hidden action raise_high() { add_carry.execute(PLACE); }
+    @hidden action report_high() { octets_high_seen = read_high.execute(PLACE); }
+    @hidden action set_time() { note_time.execute(PLACE); }
+    @hidden action report_time() { time_seen = read_time.execute(PLACE); }
 
     apply {
         if (role == ROLE_OWN) {
@@ -156,8 +147,8 @@ control Counts(inout metadata_t meta, in role_t role, in place_t place, inout ha
 }
 
 // One direction's sequence numbers.
-control Sequences(inout frame_t headers, inout metadata_t meta, in role_t role, in place_t place,
-                  inout half_t half, inout bit<32> fin_acked) {
+control Sequences(in bit<8> flags, inout metadata_t meta, in role_t role,
+                  inout bit<32> next_seen) {
     Register<bit<32>, place_t>(FLOW_PLACES) next; // after all that this direction sent
     Register<bit<32>, place_t>(FLOW_PLACES) acks; // what this direction wants next
     Register<bit<32>, place_t>(FLOW_PLACES) fin_ends; // the number after its FIN
@@ -186,30 +177,30 @@ control Sequences(inout frame_t headers, inout metadata_t meta, in role_t role, 
         }
     };
 
-    @hidden action set_next() { note_next.execute(place); }
-    @hidden action see_next() { meta.tcp.past_next = read_next.execute(place); }
-    @hidden action report_next() { half.next = read_next.execute(place); }
-    @hidden action set_ack() { note_ack.execute(place); }
-    @hidden action see_ack() { meta.tcp.past_ack = read_ack.execute(place); }
-    @hidden action set_fin() { note_fin.execute(place); }
-    @hidden action check_fin() { fin_acked = compare_fin.execute(place); }
+    @hidden action set_next() { note_next.execute(PLACE); }
+    @hidden action see_next() { meta.tcp.past_next = read_next.execute(PLACE); }
+    @hidden action report_next() { next_seen = read_next.execute(PLACE); }
+    @hidden action set_ack() { note_ack.execute(PLACE); }
+    @hidden action see_ack() { meta.tcp.past_ack = read_ack.execute(PLACE); }
+    @hidden action set_fin() { note_fin.execute(PLACE); }
+    @hidden action check_fin() { meta.tcp.fin_acked = compare_fin.execute(PLACE); }
 
     apply {
         if (role == ROLE_OWN) {
-            if (headers.tcp.flags[2:2] == 0) {
+            if (flags[2:2] == 0) {
                 set_next();
-                if (headers.tcp.flags[4:4] == 1) {
+                if (flags[4:4] == 1) {
                     set_ack();
                 }
-                if (headers.tcp.flags[0:0] == 1) {
+                if (flags[0:0] == 1) {
                     set_fin();
                 }
             }
         } else if (role == ROLE_PEER) {
-            if (headers.tcp.flags[2:2] == 1) { // a RST: does it lie where the receiver looks?
+            if (flags[2:2] == 1) { // a RST: does it lie where the receiver looks?
                 see_next();
                 see_ack();
-            } else if (headers.tcp.flags[4:4] == 1) {
+            } else if (flags[4:4] == 1) {
                 check_fin();
             }
         } else if (role == ROLE_ASKED) {
@@ -259,6 +250,10 @@ control Measure(inout frame_t headers, inout metadata_t meta) {
         size = 96;
     }
 
+    @hidden action find_end() { // of the numbers as they came; see Offsets
+        meta.tcp.end = headers.tcp.seq + (16w0 ++ meta.tcp.takes);
+    }
+
     @hidden action of_udp_ipv4() {
         meta.tcp.left = meta.ip.length - 28;
     }
@@ -270,6 +265,7 @@ control Measure(inout frame_t headers, inout metadata_t meta) {
     apply {
         if (headers.tcp.isValid()) {
             header_lengths.apply();
+            find_end();
         } else if (headers.ipv4.isValid()) {
             of_udp_ipv4();
         } else {
@@ -285,32 +281,26 @@ control Track(inout frame_t headers, inout metadata_t meta) {
     Sequences() return_sequences;
     Register<close_t, place_t>(FLOW_PLACES) flow_closes;
 
-    place_t place = 0;
     role_t inbound_role = 0;
     role_t return_role = 0;
-    half_t inbound = { 0, 0, 0, 0, 0, 0 };
-    half_t returning = { 0, 0, 0, 0, 0, 0 };
-    bit<32> inbound_fin_acked = 0;
-    bit<32> return_fin_acked = 0;
 
     RegisterAction<close_t, place_t, bit<32>>(flow_closes) note_close = {
-        void apply(inout close_t kept, out bit<32> seen) {
+        void apply(inout close_t kept, out bit<32> becomes) {
             if (kept.cookie == meta.flow.cookie) {
-                seen = kept.state;
                 kept.state = kept.state | meta.tcp.close_bits;
             } else {
-                seen = 0;
                 kept.state = meta.tcp.close_bits;
             }
             kept.cookie = meta.flow.cookie;
+            becomes = kept.state;
         }
     };
     RegisterAction<close_t, place_t, bit<32>>(flow_closes) begin_again = { // a client's SYN
-        void apply(inout close_t kept, out bit<32> seen) {
+        void apply(inout close_t kept, out bit<32> was) {
             if (kept.cookie == meta.flow.cookie && kept.state >= TNA_CLOSE_CLOSED) {
-                seen = kept.state;
+                was = kept.state;
             } else {
-                seen = 0;
+                was = 0;
                 kept.state = meta.tcp.close_bits;
             }
             kept.cookie = meta.flow.cookie;
@@ -321,79 +311,40 @@ control Track(inout frame_t headers, inout metadata_t meta) {
     };
 
     @hidden action go_inbound() {
-        place = meta.flow.index[FLOW_BITS:1];
         inbound_role = ROLE_OWN;
         return_role = ROLE_PEER;
     }
     @hidden action go_back() {
-        place = meta.flow.index[FLOW_BITS:1];
         inbound_role = ROLE_PEER;
         return_role = ROLE_OWN;
     }
     @hidden action answer() {
-        place = meta.flow.index[FLOW_BITS:1];
         inbound_role = ROLE_ASKED;
         return_role = ROLE_ASKED;
-    }
-    @hidden action find_end() {
-        meta.tcp.end = meta.tcp.seq + (16w0 ++ meta.tcp.takes);
+        headers.report.setValid();
+        headers.report.flow_index = meta.flow.index;
+        headers.report.now = meta.now;
     }
     @hidden action find_distance() {
         meta.tcp.past_ack = meta.tcp.seq - meta.tcp.past_ack;
         meta.tcp.past_next = meta.tcp.ack - meta.tcp.past_next;
     }
-    @hidden action reset() {
-        meta.tcp.close_bits[31:31] = 1;
-    }
-    @hidden action set_inbound_flags() {
+    @hidden action reset() { meta.tcp.close_bits[31:31] = 1; }
+    @hidden action set_inbound_bits() {
         meta.tcp.close_bits[7:0] = headers.tcp.flags;
         meta.tcp.close_bits[30:30] = headers.tcp.flags[0:0];
+        meta.tcp.close_bits[27:27] = meta.tcp.fin_acked[0:0];
     }
-    @hidden action set_return_flags() {
+    @hidden action set_return_bits() {
         meta.tcp.close_bits[15:8] = headers.tcp.flags;
         meta.tcp.close_bits[29:29] = headers.tcp.flags[0:0];
+        meta.tcp.close_bits[28:28] = meta.tcp.fin_acked[0:0];
     }
-    @hidden action acknowledge_inbound_fin() {
-        meta.tcp.close_bits[28:28] = inbound_fin_acked[0:0];
-    }
-    @hidden action acknowledge_return_fin() {
-        meta.tcp.close_bits[27:27] = return_fin_acked[0:0];
-    }
-    @hidden action close() {
-        meta.tcp.close_seen = note_close.execute(place);
-    }
-    @hidden action restart() {
-        meta.tcp.close_seen = begin_again.execute(place);
-    }
-    @hidden action report_close() {
-        headers.report.close = read_close.execute(place);
-    }
-    @hidden action join() {
-        meta.tcp.close_bits = meta.tcp.close_bits | meta.tcp.close_seen;
-    }
-    @hidden action over() {
-        meta.flow.over = 1;
-    }
-    @hidden action ended() {
-        meta.flow.ended = 1;
-    }
-    @hidden action report() {
-        headers.report.setValid();
-        headers.report.flow_index = meta.flow.index;
-        headers.report.now = meta.now;
-        headers.report.inbound_cookie = inbound.cookie;
-        headers.report.inbound_packets = inbound.packets;
-        headers.report.inbound_octets_high = inbound.octets_high;
-        headers.report.inbound_octets_low = inbound.octets_low;
-        headers.report.inbound_time = inbound.time;
-        headers.report.inbound_next = inbound.next;
-        headers.report.return_cookie = returning.cookie;
-        headers.report.return_packets = returning.packets;
-        headers.report.return_octets_high = returning.octets_high;
-        headers.report.return_octets_low = returning.octets_low;
-        headers.report.return_time = returning.time;
-        headers.report.return_next = returning.next;
-    }
+    @hidden action close() { meta.tcp.close_seen = note_close.execute(PLACE); }
+    @hidden action restart() { meta.tcp.close_seen = begin_again.execute(PLACE); }
+    @hidden action report_close() { headers.report.close = read_close.execute(PLACE); }
+    @hidden action over() { meta.flow.over = 1; }
+    @hidden action ended() { meta.flow.ended = 1; }
 
     apply {
         if (meta.is_asked == 1) {
@@ -403,23 +354,25 @@ control Track(inout frame_t headers, inout metadata_t meta) {
         } else {
             go_back();
         }
-        if (headers.tcp.isValid()) {
-            find_end();
+        inbound_counts.apply(meta, inbound_role, headers.report.inbound_cookie,
+                             headers.report.inbound_packets, headers.report.inbound_octets_high,
+                             headers.report.inbound_octets_low, headers.report.inbound_time);
+        return_counts.apply(meta, return_role, headers.report.return_cookie,
+                            headers.report.return_packets, headers.report.return_octets_high,
+                            headers.report.return_octets_low, headers.report.return_time);
+        if (meta.is_asked == 1 || headers.tcp.isValid()) {
+            inbound_sequences.apply(headers.tcp.flags, meta, inbound_role,
+                                    headers.report.inbound_next);
+            return_sequences.apply(headers.tcp.flags, meta, return_role,
+                                   headers.report.return_next);
         }
-        inbound_counts.apply(meta, inbound_role, place, inbound);
-        return_counts.apply(meta, return_role, place, returning);
-        inbound_sequences.apply(headers, meta, inbound_role, place, inbound, inbound_fin_acked);
-        return_sequences.apply(headers, meta, return_role, place, returning, return_fin_acked);
         if (meta.is_asked == 1) {
             report_close();
-            report();
         } else if (headers.tcp.isValid()) {
             if (meta.flow.is_return == 0) {
-                set_inbound_flags();
-                acknowledge_return_fin();
+                set_inbound_bits();
             } else {
-                set_return_flags();
-                acknowledge_inbound_fin();
+                set_return_bits();
             }
             if (headers.tcp.flags[2:2] == 1) {
                 find_distance();
@@ -428,20 +381,18 @@ control Track(inout frame_t headers, inout metadata_t meta) {
                 }
             }
             if (meta.flow.is_return == 0 && headers.tcp.flags[1:1] == 1
-                && headers.tcp.flags[4:4] == 0) {
+                && headers.tcp.flags[4:4] == 0) { // on an entry that lingers: another connection
                 restart();
-            } else {
-                close();
-            }
-            join();
-            if (meta.tcp.close_seen[31:31] == 1 || meta.tcp.close_seen[30:27] == 0xf) {
-                // a client's SYN on an entry that only lingers is another connection
-                if (meta.flow.is_return == 0 && headers.tcp.flags[1:1] == 1
-                    && headers.tcp.flags[4:4] == 0) {
+                if (meta.tcp.close_seen != 0) {
                     over();
                 }
-            } else if (meta.tcp.close_bits[31:31] == 1 || meta.tcp.close_bits[30:27] == 0xf) {
-                ended();
+            } else {
+                close();
+                // told again if the last step is sent again
+                if ((meta.tcp.close_bits[31:31] == 1 || meta.tcp.close_bits[28:27] != 0)
+                    && (meta.tcp.close_seen[31:31] == 1 || meta.tcp.close_seen[30:27] == 0xf)) {
+                    ended();
+                }
             }
         }
     }

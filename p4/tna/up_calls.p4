@@ -12,13 +12,11 @@
 #include "headers.p4"
 #include "metadata.p4"
 
-control UpCalls(inout frame_t headers, inout metadata_t meta) {
-    @id(UP_CALL_METER_ID)
-    Meter<bit<1>>(2, MeterType_t.PACKETS) up_calls; // place 0
-    Register<bit<32>, bit<1>>(2) listening;
+// Read at the beginning, because whoever needs it needs it late.
+control Listening(inout frame_t headers, inout metadata_t meta) {
+    Register<bit<32>, bit<1>>(2) listening; // place 0
 
     bit<32> until = 0;
-    bit<8> colour = 0;
 
     RegisterAction<bit<32>, bit<1>, bit<32>>(listening) set_listening = {
         void apply(inout bit<32> value) { value = until; }
@@ -47,6 +45,29 @@ control UpCalls(inout frame_t headers, inout metadata_t meta) {
         until = until - meta.now;
     }
 
+    @hidden action note() {
+        meta.detached = until[31:31];
+    }
+
+    apply {
+        if (headers.packet_out.isValid() && headers.packet_out.operation == OPERATION_LISTEN) {
+            scale();
+            add_now();
+            listen();
+        } else {
+            look();
+            measure();
+            note();
+        }
+    }
+}
+
+control UpCalls(inout metadata_t meta) {
+    @id(UP_CALL_METER_ID)
+    Meter<bit<1>>(2, MeterType_t.PACKETS) up_calls; // place 0
+
+    bit<8> colour = 0;
+
     @hidden action meter_it() {
         colour = up_calls.execute(0);
     }
@@ -55,35 +76,42 @@ control UpCalls(inout frame_t headers, inout metadata_t meta) {
         meta.verdict = VERDICT_DROP;
     }
 
-    @hidden action detached() { // what was dropped for another reason keeps that one's counter
+    // What was dropped for another reason anyway keeps that one's counter.
+    @hidden action stop_detached() {
+        meta.verdict = VERDICT_DROP;
         meta.outcome = (outcome_t)COUNTER_DROP_DETACHED;
     }
 
-    @hidden action full() {
+    @hidden action stop_full() {
+        meta.verdict = VERDICT_DROP;
         meta.outcome = (outcome_t)COUNTER_DROP_UP_CALL_FULL;
     }
 
-    apply {
-        if (headers.packet_out.isValid() && headers.packet_out.operation == OPERATION_LISTEN) {
-            scale();
-            add_now();
-            listen();
-        } else if (meta.verdict == VERDICT_TO_AGENT) {
-            look();
-            measure();
-            meter_it();
-            if (until[31:31] == 1) {
-                stop();
-                if (meta.outcome == (outcome_t)COUNTER_UP_CALLS) {
-                    detached();
-                }
-            } else if (colour == 3) { // red
-                stop();
-                if (meta.outcome == (outcome_t)COUNTER_UP_CALLS) {
-                    full();
-                }
-            }
+    @hidden table limits {
+        key = {
+            meta.detached : ternary;
+            colour : ternary;
+            meta.outcome : ternary;
         }
+        actions = {
+            stop;
+            stop_detached;
+            stop_full;
+            NoAction;
+        }
+        const entries = {
+            (1, _, (outcome_t)COUNTER_UP_CALLS) : stop_detached();
+            (1, _, _) : stop();
+            (_, 3, (outcome_t)COUNTER_UP_CALLS) : stop_full(); // red
+            (_, 3, _) : stop();
+        }
+        const default_action = NoAction();
+        size = 4;
+    }
+
+    apply {
+        meter_it();
+        limits.apply();
     }
 }
 

@@ -28,7 +28,7 @@ control VirtualServers(inout metadata_t meta) {
     table virtual_servers {
         key = {
             meta.wanted : ternary @id(1) @name("address");
-            meta.dst_port : ternary @id(2) @name("port");
+            meta.ports[15:0] : ternary @id(2) @name("port");
             meta.ip.protocol : exact @id(3) @name("protocol");
             meta.is_local : ternary @id(4) @name("is_local");
         }
