@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import select
+import tempfile
+import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
@@ -22,14 +26,18 @@ class P4Rig(VethRig):
         self._events = []
         self._away = False
         self._numbers = PORT
-        cables = Cables()
+        self.keeps_chatter = False
+        cables = self._cables = Cables()
         self._wires = cables.wires
         self._stack = contextlib.ExitStack()
         self._stack.callback(cables.close)
         try:
-            address = self._stack.enter_context(running_switch(cables))
+            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="p4-"))
+            self._folder = Path(folder)
+            self._running = self._stack.enter_context(contextlib.ExitStack())
+            address = self._running.enter_context(running_switch(cables, self._folder))
             memory = MemoryRig(flow_capacity).options
-            self._options = P4RuntimeOptions(
+            self.options = P4RuntimeOptions(
                 address,
                 memory.interfaces,
                 memory.routes,
@@ -37,7 +45,7 @@ class P4Rig(VethRig):
                 device_id=DEVICE_ID,
                 flow_capacity=flow_capacity,
             )
-            self.target = self._switch = P4RuntimeTarget.open(self._options)
+            self.target = self._switch = P4RuntimeTarget.open(self.options)
         except BaseException:
             self._stack.close()
             raise
@@ -57,6 +65,8 @@ class P4Rig(VethRig):
 
     def _is_chatter(self, octets: bytes) -> bool:
         """The agent's questions for MAC addresses, which it repeats; noise has it ask for many."""
+        if self.keeps_chatter:
+            return False
         if octets[12:14] == b"\x08\x06":
             return octets[20:22] == b"\x00\x01"
         return octets[12:14] == b"\x86\xdd" and octets[20] == 58 and octets[54:55] == b"\x87"
@@ -83,7 +93,29 @@ class P4Rig(VethRig):
         self._away, self._events = True, []
         yield
         self._away = False
-        self.target = self._switch = P4RuntimeTarget.open(self._options)
+        self.target = self._switch = P4RuntimeTarget.open(self.options)
+
+    def restart_switch(self) -> None:
+        """The switch dies, and one without memory takes its place, which the agent fills."""
+        self._running.close()
+        self._await("lost")
+        self._running.enter_context(running_switch(self._cables, self._folder))
+        self._await("ready")
+        self._switch.settle()
+
+    def _await(self, phase: str) -> None:
+        deadline = time.monotonic() + 20
+        while self._switch.phase != phase:
+            assert time.monotonic() < deadline, f"the switch is {self._switch.phase}"
+            select.select([self._switch.fileno()], [], [], 1)
+            self._events += self._switch.events()
+
+    def reopened(self, options: P4RuntimeOptions) -> P4RuntimeTarget:
+        """Another agent with other options."""
+        self.options = options
+        with self.agent_away():
+            pass
+        return self._switch
 
     def close(self) -> None:
         try:

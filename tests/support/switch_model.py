@@ -50,6 +50,7 @@ class SwitchModel:
         self.waiting: deque[Operation] = deque()
         self.refuse: set[Key] = set()
         self.listens = 0
+        self.up_calls_per_s = 0  # 0: no limit
         self.put_out: list[tuple[int, int, bytes]] = []  # operation, port, frame
 
     # --- what a test does to it --------------------------------------------------------------
@@ -75,6 +76,7 @@ class SwitchModel:
         assert not self.is_connected
         self.rows.clear()
         self.seen.clear()
+        self.up_calls_per_s = 0
         self.boot_id = 0
 
     def count(self, index: int, cookie: int, packets: int, close: int = 0) -> None:
@@ -122,6 +124,9 @@ class SwitchModel:
             yield from self._packet(operation.packet)
 
     def _update(self, update: p4r.Update) -> str:
+        if update.entity.HasField("meter_entry"):
+            self.up_calls_per_s = update.entity.meter_entry.config.pir
+            return ""
         row = self.schema.decode(update.entity.table_entry)
         place = key(row)
         is_there = place in self.rows

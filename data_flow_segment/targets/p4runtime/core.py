@@ -37,7 +37,6 @@ from data_flow_segment.targets.p4runtime.operations import (
     PacketUp,
     ReadDone,
     Result,
-    UpdateError,
     WriteDone,
 )
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
@@ -49,19 +48,23 @@ from data_flow_segment.targets.p4runtime.reconcile import (
     outbound_query_of,
     reserved_of,
 )
+from data_flow_segment.targets.p4runtime.refusals import LOST_CODES, Refusals
 from data_flow_segment.targets.p4runtime.reports import Reports
 from data_flow_segment.targets.p4runtime.schema import Row, Schema
 from data_flow_segment.targets.p4runtime.sweep import Sweep
 from data_flow_segment.targets.p4runtime.up_calls import UpCalls
-from data_flow_segment.targets.p4runtime.writer import FlowToken
 
 LISTEN_MS: Final = 5000
 LISTEN_INTERVAL_S: Final = 1.0
+UP_CALLS_PER_S: Final = 10_000
+UP_CALLS_BURST: Final = 64
+"""What comes up for new flows: ten times what agent and CS decide with BMv2 beside them, and no
+more at once than its queue to the agent holds.  More is dropped where it is counted."""
+
 TICK_S: Final = 0.05
 
 _TABLES_READ: Final = "tables"
 _COUNTERS_READ: Final = "counters"
-_LOST_CODES: Final = frozenset(("UNAVAILABLE", "CANCELLED"))
 
 
 class Phase(Enum):
@@ -92,6 +95,7 @@ class Core:
         self.reports = Reports()
         self.sweep = Sweep(self.flows, self.reports, self.events.append)
         self._commands = Commands(desired, self.reports, self.sweep, self.events.append)
+        self._refusals = Refusals(desired, self._commands, self.schema)
         self._up_calls = UpCalls(desired, tell=self.events.append, reported=self._reported)
         self._work: Iterator[None] | None = None
         self._listen_at = now
@@ -209,6 +213,7 @@ class Core:
     def _ready(self) -> None:
         self.phase = Phase.READY
         self._desired.is_writing = True
+        self._desired.writer.limit_up_calls(UP_CALLS_PER_S, UP_CALLS_BURST)
         self._listen(LISTEN_MS)
 
     def _listen(self, milliseconds: int) -> None:
@@ -247,7 +252,7 @@ class Core:
                 self.counters.read(result.entities)
             self.counters_read += 1
         elif result.error is not None:
-            if result.error.split()[0] not in _LOST_CODES:  # Lost comes next
+            if result.error.split()[0] not in LOST_CODES:  # Lost comes next
                 raise TargetError(f"the switch's tables cannot be read: {result.error}")
         else:
             self._work = self._compare(Found(self.schema), result)
@@ -286,27 +291,8 @@ class Core:
     # --- what the switch said ----------------------------------------------------------------
 
     def _write_done(self, result: WriteDone) -> None:
-        tokens = result.token
-        assert isinstance(tokens, tuple)
-        for position, error in result.errors.items():
-            if error.code not in _LOST_CODES:  # then all is compared anyway
-                self._refused(tokens[position], error)
-
-    def _refused(self, token: Any, error: UpdateError) -> None:
-        if isinstance(token, FlowToken):
-            self._commands.fail(
-                token.flow,
-                token.entry,
-                f"the switch refused it: {error.code} {error.message}".rstrip(),
-                table_full=error.code == "RESOURCE_EXHAUSTED",
-            )
-        elif token.kind != "DELETE" or error.code != "NOT_FOUND":
-            self.counters.add("write_refused")
-            self.log.append(
-                f"the switch at {self.options.address} refused {token.kind} in"
-                f" {token.row.table}: {error.code} {error.message}"
-            )
-            self._desired.refused(token.kind, token.row)
+        if result.errors:
+            self.log += self._refusals.of(result)
 
     def _packet_up(self, result: PacketUp) -> None:
         if self.phase is Phase.READY:  # what waited for an earlier agent is not for us

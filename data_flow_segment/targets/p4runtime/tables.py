@@ -30,6 +30,10 @@ class Tables:
         if known is not None:
             yield "DELETE", known
 
+    def count(self, table: str) -> int:
+        """How many rows a table is to hold."""
+        return sum(row.table == table for row in self._rows.values())
+
     def refused(self, kind: Kind, row: Row) -> None:
         """The switch did not take it: it is as if it had never been put."""
         if kind == "INSERT" and self._rows.get(key(row)) == row:

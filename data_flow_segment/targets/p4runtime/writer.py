@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from finsy.proto import p4r
+
 from data_flow_segment.targets.contract import FlowEntry
 from data_flow_segment.targets.memory.table import Key
 from data_flow_segment.targets.p4runtime import entries
@@ -69,6 +71,15 @@ class Writer:
     def delete(self, row: Row) -> None:
         """One entry of a flow."""
         self._batch.write(key(row), self._schema.update("DELETE", row), RowToken("DELETE", row))
+
+    def limit_up_calls(self, a_second: int, burst: int) -> None:
+        """The meter that what comes up passes."""
+        config = p4r.MeterConfig(cir=a_second, cburst=burst, pir=a_second, pburst=burst)
+        entry = p4r.MeterEntry(
+            meter_id=self._schema.meters["up_calls"], index=p4r.Index(index=0), config=config
+        )
+        update = p4r.Update(type=p4r.Update.MODIFY, entity=p4r.Entity(meter_entry=entry))
+        self._batch.write("up_calls", update, RowToken("MODIFY", Row("up_calls", ())))
 
     def _flow(self, kind: Kind, row: Row, flow: SwitchFlow) -> None:
         self._batch.write(key(row), self._schema.update(kind, row), FlowToken(flow, flow.entry))

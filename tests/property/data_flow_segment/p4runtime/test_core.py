@@ -189,6 +189,7 @@ class CoreMachine(RuleBasedStateMachine):
         told = sorted(entries.server_of(row)[0].key.virt_port or 0 for row in servers)
         assert told == sorted(k.virt_port or 0 for k in self.core.servers.entries)
         assert self.model.listens > 0
+        assert self.model.up_calls_per_s > 0
         assert self.core.counters.as_mapping()["write_refused"].value == 0
 
     @invariant()

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The target on BMv2, beyond what every target must do: limits, neighbours, the switch's death."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, IPv6
+from scapy.layers.l2 import ARP, Ether
+
+from data_flow_segment.targets.contract import (
+    AddVirtualServer,
+    InjectPacket,
+    InstallFlow,
+    SetLocalAddresses,
+)
+from data_flow_segment.targets.p4runtime import core
+from ssmb.addresses import IPV4_PREFIX
+from support.bmv2 import missing_for_bmv2
+from support.p4_rig import P4Rig
+from support.packets import TCP_PROTOCOL, hop
+from support.require import require
+from support.rig import FAMILIES, NODE_MAC, TARGET_MAC, Family, Side
+from support.scene import Scene, assert_packet, only
+
+pytestmark = pytest.mark.network
+
+
+@pytest.fixture
+def rig() -> Iterator[P4Rig]:
+    """A switch of its own: these tests change what a switch is told once."""
+    require("p4", missing_for_bmv2())
+    made = P4Rig()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=FAMILIES, ids=lambda family: family.name)
+def family(request: pytest.FixtureRequest) -> Family:
+    return request.param  # type: ignore[no-any-return]
+
+
+def test_more_new_flows_than_the_meter_lets_up_are_dropped_and_counted(
+    monkeypatch: pytest.MonkeyPatch, family: Family
+) -> None:
+    require("p4", missing_for_bmv2())
+    monkeypatch.setattr(core, "UP_CALLS_PER_S", 1)
+    monkeypatch.setattr(core, "UP_CALLS_BURST", 8)
+    rig = P4Rig()
+    try:
+        scene = Scene(rig, family, TCP_PROTOCOL)
+        rig.apply(AddVirtualServer(scene.server()))
+        before = scene.values()
+        clients = [(family.client, 2000 + number) for number in range(40)]
+        scene.send(*(scene.inbound(scene.segment(each, scene.vip, flags="S")) for each in clients))
+        came, after = len(scene.up_calls()), scene.values()
+        assert 8 <= came < 20
+        assert after["up_calls"] - before["up_calls"] == came
+        assert after["drop_up_call_full"] - before["drop_up_call_full"] == 40 - came
+    finally:
+        rig.close()
+
+
+def test_a_packet_waits_for_a_neighbour_that_nobody_configured(rig: P4Rig, family: Family) -> None:
+    scene = Scene(rig, family, TCP_PROTOCOL)
+    stranger = family.node[:-1] + "7"
+    rig.apply(AddVirtualServer(scene.server()))
+    scene.send(scene.inbound(scene.to_vip(flags="S")))
+    (up,) = scene.up_calls()
+    entry = scene.entry(node_ipaddr=stranger)
+    rig.apply(InstallFlow(entry), InjectPacket(up))  # the question is chatter, see the rig
+    answer = _answer(family, stranger)
+    octets = only(scene.send((Side.INTERNAL, bytes(answer))), Side.INTERNAL)
+    assert_packet(octets, hop(scene.segment(scene.client, (stranger, 8080), flags="S")))
+    assert scene.values()["resolve_waited"] >= 1
+    # and the next one finds its way alone
+    octets = only(scene.send(scene.inbound(scene.to_vip(b"more"))), Side.INTERNAL)
+    assert_packet(octets, hop(scene.segment(scene.client, (stranger, 8080), b"more")))
+
+
+def _answer(family: Family, address: str) -> Ether:
+    ours = TARGET_MAC[Side.INTERNAL]
+    link = Ether(src=NODE_MAC, dst=ours)
+    if family.is_ipv4:
+        return link / ARP(op=2, hwsrc=NODE_MAC, psrc=address, hwdst=ours, pdst=family.internal)
+    advertisement = ICMPv6ND_NA(tgt=address, R=0, S=1, O=1) / ICMPv6NDOptDstLLAddr(lladdr=NODE_MAC)
+    return link / IPv6(src=address, dst=family.internal, hlim=255) / advertisement
+
+
+def test_the_agent_asks_for_a_node_as_soon_as_a_flow_goes_there(rig: P4Rig, family: Family) -> None:
+    scene = Scene(rig, family, TCP_PROTOCOL)
+    rig.keeps_chatter = True
+    stranger = family.node[:-1] + "8"
+    frames = rig.apply(InstallFlow(scene.entry(node_ipaddr=stranger)))
+    questions = [Ether(octets) for side, octets in frames if side is Side.INTERNAL]
+    asked = [q[ARP].pdst if ARP in q else q[ICMPv6ND_NS].tgt for q in questions]
+    assert stranger in asked
+
+
+def test_a_switch_that_died_is_filled_again_and_counts_go_on(rig: P4Rig, family: Family) -> None:
+    scene = Scene(rig, family, TCP_PROTOCOL)
+    rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
+    boot_id = rig.target.boot_id
+    for _ in range(3):
+        only(scene.send(scene.inbound(scene.to_vip(b"before"))), Side.INTERNAL)
+    seen = rig.target.lookup(scene.signature())
+    assert seen is not None
+    rig.restart_switch()
+    for _ in range(2):
+        only(scene.send(scene.inbound(scene.to_vip(b"after"))), Side.INTERNAL)
+    state = rig.target.lookup(scene.signature())
+    assert state is not None
+    assert (state.entry, state.counters.pkts_in) == (scene.entry(), 5)
+    assert state.counters.bytes_in > seen.counters.bytes_in
+    assert scene.values()["switch_refilled"] == 1
+    # an agent that comes now finds all of it as the first one told the CSs
+    with rig.agent_away():
+        pass
+    assert (rig.target.adopted, rig.target.boot_id) == (True, boot_id)
+    assert rig.target.flow_count() == 1
+    assert list(rig.target.virtual_servers()) == [scene.server()]
+
+
+def test_a_table_that_is_full_is_told_in_one_line_and_counted(
+    rig: P4Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    addresses = [IPV4_PREFIX + (0x0A640000 + n).to_bytes(4, "big") for n in range(4096)]
+    with caplog.at_level(logging.WARNING, "splitplane.dfs"):
+        rig.apply(SetLocalAddresses(frozenset(addresses)))
+    (line,) = [record.message for record in caplog.records if "refused" in record.message]
+    assert "refused 4 x INSERT in local_addresses: " in line  # the interfaces have four
+    assert "(the table has 4096 places: " in line
+    assert rig.target.counters()["write_refused"].value == 4
+    # nothing else is lost by it
+    rig.apply(SetLocalAddresses(frozenset(addresses[:10])))
+    scene = Scene(rig, FAMILIES[0], TCP_PROTOCOL)
+    rig.apply(InstallFlow(scene.entry()))
+    only(scene.send(scene.inbound(scene.to_vip(b"x"))), Side.INTERNAL)
+
+
+def test_a_capacity_beyond_the_programs_registers_is_what_there_is(rig: P4Rig) -> None:
+    target = rig.reopened(replace(rig.options, flow_capacity=1 << 20))
+    assert target.flow_capacity == 131071
