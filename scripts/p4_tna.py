@@ -28,7 +28,7 @@ NOTHING: Final = (
 
 
 def commands(output: Path, defines: list[str]) -> Iterator[list[str]]:
-    """What to run, one for each device; nothing if there is no compiler."""
+    """What to run, once for each device; nothing if there is no compiler."""
     folder = os.environ.get("TNA_INCLUDE")
     include = ["-I", folder] if folder else []
     placing = next((found for name in PLACING if (found := shutil.which(name))), None)
@@ -37,6 +37,7 @@ def commands(output: Path, defines: list[str]) -> Iterator[list[str]]:
         target = f"-D__TARGET_TOFINO__={2 if device == 'tofino2' else 1}"
         common = ["--std", "p4-16", "--Wdisable", target, *defines, *include]
         if placing is not None:
+            (output / device).mkdir(parents=True, exist_ok=True)
             info = ["--p4runtime-files", str(output / device / "dfs.p4info.txtpb")]
             where = ["-o", str(output / device), "--create-graphs"]
             chosen = ["--target", device, "--arch", architecture]

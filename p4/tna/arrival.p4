@@ -84,6 +84,8 @@ control Arrival(inout frame_t headers, inout metadata_t meta,
 
     @hidden action report() {
         meta.is_asked = 1;
+        meta.flow.inbound_role = ROLE_ASKED;
+        meta.flow.return_role = ROLE_ASKED;
         meta.verdict = VERDICT_ANSWER;
         meta.outcome = (outcome_t)COUNTER_NONE;
         meta.way.port = PORT_CPU;

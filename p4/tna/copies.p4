@@ -6,6 +6,7 @@
 #define SPLITPLANE_TNA_COPIES_P4
 
 #include "headers.p4"
+#include "up_calls.p4"
 
 struct copies_t {
     copy_t copy;
@@ -84,8 +85,11 @@ control TellAgent(inout copies_t headers, inout no_metadata_t meta,
         headers.copy_resolve.setInvalid();
     }
 
+    LimitCopies() limit_copies;
+
     apply {
         if (headers.copy.isValid()) {
+            limit_copies.apply(headers.copy.reason, deparsing);
             describe();
         } else if (headers.copy_resolve.isValid()) {
             ask_for_address();

@@ -16,7 +16,8 @@
 #include "metadata.p4"
 
 // Also says where a packet without a flow goes, and what the switch is asked for.
-control ReadIp(inout frame_t headers, inout metadata_t meta) {
+control ReadIp(inout frame_t headers, inout metadata_t meta,
+               in ingress_intrinsic_metadata_from_parser_t parsing) {
     @hidden action read_ipv4() {
         meta.wanted = IPV4_PREFIX ++ headers.ipv4.dst_addr;
         meta.way.towards = IPV4_PREFIX ++ headers.ipv4.dst_addr;
@@ -106,7 +107,9 @@ control ReadIp(inout frame_t headers, inout metadata_t meta) {
         } else if (headers.udp.isValid() && headers.udp.checksum != 0) {
             see_udp_sum();
         }
-        if (headers.ipv4.isValid()) {
+        if (parsing.parser_err != 0) {
+            contradict();
+        } else if (headers.ipv4.isValid()) {
             if (headers.ipv4.version != 4 || headers.ipv4.ihl[3:2] == 0 || headers.ipv4.ihl == 4) {
                 contradict();
             }
@@ -116,8 +119,7 @@ control ReadIp(inout frame_t headers, inout metadata_t meta) {
     }
 }
 
-control Decide(inout frame_t headers, inout metadata_t meta,
-               in ingress_intrinsic_metadata_from_parser_t parsing) {
+control Decide(inout frame_t headers, inout metadata_t meta) {
     @hidden action drop(outcome_t outcome) {
         meta.verdict = VERDICT_DROP;
         meta.outcome = outcome;
@@ -127,11 +129,6 @@ control Decide(inout frame_t headers, inout metadata_t meta,
         meta.verdict = VERDICT_TO_AGENT;
         meta.outcome = outcome;
         meta.reason = reason;
-    }
-
-    @hidden action new_flow() { // for the reason that virtual_servers found
-        meta.verdict = VERDICT_TO_AGENT;
-        meta.outcome = (outcome_t)COUNTER_UP_CALLS;
     }
 
     @hidden action route(outcome_t outcome) {
@@ -149,96 +146,113 @@ control Decide(inout frame_t headers, inout metadata_t meta,
 
     @hidden table verdicts {
         key = {
-            meta.ip.contradictory : ternary;
-            meta.ip.bad_checksum : ternary;
-            meta.flow.found : ternary;
-            meta.ip.ttl : ternary;
-            meta.flow.has_offsets : ternary;
-            meta.tcp.options_unreadable : ternary;
-            meta.ip.is_transport : ternary;
-            meta.ip.ports_unknown : ternary;
-            meta.is_virtual : ternary;
-            meta.arrival.injected : ternary;
-            meta.reason : ternary; // virtual_servers'
-            meta.ip.unreadable : ternary;
-            meta.arrival.internal : ternary;
-            meta.ip.is_error : ternary;
-            meta.is_neighbour : ternary;
-            meta.is_question : ternary;
-            meta.is_answered : ternary;
-            meta.is_own : ternary;
+            meta.ip.contradictory : ternary @name("contradictory");
+            meta.ip.bad_checksum : ternary @name("bad_sum");
+            meta.flow.found : ternary @name("flow");
+            meta.ip.ttl : ternary @name("ttl");
+            meta.flow.has_offsets : ternary @name("offsets");
+            meta.tcp.options_unreadable : ternary @name("odd");
+            meta.ip.is_transport : ternary @name("transport");
+            meta.ip.later_fragment : ternary @name("later");
+            meta.tcp.left[15:15] : ternary @name("short");
+            meta.ip.ports_unknown : ternary @name("unknown");
+            meta.is_virtual : ternary @name("virtual");
+            meta.arrival.injected : ternary @name("injected");
+            meta.has_server : ternary @name("server");
+            meta.is_bridged : ternary @name("bridged");
+            meta.ip.unreadable : ternary @name("unreadable");
+            meta.arrival.internal : ternary @name("internal");
+            meta.arrival.outbound_query : ternary @name("query");
+            meta.is_local : ternary @name("local");
+            meta.ip.is_error : ternary @name("error");
+            meta.is_neighbour : ternary @name("neighbour");
+            meta.is_question : ternary @name("question");
+            meta.is_answered : ternary @name("answered");
+            meta.is_own : ternary @name("own");
             headers.ethernet.dst_addr[40:40] : ternary @name("multicast");
-            headers.ipv4.isValid() : ternary;
-            headers.ipv6.isValid() : ternary;
+            headers.ipv4.isValid() : ternary @name("ipv4");
+            headers.ipv6.isValid() : ternary @name("ipv6");
         }
         actions = {
             drop;
             to_agent;
-            new_flow;
             route;
             answer;
         }
-        const entries = {
-            (1, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
+        const entries = { // the first that matches
+            // contradictory
+            (1, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : drop(OUTCOME(DROP_MALFORMED));
-            (_, true, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
+            // transport, later: no, short
+            (_, _, _, _, _, _, 1, 0, 1, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
+                : drop(OUTCOME(DROP_MALFORMED));
+            // bad_sum
+            (_, true, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : drop(OUTCOME(DROP_CHECKSUM));
-            (_, _, 1, USED_UP, _, _, _, 0, _, _, _, _, _, _, _, _, _, _, _, _, _)
+            // flow, ttl: used, up, unknown: no
+            (_, _, 1, USED_UP, _, _, _, _, _, 0, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : to_agent(REASON_TTL, OUTCOME(DROP_TTL));
-            (_, _, 1, _, 1, 1, _, 0, _, _, _, _, _, _, _, _, _, _, _, _, _)
+            // flow, offsets, odd, unknown: no
+            (_, _, 1, _, 1, 1, _, _, _, 0, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : to_agent(REASON_UNREADABLE, OUTCOME(UP_CALLS));
-            (_, _, 1, _, _, _, _, 0, _, _, _, _, _, _, _, _, _, _, _, _, _)
+            // flow, unknown: no
+            (_, _, 1, _, _, _, _, _, _, 0, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : route(OUTCOME(FLOW_PACKETS));
-            (_, _, _, _, _, _, _, 1, 1, _, _, _, _, _, _, _, _, _, _, _, _)
+            // unknown, virtual
+            (_, _, _, _, _, _, _, _, _, 1, 1, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : drop(OUTCOME(DROP_FRAGMENT));
-            (_, _, _, _, _, _, _, 1, _, 1, _, _, _, _, _, _, _, _, _, _, _)
+            // unknown, injected
+            (_, _, _, _, _, _, _, _, _, 1, _, 1, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : drop(OUTCOME(DROP_FRAGMENT));
-            (_, _, _, _, _, _, _, _, _, 1, _, _, _, _, _, _, _, _, _, _, _)
+            // injected
+            (_, _, _, _, _, _, _, _, _, _, _, 1, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : drop(OUTCOME(DROP_INJECT_UNMATCHED));
-            (_, _, _, _, _, _, 1, 0, _, _, REASON_NEW_FLOW, _, _, _, _, _, _, _, _, _, _)
-                : new_flow();
-            (_, _, _, _, _, _, 1, 0, _, _, REASON_BRIDGED, _, _, _, _, _, _, _, _, _, _)
-                : new_flow();
-            (_, _, _, _, _, _, 1, 0, _, _, REASON_OUTBOUND, _, _, _, _, _, _, _, _, _, _)
-                : new_flow();
-            (_, _, _, _, _, _, _, _, 1, _, _, 1, _, _, _, _, _, _, _, _, _)
+            // transport, unknown: no, server, bridged: no
+            (_, _, _, _, _, _, 1, _, _, 0, _, _, 1, 0, _, _, _, _, _, _, _, _, _, _, _, _)
+                : to_agent(REASON_NEW_FLOW, OUTCOME(UP_CALLS));
+            // transport, unknown: no, server, bridged
+            (_, _, _, _, _, _, 1, _, _, 0, _, _, 1, 1, _, _, _, _, _, _, _, _, _, _, _, _)
+                : to_agent(REASON_BRIDGED, OUTCOME(UP_CALLS));
+            // transport, unknown: no, internal, query, local: no
+            (_, _, _, _, _, _, 1, _, _, 0, _, _, _, _, _, 1, 1, 0, _, _, _, _, _, _, _, _)
+                : to_agent(REASON_OUTBOUND, OUTCOME(UP_CALLS));
+            // virtual, unreadable
+            (_, _, _, _, _, _, _, _, _, _, 1, _, _, _, 1, _, _, _, _, _, _, _, _, _, _, _)
                 : to_agent(REASON_UNREADABLE, OUTCOME(UP_CALLS));
-            (_, _, _, _, _, _, _, _, _, _, _, 1, 1, _, _, _, _, _, _, _, _)
+            // unreadable, internal
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, 1, _, _, _, _, _, _, _, _, _, _)
                 : to_agent(REASON_UNREADABLE, OUTCOME(UP_CALLS));
-            (_, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _, _, _, _, _, _)
+            // error
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _, _, _, _, _, _)
                 : to_agent(REASON_ICMP_ERROR, OUTCOME(UP_CALLS));
-            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _, _, _, _, _)
+            // neighbour
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _, _, _, _, _)
                 : to_agent(REASON_NEIGHBOUR, OUTCOME(LOCAL));
-            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, 1, _, _, _, _)
+            // question, answered
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, 1, _, _, _, _)
                 : answer();
-            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _, _, _, _)
+            // question
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _, _, _, _)
                 : drop(OUTCOME(LOCAL));
-            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _, _)
+            // own
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _, _)
                 : drop(OUTCOME(LOCAL));
-            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _)
+            // multicast
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 1, _, _)
                 : drop(OUTCOME(LOCAL));
-            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, false, false)
+            // ipv4: no, ipv6: no
+            (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, false, false)
                 : drop(OUTCOME(LOCAL));
-            (_, _, _, USED_UP, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
+            // ttl: used, up
+            (_, _, _, USED_UP, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : to_agent(REASON_TTL, OUTCOME(DROP_TTL));
         }
         const default_action = route((outcome_t)COUNTER_PASSED);
         size = 32;
     }
 
-    @hidden action malformed() {
-        meta.verdict = VERDICT_DROP;
-        meta.outcome = (outcome_t)COUNTER_DROP_MALFORMED;
-    }
-
     apply {
         verdicts.apply();
-        if (parsing.parser_err != 0) {
-            malformed();
-        } else if (meta.ip.is_transport == 1 && meta.ip.later_fragment == 0
-                   && meta.tcp.left[15:15] == 1) {
-            malformed();
-        }
     }
 }
 

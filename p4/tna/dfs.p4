@@ -18,13 +18,14 @@
 //   Track        registers               counts, the end of a flow           -> copy to the agent
 //   Correct                              no route, too big, the flow is over -> agent, drop
 //   Leave                                ports, time to live, tunnel, window
-//   UpCalls      meter, register         nobody listens, or too many         -> drop
+//   Listening    register                nobody listens                      -> drop
 //
 // Stages are few (12, on Tofino 2: 20) and nothing waits for what it does not need: tables are
 // asked before it is known whether their answer counts.
 //
 //  -> deparser (checksums by difference) -> a port
-//                                        -> copies: egress TellAgent -> the agent's port
+//                                        -> copies: egress TellAgent, LimitCopies (meter) -> the
+//                                                   agent's port
 #include <core.p4>
 #if __TARGET_TOFINO__ == 2
 #include <t2na.p4>
@@ -70,7 +71,6 @@ control SegmentIngress(inout frame_t headers, inout metadata_t meta,
     ShiftWindow() shift_window;
     Correct() correct;
     Listening() listening;
-    UpCalls() up_calls;
 
     @id(OUTCOMES_ID)
     Counter<bit<64>, outcome_t>(COUNTERS, CounterType_t.PACKETS) outcomes;
@@ -102,6 +102,10 @@ control SegmentIngress(inout frame_t headers, inout metadata_t meta,
         meta.up_out_port = 7w0 ++ meta.way.port;
     }
 
+    @hidden action nobody_listens() {
+        meta.outcome = (outcome_t)COUNTER_DROP_DETACHED;
+    }
+
     @hidden action tell_end() {
         meta.reason = REASON_ENDED;
         meta.value = meta.flow.index;
@@ -128,7 +132,7 @@ control SegmentIngress(inout frame_t headers, inout metadata_t meta,
 
     apply {
         begin();
-        read_ip.apply(headers, meta);
+        read_ip.apply(headers, meta, parsing);
         listening.apply(headers, meta);
         arrival.apply(headers, meta, intrinsic);
         addresses.apply(meta);
@@ -148,7 +152,7 @@ control SegmentIngress(inout frame_t headers, inout metadata_t meta,
             offsets.apply(headers, meta);
         }
         if (meta.verdict == VERDICT_OPEN) {
-            decide.apply(headers, meta, parsing);
+            decide.apply(headers, meta);
         }
         if (meta.verdict == VERDICT_ANSWER && meta.is_asked == 0) {
             if (meta.is_question == 1) {
@@ -170,15 +174,17 @@ control SegmentIngress(inout frame_t headers, inout metadata_t meta,
                 && headers.tcp.flags[1:1] == 0) { // a SYN's is never scaled (RFC 7323 2.2)
                 shift_window.apply(headers, meta);
             }
-        } else if (meta.verdict == VERDICT_TO_AGENT) {
-            up_calls.apply(meta);
         }
         if (meta.is_asked == 1) {
             head_report();
         }
         if (meta.verdict == VERDICT_TO_AGENT) {
             end();
-            if (meta.reason == REASON_RESOLVE) {
+            if (meta.detached == 1) { // what is dropped for another reason keeps its counter
+                if (meta.outcome == (outcome_t)COUNTER_UP_CALLS) {
+                    nobody_listens();
+                }
+            } else if (meta.reason == REASON_RESOLVE) {
                 copy_up_resolve();
             } else {
                 copy_up();

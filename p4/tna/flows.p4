@@ -14,9 +14,11 @@
 #include "ids.p4"
 #include "metadata.p4"
 
-#define FOUND(returning)                                                                         \
+#define FOUND(returning, there, back)                                                            \
     meta.flow.found = 1;                                                                         \
     meta.flow.is_return = returning;                                                             \
+    meta.flow.inbound_role = there;                                                              \
+    meta.flow.return_role = back;                                                                \
     meta.flow.index = index;                                                                     \
     meta.flow.cookie = cookie;                                                                   \
     meta.flow.new_src_port = new_src_port;                                                       \
@@ -37,7 +39,7 @@ control FlowsIpv4(inout frame_t headers, inout metadata_t meta) {
                         @id(13) bit<1> is_tunnel, @id(14) bit<32> next_hop,
                         @id(15) bit<32> towards) {
         flow_ipv4_frames.count();
-        FOUND(0)
+        FOUND(0, ROLE_OWN, ROLE_PEER)
         meta.flow.is_tunnel = is_tunnel;
         headers.ipv4.src_addr = new_src_addr;
         headers.ipv4.dst_addr = new_dst_addr;
@@ -50,7 +52,7 @@ control FlowsIpv4(inout frame_t headers, inout metadata_t meta) {
                           @id(6) bit<16> new_dst_port, @id(9) bit<1> has_offsets,
                           @id(15) bit<32> next_hop) {
         flow_ipv4_frames.count();
-        FOUND(1)
+        FOUND(1, ROLE_PEER, ROLE_OWN)
         headers.ipv4.src_addr = new_src_addr;
         headers.ipv4.dst_addr = new_dst_addr;
         meta.way.towards[31:0] = new_dst_addr;
@@ -95,7 +97,7 @@ control FlowsIpv6(inout frame_t headers, inout metadata_t meta) {
                         @id(13) bit<1> is_tunnel, @id(14) bit<32> next_hop,
                         @id(15) address_t towards) {
         flow_ipv6_frames.count();
-        FOUND(0)
+        FOUND(0, ROLE_OWN, ROLE_PEER)
         meta.flow.is_tunnel = is_tunnel;
         headers.ipv6.src_addr = new_src_addr;
         headers.ipv6.dst_addr = new_dst_addr;
@@ -108,7 +110,7 @@ control FlowsIpv6(inout frame_t headers, inout metadata_t meta) {
                           @id(5) bit<16> new_src_port, @id(6) bit<16> new_dst_port,
                           @id(9) bit<1> has_offsets, @id(15) bit<32> next_hop) {
         flow_ipv6_frames.count();
-        FOUND(1)
+        FOUND(1, ROLE_PEER, ROLE_OWN)
         headers.ipv6.src_addr = new_src_addr;
         headers.ipv6.dst_addr = new_dst_addr;
         meta.way.towards = new_dst_addr;

@@ -19,6 +19,7 @@
 #define NO_OFFSETS_ID      0x01000107
 
 // --- counters; registers are read by packet and have no ids of their own -----------------------
+#define REFUSED_COPIES_ID      0x12000101
 #define FLOW_IPV4_FRAMES_ID    0x13000101
 #define FLOW_IPV6_FRAMES_ID    0x13000102
 

@@ -38,11 +38,18 @@ struct ip_t {
     bit<8> ttl;
 }
 
+typedef bit<2> role_t; // of a direction's registers for a packet; see track.p4
+const role_t ROLE_OWN = 1;
+const role_t ROLE_PEER = 2;
+const role_t ROLE_ASKED = 3;
+
 struct flow_t {
     bit<1> found;
     bit<1> is_return;
     bit<1> has_offsets;
     bit<1> is_tunnel;
+    role_t inbound_role;
+    role_t return_role;
     bit<1> ended;
     bit<1> over;  // it ended before this SYN: another connection
     bit<32> index;
@@ -97,6 +104,8 @@ struct metadata_t {
     address_t wanted; // the destination, or the address that is asked for
     bit<32> ports;    // source, destination; of a later fragment too
     bit<32> server;
+    bit<1> has_server;
+    bit<1> is_bridged;
     bit<32> value;
     bit<16> up_port;     // where it arrived, for a copy
     bit<16> up_out_port; // where it would leave

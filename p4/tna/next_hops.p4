@@ -181,16 +181,18 @@ control Correct(inout frame_t headers, inout metadata_t meta) {
         meta.value = 16w0 ++ (meta.way.mtu - outer_header);
     }
 
-    @hidden action new_flow() {
+    @hidden action new_flow(bit<8> reason) {
         meta.verdict = VERDICT_TO_AGENT;
         meta.outcome = (outcome_t)COUNTER_UP_CALLS;
+        meta.reason = reason;
     }
 
     @hidden table corrections {
         key = {
             meta.flow.over : ternary;
             meta.arrival.injected : ternary;
-            meta.reason : ternary; // virtual_servers'
+            meta.has_server : ternary;
+            meta.is_bridged : ternary;
             meta.way.trouble : ternary;
             meta.way.room[15:15] : ternary @name("too_big");
             meta.flow.is_tunnel : ternary;
@@ -203,16 +205,17 @@ control Correct(inout frame_t headers, inout metadata_t meta) {
             too_big;
             new_flow;
         }
-        const entries = {
-            (1, 1, _, _, _, _, _) : drop((outcome_t)COUNTER_DROP_INJECT_UNMATCHED);
-            (1, _, 0, _, _, _, _) : drop((outcome_t)COUNTER_LOCAL);
-            (1, _, _, _, _, _, _) : new_flow();
-            (_, _, _, TROUBLE_NO_ROUTE, _, _, _) : drop((outcome_t)COUNTER_DROP_NO_ROUTE);
-            (_, _, _, TROUBLE_NO_NEIGHBOUR, _, _, _) : resolve();
-            (_, _, _, TROUBLE_NO_NEXT_HOP, _, _, _) : drop((outcome_t)COUNTER_DROP_NO_NEIGHBOUR);
-            (_, _, _, _, 1, 0, _) : too_big(0);
-            (_, _, _, _, 1, 1, true) : too_big(20);
-            (_, _, _, _, 1, 1, false) : too_big(40);
+        const entries = { // the first that matches
+            (1, 1, _, _, _, _, _, _) : drop((outcome_t)COUNTER_DROP_INJECT_UNMATCHED);
+            (1, _, 0, _, _, _, _, _) : drop((outcome_t)COUNTER_LOCAL);
+            (1, _, _, 0, _, _, _, _) : new_flow(REASON_NEW_FLOW);
+            (1, _, _, 1, _, _, _, _) : new_flow(REASON_BRIDGED);
+            (_, _, _, _, TROUBLE_NO_ROUTE, _, _, _) : drop((outcome_t)COUNTER_DROP_NO_ROUTE);
+            (_, _, _, _, TROUBLE_NO_NEIGHBOUR, _, _, _) : resolve();
+            (_, _, _, _, TROUBLE_NO_NEXT_HOP, _, _, _) : drop((outcome_t)COUNTER_DROP_NO_NEIGHBOUR);
+            (_, _, _, _, _, 1, 0, _) : too_big(0);
+            (_, _, _, _, _, 1, 1, true) : too_big(20);
+            (_, _, _, _, _, 1, 1, false) : too_big(40);
         }
         const default_action = leave();
         size = 16;

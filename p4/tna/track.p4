@@ -26,11 +26,6 @@ const bit<32> TNA_CLOSE_RETURN_FIN_ACKED = 0x08000000;
 
 typedef bit<FLOW_BITS> place_t;
 
-typedef bit<2> role_t; // of a direction for a packet
-const role_t ROLE_OWN = 1;
-const role_t ROLE_PEER = 2;
-const role_t ROLE_ASKED = 3;
-
 struct close_t {
     bit<32> cookie;
     bit<32> state;
@@ -281,9 +276,6 @@ control Track(inout frame_t headers, inout metadata_t meta) {
     Sequences() return_sequences;
     Register<close_t, place_t>(FLOW_PLACES) flow_closes;
 
-    role_t inbound_role = 0;
-    role_t return_role = 0;
-
     RegisterAction<close_t, place_t, bit<32>>(flow_closes) note_close = {
         void apply(inout close_t kept, out bit<32> becomes) {
             if (kept.cookie == meta.flow.cookie) {
@@ -310,17 +302,7 @@ control Track(inout frame_t headers, inout metadata_t meta) {
         void apply(inout close_t kept, out bit<32> seen) { seen = kept.state; }
     };
 
-    @hidden action go_inbound() {
-        inbound_role = ROLE_OWN;
-        return_role = ROLE_PEER;
-    }
-    @hidden action go_back() {
-        inbound_role = ROLE_PEER;
-        return_role = ROLE_OWN;
-    }
     @hidden action answer() {
-        inbound_role = ROLE_ASKED;
-        return_role = ROLE_ASKED;
         headers.report.setValid();
         headers.report.flow_index = meta.flow.index;
         headers.report.now = meta.now;
@@ -349,21 +331,19 @@ control Track(inout frame_t headers, inout metadata_t meta) {
     apply {
         if (meta.is_asked == 1) {
             answer();
-        } else if (meta.flow.is_return == 0) {
-            go_inbound();
-        } else {
-            go_back();
         }
-        inbound_counts.apply(meta, inbound_role, headers.report.inbound_cookie,
-                             headers.report.inbound_packets, headers.report.inbound_octets_high,
+        inbound_counts.apply(meta, meta.flow.inbound_role, headers.report.inbound_cookie,
+                             headers.report.inbound_packets,
+                             headers.report.inbound_octets_high,
                              headers.report.inbound_octets_low, headers.report.inbound_time);
-        return_counts.apply(meta, return_role, headers.report.return_cookie,
-                            headers.report.return_packets, headers.report.return_octets_high,
+        return_counts.apply(meta, meta.flow.return_role, headers.report.return_cookie,
+                            headers.report.return_packets,
+                            headers.report.return_octets_high,
                             headers.report.return_octets_low, headers.report.return_time);
         if (meta.is_asked == 1 || headers.tcp.isValid()) {
-            inbound_sequences.apply(headers.tcp.flags, meta, inbound_role,
+            inbound_sequences.apply(headers.tcp.flags, meta, meta.flow.inbound_role,
                                     headers.report.inbound_next);
-            return_sequences.apply(headers.tcp.flags, meta, return_role,
+            return_sequences.apply(headers.tcp.flags, meta, meta.flow.return_role,
                                    headers.report.return_next);
         }
         if (meta.is_asked == 1) {

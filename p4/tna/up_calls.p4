@@ -2,7 +2,7 @@
 // Whether a packet goes up: somebody must listen, and not more come than it can take.
 //
 //   OPERATION_LISTEN -> listening    until when the agent wants packets, 2^16 ns
-//                       up_calls     packets a second; green while the agent has set nothing
+//   a copy           -> up_calls     packets a second; green while the agent has set nothing
 //
 // A millisecond of OPERATION_LISTEN is 16 * 2^16 ns here, 1.05 ms: nothing multiplies.
 #ifndef SPLITPLANE_TNA_UP_CALLS_P4
@@ -10,9 +10,10 @@
 
 #include "../include/ids.p4"
 #include "headers.p4"
+#include "ids.p4"
 #include "metadata.p4"
 
-// Read at the beginning, because whoever needs it needs it late.
+// Read at the beginning, because who needs it needs it late.
 control Listening(inout frame_t headers, inout metadata_t meta) {
     Register<bit<32>, bit<1>>(2) listening; // place 0
 
@@ -62,9 +63,12 @@ control Listening(inout frame_t headers, inout metadata_t meta) {
     }
 }
 
-control UpCalls(inout metadata_t meta) {
+// In the egress, where the copies are.  A refused copy was counted as its outcome already.
+control LimitCopies(in bit<8> reason, inout egress_intrinsic_metadata_for_deparser_t deparsing) {
     @id(UP_CALL_METER_ID)
     Meter<bit<1>>(2, MeterType_t.PACKETS) up_calls; // place 0
+    @id(REFUSED_COPIES_ID)
+    Counter<bit<64>, bit<1>>(2, CounterType_t.PACKETS) refused_copies; // place 0
 
     bit<8> colour = 0;
 
@@ -72,46 +76,18 @@ control UpCalls(inout metadata_t meta) {
         colour = up_calls.execute(0);
     }
 
-    @hidden action stop() {
-        meta.verdict = VERDICT_DROP;
-    }
-
-    // What was dropped for another reason anyway keeps that one's counter.
-    @hidden action stop_detached() {
-        meta.verdict = VERDICT_DROP;
-        meta.outcome = (outcome_t)COUNTER_DROP_DETACHED;
-    }
-
-    @hidden action stop_full() {
-        meta.verdict = VERDICT_DROP;
-        meta.outcome = (outcome_t)COUNTER_DROP_UP_CALL_FULL;
-    }
-
-    @hidden table limits {
-        key = {
-            meta.detached : ternary;
-            colour : ternary;
-            meta.outcome : ternary;
-        }
-        actions = {
-            stop;
-            stop_detached;
-            stop_full;
-            NoAction;
-        }
-        const entries = {
-            (1, _, (outcome_t)COUNTER_UP_CALLS) : stop_detached();
-            (1, _, _) : stop();
-            (_, 3, (outcome_t)COUNTER_UP_CALLS) : stop_full(); // red
-            (_, 3, _) : stop();
-        }
-        const default_action = NoAction();
-        size = 4;
+    @hidden action refuse() {
+        deparsing.drop_ctl = 1;
+        refused_copies.count(0);
     }
 
     apply {
-        meter_it();
-        limits.apply();
+        if (reason != REASON_ENDED) { // which is nobody's question
+            meter_it();
+            if (colour == 3) { // red
+                refuse();
+            }
+        }
     }
 }
 
