@@ -102,12 +102,16 @@ def test_another_cs_takes_over(lab: Lab) -> None:
 
 @contextmanager
 def agent(lab: Lab, election_id: int, **elsewhere: Any) -> Iterator[subprocess.Popen[str]]:
-    """Another agent of the same switch, at the same addresses or *elsewhere*."""
+    """Another agent of the same switch, at the same addresses or *elsewhere*.
+
+    The command line tells it which switch.
+    """
     config = {**lab.dfs_config, "p4runtime": {**lab.dfs_config["p4runtime"]}, **elsewhere}
     config["p4runtime"]["election_id"] = election_id
+    options = ["--target", config.pop("target"), "--address", config["p4runtime"].pop("address")]
     path = lab.config_path(f"agent{election_id}")
     path.write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "splitplane", "dfs", str(path)]
+    command = [sys.executable, "-m", "splitplane", "dfs", str(path), *options]
     process = subprocess.Popen(
         lab.namespaces["dfs"].command(*command), stderr=subprocess.PIPE, text=True
     )

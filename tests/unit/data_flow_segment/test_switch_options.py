@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the target is told of the switch that a configuration describes."""
+
+from __future__ import annotations
+
+from data_flow_segment.config_p4runtime import P4RuntimeSection
+from data_flow_segment.runtime.switch import options
+from data_flow_segment.targets.p4runtime.options import Interface, Route
+from ssmb.addresses import from_text
+
+SECTION = P4RuntimeSection.model_validate(
+    {
+        "address": "[::1]:9559",
+        "device_id": 7,
+        "election_id": 3,
+        "replace_program": True,
+        "interfaces": [
+            {
+                "port": 1,
+                "name": "out",
+                "mac": "02:5B:00:00:00:01",
+                "addresses": ["10.1.1.1/24", "10.1.1.2/24", "2001:db8::1/64"],
+                "external": True,
+            },
+            {
+                "port": 11,
+                "name": "in",
+                "mac": "02:5b:00:00:00:0b",
+                "addresses": ["10.2.1.1/24"],
+                "internal": True,
+                "mtu": 9000,
+            },
+        ],
+        "routes": [{"to": "10.0.0.0/8", "via": "10.2.1.254"}, {"to": "::/0", "via": "2001:db8::2"}],
+        "neighbours": {"10.2.1.2": "02:00:00:00:00:01"},
+    }
+)
+
+
+def test_each_port_is_an_interface() -> None:
+    assert options(SECTION, 1000).interfaces == (
+        Interface(
+            1,
+            "out",
+            bytes.fromhex("025b00000001"),
+            (from_text("10.1.1.1"), from_text("10.1.1.2"), from_text("2001:db8::1")),
+            external=True,
+        ),
+        Interface(
+            11,
+            "in",
+            bytes.fromhex("025b0000000b"),
+            (from_text("10.2.1.1"),),
+            internal=True,
+            mtu=9000,
+        ),
+    )
+
+
+def test_connected_networks_are_routes_once_and_gateways_lead_out_of_their_port() -> None:
+    assert options(SECTION, 1000).routes == (
+        Route.to("10.1.1.0/24", 1),
+        Route.to("2001:db8::/64", 1),
+        Route.to("10.2.1.0/24", 11),
+        Route.to("10.0.0.0/8", 11, "10.2.1.254"),
+        Route.to("::/0", 1, "2001:db8::2"),
+    )
+
+
+def test_the_rest_is_told_as_it_is() -> None:
+    told = options(SECTION, 1000)
+    assert (told.address, told.device_id, told.election_id) == ("[::1]:9559", 7, 3)
+    assert (told.replace_program, told.flow_capacity) == (True, 1000)
+    assert told.neighbours == {from_text("10.2.1.2"): bytes.fromhex("020000000001")}
