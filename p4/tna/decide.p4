@@ -189,7 +189,7 @@ control Decide(inout frame_t headers, inout metadata_t meta) {
             // bad_sum
             (_, true, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : drop(OUTCOME(DROP_CHECKSUM));
-            // flow, ttl: used, up, unknown: no
+            // flow, used up, unknown: no
             (_, _, 1, USED_UP, _, _, _, _, _, 0, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : to_agent(REASON_TTL, OUTCOME(DROP_TTL));
             // flow, offsets, odd, unknown: no
@@ -243,7 +243,7 @@ control Decide(inout frame_t headers, inout metadata_t meta) {
             // ipv4: no, ipv6: no
             (_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, false, false)
                 : drop(OUTCOME(LOCAL));
-            // ttl: used, up
+            // used up
             (_, _, _, USED_UP, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : to_agent(REASON_TTL, OUTCOME(DROP_TTL));
         }

@@ -260,73 +260,26 @@ parser SegmentParser(packet_in packet, out frame_t headers, out metadata_t meta,
         }
     }
 
-    state expect_sack_1 {
-        transition select(packet.lookahead<bit<32>>()) {
-            OPTIONS_SACK_1: parse_sack_1;
-            default: unreadable_options;
-        }
+#define SACK(n)                                                                                  \
+    state expect_sack_##n {                                                                      \
+        transition select(packet.lookahead<bit<32>>()) {                                         \
+            OPTIONS_SACK_##n: parse_sack_##n;                                                    \
+            default: unreadable_options;                                                         \
+        }                                                                                        \
+    }                                                                                            \
+    state parse_sack_##n {                                                                       \
+        packet.extract(headers.tcp_sack);                                                        \
+        transition parse_block_##n;                                                              \
     }
-
-    state expect_sack_2 {
-        transition select(packet.lookahead<bit<32>>()) {
-            OPTIONS_SACK_2: parse_sack_2;
-            default: unreadable_options;
-        }
+#define SACK_BLOCK(n, following)                                                                 \
+    state parse_block_##n {                                                                      \
+        packet.extract(headers.tcp_sack_##n);                                                    \
+        tcp_sum.subtract({ headers.tcp_sack_##n.left, headers.tcp_sack_##n.right });             \
+        transition following;                                                                    \
     }
-
-    state expect_sack_3 {
-        transition select(packet.lookahead<bit<32>>()) {
-            OPTIONS_SACK_3: parse_sack_3;
-            default: unreadable_options;
-        }
-    }
-
-    state expect_sack_4 {
-        transition select(packet.lookahead<bit<32>>()) {
-            OPTIONS_SACK_4: parse_sack_4;
-            default: unreadable_options;
-        }
-    }
-
-    state parse_sack_1 {
-        packet.extract(headers.tcp_sack);
-        transition parse_last_block;
-    }
-
-    state parse_sack_2 {
-        packet.extract(headers.tcp_sack);
-        transition parse_block_2;
-    }
-
-    state parse_sack_3 {
-        packet.extract(headers.tcp_sack);
-        transition parse_block_3;
-    }
-
-    state parse_sack_4 {
-        packet.extract(headers.tcp_sack);
-        packet.extract(headers.tcp_sack_4);
-        tcp_sum.subtract({ headers.tcp_sack_4.left, headers.tcp_sack_4.right });
-        transition parse_block_3;
-    }
-
-    state parse_block_3 {
-        packet.extract(headers.tcp_sack_3);
-        tcp_sum.subtract({ headers.tcp_sack_3.left, headers.tcp_sack_3.right });
-        transition parse_block_2;
-    }
-
-    state parse_block_2 {
-        packet.extract(headers.tcp_sack_2);
-        tcp_sum.subtract({ headers.tcp_sack_2.left, headers.tcp_sack_2.right });
-        transition parse_last_block;
-    }
-
-    state parse_last_block {
-        packet.extract(headers.tcp_sack_1);
-        tcp_sum.subtract({ headers.tcp_sack_1.left, headers.tcp_sack_1.right });
-        transition end_tcp;
-    }
+    SACK(1) SACK(2) SACK(3) SACK(4)
+    SACK_BLOCK(4, parse_block_3) SACK_BLOCK(3, parse_block_2) SACK_BLOCK(2, parse_block_1)
+    SACK_BLOCK(1, end_tcp)
 
     state unreadable_options { // a flow with offsets is the agent's with such a packet
         meta.tcp.options_unreadable = 1;
