@@ -63,9 +63,14 @@ control Arrival(inout frame_t headers, inout metadata_t meta,
         meta.copy_kind = COPY_ARRIVED;
     }
 
-    @hidden action inject() { // as if it arrived now
+    @hidden action inject() { // as if it arrived now; it must find its flow
         meta.arrival.port = headers.packet_out.port[8:0];
         meta.arrival.injected = 1;
+        meta.copy_kind = COPY_INJECTED;
+    }
+
+    @hidden action inject_arrival() { // what waited for its next hop, flow or not
+        meta.arrival.port = headers.packet_out.port[8:0];
         meta.copy_kind = COPY_INJECTED;
     }
 
@@ -99,20 +104,23 @@ control Arrival(inout frame_t headers, inout metadata_t meta,
 
     @hidden table operations {
         key = {
-            headers.packet_out.operation : exact;
+            headers.packet_out.operation : ternary;
+            headers.packet_out.value : ternary;
         }
         actions = {
             inject;
+            inject_arrival;
             send;
             route;
             report;
             obeyed;
         }
         const entries = {
-            OPERATION_INJECT : inject();
-            OPERATION_SEND : send();
-            OPERATION_ROUTE : route();
-            OPERATION_REPORT : report();
+            (OPERATION_INJECT, INJECT_ARRIVAL) : inject_arrival();
+            (OPERATION_INJECT, _) : inject();
+            (OPERATION_SEND, _) : send();
+            (OPERATION_ROUTE, _) : route();
+            (OPERATION_REPORT, _) : report();
         }
         const default_action = obeyed();
         size = 8;

@@ -80,7 +80,7 @@ struct tcp_seen_t { // in the client side's numbers
     bit<16> left;       // octets after the headers; below 0 is above 32767
     bit<16> takes;      // numbers that the packet takes: octets, SYN, FIN
     bit<32> close_bits; // what this packet adds to the close
-    bit<32> close_seen; // as it is then; for a client's SYN as it was
+    bit<32> close_seen; // what has come together
     bit<32> past_ack;   // how far a RST lies past what was acknowledged
     bit<32> past_next;  // 0: it acknowledges all that was sent
     bit<32> fin_acked;  // 1: it acknowledges the other direction's FIN

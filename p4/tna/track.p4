@@ -287,12 +287,11 @@ control Track(inout frame_t headers, inout metadata_t meta) {
             becomes = kept.state;
         }
     };
-    RegisterAction<close_t, place_t, bit<32>>(flow_closes) begin_again = { // a client's SYN
-        void apply(inout close_t kept, out bit<32> was) {
-            if (kept.cookie == meta.flow.cookie && kept.state >= TNA_CLOSE_CLOSED) {
-                was = kept.state;
-            } else {
-                was = 0;
+    // The node took a SYN: what was seen of the close belongs to an earlier connection.  The
+    // client's SYN alone says nothing: anybody can send one.
+    RegisterAction<close_t, place_t, bit<32>>(flow_closes) begin_again = {
+        void apply(inout close_t kept) {
+            if (kept.cookie != meta.flow.cookie || kept.state < TNA_CLOSE_CLOSED) {
                 kept.state = meta.tcp.close_bits;
             }
             kept.cookie = meta.flow.cookie;
@@ -323,7 +322,8 @@ control Track(inout frame_t headers, inout metadata_t meta) {
         meta.tcp.close_bits[28:28] = meta.tcp.fin_acked[0:0];
     }
     @hidden action close() { meta.tcp.close_seen = note_close.execute(PLACE); }
-    @hidden action restart() { meta.tcp.close_seen = begin_again.execute(PLACE); }
+    @hidden action restart() { begin_again.execute(PLACE); }
+    @hidden action note_client_syn() { meta.tcp.close_bits[1:1] = 1; }
     @hidden action report_close() { headers.report.close = read_close.execute(PLACE); }
     @hidden action over() { meta.flow.over = 1; }
     @hidden action ended() { meta.flow.ended = 1; }
@@ -360,18 +360,18 @@ control Track(inout frame_t headers, inout metadata_t meta) {
                     reset();
                 }
             }
-            if (meta.flow.is_return == 0 && headers.tcp.flags[1:1] == 1
-                && headers.tcp.flags[4:4] == 0) { // on an entry that lingers: another connection
+            if (meta.flow.is_return == 1 && headers.tcp.flags[1:1] == 1) {
+                note_client_syn();
                 restart();
-                if (meta.tcp.close_seen != 0) {
-                    over();
-                }
             } else {
                 close();
-                // told again if the last step is sent again
-                if ((meta.tcp.close_bits[31:31] == 1 || meta.tcp.close_bits[28:27] != 0)
-                    && (meta.tcp.close_seen[31:31] == 1 || meta.tcp.close_seen[30:27] == 0xf)) {
-                    ended();
+            }
+            if (meta.tcp.close_seen[31:31] == 1 || meta.tcp.close_seen[30:27] == 0xf) {
+                if (meta.flow.is_return == 0 && headers.tcp.flags[1:1] == 1
+                    && headers.tcp.flags[4:4] == 0) { // the entry only lingers
+                    over();
+                } else if (meta.tcp.close_bits[31:31] == 1 || meta.tcp.close_bits[28:27] != 0) {
+                    ended(); // told again if the last step is sent again
                 }
             }
         }
