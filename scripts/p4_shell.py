@@ -18,12 +18,15 @@ import yaml
 from splitplane.admin import SOCKET_FOLDER
 from splitplane.lab.switch import answers, socket_path
 
-SHELL = Path(__file__).parents[1] / ".venv-p4shell/bin/python"
+ENVIRONMENT = Path(__file__).parents[1] / ".venv-p4shell"
+# the shell wants a jedi that knows no Python after 3.9; without it TAB completes all the same
+IPYTHON_CONFIG = "c.Completer.use_jedi = False\n"
 EXAMPLES = """\
 In the shell, for example:
-  tables                                                    # their names
-  table_entry["SegmentIngress.flows.flows"].read(lambda entry: print(entry))
-  te = table_entry["SegmentIngress.next_hops.routes"]; te.read(lambda entry: print(entry))
+  tables                                            # their names; their last words are enough
+  tables["flows"]                                   # its key and its actions
+  table_entry["flows"].read(lambda entry: print(entry))
+  counter_entry["outcomes"].read(lambda place: print(place.index, place.packet_count))
   exit
 """
 
@@ -57,7 +60,12 @@ def main() -> None:
         address, device_id = section["address"], section["device_id"]
     print(EXAMPLES, end="", flush=True)
     options = ["--grpc-addr", address, "--device-id", str(device_id), "--election-id", "0,0"]
-    os.execv(SHELL, [str(SHELL), "-m", "p4runtime_sh", *options])
+    profile = ENVIRONMENT / "ipython/profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    (profile / "ipython_config.py").write_text(IPYTHON_CONFIG)
+    os.environ["IPYTHONDIR"] = str(profile.parent)  # its history stays there too
+    python = str(ENVIRONMENT / "bin/python")
+    os.execv(python, [python, "-m", "p4runtime_sh", *options])
 
 
 if __name__ == "__main__":
