@@ -74,7 +74,9 @@ def entries_a_second(address: str, count: int) -> dict[str, float]:
         driver.take()
         for name, size in (("one a Write", 1), (f"{BATCH} a Write", BATCH)):
             for kind in ("INSERT", "MODIFY", "DELETE"):
-                rows = [row for n in range(count // 2) for row in entries.flow_rows(flow(n), 2 * n, 7)]
+                rows = [
+                    row for n in range(count // 2) for row in entries.flow_rows(flow(n), 2 * n, 7)
+                ]
                 updates = [schema.update(kind, row) for row in rows]  # type: ignore[arg-type]
                 writes = [
                     Write(tuple(updates[at : at + size]), at) for at in range(0, len(updates), size)
@@ -193,7 +195,9 @@ def main() -> None:
         address = stack.enter_context(running_switch(cables))
         for name, rate in entries_a_second(address, arguments.entries).items():
             print(f"| {name} | {rate:,.0f} |")
-    print("\n| set-up of a connection, one at a time | median us | 99th us |\n| --- | ---: | ---: |")
+    print(
+        "\n| set-up of a connection, one at a time | median us | 99th us |\n| --- | ---: | ---: |"
+    )
     for name, times in set_up(arguments.seconds):
         p99 = statistics.quantiles(times, n=100)[98]
         print(f"| {name} | {statistics.median(times):,.0f} | {p99:,.0f} |")

@@ -48,10 +48,11 @@ class Runtime(Protocol):
 
 
 @click.command()
-@click.argument("config", type=_FILE)
+@click.argument("config", type=_FILE, default=Path("/etc/splitplane/cs.yaml"))
 def cs(config: Path) -> None:
     """Run a Control Segment in the foreground.
 
+    CONFIG is /etc/splitplane/cs.yaml if none is given.
     SIGTERM ends it; SIGHUP reloads CONFIG, and a file with an error changes nothing.
     """
     from control_segment.config import ControlSegmentConfig
@@ -70,7 +71,7 @@ def cs(config: Path) -> None:
 
 
 @click.command()
-@click.argument("config", type=_FILE)
+@click.argument("config", type=_FILE, default=Path("/etc/splitplane/dfs.yaml"))
 @click.option("--target", "kind", type=click.Choice(["bpf", "memory", "p4runtime"]),
               help="What moves packets, in place of what CONFIG says.")  # fmt: skip
 @click.option("--address", metavar="HOST:PORT",
@@ -78,6 +79,8 @@ def cs(config: Path) -> None:
 @click.option("--detach", is_flag=True, help="Take out what moves packets, and end.")
 def dfs(config: Path, kind: str | None, address: str | None, detach: bool) -> None:
     """Run a Data Flow Segment's agent in the foreground.
+
+    CONFIG is /etc/splitplane/dfs.yaml if none is given.
 
     SIGTERM ends the agent; what it has put into the kernel or the switch goes on moving packets
     until --detach.

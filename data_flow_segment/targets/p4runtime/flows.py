@@ -34,6 +34,7 @@ class SwitchFlow:
     __slots__ = (
         "_before",
         "_close",
+        "_close_before",
         "_counters",
         "close_told",
         "cookie",
@@ -57,7 +58,7 @@ class SwitchFlow:
     def begin(self, entry: FlowEntry, now: float) -> None:
         self._before = _NOTHING  # counted before the switch forgot
         self._counters = _NOTHING
-        self._close = 0
+        self._close = self._close_before = 0
         self.tcp_flags = 0
         self.packets_told = 0
         self.close_told = False
@@ -116,12 +117,14 @@ class SwitchFlow:
                 self.tcp_flags |= half.tcp_flags
                 if half.packets:  # else its peer only made the place its own
                     self.last_seen = max(self.last_seen, now - half.idle_ms / 1000)
-        self._close = (there.close if there else 0) | (back.close if back else 0)
+        seen = (there.close if there else 0) | (back.close if back else 0)
+        self._close = self._close_before | seen
 
     def is_forgotten(self) -> None:
         """The switch lost it: what it counts from now on comes on top."""
         self.written = False
         self._before = self._counters
+        self._close_before = self._close  # its end may never be seen: CLOSE_TIMEOUT ends it
 
     def _own(self, half: Half) -> Half | None:
         return half if half.cookie == self.cookie else None
