@@ -37,6 +37,7 @@ from data_flow_segment.targets.p4runtime.operations import (
     PacketUp,
     ReadDone,
     Result,
+    Write,
     WriteDone,
 )
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
@@ -61,6 +62,7 @@ UP_CALLS_BURST: Final = 64
 """What comes up for new flows: ten times what agent and CS decide with BMv2 beside them, and no
 more at once than its queue to the agent holds.  More is dropped where it is counted."""
 
+WRITES_UNDER_WAY: Final = 2
 TICK_S: Final = 0.05
 
 _TABLES_READ: Final = "tables"
@@ -98,6 +100,7 @@ class Core:
         self._refusals = Refusals(desired, self._commands, self.schema)
         self._up_calls = UpCalls(desired, tell=self.events.append, reported=self._reported)
         self._work: Iterator[None] | None = None
+        self._writes = 0  # that are not answered yet
         self._listen_at = now
         self._tick_at = now
         self._results: dict[type[Any], Callable[[Any], None]] = {
@@ -139,12 +142,18 @@ class Core:
 
     @property
     def is_working(self) -> bool:
-        """Whether `work` has something to do."""
+        """Whether a long piece of work is not done yet."""
         return self._work is not None
+
+    @property
+    def can_work(self) -> bool:
+        """Whether `work` has something to do now.  New flows do not stand in line behind a whole
+        table: filling goes on when the switch has taken what it was given."""
+        return self._work is not None and self._writes <= WRITES_UNDER_WAY
 
     def work(self) -> None:
         """A step of a long piece of work, of some milliseconds."""
-        if self._work is not None:
+        if self._work is not None and self._writes <= WRITES_UNDER_WAY:
             try:
                 next(self._work)
             except StopIteration:
@@ -159,7 +168,9 @@ class Core:
             if self.reports.unanswered > unanswered:
                 self.counters.add("report_unanswered", self.reports.unanswered - unanswered)
                 self.sweep.give_up(now)
-        return self._desired.batch.take()
+        operations = self._desired.batch.take()
+        self._writes += sum(type(operation) is Write for operation in operations)
+        return operations
 
     def read_counters(self) -> None:
         """Ask for them; `counters_read` rises when they are there."""
@@ -291,6 +302,7 @@ class Core:
     # --- what the switch said ----------------------------------------------------------------
 
     def _write_done(self, result: WriteDone) -> None:
+        self._writes -= 1
         if result.errors:
             self.log += self._refusals.of(result)
 

@@ -31,7 +31,10 @@ from data_flow_segment.targets.p4runtime.program import Program
 from ssmb.messages import FlowSignature
 
 LOOK_S: Final = 0.1
-COUNTERS_S: Final = 1.0
+SULK_S: Final = 1.0
+"""How long a switch that did not answer in time is not waited for again."""
+
+COUNTERS_S: Final = 0.3
 STOP_S: Final = 0.5
 _SWEEP_WAIT_S: Final = 0.001
 _EVENTS_AT_ONCE: Final = 256
@@ -47,6 +50,7 @@ class P4RuntimeTarget:
         self._driver = driver
         self._clock = clock
         self._failure: TargetError | None = None
+        self._look_again_at = 0.0
 
     @classmethod
     def open(
@@ -101,7 +105,7 @@ class P4RuntimeTarget:
         self._submit()
         waiting = self._core.events
         found = [waiting.popleft() for _ in range(min(len(waiting), _EVENTS_AT_ONCE))]
-        if waiting or self._core.is_working:
+        if waiting or self._core.can_work:
             self._driver.wake()
         return found
 
@@ -153,11 +157,10 @@ class P4RuntimeTarget:
 
     def counters(self) -> Mapping[str, Counter]:
         core = self._core
-        if core.phase is Phase.READY:
+        if self._answers:
             wanted = core.counters_read + 1
             core.read_counters()
-            self._submit()
-            self._await(lambda: core.counters_read >= wanted, COUNTERS_S)
+            self._ask(lambda: core.counters_read >= wanted, COUNTERS_S)
         found = core.counters.as_mapping()
         found["drop_inbox_full"] = found["drop_inbox_full"]._replace(value=self._driver.dropped)
         return found
@@ -199,26 +202,36 @@ class P4RuntimeTarget:
         if operations:
             self._driver.submit(operations)
 
+    @property
+    def _answers(self) -> bool:
+        """Whether it is worth asking the switch something and waiting for it."""
+        return self._core.phase is Phase.READY and self._clock() >= self._look_again_at
+
+    def _ask(self, is_done: Callable[[], bool], longest_s: float) -> None:
+        """Wait for an answer; a switch that gives none is not asked again at once."""
+        self._submit()
+        if not self._await(is_done, longest_s):
+            self._look_again_at = self._clock() + SULK_S
+
     def _await(self, is_done: Callable[[], bool], longest_s: float) -> bool:
         """Go on with what the switch says until `is_done`."""
         deadline = self._clock() + longest_s
-        while not is_done():
+        while not (done := is_done()):
             remaining = deadline - self._clock()
             if remaining <= 0 or self._core.phase is Phase.LOST:
-                return False
+                break
             self._driver.wait(remaining)
             self._pump()
-        if self._core.events or self._core.is_working:
+        if self._core.events or self._core.can_work:
             self._driver.wake()  # what came meanwhile is for `events`
-        return True
+        return done
 
     def _look(self, flows: Sequence[SwitchFlow]) -> None:
         """Have a fresh report of each, if the switch is there."""
-        core = self._core
-        if flows and core.phase is Phase.READY:
-            core.reports.ask(flows)
-            self._submit()
-            self._await(lambda: not any(map(core.reports.is_wanted, flows)), LOOK_S)
+        if flows and self._answers:
+            reports = self._core.reports
+            reports.ask(flows)
+            self._ask(lambda: not any(map(reports.is_wanted, flows)), LOOK_S)
 
     def _wait_until_ready(self) -> None:
         while True:
@@ -230,5 +243,5 @@ class P4RuntimeTarget:
                 return
             if self._core.phase is Phase.LOST and self._core.boot_id:
                 raise TargetError(f"the switch at {self._core.options.address} went away")
-            if not self._core.is_working:
+            if not self._core.can_work:
                 self._driver.wait(1.0)
