@@ -68,15 +68,17 @@ $(ARTIFACTS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile
 
 P4C ?= p4c-bm2-ss
 P4_FLAGS := --std p4-16 --Werror --Wdisable=unused --Wdisable=invalid_header
-P4_SOURCES := p4/dfs.p4 $(sort $(wildcard p4/include/*.p4))
-P4_OUTPUTS := p4/dfs.json p4/dfs.p4info.txtpb
+P4_SOURCES := p4/dfs.p4 $(sort $(wildcard p4/include/*.p4)) bench/p4/minimal.p4
+P4_SCRIPTS := scripts/p4_compact.py scripts/p4_fold.py
+P4_OUTPUTS := $(foreach name,p4/dfs bench/p4/minimal,$(name).json $(name).p4info.txtpb)
 
 p4: p4/SOURCES.sha256 ## compile the P4 program (needs p4c-bm2-ss, from p4lang's packages)
 
-p4/SOURCES.sha256: $(P4_SOURCES) scripts/p4_compact.py
-	$(P4C) $(P4_FLAGS) --p4runtime-files p4/dfs.p4info.txtpb -o p4/dfs.json.tmp p4/dfs.p4
-	python3 scripts/p4_compact.py p4/dfs.json.tmp p4/dfs.json
-	@rm p4/dfs.json.tmp
+p4/SOURCES.sha256: $(P4_SOURCES) $(P4_SCRIPTS)
+	set -e; for name in p4/dfs bench/p4/minimal; do \
+	  $(P4C) $(P4_FLAGS) --p4runtime-files $$name.p4info.txtpb -o $$name.json.tmp $$name.p4; \
+	  python3 scripts/p4_compact.py $$name.json.tmp $$name.json; rm $$name.json.tmp; \
+	done
 	sha256sum $(P4_SOURCES) $(P4_OUTPUTS) > $@
 
 p4-tna: ## compile the Tofino program as far as the compiler here goes (p4c-barefoot, or p4test)

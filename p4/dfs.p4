@@ -58,7 +58,7 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
     NextHops() next_hops;
     UpCalls() up_calls;
 
-    address_t wanted = 0;
+    address_t wanted;
 
     @id(OUTCOMES_ID)
     counter(COUNTERS, CounterType.packets) outcomes;
@@ -87,16 +87,17 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
         meta.up.reason = reason;
     }
 
-    @hidden action route_flow(bit<32> outcome) {
-        meta.verdict = VERDICT_ROUTE;
+    @hidden action count_as(bit<32> outcome) {
         meta.counter = outcome;
     }
 
+    @hidden action not_a_question() { // its checksum is wrong
+        meta.kind = KIND_ICMP;
+    }
+
     @hidden action route_by_destination() {
-        meta.verdict = VERDICT_ROUTE;
         meta.counter = COUNTER_PASSED;
-        meta.way.next_hop = 0;
-        meta.way.towards = wanted;
+        meta.towards = wanted;
     }
 
     @hidden action leave(port_t port) {
@@ -113,84 +114,92 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
 
     apply {
         arrival.apply(headers, meta, standard);
-        if (meta.verdict == VERDICT_OPEN && meta.is_asked == 0) {
-            classify.apply(headers, meta, standard);
-        }
-        if (meta.verdict == VERDICT_OPEN) {
-            if (meta.ip.is_transport == 1
-                && (meta.ip.first_fragment == 1 || meta.ip.later_fragment == 1)) {
-                fragments.apply(meta, standard.ingress_global_timestamp);
-            }
-            if (meta.ip.is_transport == 1 && meta.ip.ports_unknown == 0 || meta.ip.quoted == 1) {
-                flows.apply(meta);
-            }
-            if (meta.flow.found == 1 && headers.tcp.isValid()) {
-                if (meta.ip.quoted == 1) {
-                    swap_offsets.apply(meta);
+        // most frames are TCP as it should be
+        if (meta.kind != KIND_TCP || standard.parser_error != error.NoError
+            || meta.first_fragment == 1 || headers.tcp.data_offset < 5
+            || meta.ip.payload < (bit<16>)headers.tcp.data_offset << 2
+            || standard.packet_length < FRAME_LENGTH(meta)) {
+            if (meta.verdict == VERDICT_OPEN) {
+                classify.apply(headers, meta, standard);
+                if (meta.kind == KIND_LATER
+                    || (meta.first_fragment == 1
+                        && (meta.kind == KIND_TCP || meta.kind == KIND_UDP))) {
+                    fragments.apply(meta, standard.ingress_global_timestamp);
                 }
-                if (headers.tcp.data_offset > 5 && meta.ip.options_missing == 0
-                    && (meta.flow.has_offsets == 1 || headers.tcp.flags & TCP_SYN != 0)) {
+            }
+        }
+        if (meta.kind >= KIND_TCP && meta.kind <= KIND_QUOTED_PART) {
+            flows.apply(headers, meta);
+        }
+        if (meta.direction != DIRECTION_NONE) {
+            if (meta.has_offsets == 1 && meta.kind >= KIND_QUOTED) {
+                swap_offsets.apply(meta);
+            }
+            if (meta.has_offsets == 1 || headers.tcp.flags & TCP_SYN != 0) {
+                if (headers.tcp.isValid() && headers.tcp.data_offset > 5
+                    && meta.kind != KIND_QUOTED_PART) {
                     walk_options.apply(headers, meta);
                 }
             }
-            if (meta.flow.found == 1 && meta.ip.quoted == 0 || meta.is_asked == 1) {
+            count_as(COUNTER_FLOW_PACKETS);
+            if (meta.kind != KIND_QUOTED && meta.kind != KIND_QUOTED_PART) {
                 track.apply(headers, meta, standard.ingress_global_timestamp);
-            }
-        }
-        if (meta.verdict == VERDICT_OPEN) {
-            if (meta.flow.found == 1) {
-                if (meta.ip.quoted == 0) {
-                    route_flow(COUNTER_FLOW_PACKETS);
-                } else if (meta.ip.ttl <= 1) {
-                    drop(COUNTER_DROP_TTL);
-                } else {
-                    route_flow(COUNTER_ICMP_TRANSLATED);
-                }
+            } else if (meta.is_expired == 1) {
+                drop(COUNTER_DROP_TTL);
             } else {
-                if (headers.arp.isValid()) {
-                    want_arp_target();
-                } else if (meta.is_solicitation == 1 && standard.checksum_error == 0) {
-                    want_nd_target();
+                count_as(COUNTER_ICMP_TRANSLATED);
+            }
+        }
+        if (meta.direction == DIRECTION_NONE && meta.verdict == VERDICT_OPEN) {
+            if (meta.kind == KIND_SOLICITATION && standard.checksum_error == 1) {
+                not_a_question();
+            }
+            if (meta.kind == KIND_ARP) {
+                want_arp_target();
+            } else if (meta.kind == KIND_SOLICITATION) {
+                want_nd_target();
+            } else {
+                want_destination();
+            }
+            addresses.apply(wanted, meta);
+            if (meta.kind == KIND_LOST) {
+                if (meta.whose.is_virtual == 1
+                    || (headers.packet_out.isValid()
+                        && headers.packet_out.value != INJECT_ARRIVAL)) {
+                    drop(COUNTER_DROP_FRAGMENT);
+                }
+            } else if (headers.packet_out.isValid()
+                       && headers.packet_out.value != INJECT_ARRIVAL) {
+                // a flow's packet must find the flow; what waited for its next hop arrives again
+                drop(COUNTER_DROP_INJECT_UNMATCHED);
+            } else if (meta.kind >= KIND_TCP && meta.kind <= KIND_FRAGMENT) {
+                virtual_servers.apply(meta);
+            } else if (meta.kind == KIND_ARP || meta.kind == KIND_SOLICITATION) {
+                answer.apply(headers, meta, standard);
+            }
+            if (meta.kind == KIND_NEIGHBOUR) {
+                to_agent(REASON_NEIGHBOUR, COUNTER_LOCAL);
+            } else if (meta.verdict == VERDICT_OPEN) { // what any router would do with it
+                if (meta.whose.is_own == 1 || headers.ethernet.dst_addr[40:40] == 1
+                    || !(headers.ipv4.isValid() || headers.ipv6.isValid())) {
+                    drop(COUNTER_LOCAL);
+                } else if (meta.is_expired == 1) {
+                    to_agent(REASON_TTL, COUNTER_DROP_TTL);
                 } else {
-                    want_destination();
-                }
-                addresses.apply(wanted, meta);
-                if (meta.ip.ports_unknown == 1) {
-                    if (meta.arrival.injected == 1 || meta.is_virtual == 1) {
-                        drop(COUNTER_DROP_FRAGMENT);
-                    }
-                } else if (meta.arrival.injected == 1) {
-                    drop(COUNTER_DROP_INJECT_UNMATCHED);
-                } else if (meta.ip.is_transport == 1) {
-                    virtual_servers.apply(meta);
-                } else if (headers.arp.isValid()
-                           || (meta.is_solicitation == 1 && standard.checksum_error == 0)) {
-                    answer.apply(headers, meta);
-                }
-                if (meta.is_neighbour == 1) {
-                    to_agent(REASON_NEIGHBOUR, COUNTER_LOCAL);
-                } else if (meta.verdict == VERDICT_OPEN) { // what any router would do with it
-                    if (meta.is_own == 1 || headers.ethernet.dst_addr[40:40] == 1
-                        || !(headers.ipv4.isValid() || headers.ipv6.isValid())) {
-                        drop(COUNTER_LOCAL);
-                    } else if (meta.ip.ttl <= 1) {
-                        to_agent(REASON_TTL, COUNTER_DROP_TTL);
-                    } else {
-                        route_by_destination();
-                    }
+                    route_by_destination();
                 }
             }
         }
-        if (meta.verdict == VERDICT_ROUTE) {
-            next_hops.apply(headers, meta);
+        if (meta.verdict <= VERDICT_ROUTE) {
+            next_hops.apply(headers, meta, standard);
         }
-        up_calls.apply(headers, meta, standard.ingress_global_timestamp);
-        if (meta.verdict == VERDICT_DROP) {
-            end();
-        } else if (meta.verdict == VERDICT_TO_AGENT) {
-            leave(PORT_AGENT);
-        } else {
-            leave(meta.way.port);
+        if (meta.verdict != VERDICT_LEAVE) {
+            up_calls.apply(headers, meta, standard.ingress_global_timestamp);
+            if (meta.verdict == VERDICT_DROP) {
+                end();
+            } else if (meta.verdict == VERDICT_TO_AGENT) {
+                leave(PORT_AGENT);
+            }
         }
         count();
     }
@@ -203,24 +212,18 @@ control SegmentEgress(inout headers_t headers, inout metadata_t meta,
     Rewrite() rewrite;
     Leave() leave;
 
-    @hidden action begin() {
-        headers.packet_out.setInvalid();
-        headers.old_sum.setValid(); // or nothing of it would count
-    }
-
     apply {
-        begin();
-        if (standard.egress_port == PORT_AGENT) {
-            tell_agent.apply(headers, meta);
-        } else if (meta.verdict == VERDICT_LEAVE) {
-            if (meta.flow.found == 1) {
-                if (meta.ip.quoted == 1) {
-                    translate_error.apply(headers, meta);
-                } else {
+        if (meta.verdict == VERDICT_LEAVE) {
+            if (meta.direction != DIRECTION_NONE) {
+                if (meta.kind < KIND_QUOTED) {
                     rewrite.apply(headers, meta);
+                } else {
+                    translate_error.apply(headers, meta);
                 }
             }
             leave.apply(headers, meta);
+        } else if (standard.egress_port == PORT_AGENT) {
+            tell_agent.apply(headers, meta, standard);
         }
     }
 }

@@ -13,8 +13,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from p4_fold import fold
+
+Field = tuple[str, str]  # header, field
 
 
 def without_sources(value: Any) -> Any:
@@ -45,6 +51,113 @@ def share_actions(program: Any) -> None:
             entry["action_entry"]["action_id"] = renamed[entry["action_entry"]["action_id"]]
 
 
+def sum_in_place(program: Any) -> None:
+    """A checksum in an action is made of copies of its fields: take the fields themselves."""
+    mentions, widths = Counter(fields_of(program)), field_widths(program)
+    calculations = {c["name"]: c for c in program["calculations"]}
+    for action in program["actions"]:
+        primitives = action["primitives"]
+        for primitive in list(primitives):
+            if primitive["op"] == "modify_field_with_hash_based_offset":
+                inputs = calculations[primitive["parameters"][2]["value"]]["input"]
+                inputs[:] = [
+                    source_of(part, primitives, primitive, mentions, widths) for part in inputs
+                ]
+
+
+def source_of(
+    part: Any, primitives: list[Any], user: Any, mentions: Counter[Field], widths: dict[Field, int]
+) -> Any:
+    """What a temporary is a copy of, which is then not made."""
+    name = part["value"]
+    if part["type"] != "field" or mentions[tuple(name)] != 2:
+        return part
+    last = next(place for place, primitive in enumerate(primitives) if primitive is user)
+    for place, primitive in enumerate(primitives[:last]):
+        if primitive["op"] != "assign" or primitive["parameters"][0].get("value") != name:
+            continue
+        source = primitive["parameters"][1]
+        between = [p["parameters"][0].get("value") for p in primitives[place:last]]
+        if source["type"] == "field" and source["value"] not in between:
+            take_out(primitives, place)
+            return source
+        if source["type"] == "hexstr":
+            take_out(primitives, place)
+            return {**source, "bitwidth": widths[tuple(name)]}
+    return part
+
+
+def take_out(primitives: list[Any], place: int) -> None:
+    """One primitive, and let jumps still go where they went."""
+    del primitives[place]
+    for primitive in primitives:
+        if primitive["op"].startswith("_jump"):
+            to = primitive["parameters"][-1]
+            if int(to["value"], 16) > place:
+                to["value"] = hex(int(to["value"], 16) - 1)
+
+
+def fields_of(value: Any) -> Iterator[Field]:
+    """Every mention of a field."""
+    if isinstance(value, dict):
+        if value.get("type") == "field":
+            yield tuple(value["value"])
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from fields_of(item)
+
+
+def without_masks(program: Any) -> None:
+    """A field keeps no more bits than it has: what is assigned to it needs no mask."""
+    widths = field_widths(program)
+    for action in program["actions"]:
+        for primitive in action["primitives"]:
+            if primitive["op"] == "assign" and primitive["parameters"][0]["type"] == "field":
+                target, value = primitive["parameters"]
+                ones = (1 << widths[tuple(target["value"])]) - 1
+                inner = value["value"]
+                while isinstance(inner, dict) and inner.get("type") == "expression":
+                    inner = inner["value"]
+                if (
+                    isinstance(inner, dict)
+                    and inner.get("op") == "&"
+                    and is_number(inner["right"], ones)
+                ):
+                    left = inner["left"]
+                    whole = {"type": "expression", "value": left}
+                    primitive["parameters"][1] = whole if left["type"] == "expression" else left
+
+
+def is_number(value: Any, wanted: int) -> bool:
+    return bool(value["type"] == "hexstr" and int(value["value"], 16) == wanted)
+
+
+def field_widths(program: Any) -> dict[Field, int]:
+    types = {kind["name"]: kind["fields"] for kind in program["header_types"]}
+    return {
+        (header["name"], field[0]): field[1]
+        for header in program["headers"]
+        for field in types[header["header_type"]]
+    }
+
+
+# metadata that the program always writes before it reads them (p4/include/metadata.p4)
+UNCLEARED = tuple(
+    f"metadata_t._{name}"
+    for name in ("counter", "arrival_", "ip_", "flow_", "way_", "whose_", "up_")
+)
+# what BMv2 itself asks for, of every packet or of a copy
+NEEDED = {
+    "ingress_port",
+    "egress_spec",
+    "egress_port",
+    "instance_type",
+    "packet_length",
+    "egress_rid",
+}
+
+
 def move_temporaries(program: Any) -> None:
     """Out of the metadata, but for those that a table looks up or a checksum is made of: there an
     invalid header counts as absent."""
@@ -54,7 +167,7 @@ def move_temporaries(program: Any) -> None:
     moved = [
         field
         for field in scalars["fields"]
-        if not field[0].startswith(("metadata_t.", "_padding"))
+        if (not field[0].startswith(("metadata_t.", "_padding")) or field[0].startswith(UNCLEARED))
         and ["scalars", field[0]] not in keys
     ]
     names = {field[0] for field in moved}
@@ -64,7 +177,49 @@ def move_temporaries(program: Any) -> None:
     headers.append({"name": "locals", "id": len(headers), "header_type": "locals_t"})
     headers[-1] |= {"metadata": False, "pi_omit": True}
     scalars["fields"] = padded(kept)
+    rename(program, {("scalars", name): name for name in names})
+    move_structs(program, padded(moved), keys)
+
+
+def move_structs(program: Any, fields: list[Any], keys: list[Any]) -> None:
+    """The program's own structs too, field by field."""
+    types = {kind["name"]: kind["fields"] for kind in program["header_types"]}
+    kept, names = [], {}
+    for header in program["headers"]:
+        name = header["name"]
+        own = header["metadata"] and name not in ("scalars", "standard_metadata")
+        if not own or any(key is not None and key[0] == name for key in keys):
+            kept.append(header)
+            continue
+        for field in types[header["header_type"]]:
+            names[name, field[0]] = f"{name}_{field[0]}"
+            fields.append([names[name, field[0]], *field[1:]])
+    next(t for t in program["header_types"] if t["name"] == "locals_t")["fields"] = fields
+    number_headers(program, kept)
     rename(program, names)
+
+
+def number_headers(program: Any, kept: list[Any]) -> None:
+    numbers = {header["id"]: number for number, header in enumerate(kept)}
+    for header in kept:
+        header["id"] = numbers[header["id"]]
+    for stack in program["header_stacks"]:
+        stack["header_ids"] = [numbers[number] for number in stack["header_ids"]]
+    program["headers"] = kept
+
+
+def leave_out_unread(program: Any) -> None:
+    """What v1model tells that nobody asks for."""
+    text = json.dumps({k: v for k, v in program.items() if k != "field_aliases"})
+    standard = next(t for t in program["header_types"] if t["name"] == "standard_metadata")
+    kept = [
+        f
+        for f in standard["fields"]
+        if f[0] in NEEDED or f'["standard_metadata", "{f[0]}"]' in text
+    ]
+    standard["fields"] = padded([f for f in kept if not f[0].startswith("_padding")])
+    names = {field[0] for field in kept}
+    program["field_aliases"] = [a for a in program["field_aliases"] if a[1][1] in names]
 
 
 def padded(fields: list[Any]) -> list[Any]:
@@ -73,13 +228,17 @@ def padded(fields: list[Any]) -> list[Any]:
     return [*fields, ["_padding_0", missing, False]] if missing else fields
 
 
-def rename(value: Any, names: set[str]) -> None:
-    """Every ["scalars", name] becomes ["locals", name]."""
+def rename(value: Any, names: dict[Field, str]) -> None:
+    """Every [header, name] becomes ["locals", new name]."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
-        if len(value) == 2 and value[0] == "scalars" and value[1] in names:
-            value[0] = "locals"
+        if (
+            len(value) == 2
+            and all(isinstance(part, str) for part in value)
+            and tuple(value) in names
+        ):
+            value[:] = ["locals", names[tuple(value)]]
         for item in value:
             rename(item, names)
 
@@ -103,8 +262,12 @@ def written(program: Any) -> str:
 def main() -> None:
     source, target = map(Path, sys.argv[1:])
     program = without_sources(json.loads(source.read_text()))
+    sum_in_place(program)
+    without_masks(program)
     share_actions(program)
     move_temporaries(program)
+    leave_out_unread(program)
+    fold(program)
     target.write_text(written(program))
 
 

@@ -6,37 +6,23 @@
 #include "headers.p4"
 #include "metadata.p4"
 
+// What a frame has at least, by its headers' word: Ethernet and IPv4 have 34 octets.
+#define FRAME_LENGTH(meta) (34 + (bit<32>)meta.extra + (bit<32>)meta.ip.payload)
+
 control Classify(inout headers_t headers, inout metadata_t meta,
                  inout standard_metadata_t standard) {
-    bit<32> link_length = 14;
-    bit<16> payload = 0;
-
     @hidden action malformed() {
         meta.verdict = VERDICT_DROP;
+        meta.kind = KIND_DECIDED;
         meta.counter = COUNTER_DROP_MALFORMED;
     }
 
     @hidden action unreadable_arp() {
-        meta.verdict = VERDICT_DROP;
+        malformed();
         meta.counter = COUNTER_LOCAL;
     }
 
-    @hidden action transport() {
-        meta.ip.is_transport = 1;
-    }
-
-    @hidden action measure() {
-        payload = meta.ip.length - meta.ip.header_length;
-    }
-
-
     apply {
-        if (headers.vlan[1].isValid()) {
-            link_length = 22;
-        } else if (headers.vlan[0].isValid()) {
-            link_length = 18;
-        }
-        measure();
         if (standard.parser_error != error.NoError && !headers.icmp.isValid()) {
             // an ICMP error that quotes too little is one about nothing of ours
             if (headers.ethernet.isValid()
@@ -47,31 +33,14 @@ control Classify(inout headers_t headers, inout metadata_t meta,
                 malformed();
             }
         } else if (headers.ipv4.isValid() || headers.ipv6.isValid()) {
-            if ((headers.ipv4.isValid() && (headers.ipv4.version != 4 || headers.ipv4.ihl < 5))
-                || (headers.ipv6.isValid() && headers.ipv6.version != 6)
-                || meta.ip.length < meta.ip.header_length
-                || meta.arrival.length < link_length + (bit<32>)meta.ip.length) {
+            if (meta.kind == KIND_MALFORMED
+                || standard.packet_length < FRAME_LENGTH(meta)
+                || (headers.icmp.isValid() && meta.ip.payload < 8)
+                || (meta.kind == KIND_TCP
+                    && (headers.tcp.data_offset < 5
+                        || meta.ip.payload < (bit<16>)headers.tcp.data_offset << 2))
+                || (meta.kind == KIND_UDP && meta.ip.payload < 8)) {
                 malformed();
-            } else if (meta.key.protocol == PROTOCOL_TCP && meta.ip.later_fragment == 1
-                       || meta.key.protocol == PROTOCOL_UDP && meta.ip.later_fragment == 1) {
-                transport();
-            } else if (headers.icmp.isValid()) {
-                if (payload < 8) {
-                    malformed();
-                }
-            } else if (headers.tcp.isValid()) {
-                if (headers.tcp.data_offset < 5
-                    || payload < (bit<16>)headers.tcp.data_offset << 2) {
-                    malformed();
-                } else {
-                    transport();
-                }
-            } else if (headers.udp.isValid()) {
-                if (payload < 8) {
-                    malformed();
-                } else {
-                    transport();
-                }
             }
         }
     }

@@ -15,7 +15,7 @@
 #include "ids.p4"
 #include "metadata.p4"
 
-control Flows(inout metadata_t meta) {
+control Flows(in headers_t headers, inout metadata_t meta) {
     @id(FLOW_FRAMES_ID)
     direct_counter(CounterType.packets_and_bytes) flow_frames;
 
@@ -39,23 +39,30 @@ control Flows(inout metadata_t meta) {
                    @id(28) bit<32> ts_offset, @id(29) bit<8> wscale_shift,
                    @id(30) bit<32> idle_timeout_s, @id(31) bit<64> opened_ms) {
         flow_frames.count();
-        meta.flow.found = 1;
+        meta.direction = DIRECTION_INBOUND;
         meta.flow.index = index;
         meta.flow.cookie = cookie;
         meta.flow.new_src_addr = new_src_addr;
         meta.flow.new_dst_addr = new_dst_addr;
         meta.flow.new_src_port = new_src_port;
         meta.flow.new_dst_port = new_dst_port;
-        meta.flow.address_delta = address_delta;
-        meta.flow.port_delta = port_delta;
-        meta.flow.has_offsets = has_offsets;
-        meta.flow.seq_add = seq_add;
-        meta.flow.ack_add = ack_add;
-        meta.flow.ts_echo_add = ts_echo_add;
-        meta.flow.is_tunnel = is_tunnel;
-        meta.flow.node = node_ipaddr;
-        meta.way.next_hop = next_hop;
-        meta.way.towards = towards;
+        meta.address_delta = address_delta;
+        meta.port_delta = port_delta;
+        meta.next_hop = next_hop;
+        meta.towards = towards;
+        if (has_offsets == 1) {
+            meta.has_offsets = 1;
+            meta.flow.seq_add = seq_add;
+            meta.flow.ack_add = ack_add;
+            meta.flow.ts_value_add = 0;
+            meta.flow.ts_echo_add = ts_echo_add;
+            meta.flow.shift_left = 0;
+            meta.flow.shift_right = 0;
+        }
+        if (is_tunnel == 1) {
+            meta.room = headers.ipv4.isValid() ? 16w20 : 16w40;
+            meta.flow.node = node_ipaddr;
+        }
     }
 
     @id(RETURNING_ID)
@@ -67,24 +74,26 @@ control Flows(inout metadata_t meta) {
                      @id(13) bit<8> shift_left, @id(14) bit<8> shift_right,
                      @id(15) bit<32> next_hop) {
         flow_frames.count();
-        meta.flow.found = 1;
-        meta.flow.is_return = 1;
+        meta.direction = DIRECTION_RETURNING;
         meta.flow.index = index;
         meta.flow.cookie = cookie;
         meta.flow.new_src_addr = new_src_addr;
         meta.flow.new_dst_addr = new_dst_addr;
         meta.flow.new_src_port = new_src_port;
         meta.flow.new_dst_port = new_dst_port;
-        meta.flow.address_delta = address_delta;
-        meta.flow.port_delta = port_delta;
-        meta.flow.has_offsets = has_offsets;
-        meta.flow.seq_add = seq_add;
-        meta.flow.ack_add = ack_add;
-        meta.flow.ts_value_add = ts_value_add;
-        meta.flow.shift_left = shift_left;
-        meta.flow.shift_right = shift_right;
-        meta.way.next_hop = next_hop;
-        meta.way.towards = new_dst_addr;
+        meta.address_delta = address_delta;
+        meta.port_delta = port_delta;
+        meta.next_hop = next_hop;
+        meta.towards = new_dst_addr;
+        if (has_offsets == 1) {
+            meta.has_offsets = 1;
+            meta.flow.seq_add = seq_add;
+            meta.flow.ack_add = ack_add;
+            meta.flow.ts_value_add = ts_value_add;
+            meta.flow.ts_echo_add = 0;
+            meta.flow.shift_left = shift_left;
+            meta.flow.shift_right = shift_right;
+        }
     }
 
     @id(NO_FLOW_ID)

@@ -51,15 +51,16 @@ control Fragments(inout metadata_t meta, in bit<48> now) {
     @hidden action take_ports() {
         meta.key.src_port = ports[31:16];
         meta.key.dst_port = ports[15:0];
+        meta.kind = KIND_FRAGMENT;
     }
 
     @hidden action lose() {
-        meta.ip.ports_unknown = 1;
+        meta.kind = KIND_LOST;
     }
 
     apply {
         find_place();
-        if (meta.ip.first_fragment == 1) {
+        if (meta.first_fragment == 1) {
             note();
         } else {
             recall();

@@ -180,12 +180,7 @@ header options_t { // of TCP; see options.p4
     bit<8> rest;   // 160 less these
 }
 
-header old_sum_t { // the checksums as they were, complemented
-    bit<16> not_ipv4;
-    bit<16> not_transport;
-}
-
-header sum_t { // what a checksum is made of, see checksums.p4
+header sum_t { // what a checksum is made of
     bit<16> not_quoted_ipv4;
     bit<16> not_icmp;
     bit<16> not_options;
@@ -240,7 +235,6 @@ struct headers_t {
     tcp_options_1_t tcp_options_1;
     udp_t udp;
     options_t options;
-    old_sum_t old_sum;
     sum_t sum;
 }
 

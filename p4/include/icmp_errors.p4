@@ -34,7 +34,6 @@ control TranslateError(inout headers_t headers, inout metadata_t meta) {
     Offsets() offsets;
 
     @hidden action begin() {
-        meta.sums.icmp_error = 1;
         headers.sum.setValid(); // which makes what is not set yet 0
         headers.sum.not_icmp = ~headers.icmp.checksum;
     }
@@ -50,48 +49,46 @@ control TranslateError(inout headers_t headers, inout metadata_t meta) {
     @hidden action set_quoted_ipv6() {
         headers.quoted_ipv6.src_addr = meta.flow.new_dst_addr;
         headers.quoted_ipv6.dst_addr = meta.flow.new_src_addr;
-        headers.sum.icmp_address = meta.flow.address_delta;
+        headers.sum.icmp_address = meta.address_delta;
         src_addr = headers.ipv6.src_addr;
         dst_addr = headers.ipv6.dst_addr;
     }
 
     @hidden action set_quoted_tcp() {
-        headers.old_sum.not_transport = ~headers.tcp.checksum;
         headers.tcp.src_port = meta.flow.new_dst_port;
         headers.tcp.dst_port = meta.flow.new_src_port;
-        headers.sum.icmp_not_address = ~meta.flow.address_delta;
-        meta.sums.tcp = 1;
+        headers.sum.icmp_not_address = ~meta.address_delta;
+        headers.tcp.checksum = ~headers.tcp.checksum;
     }
 
-    @hidden action sum_offsets() {
-        meta.sums.tcp = 0;
-        meta.sums.shifted_tcp = 1;
+    @hidden action sum_quoted_tcp() { // what is not shifted is 0
+        SHIFTED_TCP_CHECKSUM
     }
 
     @hidden action set_quoted_tcp_beginning() { // its checksum was not quoted
         headers.sum.icmp_not_seq = ~headers.tcp_beginning.seq;
         headers.tcp_beginning.seq = headers.tcp_beginning.seq
-                                    + (meta.flow.has_offsets == 1 ? meta.flow.ack_add : 0);
+                                    + (meta.has_offsets == 1 ? meta.flow.seq_add : 0);
         headers.sum.icmp_seq = headers.tcp_beginning.seq;
         headers.tcp_beginning.src_port = meta.flow.new_dst_port;
         headers.tcp_beginning.dst_port = meta.flow.new_src_port;
-        headers.sum.icmp_port = meta.flow.port_delta;
+        headers.sum.icmp_port = meta.port_delta;
     }
 
     @hidden action set_quoted_udp() {
         bit<16> sum;
-        headers.old_sum.not_transport = ~headers.udp.checksum;
-        CHECKSUM(sum, { headers.old_sum.not_transport, meta.flow.address_delta, meta.flow.port_delta })
+        headers.udp.checksum = ~headers.udp.checksum;
+        CHECKSUM(sum, { headers.udp.checksum, meta.address_delta, meta.port_delta })
         headers.udp.checksum = sum == 0 ? 0xffff : sum;
         headers.udp.src_port = meta.flow.new_dst_port;
         headers.udp.dst_port = meta.flow.new_src_port;
-        headers.sum.icmp_not_address = ~meta.flow.address_delta;
+        headers.sum.icmp_not_address = ~meta.address_delta;
     }
 
     @hidden action set_quoted_udp_without_checksum() {
         headers.udp.src_port = meta.flow.new_dst_port;
         headers.udp.dst_port = meta.flow.new_src_port;
-        headers.sum.icmp_port = meta.flow.port_delta;
+        headers.sum.icmp_port = meta.port_delta;
     }
 
     // A client hears errors from the virtual server, whoever behind us made them; a router on the
@@ -100,23 +97,35 @@ control TranslateError(inout headers_t headers, inout metadata_t meta) {
         headers.sum.not_src_addr = ~src_addr;
         headers.sum.not_dst_addr = ~dst_addr;
         headers.sum.src_addr = meta.flow.new_src_addr == meta.key.src_addr
-                               || (meta.flow.is_return == 0 && src_addr != meta.key.src_addr)
+                               || (meta.direction == DIRECTION_INBOUND && src_addr != meta.key.src_addr)
             ? src_addr : meta.flow.new_src_addr;
         headers.sum.dst_addr = meta.flow.new_dst_addr == meta.key.dst_addr
             ? dst_addr : meta.flow.new_dst_addr;
     }
 
     @hidden action set_ipv4() {
-        headers.old_sum.not_ipv4 = ~headers.ipv4.checksum;
         headers.ipv4.src_addr = headers.sum.src_addr[31:0];
         headers.ipv4.dst_addr = headers.sum.dst_addr[31:0];
         headers.ipv4.ttl = headers.ipv4.ttl - 1;
+        headers.ipv4.checksum = ~headers.ipv4.checksum;
+        CHECKSUM(headers.ipv4.checksum,
+                 { headers.ipv4.checksum, TTL_DELTA, headers.sum.not_src_addr,
+                   headers.sum.not_dst_addr, headers.sum.src_addr, headers.sum.dst_addr })
+        CHECKSUM(headers.quoted_ipv4.checksum, { headers.sum.not_quoted_ipv4, meta.address_delta })
+        CHECKSUM(headers.icmp.checksum,
+                 { headers.sum.not_icmp, headers.sum.icmp_not_address, headers.sum.icmp_port,
+                   headers.sum.icmp_not_seq, headers.sum.icmp_seq })
     }
 
     @hidden action set_ipv6() {
         headers.ipv6.src_addr = headers.sum.src_addr;
         headers.ipv6.dst_addr = headers.sum.dst_addr;
         headers.ipv6.hop_limit = headers.ipv6.hop_limit - 1;
+        CHECKSUM(headers.icmp.checksum,
+                 { headers.sum.not_icmp, headers.sum.icmp_address, headers.sum.icmp_not_address,
+                   headers.sum.icmp_port, headers.sum.icmp_not_seq, headers.sum.icmp_seq,
+                   headers.sum.not_src_addr, headers.sum.not_dst_addr, headers.sum.src_addr,
+                   headers.sum.dst_addr })
     }
 
     apply {
@@ -136,10 +145,10 @@ control TranslateError(inout headers_t headers, inout metadata_t meta) {
             }
         } else {
             set_quoted_tcp();
-            if (meta.flow.has_offsets == 1) {
+            if (meta.has_offsets == 1) {
                 offsets.apply(headers, meta);
-                sum_offsets();
             }
+            sum_quoted_tcp();
         }
         set_addresses();
         if (headers.ipv4.isValid()) {

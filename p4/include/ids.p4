@@ -46,11 +46,9 @@
 #define INTERFACE_FRAMES_ID  0x13000001
 #define FLOW_FRAMES_ID       0x13000002
 #define UP_CALL_METER_ID     0x14000001
-#define FLOW_COUNTS_ID       0x16000001
-#define FLOW_SEQUENCES_ID    0x16000002
-#define FLOW_WINDOWS_ID      0x16000003
+// given up: 0x16000001 flow_counts, 02 flow_sequences, 03 flow_windows, 08 flow_times
+#define FLOW_STATES_ID       0x1600000b
 #define FLOW_FIN_ENDS_ID     0x16000004
-#define FLOW_TIMES_ID        0x16000008
 #define FRAGMENT_KEYS_ID     0x16000005
 #define FRAGMENT_PORTS_ID    0x16000006
 #define FRAGMENT_TIMES_ID    0x16000007

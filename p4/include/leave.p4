@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// The last of a packet that goes its way: time to live, tunnel, link header.
+// The last of a packet that goes its way: time to live, tunnel.
 #ifndef SPLITPLANE_LEAVE_P4
 #define SPLITPLANE_LEAVE_P4
 
 #include "headers.p4"
 #include "metadata.p4"
+#include "sums.p4"
 
 control Leave(inout headers_t headers, inout metadata_t meta) {
     @hidden action decrement_ipv4() {
-        headers.old_sum.not_ipv4 = ~headers.ipv4.checksum;
-        meta.sums.ipv4 = 1;
         headers.ipv4.ttl = headers.ipv4.ttl - 1;
+        headers.ipv4.checksum = ~headers.ipv4.checksum;
+        CHECKSUM(headers.ipv4.checksum, { headers.ipv4.checksum, TTL_DELTA })
     }
 
     @hidden action decrement_ipv6() {
         headers.ipv6.hop_limit = headers.ipv6.hop_limit - 1;
     }
 
-    // The type of service is copied (RFC 2983).  The checksum is made in checksums.p4.
+    // The type of service is copied (RFC 2983).
     @hidden action tunnel_ipv4() { // RFC 2003
         headers.outer_ipv4.setValid();
         headers.outer_ipv4.version = 4;
@@ -34,6 +35,15 @@ control Leave(inout headers_t headers, inout metadata_t meta) {
         headers.outer_ipv4.dst_addr = meta.flow.node[31:0];
     }
 
+    @hidden action sum_tunnel_ipv4() {
+        CHECKSUM(headers.outer_ipv4.checksum,
+                 { headers.outer_ipv4.version, headers.outer_ipv4.ihl, headers.outer_ipv4.tos,
+                   headers.outer_ipv4.total_length, headers.outer_ipv4.identification,
+                   headers.outer_ipv4.flags, headers.outer_ipv4.fragment_offset,
+                   headers.outer_ipv4.ttl, headers.outer_ipv4.protocol,
+                   headers.outer_ipv4.src_addr, headers.outer_ipv4.dst_addr })
+    }
+
     @hidden action tunnel_ipv6() { // RFC 2473
         headers.outer_ipv6.setValid();
         headers.outer_ipv6.version = 6;
@@ -46,61 +56,57 @@ control Leave(inout headers_t headers, inout metadata_t meta) {
         headers.outer_ipv6.dst_addr = meta.flow.node;
     }
 
-    @hidden action set_link() {
-        headers.ethernet.dst_addr = meta.way.dst_mac;
-        headers.ethernet.src_addr = meta.way.src_mac;
-    }
-
     apply {
         // flows and errors have it done with their addresses; the agent's own begin their life here
-        if (meta.counter == COUNTER_PASSED) {
+        if (meta.direction == DIRECTION_NONE && meta.counter == COUNTER_PASSED) {
             if (headers.ipv4.isValid()) {
                 decrement_ipv4();
             } else {
                 decrement_ipv6();
             }
         }
-        if (meta.flow.is_tunnel == 1) {
+        if (meta.room != 0) {
             if (headers.ipv4.isValid()) {
                 tunnel_ipv4();
+                sum_tunnel_ipv4();
             } else {
                 tunnel_ipv6();
             }
         }
-        set_link();
     }
 }
 
 // What goes up to the agent in front of a frame.
-control TellAgent(inout headers_t headers, in metadata_t meta) {
+control TellAgent(inout headers_t headers, in metadata_t meta,
+                  in standard_metadata_t standard) {
     @hidden action describe(bit<8> reason) {
         headers.packet_in.setValid();
         headers.packet_in.reason = reason;
         headers.packet_in.protocol = meta.key.protocol;
-        headers.packet_in.port = (bit<16>)meta.arrival.port;
+        headers.packet_in.port = (bit<16>)standard.ingress_port;
         headers.packet_in.src_port = meta.key.src_port;
         headers.packet_in.dst_port = meta.key.dst_port;
-        headers.packet_in.server = meta.up.server;
-        headers.packet_in.value = meta.up.value;
+        headers.packet_in.server = meta.server;
+        headers.packet_in.value = meta.value;
     }
 
     @hidden action add_report() {
         headers.report.setValid();
-        headers.report.flow_index = meta.seen.flow_index;
-        headers.report.now = meta.seen.now;
+        headers.report.flow_index = meta.asked[79:48];
+        headers.report.now = meta.asked[47:0];
         headers.report_inbound.setValid();
-        headers.report_inbound.counts = meta.inbound.counts;
-        headers.report_inbound.sequence = meta.inbound.sequence;
-        headers.report_inbound.time = meta.inbound.time;
+        headers.report_inbound.counts = meta.inbound[239:112];
+        headers.report_inbound.sequence = meta.inbound[111:48];
+        headers.report_inbound.time = meta.inbound[47:0];
         headers.report_return.setValid();
-        headers.report_return.counts = meta.returning.counts;
-        headers.report_return.sequence = meta.returning.sequence;
-        headers.report_return.time = meta.returning.time;
+        headers.report_return.counts = meta.returning[239:112];
+        headers.report_return.sequence = meta.returning[111:48];
+        headers.report_return.time = meta.returning[47:0];
     }
 
     @hidden action add_address() {
         headers.resolve.setValid();
-        headers.resolve.address = meta.way.towards;
+        headers.resolve.address = meta.towards;
         headers.resolve.port = (bit<16>)meta.way.port;
     }
 

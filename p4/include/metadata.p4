@@ -1,19 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is known about a packet beside its headers: found by the parser, decided in the ingress,
 // done in the egress.
+//
+// v1model clears all of it for every packet, field by field, which costs BMv2 more than anything
+// else.  So most of it stands in structs that are always written before they are read;
+// scripts/p4_compact.py puts those where nobody clears them.
 #ifndef SPLITPLANE_METADATA_P4
 #define SPLITPLANE_METADATA_P4
 
 #include "constants.p4"
 
-// What becomes of a packet; the ingress goes on while it is VERDICT_OPEN.
+// What becomes of a packet; what is OPEN at the end of all questions is routed.
 typedef bit<8> verdict_t;
 const verdict_t VERDICT_OPEN = 0;
-const verdict_t VERDICT_ROUTE = 1;    // to `way.towards`, or by `way.next_hop` if that is not 0
-const verdict_t VERDICT_LEAVE = 2;    // out of `way.port` with new MAC addresses
-const verdict_t VERDICT_ANSWER = 3;   // out of `way.port`; its headers are complete
+const verdict_t VERDICT_ROUTE = 1;    // the agent's own: to `towards`
+const verdict_t VERDICT_LEAVE = 2;    // a port and MAC addresses are found
+const verdict_t VERDICT_ANSWER = 3;   // its headers are complete
 const verdict_t VERDICT_TO_AGENT = 4; // as it arrived
 const verdict_t VERDICT_DROP = 5;
+
+// What a packet is, as far as a flow goes; found by the parser.
+typedef bit<8> kind_t;
+const kind_t KIND_OTHER = 0;
+const kind_t KIND_TCP = 1;            // 1 to 5 have a flow's key
+const kind_t KIND_UDP = 2;
+const kind_t KIND_FRAGMENT = 3;       // a later one of TCP or UDP, its ports known
+const kind_t KIND_QUOTED = 4;         // an ICMP error whose quoted packet was read
+const kind_t KIND_QUOTED_PART = 5;    // its TCP options were not quoted
+const kind_t KIND_LATER = 6;          // a later fragment of TCP or UDP
+const kind_t KIND_LOST = 13;          // its first one did not come by
+const kind_t KIND_ICMP = 7;
+const kind_t KIND_SOLICITATION = 8;
+const kind_t KIND_NEIGHBOUR = 9;      // an ARP reply or an advertisement that the agent wants
+const kind_t KIND_ARP = 10;
+const kind_t KIND_MALFORMED = 11;
+const kind_t KIND_DECIDED = 12;       // there is nothing more to find out
 
 struct key_t { // a flow's; of an ICMP error that of the packets which answer the quoted one
     address_t src_addr;
@@ -23,43 +44,35 @@ struct key_t { // a flow's; of an ICMP error that of the packets which answer th
     bit<8> protocol;
 }
 
+typedef bit<8> direction_t;
+const direction_t DIRECTION_NONE = 0;
+const direction_t DIRECTION_INBOUND = 1;   // client to node
+const direction_t DIRECTION_RETURNING = 2;
+const direction_t DIRECTION_ASKED = 3;     // the agent asks for a report
+
+// --- what is written before it is read: scripts/p4_compact.py sees to it that nobody clears it ----
+
 struct arrival_t {
     bit<1> external;
     bit<1> internal;
     bit<1> outbound_query;
-    bit<1> injected;
-    port_t port;       // of an injected packet the one where it first came in
-    mac_t mac;         // of that interface
-    bit<32> length;    // of the frame
+    mac_t mac;             // of the interface, for a frame to a group
 }
 
 struct ip_t {
     bit<16> length;        // total length
-    bit<16> header_length; // with options and extension headers
-    bit<8> ttl;
-    bit<1> first_fragment;
-    bit<1> later_fragment;
-    bit<1> is_transport;   // TCP or UDP, with its ports or as a later fragment
-    bit<1> ports_unknown;  // a later fragment whose first did not come by
-    bit<1> options_missing; // of a quoted TCP header
-    bit<1> quoted;         // an ICMP error whose quoted packet was read
-    bit<32> identification;
+    bit<16> payload;       // after all of its headers; below zero is above 32767
+    bit<32> identification; // of a fragment
     bit<16> quoted_left;   // octets of the quoted packet after its IP header
 }
 
-struct flow_t {
-    bit<1> found;
-    bit<1> is_return;
-    bit<1> has_offsets;
-    bit<1> is_tunnel;
+struct flow_t { // if `flow_kind` is not 0; offsets and shifts only if `has_offsets` is 1
     bit<32> index;
     bit<32> cookie;
     address_t new_src_addr;
     address_t new_dst_addr;
     bit<16> new_src_port;
     bit<16> new_dst_port;
-    bit<16> address_delta; // one's complement: new addresses minus old ones
-    bit<16> port_delta;
     bit<32> seq_add;
     bit<32> ack_add;
     bit<32> ts_value_add;
@@ -70,62 +83,52 @@ struct flow_t {
 }
 
 struct way_t {
-    address_t towards;
-    bit<32> next_hop; // 0: by `towards`
-    port_t port;
-    mac_t src_mac;
-    mac_t dst_mac;
-    bit<16> mtu;
+    port_t port;           // of a connected network
     address_t tunnel_src;
 }
 
-struct sums_t { // which checksums follow a change, see checksums.p4
-    bit<1> ipv4;
-    bit<1> tcp;
-    bit<1> shifted_tcp;
-    bit<1> icmp_error;
+// What is known of a destination without a flow; see neighbours.p4.
+struct whose_t {
+    bit<1> is_own;       // the switch's
+    bit<1> is_virtual;   // a virtual server's
+    bit<1> is_answered;  // asked for, it is answered for
 }
 
-// What goes up with a packet.
-struct up_t {
-    @field_list(FIELDS_REPORT) bit<8> reason;
-    bit<32> server;
-    bit<32> value;
-}
-
-struct half_t { // one direction's registers
-    @field_list(FIELDS_REPORT) bit<128> counts;
-    @field_list(FIELDS_REPORT) bit<64> sequence;
-    @field_list(FIELDS_REPORT) bit<48> time;
-}
-
-struct seen_t { // of a flow; see track.p4
-    @field_list(FIELDS_REPORT) bit<32> flow_index;
-    @field_list(FIELDS_REPORT) bit<48> now;
+struct up_t { // what goes up with a packet
+    bit<8> reason;
+    bit<8> scale;        // not of what goes up: of the window, in a SYN
 }
 
 struct metadata_t {
+    // cleared for every packet
     verdict_t verdict;
-    bit<32> counter;
-    bit<8> scale;        // of the window, in a SYN
-    bit<1> has_options;  // `options.done_*` are the ones to be sent
-    bit<1> is_asked;     // the agent wants a report
-    bit<1> is_neighbour; // an ARP reply or advertisement that the agent wants
-    bit<1> is_solicitation;
-    bit<1> is_local;     // no wildcard catches its destination
-    bit<1> is_own;       // its destination is the switch's
-    bit<1> is_virtual;   // its destination is a virtual server's
-    bit<1> is_answered;
+    kind_t kind;
+    direction_t direction; // of the flow that was found
+    bit<1> first_fragment;
+    bit<1> is_expired;    // its time to live ends here
+    bit<1> has_offsets;
+    bit<1> is_local;      // no wildcard catches its destination
+    bit<16> extra;        // octets before the IP payload that a plain IPv4 frame has not
+    bit<16> room;         // for a tunnel's header; 0: no tunnel
+    bit<16> address_delta; // one's complement: new addresses minus old ones
+    bit<16> port_delta;
+    address_t towards;
+    bit<32> next_hop;     // 0: by `towards`
+    bit<32> server;       // for the agent, with the packet
+    bit<32> value;
     key_t key;
+    // for a report, which a copy of a packet takes along; see track.p4
+    @field_list(FIELDS_REPORT) bit<80> asked;      // a flow's even index 32, now 48
+    @field_list(FIELDS_REPORT) bit<240> inbound;   // counts 128, sequence 64, time 48
+    @field_list(FIELDS_REPORT) bit<240> returning;
+    // written before they are read
+    bit<32> counter;
     arrival_t arrival;
     ip_t ip;
     flow_t flow;
     way_t way;
-    sums_t sums;
+    whose_t whose;
     up_t up;
-    seen_t seen;
-    half_t inbound;      // for a report
-    half_t returning;
 }
 
 #endif

@@ -11,14 +11,21 @@
 #include "headers.p4"
 #include "ids.p4"
 #include "metadata.p4"
+#include "sums.p4"
 
 // `wanted`: a packet's destination, or the address that is asked for.
 control Addresses(in address_t wanted, inout metadata_t meta) {
+    @hidden action begin() {
+        meta.whose.is_own = 0;
+        meta.whose.is_virtual = 0;
+        meta.whose.is_answered = 0;
+    }
+
     @id(OWN_ADDRESS_ID)
     action own() {
-        meta.is_own = 1;
+        meta.whose.is_own = 1;
         meta.is_local = 1;
-        meta.is_answered = 1;
+        meta.whose.is_answered = 1;
     }
 
     @id(RESERVED_ADDRESS_ID)
@@ -28,13 +35,13 @@ control Addresses(in address_t wanted, inout metadata_t meta) {
 
     @id(ANSWERED_ADDRESS_ID)
     action answered() {
-        meta.is_virtual = 1;
-        meta.is_answered = 1;
+        meta.whose.is_virtual = 1;
+        meta.whose.is_answered = 1;
     }
 
     @id(SILENT_ADDRESS_ID)
     action silent() {
-        meta.is_virtual = 1;
+        meta.whose.is_virtual = 1;
     }
 
     @id(NOT_LOCAL_ID)
@@ -72,12 +79,14 @@ control Addresses(in address_t wanted, inout metadata_t meta) {
     }
 
     apply {
+        begin();
         local_addresses.apply();
         virtual_addresses.apply();
     }
 }
 
-control Answer(inout headers_t headers, inout metadata_t meta) {
+control Answer(inout headers_t headers, inout metadata_t meta,
+               inout standard_metadata_t standard) {
     @hidden action stays_here() {
         meta.verdict = VERDICT_DROP;
         meta.counter = COUNTER_LOCAL;
@@ -86,7 +95,10 @@ control Answer(inout headers_t headers, inout metadata_t meta) {
     @hidden action send_back(mac_t receiver) {
         meta.verdict = VERDICT_ANSWER;
         meta.counter = COUNTER_ARP_ANSWERED;
-        meta.way.port = meta.arrival.port;
+        standard.egress_spec = standard.ingress_port;
+        // a frame that is not to a group is to our address
+        meta.arrival.mac = headers.ethernet.dst_addr[40:40] == 1 ? meta.arrival.mac
+                                                                  : headers.ethernet.dst_addr;
         headers.ethernet.dst_addr = receiver;
         headers.ethernet.src_addr = meta.arrival.mac;
     }
@@ -100,7 +112,6 @@ control Answer(inout headers_t headers, inout metadata_t meta) {
         headers.arp.target = asker;
     }
 
-    // Its checksum is made in checksums.p4.
     @hidden action advertisement(address_t receiver, bit<32> flags) {
         headers.ipv6.payload_length = 32;
         headers.ipv6.traffic_class = 0;
@@ -116,26 +127,36 @@ control Answer(inout headers_t headers, inout metadata_t meta) {
         headers.nd_link_address.mac = meta.arrival.mac;
     }
 
+    @hidden action sum_advertisement() {
+        CHECKSUM(headers.icmp.checksum,
+                 { headers.ipv6.src_addr, headers.ipv6.dst_addr, 16w0, headers.ipv6.payload_length,
+                   24w0, PROTOCOL_ICMPV6, headers.icmp.kind, headers.icmp.code, headers.icmp.rest,
+                   headers.nd_target.target, headers.nd_link_address.kind,
+                   headers.nd_link_address.length, headers.nd_link_address.mac })
+    }
+
     apply {
         if (headers.arp.isValid()) {
             if (headers.arp.operation == 2) {
-                meta.is_neighbour = 1;
+                meta.kind = KIND_NEIGHBOUR;
             } else if (headers.arp.hardware == 1 && headers.arp.protocol == TYPE_IPV4
                        && headers.arp.hardware_length == 6 && headers.arp.protocol_length == 4
-                       && headers.arp.operation == 1 && meta.is_answered == 1) {
+                       && headers.arp.operation == 1 && meta.whose.is_answered == 1) {
                 send_back(headers.arp.sender_mac);
                 arp_reply();
             } else {
                 stays_here();
             }
-        } else if (meta.is_answered == 0) {
+        } else if (meta.whose.is_answered == 0) {
             stays_here();
         } else if (headers.ipv6.src_addr == 0) { // somebody is about to take the address: tell all
             send_back(48w0x333300000001);
             advertisement(128w0xff020000000000000000000000000001, ADVERTISEMENT_OVERRIDE);
+            sum_advertisement();
         } else {
             send_back(headers.ethernet.src_addr);
             advertisement(headers.ipv6.src_addr, ADVERTISEMENT_SOLICITED | ADVERTISEMENT_OVERRIDE);
+            sum_advertisement();
         }
     }
 }

@@ -12,19 +12,17 @@
 #include "ids.p4"
 #include "metadata.p4"
 
-control NextHops(inout headers_t headers, inout metadata_t meta) {
-    bit<16> room = 0;
-
+control NextHops(inout headers_t headers, inout metadata_t meta,
+                 inout standard_metadata_t standard) {
     @id(VIA_ID)
     action via(@id(1) bit<32> next_hop) {
-        meta.way.next_hop = next_hop;
+        meta.next_hop = next_hop;
     }
 
     @id(CONNECTED_ID)
     action connected(@id(1) bit<16> port) {
         meta.way.port = (port_t)port;
     }
-
 
     @id(NO_ROUTE_ID)
     action no_route() {
@@ -35,7 +33,7 @@ control NextHops(inout headers_t headers, inout metadata_t meta) {
     @id(ROUTES_ID)
     table routes {
         key = {
-            meta.way.towards : lpm @id(1) @name("address");
+            meta.towards : lpm @id(1) @name("address");
         }
         actions = {
             via;
@@ -48,7 +46,7 @@ control NextHops(inout headers_t headers, inout metadata_t meta) {
 
     @id(SET_NEIGHBOUR_ID)
     action set_neighbour(@id(1) bit<32> next_hop) {
-        meta.way.next_hop = next_hop;
+        meta.next_hop = next_hop;
     }
 
     // The agent finds the MAC address out; meanwhile the packet is lost.
@@ -57,13 +55,13 @@ control NextHops(inout headers_t headers, inout metadata_t meta) {
         meta.verdict = VERDICT_TO_AGENT;
         meta.counter = COUNTER_DROP_NO_NEIGHBOUR;
         meta.up.reason = REASON_RESOLVE;
-        meta.up.value = (bit<32>)meta.way.port;
+        meta.value = (bit<32>)meta.way.port;
     }
 
     @id(NEIGHBOURS_ID)
     table neighbours {
         key = {
-            meta.way.towards : exact @id(1) @name("address");
+            meta.towards : exact @id(1) @name("address");
         }
         actions = {
             set_neighbour;
@@ -76,11 +74,17 @@ control NextHops(inout headers_t headers, inout metadata_t meta) {
     @id(FORWARD_ID)
     action forward(@id(1) bit<16> port, @id(2) mac_t src_mac, @id(3) mac_t dst_mac,
                    @id(4) bit<16> mtu) {
-        meta.verdict = VERDICT_LEAVE;
-        meta.way.port = (port_t)port;
-        meta.way.src_mac = src_mac;
-        meta.way.dst_mac = dst_mac;
-        meta.way.mtu = mtu;
+        if (meta.ip.length > mtu - meta.room) {
+            meta.verdict = VERDICT_TO_AGENT;
+            meta.counter = COUNTER_DROP_TOO_BIG;
+            meta.up.reason = REASON_TOO_BIG;
+            meta.value = (bit<32>)(mtu - meta.room);
+        } else {
+            meta.verdict = VERDICT_LEAVE;
+            standard.egress_spec = (port_t)port;
+            headers.ethernet.src_addr = src_mac;
+            headers.ethernet.dst_addr = dst_mac;
+        }
     }
 
     @id(NO_NEXT_HOP_ID)
@@ -92,7 +96,7 @@ control NextHops(inout headers_t headers, inout metadata_t meta) {
     @id(NEXT_HOPS_ID)
     table next_hops {
         key = {
-            meta.way.next_hop : exact @id(1) @name("next_hop");
+            meta.next_hop : exact @id(1) @name("next_hop");
         }
         actions = {
             forward;
@@ -116,7 +120,7 @@ control NextHops(inout headers_t headers, inout metadata_t meta) {
     @id(TUNNEL_SOURCES_ID)
     table tunnel_sources {
         key = {
-            meta.way.port : exact @id(1) @name("port");
+            standard.egress_spec : exact @id(1) @name("port");
         }
         actions = {
             set_tunnel_source;
@@ -126,33 +130,16 @@ control NextHops(inout headers_t headers, inout metadata_t meta) {
         size = INTERFACES;
     }
 
-    @hidden action leave_room() {
-        room = headers.ipv4.isValid() ? 16w20 : 16w40;
-    }
-
-    @hidden action too_big() {
-        meta.verdict = VERDICT_TO_AGENT;
-        meta.counter = COUNTER_DROP_TOO_BIG;
-        meta.up.reason = REASON_TOO_BIG;
-        meta.up.value = (bit<32>)(meta.way.mtu - room);
-    }
-
     apply {
-        if (meta.way.next_hop == 0) {
+        if (meta.next_hop == 0) {
             routes.apply();
-            if (meta.verdict == VERDICT_ROUTE && meta.way.next_hop == 0) {
+            if (meta.next_hop == 0 && meta.verdict <= VERDICT_ROUTE) {
                 neighbours.apply();
             }
         }
-        if (meta.verdict == VERDICT_ROUTE) {
+        if (meta.verdict <= VERDICT_ROUTE) {
             next_hops.apply();
-            if (meta.flow.is_tunnel == 1) {
-                leave_room();
-            }
-            if (meta.verdict == VERDICT_LEAVE && meta.ip.length > meta.way.mtu - room) {
-                too_big();
-            }
-            if (meta.verdict == VERDICT_LEAVE && meta.flow.is_tunnel == 1) {
+            if (meta.room != 0 && meta.verdict == VERDICT_LEAVE) {
                 tunnel_sources.apply();
             }
         }

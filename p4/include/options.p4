@@ -63,11 +63,11 @@ control WalkOptions(inout headers_t headers, inout metadata_t meta) {
         headers.sum.setValid();
         headers.options.left = ((bit<8>)headers.tcp.data_offset << 2) - 20;
         headers.options.more = 1;
-        meta.has_options = 1;
-        value_add = meta.flow.has_offsets == 1 ? meta.flow.ts_value_add : 0;
-        edge_add = meta.flow.has_offsets == 1 ? meta.flow.ack_add : 0;
+        meta.up.scale = 0;
+        value_add = meta.has_offsets == 1 ? meta.flow.ts_value_add : 0;
+        edge_add = meta.has_offsets == 1 ? meta.flow.ack_add : 0;
         // without ACK the echo is not valid and 0 (RFC 7323 3.2)
-        echo_add = meta.flow.has_offsets == 1 && headers.tcp.flags & TCP_ACK != 0
+        echo_add = meta.has_offsets == 1 && headers.tcp.flags & TCP_ACK != 0
             ? meta.flow.ts_echo_add : 0;
     }
 
@@ -134,7 +134,7 @@ control WalkOptions(inout headers_t headers, inout metadata_t meta) {
     @hidden action note_scale() {
         bit<8> scale = headers.options.high[143:136];
         scale = scale > WINDOW_SCALE_MAX ? WINDOW_SCALE_MAX : scale;
-        meta.scale = headers.options.length < 3 ? 0 : scale;
+        meta.up.scale = headers.options.length < 3 ? 0 : scale;
     }
 
     @hidden action advance() { // an option may have more bits than v1model shifts by: twice the half of them

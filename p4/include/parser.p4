@@ -26,6 +26,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
 
     state parse_packet_out {
         packet.extract(headers.packet_out);
+        meta.extra = 8;
         transition parse_ethernet;
     }
 
@@ -45,6 +46,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
 
     state parse_vlan {
         packet.extract(headers.vlan.next);
+        meta.extra = meta.extra + 4;
         transition select(headers.vlan.last.ether_type) {
             TYPE_IPV4: parse_ipv4;
             TYPE_IPV6: parse_ipv6;
@@ -57,6 +59,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
 
     state parse_inner_vlan { // a third tag is payload
         packet.extract(headers.vlan.next);
+        meta.extra = meta.extra + 4;
         transition select(headers.vlan.last.ether_type) {
             TYPE_IPV4: parse_ipv4;
             TYPE_IPV6: parse_ipv6;
@@ -67,6 +70,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
 
     state parse_arp {
         packet.extract(headers.arp);
+        meta.kind = KIND_ARP;
         transition accept;
     }
 
@@ -78,23 +82,40 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         meta.key.dst_addr = IPV4_PREFIX ++ headers.ipv4.dst_addr;
         meta.key.protocol = headers.ipv4.protocol;
         meta.ip.length = headers.ipv4.total_length;
-        meta.ip.header_length = (bit<16>)headers.ipv4.ihl << 2;
-        meta.ip.ttl = headers.ipv4.ttl;
+        meta.ip.payload = headers.ipv4.total_length - ((bit<16>)headers.ipv4.ihl << 2);
+        transition select(headers.ipv4.version, headers.ipv4.ihl, headers.ipv4.ttl) {
+            (4, 5 .. 15, 0 &&& 0xfe): parse_ipv4_expired;
+            (4, 5, _): parse_ipv4_payload;
+            (4, 6 .. 15, _): parse_ipv4_options;
+            default: malformed;
+        }
+    }
+
+    state parse_ipv4_expired {
+        meta.is_expired = 1;
         transition select(headers.ipv4.ihl) {
             5: parse_ipv4_payload;
-            6 .. 15: parse_ipv4_options;
-            default: accept;
+            default: parse_ipv4_options;
         }
+    }
+
+    state malformed {
+        meta.kind = KIND_MALFORMED;
+        transition accept;
     }
 
     state parse_ipv4_options {
         packet.extract(headers.ipv4_options, ((bit<32>)headers.ipv4.ihl - 5) << 5);
+        meta.extra = meta.extra + (((bit<16>)headers.ipv4.ihl << 2) - 20);
         transition parse_ipv4_payload;
     }
 
     state parse_ipv4_payload {
-        transition select(headers.ipv4.flags, headers.ipv4.fragment_offset) {
-            (0 &&& 1, 0): parse_ipv4_transport;
+        transition select(headers.ipv4.flags, headers.ipv4.fragment_offset,
+                          headers.ipv4.protocol) {
+            (0 &&& 1, 0, PROTOCOL_TCP): parse_tcp;
+            (0 &&& 1, 0, PROTOCOL_UDP): parse_udp;
+            (0 &&& 1, 0, _): parse_ipv4_transport;
             default: parse_ipv4_fragment;
         }
     }
@@ -108,7 +129,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
     }
 
     state parse_ipv4_first_fragment {
-        meta.ip.first_fragment = 1;
+        meta.first_fragment = 1;
         transition parse_ipv4_transport;
     }
 
@@ -122,7 +143,15 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
     }
 
     state later_fragment { // its ports went by in the first one
-        meta.ip.later_fragment = 1;
+        transition select(meta.key.protocol) {
+            PROTOCOL_TCP: note_later_fragment;
+            PROTOCOL_UDP: note_later_fragment;
+            default: accept;
+        }
+    }
+
+    state note_later_fragment {
+        meta.kind = KIND_LATER;
         transition accept;
     }
 
@@ -134,8 +163,17 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         meta.key.dst_addr = headers.ipv6.dst_addr;
         meta.key.protocol = headers.ipv6.next_header;
         meta.ip.length = headers.ipv6.payload_length + 40;
-        meta.ip.header_length = 40;
-        meta.ip.ttl = headers.ipv6.hop_limit;
+        meta.ip.payload = headers.ipv6.payload_length;
+        meta.extra = meta.extra + 20;
+        transition select(headers.ipv6.version, headers.ipv6.hop_limit) {
+            (6, 0 &&& 0xfe): parse_ipv6_expired;
+            (6, _): parse_ipv6_payload;
+            default: malformed;
+        }
+    }
+
+    state parse_ipv6_expired {
+        meta.is_expired = 1;
         transition parse_ipv6_payload;
     }
 
@@ -156,15 +194,16 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         packet.extract(headers.extensions.next,
                        (bit<32>)packet.lookahead<bit<16>>()[7:0] << 6);
         meta.key.protocol = headers.extensions.last.next_header;
-        meta.ip.header_length = meta.ip.header_length + 8
-                                + ((bit<16>)headers.extensions.last.length << 3);
+        meta.ip.payload = meta.ip.payload - 8 - ((bit<16>)headers.extensions.last.length << 3);
+        meta.extra = meta.extra + 8 + ((bit<16>)headers.extensions.last.length << 3);
         transition parse_ipv6_payload;
     }
 
     state parse_fragment_header {
         packet.extract(headers.extensions.next, 0);
         meta.key.protocol = headers.extensions.last.next_header;
-        meta.ip.header_length = meta.ip.header_length + 8;
+        meta.ip.payload = meta.ip.payload - 8;
+        meta.extra = meta.extra + 8;
         meta.ip.identification = headers.extensions.last.identification;
         transition select(headers.extensions.last.place) {
             0 &&& 0xfff9: parse_ipv6_payload; // the only one
@@ -174,7 +213,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
     }
 
     state parse_ipv6_first_fragment {
-        meta.ip.first_fragment = 1;
+        meta.first_fragment = 1;
         transition parse_ipv6_payload;
     }
 
@@ -182,6 +221,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
 
     state parse_tcp {
         packet.extract(headers.tcp);
+        meta.kind = KIND_TCP;
         meta.key.src_port = headers.tcp.src_port;
         meta.key.dst_port = headers.tcp.dst_port;
         transition parse_tcp_options;
@@ -232,6 +272,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
 
     state parse_udp {
         packet.extract(headers.udp);
+        meta.kind = KIND_UDP;
         meta.key.src_port = headers.udp.src_port;
         meta.key.dst_port = headers.udp.dst_port;
         transition accept;
@@ -241,6 +282,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
 
     state parse_icmp {
         packet.extract(headers.icmp);
+        meta.kind = KIND_ICMP;
         transition select(headers.icmp.kind) {
             3 .. 4: parse_quoted_ipv4; // a redirect (5) concerns one link and stays there
             11 .. 12: parse_quoted_ipv4;
@@ -250,6 +292,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
 
     state parse_icmpv6 {
         packet.extract(headers.icmp);
+        meta.kind = KIND_ICMP;
         transition select(headers.icmp.kind) {
             1 .. 4: parse_quoted_ipv6;
             ICMPV6_SOLICITATION: parse_solicitation;
@@ -259,7 +302,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
     }
 
     state parse_solicitation { // RFC 4861 7.1.1: what has passed a router is not one
-        transition select(headers.icmp.code, meta.ip.ttl, headers.ipv6.next_header,
+        transition select(headers.icmp.code, headers.ipv6.hop_limit, headers.ipv6.next_header,
                           headers.ipv6.payload_length) {
             (0, 255, PROTOCOL_ICMPV6, 24): parse_nd_target;
             (0, 255, PROTOCOL_ICMPV6, 25 .. 1500): parse_nd_target_options;
@@ -269,7 +312,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
 
     state parse_nd_target {
         packet.extract(headers.nd_target);
-        meta.is_solicitation = 1;
+        meta.kind = KIND_SOLICITATION;
         transition accept;
     }
 
@@ -277,19 +320,19 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         packet.extract(headers.nd_target);
         packet.extract(headers.nd_options,
                        ((bit<32>)headers.ipv6.payload_length - 24) << 3);
-        meta.is_solicitation = 1;
+        meta.kind = KIND_SOLICITATION;
         transition accept;
     }
 
     state parse_advertisement {
-        transition select(meta.ip.ttl) {
+        transition select(headers.ipv6.hop_limit) {
             255: note_advertisement;
             default: accept;
         }
     }
 
     state note_advertisement {
-        meta.is_neighbour = 1;
+        meta.kind = KIND_NEIGHBOUR;
         transition accept;
     }
 
@@ -299,8 +342,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         meta.key.src_addr = IPV4_PREFIX ++ headers.quoted_ipv4.dst_addr;
         meta.key.dst_addr = IPV4_PREFIX ++ headers.quoted_ipv4.src_addr;
         meta.key.protocol = headers.quoted_ipv4.protocol;
-        meta.ip.quoted_left = meta.ip.length - meta.ip.header_length - 8
-                              - ((bit<16>)headers.quoted_ipv4.ihl << 2);
+        meta.ip.quoted_left = meta.ip.payload - 8 - ((bit<16>)headers.quoted_ipv4.ihl << 2);
         transition select(headers.quoted_ipv4.version, headers.quoted_ipv4.ihl,
                           headers.quoted_ipv4.fragment_offset) {
             (4, 5, 0): parse_quoted_transport;
@@ -319,7 +361,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         meta.key.src_addr = headers.quoted_ipv6.dst_addr;
         meta.key.dst_addr = headers.quoted_ipv6.src_addr;
         meta.key.protocol = headers.quoted_ipv6.next_header;
-        meta.ip.quoted_left = meta.ip.length - meta.ip.header_length - 48;
+        meta.ip.quoted_left = meta.ip.payload - 48;
         transition select(headers.quoted_ipv6.version) {
             6: parse_quoted_ipv6_payload;
             default: accept;
@@ -369,7 +411,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         packet.extract(headers.udp);
         meta.key.src_port = headers.udp.dst_port;
         meta.key.dst_port = headers.udp.src_port;
-        meta.ip.quoted = 1;
+        meta.kind = KIND_QUOTED;
         transition accept;
     }
 
@@ -377,7 +419,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         packet.extract(headers.tcp_beginning);
         meta.key.src_port = headers.tcp_beginning.dst_port;
         meta.key.dst_port = headers.tcp_beginning.src_port;
-        meta.ip.quoted = 1;
+        meta.kind = KIND_QUOTED;
         transition accept;
     }
 
@@ -385,7 +427,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         packet.extract(headers.tcp);
         meta.key.src_port = headers.tcp.dst_port;
         meta.key.dst_port = headers.tcp.src_port;
-        meta.ip.quoted = 1;
+        meta.kind = KIND_QUOTED;
         transition select((bit<16>)headers.tcp.data_offset << 2 <= meta.ip.quoted_left) {
             true: parse_tcp_options;
             default: note_options_missing;
@@ -393,7 +435,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
     }
 
     state note_options_missing {
-        meta.ip.options_missing = 1;
+        meta.kind = KIND_QUOTED_PART;
         transition accept;
     }
 }

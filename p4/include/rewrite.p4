@@ -8,6 +8,12 @@
 #include "options.p4"
 #include "sums.p4"
 
+#define SHIFTED_TCP_CHECKSUM                                                                       \
+    CHECKSUM(headers.tcp.checksum,                                                                 \
+             { headers.tcp.checksum, meta.address_delta, meta.port_delta, headers.sum.not_seq,     \
+               headers.sum.seq, headers.sum.not_ack, headers.sum.ack, headers.sum.not_window,      \
+               headers.sum.window, headers.sum.not_options, headers.sum.options })
+
 // TCP's numbers and options, and what they add to its checksum.
 control Offsets(inout headers_t headers, inout metadata_t meta) {
     StoreOptions() store_options;
@@ -43,25 +49,26 @@ control Offsets(inout headers_t headers, inout metadata_t meta) {
         if (headers.tcp.flags & TCP_ACK != 0) { // without it the field means nothing
             shift_ack();
         }
-        if (meta.ip.quoted == 0 && headers.tcp.window != 0 && headers.tcp.flags & TCP_SYN == 0
+        if (meta.kind < KIND_QUOTED && headers.tcp.window != 0 && headers.tcp.flags & TCP_SYN == 0
             && (meta.flow.shift_left != 0 || meta.flow.shift_right != 0)) {
             shift_window(); // a SYN's is never scaled (RFC 7323 2.2)
         }
-        if (meta.has_options == 1) {
+        if (headers.options.isValid()) {
             store_options.apply(headers, meta);
         }
     }
 }
 
+// The checksums are complemented in place before they are summed.
 control Rewrite(inout headers_t headers, inout metadata_t meta) {
     Offsets() offsets;
 
     @hidden action set_ipv4() {
-        headers.old_sum.not_ipv4 = ~headers.ipv4.checksum;
-        meta.sums.ipv4 = 1;
         headers.ipv4.src_addr = meta.flow.new_src_addr[31:0];
         headers.ipv4.dst_addr = meta.flow.new_dst_addr[31:0];
         headers.ipv4.ttl = headers.ipv4.ttl - 1;
+        headers.ipv4.checksum = ~headers.ipv4.checksum;
+        CHECKSUM(headers.ipv4.checksum, { headers.ipv4.checksum, meta.address_delta, TTL_DELTA })
     }
 
     @hidden action set_ipv6() {
@@ -71,15 +78,18 @@ control Rewrite(inout headers_t headers, inout metadata_t meta) {
     }
 
     @hidden action set_tcp() {
-        headers.old_sum.not_transport = ~headers.tcp.checksum;
-        meta.sums.tcp = 1;
         headers.tcp.src_port = meta.flow.new_src_port;
         headers.tcp.dst_port = meta.flow.new_dst_port;
+        headers.tcp.checksum = ~headers.tcp.checksum;
     }
 
-    @hidden action sum_offsets() {
-        meta.sums.tcp = 0;
-        meta.sums.shifted_tcp = 1;
+    @hidden action sum_tcp() {
+        CHECKSUM(headers.tcp.checksum,
+                 { headers.tcp.checksum, meta.address_delta, meta.port_delta })
+    }
+
+    @hidden action sum_shifted_tcp() {
+        SHIFTED_TCP_CHECKSUM
     }
 
     @hidden action set_udp() {
@@ -87,10 +97,10 @@ control Rewrite(inout headers_t headers, inout metadata_t meta) {
         headers.udp.dst_port = meta.flow.new_dst_port;
     }
 
-    @hidden action set_udp_checksum() {
+    @hidden action sum_udp() {
         bit<16> sum;
-        headers.old_sum.not_transport = ~headers.udp.checksum;
-        CHECKSUM(sum, { headers.old_sum.not_transport, meta.flow.address_delta, meta.flow.port_delta })
+        headers.udp.checksum = ~headers.udp.checksum;
+        CHECKSUM(sum, { headers.udp.checksum, meta.address_delta, meta.port_delta })
         headers.udp.checksum = sum == 0 ? 0xffff : sum; // 0 says that none was made (RFC 768)
     }
 
@@ -102,14 +112,16 @@ control Rewrite(inout headers_t headers, inout metadata_t meta) {
         }
         if (headers.tcp.isValid()) {
             set_tcp();
-            if (meta.flow.has_offsets == 1) {
+            if (meta.has_offsets == 1) {
                 offsets.apply(headers, meta);
-                sum_offsets();
+                sum_shifted_tcp();
+            } else {
+                sum_tcp();
             }
         } else if (headers.udp.isValid()) {
             set_udp();
             if (headers.udp.checksum != 0) { // none was made, so none is made up
-                set_udp_checksum();
+                sum_udp();
             }
         }
     }

@@ -2,19 +2,17 @@
 // What a flow learns from its packets: counts, the four steps of a TCP close, and which RST ends it
 // (wire protocol 9.7).  Sequence numbers are the client side's.
 //
-//   index (even: client to node, odd: back) -> flow_counts    cookie 32 | packets 40 | octets 56
-//                                              flow_sequences close 16 | flags 8 | scale 8 | next 32
-//                                              flow_windows   acknowledged 32 | window 16
+//   index (even: client to node, odd: back) -> flow_states    all of one direction, see state_t
 //                                              flow_fin_ends  number after the peer's FIN
-//                                              flow_times     of the last packet, us
-//                                              flow_syns      cookie 32 | scale 8 | next 32
+//   index (even)                            -> flow_syns      a SYN that the node has not answered
 //
 // A place whose cookie is not the entry's belongs to an earlier flow and counts as empty: nobody
 // needs to clear registers, which P4Runtime cannot do on every switch.  An ordinary packet touches
-// its own direction only; SYN, FIN, RST and the acknowledgement of a FIN also look at the other.
+// its own direction only, in one register; SYN, FIN, RST and the acknowledgement of a FIN also look
+// at the other.
 //
 // A client's SYN on a living flow may be another connection from the same port, or anybody's who knows
-// no sequence number.  It waits in flow_syns (at the even place) and counts once the node answers it.
+// no sequence number.  It waits in flow_syns and counts once the node answers it.
 //
 // When a flow ends, a copy of the packet tells the agent; and the agent can ask (OPERATION_REPORT).
 #ifndef SPLITPLANE_TRACK_P4
@@ -33,12 +31,31 @@ const close_t CLOSE_PEER_FIN_ACKED = 0x10; // by this direction
 const close_t CLOSE_OWN_FIN_ACKED = 0x20;
 const close_t CLOSE_CLOSED = 0x40; // in both places: the fourth step, or a valid RST
 const close_t CLOSE_BY_RST = 0x80;
+const bit<32> CLOSE_HAVE_ONE = 0x00010000;  // in a state, CLOSE_HAVE_SEQ
+const bit<32> CLOSE_HAVE_BOTH = 0x00030000; // and CLOSE_HAVE_ACK
 
 // How far past what was acknowledged a RST may lie although the window scale is unknown: one guess
 // in 65536 hits, RFC 5961 leaves the rest to the receiver.
 const bit<32> RST_WINDOW_MIN = 0x10000;
 
-struct direction_t {
+// A register's 288 bits, from the top:
+//   cookie 32 | packets 40 | octets 56 | close 16 | flags 8 | scale 8 | next 32 | ack 32 | window 16 |
+//   time 48, of the last packet, us
+typedef bit<288> state_t;
+#define STATE_COOKIE 287:256
+#define STATE_COUNTS 287:160
+#define STATE_TIME 47:0
+#define STATE_CLOSE 159:144
+#define STATE_SCALE 135:128
+#define STATE_SEEN 159:128     // close, flags, scale
+#define STATE_NEXT 127:96
+#define STATE_ACK 95:64
+#define STATE_WINDOW 63:48
+
+// A packet more; the octets first, 56 bits do not overflow.
+#define COUNTED (own_state[STATE_COUNTS] + ((128w1 << 56) + (bit<128>)meta.ip.length))
+
+struct seen_direction_t {
     close_t close;
     bit<8> flags;
     bit<8> scale;
@@ -48,89 +65,81 @@ struct direction_t {
 }
 
 control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
-    @id(FLOW_COUNTS_ID)
-    register<bit<128>>(FLOW_ENTRIES) flow_counts;
-    @id(FLOW_SEQUENCES_ID)
-    register<bit<64>>(FLOW_ENTRIES) flow_sequences;
-    @id(FLOW_WINDOWS_ID)
-    register<bit<48>>(FLOW_ENTRIES) flow_windows;
+    @id(FLOW_STATES_ID)
+    register<bit<288>>(FLOW_ENTRIES) flow_states;
     @id(FLOW_FIN_ENDS_ID)
     register<bit<32>>(FLOW_ENTRIES) flow_fin_ends;
-    @id(FLOW_TIMES_ID)
-    register<bit<48>>(FLOW_ENTRIES) flow_times;
     @id(FLOW_SYNS_ID)
-    register<bit<72>>(FLOW_ENTRIES) flow_syns;
+    register<bit<72>>(FLOW_ENTRIES) flow_syns; // cookie 32 | scale 8 | next 32
 
-    direction_t own = { 0, 0, 0, 0, 0, 0 };
-    direction_t peer = { 0, 0, 0, 0, 0, 0 };
-    bit<32> peer_index = 0;
-    bit<8> flags = 0;
-    bit<32> seq = 0;
-    bit<32> ack = 0;
-    bit<32> end = 0; // after this packet
-    bit<32> fin_end = 0;
-    bit<1> valid_reset = 0;
-    bit<1> ended = 0;
-    bit<128> counts = 0;
-    bit<1> is_known = 0; // the place is this flow's
-    bit<72> waiting = 0; // the client's SYN that the node has not answered
+    state_t own_state;
+    state_t peer_state;
+    seen_direction_t own;
+    seen_direction_t peer;
+    bit<32> peer_index;
+    bit<32> seq;
+    bit<32> ack;
+    bit<32> end; // after this packet
+    bit<32> fin_end;
+    bit<72> syn;
+    bit<1> valid_reset;
+    bit<1> waits;
+    bit<8> said_scale; // in a SYN
 
-    @hidden action read_counts() {
-        flow_counts.read(counts, meta.flow.index);
-        is_known = counts[127:96] == meta.flow.cookie ? 1w1 : 0;
-        counts = is_known == 1 ? counts : meta.flow.cookie ++ 96w0;
+    @hidden action read() {
+        flow_states.read(own_state, meta.flow.index);
     }
 
-    @hidden action count() {
-        // the octets first: 56 bits do not overflow
-        counts = counts + (128w1 << 56) + (bit<128>)meta.ip.length;
-        flow_counts.write(meta.flow.index, counts);
-        flow_times.write(meta.flow.index, now);
+    @hidden action begin() { // an earlier flow's place
+        own_state = meta.flow.cookie ++ 256w0;
     }
 
-    @hidden action clear_own() { // what an earlier flow left
-        flow_sequences.write(meta.flow.index, 0);
+    @hidden action measure() {
+        seq = headers.tcp.seq;
+        ack = headers.tcp.ack;
     }
 
-    @hidden action read_own() {
-        bit<64> sequence;
-        bit<48> window;
-        flow_sequences.read(sequence, meta.flow.index);
-        flow_windows.read(window, meta.flow.index);
-        sequence = is_known == 1 ? sequence : 0;
-        own.close = sequence[63:48];
-        own.flags = sequence[47:40];
-        own.scale = sequence[39:32];
-        own.next = sequence[31:0];
-        own.ack = window[47:16];
-        own.window = window[15:0];
+    // The client side's numbers: what a node sends is looked at after its translation.
+    @hidden action translate() {
+        seq = seq + meta.flow.seq_add;
+        ack = ack + meta.flow.ack_add;
     }
 
-    @hidden action read_peer() {
-        bit<128> peer_counts;
-        bit<64> sequence;
-        bit<48> window;
-        peer_index = meta.flow.index ^ 1;
-        flow_counts.read(peer_counts, peer_index);
-        flow_sequences.read(sequence, peer_index);
-        flow_windows.read(window, peer_index);
-        sequence = peer_counts[127:96] == meta.flow.cookie ? sequence : 0;
-        peer.close = sequence[63:48];
-        peer.flags = sequence[47:40];
-        peer.scale = sequence[39:32];
-        peer.next = sequence[31:0];
-        peer.ack = window[47:16];
-        peer.window = window[15:0];
-        // so that what is written there now is not taken for an earlier flow's
-        peer_counts = peer_counts[127:96] == meta.flow.cookie ? peer_counts
-                                                               : meta.flow.cookie ++ 96w0;
-        flow_counts.write(peer_index, peer_counts);
+    @hidden action find_end() {
+        end = seq + (bit<32>)(meta.ip.payload - ((bit<16>)headers.tcp.data_offset << 2));
     }
+
+    // --- an ordinary packet --------------------------------------------------------------------
+
+    @hidden action sent_again() {
+        end = own_state[STATE_NEXT];
+    }
+
+    @hidden action keep() {
+        flow_states.write(meta.flow.index,
+                          COUNTED ++ (own_state[STATE_SEEN] | CLOSE_HAVE_BOTH
+                                      | (bit<32>)headers.tcp.flags << 8)
+                          ++ end ++ ack ++ headers.tcp.window ++ now);
+    }
+
+    @hidden action keep_without_ack() { // it has none, or an old one
+        flow_states.write(meta.flow.index,
+                          COUNTED ++ (own_state[STATE_SEEN] | CLOSE_HAVE_ONE
+                                      | (bit<32>)headers.tcp.flags << 8)
+                          ++ end ++ own_state[95:48] ++ now);
+    }
+
+    @hidden action keep_count() { // not TCP
+        flow_states.write(meta.flow.index, COUNTED ++ own_state[159:48] ++ now);
+    }
+
+    // --- SYN, FIN, RST -------------------------------------------------------------------------
 
     @hidden action begins_anew() {
-        meta.flow.found = 0;
-        meta.way.next_hop = 0;
-        meta.flow.is_tunnel = 0;
+        meta.direction = DIRECTION_NONE;
+        meta.address_delta = 0;
+        meta.next_hop = 0;
+        meta.room = 0;
     }
 
     @hidden action used_up() {
@@ -139,26 +148,29 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
         meta.up.reason = REASON_TTL;
     }
 
-    // The client side's numbers: what a node sends is looked at after its translation.
-    @hidden action measure_inbound() {
-        flags = headers.tcp.flags;
-        seq = headers.tcp.seq;
-        ack = headers.tcp.ack;
-    }
-
-    @hidden action measure_return() {
-        flags = headers.tcp.flags;
-        seq = headers.tcp.seq + meta.flow.seq_add;
-        ack = headers.tcp.ack + meta.flow.ack_add;
-    }
-
-    @hidden action find_end() {
-        end = seq + (bit<32>)(meta.ip.length - meta.ip.header_length
-                              - ((bit<16>)headers.tcp.data_offset << 2));
-    }
-
-    @hidden action count_syn_and_fin() { // which have a number each
-        end = end + (bit<32>)flags[1:1] + (bit<32>)flags[0:0];
+    @hidden action read_both() {
+        peer_index = meta.flow.index ^ 1;
+        flow_states.read(peer_state, peer_index);
+        peer_state = peer_state[STATE_COOKIE] == meta.flow.cookie ? peer_state
+                                                                  : meta.flow.cookie ++ 256w0;
+        flow_syns.read(syn, meta.flow.index & 0xfffffffe);
+        own.close = own_state[STATE_CLOSE];
+        own.flags = own_state[143:136] | headers.tcp.flags;
+        own.scale = own_state[STATE_SCALE];
+        own.next = own_state[STATE_NEXT];
+        own.ack = own_state[STATE_ACK];
+        own.window = own_state[STATE_WINDOW];
+        peer.close = peer_state[STATE_CLOSE];
+        peer.scale = peer_state[STATE_SCALE];
+        peer.next = peer_state[STATE_NEXT];
+        peer.ack = peer_state[STATE_ACK];
+        peer.window = peer_state[STATE_WINDOW];
+        said_scale = headers.options.isValid() ? meta.up.scale : 0;
+        // SYN and FIN have a number each
+        end = end + (bit<32>)headers.tcp.flags[1:1] + (bit<32>)headers.tcp.flags[0:0];
+        // the node answers the SYN that waits
+        waits = meta.direction == DIRECTION_RETURNING && headers.tcp.flags & TCP_ACK != 0
+            && syn == meta.flow.cookie ++ syn[39:32] ++ ack ? 1w1 : 0;
     }
 
     // Before the receiver acknowledged anything: the answer to its SYN (RFC 9293 3.10.7.3).
@@ -167,35 +179,32 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
         window = window > RST_WINDOW_MIN ? window : RST_WINDOW_MIN;
         valid_reset = peer.close & CLOSE_HAVE_ACK != 0
             ? (seq - peer.ack < window ? 1w1 : 0)
-            : (flags & TCP_ACK != 0 && peer.close & CLOSE_HAVE_SEQ != 0
+            : (headers.tcp.flags & TCP_ACK != 0 && peer.close & CLOSE_HAVE_SEQ != 0
                 ? (ack == peer.next ? 1w1 : 0)
                 : (own.close & CLOSE_HAVE_SEQ != 0 && seq == own.next ? 1w1 : 0));
+        valid_reset = valid_reset | waits;
     }
 
     @hidden action reset() {
         own.close = own.close | CLOSE_CLOSED | CLOSE_BY_RST;
         peer.close = peer.close | CLOSE_CLOSED | CLOSE_BY_RST;
-        ended = 1;
     }
 
-    @hidden action wait_for_answer() {
-        flow_syns.write(meta.flow.index, meta.flow.cookie ++ meta.scale ++ (seq + 1));
+    // The same ports again: another connection, or somebody who knows no sequence number.
+    @hidden action let_wait() {
+        flow_syns.write(meta.flow.index, meta.flow.cookie ++ said_scale ++ (seq + 1));
     }
 
-    @hidden action read_waiting() {
-        flow_syns.read(waiting, peer_index);
-    }
-
-    @hidden action begin_again() { // the node took it: another connection, same node
+    @hidden action forget_earlier() { // another connection, same node
         own.close = 0;
         peer.close = CLOSE_HAVE_SEQ;
-        peer.scale = waiting[39:32];
-        peer.next = waiting[31:0];
+        peer.next = ack;
+        peer.scale = syn[39:32];
         flow_syns.write(peer_index, 0);
     }
 
     @hidden action take_scale() {
-        own.scale = meta.scale;
+        own.scale = said_scale;
     }
 
     @hidden action advance() {
@@ -208,16 +217,13 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
             ? headers.tcp.window : own.window;
         own.ack = own.close & CLOSE_HAVE_ACK == 0 || (ack - own.ack)[31:31] == 0 ? ack : own.ack;
         own.close = own.close | CLOSE_HAVE_ACK;
+        flow_fin_ends.read(fin_end, meta.flow.index);
     }
 
     @hidden action note_fin() {
         own.close = own.close | CLOSE_OWN_FIN;
         peer.close = peer.close | CLOSE_PEER_FIN;
         flow_fin_ends.write(peer_index, end);
-    }
-
-    @hidden action read_fin_end() {
-        flow_fin_ends.read(fin_end, meta.flow.index);
     }
 
     @hidden action note_fin_acknowledged() {
@@ -228,34 +234,29 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
     @hidden action close() {
         own.close = own.close | CLOSE_CLOSED;
         peer.close = peer.close | CLOSE_CLOSED;
-        ended = 1;
     }
 
-    @hidden action keep_own() {
-        flow_sequences.write(meta.flow.index,
-                             own.close ++ (own.flags | flags) ++ own.scale ++ own.next);
-        flow_windows.write(meta.flow.index, own.ack ++ own.window);
+    @hidden action keep_both() {
+        flow_states.write(meta.flow.index, COUNTED ++ own.close ++ own.flags ++ own.scale ++ own.next
+                                           ++ own.ack ++ own.window ++ now);
+        flow_states.write(peer_index, peer_state[STATE_COUNTS] ++ peer.close ++ peer_state[143:136]
+                                      ++ peer.scale ++ peer.next ++ peer_state[95:0]);
     }
 
-    @hidden action keep_peer() {
-        flow_sequences.write(peer_index, peer.close ++ peer.flags ++ peer.scale ++ peer.next);
-    }
+    // --- reports -------------------------------------------------------------------------------
 
     @hidden action asked_for() {
         meta.flow.index = headers.packet_out.value;
-        meta.verdict = VERDICT_TO_AGENT;
         meta.up.reason = REASON_REPORT;
+        meta.counter = COUNTER_NONE;
     }
 
     @hidden action report() {
-        meta.seen.flow_index = meta.flow.index & 0xfffffffe;
-        meta.seen.now = now;
-        flow_counts.read(meta.inbound.counts, meta.seen.flow_index);
-        flow_sequences.read(meta.inbound.sequence, meta.seen.flow_index);
-        flow_times.read(meta.inbound.time, meta.seen.flow_index);
-        flow_counts.read(meta.returning.counts, meta.seen.flow_index + 1);
-        flow_sequences.read(meta.returning.sequence, meta.seen.flow_index + 1);
-        flow_times.read(meta.returning.time, meta.seen.flow_index + 1);
+        meta.asked = (meta.flow.index & 0xfffffffe) ++ now;
+        flow_states.read(own_state, meta.flow.index & 0xfffffffe);
+        meta.inbound = own_state[287:96] ++ own_state[STATE_TIME];
+        flow_states.read(own_state, meta.flow.index | 1);
+        meta.returning = own_state[287:96] ++ own_state[STATE_TIME];
     }
 
     @hidden action tell_agent() {
@@ -263,90 +264,93 @@ control Track(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
     }
 
     apply {
-        if (meta.is_asked == 1) {
+        if (headers.packet_out.isValid() && meta.direction == DIRECTION_ASKED) {
             asked_for();
             report();
         } else {
-            read_counts();
+            read();
+            if (own_state[STATE_COOKIE] != meta.flow.cookie) {
+                begin();
+            }
             if (headers.tcp.isValid()) {
-                read_own();
-                if (meta.flow.is_return == 0) {
-                    measure_inbound();
-                } else {
-                    measure_return();
+                measure();
+                if (meta.has_offsets == 1) {
+                    if (meta.direction == DIRECTION_RETURNING) {
+                        translate();
+                    }
                 }
                 find_end();
-            }
-            // a client's SYN on an entry that only lingers is another connection
-            if (meta.flow.is_return == 0 && flags & (TCP_SYN | TCP_ACK) == TCP_SYN
-                && own.close & CLOSE_CLOSED != 0) {
-                begins_anew();
-            } else if (meta.ip.ttl <= 1) {
-                used_up();
-            } else {
-                count();
-                if (headers.tcp.isValid()) {
-                    if (flags & (TCP_SYN | TCP_FIN | TCP_RST) == 0
-                        && own.close & (CLOSE_PEER_FIN | CLOSE_PEER_FIN_ACKED) != CLOSE_PEER_FIN) {
-                        advance();
-                        if (flags & TCP_ACK != 0) {
-                            acknowledge();
-                        }
+                if (headers.tcp.flags & (TCP_SYN | TCP_FIN | TCP_RST) == 0
+                    && own_state[STATE_CLOSE] & (CLOSE_PEER_FIN | CLOSE_PEER_FIN_ACKED)
+                       != CLOSE_PEER_FIN) {
+                    if (meta.is_expired == 1) {
+                        used_up();
                     } else {
-                        read_peer();
-                        count_syn_and_fin();
-                        if (meta.flow.is_return == 1 && flags & TCP_ACK != 0
-                            && flags & (TCP_SYN | TCP_RST) != 0) {
-                            read_waiting();
+                        if (own_state[STATE_CLOSE] & CLOSE_HAVE_SEQ != 0
+                            && (end - own_state[STATE_NEXT])[31:31] == 1) {
+                            sent_again();
                         }
+                        if (headers.tcp.flags & TCP_ACK == 0
+                            || (own_state[STATE_CLOSE] & CLOSE_HAVE_ACK != 0
+                                && (ack - own_state[STATE_ACK])[31:31] == 1)) {
+                            keep_without_ack();
+                        } else {
+                            keep();
+                        }
+                    }
+                } else {
+                    read_both();
+                    // a client's SYN on an entry that only lingers is another connection
+                    if (meta.direction == DIRECTION_INBOUND
+                        && headers.tcp.flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+                        && own.close & CLOSE_CLOSED != 0) {
+                        begins_anew();
+                    } else if (meta.is_expired == 1) {
+                        used_up();
+                    } else {
                         if (own.close & CLOSE_CLOSED != 0) {
                             // what comes now is only translated
-                        } else if (flags & TCP_RST != 0) {
-                            if (waiting == meta.flow.cookie ++ waiting[39:32] ++ ack) {
-                                valid_reset = 1; // the node refuses
-                            } else {
-                                check_reset();
-                            }
+                        } else if (headers.tcp.flags & TCP_RST != 0) {
+                            check_reset();
                             if (valid_reset == 1) {
                                 reset();
+                                tell_agent();
                             }
-                        } else if (flags & (TCP_SYN | TCP_ACK) == TCP_SYN
-                                   && meta.flow.is_return == 0
+                        } else if (meta.direction == DIRECTION_INBOUND
+                                   && headers.tcp.flags & (TCP_SYN | TCP_ACK) == TCP_SYN
                                    && own.close & CLOSE_HAVE_SEQ != 0 && own.next != seq + 1) {
-                            wait_for_answer();
+                            let_wait();
                         } else {
-                            if (flags & TCP_SYN != 0) {
-                                if (waiting == meta.flow.cookie ++ waiting[39:32] ++ ack) {
-                                    begin_again();
+                            if (headers.tcp.flags & TCP_SYN != 0) {
+                                if (waits == 1) {
+                                    forget_earlier();
                                 }
                                 take_scale();
                             }
                             advance();
-                            if (flags & TCP_FIN != 0) {
+                            if (headers.tcp.flags & TCP_FIN != 0) {
                                 note_fin();
                             }
-                            if (flags & TCP_ACK != 0) {
+                            if (headers.tcp.flags & TCP_ACK != 0) {
                                 acknowledge();
-                                read_fin_end();
                                 if (own.close & CLOSE_PEER_FIN != 0
                                     && (ack - fin_end)[31:31] == 0) {
                                     note_fin_acknowledged();
                                     if (own.close & CLOSE_OWN_FIN_ACKED != 0) {
                                         close();
+                                        tell_agent();
                                     }
                                 }
                             }
                         }
-                        keep_peer();
-                    }
-                    keep_own();
-                    if (ended == 1) {
+                        keep_both();
                         report();
-                        tell_agent();
                     }
-                } else if (is_known == 0) {
-                    clear_own();
                 }
+            } else if (meta.is_expired == 1) {
+                used_up();
+            } else {
+                keep_count();
             }
         }
     }

@@ -40,7 +40,7 @@ control UpCalls(inout headers_t headers, inout metadata_t meta, in bit<48> now) 
     apply {
         if (headers.packet_out.isValid() && headers.packet_out.operation == OPERATION_LISTEN) {
             listen();
-        } else if (meta.verdict == VERDICT_TO_AGENT && meta.is_asked == 0) {
+        } else if (meta.verdict == VERDICT_TO_AGENT && meta.up.reason != REASON_REPORT) {
             look();
             if (now > until) {
                 drop(COUNTER_DROP_DETACHED);

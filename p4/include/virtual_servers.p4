@@ -19,7 +19,7 @@ control VirtualServers(inout metadata_t meta) {
     @id(SET_SERVER_ID) @noWarn("unused")
     action set_server(@id(1) bit<32> server, @id(2) bit<1> bridged, @id(3) bit<16> group_id,
                       @id(4) bit<1> answer_arp) {
-        meta.up.server = server;
+        meta.server = server;
         meta.up.reason = bridged == 1 ? REASON_BRIDGED : REASON_NEW_FLOW;
     }
 
@@ -42,6 +42,10 @@ control VirtualServers(inout metadata_t meta) {
         size = VIRTUAL_SERVERS;
     }
 
+    @hidden action begin() {
+        meta.up.reason = 0;
+    }
+
     @hidden action ask_outbound() {
         meta.up.reason = REASON_OUTBOUND;
     }
@@ -52,6 +56,7 @@ control VirtualServers(inout metadata_t meta) {
     }
 
     apply {
+        begin();
         if (meta.arrival.external == 1) {
             virtual_servers.apply();
         }

@@ -18,8 +18,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COMPILER = shutil.which("p4c-bm2-ss")
-SOURCES = ["p4/dfs.p4", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("p4/include/*.p4"))]
-OUTPUTS = ["p4/dfs.json", "p4/dfs.p4info.txtpb"]
+PROGRAMS = ["p4/dfs", "bench/p4/minimal"]
+INCLUDED = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("p4/include/*.p4"))
+SOURCES = [*(f"{name}.p4" for name in PROGRAMS), *INCLUDED]
+OUTPUTS = [f"{name}.{kind}" for name in PROGRAMS for kind in ("json", "p4info.txtpb")]
 
 
 def _recorded() -> dict[str, str]:
@@ -54,20 +56,21 @@ def _pipeline(path: Path) -> Any:
     return program["__meta__"].pop("compiler"), program
 
 
-def test_compiling_again_gives_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_compiling_again_gives_the_same(name: str, tmp_path: Path) -> None:
     if COMPILER is None:
         pytest.skip("p4c-bm2-ss is not on the PATH (p4lang's packages p4lang-p4c have it)")
     raw_path, json_path = tmp_path / "raw.json", tmp_path / "dfs.json"
     info_path = tmp_path / "dfs.p4info.txtpb"
     flags = ["--std", "p4-16", "--Wdisable=unused", "--Wdisable=invalid_header"]
     flags += ["--p4runtime-files", str(info_path)]
-    compile_it = [COMPILER, *flags, "-o", str(raw_path), "p4/dfs.p4"]
+    compile_it = [COMPILER, *flags, "-o", str(raw_path), f"{name}.p4"]
     shrink_it = [sys.executable, "scripts/p4_compact.py", str(raw_path), str(json_path)]
     for command in (compile_it, shrink_it):
         subprocess.run(command, check=True, cwd=ROOT)
-    committed = ROOT / "p4/dfs.p4info.txtpb"
+    committed = ROOT / f"{name}.p4info.txtpb"
     assert info_path.read_text() == committed.read_text()
-    ours, theirs = _pipeline(ROOT / "p4/dfs.json"), _pipeline(json_path)
+    ours, theirs = _pipeline(ROOT / f"{name}.json"), _pipeline(json_path)
     if ours[0] != theirs[0]:
         pytest.skip(f"the pipeline was compiled with p4c {ours[0]}, this one is {theirs[0]}")
     assert ours[1] == theirs[1]

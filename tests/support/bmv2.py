@@ -136,14 +136,14 @@ class PacketUp(NamedTuple):
 class P4Client:
     """The primary controller of one switch, for one test at a time."""
 
-    def __init__(self, address: str, program: Path = PROGRAM) -> None:
+    def __init__(self, address: str, program: Path = PROGRAM, name: str = "dfs") -> None:
         grpc: Any = importlib.import_module("grpc")
         proto: Any = importlib.import_module("finsy.proto")
         text: Any = importlib.import_module("google.protobuf.text_format")
         self._p4r = proto.p4r
         self.info = proto.p4i.P4Info()
-        text.Parse((program / "dfs.p4info.txtpb").read_text(), self.info)
-        self._json = (program / "dfs.json").read_bytes()
+        text.Parse((program / f"{name}.p4info.txtpb").read_text(), self.info)
+        self._json = (program / f"{name}.json").read_bytes()
         self._channel = grpc.insecure_channel(address)
         self._stub = proto.p4r_grpc.P4RuntimeStub(self._channel)
         self._requests: queue.Queue[Any] = queue.Queue()
