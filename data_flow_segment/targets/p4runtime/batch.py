@@ -93,6 +93,10 @@ class Batch:
         for session in [s for s, since in self._flying.items() if now - since >= FLIGHT_S]:
             del self._flying[session]
 
+    def barrier(self) -> None:
+        """What is written from here on waits until all before was answered."""
+        self._close()
+
     def clear(self) -> None:
         """The switch is gone, and all that was on its way to it."""
         self.take()

@@ -31,7 +31,7 @@ from data_flow_segment.targets.p4runtime.reports import Reports
 from data_flow_segment.targets.p4runtime.sweep import Sweep
 
 HELD_MAX: Final = 256
-"""Packets put back while the switch's tables are compared; more would meet them too late anyway."""
+"""Packets put back while the switch's tables are compared or filled."""
 
 
 class Commands:
@@ -45,7 +45,7 @@ class Commands:
         self._sweep = sweep
         self._tell = tell
         self._servers_changed = False
-        self.holds = False  # the switch is being compared: packets wait
+        self.holds = False  # the switch is being compared or filled: packets wait
         self._held: list[PacketIn] = []
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             InstallFlow: self._install,
@@ -128,18 +128,15 @@ class Commands:
     # --- packets -----------------------------------------------------------------------------
 
     def _inject(self, command: InjectPacket) -> None:
-        if self._desired.is_writing:
-            self._put_back(command.packet)
-        elif self.holds and len(self._held) < HELD_MAX:
+        if self.holds and len(self._held) < HELD_MAX:
             self._held.append(command.packet)
+        elif self._desired.is_writing and not self.holds:
+            self._put_back(command.packet)
         else:
             self._desired.counters.add("drop_switch_gone")
 
     def _put_back(self, packet: PacketIn) -> None:
         desired = self._desired
-        flow = desired.flows.table.lookup(packet.signature)
-        if flow is not None and not flow.written:  # the switch is being filled again
-            desired.writer.enter(flow, desired.now)
         message = packet_out(Operation.INJECT, port=packet.interface, frame=packet.frame)
         desired.batch.put_back(message, packet.signature.session, desired.now)
 

@@ -47,11 +47,12 @@ from data_flow_segment.targets.p4runtime.reconcile import (
     STEP,
     Found,
     outbound_query_of,
+    owner_row,
     reserved_of,
 )
 from data_flow_segment.targets.p4runtime.refusals import LOST_CODES, Refusals
 from data_flow_segment.targets.p4runtime.reports import Reports
-from data_flow_segment.targets.p4runtime.schema import Row, Schema
+from data_flow_segment.targets.p4runtime.schema import Kind, Row, Schema
 from data_flow_segment.targets.p4runtime.sweep import Sweep
 from data_flow_segment.targets.p4runtime.up_calls import UpCalls
 
@@ -83,6 +84,7 @@ class Core:
     def __init__(
         self, options: P4RuntimeOptions, program: Program, first_cookie: int, now: float
     ) -> None:
+        """`first_cookie`: 32 random bits."""
         self.options = options
         self.boot_id = 0  # none yet
         self.adopted = False
@@ -99,6 +101,8 @@ class Core:
         self._commands = Commands(desired, self.reports, self.sweep, self.events.append)
         self._refusals = Refusals(desired, self._commands, self.schema)
         self._up_calls = UpCalls(desired, tell=self.events.append, reported=self._reported)
+        self._number = first_cookie  # ours, among agents
+        self._has_led = False
         self._work: Iterator[None] | None = None
         self._writes = 0  # that are not answered yet
         self._listen_at = now
@@ -201,29 +205,28 @@ class Core:
             if result.pushed:
                 self._desired.act(self._desired.neighbours.begin((), self._desired.now))
         elif boot_id != self.boot_id:
-            raise TargetError(
-                f"the switch at {self.options.address} was given to another agent meanwhile:"
-                " start this one again, it adopts what is there"
-            )
+            raise TargetError(self._given_away())
         elif result.pushed:
             self.counters.add("switch_refilled")
+        self._commands.holds = True
         if result.pushed:
             self.counters.forgotten()
             for flow in self.flows.all():
                 flow.is_forgotten()
-            self._ready()
-            for change in self._desired.tables.all():
-                self._desired.write(change)
-            self._work = self._refill()
+            self._lead("INSERT")
+            self._work = self._fill(())
         else:
             self.phase = Phase.READING
-            self._commands.holds = True
             tables = tuple(self.schema.whole_table(name) for name in self.schema.tables)
             self._desired.batch.read(tables, _TABLES_READ)
 
-    def _ready(self) -> None:
+    def _lead(self, kind: Kind) -> None:
+        """From here on it is we who write."""
         self.phase = Phase.READY
+        self._has_led = True
         self._desired.is_writing = True
+        self._desired.writer.change(kind, owner_row(self._number), self._desired.now)
+        self._desired.batch.barrier()
         self._desired.writer.limit_up_calls(UP_CALLS_PER_S, UP_CALLS_BURST)
         self._listen(LISTEN_MS)
 
@@ -231,9 +234,15 @@ class Core:
         self._desired.batch.send(packet_out(Wish.LISTEN, value=milliseconds))
         self._listen_at = self._desired.now + LISTEN_INTERVAL_S
 
+    def _given_away(self) -> str:
+        return (
+            f"the switch at {self.options.address} was another agent's meanwhile: start this one"
+            " again, it adopts what is there"
+        )
+
     def _lost(self, result: Lost) -> None:
         self.phase = Phase.LOST
-        self._desired.is_writing = False
+        self._desired.is_writing = self._desired.writes_tables = False
         self.counters.add("switch_lost")
         self.log.append(
             f"the switch at {self.options.address} is lost: {result.reason};"
@@ -249,13 +258,22 @@ class Core:
     def _demoted(self, result: Demoted) -> None:
         raise TargetError(result.reason)
 
-    def _refill(self) -> Iterator[None]:
-        """Write every flow that the switch does not have."""
+    def _fill(self, rows: Iterable[Row]) -> Iterator[None]:
+        """Write every flow that the switch does not have, then what differs from the rows that it
+        has.  A switch that routes before it knows its flows would lead the nodes' packets to the
+        clients untranslated, who would end the connections."""
         for number, flow in enumerate(list(self.flows.all()), 1):
             if not flow.written and self.flows.at(flow.index) is flow:
                 self._desired.writer.enter(flow, self._desired.now)
             if number % STEP == 0:
                 yield
+        self._desired.batch.barrier()
+        self._desired.writes_tables = True
+        for kind, row in self._desired.tables.missing(rows):
+            if row.table == "interfaces":
+                self._desired.batch.barrier()
+            self._desired.write((kind, row))
+        self._commands.release_held()
 
     def _read_done(self, result: ReadDone) -> None:
         if result.token == _COUNTERS_READ:
@@ -271,21 +289,19 @@ class Core:
     def _compare(self, found: Found, result: ReadDone) -> Iterator[None]:
         """Bring together what the switch has and what it is to have."""
         yield from found.take(result.entities)
-        if self.adopted and not self.flows and not self.servers.entries:
+        if self._has_led and found.owner not in (None, owner_row(self._number)):
+            raise TargetError(self._given_away())
+        if not self._has_led:
             yield from self._adopt(found)
+        # In one go until we write: a command that came in between would be half compared.
         remains: list[Row] = []
-        for number, flow in enumerate(list(self.flows.all()), 1):
+        for flow in self.flows.all():
             flow.written, taken_out = found.compare(flow)
             remains += taken_out
-            if number % STEP == 0:
-                yield
-        self._ready()
+        self._lead("INSERT" if found.owner is None else "MODIFY")
         for row in (*remains, *found.strangers()):
             self._desired.writer.delete(row)
-        for change in self._desired.tables.missing(found.rows):
-            self._desired.write(change)
-        self._commands.release_held()
-        yield from self._refill()
+        yield from self._fill(found.rows)
 
     def _adopt(self, found: Found) -> Iterator[None]:
         """A new agent takes over what the last one left."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the switch is to hold, known in whatever state the connection is, and the way to write it.
 
-Only while `is_writing` does a change go to the switch at once; otherwise the core compares or
-writes the whole when the switch is there again.
+Only while `is_writing` does a change of a flow go to the switch at once, and while `writes_tables`
+one of another table; otherwise the core compares or writes the whole when the switch is there.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Desired:
         self.options = options
         self.now = now
         self.is_writing = False
+        self.writes_tables = False
         self.counters = Counters()
         self.flows = Flows(options.flow_capacity, FLOWS - 1, first_cookie)
         self.servers = Servers()
@@ -97,7 +98,7 @@ class Desired:
 
     def write(self, change: Change) -> None:
         """One row of a small table."""
-        if self.is_writing:
+        if self.writes_tables:
             kind, row = change
             self.writer.change(kind, row, self.now)
 

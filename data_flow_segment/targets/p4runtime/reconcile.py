@@ -24,12 +24,24 @@ STEP: Final = 256
 """Entries looked at before something else gets its turn: some 5 ms."""
 
 
+_OWNER: Final = 0xFFFFFFFF
+"""A next hop that nothing leads to."""
+
+
+def owner_row(agent: int) -> Row:
+    """Which agent wrote last: a number that it drew at its start, written before all else.  Whoever
+    reads another one here was not alone, and what it believes of the tables is worth nothing.  No
+    such row: nobody has written since the program was pushed."""
+    return Row("next_hops", (_OWNER,), "forward", (0, agent.to_bytes(6, "big"), bytes(6), 0))
+
+
 class Found:
     """What was read from the switch."""
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self.rows: list[Row] = []  # of the small tables
+        self.owner: Row | None = None
         self._inbound: dict[Key, tuple[FlowEntry, int, int]] = {}
         self._returning: dict[Key, tuple[int, int]] = {}
 
@@ -37,7 +49,9 @@ class Found:
         """Sort them; a step at a time.  SchemaError if one is not of this program."""
         for number, entity in enumerate(entities, 1):
             row = self._schema.decode(entity.table_entry)
-            if row.table != "flows":
+            if row.table == "next_hops" and row.match == (_OWNER,):
+                self.owner = row
+            elif row.table != "flows":
                 self.rows.append(row)
             elif row.action == "inbound":
                 self._inbound[cast(Key, row.match)] = entries.flow_of(row)

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from data_flow_segment.targets.p4runtime.schema import Key, Kind, Row, key
 
 Change = tuple[Kind, Row]
+_LAST: Final = ("interfaces",)
 
 
 class Tables:
@@ -48,18 +50,14 @@ class Tables:
         for row in wanted.values():
             yield from self.put(row)
 
-    def all(self) -> Iterator[Change]:
-        """What an empty switch lacks."""
-        for row in self._rows.values():
-            yield "INSERT", row
-
     def missing(self, found: Iterable[Row]) -> Iterator[Change]:
-        """What brings a switch that has these rows to ours."""
+        """What brings a switch that has these rows to ours, the interfaces' rows last: without them
+        it takes no packet, and so sends none a way that another row would have changed."""
         present = {key(row): row for row in map(canonical, found)}
         for row_key, row in present.items():
             if row_key not in self._rows:
                 yield "DELETE", row
-        for row_key, row in self._rows.items():
+        for row_key, row in sorted(self._rows.items(), key=lambda item: item[1].table in _LAST):
             known = present.get(row_key)
             if known != row:
                 yield ("INSERT" if known is None else "MODIFY"), row

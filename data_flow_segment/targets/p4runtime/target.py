@@ -188,10 +188,10 @@ class P4RuntimeTarget:
         core = self._core
         try:
             core.handle(self._driver.take(), self._clock())
+            core.work()
         except TargetError as error:
             self._failure = error  # `events` is where the agent hears of it
             self._driver.wake()
-        core.work()
         self._submit()
         for sentence in core.log:
             _LOG.warning("%s", sentence)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -20,8 +21,10 @@ from data_flow_segment.targets.contract import (
     PacketIn,
     RemoveFlow,
     RemoveVirtualServer,
+    TargetError,
 )
-from data_flow_segment.targets.p4runtime import entries
+from data_flow_segment.targets.p4runtime import core as core_module
+from data_flow_segment.targets.p4runtime import entries, reconcile
 from data_flow_segment.targets.p4runtime.core import Core, Phase
 from data_flow_segment.targets.p4runtime.operations import Result
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
@@ -50,6 +53,13 @@ def entry(client_port: int, snat_port: int, serial: int) -> FlowEntry:
         snat_port=snat_port,
         serial=serial,
     )
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that commands come between the steps of reading and filling a small table."""
+    monkeypatch.setattr(core_module, "STEP", 2)
+    monkeypatch.setattr(reconcile, "STEP", 2)
 
 
 class CoreMachine(RuleBasedStateMachine):
@@ -201,3 +211,52 @@ class CoreMachine(RuleBasedStateMachine):
 
 TestCore = CoreMachine.TestCase
 TestCore.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def settled(core: Core, model: SwitchModel, results: Iterable[Result], now: float) -> None:
+    """Until nothing is left to be done."""
+    core.handle(list(results), now)
+    for _ in range(100):
+        core.handle(list(model.submit(core.take(now))), now)
+        core.handle(list(model.step()), now)
+        core.work()
+
+
+def test_an_agent_that_was_not_alone_does_not_believe_its_copy() -> None:
+    """It was cut off, another one led the switch, and it is primary again."""
+    model = SwitchModel()
+    first = Core(OPTIONS, Program.load(), 1, 0.0)
+    settled(first, model, model.connect(7), 0.0)
+    first.apply([InstallFlow(entry(1, 1, 1))], 1.0)
+    settled(first, model, (), 1.0)
+    settled(first, model, model.lose(), 2.0)
+    second = Core(OPTIONS, Program.load(), 2, 2.0)
+    settled(second, model, model.connect(7), 2.0)
+    second.apply([RemoveFlow(entry(1, 1, 1).signature), InstallFlow(entry(2, 2, 2))], 3.0)
+    settled(second, model, (), 3.0)
+    list(model.lose())
+    before = dict(model.rows)
+    with pytest.raises(TargetError, match="another agent's meanwhile"):
+        settled(first, model, model.connect(7), 4.0)
+    assert model.rows == before
+
+
+def test_a_switch_takes_no_packet_before_it_knows_its_flows() -> None:
+    """It would route the nodes' packets to the clients untranslated."""
+    model = SwitchModel()
+    core = Core(OPTIONS, Program.load(), 1, 0.0)
+    settled(core, model, model.connect(7), 0.0)
+    core.apply([InstallFlow(entry(number, number, number)) for number in range(1, 7)], 1.0)
+    settled(core, model, (), 1.0)
+    settled(core, model, model.lose(), 2.0)
+    model.forget()
+    core.handle(list(model.connect(7)), 3.0)
+    for _ in range(100):
+        core.work()
+        core.handle(list(model.submit(core.take(3.0))), 3.0)
+        core.handle(list(model.step(1)), 3.0)
+        tables = [table for table, *_ in model.rows]
+        if "interfaces" in tables:
+            assert tables.count("flows") == 12
+            assert {"routes", "neighbours", "next_hops"} <= set(tables)
+    assert "interfaces" in tables

@@ -38,6 +38,8 @@ def with_prefix(prefix: str, numbers: dict[str, int]) -> dict[str, int]:
 )
 def test_each_name_has_the_programs_number(file: str, prefix: str, ours: type[IntEnum]) -> None:
     numbers = with_prefix(prefix, in_p4(file))
+    # the same bits at their place in a whole register
+    numbers = {name: number for name, number in numbers.items() if number < 1 << 16}
     assert numbers
     assert numbers == {name: int(member) for name, member in ours.__members__.items()}
 
