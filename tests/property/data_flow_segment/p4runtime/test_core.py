@@ -146,6 +146,17 @@ class CoreMachine(RuleBasedStateMachine):
         # the driver gives the switch the boot_id that the agent has told the CSs
         self._results(self.model.connect(self.core.boot_id))
 
+    @precondition(lambda self: self.core.phase is Phase.READY)
+    @rule(forget=st.booleans(), steps=st.integers(0, 40))
+    def come_back_and_stop_midway(self, forget: bool, steps: int) -> None:
+        """What follows meets tables that are half read, half compared or half filled."""
+        self.lose(forget)
+        self.come_back()
+        self._results(self.model.step())
+        for _ in range(steps):
+            self.core.work()
+            self._submit()
+
     @precondition(lambda self: self.model.is_connected and self.core.phase is Phase.READY)
     @rule(client=PORTS, snat=PORTS)
     def refuse_a_flow(self, client: int, snat: int) -> None:
@@ -260,3 +271,32 @@ def test_a_switch_takes_no_packet_before_it_knows_its_flows() -> None:
             assert tables.count("flows") == 12
             assert {"routes", "neighbours", "next_hops"} <= set(tables)
     assert "interfaces" in tables
+
+
+@pytest.mark.parametrize("forget", [False, True])
+@pytest.mark.parametrize(
+    "command",
+    [
+        RemoveFlow(entry(1, 1, 1).signature),
+        InstallFlow(entry(1, 1, 2)),
+        InstallFlow(entry(1, 7, 1)),
+        InstallFlow(entry(8, 8, 8)),
+        AddVirtualServer(SCENE.server()),
+    ],
+    ids=["remove", "another", "update", "new", "server"],
+)
+def test_a_command_at_any_step_of_coming_back(command: Command, forget: bool) -> None:
+    """Tables that are half read, half compared or half filled."""
+    for steps in range(40):
+        machine = CoreMachine()
+        for client in (1, 2, 3, 4):
+            machine.install(client, client, 1)
+        machine._settle()
+        machine.lose(forget)
+        machine.come_back()
+        machine._results(machine.model.step())
+        for _ in range(steps):
+            machine.core.work()
+            machine._submit()
+        machine._apply(command)
+        machine.come_to_rest()
