@@ -194,7 +194,7 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
             next_hops.apply(headers, meta, standard);
         }
         if (meta.verdict != VERDICT_LEAVE) {
-            up_calls.apply(headers, meta, standard.ingress_global_timestamp);
+            up_calls.apply(headers, meta, standard);
             if (meta.verdict == VERDICT_DROP) {
                 end();
             } else if (meta.verdict == VERDICT_TO_AGENT) {

@@ -79,11 +79,11 @@ control Leave(inout headers_t headers, inout metadata_t meta) {
 // What goes up to the agent in front of a frame.
 control TellAgent(inout headers_t headers, in metadata_t meta,
                   in standard_metadata_t standard) {
-    @hidden action describe(bit<8> reason) {
+    @hidden action describe(bit<8> reason, bit<16> port) {
         headers.packet_in.setValid();
         headers.packet_in.reason = reason;
         headers.packet_in.protocol = meta.key.protocol;
-        headers.packet_in.port = (bit<16>)standard.ingress_port;
+        headers.packet_in.port = port;
         headers.packet_in.src_port = meta.key.src_port;
         headers.packet_in.dst_port = meta.key.dst_port;
         headers.packet_in.server = meta.server;
@@ -112,9 +112,11 @@ control TellAgent(inout headers_t headers, in metadata_t meta,
 
     apply {
         if (meta.verdict == VERDICT_TO_AGENT) {
-            describe(meta.up.reason);
+            describe(meta.up.reason, (bit<16>)standard.ingress_port);
+        } else if (meta.asked[79:48] == ASKED_NEIGHBOUR) { // a copy has no verdict, and no port
+            describe(REASON_NEIGHBOUR, meta.asked[15:0]);
         } else {
-            describe(REASON_CLOSED); // a copy has no verdict
+            describe(REASON_CLOSED, 0);
         }
         if (headers.packet_in.reason == REASON_CLOSED
             || headers.packet_in.reason == REASON_REPORT) {

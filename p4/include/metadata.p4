@@ -94,6 +94,9 @@ struct whose_t {
     bit<1> is_answered;  // asked for, it is answered for
 }
 
+// No flow's index.
+const bit<32> ASKED_NEIGHBOUR = 0xffffffff;
+
 struct up_t { // what goes up with a packet
     bit<8> reason;
     bit<8> scale;        // not of what goes up: of the window, in a SYN
@@ -118,7 +121,8 @@ struct metadata_t {
     bit<32> value;
     key_t key;
     // for a report, which a copy of a packet takes along; see track.p4
-    @field_list(FIELDS_REPORT) bit<80> asked;      // a flow's even index 32, now 48
+    @field_list(FIELDS_REPORT) bit<80> asked;      // a flow's even index 32, now 48; or
+                                                   // ASKED_NEIGHBOUR 32, port 48
     @field_list(FIELDS_REPORT) bit<240> inbound;   // counts 128, sequence 64, time 48
     @field_list(FIELDS_REPORT) bit<240> returning;
     // written before they are read

@@ -144,6 +144,8 @@ control Answer(inout headers_t headers, inout metadata_t meta,
                        && headers.arp.operation == 1 && meta.whose.is_answered == 1) {
                 send_back(headers.arp.sender_mac);
                 arp_reply();
+            } else if (headers.arp.operation == 1 && headers.arp.sender == headers.arp.target) {
+                meta.kind = KIND_NEIGHBOUR; // it tells everybody where it is now
             } else {
                 stays_here();
             }

@@ -13,7 +13,8 @@
 #include "ids.p4"
 #include "metadata.p4"
 
-control UpCalls(inout headers_t headers, inout metadata_t meta, in bit<48> now) {
+control UpCalls(inout headers_t headers, inout metadata_t meta,
+                inout standard_metadata_t standard) {
     @id(UP_CALL_METER_ID)
     meter(1, MeterType.packets) up_calls;
     @id(LISTENING_ID)
@@ -23,7 +24,13 @@ control UpCalls(inout headers_t headers, inout metadata_t meta, in bit<48> now) 
     bit<32> colour = 0;
 
     @hidden action listen() { // value: ms
-        listening.write(0, now + (bit<48>)headers.packet_out.value * 1000);
+        listening.write(0, standard.ingress_global_timestamp + (bit<48>)headers.packet_out.value * 1000);
+    }
+
+    // Who asks for us also says where he is (RFC 826, RFC 4861 7.2.3).
+    @hidden action copy_question(port_t port) {
+        meta.asked = ASKED_NEIGHBOUR ++ (bit<48>)port;
+        clone_preserving_field_list(CloneType.I2E, CLONE_SESSION_AGENT, FIELDS_REPORT);
     }
 
     @hidden action look() {
@@ -42,10 +49,15 @@ control UpCalls(inout headers_t headers, inout metadata_t meta, in bit<48> now) 
             listen();
         } else if (meta.verdict == VERDICT_TO_AGENT && meta.up.reason != REASON_REPORT) {
             look();
-            if (now > until) {
+            if (standard.ingress_global_timestamp > until) {
                 drop(COUNTER_DROP_DETACHED);
             } else if (colour == 2) { // red
                 drop(COUNTER_DROP_UP_CALL_FULL);
+            }
+        } else if (meta.verdict == VERDICT_ANSWER && !headers.packet_out.isValid()) {
+            look();
+            if (standard.ingress_global_timestamp <= until && colour != 2) {
+                copy_question(standard.ingress_port);
             }
         }
     }

@@ -35,7 +35,7 @@ NODE: Final = (IPV4.node, 8080)
 INDEX, COOKIE = 6, 0x5EED
 INJECT, REPORT, LISTEN = 1, 4, 5  # OPERATION_* of p4/include/constants.p4
 INJECT_ARRIVAL = 1
-NEW_FLOW, CLOSED, REPORTED = 1, 8, 9  # REASON_*
+NEW_FLOW, NEIGHBOUR, CLOSED, REPORTED = 1, 6, 8, 9  # REASON_*
 DROP_INJECT_UNMATCHED, DROP_DETACHED = 14, 16  # COUNTER_*
 
 
@@ -139,6 +139,8 @@ def exchange(cables: Cables, side: Side, frame: bytes, out: Side) -> bytes:
 
 def up(client: P4Client, reason: int) -> PacketUp:
     found = client.packet_in()
+    while found is not None and found.fields["reason"] == NEIGHBOUR != reason:
+        found = client.packet_in()  # copies of the questions that the switch answered
     assert found is not None, "nothing came up"
     assert found.fields["reason"] == reason, found
     return found

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions for a neighbour's MAC address, and their answers: ARP (RFC 826) and neighbour discovery
-(RFC 4861)."""
+"""Questions for a neighbour's MAC address, and who says it: ARP (RFC 826) and neighbour discovery
+(RFC 4861).  Who answers says it, and so does who asks for us or tells everybody where he is now."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from data_flow_segment.targets.memory.neighbours import (
     OVERRIDE,
     SOLICITATION,
     SOLICITED,
+    SOURCE_MAC,
     TARGET_MAC,
     discovery,
 )
@@ -26,16 +27,16 @@ from data_flow_segment.targets.memory.parse import (
     Packet,
     parse,
 )
-from ssmb.addresses import IPV4_PREFIX, is_ipv4
+from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED, is_ipv4
 
 _BROADCAST: Final = b"\xff" * 6
 _SOLICITED_NODE: Final = bytes.fromhex("ff02" + "00" * 9 + "01ff")  # RFC 4291 2.7.1
 _SOLICITED_NODE_MAC: Final = bytes.fromhex("3333ff")  # RFC 2464 7
-_ADVERTISEMENT_SIZE: Final = 24  # without options
+_DISCOVERY_SIZE: Final = 24  # without options
 
 
-class Answer(NamedTuple):
-    """What an ARP reply or a neighbour advertisement says."""
+class Told(NamedTuple):
+    """What a frame says of a neighbour."""
 
     address: bytes
     mac: bytes | None  # an advertisement to one who knows it may leave it out
@@ -55,13 +56,13 @@ def question(address: bytes, mac: bytes, own: bytes, known: bytes | None) -> byt
     return link + discovery(SOLICITATION, 0, address, mac, own, receiver)
 
 
-def answer(frame: bytes) -> Answer | None:
+def told(frame: bytes) -> Told | None:
     """What the frame says of a neighbour; None if nothing that may be believed."""
     try:
         packet = parse(frame)
     except MalformedPacket:
         return None
-    found = _arp_answer(packet) if packet.kind == Kind.ARP else _advertised(packet)
+    found = _by_arp(packet) if packet.kind == Kind.ARP else _by_discovery(packet)
     if found is None or (found.mac is not None and not _is_one_station(found.mac)):
         return None
     return found
@@ -71,41 +72,53 @@ def _is_one_station(mac: bytes) -> bool:
     return mac[0] & 1 == 0 and any(mac)
 
 
-def _arp_answer(packet: Packet) -> Answer | None:
+def _by_arp(packet: Packet) -> Told | None:
     if packet.end - packet.l3 < ARP.size:
         return None
-    *kind, mac, sender, _, _ = ARP.unpack_from(packet.data, packet.l3)
-    if kind != [1, 0x0800, 6, 4, ARP_REPLY]:
+    *kind, operation, mac, sender, _, _ = ARP.unpack_from(packet.data, packet.l3)
+    if kind != [1, 0x0800, 6, 4] or operation not in (ARP_REQUEST, ARP_REPLY):
         return None
-    return Answer(IPV4_PREFIX + sender, mac, overrides=True)
+    if not any(sender):  # a probe (RFC 5227): it has no address yet
+        return None
+    return Told(IPV4_PREFIX + sender, mac, overrides=True)
 
 
-def _advertised(packet: Packet) -> Answer | None:
-    """RFC 4861 7.1.2 says what makes an advertisement valid."""
+def _by_discovery(packet: Packet) -> Told | None:
+    """RFC 4861 7.1 says what makes a solicitation and an advertisement valid."""
     start, end, data = packet.l4, packet.end, packet.data
     is_valid = (
         packet.kind == Kind.ICMP
         and packet.protocol == ICMPV6
         and packet.ttl == 255
         and not packet.first_fragment
-        and end - start >= _ADVERTISEMENT_SIZE
-        and data[start] == ADVERTISEMENT
+        and end - start >= _DISCOVERY_SIZE
+        and data[start] in (SOLICITATION, ADVERTISEMENT)
         and data[start + 1] == 0
         and packet.checksums_are_right()
     )
-    if not is_valid:
+    options = _options(packet, start + _DISCOVERY_SIZE) if is_valid else None
+    if options is None:
         return None
-    flags = int.from_bytes(data[start + 4 : start + 8], "big")
     target = bytes(data[start + 8 : start + 24])
+    if data[start] == SOLICITATION:
+        mac = options.get(SOURCE_MAC)
+        if mac is None or packet.src == UNSPECIFIED:
+            return None
+        return Told(packet.src, mac, overrides=True)  # 7.2.3
+    flags = int.from_bytes(data[start + 4 : start + 8], "big")
     if target[0] == 0xFF or (packet.dst[0] == 0xFF and flags & SOLICITED):
         return None
-    mac = None
-    place = start + _ADVERTISEMENT_SIZE
+    return Told(target, options.get(TARGET_MAC), overrides=bool(flags & OVERRIDE))
+
+
+def _options(packet: Packet, place: int) -> dict[int, bytes] | None:
+    """The link-layer addresses by their option's type; None if an option is not whole."""
+    data, end, found = packet.data, packet.end, dict[int, bytes]()
     while place < end:
         length = data[place + 1] * 8 if place + 2 <= end else 0
         if length == 0 or place + length > end:
             return None
-        if data[place] == TARGET_MAC and length == 8:
-            mac = bytes(data[place + 2 : place + 8])
+        if length == 8:
+            found[data[place]] = bytes(data[place + 2 : place + 8])
         place += length
-    return Answer(target, mac, overrides=bool(flags & OVERRIDE))
+    return found

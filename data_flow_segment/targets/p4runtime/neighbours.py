@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which next hops we know: the tables next_hops, neighbours and routes, and frames that wait.
 
-                needed               answer                60 s, in use
+                needed               answer                15 s
     (none) -------------> ASKING -------------> KNOWN ----------------> CHECKING
       ^ ^  3 asks, nobody  |  ^                   ^        answer         |  |
       | +--- needs it -----+  |                   +-----------------------+  |
@@ -12,7 +12,8 @@
 * Gateways of routes are needed for ever; anything else by flows (`want`) and by frames that came up
   for it (`resolve`).  A frame waits some 3 s, and none ends without an action that says how.
 * While its gateway is unknown a route is like a connected network's, so that its packets come up.
-* A neighbour is asked for on one port only: its route's.  What others say of it is not believed.
+* A neighbour is asked for on one port only, its route's, and believed there only.
+* Who changes his MAC address and says so is believed at once; who is silent, after a check.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, cast
 
 from data_flow_segment.targets.p4runtime import entries
-from data_flow_segment.targets.p4runtime.neighbour_frames import answer, question
+from data_flow_segment.targets.p4runtime.neighbour_frames import question, told
 from data_flow_segment.targets.p4runtime.next_hops import (
     Action,
     Ask,
@@ -42,7 +43,10 @@ from data_flow_segment.targets.p4runtime.schema import Row
 
 ASK_S: Final = 1.0
 ASKS: Final = 3
-CHECK_S: Final = 60.0
+CHECK_S: Final = 15.0
+CHECKS_PER_S: Final = 100
+"""With more neighbours than are checked at this rate, an answer holds longer."""
+
 WAIT_S: Final = 3.0
 GRACE_S: Final = 1.0
 """Within this time we get the frames that came up before their neighbour's rows were there."""
@@ -137,16 +141,16 @@ class Neighbours:
         return actions
 
     def heard(self, frame: bytes, port: int, now: float) -> Sequence[Action]:
-        """An ARP reply or a neighbour advertisement came up."""
-        told = answer(frame)
-        neighbour = None if told is None else self._all.get((told.address, port))
-        if told is None or neighbour is None or neighbour.is_permanent:
+        """Somebody said his MAC address, asked or not (RFC 826: who is known is believed)."""
+        found = told(frame)
+        neighbour = None if found is None else self._all.get((found.address, port))
+        if found is None or neighbour is None or neighbour.is_permanent:
             return ()
-        mac = told.mac or neighbour.mac
+        mac = found.mac or neighbour.mac
         if not mac or mac == neighbour.interface.mac:
             return ()  # nothing, or our own voice
         is_new = mac != neighbour.mac
-        if is_new and neighbour.mac and not told.overrides:
+        if is_new and neighbour.mac and not found.overrides:
             return ()
         neighbour.mac, neighbour.answered_at = mac, now
         actions: list[Action] = []
@@ -155,7 +159,7 @@ class Neighbours:
         else:
             if neighbour.state == State.CHECKING:
                 neighbour.state = State.KNOWN
-                self._schedule(neighbour, now + CHECK_S)
+                self._schedule(neighbour, now + self._check_s)
             if is_new:
                 actions.append(PutRow(self._next_hop_row(neighbour)))
         return actions
@@ -206,17 +210,20 @@ class Neighbours:
             self._lose(neighbour, now, actions)
 
     def _begin_to_check(self, neighbour: Neighbour, now: float, actions: list[Action]) -> None:
-        """If it was needed, and did not say itself that it is there."""
-        if now - neighbour.answered_at < CHECK_S:
-            self._schedule(neighbour, neighbour.answered_at + CHECK_S)
-        elif neighbour.is_needed or neighbour.is_gateway:
+        """If it did not say itself that it is there.  Flows may need it that we hear nothing of."""
+        if now < neighbour.answered_at + self._check_s:
+            self._schedule(neighbour, neighbour.answered_at + self._check_s)
+        else:
             neighbour.state, neighbour.asks = State.CHECKING, 0
             self._check(neighbour, now, actions)
-        else:
-            self._schedule(neighbour, now + CHECK_S)
+
+    @property
+    def _check_s(self) -> float:
+        """How long an answer holds."""
+        return max(CHECK_S, len(self._all) / CHECKS_PER_S)
 
     def _found(self, neighbour: Neighbour, now: float, actions: list[Action]) -> None:
-        self._know(neighbour, now, now + CHECK_S)
+        self._know(neighbour, now, now + self._check_s)
         self._put(neighbour, actions)
         actions += [
             PutRow(self._route_row(route))

@@ -10,7 +10,7 @@ from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
-from data_flow_segment.targets.p4runtime.neighbour_frames import Answer, answer, question
+from data_flow_segment.targets.p4runtime.neighbour_frames import Told, question, told
 from data_flow_segment.targets.p4runtime.routes import Routes, link_local
 from ssmb.addresses import from_text, to_text
 from support.neighbours_rig import OPTIONS, advertisement, arp_reply, interface, mac_octets
@@ -56,15 +56,36 @@ def _is_right(octets: bytes) -> None:
 
 @pytest.mark.parametrize("vlan", [None, 7])
 def test_an_arp_reply_tells_its_sender(vlan: int | None) -> None:
-    said = Answer(from_text(V4), THEIR_MAC, True)
-    assert answer(arp_reply(V4, THEIRS, OURS, vlan)) == said
-    assert answer(arp_reply(V4, THEIRS, OURS, vlan) + bytes(18)) == said, "padded"
+    said = Told(from_text(V4), THEIR_MAC, True)
+    assert told(arp_reply(V4, THEIRS, OURS, vlan)) == said
+    assert told(arp_reply(V4, THEIRS, OURS, vlan) + bytes(18)) == said, "padded"
+
+
+def test_who_asks_by_arp_says_where_he_is() -> None:
+    for asked in ("10.1.1.1", V4):  # for us; for himself, which tells everybody
+        frame = Ether(src=THEIRS) / ARP(op=1, hwsrc=THEIRS, psrc=V4, pdst=asked)
+        assert told(bytes(frame)) == Told(from_text(V4), THEIR_MAC, True)
+    probe = Ether(src=THEIRS) / ARP(op=1, hwsrc=THEIRS, psrc="0.0.0.0", pdst=V4)
+    assert told(bytes(probe)) is None, "RFC 5227: it has no address yet"
+
+
+def test_who_solicits_says_where_he_is() -> None:
+    def asks(source: str, *options: Any) -> bytes:
+        head = Ether(src=THEIRS, dst=OURS) / IPv6(src=source, dst="2001:db8:1::1", hlim=255)
+        packet = head / ICMPv6ND_NS(tgt="2001:db8:1::1")
+        for option in options:
+            packet /= option
+        return bytes(packet)
+
+    address = ICMPv6NDOptSrcLLAddr(lladdr=THEIRS)
+    assert told(asks(V6, address)) == Told(from_text(V6), THEIR_MAC, True)
+    assert told(asks(V6)) is None
+    assert told(asks("::", address)) is None
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        {"op": 1},
         {"op": 3},
         {"hwtype": 6},
         {"ptype": 0x86DD},
@@ -86,24 +107,24 @@ def test_no_other_arp_is_an_answer(fields: dict[str, Any]) -> None:
         else:
             start, size = places[name]
             changed[start : start + size] = value.to_bytes(size, "big")
-    assert answer(frame) is not None
-    assert answer(bytes(changed)) is None
+    assert told(frame) is not None
+    assert told(bytes(changed)) is None
 
 
 @pytest.mark.parametrize("override", [0, 1])
 def test_an_advertisement_tells_its_target(override: int) -> None:
     frame = advertisement(V6, THEIRS, OURS, O=override)
-    assert answer(frame) == Answer(from_text(V6), THEIR_MAC, bool(override))
+    assert told(frame) == Told(from_text(V6), THEIR_MAC, bool(override))
 
 
 def test_an_advertisement_may_leave_the_mac_address_out() -> None:
-    assert answer(advertisement(V6, None, OURS)) == Answer(from_text(V6), None, True)
+    assert told(advertisement(V6, None, OURS)) == Told(from_text(V6), None, True)
 
 
 def test_an_advertisement_to_all_is_not_solicited() -> None:
     to_all = {"dst": "ff02::1"}
-    assert answer(advertisement(V6, THEIRS, OURS, to_all, S=0)) is not None
-    assert answer(advertisement(V6, THEIRS, OURS, to_all, S=1)) is None
+    assert told(advertisement(V6, THEIRS, OURS, to_all, S=0)) is not None
+    assert told(advertisement(V6, THEIRS, OURS, to_all, S=1)) is None
 
 
 @pytest.mark.parametrize(
@@ -113,12 +134,12 @@ def test_an_advertisement_to_all_is_not_solicited() -> None:
         ({}, {"code": 1}),
         ({}, {"cksum": 0x1234}),
         ({}, {"tgt": "ff02::1"}),
-        ({}, {"type": 135}),
+        ({}, {"type": 134}),
     ],
     ids=str,
 )
 def test_no_other_advertisement_is_an_answer(ip: dict[str, Any], fields: dict[str, Any]) -> None:
-    assert answer(advertisement(V6, THEIRS, OURS, ip, **fields)) is None
+    assert told(advertisement(V6, THEIRS, OURS, ip, **fields)) is None
 
 
 @pytest.mark.parametrize(
@@ -128,14 +149,14 @@ def test_options_that_do_not_fit_make_it_invalid(options: bytes) -> None:
     valid = Ether(advertisement(V6, None, OURS))
     del valid[IPv6].plen
     del valid.lastlayer().cksum
-    assert answer(bytes(valid / Raw(b"\x0e\x01" + bytes(6)))) is not None
-    assert answer(bytes(valid / Raw(options))) is None
+    assert told(bytes(valid / Raw(b"\x0e\x01" + bytes(6)))) is not None
+    assert told(bytes(valid / Raw(options))) is None
 
 
 @pytest.mark.parametrize("whole", [arp_reply(V4, THEIRS, OURS), advertisement(V6, THEIRS, OURS)])
 def test_what_is_cut_short_is_no_answer(whole: bytes) -> None:
     for length in range(len(whole)):
-        assert answer(whole[:length]) is None
+        assert told(whole[:length]) is None
 
 
 def test_we_ask_with_our_address_in_the_same_network() -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from data_flow_segment.targets.p4runtime import entries
+from data_flow_segment.targets.p4runtime import entries, neighbours
 from data_flow_segment.targets.p4runtime.neighbours import (
     ASKED_MAX,
+    CHECK_S,
     WAITING_FOR_ONE_MAX,
     WAITING_MAX,
     Neighbours,
@@ -83,7 +84,7 @@ def test_a_wanted_address_is_asked_for_three_times_and_then_no_more() -> None:
     assert rig.asked() == [(SERVER, 11, ALL)]
     rig.wait(0.9)
     assert rig.asked() == []
-    rig.wait(60.0)
+    rig.wait(CHECK_S)
     assert rig.asked() == [(SERVER, 11, ALL)] * 2
     rig.want(SERVER)
     assert rig.asked() == [(SERVER, 11, ALL)], "somebody needs it again"
@@ -136,7 +137,7 @@ def test_an_answer_makes_a_neighbour_known(address: str, port: int) -> None:
     rig.answer(address, MAC, port)
     assert rig.neighbour(address) == (port, mac_octets(MAC))
     rig.take_asks()
-    rig.wait(59.0)
+    rig.wait(CHECK_S - 1)
     assert rig.take_asks() == []
 
 
@@ -197,11 +198,11 @@ def test_an_advertisement_that_does_not_override_changes_nothing() -> None:
 # --- checks --------------------------------------------------------------------------------------
 
 
-def test_who_is_needed_is_checked_each_minute_at_its_own_mac_address() -> None:
+def test_who_is_needed_is_checked_at_its_own_mac_address() -> None:
     rig = knowing()
     for _ in range(3):
         rig.want(SERVER)
-        rig.wait(60.0)
+        rig.wait(CHECK_S)
         assert rig.asked() == [(SERVER, 11, MAC)]
         rig.answer(SERVER, MAC, 11)
 
@@ -209,29 +210,35 @@ def test_who_is_needed_is_checked_each_minute_at_its_own_mac_address() -> None:
 def test_an_advertisement_without_a_mac_address_answers_a_check() -> None:
     rig = knowing(CLIENT6, 1)
     rig.want(CLIENT6)
-    rig.wait(60.0)
+    rig.wait(CHECK_S)
     rig.hear(advertisement(CLIENT6, None, OUR_MACS[1]), 1)
     rig.wait(10.0)
     assert rig.neighbour(CLIENT6) == (1, mac_octets(MAC))
 
 
-def test_who_is_not_needed_stays_and_is_left_in_peace() -> None:
+def test_who_is_known_is_checked_although_nobody_asked_for_him_lately() -> None:
+    """A flow may go there that nothing is heard of."""
     rig = knowing()
-    rig.want(SERVER)
-    rig.wait(60.0)
-    rig.answer(SERVER, MAC, 11)
-    rig.take_asks()
-    rig.wait(3600.0)
-    assert rig.take_asks() == []
+    for _ in range(3):
+        rig.wait(CHECK_S)
+        assert rig.asked() == [(SERVER, 11, MAC)]
+        rig.answer(SERVER, MAC, 11)
     assert rig.neighbour(SERVER) == (11, mac_octets(MAC))
+
+
+def test_many_are_checked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "CHECKS_PER_S", 1 / 40)
+    rig = knowing()
+    rig.wait(2 * CHECK_S)
+    assert (SERVER, 11, MAC) not in rig.asked()
 
 
 def test_who_spoke_lately_is_not_checked() -> None:
     rig = knowing()
     rig.want(SERVER)
-    rig.wait(50.0)
+    rig.wait(CHECK_S - 5)
     rig.answer(SERVER, MAC, 11)
-    rig.wait(59.0)
+    rig.wait(CHECK_S - 1)
     assert rig.take_asks() == []
     rig.wait(1.0)
     assert len(rig.take_asks()) == 1
@@ -240,7 +247,7 @@ def test_who_spoke_lately_is_not_checked() -> None:
 def test_who_does_not_answer_three_checks_is_lost() -> None:
     rig = knowing()
     rig.want(SERVER)
-    rig.wait(62.9)
+    rig.wait(CHECK_S + 2.9)
     assert rig.asked() == [(SERVER, 11, MAC)] * 3
     assert rig.neighbour(SERVER) is not None
     rig.log.clear()
@@ -254,7 +261,7 @@ def test_who_does_not_answer_three_checks_is_lost() -> None:
 def test_a_lost_gateways_route_waits_for_it() -> None:
     rig = Rig()
     rig.answer(GATEWAY, MAC, 1)
-    rig.wait(60.0)
+    rig.wait(CHECK_S)
     rig.take_asks()
     rig.wait(3.0)
     assert rig.route("0.0.0.0/0") == 1
@@ -406,7 +413,7 @@ def test_a_new_agent_leaves_everything_as_it_is() -> None:
 
 def test_a_new_agent_checks_what_it_took_over() -> None:
     rig = Rig(rows=left_behind())
-    rig.wait(60.0)
+    rig.wait(CHECK_S)
     first: dict[str, str] = {}
     for who, _, mac in rig.asked():
         first.setdefault(who, mac)
