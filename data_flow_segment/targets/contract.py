@@ -37,6 +37,10 @@ class TargetError(Exception):
     """A target cannot do what was asked; the text says what, where and what to do."""
 
 
+class TargetTaken(TargetError):
+    """Another agent has the target now, or had it meanwhile: open it anew."""
+
+
 class FlowEntry(NamedTuple):
     """What the CS decided for a flow (document 004, 9.1 and 9.4 of the wire protocol).
 

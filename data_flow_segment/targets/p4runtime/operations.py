@@ -8,11 +8,12 @@ operation's own in the order of the operations, what the switch says by itself i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from finsy.proto import p4r
 
 __all__ = [
+    "LOST",
     "Connected",
     "Demoted",
     "Fence",
@@ -69,10 +70,15 @@ Operation = Write | Read | Send | Fence
 # --- results: switch -> agent --------------------------------------------------------------------
 
 
+LOST: Final = "LOST"
+"""The code of an update that the switch never carried out, since we are not connected or not
+primary.  No switch sends it: UNAVAILABLE of one update may come from a switch that stays."""
+
+
 class UpdateError(NamedTuple):
     """Why one update was refused."""
 
-    code: str  # gRPC's name: ALREADY_EXISTS, NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE, ...
+    code: str  # gRPC's name: ALREADY_EXISTS, NOT_FOUND, RESOURCE_EXHAUSTED, ...; or LOST
     message: str
 
 
@@ -126,7 +132,7 @@ class Connected(NamedTuple):
 class Lost(NamedTuple):
     """The connection is gone, and with it every operation that is not done yet.
 
-    Their results come before this, with errors (UNAVAILABLE).  The driver keeps trying, and tells
+    Their results come before this, with errors (LOST).  The driver keeps trying, and tells
     it once more when it fails for another reason.
     """
 
