@@ -14,6 +14,7 @@ from finsy.proto import p4r
 from data_flow_segment.targets.p4runtime.constants import Operation as Ask
 from data_flow_segment.targets.p4runtime.constants import Reason
 from data_flow_segment.targets.p4runtime.operations import (
+    LOST,
     Connected,
     Fence,
     FenceDone,
@@ -31,7 +32,10 @@ from data_flow_segment.targets.p4runtime.operations import (
 from data_flow_segment.targets.p4runtime.program import Program
 from data_flow_segment.targets.p4runtime.schema import Key, Row, Schema, key
 
-UNAVAILABLE = UpdateError("UNAVAILABLE", "the switch is gone")
+GONE = UpdateError(LOST, "the switch is gone")
+
+
+_NOW_US = 1_000_000_000
 
 
 class SwitchModel:
@@ -48,7 +52,9 @@ class SwitchModel:
         self.boot_id = 0
         self.is_connected = False
         self.waiting: deque[Operation] = deque()
-        self.refuse: set[Key] = set()
+        self.refuse: set[Key] = set()  # rows that it does not take, and what it says then
+        self.refusal = "INTERNAL"
+        self.also_read: list[p4r.Entity] = []
         self.listens = 0
         self.up_calls_per_s = 0  # 0: no limit
         self.put_out: list[tuple[int, int, bytes]] = []  # operation, port, frame
@@ -79,9 +85,11 @@ class SwitchModel:
         self.up_calls_per_s = 0
         self.boot_id = 0
 
-    def count(self, index: int, cookie: int, packets: int, close: int = 0) -> None:
+    def count(
+        self, index: int, cookie: int, packets: int, close: int = 0, idle_ms: int = 0
+    ) -> None:
         """A direction's packets, of 100 octets."""
-        self.seen[index] = (cookie, packets, packets * 100, close)
+        self.seen[index] = (cookie, packets, packets * 100, close, idle_ms)
 
     # --- the driver's side -------------------------------------------------------------------
 
@@ -101,10 +109,10 @@ class SwitchModel:
 
     def _failed(self, operation: Operation) -> Iterator[Result]:
         if isinstance(operation, Write):
-            errors = dict.fromkeys(range(len(operation.updates)), UNAVAILABLE)
+            errors = dict.fromkeys(range(len(operation.updates)), GONE)
             yield WriteDone(operation.token, errors)
         elif isinstance(operation, Read):
-            yield ReadDone(operation.token, (), "UNAVAILABLE")
+            yield ReadDone(operation.token, (), f"{LOST} the switch is gone")
         elif isinstance(operation, Fence):
             yield FenceDone(operation.index, False)
 
@@ -131,7 +139,7 @@ class SwitchModel:
         place = key(row)
         is_there = place in self.rows
         if place in self.refuse and update.type != p4r.Update.DELETE:
-            return "INTERNAL"
+            return self.refusal
         if update.type == p4r.Update.DELETE:
             return "" if self.rows.pop(place, None) else "NOT_FOUND"
         if is_there != (update.type == p4r.Update.MODIFY):
@@ -143,6 +151,7 @@ class SwitchModel:
         return ""
 
     def _read(self, entities: Iterable[p4r.Entity]) -> Iterator[p4r.Entity]:
+        yield from self.also_read
         wanted = {entity.table_entry.table_id for entity in entities}
         for row in self.rows.values():
             entry = self.schema.encode(row)
@@ -159,10 +168,10 @@ class SwitchModel:
             self.put_out.append((fields[1], fields[3], packet.payload))
 
     def _report(self, index: int) -> p4r.PacketIn:
-        payload = struct.pack("!IHI", index, 0, 1_000_000)
+        payload = struct.pack("!IHI", index, 0, _NOW_US)
         for half in (index, index + 1):
-            cookie, packets, octets, close = self.seen.get(half, (0, 0, 0, 0))
+            cookie, packets, octets, close, idle_ms = self.seen.get(half, (0, 0, 0, 0, 0))
             counts = (cookie << 96 | packets << 56 | octets).to_bytes(16, "big")
-            payload += counts + struct.pack("!HBBIHI", close, 0, 0, 0, 0, 1_000_000)
+            payload += counts + struct.pack("!HBBIHI", close, 0, 0, 0, 0, _NOW_US - 1000 * idle_ms)
         reason = p4r.PacketMetadata(metadata_id=1, value=bytes((Reason.REPORT,)))
         return p4r.PacketIn(payload=payload + bytes(14), metadata=[reason])

@@ -20,6 +20,7 @@ from data_flow_segment.targets.contract import (
     SetLocalAddresses,
     SetOutboundQuery,
     TransmitPacket,
+    VirtualServerKey,
 )
 from data_flow_segment.targets.memory.table import CannotInstall
 from data_flow_segment.targets.p4runtime import entries
@@ -44,7 +45,7 @@ class Commands:
         self._reports = reports
         self._sweep = sweep
         self._tell = tell
-        self._servers_changed = False
+        self._changed_servers: set[VirtualServerKey] = set()
         self.holds = False  # the switch is being compared or filled: packets wait
         self._held: list[PacketIn] = []
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
@@ -63,9 +64,9 @@ class Commands:
         handlers = self._handlers
         for command in commands:
             handlers[command.__class__](command)
-        if self._servers_changed:
-            self._servers_changed = False
-            self._desired.put_servers()
+        if self._changed_servers:
+            changed, self._changed_servers = self._changed_servers, set()
+            self._desired.put_servers(changed)
 
     def release_held(self) -> None:
         """The switch holds what it should: packets go on."""
@@ -79,6 +80,19 @@ class Commands:
         self.holds = False
         self._desired.counters.add("drop_switch_gone", len(self._held))
         self._held.clear()
+
+    def heal(self, flow: SwitchFlow, entry: FlowEntry) -> bool:
+        """The switch lacks an entry that was written, or has one that was not: somebody else wrote
+        there.  Write the flow anew, once."""
+        desired = self._desired
+        if not (desired.flows.at(flow.index) is flow and flow.entry is entry):
+            return True  # decided anew meanwhile, or gone
+        if flow.healed is entry:
+            return False
+        flow.healed = entry
+        desired.writer.take_out(flow, desired.now)
+        desired.writer.enter(flow, desired.now)
+        return True
 
     def fail(self, flow: SwitchFlow, entry: FlowEntry, reason: str, *, table_full: bool) -> None:
         """The switch refused an entry of this flow: nothing of it stays, unless it was removed or
@@ -144,11 +158,11 @@ class Commands:
 
     def _add_server(self, command: AddVirtualServer) -> None:
         self._desired.servers.add(command.entry)
-        self._servers_changed = True
+        self._changed_servers.add(command.entry.key)
 
     def _remove_server(self, command: RemoveVirtualServer) -> None:
         self._desired.servers.remove(command.key)
-        self._servers_changed = True
+        self._changed_servers.add(command.key)
 
     def _set_local_addresses(self, command: SetLocalAddresses) -> None:
         self._desired.reserved = command.addresses

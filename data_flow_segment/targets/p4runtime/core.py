@@ -18,15 +18,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, cast
 
-from data_flow_segment.targets.contract import Command, Event, TargetError
+from data_flow_segment.targets.contract import Command, Event, TargetError, TargetTaken
+from data_flow_segment.targets.memory.table import Key
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.commands import Commands
 from data_flow_segment.targets.p4runtime.constants import Operation as Wish
 from data_flow_segment.targets.p4runtime.desired import Desired
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow
 from data_flow_segment.targets.p4runtime.operations import (
+    LOST,
     Connected,
     Demoted,
     FenceDone,
@@ -50,9 +53,9 @@ from data_flow_segment.targets.p4runtime.reconcile import (
     owner_row,
     reserved_of,
 )
-from data_flow_segment.targets.p4runtime.refusals import LOST_CODES, Refusals
+from data_flow_segment.targets.p4runtime.refusals import Refusals
 from data_flow_segment.targets.p4runtime.reports import Reports
-from data_flow_segment.targets.p4runtime.schema import Kind, Row, Schema
+from data_flow_segment.targets.p4runtime.schema import Kind, Row, Schema, SchemaError
 from data_flow_segment.targets.p4runtime.sweep import Sweep
 from data_flow_segment.targets.p4runtime.up_calls import UpCalls
 
@@ -202,10 +205,8 @@ class Core:
         if self.boot_id == 0:
             self.boot_id = boot_id
             self.adopted = not result.pushed
-            if result.pushed:
-                self._desired.act(self._desired.neighbours.begin((), self._desired.now))
         elif boot_id != self.boot_id:
-            raise TargetError(self._given_away())
+            raise TargetTaken(self._given_away())
         elif result.pushed:
             self.counters.add("switch_refilled")
         self._commands.holds = True
@@ -213,7 +214,11 @@ class Core:
             self.counters.forgotten()
             for flow in self.flows.all():
                 flow.is_forgotten()
+            had_led = self._has_led
             self._lead("INSERT")
+            if not had_led:
+                self._desired.act(self._desired.neighbours.begin((), self._desired.now))
+            self._desired.put_again()
             self._work = self._fill(())
         else:
             self.phase = Phase.READING
@@ -256,7 +261,7 @@ class Core:
         self._commands.drop_held()
 
     def _demoted(self, result: Demoted) -> None:
-        raise TargetError(result.reason)
+        raise TargetTaken(result.reason)
 
     def _fill(self, rows: Iterable[Row]) -> Iterator[None]:
         """Write every flow that the switch does not have, then what differs from the rows that it
@@ -267,6 +272,11 @@ class Core:
                 self._desired.writer.enter(flow, self._desired.now)
             if number % STEP == 0:
                 yield
+        writer = self._desired.writer
+        while writer.strangers:
+            for key in list(islice(writer.strangers, STEP)):
+                writer.take_stranger(key)
+            yield
         self._desired.batch.barrier()
         self._desired.writes_tables = True
         for kind, row in self._desired.tables.missing(rows):
@@ -281,26 +291,33 @@ class Core:
                 self.counters.read(result.entities)
             self.counters_read += 1
         elif result.error is not None:
-            if result.error.split()[0] not in LOST_CODES:  # Lost comes next
+            if result.error.split()[0] != LOST:  # else Lost comes next
                 raise TargetError(f"the switch's tables cannot be read: {result.error}")
         else:
             self._work = self._compare(Found(self.schema), result)
 
     def _compare(self, found: Found, result: ReadDone) -> Iterator[None]:
         """Bring together what the switch has and what it is to have."""
-        yield from found.take(result.entities)
+        try:
+            yield from found.take(result.entities)
+        except SchemaError as error:
+            raise TargetError(
+                f"the switch at {self.options.address} holds what its program does not: {error};"
+                " restart it, or set p4runtime.replace_program: true"
+            ) from None
         if self._has_led and found.owner not in (None, owner_row(self._number)):
-            raise TargetError(self._given_away())
+            raise TargetTaken(self._given_away())
         if not self._has_led:
             yield from self._adopt(found)
         # In one go until we write: a command that came in between would be half compared.
-        remains: list[Row] = []
         for flow in self.flows.all():
-            flow.written, taken_out = found.compare(flow)
-            remains += taken_out
+            flow.written = found.has(flow)
+        self._desired.writer.strangers = found.strangers()
+        had_led = self._has_led
         self._lead("INSERT" if found.owner is None else "MODIFY")
-        for row in (*remains, *found.strangers()):
-            self._desired.writer.delete(row)
+        if not had_led:
+            self._desired.act(self._desired.neighbours.begin(found.rows, self._desired.now))
+        self._desired.put_again()
         yield from self._fill(found.rows)
 
     def _adopt(self, found: Found) -> Iterator[None]:
@@ -311,9 +328,12 @@ class Core:
                 self.servers.adopt(*entries.server_of(row))
         self._desired.reserved = reserved_of(found.rows)
         self._desired.outbound_query = outbound_query_of(found.rows)
-        self._desired.act(self._desired.neighbours.begin(found.rows, self._desired.now))
-        self._desired.put_places()
-        self._desired.put_servers()
+        if found.refused:
+            self.log.append(
+                f"the switch at {self.options.address}: {len(found.refused)} flows cannot be taken"
+                f" over and end: {found.refused[0]}"
+            )
+            self.counters.add("install_failed", len(found.refused))
 
     # --- what the switch said ----------------------------------------------------------------
 
@@ -323,8 +343,10 @@ class Core:
             self.log += self._refusals.of(result)
 
     def _packet_up(self, result: PacketUp) -> None:
-        if self.phase is Phase.READY:  # what waited for an earlier agent is not for us
+        if self.phase is Phase.READY:
             self._up_calls.take(result.packet)
+        else:  # what waited for an earlier agent is not for us
+            self.counters.add("drop_detached")
 
     def _reported(self, flow: SwitchFlow, now: float) -> None:
         self.reports.answered(flow.index)
@@ -332,7 +354,11 @@ class Core:
 
     def _idle_timeout(self, result: IdleTimeout) -> None:
         for entry in result.entries:
-            found = self.flows.table.find(self.schema.decode(entry).match)  # type: ignore[arg-type]
+            try:
+                key = cast(Key, self.schema.decode(entry).match)
+            except SchemaError:
+                continue  # of a table that we know nothing of
+            found = self.flows.table.find(key)
             if found is not None:
                 self.sweep.hasten(found[0])
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from finsy.proto import p4r
 
+from data_flow_segment.targets.contract import VirtualServerKey
 from data_flow_segment.targets.memory.parse import MalformedPacket, parse
 from data_flow_segment.targets.p4runtime.batch import Batch
 from data_flow_segment.targets.p4runtime.constants import FLOWS, INJECT_ARRIVAL, Operation
@@ -36,7 +37,6 @@ from data_flow_segment.targets.p4runtime.writer import Writer
 FENCE_INDEX: Final = 2 * (FLOWS - 1)
 """The last place belongs to no flow: its report only says that all before was handled."""
 
-_SERVER_TABLES: Final = frozenset(("virtual_servers", "virtual_addresses"))
 _NEIGHBOUR_TABLES: Final = frozenset(("next_hops", "neighbours"))
 _PLACE_TABLES: Final = frozenset(("interfaces", "tunnel_sources", "local_addresses"))
 
@@ -62,10 +62,11 @@ class Desired:
         self.writer = Writer(schema, self.batch)
         self.put_places()
 
-    def put_servers(self) -> None:
-        """The virtual servers changed."""
-        for change in self.tables.replace(_SERVER_TABLES, self.servers.rows()):
-            self.write(change)
+    def put_servers(self, keys: Iterable[VirtualServerKey]) -> None:
+        """These virtual servers changed."""
+        for is_there, row in self.servers.rows_of(keys):
+            for change in self.tables.put(row) if is_there else self.tables.drop(row):
+                self.write(change)
 
     def put_places(self) -> None:
         """The addresses to keep wildcards off changed, or OUTBOUND_QUERY."""
@@ -74,6 +75,11 @@ class Desired:
         )
         for change in self.tables.replace(_PLACE_TABLES, rows):
             self.write(change)
+
+    def put_again(self) -> None:
+        """Rows that the switch refused are tried again with the next connection."""
+        self.put_places()
+        self.put_servers(list(self.servers.entries))
 
     def act(self, actions: Iterable[Action]) -> None:
         """What the neighbours want done."""
@@ -87,14 +93,14 @@ class Desired:
                         self.write(change)
                 case Ask(port, frame):
                     self.send(packet_out(Operation.SEND, port=port, frame=frame))
-                case InjectFrame(up):
+                case InjectFrame(up) if self.writes_tables:
                     self.counters.instead("drop_no_neighbour", "resolve_waited")
                     operation = Operation.INJECT if up.port else Operation.ROUTE
                     self.send(
                         packet_out(operation, port=up.port, value=INJECT_ARRIVAL, frame=up.frame)
                     )
-                case GiveUp():
-                    pass  # the switch counted it as drop_no_neighbour
+                case InjectFrame() | GiveUp():
+                    pass  # its rows are not written yet, or never; it counts as drop_no_neighbour
 
     def write(self, change: Change) -> None:
         """One row of a small table."""

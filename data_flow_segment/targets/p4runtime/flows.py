@@ -36,13 +36,16 @@ class SwitchFlow:
         "_close",
         "_close_before",
         "_counters",
+        "_is_adopted",
         "close_told",
         "cookie",
         "entry",
+        "healed",
         "last_seen",
         "number",
         "packets_told",
         "place",
+        "reported_at",
         "reverse_key",
         "tcp_flags",
         "written",
@@ -52,6 +55,8 @@ class SwitchFlow:
         self.number = number
         self.place = -1  # given by `Flows`
         self.cookie = 0
+        self.healed: FlowEntry | None = None
+        self.reported_at = 0.0
         self.written = False  # both entries are in the switch, or on their way
         self.begin(entry, now)
 
@@ -63,6 +68,7 @@ class SwitchFlow:
         self.packets_told = 0
         self.close_told = False
         self.last_seen = now
+        self._is_adopted = False
         self.decide(entry)
 
     def decide(self, entry: FlowEntry) -> None:
@@ -102,6 +108,11 @@ class SwitchFlow:
         idle_ms = max(0, round((now - self.last_seen) * 1000))
         return FlowState(self.entry, self._counters, idle_ms, self.tcp_flags, self.closing)
 
+    def is_adopted(self, cookie: int) -> None:
+        """An earlier agent entered it: its first report says when it was last seen."""
+        self.cookie = cookie
+        self._is_adopted = True
+
     def learn(self, report: Report, now: float) -> None:
         """What the switch saw of it.  Places with another cookie hold an earlier flow's."""
         there, back = (self._own(half) for half in report.halves)
@@ -116,7 +127,10 @@ class SwitchFlow:
             if half is not None:
                 self.tcp_flags |= half.tcp_flags
                 if half.packets:  # else its peer only made the place its own
-                    self.last_seen = max(self.last_seen, now - half.idle_ms / 1000)
+                    seen = now - half.idle_ms / 1000
+                    self.last_seen = seen if self._is_adopted else max(self.last_seen, seen)
+                    self._is_adopted = False
+        self.reported_at = now
         seen = (there.close if there else 0) | (back.close if back else 0)
         self._close = self._close_before | seen
 
@@ -161,17 +175,19 @@ class Flows:
         return flow
 
     def adopt(self, entry: FlowEntry, index: int, cookie: int, now: float) -> SwitchFlow:
-        """Enter one that the switch has; CannotInstall if it contradicts another."""
+        """Enter one that the switch has; CannotInstall if it contradicts another.  An agent with a
+        smaller capacity than the last one has that one's, until its flows ended."""
+        self.table.capacity = max(self.table.capacity, len(self.table) + 1)
         place = index // 2
         if index & 1 or place >= self._places or place in self._by_place:
             raise CannotInstall(f"its index {index} is taken, or there is none")
         flow = self.table.install(entry, now)
         self._put(flow, place)
-        flow.cookie = cookie
+        flow.is_adopted(cookie)
         return flow
 
     def adopted(self) -> None:
-        """All are entered: what lies between their places is free."""
+        """All are entered: what lies between their places is free, and all of them may stay."""
         self._unused = max(self._by_place, default=-1) + 1
         self._free = [place for place in range(self._unused) if place not in self._by_place]
 

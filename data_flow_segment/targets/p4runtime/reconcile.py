@@ -9,7 +9,6 @@ agent left that died between the two, and goes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Final, cast
 
 from finsy.proto import p4r
@@ -42,6 +41,7 @@ class Found:
         self._schema = schema
         self.rows: list[Row] = []  # of the small tables
         self.owner: Row | None = None
+        self.refused: list[str] = []  # why flows could not be taken over
         self._inbound: dict[Key, tuple[FlowEntry, int, int]] = {}
         self._returning: dict[Key, tuple[int, int]] = {}
 
@@ -64,32 +64,27 @@ class Found:
     def adopt(self, flows: Flows, now: float) -> Iterator[None]:
         """Take every flow over whose decision is there; a step at a time."""
         for number, (entry, index, cookie) in enumerate(self._inbound.values(), 1):
-            with suppress(CannotInstall):  # it contradicts an earlier one; strangers are taken out
+            try:
                 flows.adopt(entry, index, cookie, now)
+            except CannotInstall as error:  # strangers are taken out
+                self.refused.append(str(error))
             if number % STEP == 0:
                 yield
         flows.adopted()
 
-    def compare(self, flow: SwitchFlow) -> tuple[bool, list[Row]]:
-        """Whether both its entries are there; else what of it is to be taken out first."""
-        there = self._inbound.pop(flow.key, None)
-        back = self._returning.pop(flow.reverse_key, None)
-        if there == (flow.entry, flow.index, flow.cookie) and back == (
-            flow.index + 1,
-            flow.cookie,
-        ):
-            return True, []
-        remains: list[Row] = []
-        if there is not None:
-            remains.append(entries.flow_row_key(flow.key))
-        if back is not None:
-            remains.append(entries.flow_row_key(flow.reverse_key))
-        return False, remains
+    def has(self, flow: SwitchFlow) -> bool:
+        """Whether both its entries are there, as they are to be.  Asked once for each flow; what is
+        left then is to be taken out (`strangers`)."""
+        there, back = self._inbound.get(flow.key), self._returning.get(flow.reverse_key)
+        wanted = (flow.index + 1, flow.cookie)
+        if there != (flow.entry, flow.index, flow.cookie) or back != wanted:
+            return False
+        del self._inbound[flow.key], self._returning[flow.reverse_key]
+        return True
 
-    def strangers(self) -> Iterator[Row]:
-        """Entries of flows, after `compare` of every one of ours, that are nobody's."""
-        for key in (*self._inbound, *self._returning):
-            yield entries.flow_row_key(key)
+    def strangers(self) -> dict[Key, None]:
+        """The keys of entries that are no flow's of ours, or not as they are to be."""
+        return dict.fromkeys((*self._inbound, *self._returning))
 
 
 def reserved_of(rows: Iterable[Row]) -> frozenset[bytes]:

@@ -9,7 +9,7 @@ flows; one that stays unanswered is asked again, and given up after that.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow
@@ -26,13 +26,31 @@ class Reports:
         self._waiting: deque[SwitchFlow] = deque()
         self._asked: dict[int, tuple[SwitchFlow, float, int]] = {}  # index -> since, tries
         self._wanted: set[int] = set()  # indexes, waiting or asked
+        self._for_look: set[int] = set()  # of these the ones that only a look waits for
         self.unanswered = 0
 
-    def ask(self, flows: Iterable[SwitchFlow]) -> None:
+    def ask(self, flows: Sequence[SwitchFlow]) -> None:
+        """When others were asked about."""
         for flow in flows:
+            self._for_look.discard(flow.index)
             if flow.index not in self._wanted:
                 self._wanted.add(flow.index)
                 self._waiting.append(flow)
+
+    def ask_first(self, flows: Sequence[SwitchFlow]) -> None:
+        """Before all others: somebody waits for it."""
+        for flow in reversed(flows):
+            if flow.index not in self._wanted:
+                self._for_look.add(flow.index)
+            if flow.index not in self._asked:
+                self._wanted.add(flow.index)
+                self._waiting.appendleft(flow)
+
+    def give_up(self, flows: Sequence[SwitchFlow]) -> None:
+        """Nobody waits for those any more that were not asked about yet."""
+        for flow in flows:
+            if flow.index in self._for_look and flow.index not in self._asked:
+                self.answered(flow.index)
 
     def is_wanted(self, flow: SwitchFlow) -> bool:
         """Whether its report is still to come."""
@@ -48,7 +66,8 @@ class Reports:
             self._repeat(indexes, now)
         while self._waiting and len(self._asked) < WINDOW:
             flow = self._waiting.popleft()
-            if flow.index in self._wanted:  # else it was removed meanwhile
+            # else it was removed meanwhile, given up, or asked about in front
+            if flow.index in self._wanted and flow.index not in self._asked:
                 self._asked[flow.index] = (flow, now, 1)
                 indexes.append(flow.index)
         return indexes
@@ -57,6 +76,7 @@ class Reports:
         """Its report came."""
         self._asked.pop(index, None)
         self._wanted.discard(index)
+        self._for_look.discard(index)
 
     def forget(self, flow: SwitchFlow) -> None:
         """It is gone."""
@@ -67,6 +87,7 @@ class Reports:
         self._waiting.clear()
         self._asked.clear()
         self._wanted.clear()
+        self._for_look.clear()
 
     def _repeat(self, indexes: list[int], now: float) -> None:
         late = [index for index, asked in self._asked.items() if now - asked[1] >= ANSWER_S]

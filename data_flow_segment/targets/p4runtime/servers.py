@@ -19,6 +19,7 @@ class Servers:
         self.entries: dict[VirtualServerKey, VirtualServerEntry] = {}
         self._numbers: dict[VirtualServerKey, int] = {}
         self._keys: dict[int, VirtualServerKey] = {}
+        self._by_address: dict[bytes, set[VirtualServerKey]] = {}
         self._last = 0  # numbers are not given twice: a packet of an earlier one may be on its way
 
     def add(self, entry: VirtualServerEntry) -> None:
@@ -37,25 +38,37 @@ class Servers:
     def remove(self, key: VirtualServerKey) -> None:
         if self.entries.pop(key, None) is not None:
             del self._keys[self._numbers.pop(key)]
+            if key.virt_ipaddr is not None:
+                self._by_address[key.virt_ipaddr].discard(key)
+                if not self._by_address[key.virt_ipaddr]:
+                    del self._by_address[key.virt_ipaddr]
 
     def key_of(self, number: int) -> VirtualServerKey | None:
         """Whose number it is."""
         return self._keys.get(number)
 
-    def rows(self) -> Iterator[Row]:
-        """The tables virtual_servers and virtual_addresses.  An address is answered for if one of
-        its servers wants it (8.5)."""
-        answered: dict[bytes, bool] = {}
-        for key, entry in self.entries.items():
-            yield entries.server_row(entry, self._numbers[key])
+    def rows_of(self, keys: Iterable[VirtualServerKey]) -> Iterator[tuple[bool, Row]]:
+        """The rows of virtual_servers and virtual_addresses that these keys concern, and whether
+        each is to be there.  An address is answered for if one of its servers wants it (8.5)."""
+        addresses: set[bytes] = set()
+        for key in keys:
+            entry = self.entries.get(key)
+            if entry is None:
+                yield False, entries.server_row_key(key)
+            else:
+                yield True, entries.server_row(entry, self._numbers[key])
             if key.virt_ipaddr is not None:
-                answered[key.virt_ipaddr] = answered.get(key.virt_ipaddr, False) or entry.answer_arp
-        for address, is_answered in answered.items():
-            yield entries.virtual_address_row(address, answered=is_answered)
+                addresses.add(key.virt_ipaddr)
+        for address in addresses:
+            there = [self.entries[key] for key in self._by_address.get(address, ())]
+            answered = any(entry.answer_arp for entry in there)
+            yield bool(there), entries.virtual_address_row(address, answered=answered)
 
     def _number(self, key: VirtualServerKey, number: int) -> None:
         self._numbers[key] = number
         self._keys[number] = key
+        if key.virt_ipaddr is not None:
+            self._by_address.setdefault(key.virt_ipaddr, set()).add(key)
 
 
 def place_rows(

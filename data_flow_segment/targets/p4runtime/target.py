@@ -31,6 +31,7 @@ from data_flow_segment.targets.p4runtime.program import Program
 from ssmb.messages import FlowSignature
 
 LOOK_S: Final = 0.1
+OLDEST_MORE: Final = 32
 SULK_S: Final = 1.0
 """How long a switch that did not answer in time is not waited for again."""
 
@@ -51,6 +52,7 @@ class P4RuntimeTarget:
         self._clock = clock
         self._failure: TargetError | None = None
         self._look_again_at = 0.0
+        self._heard = 0  # results, ever
 
     @classmethod
     def open(
@@ -144,13 +146,15 @@ class P4RuntimeTarget:
         return [flow.state(now) for flow in flows], following
 
     def oldest(self, count: int) -> Sequence[FlowState]:
-        # the order is by the last reports; a few more are asked about, so that those that moved
-        # meanwhile fall behind
-        candidates = list(self._table.oldest(4 * count))
+        # the order is by the last reports; some more are asked about, so that those that moved
+        # meanwhile fall behind, and who was not told of in time is no candidate
+        candidates = list(self._table.oldest(min(2 * count, count + OLDEST_MORE)))
+        began = self._clock()
         self._look(candidates)
-        candidates.sort(key=worth)
+        fresh = [flow for flow in candidates if flow.reported_at >= began] or candidates
+        fresh.sort(key=worth)
         now = self._clock()
-        return [flow.state(now) for flow in candidates[:count]]
+        return [flow.state(now) for flow in fresh[:count]]
 
     def flow_count(self) -> int:
         return len(self._core.flows)
@@ -187,7 +191,9 @@ class P4RuntimeTarget:
         """Take what the switch said, and answer it."""
         core = self._core
         try:
-            core.handle(self._driver.take(), self._clock())
+            results = self._driver.take()
+            self._heard += len(results)
+            core.handle(results, self._clock())
             core.work()
         except TargetError as error:
             self._failure = error  # `events` is where the agent hears of it
@@ -208,9 +214,10 @@ class P4RuntimeTarget:
         return self._core.phase is Phase.READY and self._clock() >= self._look_again_at
 
     def _ask(self, is_done: Callable[[], bool], longest_s: float) -> None:
-        """Wait for an answer; a switch that gives none is not asked again at once."""
+        """Wait for an answer; a switch that says nothing at all is not asked again at once."""
         self._submit()
-        if not self._await(is_done, longest_s):
+        heard = self._heard
+        if not self._await(is_done, longest_s) and self._heard == heard:
             self._look_again_at = self._clock() + SULK_S
 
     def _await(self, is_done: Callable[[], bool], longest_s: float) -> bool:
@@ -230,8 +237,9 @@ class P4RuntimeTarget:
         """Have a fresh report of each, if the switch is there."""
         if flows and self._answers:
             reports = self._core.reports
-            reports.ask(flows)
+            reports.ask_first(flows)
             self._ask(lambda: not any(map(reports.is_wanted, flows)), LOOK_S)
+            reports.give_up(flows)
 
     def _wait_until_ready(self) -> None:
         while True:

@@ -75,6 +75,9 @@ class UpCalls:
         except MalformedPacket:
             self._counters.instead("up_calls", "drop_malformed")
             return
+        if packet.protocol != up.protocol:  # nothing that the program sends up
+            self._counters.instead("up_calls", "drop_malformed")
+            return
         # the switch sums no payload before it sends a packet up
         if not packet.checksums_are_right():
             self._counters.instead("up_calls", "drop_checksum")

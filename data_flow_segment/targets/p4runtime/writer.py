@@ -35,6 +35,7 @@ class Writer:
     def __init__(self, schema: Schema, batch: Batch) -> None:
         self._schema = schema
         self._batch = batch
+        self.strangers: dict[Key, None] = {}  # entries of flows that are nobody's, still there
 
     def change(self, kind: Kind, row: Row, now: float) -> None:
         """A row of a small table."""
@@ -46,6 +47,8 @@ class Writer:
         """Both entries of a flow that the switch does not have, the return entry first."""
         self._batch.settle(flow.key, now)
         there, back = entries.flow_rows(flow.entry, flow.index, flow.cookie)
+        for match in (flow.key, flow.reverse_key):
+            self.take_stranger(match)
         self._flow("INSERT", back, flow)
         self._flow("INSERT", there, flow)
         flow.written = True
@@ -58,6 +61,7 @@ class Writer:
             self._flow("MODIFY", back, flow)
         else:
             self.delete(entries.flow_row_key(old_back))
+            self.take_stranger(flow.reverse_key)
             self._flow("INSERT", back, flow)
         self._flow("MODIFY", there, flow)
 
@@ -67,6 +71,12 @@ class Writer:
         self.delete(entries.flow_row_key(flow.key))
         self.delete(entries.flow_row_key(flow.reverse_key))
         flow.written = False
+
+    def take_stranger(self, match: Key) -> None:
+        """Take such an entry out, if there is one."""
+        if match in self.strangers:
+            del self.strangers[match]
+            self.delete(entries.flow_row_key(match))
 
     def delete(self, row: Row) -> None:
         """One entry of a flow."""

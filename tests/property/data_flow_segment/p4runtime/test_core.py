@@ -5,8 +5,10 @@ whatever happens, in the end the switch holds exactly the flows that the agent b
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
+from finsy.proto import p4r
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -26,7 +28,7 @@ from data_flow_segment.targets.contract import (
 from data_flow_segment.targets.p4runtime import core as core_module
 from data_flow_segment.targets.p4runtime import entries, reconcile
 from data_flow_segment.targets.p4runtime.core import Core, Phase
-from data_flow_segment.targets.p4runtime.operations import Result
+from data_flow_segment.targets.p4runtime.operations import PacketUp, Result
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.program import Program
 from data_flow_segment.targets.p4runtime.schema import key
@@ -300,3 +302,138 @@ def test_a_command_at_any_step_of_coming_back(command: Command, forget: bool) ->
             machine._submit()
         machine._apply(command)
         machine.come_to_rest()
+
+
+# --- what a new agent finds ----------------------------------------------------------------------
+
+
+def led(model: SwitchModel, options: P4RuntimeOptions, now: float, boot_id: int = 7) -> Core:
+    """A new agent that has the switch."""
+    core = Core(options, Program.load(), int(now) + 1, now)
+    settled(core, model, model.connect(boot_id), now)
+    assert core.phase is Phase.READY
+    return core
+
+
+def test_an_agent_with_a_smaller_capacity_keeps_every_flow() -> None:
+    model = SwitchModel()
+    first = led(model, OPTIONS, 0.0)
+    first.apply([InstallFlow(entry(number, number, number)) for number in range(1, 7)], 1.0)
+    settled(first, model, (), 1.0)
+    list(model.lose())
+    second = led(model, replace(OPTIONS, flow_capacity=2), 2.0)
+    assert len(second.flows) == 6
+    assert second.flows.table.capacity == 6
+    second.apply([InstallFlow(entry(8, 8, 8))], 3.0)
+    (failed,) = second.events
+    assert isinstance(failed, InstallFailed)
+    assert failed.table_full
+
+
+def test_an_adopted_flow_has_been_idle_as_long_as_the_switch_says() -> None:
+    model = SwitchModel()
+    first = led(model, OPTIONS, 0.0)
+    first.apply([InstallFlow(entry(1, 1, 1))], 1.0)
+    settled(first, model, (), 1.0)
+    (flow,) = first.flows.all()
+    model.count(flow.index, flow.cookie, 3, idle_ms=40_000)
+    list(model.lose())
+    second = led(model, OPTIONS, 100.0)
+    (flow,) = second.flows.all()
+    assert flow.state(100.0).idle_ms == 0  # nothing is known yet
+    second.reports.ask([flow])
+    settled(second, model, (), 100.0)
+    assert flow.state(100.0).idle_ms == 40_000
+    model.count(flow.index, flow.cookie, 3, idle_ms=90_000)  # from now on time only goes on
+    second.reports.ask([flow])
+    settled(second, model, (), 101.0)
+    assert flow.state(101.0).idle_ms == 41_000
+
+
+def test_flows_that_contradict_each_other_are_told_and_taken_out() -> None:
+    model = SwitchModel()
+    first = led(model, OPTIONS, 0.0)
+    first.apply([InstallFlow(entry(1, 1, 1))], 1.0)
+    settled(first, model, (), 1.0)
+    list(model.lose())
+    (flow,) = first.flows.all()
+    same_place, _ = entries.flow_rows(entry(2, 2, 2), flow.index, 99)
+    model.rows[key(same_place)] = same_place
+    second = led(model, OPTIONS, 2.0)
+    assert [each.entry for each in second.flows.all()] == [entry(1, 1, 1)]
+    assert sum(table == "flows" for table, *_ in model.rows) == 2
+    assert "1 flows cannot be taken over" in second.log[0]
+
+
+def test_what_somebody_else_deleted_is_written_again() -> None:
+    model = SwitchModel()
+    core = led(model, OPTIONS, 0.0)
+    core.apply([InstallFlow(entry(1, 1, 1))], 1.0)
+    settled(core, model, (), 1.0)
+    there, _ = entries.flow_rows(entry(1, 1, 1), 0, 0)
+    del model.rows[key(there)]
+    core.apply([InstallFlow(entry(1, 1, 1)._replace(node_port=9))], 2.0)
+    settled(core, model, (), 2.0)
+    assert not core.events
+    assert sum(table == "flows" for table, *_ in model.rows) == 2
+
+
+def test_a_row_that_was_refused_is_tried_again_with_the_next_connection() -> None:
+    model = SwitchModel()
+    core = led(model, OPTIONS, 0.0)
+    row = entries.server_row_key(SCENE.key())
+    model.refuse.add(key(row))
+    core.apply([AddVirtualServer(SCENE.server())], 1.0)
+    settled(core, model, (), 1.0)
+    (line,) = core.log
+    assert "refused 1 x INSERT in virtual_servers" in line
+    model.refuse.clear()
+    settled(core, model, model.lose(), 2.0)
+    settled(core, model, model.connect(7), 3.0)
+    assert key(row) in model.rows
+
+
+def test_one_update_that_a_living_switch_has_no_time_for_is_a_failure() -> None:
+    """UNAVAILABLE is the switch's word; what was lost with the connection is told otherwise."""
+    model = SwitchModel()
+    core = led(model, OPTIONS, 0.0)
+    there, _ = entries.flow_rows(entry(1, 1, 1), 0, 0)
+    model.refuse.add(key(there))
+    model.refusal = "UNAVAILABLE"
+    core.apply([InstallFlow(entry(1, 1, 1))], 1.0)
+    settled(core, model, (), 1.0)
+    (failed,) = core.events
+    assert isinstance(failed, InstallFailed)
+    assert not any(table == "flows" for table, *_ in model.rows)
+
+
+def test_a_table_of_another_program_is_one_line() -> None:
+    model = SwitchModel()
+    led(model, OPTIONS, 0.0)
+    list(model.lose())
+    stranger = p4r.TableEntry(table_id=0x02FFFFFF)
+    model.also_read = [p4r.Entity(table_entry=stranger)]
+    second = Core(OPTIONS, Program.load(), 9, 1.0)
+    with pytest.raises(TargetError, match="holds what its program does not"):
+        settled(second, model, model.connect(7), 1.0)
+
+
+def test_packets_that_come_up_too_early_are_counted() -> None:
+    core = Core(OPTIONS, Program.load(), 9, 1.0)
+    core.handle([PacketUp(p4r.PacketIn())] * 3, 1.0)
+    assert core.counters.as_mapping()["drop_detached"].value == 3
+
+
+def test_no_counter_falls() -> None:
+    core = Core(OPTIONS, Program.load(), 9, 1.0)
+    told = p4r.Entity()
+    told.counter_entry.index.index = 4  # up_calls
+    told.counter_entry.data.packet_count = 10
+    core.counters.read([told])
+    assert core.counters.as_mapping()["up_calls"].value == 10
+    core.counters.instead("up_calls", "drop_checksum")
+    found = core.counters.as_mapping()
+    assert (found["up_calls"].value, found["drop_checksum"].value) == (10, 1)
+    told.counter_entry.data.packet_count = 12
+    core.counters.read([told])
+    assert core.counters.as_mapping()["up_calls"].value == 11
