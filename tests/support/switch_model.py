@@ -46,9 +46,7 @@ class SwitchModel:
         self.schema = Schema(self.program.p4info)
         self.flow_entries = flow_entries
         self.rows: dict[Key, Row] = {}
-        self.seen: dict[
-            int, tuple[int, int, int, int]
-        ] = {}  # index: cookie, packets, octets, close
+        self.seen: dict[int, tuple[int, int, int, int, int]] = {}  # index: as `count` has it
         self.boot_id = 0
         self.is_connected = False
         self.waiting: deque[Operation] = deque()
