@@ -70,3 +70,33 @@ def test_a_flow_that_went_is_not_asked_about(flows: list[SwitchFlow]) -> None:
     reports.clear()
     assert not reports
     assert reports.due(9.0) == []
+
+
+def test_a_look_goes_before_a_pass_over_the_table(flows: list[SwitchFlow]) -> None:
+    reports = Reports()
+    reports.ask(flows[: WINDOW + 5])
+    reports.ask_first([flows[-1], flows[WINDOW + 4]])
+    due = reports.due(now=1.0)
+    assert due[:2] == [flows[-1].index, flows[WINDOW + 4].index]
+    for index in due:
+        reports.answered(index)
+    # the one that both wanted is asked about once
+    assert flows[WINDOW + 4].index not in reports.due(now=1.0)
+
+
+def test_what_a_look_gave_up_is_not_asked_unless_a_pass_wants_it(flows: list[SwitchFlow]) -> None:
+    reports = Reports()
+    reports.ask(flows[:WINDOW])
+    reports.due(now=1.0)  # the window is full
+    reports.ask([flows[-2]])
+    reports.ask_first(flows[-2:])
+    reports.give_up(flows[-2:])
+    assert not reports.is_wanted(flows[-1])
+    for flow in flows[:WINDOW]:
+        reports.answered(flow.index)
+    assert reports.due(now=1.0) == [flows[-2].index]
+    # asked about already: its answer is on the way, whoever wanted it
+    reports.ask_first(flows[:1])
+    reports.due(now=1.0)
+    reports.give_up(flows[:1])
+    assert reports.is_wanted(flows[0])
