@@ -41,6 +41,10 @@ class TargetTaken(TargetError):
     """Another agent has the target now, or had it meanwhile: open it anew."""
 
 
+class TargetLost(TargetError):
+    """The target cannot be had now, which may pass by itself."""
+
+
 class FlowEntry(NamedTuple):
     """What the CS decided for a flow (document 004, 9.1 and 9.4 of the wire protocol).
 

@@ -27,6 +27,7 @@ from data_flow_segment.targets.contract import TargetError
 from data_flow_segment.targets.p4runtime import inbox, line, session
 from data_flow_segment.targets.p4runtime.driver import Driver
 from data_flow_segment.targets.p4runtime.operations import (
+    LOST,
     Connected,
     Demoted,
     Fence,
@@ -623,7 +624,7 @@ def test_a_higher_agent_takes_over_and_gives_back(
     assert one(low, Demoted).reason.endswith(f"election_id {2**64 + 2} is primary; 1 stands by")
     (refused,) = do(low, insert(1, token="t"))
     assert isinstance(refused, WriteDone)
-    assert refused.errors[0].code == "UNAVAILABLE"
+    assert refused.errors[0].code == LOST
     high.close()
     assert one(low, Connected) == Connected(pushed=False, cookie=before.cookie)
     assert do(low, insert(1)) == [WriteDone(None, {})]
@@ -638,10 +639,10 @@ def test_a_switch_that_is_started_anew_gets_the_program_anew(
     assert f"{switch.address}, device 1: " in one(driver, Lost).reason
     refused = do(driver, insert(2), everything("t"), Fence(report(INDEX), INDEX))
     assert isinstance(refused[0], WriteDone)
-    assert refused[0].errors[0].code == "UNAVAILABLE"
+    assert refused[0].errors[0].code == LOST
     assert isinstance(refused[1], ReadDone)
     assert refused[1].error is not None
-    assert refused[1].error.startswith("UNAVAILABLE")
+    assert refused[1].error.startswith(LOST)
     assert refused[2] == FenceDone(INDEX, answered=False)
     switch.start()
     while isinstance(found := results(driver, 1)[0], Lost):
@@ -669,7 +670,7 @@ def test_operations_of_a_lost_connection_are_not_carried_out_on_the_next(
         assert driver.wait(WAIT_S)
         found += driver.take()
     done = next(result for result in found if isinstance(result, WriteDone))
-    assert done.errors[0].code == "UNAVAILABLE"
+    assert done.errors[0].code == LOST
     assert do(driver, insert(1, token="new")) == [WriteDone("new", {})]
 
 
@@ -694,7 +695,7 @@ def test_the_operation_under_way_is_told_before_the_loss(
     assert isinstance(first, WriteDone)
     assert isinstance(second, WriteDone)
     assert (first.token, second.token) == ("under way", "behind it")
-    assert first.errors[0].code == second.errors[0].code == "UNAVAILABLE"
+    assert first.errors[0].code == second.errors[0].code == LOST
     assert isinstance(lost, Lost)
     fake.start()
 

@@ -32,7 +32,7 @@ class FakeSwitch(p4r_grpc.P4RuntimeServicer):
         self._changed = threading.Condition(self._lock)
         self._agents: dict[int, _Stream] = {}  # by election id
         self.config = p4r.ForwardingPipelineConfig()
-        self.entries: dict[bytes, p4r.Entity] = {}
+        self.entries: dict[object, p4r.Entity] = {}
         self.log: list[str] = []
         self.answers_reports = True
         self.keeps_cookie = True
@@ -117,7 +117,8 @@ class FakeSwitch(p4r_grpc.P4RuntimeServicer):
         fields = {m.metadata_id: int.from_bytes(m.value, "big") for m in packet.metadata}
         self.log.append(f"packet {fields[4]}")
         if fields[1] == REPORT and self.answers_reports:
-            up = p4r.PacketIn(payload=fields[4].to_bytes(4, "big") + bytes(66))
+            report = fields[4].to_bytes(4, "big") + bytes(66)
+            up = p4r.PacketIn(payload=report + packet.payload)
             up.metadata.add(metadata_id=1, value=bytes((REPORTED,)))
             answers.put(p4r.StreamMessageResponse(packet=up))
 
@@ -167,8 +168,9 @@ class FakeSwitch(p4r_grpc.P4RuntimeServicer):
         return p4r.WriteResponse()
 
     def _update(self, update: p4r.Update) -> p4r.Error:
-        key = update.entity.SerializeToString(deterministic=True)
-        known, is_insert = key in self.entries, update.type == p4r.Update.INSERT
+        key = _key(update.entity)
+        known = key in self.entries or update.entity.HasField("meter_entry")  # it has them all
+        is_insert = update.type == p4r.Update.INSERT
         self.log.append(p4r.Update.Type.Name(update.type).lower())
         if known and is_insert:
             return p4r.Error(canonical_code=rpc_code.ALREADY_EXISTS, message="Match entry exists")
@@ -183,8 +185,28 @@ class FakeSwitch(p4r_grpc.P4RuntimeServicer):
     def Read(self, request: Any, context: Any) -> Any:
         if request.entities[0].WhichOneof("entity") != "table_entry":
             context.abort(grpc.StatusCode.UNIMPLEMENTED, "only tables")
-        found = [entity for entity in self.entries.values() if entity.HasField("table_entry")]
+        tables = {entity.table_entry.table_id for entity in request.entities}
+        with self._lock:
+            found = [
+                entity
+                for entity in self.entries.values()
+                if entity.HasField("table_entry") and tables & {0, entity.table_entry.table_id}
+            ]
         yield p4r.ReadResponse(entities=found)
+
+
+def _key(entity: p4r.Entity) -> object:
+    """What two entities that are one place have in common."""
+    if entity.HasField("table_entry"):
+        entry = entity.table_entry
+        match = frozenset(field.SerializeToString(deterministic=True) for field in entry.match)
+        return entry.table_id, match, entry.priority
+    if entity.HasField("packet_replication_engine_entry"):
+        engine = entity.packet_replication_engine_entry
+        return "clone", engine.clone_session_entry.session_id
+    if entity.HasField("meter_entry"):
+        return "meter", entity.meter_entry.meter_id, entity.meter_entry.index.index
+    return entity.SerializeToString(deterministic=True)
 
 
 class _status(grpc.Status):

@@ -241,8 +241,8 @@ class Core:
 
     def _given_away(self) -> str:
         return (
-            f"the switch at {self.options.address} was another agent's meanwhile: start this one"
-            " again, it adopts what is there"
+            f"the switch at {self.options.address} was another agent's meanwhile: what it holds"
+            " counts, not what this agent remembers"
         )
 
     def _lost(self, result: Lost) -> None:

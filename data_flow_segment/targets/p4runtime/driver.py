@@ -6,7 +6,7 @@
     take  <---- inbox, eventfd -------  results, packets, and what happened to the connection
 
 After a loss it tries again for ever.  Operations belong to the connection that the agent knew when
-it submitted them: those of an earlier one are not carried out, and their results say UNAVAILABLE.
+it submitted them: those of an earlier one are not carried out, and their results say LOST.
 """
 
 from __future__ import annotations
@@ -63,10 +63,13 @@ class Driver:
         """Carry them out, in order, behind those before."""
         self._line.submit(self._epoch, operations)
 
-    def take(self) -> list[Result]:
-        """What happened since the last call; never waits."""
+    def take(self, limit: int | None = None) -> list[Result]:
+        """What happened since the last call, at most `limit` results of it; never waits.
+
+        TargetError if the driver's thread has ended.
+        """
         self._line.check()
-        results = self._inbox.take()
+        results = self._inbox.take(limit)
         self._epoch += sum(type(result) is Connected for result in results)
         return results
 

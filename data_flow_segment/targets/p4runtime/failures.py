@@ -11,7 +11,7 @@ import grpc
 from finsy.proto import p4r, rpc_code, rpc_status
 from google.protobuf.message import DecodeError
 
-from data_flow_segment.targets.contract import TargetError
+from data_flow_segment.targets.contract import TargetError, TargetLost
 from data_flow_segment.targets.p4runtime.operations import UpdateError
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 
@@ -26,12 +26,16 @@ _NAME_UNKNOWN: Final = re.compile(r"dns resolution failed|name or service|domain
 _NOT_GRPC: Final = re.compile(r"http1|settings|preface|invalid header|socket closed|end of", re.I)
 
 
-class ElectionIdInUse(TargetError):
+class ElectionIdInUse(TargetLost):
     """It may be our own connection of a moment ago, which the switch has not noticed the end of."""
 
 
-class SwitchLost(TargetError):
+class SwitchLost(TargetLost):
     """The connection is gone, or good for nothing."""
+
+
+class NoP4Runtime(SwitchLost):
+    """Something else listens there; or the switch that is just starting or ending."""
 
 
 def where(options: P4RuntimeOptions) -> str:
@@ -50,6 +54,11 @@ def cannot_connect(
             " p4runtime.election_id (of all agents of a switch the highest is primary)"
         )
     match code:
+        case grpc.StatusCode.UNAVAILABLE if _speaks_no_grpc(details):
+            return NoP4Runtime(
+                f"{at}: what listens there speaks no P4Runtime ({one_line(details)}): correct"
+                " p4runtime.address"
+            )
         case grpc.StatusCode.UNAVAILABLE:
             text = _unreachable(details)
         case grpc.StatusCode.UNIMPLEMENTED:
@@ -65,14 +74,16 @@ def cannot_connect(
     return SwitchLost(f"{at}: {text}")
 
 
+def _speaks_no_grpc(details: str) -> bool:
+    known = _NOBODY_LISTENS.search(details) or _NAME_UNKNOWN.search(details)
+    return not known and _NOT_GRPC.search(details) is not None
+
+
 def _unreachable(details: str) -> str:
     if _NOBODY_LISTENS.search(details):
         return "nobody listens there: start the switch, or correct p4runtime.address"
     if _NAME_UNKNOWN.search(details):
         return "the name is unknown: correct p4runtime.address"
-    if _NOT_GRPC.search(details):
-        said = one_line(details)
-        return f"what listens there speaks no P4Runtime ({said}): correct p4runtime.address"
     return f"it cannot be reached ({one_line(details)}): check the network and p4runtime.address"
 
 

@@ -36,12 +36,21 @@ class Inbox:
             self._signalled = True
             os.eventfd_write(self._event, 1)
 
-    def take(self) -> list[Result]:
-        """Everything, in order of arrival.  Called by the agent's thread only."""
+    def take(self, limit: int | None = None) -> list[Result]:
+        """Everything, or the first `limit`, in order of arrival.
+
+        What is left waits here, where PACKETS_MAX counts it.  Called by the agent's thread only.
+        """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._event)
         self._signalled = False  # before the results are taken: nothing is put in unseen
-        return [self._results.popleft() for _ in range(len(self._results))]
+        count = len(self._results)
+        taken = [
+            self._results.popleft() for _ in range(count if limit is None else min(count, limit))
+        ]
+        if self._results:
+            self.wake()
+        return taken
 
     def wait(self, timeout_s: float) -> bool:
         """Whether something is in, at the latest after this time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import secrets
 from collections import deque
@@ -15,9 +16,15 @@ from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import TargetError
 from data_flow_segment.targets.p4runtime.constants import Reason
-from data_flow_segment.targets.p4runtime.failures import ElectionIdInUse, SwitchLost, where
+from data_flow_segment.targets.p4runtime.failures import (
+    ElectionIdInUse,
+    NoP4Runtime,
+    SwitchLost,
+    where,
+)
 from data_flow_segment.targets.p4runtime.inbox import Inbox
 from data_flow_segment.targets.p4runtime.operations import (
+    LOST,
     Connected,
     Demoted,
     Fence,
@@ -42,6 +49,10 @@ from data_flow_segment.targets.p4runtime.session import Session
 RETRY_FIRST_S: Final = 0.2
 RETRY_LAST_S: Final = 2.0
 
+STANDBY_S: Final = 3.0
+"""How long an agent that stands by leaves a switch that is back to the one that leads it, which
+tries at least each RETRY_LAST_S and knows what the switch held."""
+
 PULSE_S: Final = 2.0
 """How often the switch is asked whether it lives.  HTTP/2's own pings would be cheaper, but a gRPC
 server ends a quiet connection that sends more than two in five minutes."""
@@ -56,6 +67,10 @@ FORGET_S: Final = 10.0
 """For a program that begins anew at the end."""
 
 _REASON_ID: Final = 1  # the first field of packet_in
+_INDEX: Final = slice(0, 4)  # of what comes up with a report (packets.py)
+_FRAME_AT: Final = 70  # behind it: the frame that the question had
+_NUMBER_SIZE: Final = 6
+_LOG: Final = logging.getLogger("splitplane.dfs")
 
 
 class Line:
@@ -68,7 +83,7 @@ class Line:
         self._options, self._program, self._inbox = options, program, inbox
         self.news: queue.SimpleQueue[Connected | str | BaseException] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
-        self._failed: BaseException | None = None
+        self._failed: TargetError | None = None
         self._main: asyncio.Task[None] | None = None
         self._closing = False
         self._forgets = False
@@ -82,9 +97,10 @@ class Line:
         self._cookie: int | None = None  # while we lead, with the program in place
         # of the connection
         self._opened = False
-        self._stood_by = False
+        self._stands_by = False
         self._told = ""
         self._fenced: set[bytes] = set()
+        self._fences = 0  # ever
         self._answered: tuple[bytes, asyncio.Future[None]] | None = None
 
     # --- called by the agent's thread ------------------------------------------------------------
@@ -97,7 +113,7 @@ class Line:
 
     def check(self) -> None:
         if self._failed is not None:
-            raise RuntimeError("the driver's thread ended by a mistake of ours") from self._failed
+            raise self._failed
 
     def close(self, *, forget: bool) -> None:
         self._forgets = forget
@@ -117,12 +133,21 @@ class Line:
         except asyncio.CancelledError:
             pass
         except BaseException as error:
-            self._failed = error
-            self.news.put(error)
-            self._inbox.put(Lost(f"{type(error).__name__}: {error}"))
+            self._fail(error)
         finally:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
+
+    def _fail(self, error: BaseException) -> None:
+        """By a mistake of ours: the agent hears of it in `check`, and ends."""
+        _LOG.debug("the driver's thread", exc_info=error)
+        self._failed = TargetError(
+            f"{where(self._options)}: the driver's thread ended by a mistake of ours:"
+            f" {type(error).__name__}: {error}"
+        )
+        self._failed.__cause__ = error
+        self.news.put(self._failed)
+        self._inbox.put(Lost(str(self._failed)))
 
     def _is_closing(self) -> bool:
         return self._closing
@@ -148,19 +173,22 @@ class Line:
                     return
                 # our own connection of a moment ago, perhaps: of a process that was killed
                 is_ghost = isinstance(error, ElectionIdInUse) and patience > 0
-                may_pass = isinstance(error, SwitchLost) and self._stood_by
+                may_pass = isinstance(error, SwitchLost) and self._stands_by
                 if not (self._opened or is_ghost or may_pass):
                     self.news.put(error)
                     return
                 patience -= 1
-                self._lose(str(error))
+                self._lose(error)
             pause = RETRY_FIRST_S if epoch != self._epoch else min(2 * pause, RETRY_LAST_S)
-            await asyncio.sleep(RETRY_FIRST_S if not self._opened else pause)
+            await asyncio.sleep(pause if self._opened else RETRY_FIRST_S)
 
     async def _live(self) -> None:
         """One session, until its end, which is always an exception."""
         try:
             async with Session.open(self._options, self._program) as session:
+                await session.knock()
+                if self._stands_by:
+                    await asyncio.sleep(STANDBY_S)
                 update = await session.arbitrate()
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._feel_pulse(session))
@@ -206,23 +234,32 @@ class Line:
                 raise SwitchLost(f"{where(self._options)}: the switch's program was replaced")
 
     def _packet_up(self, packet: p4r.PacketIn) -> None:
-        if self._fenced and packet.payload[:4] in self._fenced and _is_report(packet):
-            if self._answered is not None and self._answered[0] == packet.payload[:4]:
-                self._answered[1].set_result(None)
-                self._answered = None
-            return
-        self._inbox.put(PacketUp(packet))
+        if self._fenced and packet.payload[_INDEX] in self._fenced and _is_report(packet):
+            self._fence_answered(packet.payload[_FRAME_AT:])
+        else:
+            self._inbox.put(PacketUp(packet))
+
+    def _fence_answered(self, frame: bytes) -> None:
+        """Perhaps too late: its time may be over in this very turn of the loop, or the answer is an
+        earlier fence's, which asked twice."""
+        if self._answered is not None:
+            number, answer = self._answered
+            if frame.startswith(number) and not answer.done():
+                answer.set_result(None)
 
     # --- what becomes of the connection ----------------------------------------------------------
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, error: TargetError) -> None:
+        reason = str(error)
+        if isinstance(error, NoP4Runtime):  # a switch was there, and begins or ends
+            reason = f"{where(self._options)}: it does not speak P4Runtime yet, or no more"
         self._drop(reason)
         if self._opened and reason != self._told:
             self._told = reason
             self._inbox.put(Lost(reason))
 
     def _stand_by(self, reason: str) -> None:
-        self._stood_by = True
+        self._stands_by = True
         self._cookie = None
         self._drop(reason)
         if not self._opened:
@@ -238,6 +275,7 @@ class Line:
         connected = await session.prepare(self._boot_id or _new_boot_id())
         self._boot_id = split(connected.cookie).boot_id
         self._epoch += 1
+        self._stands_by = False
         self._cookie, self._told = connected.cookie, ""
         self._fenced.clear()
         self._inbox.put(connected)
@@ -285,22 +323,28 @@ class Line:
                 return FenceDone(index, await self._fence(session, packet, index))
 
     async def _fence(self, session: Session, packet: p4r.PacketOut, index: int) -> bool:
-        mark = index.to_bytes(4, "big")
-        self._fenced.add(mark)
-        for _ in range(FENCE_TRIES):
-            answer = self._loop.create_future()
-            self._answered = mark, answer
-            await session.send(packet)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FENCE_S):
-                    await answer
-                return True
-        self._answered = None
-        return False
+        """The question's frame comes up with the answer: it begins with the fence's number."""
+        self._fenced.add(index.to_bytes(4, "big"))
+        self._fences += 1
+        number = self._fences.to_bytes(_NUMBER_SIZE, "big")
+        numbered = p4r.PacketOut()
+        numbered.CopyFrom(packet)
+        numbered.payload = number + packet.payload[_NUMBER_SIZE:]
+        try:
+            for _ in range(FENCE_TRIES):
+                answer = self._loop.create_future()
+                self._answered = number, answer
+                await session.send(numbered)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(FENCE_S):
+                        await answer
+                    return True
+            return False
+        finally:
+            self._answered = None
 
     def _drop(self, reason: str) -> None:
         """Neither the operation under way nor those behind it are carried out."""
-        self._answered = None
         if self._current is not None:
             self._refuse(self._current, reason)
             self._current = None
@@ -310,10 +354,10 @@ class Line:
     def _refuse(self, operation: Operation, reason: str) -> None:
         match operation:
             case Write(updates, token):
-                error = UpdateError("UNAVAILABLE", reason)
+                error = UpdateError(LOST, reason)
                 self._inbox.put(WriteDone(token, dict.fromkeys(range(len(updates)), error)))
             case Read(_, token):
-                self._inbox.put(ReadDone(token, (), f"UNAVAILABLE {reason}"))
+                self._inbox.put(ReadDone(token, (), f"{LOST} {reason}"))
             case Fence(_, index):
                 self._inbox.put(FenceDone(index, False))
             case Send():

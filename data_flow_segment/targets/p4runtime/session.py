@@ -2,7 +2,8 @@
 """A P4Runtime session with one switch: from the channel to its end.
 
     open        the channel
-    arbitrate   is it a switch at all; StreamChannel: primary, or standing by
+    knock       is it a switch at all
+    arbitrate   StreamChannel: primary, or standing by
     prepare     as primary: our program in place (adopted, or pushed), copies led to the agent
     write, read, send, receive
 
@@ -29,7 +30,7 @@ from data_flow_segment.targets.p4runtime.failures import (
     update_errors,
     where,
 )
-from data_flow_segment.targets.p4runtime.operations import Connected, UpdateError
+from data_flow_segment.targets.p4runtime.operations import LOST, Connected, UpdateError
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.program import Program, split
 
@@ -80,21 +81,26 @@ class Session:
         async with grpc.aio.insecure_channel(options.address, options=_CHANNEL) as channel:
             yield Session(options, program, p4r_grpc.P4RuntimeStub(channel))
 
+    async def knock(self) -> None:
+        """Whether a switch is there."""
+        await self._config(p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY)
+
     async def arbitrate(self) -> p4r.MasterArbitrationUpdate:
         """Say who we are; the switch's answer.
 
-        A question goes before: when gRPC's stream ends before our first word, it forgets why.
+        `knock` first: when gRPC's stream ends before our first word, it forgets why.
         """
-        await self._config(p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY)
         update = p4r.MasterArbitrationUpdate(device_id=self._device, election_id=self._election)
         self._stream = self._stub.StreamChannel()
         try:
             async with asyncio.timeout(ANSWER_S):
                 with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     await self._stream.write(p4r.StreamMessageRequest(arbitration=update))
-                    answer = await self._stream.read()
-                    if isinstance(answer, p4r.StreamMessageResponse):
-                        return answer.arbitration
+                    while isinstance(
+                        answer := await self._stream.read(), p4r.StreamMessageResponse
+                    ):
+                        if answer.HasField("arbitration"):
+                            return answer.arbitration
                 code, details = await self._stream.code(), await self._stream.details()
         except TimeoutError:
             code, details = grpc.StatusCode.DEADLINE_EXCEEDED, ""
@@ -149,6 +155,9 @@ class Session:
         except grpc.aio.AioRpcError as error:
             if error.code() in _LOST:
                 raise self._lost(error) from None
+            if error.code() is grpc.StatusCode.PERMISSION_DENIED:  # of the whole: not primary
+                refused = UpdateError(LOST, error.details() or "")
+                return dict.fromkeys(range(len(updates)), refused)
             return update_errors(error, len(updates))
         return {}
 
