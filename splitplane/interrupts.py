@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C, `kill` and a terminal that is closed end a laboratory in the same way, and once.
+"""Ctrl-C, `kill` and a terminal that is closed end what runs, and once.
 
-Whoever is impatient presses Ctrl-C again, and a terminal sends it to the children too, such as the
-`ip` that is deleting a namespace.  So from the first signal on, all of them are ignored, and what
-is ignored stays ignored in the programs that are started from then on.
+`Signals` are a segment's.  It runs an event loop, perhaps several one after the other, and between
+them it waits for what no loop waits for: signals are handled all the time, without a gap.
+
+`ending_once` is a laboratory's.  Whoever is impatient presses Ctrl-C again, and a terminal sends it
+to the children too, such as the `ip` that is deleting a namespace.  So from the first signal on,
+all of them are ignored, and what is ignored stays ignored in the programs that are started from
+then on.
 """
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: Final = (*ENDING, signal.SIGHUP)
 
 
 @contextmanager
@@ -27,6 +33,59 @@ def ending_once() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Signals:
+    """What a signal does now: tell an event loop, end a wait, or be remembered until then."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        """Whether a signal came that means the end."""
+        self._waits = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told: Mapping[int, Callable[[], object]] = {}
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """In the main thread only."""
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def ending_a_wait(self) -> Iterator[None]:
+        """KeyboardInterrupt in the block, at its beginning if a signal came before."""
+        self._waits = True
+        try:
+            if self.ended:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._waits = False
+
+    @contextmanager
+    def telling(
+        self, loop: asyncio.AbstractEventLoop, handlers: Mapping[int, Callable[[], object]]
+    ) -> Iterator[None]:
+        """The running loop calls these; SIGTERM's at once if a signal came before."""
+        self._loop, self._told = loop, handlers
+        try:
+            if self.ended:
+                handlers[signal.SIGTERM]()
+            yield
+        finally:
+            self._loop = None
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self.ended = self.ended or number in ENDING or self._loop is None
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._told[number])
+        elif self._waits:
+            self._waits = False  # the first one only
+            raise KeyboardInterrupt
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

@@ -8,13 +8,14 @@ target in one call, datagrams out, octets to the CSMB streams, the timer set ane
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, Literal
+from typing import Final, Literal, ParamSpec
 
 from csmb.settings import ConnectionSettings
 from data_flow_segment.agent import Agent
@@ -37,6 +38,22 @@ POLL_S: Final = 0.002
 
 _DATAGRAM_MAX: Final = 2048  # more than SSMB_DGRAM_MAX: an oversized one shows itself
 _LOG: Final = logging.getLogger("splitplane.dfs")
+_P = ParamSpec("_P")
+
+
+def _callback(function: Callable[_P, None]) -> Callable[_P, None]:
+    """Of the event loop, a method: TargetError in it ends `run`."""
+
+    @functools.wraps(function)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except TargetError as error:
+            runtime = args[0]
+            assert isinstance(runtime, DataFlowSegmentRuntime)
+            runtime.fail(error)
+
+    return guarded
 
 
 class DataFlowSegmentRuntime:
@@ -97,22 +114,33 @@ class DataFlowSegmentRuntime:
                 self._start_reading(loop, self._udp)
                 self.ready.set()
                 await self._stopping.wait()
-                if self._failure is not None:
-                    raise self._failure
             finally:
                 self._stop_reading(loop, self._udp)
                 listener.close()
         finally:
             self._udp.close()
             self._udp = None
+            gc.unfreeze()  # there may be a next one, in this process
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self) -> None:
         """End `run`; the data path goes on unless the caller detaches the target."""
         self._stopping.set()
 
+    def fail(self, error: TargetError) -> None:
+        """End `run` with this: the target can no longer be worked with."""
+        if self._failure is None:
+            self._failure = error
+        self.stop()
+
     async def handle_admin(self, command: str, arguments: dict[str, object]) -> object:
         """Answer an operator; ValueError with a sentence for a bad request."""
-        return await self.admin.handle(command, arguments)
+        try:
+            return await self.admin.handle(command, arguments)
+        except TargetError as error:
+            self.fail(error)
+            raise ValueError(str(error)) from None
 
     # --- the event loop ----------------------------------------------------------------------
 
@@ -129,13 +157,18 @@ class DataFlowSegmentRuntime:
         if self.target.fileno() >= 0:
             loop.remove_reader(self.target.fileno())
         self.agent.sessions.close("this DFS goes down", self._clock())
-        self._settle()
+        self._settle_finally()
         for stream in tuple(self._streams.values()):
             if stream.transport is not None:
                 stream.transport.close()
         if self._timer is not None:
             self._timer.cancel()
 
+    @_callback
+    def _settle_finally(self) -> None:
+        self._settle()
+
+    @_callback
     def _datagrams_wait(self) -> None:
         assert self._udp is not None
         receive, agent, now = self._udp.recvfrom, self.agent, self._clock()
@@ -154,14 +187,9 @@ class DataFlowSegmentRuntime:
                 self._receive_filtered(octets, endpoint, now)
         self._settle()
 
+    @_callback
     def _events_wait(self) -> None:
-        try:
-            events = self.target.events()
-        except TargetError as error:  # another agent has it, say
-            self._failure = error
-            self.stop()
-            return
-        self.agent.handle_events(events, self._clock())
+        self.agent.handle_events(self.target.events(), self._clock())
         self._settle()
         # A CS on this machine has often answered before `sendto` returned: looking costs less
         # than another turn of the loop.
@@ -173,6 +201,7 @@ class DataFlowSegmentRuntime:
             self._events_wait()
             self._loop.call_later(POLL_S, self._poll)
 
+    @_callback
     def _timer_fired(self) -> None:
         self._timer = None
         self._timer_at = float("inf")
@@ -247,12 +276,14 @@ class DataFlowSegmentRuntime:
             else:
                 self._loop.call_later(delay_s, self._receive_late, copy, endpoint)
 
+    @_callback
     def _receive_late(self, octets: bytes, endpoint: Endpoint) -> None:
         self.agent.receive_datagram(octets, endpoint, self._clock())
         self._settle()
 
     # --- CSMB streams ------------------------------------------------------------------------
 
+    @_callback
     def _stream_made(self, stream: CsmbProtocol) -> None:
         assert stream.transport is not None
         connection_id = self.agent.sessions.connection_made(self._clock())
@@ -263,6 +294,7 @@ class DataFlowSegmentRuntime:
         self._streams[connection_id] = stream
         self._settle()
 
+    @_callback
     def _stream_received(self, stream: CsmbProtocol, octets: bytes) -> None:
         if stream.connection_id is not None:
             self.agent.sessions.receive(stream.connection_id, octets, self._clock())

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Final
+from collections.abc import Callable
 
 from data_flow_segment.config_p4runtime import P4RuntimeSection
 from data_flow_segment.config_values import mac_octets
@@ -13,15 +12,15 @@ from data_flow_segment.targets.p4runtime.options import Interface, P4RuntimeOpti
 from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
 from ssmb.addresses import from_text
 
-_LOG: Final = logging.getLogger("splitplane.dfs")
 
-
-def open_switch(section: P4RuntimeSection, flow_capacity: int) -> Target:
+def open_switch(
+    section: P4RuntimeSection, flow_capacity: int, on_standby: Callable[[str], None]
+) -> Target:
     """Connect to it; TargetError says what is wrong and what to do about it.
 
-    While another agent is the switch's primary this waits, and says so once.
+    While another agent is the switch's primary this waits, and says so once to `on_standby`.
     """
-    return P4RuntimeTarget.open(options(section, flow_capacity), on_standby=_LOG.warning)
+    return P4RuntimeTarget.open(options(section, flow_capacity), on_standby=on_standby)
 
 
 def options(section: P4RuntimeSection, flow_capacity: int) -> P4RuntimeOptions:

@@ -3,21 +3,31 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
+from collections.abc import Callable
+from typing import Final
 
 from data_flow_segment.config import DataFlowSegmentConfig
 from data_flow_segment.targets.contract import Target, TargetError
 from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.memory.options import Interface, MemoryOptions
 
+_LOG: Final = logging.getLogger("splitplane.dfs")
 
-def open_target(config: DataFlowSegmentConfig) -> Target:
-    """Open what moves packets; TargetError says what is missing and what to do about it."""
+
+def open_target(
+    config: DataFlowSegmentConfig, on_standby: Callable[[str], None] = _LOG.warning
+) -> Target:
+    """Open what moves packets; TargetError says what is missing and what to do about it.
+
+    While another agent has a switch this waits, and says so once to `on_standby`.
+    """
     if config.target == "memory":
         return _open_memory(config)
     if config.target == "p4runtime":
-        return _open_p4runtime(config)
+        return _open_p4runtime(config, on_standby)
     try:  # needs numpy and the kernel; the memory target needs neither
         from data_flow_segment.targets.bpf import BpfOptions, BpfTarget
     except ImportError as error:
@@ -35,7 +45,7 @@ def open_target(config: DataFlowSegmentConfig) -> Target:
     )
 
 
-def _open_p4runtime(config: DataFlowSegmentConfig) -> Target:
+def _open_p4runtime(config: DataFlowSegmentConfig, on_standby: Callable[[str], None]) -> Target:
     """A switch far away."""
     try:  # needs gRPC
         from data_flow_segment.runtime.switch import open_switch
@@ -44,7 +54,7 @@ def _open_p4runtime(config: DataFlowSegmentConfig) -> Target:
             f"target p4runtime: {error}; install the extra: pip install 'splitplane[p4]'"
         ) from None
     assert config.p4runtime is not None  # the model has seen to it
-    return open_switch(config.p4runtime, config.flow_capacity)
+    return open_switch(config.p4runtime, config.flow_capacity, on_standby)
 
 
 def _open_memory(config: DataFlowSegmentConfig) -> MemoryTarget:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,16 +19,22 @@ import click
 from splitplane import impair, machine
 from splitplane.admin import AdminServer
 from splitplane.config import first_level, load
-from splitplane.errors import CommandError, ConfigError, MachineError, from_os_error
-from splitplane.interrupts import ending_once
+from splitplane.errors import (
+    AddressError,
+    CommandError,
+    ConfigError,
+    MachineError,
+    from_os_error,
+)
+from splitplane.interrupts import Signals
 from splitplane.keys import read_key
 
 if TYPE_CHECKING:
     from data_flow_segment.config import DataFlowSegmentConfig
-    from data_flow_segment.targets.contract import Target
 
 log = logging.getLogger("splitplane")
 _SIDES: Final = ("external", "internal")
+AGAIN_S: Final = 2.0
 _FILE: Final = click.Path(path_type=Path)
 # reads the configuration again; raises ConfigError or ValueError and then has changed nothing
 Reload: TypeAlias = Callable[[], Awaitable[None]]
@@ -67,7 +75,9 @@ def cs(config: Path) -> None:
         # reading a large file takes its time, and datagrams wait for none
         runtime.apply_config(await asyncio.to_thread(load, config, ControlSegmentConfig))
 
-    _run(runtime, "cs", settings.segment_id, settings.admin_socket, reload)
+    signals = Signals()
+    with signals.handled():
+        _run(runtime, signals, "cs", settings.segment_id, settings.admin_socket, reload)
 
 
 @click.command()
@@ -85,30 +95,84 @@ def dfs(config: Path, kind: str | None, address: str | None, detach: bool) -> No
     SIGTERM ends the agent; what it has put into the kernel or the switch goes on moving packets
     until --detach.
     """
-    from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
+    from data_flow_segment.targets.contract import TargetError
 
     _log_to_stderr()
     settings = _dfs_settings(config, kind, address)
     if settings.target == "bpf":
         machine.require_root("the bpf target")
         machine.require_bpf()
-    if detach:
-        # an interface that is gone took its program with it, and no key is needed to go
-        sides = {side: machine.present_interfaces(getattr(settings, side)) for side in _SIDES}
-        _open_target(settings.model_copy(update=sides)).close(detach=True)
-        return
+    try:
+        if detach:
+            _detach(settings)
+        else:
+            _lead(config, settings)
+    except TargetError as error:
+        raise MachineError(str(error)) from None
+
+
+def _detach(settings: DataFlowSegmentConfig) -> None:
+    from data_flow_segment.runtime.targets import open_target
+
+    # an interface that is gone took its program with it, and no key is needed to go
+    sides = {side: machine.present_interfaces(getattr(settings, side)) for side in _SIDES}
+    open_target(settings.model_copy(update=sides)).close(detach=True)
+
+
+def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
+    """Serve until a signal.  An agent that is not alone begins anew, in this process, whenever
+    another one has the target, and what would end it otherwise passes by itself then: a switch that
+    restarts, addresses that the other one has still."""
+    from data_flow_segment.targets.contract import TargetLost, TargetTaken
+
     if settings.target == "bpf":
         machine.require_interfaces((*settings.external, *settings.internal), config)
         for advice in machine.forwarding_advice():
             log.warning("%s", advice)
     key = _key(config, settings.key_file)
     impairment = _impairment()
-    try:
-        with ending_once():  # an agent may stand by for days, and then be told to end
-            target = _open_target(settings)
-    except KeyboardInterrupt:
-        log.info("ended before it had a data path")
-        return
+    signals, told, is_alone = Signals(), "", True
+
+    def on_standby(sentence: str) -> None:
+        nonlocal is_alone
+        is_alone = False
+        log.warning("%s", sentence)
+
+    with signals.handled():
+        while not signals.ended:
+            try:
+                _lead_once(settings, key, impairment, signals, on_standby)
+                return
+            except TargetTaken as error:
+                on_standby(f"{error}; beginning anew")
+                told = ""
+                continue
+            except (TargetLost, AddressError) as error:
+                if is_alone:
+                    raise
+                if told != str(error):
+                    told = str(error)
+                    log.warning("%s; trying again", told)
+            except KeyboardInterrupt:
+                break
+            with contextlib.suppress(KeyboardInterrupt), signals.ending_a_wait():
+                time.sleep(AGAIN_S)
+    log.info("ended before it had a data path")
+
+
+def _lead_once(
+    settings: DataFlowSegmentConfig,
+    key: bytes,
+    impairment: impair.DatagramFilter | None,
+    signals: Signals,
+    on_standby: Callable[[str], None],
+) -> None:
+    """KeyboardInterrupt if a signal comes before the target is ours."""
+    from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
+    from data_flow_segment.runtime.targets import open_target
+
+    with signals.ending_a_wait():  # an agent may stand by for days, and then be told to end
+        target = open_target(settings, on_standby)
     if target.flow_capacity != settings.flow_capacity:
         log.warning(
             "flow_capacity stays %d, as the flows that are there have it; %d needs a"
@@ -118,7 +182,7 @@ def dfs(config: Path, kind: str | None, address: str | None, detach: bool) -> No
         )
     try:
         runtime = DataFlowSegmentRuntime(settings, target, key=key, datagram_filter=impairment)
-        _run(runtime, "dfs", settings.segment_id, settings.admin_socket, None)
+        _run(runtime, signals, "dfs", settings.segment_id, settings.admin_socket, None)
     finally:
         target.close(detach=False)
 
@@ -141,16 +205,6 @@ def _dfs_settings(config: Path, kind: str | None, address: str | None) -> DataFl
                 "--address is that of a switch: give --target p4runtime too, or leave it out"
             )
     return load(config, DataFlowSegmentConfig, instead)
-
-
-def _open_target(settings: DataFlowSegmentConfig) -> Target:
-    from data_flow_segment.runtime.targets import open_target
-    from data_flow_segment.targets.contract import TargetError
-
-    try:
-        return open_target(settings)
-    except TargetError as error:
-        raise MachineError(str(error)) from None
 
 
 def _log_to_stderr() -> None:
@@ -176,19 +230,22 @@ def _impairment() -> impair.DatagramFilter | None:
 
 
 def _run(
-    runtime: Runtime, kind: str, segment_id: int, socket: str | Path | None, reload: Reload | None
+    runtime: Runtime,
+    signals: Signals,
+    kind: str,
+    segment_id: int,
+    socket: str | Path | None,
+    reload: Reload | None,
 ) -> None:
     """Run until a signal; the first error of a task ends the command with its own exit code."""
     try:
-        asyncio.run(_serve(runtime, kind, segment_id, socket, reload))
+        asyncio.run(_serve(runtime, signals, kind, segment_id, socket, reload))
     except BaseExceptionGroup as group:
         from data_flow_segment.targets.contract import TargetError
 
         error = _first(group)
-        if isinstance(error, CommandError):
+        if isinstance(error, CommandError | TargetError):
             raise error from None
-        if isinstance(error, TargetError):
-            raise MachineError(str(error)) from None
         if isinstance(error, OSError):
             raise from_os_error(error, f"{kind}-{segment_id}") from None
         raise
@@ -201,18 +258,25 @@ def _first(error: BaseException) -> BaseException:
 
 
 async def _serve(
-    runtime: Runtime, kind: str, segment_id: int, socket: str | Path | None, reload: Reload | None
+    runtime: Runtime,
+    signals: Signals,
+    kind: str,
+    segment_id: int,
+    socket: str | Path | None,
+    reload: Reload | None,
 ) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, runtime.stop)
     async with AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if socket is not None:
             identity: dict[str, object] = {"kind": kind, "segment_id": segment_id}
             handler = _with_reload(runtime, reload)
             await stack.enter_async_context(AdminServer(Path(socket), identity, handler))
-        loop.add_signal_handler(signal.SIGHUP, lambda: tasks.create_task(_reload_on_signal(reload)))
+        handlers: dict[int, Callable[[], object]] = {
+            signal.SIGTERM: runtime.stop,
+            signal.SIGINT: runtime.stop,
+            signal.SIGHUP: lambda: tasks.create_task(_reload_on_signal(reload)),
+        }
+        stack.enter_context(signals.telling(asyncio.get_running_loop(), handlers))
         await runtime.run()
 
 

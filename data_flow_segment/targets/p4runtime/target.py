@@ -20,6 +20,7 @@ from data_flow_segment.targets.contract import (
     Event,
     FlowState,
     TargetError,
+    TargetLost,
     VirtualServerEntry,
 )
 from data_flow_segment.targets.memory.table import FlowTable, worth
@@ -38,6 +39,8 @@ SULK_S: Final = 1.0
 COUNTERS_S: Final = 0.3
 STOP_S: Final = 0.5
 _SWEEP_WAIT_S: Final = 0.001
+EVENTS_WAITING: Final = 1024
+RESULTS_AT_LEAST: Final = 64  # even then: among them may be what a look waits for
 _EVENTS_AT_ONCE: Final = 256
 _CURSOR_OCTETS: Final = 8
 _LOG: Final = logging.getLogger("splitplane.dfs")
@@ -191,7 +194,9 @@ class P4RuntimeTarget:
         """Take what the switch said, and answer it."""
         core = self._core
         try:
-            results = self._driver.take()
+            # no more than is told soon: the rest waits in the inbox, whose bound then counts
+            room = EVENTS_WAITING - len(core.events)
+            results = self._driver.take(max(room, RESULTS_AT_LEAST))
             self._heard += len(results)
             core.handle(results, self._clock())
             core.work()
@@ -250,6 +255,6 @@ class P4RuntimeTarget:
                 self.settle()
                 return
             if self._core.phase is Phase.LOST and self._core.boot_id:
-                raise TargetError(f"the switch at {self._core.options.address} went away")
+                raise TargetLost(f"the switch at {self._core.options.address} went away")
             if not self._core.can_work:
                 self._driver.wait(1.0)
