@@ -201,3 +201,12 @@ def test_a_table_that_is_full_is_told_in_one_line_and_counted(
 def test_a_capacity_beyond_the_programs_registers_is_what_there_is(rig: P4Rig) -> None:
     target = rig.reopened(replace(rig.options, flow_capacity=1 << 20))
     assert target.flow_capacity == 131071
+
+
+def test_errors_of_our_own_are_as_many_as_a_routers(rig: P4Rig, family: Family) -> None:
+    scene = Scene(rig, family, TCP_PROTOCOL)
+    time_over = scene.segment((family.far_client, 9), (family.node, 9), ip_fields={"ttl": 1})
+    errors = scene.send(*[scene.inbound(time_over)] * 200)
+    limited = scene.values()["icmp_limited"]
+    assert limited > 0
+    assert len(errors) == 200 - limited

@@ -18,6 +18,7 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "resolve_waited": (True, "Packets that waited for the next hop's MAC address and went on."),
     "drop_packet_refused": (False, "Not sent: the switch refused a packet that was put out."),
     "drop_inbox_full": (False, "Dropped: the agent did not take up what the switch sent."),
+    "icmp_limited": (True, "ICMP errors of our own that were not sent: too many at a time."),
     "switch_lost": (False, "Times that the connection to the switch was lost."),
     "switch_refilled": (False, "Times that the switch came back empty and was filled again."),
     "report_unanswered": (False, "Questions about a flow that the switch did not answer."),

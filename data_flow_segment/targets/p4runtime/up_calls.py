@@ -27,6 +27,8 @@ from data_flow_segment.targets.p4runtime.packets import (
 from ssmb.addresses import is_ipv4
 from ssmb.messages import FlowSignature
 
+ERRORS_PER_S: Final = 500
+ERRORS_BURST: Final = 100
 _NEW: Final = frozenset((int(Reason.NEW_FLOW), int(Reason.BRIDGED), int(Reason.OUTBOUND)))
 _TELL_SENDER: Final = frozenset((int(Reason.TTL), int(Reason.TOO_BIG)))
 _CLOSED: Final = int(Reason.CLOSED)
@@ -46,6 +48,8 @@ class UpCalls:
         self._interfaces = {each.number: each for each in desired.options.interfaces}
         self._counters = desired.counters
         self._tell = tell
+        self._errors_left: float = ERRORS_BURST
+        self._errors_at = desired.now
         self._reported = reported
 
     def take(self, packet: p4r.PacketIn) -> None:
@@ -63,11 +67,25 @@ class UpCalls:
         elif up.resolve is not None:
             desired.act(desired.neighbours.resolve(up, desired.now))
         elif up.reason in _TELL_SENDER:
-            error = error_frame(up, self._interfaces.get(up.port))
-            if error is not None:
-                desired.send(packet_out(Operation.SEND, port=up.port, frame=error))
+            self._tell_sender(up)
         else:
             desired.act(desired.neighbours.heard(up.frame, up.port, desired.now))
+
+    def _tell_sender(self, up: FrameUp) -> None:
+        """As many as a router sends (RFC 1812 4.3.2.8, RFC 4443 2.4 f): a flood of packets whose
+        time is over shall not keep the agent from new flows."""
+        now = self._desired.now
+        self._errors_left = min(
+            ERRORS_BURST, self._errors_left + (now - self._errors_at) * ERRORS_PER_S
+        )
+        self._errors_at = now
+        if self._errors_left < 1:
+            self._counters.add("icmp_limited")
+            return
+        error = error_frame(up, self._interfaces.get(up.port))
+        if error is not None:
+            self._errors_left -= 1
+            self._desired.send(packet_out(Operation.SEND, port=up.port, frame=error))
 
     def _new(self, up: FrameUp) -> None:
         try:
