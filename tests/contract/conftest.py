@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One suite, several targets: SPLITPLANE_TARGETS picks ("memory", "bpf-tc", "bpf-xdp", "p4", or
-several with commas).  Another target is another `support.rig.Rig`: name it in TARGETS, open it in
-`session_rig`, and change no test."""
+"""One suite, several targets: SPLITPLANE_TARGETS picks ("memory", "p4-model", "bpf-tc", "bpf-xdp",
+"p4", or several with commas).  Another target is another `support.rig.Rig`: name it in TARGETS,
+open it in `session_rig`, and change no test."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.bmv2 import missing_for_bmv2
+from support.p4_model_rig import P4ModelRig
 from support.p4_rig import P4Rig
 from support.packets import TCP_PROTOCOL, UDP_PROTOCOL
 from support.require import require
@@ -18,11 +19,14 @@ from support.rig import FAMILIES, Family, MemoryRig, Rig
 from support.scene import Scene, reset
 from support.veth_rig import VethRig, missing_for_bpf, open_bpf
 
-TARGETS = os.environ.get("SPLITPLANE_TARGETS", "memory,bpf-tc,bpf-xdp,p4").split(",")
+TARGETS = os.environ.get("SPLITPLANE_TARGETS", "memory,p4-model,bpf-tc,bpf-xdp,p4").split(",")
+
+_MARKS = {"bpf-tc": "dataplane", "bpf-xdp": "dataplane", "p4": "network"}
 
 
 def _target_parameter(name: str) -> object:
-    return name if name == "memory" else pytest.param(name, marks=pytest.mark.dataplane)
+    mark = _MARKS.get(name)
+    return pytest.param(name, marks=getattr(pytest.mark, mark)) if mark else name
 
 
 @pytest.fixture(scope="session", params=[_target_parameter(name) for name in TARGETS])
@@ -31,6 +35,8 @@ def session_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     rig: Rig
     if request.param == "memory":
         rig = MemoryRig()
+    elif request.param == "p4-model":
+        rig = P4ModelRig()
     elif request.param == "p4":
         require("p4", missing_for_bmv2())
         rig = P4Rig()

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a switch with our program moves packets: the memory target's pipeline, by the rows that were
+written to it.
+
+Where the P4 program does otherwise than the memory target it is done here: what goes up, with which
+reason, that no payload is summed, and that a flow is two entries and a place in the registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, cast
+
+from finsy.proto import p4r
+
+from data_flow_segment.targets.contract import PacketReason, VirtualServerKey
+from data_flow_segment.targets.memory.datapath import DataPath
+from data_flow_segment.targets.memory.forward import Exit, NoNeighbour, NoRoute
+from data_flow_segment.targets.memory.neighbours import ADVERTISEMENT, ARP, ARP_REPLY, ARP_REQUEST
+from data_flow_segment.targets.memory.options import Interface, MemoryOptions
+from data_flow_segment.targets.memory.parse import ICMPV6, Packet, parse
+from data_flow_segment.targets.memory.parse import Kind as PacketKind
+from data_flow_segment.targets.memory.table import Flow
+from data_flow_segment.targets.memory.table import Key as FlowKey
+from data_flow_segment.targets.p4runtime.constants import Reason
+from data_flow_segment.targets.p4runtime.schema import Key, Row
+from support.switch_rows import FlowRows, PlacedFlow, RowRouter, ServerRows, Unresolved
+
+_NOT_TOLD: Final = frozenset((Reason.REPORT, Reason.CLOSED))  # goes up whoever listens
+
+
+def _tells_where(packet: Packet) -> bool:
+    """An ARP reply, or what everybody is told unasked."""
+    if packet.kind != PacketKind.ARP or packet.end - packet.l3 < ARP.size:
+        return False
+    _, _, _, _, operation, _, sender, _, wanted = ARP.unpack_from(packet.data, packet.l3)
+    return bool(operation == ARP_REPLY or (operation == ARP_REQUEST and sender == wanted))
+
+
+_TABLES: Final = (
+    "interfaces",
+    "local_addresses",
+    "virtual_addresses",
+    "virtual_servers",
+    "routes",
+    "neighbours",
+    "next_hops",
+    "tunnel_sources",
+)
+
+
+class SwitchPath(DataPath):
+    """The P4 program's behaviour."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(MemoryOptions(()), clock)
+        self.flows = FlowRows(clock)
+        self.table = self.flows  # type: ignore[assignment]
+        self.up: list[p4r.PacketIn] = []
+        self.packets: dict[int, int] = {}  # port: how many
+        self.listens_until = -1.0
+        self.listening = False  # nothing is for a memory target
+        self._tables: dict[str, dict[tuple[object, ...], Row]] = {name: {} for name in _TABLES}
+        self._is_stale = True
+        self._arrived = 0, b""  # port, frame
+        self._is_question = False
+
+    def changed(self, key: Key, row: Row | None) -> None:
+        """An entry was written or taken out."""
+        table, match, priority = key
+        if table == "flows":
+            self.flows.changed(cast(FlowKey, match), row)
+            return
+        self._is_stale = True
+        if row is None:
+            del self._tables[table][(*match, priority) if priority else match]
+        else:
+            self._tables[table][(*match, priority) if priority else match] = row
+
+    # --- the ways in -------------------------------------------------------------------------
+
+    def arrive(self, port: int, frame: bytes) -> None:
+        """From a cable."""
+        self._refresh()
+        interface = self._router.interfaces.get(port)
+        if interface is None:
+            self.counters.add("local")
+            return
+        self.packets[port] = self.packets.get(port, 0) + 1
+        self._is_question = True
+        self._process(interface, frame, injected=False)
+
+    def arrive_again(self, port: int, frame: bytes, *, injected: bool) -> None:
+        """From the agent."""
+        self._refresh()
+        interface = self._router.interfaces.get(port)
+        if interface is None:
+            self.counters.add("drop_inject_unmatched")
+            return
+        self._is_question = False
+        self._process(interface, frame, injected=injected)
+
+    def route(self, frame: bytes) -> None:
+        """A packet of the agent's own."""
+        self._refresh()
+        self._arrived = 0, frame
+        self.transmit(frame[14:])
+
+    def _refresh(self) -> None:
+        if self._is_stale:
+            self._is_stale = False
+            tables = self._tables
+            router = RowRouter(tables)
+            self._router = router  # type: ignore[assignment]
+            self.local_addresses = router.reserved
+            self.outbound_query = router.outbound_query
+            self.virtual_servers = ServerRows(  # type: ignore[assignment]
+                tables["virtual_servers"].values(),
+                {
+                    cast(bytes, row.match[0]): row.action == "answered"
+                    for row in tables["virtual_addresses"].values()
+                },
+            )
+
+    # --- what the program does otherwise -----------------------------------------------------
+
+    def _process(self, interface: Interface, frame: bytes, *, injected: bool) -> None:
+        self._arrived = interface.number, frame
+        super()._process(interface, frame, injected=injected)
+
+    def _up_call(
+        self,
+        interface: Interface,
+        packet: Packet,
+        key: FlowKey,
+        reason: PacketReason,
+        server: VirtualServerKey | None,
+    ) -> None:
+        if packet.first_fragment:
+            self._fragments.note(packet)
+        numbers = cast(ServerRows, self.virtual_servers).numbers
+        self.counters.add("up_calls" if self._is_listened_to else "drop_detached")
+        number = 0 if server is None else numbers[server]
+        self._tell_agent(Reason(reason), key=key, server=number)
+
+    def _forward_flow(
+        self, interface: Interface, packet: Packet, flow: Flow, direction: int
+    ) -> None:
+        was_closed = flow.closed
+        index = cast(int, cast(PlacedFlow, flow).rows[0].parameters[0])  # type: ignore[index]
+        super()._forward_flow(interface, packet, flow, direction)
+        if flow.closed and not was_closed:
+            self._tell_agent(Reason.CLOSED, front=self.flows.report(index), port=0)
+
+    def _answer(self, reply: bytes | None, interface: Interface) -> None:
+        super()._answer(reply, interface)
+        if self._is_question if reply is not None else _tells_where(parse(self._arrived[1])):
+            self._tell_agent(Reason.NEIGHBOUR)
+
+    def _icmp(self, interface: Interface, packet: Packet) -> None:
+        is_advertisement = packet.protocol == ICMPV6 and packet.data[packet.l4] == ADVERTISEMENT
+        if packet.kind == PacketKind.ICMP and is_advertisement and packet.ttl == 255:
+            self.counters.add("local")
+            self._tell_agent(Reason.NEIGHBOUR)
+        else:
+            super()._icmp(interface, packet)
+
+    def _tell_ttl(self, interface: Interface, packet: Packet) -> None:
+        self.counters.add("drop_ttl")
+        self._tell_agent(Reason.TTL)
+
+    def _tell_too_big(self, interface: Interface, packet: Packet, mtu: int) -> None:
+        self.counters.add("drop_too_big")
+        self._tell_agent(Reason.TOO_BIG, value=mtu)
+
+    def _way_to(self, address: bytes) -> Exit | None:
+        try:
+            return self._router.exit_towards(address)
+        except Unresolved as unknown:
+            front = address + unknown.port.to_bytes(2, "big")
+            self._tell_agent(Reason.RESOLVE, value=unknown.port, front=front)
+            self.counters.add("drop_no_neighbour")
+            return None
+        except (NoRoute, NoNeighbour):
+            return super()._way_to(address)
+
+    # --- to the agent ------------------------------------------------------------------------
+
+    @property
+    def _is_listened_to(self) -> bool:
+        return self.clock() <= self.listens_until
+
+    def report(self, index: int) -> None:
+        """An answer to the agent's question."""
+        self._arrived = 0, bytes(14)
+        self._tell_agent(Reason.REPORT, front=self.flows.report(index))
+
+    def _tell_agent(
+        self,
+        reason: Reason,
+        *,
+        key: FlowKey | None = None,
+        server: int = 0,
+        value: int = 0,
+        front: bytes = b"",
+        port: int | None = None,
+    ) -> None:
+        if reason not in _NOT_TOLD and not self._is_listened_to:
+            return
+        arrival, frame = self._arrived
+        _, _, src_port, dst_port, protocol = key or (b"", b"", 0, 0, 0)
+        said = (
+            int(reason),
+            protocol,
+            arrival if port is None else port,
+            src_port,
+            dst_port,
+            server,
+            value,
+        )
+        packet = p4r.PacketIn(payload=front + frame)
+        for number, field in enumerate(said, 1):
+            packet.metadata.add(
+                metadata_id=number, value=field.to_bytes((field.bit_length() + 7) // 8 or 1, "big")
+            )
+        self.up.append(packet)
