@@ -69,7 +69,7 @@ $(ARTIFACTS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile
 P4C ?= p4c-bm2-ss
 P4_FLAGS := --std p4-16 --Werror --Wdisable=unused --Wdisable=invalid_header
 P4_SOURCES := p4/dfs.p4 $(sort $(wildcard p4/include/*.p4)) bench/p4/minimal.p4
-P4_SCRIPTS := scripts/p4_compact.py scripts/p4_fold.py
+P4_SCRIPTS := $(foreach name,compact expressions fold temporaries,scripts/p4_$(name).py)
 P4_OUTPUTS := $(foreach name,p4/dfs bench/p4/minimal,$(name).json $(name).p4info.txtpb)
 
 p4: p4/SOURCES.sha256 ## compile the P4 program (needs p4c-bm2-ss, from p4lang's packages)

@@ -58,22 +58,20 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
     NextHops() next_hops;
     UpCalls() up_calls;
 
-    address_t wanted;
-
     @id(OUTCOMES_ID)
     counter(COUNTERS, CounterType.packets) outcomes;
 
     @hidden action want_destination() {
-        wanted = headers.ipv4.isValid() ? IPV4_PREFIX ++ headers.ipv4.dst_addr
-                                        : headers.ipv6.dst_addr;
+        meta.towards = headers.ipv4.isValid() ? IPV4_PREFIX ++ headers.ipv4.dst_addr
+                                              : headers.ipv6.dst_addr;
     }
 
     @hidden action want_arp_target() {
-        wanted = IPV4_PREFIX ++ headers.arp.target;
+        meta.towards = IPV4_PREFIX ++ headers.arp.target;
     }
 
     @hidden action want_nd_target() {
-        wanted = headers.nd_target.target;
+        meta.towards = headers.nd_target.target;
     }
 
     @hidden action drop(bit<32> outcome) {
@@ -97,7 +95,6 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
 
     @hidden action route_by_destination() {
         meta.counter = COUNTER_PASSED;
-        meta.towards = wanted;
     }
 
     @hidden action leave(port_t port) {
@@ -114,10 +111,12 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
 
     apply {
         arrival.apply(headers, meta, standard);
-        // most frames are TCP as it should be
-        if (meta.kind != KIND_TCP || standard.parser_error != error.NoError
-            || meta.first_fragment == 1 || headers.tcp.data_offset < 5
-            || meta.ip.payload < (bit<16>)headers.tcp.data_offset << 2
+        // most frames are TCP or UDP as it should be
+        if ((meta.kind == KIND_TCP
+             ? headers.tcp.data_offset < 5
+               || meta.ip.payload < (bit<16>)headers.tcp.data_offset << 2
+             : meta.kind != KIND_UDP || meta.ip.payload < 8)
+            || standard.parser_error != error.NoError || meta.first_fragment == 1
             || standard.packet_length < FRAME_LENGTH(meta)) {
             if (meta.verdict == VERDICT_OPEN) {
                 classify.apply(headers, meta, standard);
@@ -161,7 +160,7 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
             } else {
                 want_destination();
             }
-            addresses.apply(wanted, meta);
+            addresses.apply(meta);
             if (meta.kind == KIND_LOST) {
                 if (meta.whose.is_virtual == 1
                     || (headers.packet_out.isValid()

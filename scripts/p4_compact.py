@@ -7,20 +7,20 @@ a line, so that a difference can be read.
 
 It also puts its own temporaries among the metadata, which BMv2 clears for every packet, field by
 field.  They are written before they are read, so they need not be: they move to a header that is
-never valid and never sent.  BMv2 does the same with the result, faster."""
+never sent.  BMv2 does the same with the result, faster."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from p4_expressions import simplify
 from p4_fold import fold
-
-Field = tuple[str, str]  # header, field
+from p4_temporaries import Field, fields_of, read_in_place, take_out
 
 
 def without_sources(value: Any) -> Any:
@@ -87,52 +87,6 @@ def source_of(
     return part
 
 
-def take_out(primitives: list[Any], place: int) -> None:
-    """One primitive, and let jumps still go where they went."""
-    del primitives[place]
-    for primitive in primitives:
-        if primitive["op"].startswith("_jump"):
-            to = primitive["parameters"][-1]
-            if int(to["value"], 16) > place:
-                to["value"] = hex(int(to["value"], 16) - 1)
-
-
-def fields_of(value: Any) -> Iterator[Field]:
-    """Every mention of a field."""
-    if isinstance(value, dict):
-        if value.get("type") == "field":
-            yield tuple(value["value"])
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from fields_of(item)
-
-
-def without_masks(program: Any) -> None:
-    """A field keeps no more bits than it has: what is assigned to it needs no mask."""
-    widths = field_widths(program)
-    for action in program["actions"]:
-        for primitive in action["primitives"]:
-            if primitive["op"] == "assign" and primitive["parameters"][0]["type"] == "field":
-                target, value = primitive["parameters"]
-                ones = (1 << widths[tuple(target["value"])]) - 1
-                inner = value["value"]
-                while isinstance(inner, dict) and inner.get("type") == "expression":
-                    inner = inner["value"]
-                if (
-                    isinstance(inner, dict)
-                    and inner.get("op") == "&"
-                    and is_number(inner["right"], ones)
-                ):
-                    left = inner["left"]
-                    whole = {"type": "expression", "value": left}
-                    primitive["parameters"][1] = whole if left["type"] == "expression" else left
-
-
-def is_number(value: Any, wanted: int) -> bool:
-    return bool(value["type"] == "hexstr" and int(value["value"], 16) == wanted)
-
-
 def field_widths(program: Any) -> dict[Field, int]:
     types = {kind["name"]: kind["fields"] for kind in program["header_types"]}
     return {
@@ -145,7 +99,11 @@ def field_widths(program: Any) -> dict[Field, int]:
 # metadata that the program always writes before it reads them (p4/include/metadata.p4)
 UNCLEARED = tuple(
     f"metadata_t._{name}"
-    for name in ("counter", "arrival_", "ip_", "flow_", "way_", "whose_", "up_")
+    for name in (
+        *("counter", "arrival_", "ip_", "flow_", "way_", "whose_", "up_"),
+        *("key_", "towards", "address_delta", "port_delta", "is_local"),
+        *("asked", "inbound", "returning"),
+    )
 )
 # what BMv2 itself asks for, of every packet or of a copy
 NEEDED = {
@@ -159,16 +117,13 @@ NEEDED = {
 
 
 def move_temporaries(program: Any) -> None:
-    """Out of the metadata, but for those that a table looks up or a checksum is made of: there an
-    invalid header counts as absent."""
-    keys = [key["target"] for p in program["pipelines"] for t in p["tables"] for key in t["key"]]
-    keys += [part.get("value") for sum_ in program["calculations"] for part in sum_["input"]]
+    """Out of the metadata, to a header that the parser makes valid first: in a table's key and in a
+    checksum an invalid one counts as absent."""
     scalars = next(t for t in program["header_types"] if t["name"].startswith("scalars"))
     moved = [
         field
         for field in scalars["fields"]
-        if (not field[0].startswith(("metadata_t.", "_padding")) or field[0].startswith(UNCLEARED))
-        and ["scalars", field[0]] not in keys
+        if not field[0].startswith(("metadata_t.", "_padding")) or field[0].startswith(UNCLEARED)
     ]
     names = {field[0] for field in moved}
     kept = [f for f in scalars["fields"] if f[0] not in names and not f[0].startswith("_padding")]
@@ -176,19 +131,22 @@ def move_temporaries(program: Any) -> None:
     types.append({"name": "locals_t", "id": len(types), "fields": padded(moved)})
     headers.append({"name": "locals", "id": len(headers), "header_type": "locals_t"})
     headers[-1] |= {"metadata": False, "pi_omit": True}
-    scalars["fields"] = padded(kept)
+    scalars["fields"] = padded(kept, [f[0] for f in kept if is_flag(program, ["scalars", f[0]])])
     rename(program, {("scalars", name): name for name in names})
-    move_structs(program, padded(moved), keys)
+    move_structs(program, padded(moved))
+    make_valid = {"op": "add_header_fast", "parameters": [{"type": "header", "value": "locals"}]}
+    for parser in program["parsers"] if types[-1]["fields"] else ():
+        first = next(s for s in parser["parse_states"] if s["name"] == parser["init_state"])
+        first["parser_ops"].insert(0, {"op": "primitive", "parameters": [make_valid]})
 
 
-def move_structs(program: Any, fields: list[Any], keys: list[Any]) -> None:
+def move_structs(program: Any, fields: list[Any]) -> None:
     """The program's own structs too, field by field."""
     types = {kind["name"]: kind["fields"] for kind in program["header_types"]}
     kept, names = [], {}
     for header in program["headers"]:
         name = header["name"]
-        own = header["metadata"] and name not in ("scalars", "standard_metadata")
-        if not own or any(key is not None and key[0] == name for key in keys):
+        if not header["metadata"] or name in ("scalars", "standard_metadata"):
             kept.append(header)
             continue
         for field in types[header["header_type"]]:
@@ -217,15 +175,43 @@ def leave_out_unread(program: Any) -> None:
         for f in standard["fields"]
         if f[0] in NEEDED or f'["standard_metadata", "{f[0]}"]' in text
     ]
-    standard["fields"] = padded([f for f in kept if not f[0].startswith("_padding")])
+    kept = [f for f in kept if not f[0].startswith("_padding")]
+    flags = [name for name in ("checksum_error",) if is_flag(program, ["standard_metadata", name])]
+    standard["fields"] = padded(kept, flags)
     names = {field[0] for field in kept}
     program["field_aliases"] = [a for a in program["field_aliases"] if a[1][1] in names]
 
 
-def padded(fields: list[Any]) -> list[Any]:
-    """To whole octets."""
+def padded(fields: list[Any], flags: Sequence[str] = ()) -> list[Any]:
+    """To whole octets; a flag may as well have more bits, which spares a field."""
     missing = -sum(field[1] for field in fields) % 8
+    for place, (name, bits, signed) in enumerate(fields):
+        if missing and name in flags:
+            return [*fields[:place], [name, bits + missing, signed], *fields[place + 1 :]]
     return [*fields, ["_padding_0", missing, False]] if missing else fields
+
+
+def is_flag(program: Any, name: list[str]) -> bool:
+    """Whether nothing but 0 and 1 is written to it, and only jumps and expressions read it: not a
+    key, a checksum or a copy, which take all of a field's bits."""
+    states = [state for parser in program["parsers"] for state in parser["parse_states"]]
+    primitives = [p for action in program["actions"] for p in action["primitives"]]
+    primitives += [operation for state in states for operation in state["parser_ops"]]
+    field = {"type": "field", "value": name}
+    users = [p for p in primitives if field in p["parameters"]]
+    values = [p["parameters"][1] for p in users if p["parameters"][0] == field and p["op"] in SETS]
+    whole = [program["calculations"], program["field_lists"], program["checksums"]]
+    whole += [state["transition_key"] for state in states]
+    keys = [key["target"] for p in program["pipelines"] for t in p["tables"] for key in t["key"]]
+    return (
+        name not in keys
+        and (name[0], name[1]) not in set(fields_of(whole))
+        and all(p["op"] in (*SETS, "_jump_if_zero") for p in users)
+        and all(value.get("value") in ("0x00", "0x01") for value in values)
+    )
+
+
+SETS = ("assign", "set")
 
 
 def rename(value: Any, names: dict[Field, str]) -> None:
@@ -262,9 +248,10 @@ def written(program: Any) -> str:
 def main() -> None:
     source, target = map(Path, sys.argv[1:])
     program = without_sources(json.loads(source.read_text()))
+    simplify(program, field_widths(program))
     sum_in_place(program)
-    without_masks(program)
     share_actions(program)
+    read_in_place(program, field_widths(program))
     move_temporaries(program)
     leave_out_unread(program)
     fold(program)

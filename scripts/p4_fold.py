@@ -17,7 +17,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 Node = dict[str, Any]
-Widths = dict[tuple[str, str], int]  # of fields, in bits
+Widths = dict[tuple[str, str], Any]  # of fields, in bits
 
 
 class Jump(NamedTuple):
@@ -34,12 +34,7 @@ class Graph:
         self.nodes = {node["name"]: node for kind in KINDS for node in pipeline[kind]}
         self.actions = {action["id"]: action for action in program["actions"]}
         self.uses = Counter(n for t in pipeline["tables"] for n in t["action_ids"])
-        types = {kind["name"]: kind["fields"] for kind in program["header_types"]}
-        self.widths = {
-            (header["name"], field[0]): field[1]
-            for header in program["headers"]
-            for field in types[header["header_type"]]
-        }
+        self.widths = field_widths(program)
 
     def is_step(self, name: str | None) -> bool:
         """A table that does one thing whatever comes."""
@@ -70,11 +65,15 @@ class Graph:
 KINDS = ("tables", "conditionals")
 # What is done more often stays one action of several tables, or it would be many times as long.
 USES_MAX = 4
+# What so many regions share stands in each of them; what more do is a region of its own.
+COPIES_MAX = 2
 
 
 def fold(program: Node) -> None:
     """Every pipeline, in place."""
     noted = 0
+    for action in program["actions"]:
+        look_at_fields(action, program)
     for pipeline in program["pipelines"]:
         graph = Graph(pipeline, program)
         leaders = find_leaders(graph, pipeline["init_table"])
@@ -83,6 +82,22 @@ def fold(program: Node) -> None:
         keep_reachable(graph, pipeline)
     keep_used_actions(program)
     number_nodes(program)
+
+
+def look_at_fields(action: Node, program: Node) -> None:
+    """Its own jumps compare what needs no comparison no more."""
+    sizes = {("local", str(n)): p["bitwidth"] for n, p in enumerate(action["runtime_data"])}
+    widths = {**field_widths(program), **sizes}
+    action["primitives"] = assemble(moved(action["primitives"], "own", widths))
+
+
+def field_widths(program: Node) -> Widths:
+    types = {kind["name"]: kind["fields"] for kind in program["header_types"]}
+    return {
+        (header["name"], field[0]): field[1]
+        for header in program["headers"]
+        for field in types[header["header_type"]]
+    }
 
 
 def keep_used_actions(program: Node) -> None:
@@ -104,12 +119,8 @@ def find_leaders(graph: Graph, first: str) -> list[str]:
     starts = [first, *(n for name in lookups for n in graph.next(name))]
     leaders = [n for n in dict.fromkeys(starts) if n is not None and n not in lookups]
     while True:
-        seen: dict[str, str] = {}
-        met = []
-        for leader in leaders:
-            for name in region(graph, leader, leaders):
-                if seen.setdefault(name, leader) != leader:
-                    met.append(name)
+        reached = Counter(name for leader in leaders for name in region(graph, leader, leaders))
+        met = [name for name, count in reached.items() if count > COPIES_MAX]
         # the first of those that meet: the others come behind it
         behind = {n for name in met for n in region(graph, name, leaders)[1:]}
         new = [name for name in dict.fromkeys(met) if name not in behind]
@@ -147,7 +158,7 @@ def fold_region(graph: Graph, leader: str, leaders: list[str], program: Node, no
     body = [name for name in names if name in leads_to_step]
     if not body:
         return noted  # conditionals alone stay as they are
-    exits = list(dict.fromkeys(n for name in body for n in graph.next(name) if n not in body))
+    exits = exits_of(graph, body)
     note = ["locals", f"exit_{noted}"] if len(exits) > 1 else None
     number = 1 + max(graph.actions)
     action = {"name": f"fold_{number}", "id": number, "runtime_data": []}
@@ -163,6 +174,12 @@ def fold_region(graph: Graph, leader: str, leaders: list[str], program: Node, no
     return noted
 
 
+def exits_of(graph: Graph, body: list[str]) -> list[str | None]:
+    """Where most ways lead to first: it is asked for first."""
+    ways = Counter(n for name in body for n in graph.next(name) if n not in body)
+    return [name for name, _ in ways.most_common()]
+
+
 def listing(graph: Graph, body: list[str], exits: list[str | None], note: Any) -> list[Any]:
     """Labels, primitives and jumps."""
     lines: list[Any] = []
@@ -170,7 +187,7 @@ def listing(graph: Graph, body: list[str], exits: list[str | None], note: Any) -
         lines.append(name)
         if graph.is_step(name):
             own = graph.primitives(name)
-            lines += moved(own, name)
+            lines += moved(own, name, graph.widths)
             lines.append(Jump(label_of(graph.next(name)[0], body, exits)))
         else:
             yes, no = (label_of(n, body, exits) for n in graph.next(name))
@@ -187,19 +204,30 @@ def label_of(name: str | None, body: list[str], exits: list[str | None]) -> str:
     return name if name in body and name is not None else f"exit {exits.index(name)}"
 
 
-def moved(primitives: list[Node], name: str) -> list[Any]:
+def moved(primitives: list[Node], name: str, widths: Widths) -> list[Any]:
     """An action's own jumps go to labels of its own."""
     targets = {int(p["parameters"][-1]["value"], 16) for p in primitives if p["op"] in JUMPS}
     lines: list[Any] = []
     for place, primitive in enumerate(primitives):
         if place in targets:
             lines.append(f"{name} {place}")
-        if primitive["op"] in JUMPS:
-            *value, to = primitive["parameters"]
-            lines.append(Jump(f"{name} {int(to['value'], 16)}", *value))
-        else:
+        if primitive["op"] not in JUMPS:
             lines.append(primitive)
+            continue
+        *value, to = primitive["parameters"]
+        label, condition = f"{name} {int(to['value'], 16)}", is_true(*value)
+        if condition is None:
+            lines.append(Jump(label, *value))
+        else:
+            lines += [*test(condition, f"{name} {place} on", label, widths), f"{name} {place} on"]
     return [*lines, f"{name} {len(primitives)}"]
+
+
+def is_true(value: Any = None) -> Any:
+    """What a jump asks for as 1 or 0."""
+    while value is not None and value.get("type") == "expression":
+        value = value["value"]
+    return value["right"] if value is not None and value.get("op") == "b2d" else None
 
 
 JUMPS = ("_jump", "_jump_if_zero")
@@ -221,26 +249,37 @@ def test(condition: Any, yes: str, no: str, widths: Widths) -> list[Any]:
             else test(left, yes, middle, widths)
         )
         return [*first, middle, *test(right, yes, no, widths)]
-    if operation == "d2b" and right["type"] == "field":
-        return [Jump(no, right), Jump(yes)]
-    if operation in ("==", "!=") and left["type"] == "field" and right["type"] == "hexstr":
-        bits, wanted = widths.get(tuple(left["value"]), 99), int(right["value"], 16)
+    if operation == "d2b" and right["type"] in PLAIN:
+        return [Jump(no, alone(right)), Jump(yes)]
+    if operation in ("==", "!=") and left["type"] in PLAIN and right["type"] == "hexstr":
+        bits, wanted = bits_of(left, widths), int(right["value"], 16)
         same, other = (yes, no) if operation == "==" else (no, yes)
         if wanted == 0 and bits < 32:
-            return [Jump(same, left), Jump(other)]
+            return [Jump(same, alone(left)), Jump(other)]
         if wanted == 1 and bits == 1:
-            return [Jump(other, left), Jump(same)]
+            return [Jump(other, alone(left)), Jump(same)]
     value = {"op": "b2d", "left": None, "right": {"type": "expression", "value": condition}}
     whole = {"type": "expression", "value": {"type": "expression", "value": value}}
     return [Jump(no, whole), Jump(yes)]
 
 
+PLAIN = ("field", "local")  # an action's parameter is called a local inside of expressions
+
+
+def alone(value: Node) -> Node:
+    return {**value, "type": "runtime_data"} if value["type"] == "local" else value
+
+
+def bits_of(value: Node, widths: Widths) -> int:
+    name = value["value"] if value["type"] == "field" else [value["type"], str(value["value"])]
+    bits = widths.get(tuple(name), 99)
+    return bits if isinstance(bits, int) else 99
+
+
 def is_plain(condition: Any, widths: Widths) -> bool:
-    """Whether a field is all that is looked at."""
-    return (
-        len(test(condition, "yes", "no", widths)) == 2
-        and test(condition, "yes", "no", widths)[0].value["type"] == "field"
-    )
+    """Whether a field or parameter is all that is looked at."""
+    jumps = test(condition, "yes", "no", widths)
+    return len(jumps) == 2 and jumps[0].value["type"] != "expression"
 
 
 def assign(field: Any, value: int) -> Node:

@@ -79,7 +79,7 @@ control Arrival(inout headers_t headers, inout metadata_t meta,
     @hidden action route() {
         decide(VERDICT_ROUTE);
         meta.counter = COUNTER_TRANSMITTED;
-        meta.towards = meta.key.dst_addr;
+        meta.towards = headers.ipv4.isValid() || headers.ipv6.isValid() ? meta.key.dst_addr : 0;
     }
 
     apply {

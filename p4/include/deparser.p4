@@ -9,8 +9,6 @@ control FrameDeparser(packet_out packet, in headers_t headers) {
     apply {
         packet.emit(headers.packet_in);
         packet.emit(headers.report);
-        packet.emit(headers.report_inbound);
-        packet.emit(headers.report_return);
         packet.emit(headers.resolve);
         packet.emit(headers.ethernet);
         packet.emit(headers.vlan);

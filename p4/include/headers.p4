@@ -27,16 +27,11 @@ header packet_out_t {
     @id(4) bit<32> value;
 }
 
-// What was seen of one direction of a flow: its registers, see track.p4.
-header report_half_t {
-    bit<128> counts;
-    bit<64> sequence;
-    bit<48> time;
-}
-
+// What was seen of a flow: its registers, see track.p4.
 header report_t {
-    bit<32> flow_index; // the even one
-    bit<48> now;        // us since the switch's start, as are the times that follow
+    bit<80> asked;      // the even index 32, now 48: us since the switch's start, as are other times
+    bit<240> inbound;   // counts 128, sequence 64, time 48
+    bit<240> returning; // the same
 }
 
 header resolve_t {
@@ -207,8 +202,6 @@ struct headers_t {
     packet_in_t packet_in;
     packet_out_t packet_out;
     report_t report;
-    report_half_t report_inbound;
-    report_half_t report_return;
     resolve_t resolve;
     ethernet_t ethernet;
     vlan_t[VLAN_TAGS_MAX] vlan;

@@ -80,28 +80,33 @@ control Leave(inout headers_t headers, inout metadata_t meta) {
 control TellAgent(inout headers_t headers, in metadata_t meta,
                   in standard_metadata_t standard) {
     @hidden action describe(bit<8> reason, bit<16> port) {
-        headers.packet_in.setValid();
+        headers.packet_in.setValid(); // which makes what is not set 0
         headers.packet_in.reason = reason;
-        headers.packet_in.protocol = meta.key.protocol;
         headers.packet_in.port = port;
+    }
+
+    @hidden action add_protocol() {
+        headers.packet_in.protocol = meta.key.protocol;
+    }
+
+    @hidden action add_ports() {
         headers.packet_in.src_port = meta.key.src_port;
         headers.packet_in.dst_port = meta.key.dst_port;
-        headers.packet_in.server = meta.server;
-        headers.packet_in.value = meta.value;
+    }
+
+    @hidden action add_server() {
+        headers.packet_in.server = meta.up.server;
+    }
+
+    @hidden action add_value() {
+        headers.packet_in.value = meta.up.value;
     }
 
     @hidden action add_report() {
         headers.report.setValid();
-        headers.report.flow_index = meta.asked[79:48];
-        headers.report.now = meta.asked[47:0];
-        headers.report_inbound.setValid();
-        headers.report_inbound.counts = meta.inbound[239:112];
-        headers.report_inbound.sequence = meta.inbound[111:48];
-        headers.report_inbound.time = meta.inbound[47:0];
-        headers.report_return.setValid();
-        headers.report_return.counts = meta.returning[239:112];
-        headers.report_return.sequence = meta.returning[111:48];
-        headers.report_return.time = meta.returning[47:0];
+        headers.report.asked = meta.asked;
+        headers.report.inbound = meta.inbound;
+        headers.report.returning = meta.returning;
     }
 
     @hidden action add_address() {
@@ -113,6 +118,12 @@ control TellAgent(inout headers_t headers, in metadata_t meta,
     apply {
         if (meta.verdict == VERDICT_TO_AGENT) {
             describe(meta.up.reason, (bit<16>)standard.ingress_port);
+            if (headers.ipv4.isValid() || headers.ipv6.isValid()) {
+                add_protocol();
+            }
+            if (meta.kind >= KIND_TCP && meta.kind <= KIND_QUOTED_PART) {
+                add_ports();
+            }
         } else if (meta.asked[79:48] == ASKED_NEIGHBOUR) { // a copy has no verdict, and no port
             describe(REASON_NEIGHBOUR, meta.asked[15:0]);
         } else {
@@ -122,7 +133,13 @@ control TellAgent(inout headers_t headers, in metadata_t meta,
             || headers.packet_in.reason == REASON_REPORT) {
             add_report();
         } else if (headers.packet_in.reason == REASON_RESOLVE) {
+            add_value();
             add_address();
+        } else if (headers.packet_in.reason == REASON_TOO_BIG) {
+            add_value();
+        } else if (headers.packet_in.reason == REASON_NEW_FLOW
+                   || headers.packet_in.reason == REASON_BRIDGED) {
+            add_server();
         }
     }
 }

@@ -99,6 +99,8 @@ const bit<32> ASKED_NEIGHBOUR = 0xffffffff;
 
 struct up_t { // what goes up with a packet
     bit<8> reason;
+    bit<32> server;      // if a virtual server is the reason
+    bit<32> value;       // if the reason has one
     bit<8> scale;        // not of what goes up: of the window, in a SYN
 }
 
@@ -110,22 +112,20 @@ struct metadata_t {
     bit<1> first_fragment;
     bit<1> is_expired;    // its time to live ends here
     bit<1> has_offsets;
-    bit<1> is_local;      // no wildcard catches its destination
     bit<16> extra;        // octets before the IP payload that a plain IPv4 frame has not
     bit<16> room;         // for a tunnel's header; 0: no tunnel
+    bit<32> next_hop;     // 0: by `towards`
+    // written before they are read
+    key_t key;
+    address_t towards;    // where it goes, if there is no next hop; or the address that is asked for
+    bit<1> is_local;      // no wildcard catches its destination
     bit<16> address_delta; // one's complement: new addresses minus old ones
     bit<16> port_delta;
-    address_t towards;
-    bit<32> next_hop;     // 0: by `towards`
-    bit<32> server;       // for the agent, with the packet
-    bit<32> value;
-    key_t key;
     // for a report, which a copy of a packet takes along; see track.p4
     @field_list(FIELDS_REPORT) bit<80> asked;      // a flow's even index 32, now 48; or
                                                    // ASKED_NEIGHBOUR 32, port 48
     @field_list(FIELDS_REPORT) bit<240> inbound;   // counts 128, sequence 64, time 48
     @field_list(FIELDS_REPORT) bit<240> returning;
-    // written before they are read
     bit<32> counter;
     arrival_t arrival;
     ip_t ip;

@@ -13,9 +13,10 @@
 #include "metadata.p4"
 #include "sums.p4"
 
-// `wanted`: a packet's destination, or the address that is asked for.
-control Addresses(in address_t wanted, inout metadata_t meta) {
+// Of `towards`: a packet's destination, or the address that is asked for.
+control Addresses(inout metadata_t meta) {
     @hidden action begin() {
+        meta.is_local = 0;
         meta.whose.is_own = 0;
         meta.whose.is_virtual = 0;
         meta.whose.is_answered = 0;
@@ -53,7 +54,7 @@ control Addresses(in address_t wanted, inout metadata_t meta) {
     @id(LOCAL_ADDRESSES_ID)
     table local_addresses {
         key = {
-            wanted : exact @id(1) @name("address");
+            meta.towards : exact @id(1) @name("address");
         }
         actions = {
             own;
@@ -67,7 +68,7 @@ control Addresses(in address_t wanted, inout metadata_t meta) {
     @id(VIRTUAL_ADDRESSES_ID)
     table virtual_addresses {
         key = {
-            wanted : exact @id(1) @name("address");
+            meta.towards : exact @id(1) @name("address");
         }
         actions = {
             answered;

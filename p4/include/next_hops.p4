@@ -55,7 +55,7 @@ control NextHops(inout headers_t headers, inout metadata_t meta,
         meta.verdict = VERDICT_TO_AGENT;
         meta.counter = COUNTER_DROP_NO_NEIGHBOUR;
         meta.up.reason = REASON_RESOLVE;
-        meta.value = (bit<32>)meta.way.port;
+        meta.up.value = (bit<32>)meta.way.port;
     }
 
     @id(NEIGHBOURS_ID)
@@ -78,7 +78,7 @@ control NextHops(inout headers_t headers, inout metadata_t meta,
             meta.verdict = VERDICT_TO_AGENT;
             meta.counter = COUNTER_DROP_TOO_BIG;
             meta.up.reason = REASON_TOO_BIG;
-            meta.value = (bit<32>)(mtu - meta.room);
+            meta.up.value = (bit<32>)(mtu - meta.room);
         } else {
             meta.verdict = VERDICT_LEAVE;
             standard.egress_spec = (port_t)port;

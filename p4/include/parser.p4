@@ -83,10 +83,14 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         meta.key.protocol = headers.ipv4.protocol;
         meta.ip.length = headers.ipv4.total_length;
         meta.ip.payload = headers.ipv4.total_length - ((bit<16>)headers.ipv4.ihl << 2);
-        transition select(headers.ipv4.version, headers.ipv4.ihl, headers.ipv4.ttl) {
-            (4, 5 .. 15, 0 &&& 0xfe): parse_ipv4_expired;
-            (4, 5, _): parse_ipv4_payload;
-            (4, 6 .. 15, _): parse_ipv4_options;
+        transition select(headers.ipv4.version, headers.ipv4.ihl, headers.ipv4.ttl,
+                          headers.ipv4.flags, headers.ipv4.fragment_offset,
+                          headers.ipv4.protocol) {
+            (4, 5 .. 15, 0 &&& 0xfe, _, _, _): parse_ipv4_expired;
+            (4, 5, _, 0 &&& 1, 0, PROTOCOL_TCP): parse_tcp; // most are
+            (4, 5, _, 0 &&& 1, 0, PROTOCOL_UDP): parse_udp;
+            (4, 5, _, _, _, _): parse_ipv4_payload;
+            (4, 6 .. 15, _, _, _, _): parse_ipv4_options;
             default: malformed;
         }
     }
@@ -111,11 +115,8 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
     }
 
     state parse_ipv4_payload {
-        transition select(headers.ipv4.flags, headers.ipv4.fragment_offset,
-                          headers.ipv4.protocol) {
-            (0 &&& 1, 0, PROTOCOL_TCP): parse_tcp;
-            (0 &&& 1, 0, PROTOCOL_UDP): parse_udp;
-            (0 &&& 1, 0, _): parse_ipv4_transport;
+        transition select(headers.ipv4.flags, headers.ipv4.fragment_offset) {
+            (0 &&& 1, 0): parse_ipv4_transport;
             default: parse_ipv4_fragment;
         }
     }

@@ -19,7 +19,7 @@ control VirtualServers(inout metadata_t meta) {
     @id(SET_SERVER_ID) @noWarn("unused")
     action set_server(@id(1) bit<32> server, @id(2) bit<1> bridged, @id(3) bit<16> group_id,
                       @id(4) bit<1> answer_arp) {
-        meta.server = server;
+        meta.up.server = server;
         meta.up.reason = bridged == 1 ? REASON_BRIDGED : REASON_NEW_FLOW;
     }
 
