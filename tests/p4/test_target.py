@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The target on BMv2, beyond what every target must do: limits, neighbours, the switch's death."""
+"""The target with a switch, beyond what every target must do: limits, neighbours, the switch's
+death.  BMv2 and the model of it are held to the same."""
 
 from __future__ import annotations
 
@@ -26,20 +27,22 @@ from data_flow_segment.targets.contract import (
 from data_flow_segment.targets.p4runtime import core
 from ssmb.addresses import IPV4_PREFIX
 from support.bmv2 import missing_for_bmv2
+from support.p4_model_rig import P4ModelRig
 from support.p4_rig import P4Rig
 from support.packets import TCP_PROTOCOL, hop
 from support.require import require
 from support.rig import FAMILIES, NODE_MAC, TARGET_MAC, Family, Side
 from support.scene import Scene, assert_packet, only
 
-pytestmark = pytest.mark.network
+AnyRig = P4Rig | P4ModelRig
 
 
-@pytest.fixture
-def rig() -> Iterator[P4Rig]:
+@pytest.fixture(params=["model", pytest.param("bmv2", marks=pytest.mark.network)])
+def rig(request: pytest.FixtureRequest) -> Iterator[AnyRig]:
     """A switch of its own: these tests change what a switch is told once."""
-    require("p4", missing_for_bmv2())
-    made = P4Rig()
+    if request.param == "bmv2":
+        require("p4", missing_for_bmv2())
+    made: AnyRig = P4Rig() if request.param == "bmv2" else P4ModelRig()
     yield made
     made.close()
 
@@ -49,6 +52,7 @@ def family(request: pytest.FixtureRequest) -> Family:
     return request.param  # type: ignore[no-any-return]
 
 
+@pytest.mark.network
 def test_more_new_flows_than_the_meter_lets_up_are_dropped_and_counted(
     monkeypatch: pytest.MonkeyPatch, family: Family
 ) -> None:
@@ -70,7 +74,7 @@ def test_more_new_flows_than_the_meter_lets_up_are_dropped_and_counted(
         rig.close()
 
 
-def test_a_packet_waits_for_a_neighbour_that_nobody_configured(rig: P4Rig, family: Family) -> None:
+def test_a_packet_waits_for_a_neighbour_that_nobody_configured(rig: AnyRig, family: Family) -> None:
     scene = Scene(rig, family, TCP_PROTOCOL)
     stranger = family.node[:-1] + "7"
     rig.apply(AddVirtualServer(scene.server()))
@@ -100,7 +104,7 @@ MOVED = "02:5b:00:00:0d:77"
 
 
 @pytest.mark.parametrize("how", ["asks us", "tells everybody"])
-def test_a_neighbour_that_moves_is_followed_at_once(rig: P4Rig, family: Family, how: str) -> None:
+def test_a_neighbour_that_moves_is_followed_at_once(rig: AnyRig, family: Family, how: str) -> None:
     """A node is replaced, an address taken over: keepalived and `arping -U` tell it so."""
     scene = Scene(rig, family, TCP_PROTOCOL)
     stranger = family.node[:-1] + "7"
@@ -115,7 +119,7 @@ def test_a_neighbour_that_moves_is_followed_at_once(rig: P4Rig, family: Family, 
     assert Ether(octets).dst == MOVED
 
 
-def test_who_asks_for_somebody_else_moves_nobody(rig: P4Rig) -> None:
+def test_who_asks_for_somebody_else_moves_nobody(rig: AnyRig) -> None:
     family = FAMILIES[0]
     scene = Scene(rig, family, TCP_PROTOCOL)
     stranger = family.node[:-1] + "7"
@@ -147,7 +151,9 @@ def _gratuitous(family: Family, address: str) -> Ether:
     return link / IPv6(src=address, dst="ff02::1", hlim=255) / tells
 
 
-def test_the_agent_asks_for_a_node_as_soon_as_a_flow_goes_there(rig: P4Rig, family: Family) -> None:
+def test_the_agent_asks_for_a_node_as_soon_as_a_flow_goes_there(
+    rig: AnyRig, family: Family
+) -> None:
     scene = Scene(rig, family, TCP_PROTOCOL)
     rig.keeps_chatter = True
     stranger = family.node[:-1] + "8"
@@ -157,7 +163,7 @@ def test_the_agent_asks_for_a_node_as_soon_as_a_flow_goes_there(rig: P4Rig, fami
     assert stranger in asked
 
 
-def test_a_switch_that_died_is_filled_again_and_counts_go_on(rig: P4Rig, family: Family) -> None:
+def test_a_switch_that_died_is_filled_again_and_counts_go_on(rig: AnyRig, family: Family) -> None:
     scene = Scene(rig, family, TCP_PROTOCOL)
     rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
     boot_id = rig.target.boot_id
@@ -182,7 +188,7 @@ def test_a_switch_that_died_is_filled_again_and_counts_go_on(rig: P4Rig, family:
 
 
 def test_a_table_that_is_full_is_told_in_one_line_and_counted(
-    rig: P4Rig, caplog: pytest.LogCaptureFixture
+    rig: AnyRig, caplog: pytest.LogCaptureFixture
 ) -> None:
     addresses = [IPV4_PREFIX + (0x0A640000 + n).to_bytes(4, "big") for n in range(4096)]
     with caplog.at_level(logging.WARNING, "splitplane.dfs"):
@@ -198,12 +204,12 @@ def test_a_table_that_is_full_is_told_in_one_line_and_counted(
     only(scene.send(scene.inbound(scene.to_vip(b"x"))), Side.INTERNAL)
 
 
-def test_a_capacity_beyond_the_programs_registers_is_what_there_is(rig: P4Rig) -> None:
+def test_a_capacity_beyond_the_programs_registers_is_what_there_is(rig: AnyRig) -> None:
     target = rig.reopened(replace(rig.options, flow_capacity=1 << 20))
     assert target.flow_capacity == 131071
 
 
-def test_errors_of_our_own_are_as_many_as_a_routers(rig: P4Rig, family: Family) -> None:
+def test_errors_of_our_own_are_as_many_as_a_routers(rig: AnyRig, family: Family) -> None:
     scene = Scene(rig, family, TCP_PROTOCOL)
     time_over = scene.segment((family.far_client, 9), (family.node, 9), ip_fields={"ttl": 1})
     errors = scene.send(*[scene.inbound(time_over)] * 200)

@@ -9,7 +9,7 @@ the same tests.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -60,9 +60,11 @@ class WholeSwitch(SwitchModel):
         self.out: list[tuple[int, bytes]] = []  # port, frame
         self.unanswered = 0  # so many of the next questions get no answer; -1: none does
         self.questions = 0
+        self._entries: Counter[str] = Counter()  # of each table
 
     def forget(self) -> None:
         super().forget()
+        self._entries.clear()
         self.path = SwitchPath(self._clock)
 
     def receive(self, port: int, frame: bytes) -> Iterator[Result]:
@@ -97,9 +99,16 @@ class WholeSwitch(SwitchModel):
         return self.unanswered < 0
 
     def _update(self, update: p4r.Update) -> str:
+        if not update.entity.HasField("table_entry"):
+            return super()._update(update)
+        row = self.schema.decode(update.entity.table_entry)
+        place = key(row)
+        is_new = update.type == p4r.Update.INSERT and place not in self.rows
+        if is_new and self._entries[row.table] >= self.schema.size(row.table):
+            return "RESOURCE_EXHAUSTED"
         code = super()._update(update)
-        if not code and update.entity.HasField("table_entry"):
-            place = key(self.schema.decode(update.entity.table_entry))
+        if not code:
+            self._entries[row.table] += is_new - (update.type == p4r.Update.DELETE)
             self.path.changed(place, self.rows.get(place))
         return code
 
@@ -257,6 +266,13 @@ class P4ModelRig:
                 self.driver.put(self.switch.idle())
                 self._events += self.p4.events()
                 self.settle()
+
+    def kept_from_the_agent(self, frames: Iterable[Frame]) -> list[PacketUp]:
+        """What comes up because of these frames, and does not reach the agent."""
+        came: list[Result] = []
+        for side, octets in frames:
+            came += self.switch.receive(self._numbers[side], octets)
+        return [each for each in came if isinstance(each, PacketUp)]
 
     def lose(self) -> None:
         """The connection ends."""

@@ -13,6 +13,7 @@ from scapy.packet import Packet as ScapyPacket
 from data_flow_segment.targets.contract import (
     Command,
     FlowEntry,
+    InstallFlow,
     PacketIn,
     RemoveFlow,
     RemoveVirtualServer,
@@ -117,6 +118,11 @@ class Scene:
             given_as_text = name.endswith("_ipaddr") and isinstance(value, str)
             fields[name] = from_text(value) if given_as_text else value
         return FlowEntry(**fields)
+
+    def some_flows(self, count: int) -> list[InstallFlow]:
+        """Plain ones, from the client's ports 2000, 2001, ..."""
+        clients = [(self.family.client, 2000 + number) for number in range(count)]
+        return [InstallFlow(self.entry(signature=self.signature(client=each))) for each in clients]
 
     # looking
 
