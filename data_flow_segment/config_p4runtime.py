@@ -24,8 +24,10 @@ from data_flow_segment.config_values import (
 from data_flow_segment.targets.p4runtime.constants import FLOWS, PORT_AGENT
 
 PORT_MAX: Final = 511  # nine bits
-FLOWS_RESERVED: Final = 16  # for what the target asks the switch beside the flows
+FLOWS_RESERVED: Final = 16
 FLOW_CAPACITY_MAX: Final = FLOWS - FLOWS_RESERVED
+"""One place is the fences' (FENCE_INDEX); the others are kept, so that a target that needs more of
+them refuses no configuration that was right before."""
 _ID_MAX: Final = (1 << 64) - 1
 _HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([1-9][0-9]{0,4})")
 

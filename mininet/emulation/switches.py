@@ -14,7 +14,7 @@ from emulation.prerequisites import SWITCH
 from emulation.running import Daemon, EmulationError, Folder
 from mininet.node import Host, Switch
 
-AGENT_PORT = 510  # docs/design/0003-p4.md
+AGENT_PORT = 510  # PORT_AGENT of p4/include/constants.p4; nothing of splitplane is imported here
 _TCP_LISTENING = "0A"
 
 

@@ -17,16 +17,17 @@ from __future__ import annotations
 import shutil
 import socket
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from data_flow_segment.targets.p4runtime.constants import PORT_AGENT
 from splitplane.errors import MachineError
 from splitplane.lab.namespaces import Namespace
 from splitplane.lab.topology import Host, Topology
 
 SWITCH: Final = "simple_switch_grpc"
-PORT_AGENT: Final = 510
 _FIRST_PORT: Final = {"client": 1, "server": 251}  # up to 250 of each
 _OFF: Final = ("rx", "off", "tx", "off", "sg", "off", "tso", "off", "gso", "off", "gro", "off")
 
@@ -93,16 +94,27 @@ def prepare_links(topology: Topology, namespaces: dict[str, Namespace]) -> None:
 
 
 def command(topology: Topology, folder: Path) -> list[str]:
-    """What runs the switch, without a program: the agent brings it."""
-    links = [f"-i{port}@{host.name}" for port, host in ports(topology)]
-    identity = ["--device-id", str(_device_id(topology)), "--log-level", "off"]
-    agent = ["--grpc-server-addr", f"unix:{socket_path(folder)}", "--cpu-port", str(PORT_AGENT)]
-    return [SWITCH, "--no-p4", *links, *identity, "--", *agent]
+    """What runs the laboratory's switch."""
+    links = {port: host.name for port, host in ports(topology)}
+    return switch_command(links, _device_id(topology), socket_path(folder))
+
+
+def switch_command(links: Mapping[int, str], device_id: int, grpc: Path) -> list[str]:
+    """What runs a switch between these links, without a program: the agent brings it."""
+    named = [f"-i{port}@{link}" for port, link in links.items()]
+    identity = ["--device-id", str(device_id), "--log-level", "off"]
+    agent = ["--grpc-server-addr", f"unix:{grpc}", "--cpu-port", str(PORT_AGENT)]
+    return [SWITCH, "--no-p4", *named, *identity, "--", *agent]
 
 
 def answers(folder: Path) -> bool:
-    """Whether somebody listens at the switch's socket."""
+    """Whether somebody listens at the laboratory's switch's socket."""
+    return listens(socket_path(folder))
+
+
+def listens(grpc: Path) -> bool:
+    """Whether somebody does at this one."""
     with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
-        probe.connect(str(socket_path(folder)))
+        probe.connect(str(grpc))
         return True
     return False

@@ -15,7 +15,6 @@ import itertools
 import os
 import queue
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -24,13 +23,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from data_flow_segment.targets.p4runtime.constants import PORT_AGENT
+from splitplane.lab.switch import SWITCH, listens, switch_command
 from support.rig import TARGET_MAC, Side
 from support.veth_rig import FAR, INTERFACE, missing_for_veth, run
 from support.wire import Wire, inside
 
 PROGRAM: Final = Path(__file__).parents[2] / "p4"
 PORT: Final = {Side.EXTERNAL: 1, Side.INTERNAL: 2}
-AGENT_PORT: Final = 510
 DEVICE_ID: Final = 1
 START_S: Final = 20.0
 
@@ -39,8 +39,8 @@ _serials = itertools.count(1)
 
 def missing_for_bmv2() -> str | None:
     """Why BMv2 cannot be run here, None if it can."""
-    if shutil.which("simple_switch_grpc") is None:
-        return "simple_switch_grpc is not on the PATH (p4lang's package p4lang-bmv2 has it)"
+    if shutil.which(SWITCH) is None:
+        return f"{SWITCH} is not on the PATH (p4lang's package p4lang-bmv2 has it)"
     try:
         importlib.import_module("finsy.proto")
     except ImportError:
@@ -95,16 +95,14 @@ def running_switch(cables: Cables, at: Path | None = None) -> Iterator[str]:
     """simple_switch_grpc without a program; its gRPC address (a socket in the folder `at`)."""
     with contextlib.ExitStack() as stack:
         folder = at or stack.enter_context(tempfile.TemporaryDirectory(prefix="p4-"))
-        address = f"unix:{folder}/grpc"
-        ports = [f"-i{PORT[side]}@{INTERFACE[side]}" for side in Side]
-        command = ["ip", "netns", "exec", cables.switch, "simple_switch_grpc", "--no-p4"]
-        command += ["--device-id", str(DEVICE_ID), *ports, "--log-level", "off", "--"]
-        command += ["--grpc-server-addr", address, "--cpu-port", str(AGENT_PORT)]
+        grpc = Path(folder, "grpc")
+        links = {PORT[side]: INTERFACE[side] for side in Side}
+        command = ["ip", "netns", "exec", cables.switch, *switch_command(links, DEVICE_ID, grpc)]
         with Path(folder, "log").open("wb") as log:
             switch = subprocess.Popen(command, stdout=log, stderr=log)
             try:
-                _await_socket(Path(folder, "grpc"), switch)
-                yield address
+                _await_socket(grpc, switch)
+                yield f"unix:{grpc}"
             finally:
                 switch.terminate()
                 switch.wait(10)
@@ -113,11 +111,10 @@ def running_switch(cables: Cables, at: Path | None = None) -> Iterator[str]:
 def _await_socket(path: Path, switch: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and switch.poll() is None:
-        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-            probe.connect(str(path))
+        if listens(path):
             return
         time.sleep(0.05)
-    raise RuntimeError(f"simple_switch_grpc does not listen (exit {switch.poll()})")
+    raise RuntimeError(f"{SWITCH} does not listen (exit {switch.poll()})")
 
 
 def value_octets(value: int | bytes) -> bytes:
@@ -202,7 +199,7 @@ class P4Client:
             )
         )
         session = self._p4r.CloneSessionEntry(session_id=1, packet_length_bytes=0)
-        session.replicas.add(egress_port=AGENT_PORT, instance=1)
+        session.replicas.add(egress_port=PORT_AGENT, instance=1)
         engine = self._p4r.PacketReplicationEngineEntry(clone_session_entry=session)
         self.write("INSERT", self._p4r.Entity(packet_replication_engine_entry=engine))
 

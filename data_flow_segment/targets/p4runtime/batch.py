@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Final, Literal
+from typing import Final
 
 from finsy.proto import p4r
 
@@ -30,8 +30,6 @@ UPDATES_MAX: Final = 512
 
 FLIGHT_S: Final = 1.0
 """After this long a packet that was put out has been handled, or never will be."""
-
-Kind = Literal["INSERT", "MODIFY", "DELETE"]
 
 
 class Batch:
