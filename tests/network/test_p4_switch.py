@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -15,17 +19,21 @@ from typing import Any
 import pytest
 import yaml
 
+from data_flow_segment.targets.p4runtime.line import RETRY_LAST_S, STANDBY_S
 from splitplane import admin
+from splitplane.errors import CommandError
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
+from splitplane.lab.switch import socket_path
 from splitplane.lab.topology import DFS_ADDRESS
 from ssmb.constants import SSMB_PORT
 from support.laboratory import Client, connected, cs_knows, fetch, wait_until_served
 
-pytestmark = [pytest.mark.network, pytest.mark.dataplane]
+pytestmark = pytest.mark.network
 
 HELD = 12
 OCTETS = 30_000
+DOWNLOAD = 3_000_000
 SHELL = Path(__file__).parents[2] / ".venv-p4shell/bin/python"
 
 
@@ -159,24 +167,187 @@ def test_an_agent_that_stands_by_takes_over_with_all_flows(lab: Lab) -> None:
         assert standby.returncode == 0
 
 
-def test_a_primary_ends_when_a_higher_one_comes_which_has_all_its_flows(lab: Lab) -> None:
-    place = {"address": DFS_ADDRESS, "port": SSMB_PORT + 1}
-    socket = str(lab.folder / "other.sock")
+def leads(socket_of_admin: Path) -> bool:
+    """Whether this agent serves; one that stands by has no sockets."""
+    with contextlib.suppress(CommandError):
+        return bool(admin.call(socket_of_admin, "hello"))
+    return False
 
-    def higher_one_comes(_servers: dict[tuple[str, int], str]) -> None:
-        with agent(lab, 9, csmb=place, ssmb=place, admin_socket=socket) as higher:
-            assert lab.dfs().wait(20) == 4
-            words = lab.dfs().last_words().splitlines()[-1]
-            assert words.startswith("splitplane: switch unix:"), words
-            assert "election_id 9 is primary" in words
-            wait_for("the other one to serve", lambda: Path(socket).exists())
-            status = admin.call(Path(socket), "status")
+
+def elsewhere(lab: Lab) -> dict[str, Any]:
+    """Addresses beside those of the laboratory's own agent."""
+    place = {"address": DFS_ADDRESS, "port": SSMB_PORT + 1}
+    return {"csmb": place, "ssmb": place, "admin_socket": str(lab.folder / "other.sock")}
+
+
+def test_a_primary_stands_by_when_a_higher_one_comes_and_leads_again_afterwards(lab: Lab) -> None:
+    place = elsewhere(lab)
+    ours, others = lab.socket_of("dfs"), Path(place["admin_socket"])
+
+    def higher_one_comes(servers: dict[tuple[str, int], str]) -> None:
+        with agent(lab, 9, **place) as higher:
+            wait_for("it to lead", lambda: leads(others) and not leads(ours))
+            status = admin.call(others, "status")
             assert status["adopted"]
             assert status["flows"] == HELD
+            words = lab.dfs().log.read_text()
+            assert "the agent with election_id 9 is primary; 5 stands by; beginning anew" in words
             higher.send_signal(signal.SIGTERM)
             assert higher.wait(20) == 0
+        wait_until_served(lab)
+        assert lab.admin("dfs", "status")["adopted"]
+        assert cs_knows(lab, servers)
 
     hold(lab, higher_one_comes)
+    assert len(new_connections(lab)) == 3
+    lab.dfs().signal(signal.SIGTERM)
+    assert lab.dfs().wait(20) == 0
+
+
+def test_sigterm_ends_a_primary_that_was_put_out(lab: Lab) -> None:
+    with agent(lab, 9, **elsewhere(lab)):
+        wait_for("our own to stand by", lambda: "beginning anew" in lab.dfs().last_words())
+        lab.dfs().signal(signal.SIGTERM)
+        assert lab.dfs().wait(20) == 0
+        assert "Traceback" not in lab.dfs().log.read_text()
+
+
+class Relay:
+    """Between an agent and its switch, at a Unix socket of its own."""
+
+    def __init__(self, address: Path, switch: Callable[[], Path]) -> None:
+        self.address = address
+        self._switch = switch
+        self._ends: list[socket.socket] = []
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(address))
+        self._listening.listen()
+        self._start(self._accept)
+
+    @staticmethod
+    def _start(target: Callable[..., None], *args: Any) -> None:
+        threading.Thread(target=target, args=args, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                agent_end, _ = self._listening.accept()
+                switch_end = socket.socket(socket.AF_UNIX)
+                self._ends += (agent_end, switch_end)
+                try:
+                    switch_end.connect(str(self._switch()))
+                except OSError:
+                    agent_end.close()
+                    switch_end.close()
+                    continue
+                self._start(self._pass_on, agent_end, switch_end)
+                self._start(self._pass_on, switch_end, agent_end)
+
+    @staticmethod
+    def _pass_on(one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while octets := one.recv(65536):
+                other.sendall(octets)
+        with contextlib.suppress(OSError):
+            other.shutdown(socket.SHUT_RDWR)
+        one.close()
+
+    def cut(self) -> None:
+        """Every connection of now ends; the next ones do not."""
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._ends.clear()
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self.cut()
+
+
+@pytest.fixture
+def relayed(make_lab: Callable[..., Lab], tmp_path: Path) -> Iterator[tuple[Lab, Relay]]:
+    """Its agent reaches the switch over a relay; others need not."""
+    lab = make_lab("p4runtime", clients=2, servers=3, cs_count=2)
+    relay = Relay(tmp_path / "relay", lambda: socket_path(lab.folder))
+    lab.dfs_config["p4runtime"].update(election_id=5, address=f"unix:{relay.address}")
+    with lab:
+        wait_until_served(lab)
+        yield lab, relay
+    relay.close()
+
+
+@pytest.mark.parametrize("is_neighbour", [False, True], ids=["elsewhere", "same addresses"])
+def test_a_blip_of_the_primarys_connection_ends_nothing(
+    relayed: tuple[Lab, Relay], is_neighbour: bool
+) -> None:
+    """The switch makes the other agent primary at once, and the old one again when it is back."""
+    lab, relay = relayed
+    direct = {**lab.dfs_config["p4runtime"], "address": f"unix:{socket_path(lab.folder)}"}
+    place = {**elsewhere(lab), "p4runtime": direct}
+    if is_neighbour:
+        place = {key: place[key] for key in ("admin_socket", "p4runtime")}
+    ours, others = lab.socket_of("dfs"), Path(place["admin_socket"])
+
+    def blip(standby: subprocess.Popen[str]) -> None:
+        for _ in range(3):
+            before = standing_by(standby)
+            relay.cut()
+            assert "stands by" in before
+            wait_for("one to lead", lambda: leads(ours) and not leads(others))
+        wait_until_served(lab)
+        assert lab.dfs().is_running
+        assert standby.poll() is None
+
+    def standing_by(standby: subprocess.Popen[str]) -> str:
+        while "beginning anew" in (line := line_of(standby)) or "stands by" not in line:
+            assert standby.poll() is None, line
+        return line
+
+    async def story(standby: subprocess.Popen[str]) -> None:
+        async with connected(lab, "client1", lab.virtual_addresses[0], timeout_s=120) as http:
+            await http.begin(DOWNLOAD, DOWNLOAD // 30)
+            async with asyncio.TaskGroup() as tasks:
+                body = tasks.create_task(http.body(DOWNLOAD))
+                await asyncio.to_thread(blip, standby)
+                assert not body.done(), "nothing was under way"
+
+    with agent(lab, 4, **place) as standby:
+        asyncio.run(story(standby))
+        assert len(new_connections(lab)) == 3
+        lab.dfs().kill9()
+        wait_for("the other one to lead", lambda: leads(others))
+        standby.send_signal(signal.SIGTERM)
+        _, rest = standby.communicate(timeout=20)
+        assert standby.returncode == 0
+        assert "Traceback" not in rest
+    assert "Traceback" not in lab.dfs().log.read_text()
+
+
+@pytest.mark.parametrize("away_s", [0, 2.5])
+def test_a_switch_that_restarts_is_filled_by_the_agent_that_knows_what_it_held(
+    lab: Lab, away_s: float
+) -> None:
+    """The one that stands by lets it."""
+    with agent(lab, 4, **elsewhere(lab)) as standby:
+        assert "4 stands by" in line_of(standby)
+
+        def restart(servers: dict[tuple[str, int], str]) -> None:
+            lab.switch().kill9()
+            time.sleep(away_s)
+            lab.start_switch()
+            wait_until_served(lab)
+            time.sleep(STANDBY_S + RETRY_LAST_S)  # the other one's turn to ask came, too
+            assert cs_knows(lab, servers)
+            assert lab.admin("dfs", "status")["flows"] >= HELD
+
+        hold(lab, restart)
+        assert len(new_connections(lab)) == 3
+        assert "anew" not in lab.dfs().log.read_text()
+        standby.send_signal(signal.SIGTERM)
+        _, rest = standby.communicate(timeout=20)
+        assert standby.returncode == 0
+        assert rest.count("\n") == 1, rest  # that it ended
 
 
 def test_the_shell_reads_beside_the_agent_and_changes_nothing(lab: Lab) -> None:

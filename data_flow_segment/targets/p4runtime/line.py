@@ -127,6 +127,7 @@ class Line:
 
     def run(self) -> None:
         asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(_unless_of_another_loop)
         self._main = self._loop.create_task(self._keep_connected())
         try:
             self._loop.run_until_complete(self._main)
@@ -362,6 +363,14 @@ class Line:
                 self._inbox.put(FenceDone(index, False))
             case Send():
                 pass
+
+
+def _unless_of_another_loop(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """gRPC has one queue for all loops of a process, and each loop looks into it: what an earlier
+    driver's calls ended with may come when that one's loop is closed, or another was quicker."""
+    is_grpc = "PollerCompletionQueue" in repr(context.get("handle"))
+    if not (is_grpc and isinstance(context.get("exception"), RuntimeError | BlockingIOError)):
+        loop.default_exception_handler(context)
 
 
 def _new_boot_id() -> int:
