@@ -24,7 +24,10 @@ from data_flow_segment.targets.contract import (
     RemoveFlow,
     RemoveVirtualServer,
     TargetError,
+    VirtualServerEntry,
+    VirtualServerKey,
 )
+from data_flow_segment.targets.memory.table import Key
 from data_flow_segment.targets.p4runtime import core as core_module
 from data_flow_segment.targets.p4runtime import entries, reconcile
 from data_flow_segment.targets.p4runtime.core import Core, Phase
@@ -73,7 +76,10 @@ class CoreMachine(RuleBasedStateMachine):
         self.core = Core(OPTIONS, Program.load(), 7, self.now)
         self.model = SwitchModel(flow_entries=10)
         self.boots = 1
-        self.packets: dict[int, int] = {}  # index -> counted
+        # what the commands and the failures that were told amount to, without the core
+        self.flows: dict[Key, FlowEntry] = {}
+        self.servers: dict[VirtualServerKey, VirtualServerEntry] = {}
+        self.failed: list[InstallFailed] = []
         self._results(self.model.connect(self.boots))
         self._settle()
 
@@ -86,11 +92,40 @@ class CoreMachine(RuleBasedStateMachine):
 
     def _submit(self) -> None:
         self.core.handle(list(self.model.submit(self.core.take(self.now))), self.now)
+        self._hear()
 
     def _apply(self, *commands: Command) -> None:
         self.now += 0.001
-        self.core.apply(commands, self.now)
+        for command in commands:
+            before = dict(self.flows)
+            self._note(command)
+            self.core.apply([command], self.now)
+            self._hear(before)
         self._submit()
+
+    def _note(self, command: Command) -> None:
+        """Every command is carried out, unless another word comes."""
+        if isinstance(command, InstallFlow):
+            self.flows[command.entry.signature.session] = command.entry
+        elif isinstance(command, RemoveFlow):
+            self.flows.pop(command.signature.session, None)
+        elif isinstance(command, AddVirtualServer):
+            self.servers[command.entry.key] = command.entry
+        elif isinstance(command, RemoveVirtualServer):
+            self.servers.pop(command.key, None)
+
+    def _hear(self, before: dict[Key, FlowEntry] | None = None) -> None:
+        """What cannot be entered changes nothing; of what the switch refused nothing stays."""
+        while self.core.events:
+            event = self.core.events.popleft()
+            if not isinstance(event, InstallFailed):
+                continue
+            self.failed.append(event)
+            if before is not None:
+                assert not event.reason.startswith("the switch refused")
+                self.flows = before
+            elif self.flows.get(event.entry.signature.session) == event.entry:
+                del self.flows[event.entry.signature.session]
 
     def _settle(self) -> None:
         for _ in range(1000):
@@ -169,12 +204,11 @@ class CoreMachine(RuleBasedStateMachine):
             return
         for row in entries.flow_rows(wanted, 0, 0)[snat % 2 :]:
             self.model.refuse.add(key(row))
-        self.core.events.clear()
+        self.failed.clear()
         self._apply(InstallFlow(wanted))
         self._settle()
         self.model.refuse.clear()
-        (failed,) = self.core.events
-        assert isinstance(failed, InstallFailed)
+        (failed,) = self.failed
         assert failed.entry == wanted
         assert self.core.flows.table.lookup(wanted.signature) is None
 
@@ -183,15 +217,12 @@ class CoreMachine(RuleBasedStateMachine):
     def the_agent_dies(self) -> None:
         """Another one finds out everything from the switch."""
         self._settle()
-        before = sorted(flow.entry for flow in self.core.flows.all())
-        servers = self.core.servers.entries
         list(self.model.lose())
         self.core = Core(OPTIONS, Program.load(), 70_000, self.now)
         self._results(self.model.connect(self.boots + 1))
         self._settle()
         assert self.core.adopted
-        assert sorted(flow.entry for flow in self.core.flows.all()) == before
-        assert self.core.servers.entries == servers
+        self.come_to_rest()
 
     # --- what always holds -------------------------------------------------------------------
 
@@ -201,16 +232,18 @@ class CoreMachine(RuleBasedStateMachine):
             self.come_back()
         self._settle()
         assert self.core.phase is Phase.READY
-        wanted = {
-            key(row): row
-            for flow in self.core.flows.all()
-            for row in entries.flow_rows(flow.entry, flow.index, flow.cookie)
-        }
+        assert {flow.key: flow.entry for flow in self.core.flows.all()} == self.flows
         found = {place: row for place, row in self.model.rows.items() if row.table == "flows"}
-        assert found == wanted
-        servers = [row for row in self.model.rows.values() if row.table == "virtual_servers"]
-        told = sorted(entries.server_of(row)[0].key.virt_port or 0 for row in servers)
-        assert told == sorted(k.virt_port or 0 for k in self.core.servers.entries)
+        clients = [entries.flow_of(row) for row in found.values() if row.action == "inbound"]
+        assert {entry.signature.session: entry for entry, _, _ in clients} == self.flows
+        wanted = [row for entry in clients for row in entries.flow_rows(*entry)]
+        assert found == {key(row): row for row in wanted}  # each with its way back
+        assert {flow.index: flow.cookie for flow in self.core.flows.all()} == {
+            index: cookie for _, index, cookie in clients
+        }
+        rows = [row for row in self.model.rows.values() if row.table == "virtual_servers"]
+        assert {entry.key: entry for entry, _ in map(entries.server_of, rows)} == self.servers
+        assert self.core.servers.entries == self.servers
         assert self.model.listens > 0
         assert self.model.up_calls_per_s > 0
         assert self.core.counters.as_mapping()["write_refused"].value == 0
