@@ -26,6 +26,7 @@ from finsy.proto import p4i, p4r
 from data_flow_segment.targets.contract import TargetError
 from data_flow_segment.targets.p4runtime import inbox, line, session
 from data_flow_segment.targets.p4runtime.driver import Driver
+from data_flow_segment.targets.p4runtime.line import Line
 from data_flow_segment.targets.p4runtime.operations import (
     LOST,
     Connected,
@@ -524,6 +525,123 @@ def test_a_fence_without_an_answer_is_tried_twice(
     assert fake.model.log == [f"packet {INDEX}"] * 2
 
 
+def test_two_fences_are_answered_each_by_its_own(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    driver, _ = opened(drivers, options(switch))
+    fence = Fence(report(INDEX), INDEX)
+    assert do(driver, fence, fence, fence) == [FenceDone(INDEX, answered=True)] * 3
+
+
+def test_a_mistake_in_the_drivers_thread_is_one_sentence(
+    fake: Fake, drivers: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, _ = opened(drivers, options(fake))
+    monkeypatch.setattr(Line, "_packet_up", lambda *_: 1 // 0)
+    driver.submit([Send(report(2))])
+    assert driver.wait(WAIT_S)
+    with pytest.raises(TargetError, match="thread ended by a mistake of ours: ") as told:
+        driver.take()
+    assert "\n" not in str(told.value)
+    with pytest.raises(TargetError):  # whoever asks
+        driver.take()
+
+
+def test_a_mistake_while_opening_is_one_sentence(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "split", lambda _: 1 // 0)
+    with pytest.raises(TargetError, match="a mistake of ours"):
+        Driver.open(options(fake), Program.load())
+
+
+def test_a_limit_leaves_the_rest_in_its_order(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    driver, _ = opened(drivers, options(switch))
+    driver.submit([*(Send(report(2 * i)) for i in range(10)), Fence(report(INDEX), INDEX)])
+    found: list[Result] = []
+    while len(found) < 11:
+        assert select.select([driver.fileno()], [], [], WAIT_S)[0]  # while anything is left
+        taken = driver.take(3)
+        assert len(taken) <= 3
+        found += taken
+    assert [flow_index(up) for up in found[:-1]] == [*range(0, 20, 2)]
+    assert found[-1] == FenceDone(INDEX, answered=True)
+    assert driver.take(3) == []
+    assert select.select([driver.fileno()], [], [], 0) == ([], [], [])
+
+
+def test_what_is_not_taken_is_bounded(
+    fake: Fake, drivers: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "PACKETS_MAX", 8)
+    driver, _ = opened(drivers, options(fake))
+    taken = 0
+    for _ in range(6):
+        driver.submit([Send(report(2 * i)) for i in range(8)])
+        taken += sum(isinstance(result, PacketUp) for result in driver.take(1))
+    until = time.monotonic() + WAIT_S
+    while driver.dropped == 0 and time.monotonic() < until:
+        assert driver.wait(WAIT_S)
+    assert driver.dropped > 0
+    assert len(driver.take()) <= 8
+    assert taken <= 6
+
+
+def interface(kind: p4r.Update.Type.ValueType, mac: int = 1) -> p4r.Update:
+    """Of one entry of `interfaces`, whose action has values."""
+    p4info = Program.load().p4info
+    table = next(t for t in p4info.tables if t.preamble.alias == "interfaces")
+    action = next(a for a in p4info.actions if a.preamble.alias == "set_interface")
+    entry = p4r.TableEntry(table_id=table.preamble.id)
+    entry.match.add(field_id=1).exact.value = b"\7"
+    if kind != p4r.Update.DELETE:
+        entry.action.action.action_id = action.preamble.id
+        for param in action.params:
+            value = bytes((mac,)) if param.name == "mac" else b"\0"
+            entry.action.action.params.add(param_id=param.id, value=value)
+    return p4r.Update(type=kind, entity=p4r.Entity(table_entry=entry))
+
+
+def test_a_key_is_enough_to_modify_and_to_delete(
+    switch: Switch, drivers: contextlib.ExitStack
+) -> None:
+    driver, _ = opened(drivers, options(switch))
+    table = interface(p4r.Update.DELETE).entity.table_entry.table_id
+    whole = Read((p4r.Entity(table_entry=p4r.TableEntry(table_id=table)),), None)
+
+    def macs() -> list[bytes]:
+        (read,) = do(driver, whole)
+        assert isinstance(read, ReadDone)
+        return [e.table_entry.action.action.params[0].value[-1:] for e in read.entities]
+
+    def code(kind: p4r.Update.Type.ValueType, mac: int = 1) -> str:
+        (done,) = do(driver, Write((interface(kind, mac),), None))
+        assert isinstance(done, WriteDone)
+        return done.errors[0].code if done.errors else ""
+
+    assert code(p4r.Update.MODIFY) == "NOT_FOUND"
+    assert code(p4r.Update.INSERT, 1) == ""
+    assert code(p4r.Update.INSERT, 2) == "ALREADY_EXISTS"
+    assert code(p4r.Update.MODIFY, 3) == ""
+    assert macs() == [b"\3"]
+    assert code(p4r.Update.DELETE) == ""
+    assert code(p4r.Update.DELETE) == "NOT_FOUND"
+    assert macs() == []
+
+
+def test_what_is_refused_to_one_that_is_not_primary_any_more_is_lost(
+    fake: Fake, drivers: contextlib.ExitStack
+) -> None:
+    """The Write comes before the word that another one is primary."""
+    driver, _ = opened(drivers, options(fake))
+    fake.model.denies = True
+    (done,) = do(driver, insert(1, 2))
+    assert isinstance(done, WriteDone)
+    assert {at: error.code for at, error in done.errors.items()} == {0: LOST, 1: LOST}
+
+
 def test_idle_entries_are_told(fake: Fake, drivers: contextlib.ExitStack) -> None:
     driver, _ = opened(drivers, options(fake))
     entry = address_entry(1).table_entry
@@ -757,6 +875,52 @@ def test_an_agent_that_stands_by_outlives_the_switch(
     assert isinstance(connected, Connected)
     assert connected.pushed
     assert low.heard.empty()
+
+
+def test_an_agent_that_stands_by_lets_the_primary_come_first(
+    fake: Fake, drivers: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart of the switch: the primary knows what it held."""
+    monkeypatch.setattr(line, "STANDBY_S", 1.0)
+    high, before = opened(drivers, options(fake, election_id=2))
+    low = Waiting(drivers, options(fake, election_id=1))
+    low.heard.get(timeout=WAIT_S)
+    for _ in range(3):
+        fake.stop()
+        fake.start()
+        found: list[Result] = []
+        while not any(isinstance(result, Connected) for result in found):
+            assert not any(isinstance(result, Demoted) for result in found)
+            assert high.wait(WAIT_S)
+            found += high.take()
+        fake.model.await_agents({1, 2})
+        assert found[-1] == Connected(pushed=True, cookie=before.cookie)  # its own tables' number
+    assert high.take() == []
+    assert low.is_waiting()
+    high.close()
+    assert low.opened().take() == [Connected(pushed=False, cookie=before.cookie)]
+
+
+def test_an_agent_that_the_switch_calls_primary_leads_at_once(
+    fake: Fake, drivers: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "STANDBY_S", 1000.0)
+    high, before = opened(drivers, options(fake, election_id=2))
+    low = Waiting(drivers, options(fake, election_id=1))
+    low.heard.get(timeout=WAIT_S)
+    high.close()
+    assert low.opened().take() == [Connected(pushed=False, cookie=before.cookie)]
+
+
+def test_a_switch_that_says_something_else_before_it_arbitrates(
+    fake: Fake, drivers: contextlib.ExitStack
+) -> None:
+    high, _ = opened(drivers, options(fake, election_id=2))
+    fake.model.greeting = p4r.StreamMessageResponse(packet=p4r.PacketIn(payload=b"old"))
+    low = Waiting(drivers, options(fake, election_id=1))
+    assert "1 stands by" in low.heard.get(timeout=WAIT_S)
+    high.close()
+    low.opened()
 
 
 def test_a_target_that_is_taken_off_leaves_an_empty_program(

@@ -36,6 +36,8 @@ class FakeSwitch(p4r_grpc.P4RuntimeServicer):
         self.log: list[str] = []
         self.answers_reports = True
         self.keeps_cookie = True
+        self.denies = False  # Writes, as to one that is not primary
+        self.greeting: p4r.StreamMessageResponse | None = None
         self.refuses: tuple[grpc.StatusCode, str] | None = None
         self.before_write: Callable[[], object] = lambda: None
         self._server = grpc.server(ThreadPoolExecutor(20), options=[("grpc.so_reuseport", 0)])
@@ -63,6 +65,8 @@ class FakeSwitch(p4r_grpc.P4RuntimeServicer):
         if first.device_id != DEVICE_ID:
             context.abort(grpc.StatusCode.NOT_FOUND, f"no device {first.device_id}")
         answers: _Stream = queue.Queue()
+        if self.greeting is not None:
+            answers.put(self.greeting)
         with self._lock:
             if election in self._agents:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Election id already exists")
@@ -130,7 +134,8 @@ class FakeSwitch(p4r_grpc.P4RuntimeServicer):
     # --- the program -----------------------------------------------------------------------------
 
     def _require_primary(self, request: Any, context: Any) -> None:
-        if U128.decode(request.election_id) != max(self._agents, default=0):
+        is_primary = U128.decode(request.election_id) == max(self._agents, default=0)
+        if self.denies or not is_primary:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "Not primary")
 
     def GetForwardingPipelineConfig(self, request: Any, context: Any) -> Any:
