@@ -89,6 +89,12 @@ bench: bpf ## every figure of docs/benchmarks.md, on this machine (root; minutes
 	$(PYTHON_BIN) bench/program.py
 	$(PYTHON_BIN) bench/decisions.py
 	$(PYTHON_BIN) bench/compare.py $(ARGS)
+	@if ! command -v simple_switch_grpc >/dev/null; then \
+	  echo "bench/p4.py and bench/p4_entries.py not run: simple_switch_grpc is not on the PATH (p4lang's package p4lang-bmv2 has it)"; \
+	else \
+	  echo "$(PYTHON_BIN) bench/p4.py; bench/p4_entries.py"; \
+	  $(PYTHON_BIN) bench/p4.py && $(PYTHON_BIN) bench/p4_entries.py; \
+	fi
 
 fuzz: ## every fuzz target for FUZZ_SECONDS seconds (default 60)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contract between the agent and what moves packets.
 
-One contract, several targets (`bpf`, `memory`, later `p4runtime`), one suite that every target
+One contract, several targets (`bpf`, `p4runtime`, `memory`), one suite that every target
 passes (tests/contract).  The rules:
 
 * The agent decides and never touches a packet of an established flow; a target matches, rewrites,
@@ -259,7 +259,9 @@ class Counter(NamedTuple):
 
 
 class Target(Protocol):
-    """What every target offers.  Nothing here blocks for longer than a system call."""
+    """What every target offers.  Nothing here blocks for longer than a system call, except where a
+    target has to ask a switch: what looks at flows then waits up to 0.1 s, `counters` up to 0.3 s,
+    `close` up to some seconds (docs/design/0004-p4runtime.md)."""
 
     @property
     def flow_capacity(self) -> int:
