@@ -182,6 +182,14 @@ def leave_out_unread(program: Any) -> None:
     program["field_aliases"] = [a for a in program["field_aliases"] if a[1][1] in names]
 
 
+def leave_out_unmentioned(program: Any) -> None:
+    """Temporaries that are no more: BMv2 makes all fields for each packet that waits at once."""
+    text = json.dumps({k: v for k, v in program.items() if k != "header_types"})
+    kind = next(t for t in program["header_types"] if t["name"] == "locals_t")
+    kept = [f for f in kind["fields"] if f'["locals", "{f[0]}"]' in text]
+    kind["fields"] = padded(kept)
+
+
 def padded(fields: list[Any], flags: Sequence[str] = ()) -> list[Any]:
     """To whole octets; a flag may as well have more bits, which spares a field."""
     missing = -sum(field[1] for field in fields) % 8
@@ -255,6 +263,7 @@ def main() -> None:
     move_temporaries(program)
     leave_out_unread(program)
     fold(program)
+    leave_out_unmentioned(program)
     target.write_text(written(program))
 
 
