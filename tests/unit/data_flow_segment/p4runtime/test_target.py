@@ -245,3 +245,11 @@ def test_the_end_of_an_earlier_flow_is_not_the_next_ones(rig: P4ModelRig, scene:
     rig.driver.put([copy])
     assert rig.events() == []
     assert pass_over(rig, stats=True) == []
+
+
+def test_a_report_of_a_flow_that_is_gone_says_nothing(rig: P4ModelRig, scene: Scene) -> None:
+    rig.apply(InstallFlow(scene.entry()))
+    (copy,) = rig.kept_from_the_agent(closing(scene))
+    rig.apply(RemoveFlow(scene.signature()))
+    rig.driver.put([copy])
+    assert rig.events() == []

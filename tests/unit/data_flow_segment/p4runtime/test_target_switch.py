@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP
@@ -17,8 +18,10 @@ from data_flow_segment.targets.contract import (
     InstallFlow,
     PacketIn,
     TargetError,
+    TargetTaken,
     TransmitPacket,
 )
+from data_flow_segment.targets.p4runtime.driver import Driver
 from data_flow_segment.targets.p4runtime.operations import (
     Demoted,
     PacketRefused,
@@ -28,7 +31,8 @@ from data_flow_segment.targets.p4runtime.operations import (
     WriteDone,
 )
 from data_flow_segment.targets.p4runtime.schema import Row
-from support.p4_model_rig import P4ModelRig
+from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
+from support.p4_model_rig import ModelDriver, P4ModelRig
 from support.packets import TCP_PROTOCOL, ip_packet
 from support.rig import IPV4, NODE_MAC, TARGET_MAC, Side
 from support.scene import Scene, only
@@ -113,6 +117,23 @@ def test_a_sender_hears_why_its_packet_went_nowhere(
     if ttl == 64:
         assert error[ICMP].nexthopmtu == 1500
     assert value(rig, "drop_ttl" if ttl == 1 else "drop_too_big") == 1
+
+
+@pytest.mark.parametrize("what", ["no packet", "no port of ours", "no address there"])
+def test_nobody_hears_of_what_cannot_be_answered(rig: P4ModelRig, scene: Scene, what: str) -> None:
+    rig.apply(InstallFlow(scene.entry()))
+    if what == "no address there":
+        bare = [replace(each, addresses=()) for each in rig.options.interfaces]
+        rig.reopened(replace(rig.options, interfaces=tuple(bare)))
+    expired = scene.inbound(scene.to_vip(b"x", ip_fields={"ttl": 1}))
+    (up,) = rig.kept_from_the_agent([expired])
+    if what == "no packet":
+        up.packet.payload = up.packet.payload[:20]
+    elif what == "no port of ours":
+        up.packet.metadata[2].value = b"\x63"
+    rig.driver.put([up])
+    assert rig.events() == []
+    assert rig._went_out() == []
 
 
 def test_no_error_about_what_may_not_be_answered(rig: P4ModelRig, scene: Scene) -> None:
@@ -298,6 +319,31 @@ def test_detached_nothing_is_left(rig: P4ModelRig, scene: Scene) -> None:
     rig.open()
     assert not rig.target.adopted
     assert rig.target.flow_count() == 0
+
+
+def test_while_the_switch_is_lost_a_pass_is_soon_over(rig: P4ModelRig, scene: Scene) -> None:
+    rig.apply(InstallFlow(scene.entry(idle_timeout_s=1)))
+    rig.lose()
+    rig.clock.now += 5
+    assert rig.target.sweep(64, stats=True)
+    assert rig.target.events() == []  # who is idle, the switch would know
+
+
+def test_opened_it_leads_or_lets_the_driver_go(
+    rig: P4ModelRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.target.close(detach=False)
+    driver = ModelDriver(rig.switch, rig.clock)
+    monkeypatch.setattr(Driver, "open", lambda *_, **__: driver)
+    driver.put(rig.switch.connect(1))
+    target = P4RuntimeTarget.open(rig.options, clock=rig.clock)
+    assert (target.phase, target.adopted, target.boot_id) == ("ready", True, 1)
+    target.close(detach=False)
+    driver.take()
+    driver.put([*rig.switch.connect(1), Demoted("another agent is primary")])
+    with pytest.raises(TargetTaken, match="another agent is primary"):
+        P4RuntimeTarget.open(rig.options, clock=rig.clock)
+    assert not rig.switch.is_connected
 
 
 def test_a_switch_that_goes_while_it_is_taken_over_is_one_sentence(rig: P4ModelRig) -> None:
