@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import select
@@ -915,11 +916,30 @@ def test_an_agent_that_the_switch_calls_primary_leads_at_once(
 def test_a_switch_that_says_something_else_before_it_arbitrates(
     fake: Fake, drivers: contextlib.ExitStack
 ) -> None:
-    high, _ = opened(drivers, options(fake, election_id=2))
+    opened(drivers, options(fake, election_id=2))
     fake.model.greeting = p4r.StreamMessageResponse(packet=p4r.PacketIn(payload=b"old"))
+
+    async def leads() -> bool:
+        async with session.Session.open(options(fake), Program.load()) as ours:
+            return ours.leads(await ours.arbitrate())
+
+    assert not asyncio.run(leads())
+
+
+def test_one_that_is_put_out_before_it_had_begun_tries_again(
+    fake: Fake, drivers: contextlib.ExitStack
+) -> None:
+    """It was primary, but not any more when it came to the first Write."""
+    opened(drivers, options(fake))[0].close()
+    fake.model.denies = True
+    tried = threading.Event()
+    fake.model.before_write = tried.set
     low = Waiting(drivers, options(fake, election_id=1))
-    assert "1 stands by" in low.heard.get(timeout=WAIT_S)
-    high.close()
+    assert tried.wait(WAIT_S)
+    tried.clear()
+    assert tried.wait(WAIT_S)
+    assert low.is_waiting()
+    fake.model.denies = False
     low.opened()
 
 

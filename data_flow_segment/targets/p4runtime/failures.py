@@ -34,6 +34,10 @@ class SwitchLost(TargetLost):
     """The connection is gone, or good for nothing."""
 
 
+class NotPrimary(SwitchLost):
+    """Another agent became primary before we had begun."""
+
+
 class NoP4Runtime(SwitchLost):
     """Something else listens there; or the switch that is just starting or ending."""
 
@@ -98,7 +102,7 @@ def push_refused(
         case grpc.StatusCode.UNAVAILABLE:
             return SwitchLost(f"{at}: the connection ended while it took the program")
         case grpc.StatusCode.PERMISSION_DENIED:
-            return SwitchLost(f"{at}: not primary any more while it took the program")
+            return NotPrimary(f"{at}: not primary any more while it took the program")
         case _ if "assign device" in details:  # BMv2, which answers for every device until then
             text = f"it has no such device ({details}): set p4runtime.device_id to the switch's"
         case _:

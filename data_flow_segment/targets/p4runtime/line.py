@@ -19,6 +19,7 @@ from data_flow_segment.targets.p4runtime.constants import Reason
 from data_flow_segment.targets.p4runtime.failures import (
     ElectionIdInUse,
     NoP4Runtime,
+    NotPrimary,
     SwitchLost,
     where,
 )
@@ -174,7 +175,9 @@ class Line:
                     return
                 # our own connection of a moment ago, perhaps: of a process that was killed
                 is_ghost = isinstance(error, ElectionIdInUse) and patience > 0
-                may_pass = isinstance(error, SwitchLost) and self._stands_by
+                may_pass = isinstance(error, NotPrimary) or (
+                    self._stands_by and isinstance(error, SwitchLost)
+                )
                 if not (self._opened or is_ghost or may_pass):
                     self.news.put(error)
                     return

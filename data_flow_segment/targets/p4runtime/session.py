@@ -23,6 +23,7 @@ from finsy.proto import U128, p4r, p4r_grpc, rpc_code
 from data_flow_segment.targets.contract import TargetError
 from data_flow_segment.targets.p4runtime.constants import CLONE_SESSION_AGENT, PORT_AGENT
 from data_flow_segment.targets.p4runtime.failures import (
+    NotPrimary,
     SwitchLost,
     cannot_connect,
     describe,
@@ -268,6 +269,8 @@ class Session:
             errors = await self.write([p4r.Update(type=kind, entity=entity)])
             if not errors:
                 return
+        if errors[0].code == LOST:
+            raise NotPrimary(f"{where(self._options)}: not primary any more")
         raise TargetError(
             f"{where(self._options)}: the switch refuses clone session {CLONE_SESSION_AGENT} to"
             f" the agent's port {PORT_AGENT}: {errors[0].code} {errors[0].message}"

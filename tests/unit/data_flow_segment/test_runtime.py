@@ -15,6 +15,7 @@ from control_segment.runtime.runtime import ControlSegmentRuntime
 from data_flow_segment.config import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime, DatagramFilter
 from data_flow_segment.runtime.targets import open_target
+from data_flow_segment.targets.contract import TargetError
 from data_flow_segment.targets.memory import MemoryTarget
 from ssmb.addresses import to_text
 from support.agent_rig import (
@@ -210,3 +211,27 @@ def test_the_memory_target_opens_from_a_configuration() -> None:
     assert target.flow_capacity == 9
     assert not target.adopted
     assert target.boot_id
+
+
+@pytest.mark.parametrize("call", ["events", "sweep", "apply", "scan"])
+def test_what_the_target_cannot_do_ends_the_run_with_its_words(
+    call: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever callback of the loop it was."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise TargetError(f"{call}: another agent has it")
+
+    async def scenario(dfs: DataFlowSegmentRuntime, target: MemoryTarget) -> None:
+        monkeypatch.setattr(target, call, fails)
+        if call == "apply":
+            target.receive(EXTERNAL, syn(1000))
+        if call == "scan":
+            with pytest.raises(ValueError, match="another agent has it"):
+                await dfs.handle_admin("flows", {})
+        await until(lambda: False)  # until the end of the run cancels this
+
+    with pytest.raises(ExceptionGroup) as told:
+        run(scenario)
+    assert [str(error) for error in told.value.exceptions] == [f"{call}: another agent has it"]
+    assert "Exception in callback" not in caplog.text

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from splitplane.interrupts import SIGNALS, ending_once, ignored
+from splitplane.interrupts import SIGNALS, Signals, ending_once, ignored
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -40,7 +41,7 @@ def test_what_is_started_after_the_first_signal_does_not_end_by_the_terminals() 
     assert done.stdout == "alive\n"
 
 
-@pytest.mark.parametrize("block", [ending_once, ignored])
+@pytest.mark.parametrize("block", [ending_once, ignored, Signals().handled])
 def test_afterwards_signals_mean_what_they_meant(
     block: Callable[[], AbstractContextManager[None]],
 ) -> None:
@@ -61,3 +62,58 @@ def test_ignoring_in_another_thread_does_nothing() -> None:
     thread.start()
     thread.join()
     assert done == [True]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_a_wait_once(number: signal.Signals) -> None:
+    signals, ended = Signals(), False
+    with signals.handled():
+        try:
+            with signals.ending_a_wait():
+                os.kill(os.getpid(), number)
+        except KeyboardInterrupt:
+            ended = True
+            os.kill(os.getpid(), number)  # nothing waits any more
+    assert ended
+    assert signals.ended
+
+
+def test_a_signal_between_two_waits_ends_the_second() -> None:
+    signals = Signals()
+    with signals.handled():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt), signals.ending_a_wait():
+            pytest.fail("it began")
+
+
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "meanwhile"])
+def test_a_loop_is_told(is_before: bool) -> None:
+    signals = Signals()
+
+    async def run() -> None:
+        over = asyncio.Event()
+        handlers: dict[int, Callable[[], object]] = dict.fromkeys(map(int, SIGNALS), over.set)
+        with signals.telling(asyncio.get_running_loop(), handlers):
+            if not is_before:
+                os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.wait_for(over.wait(), 10)
+
+    with signals.handled():
+        if is_before:
+            os.kill(os.getpid(), signal.SIGINT)
+        asyncio.run(run())
+    assert signals.ended
+
+
+def test_sighup_does_not_mean_the_end_to_a_loop() -> None:
+    signals, told = Signals(), asyncio.Event()
+
+    async def run() -> None:
+        handlers: dict[int, Callable[[], object]] = {signal.SIGHUP: told.set}
+        with signals.telling(asyncio.get_running_loop(), handlers):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.wait_for(told.wait(), 10)
+
+    with signals.handled():
+        asyncio.run(run())
+    assert not signals.ended
