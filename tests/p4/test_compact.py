@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from p4_temporaries import read_in_place
 FIELDS = {"narrow": 8, "wide": 32}
 PARAMETERS = [{"name": "given", "bitwidth": 16}]
 WIDTHS = {("h", name): bits for name, bits in FIELDS.items()}
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
@@ -28,7 +29,11 @@ OPERATIONS = {
     "<<": lambda a, b: a << b,
     ">>": lambda a, b: a >> b,
 }
-COMPARISONS = {"==": lambda a, b: a == b, "<": lambda a, b: a < b, ">=": lambda a, b: a >= b}
+COMPARISONS: dict[str, Callable[[int, int], bool]] = {
+    "==": lambda a, b: a == b,
+    "<": lambda a, b: a < b,
+    ">=": lambda a, b: a >= b,
+}
 
 
 def number(value: int) -> Any:
