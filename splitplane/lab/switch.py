@@ -22,7 +22,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from data_flow_segment.targets.p4runtime.constants import PORT_AGENT
 from splitplane.errors import MachineError
 from splitplane.lab.namespaces import Namespace
 from splitplane.lab.topology import Host, Topology
@@ -101,6 +100,9 @@ def command(topology: Topology, folder: Path) -> list[str]:
 
 def switch_command(links: Mapping[int, str], device_id: int, grpc: Path) -> list[str]:
     """What runs a switch between these links, without a program: the agent brings it."""
+    # the laboratory's commands answer without loading a segment
+    from data_flow_segment.targets.p4runtime.constants import PORT_AGENT
+
     named = [f"-i{port}@{link}" for port, link in links.items()]
     identity = ["--device-id", str(device_id), "--log-level", "off"]
     agent = ["--grpc-server-addr", f"unix:{grpc}", "--cpu-port", str(PORT_AGENT)]
