@@ -46,6 +46,7 @@ class Answers:
         self, outbox: Outbox, servers: VirtualServers, new_flows: NewFlows, endings: Endings
     ) -> None:
         self.pending = new_flows.pending
+        self._recent = new_flows.recent
         self.negative = new_flows.negative
         self._outbox = outbox
         self._counters = outbox.counters
@@ -174,6 +175,7 @@ class Answers:
         commands.append(InstallFlow(entry))
         for packet in packets:
             commands.append(InjectPacket(packet))
+        self._recent.add(session, now)
         self._counters["flows_installed"] += 1
         self._outbox.trace.append((now, "installed", session, entry.serial, len(packets)))
 

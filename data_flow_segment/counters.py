@@ -27,6 +27,10 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         True,
         "Dropped: came up for a virtual server that was removed in the meantime.",
     ),
+    "put_back_late": (
+        True,
+        "Packets that came up before their flow was installed and were read after it.",
+    ),
     "drop_negative": (True, "Dropped: the CS refused this flow less than a second ago."),
     "drop_no_outbound_group": (
         True,

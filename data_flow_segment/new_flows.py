@@ -17,7 +17,9 @@ from data_flow_segment.negative import NegativeEntries
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers import Group, Peer, Peers, default_retry_s
 from data_flow_segment.pending import TRIES, PendingFlow, PendingFlows, Session
+from data_flow_segment.recent import RecentFlows
 from data_flow_segment.targets.contract import (
+    InjectPacket,
     PacketIn,
     PacketReason,
 )
@@ -50,11 +52,13 @@ class NewFlows:
     ) -> None:
         self.pending = PendingFlows()
         self.negative = NegativeEntries()
+        self.recent = RecentFlows()
         self._outbox = outbox
         self._counters = outbox.counters
         self._peers = peers
         self._servers = servers
         self._ended: EndedFlows = endings.ended
+        self._table = endings.table
         self._serials = serials
         self._packet_id = 0
 
@@ -70,6 +74,8 @@ class NewFlows:
             self._counters[pending.hold(flow, packet)] += 1
             return
         if session in self.negative.by_session and self._is_refused(session, packet, now):
+            return
+        if session in self.recent.by_session and self._is_late(session, packet, now):
             return
         if reason == _NEW_FLOW:
             server = self._servers.by_key.get(key) if key is not None else None
@@ -116,6 +122,17 @@ class NewFlows:
         self._counters["drop_negative"] += 1
         if error_code == ErrorCode.NOTAVAIL and packet.signature.protocol == _TCP:
             refusal.tell_client(self._outbox, packet)
+        return True
+
+    def _is_late(self, session: Session, packet: PacketIn, now: float) -> bool:
+        """Whether it came up before its flow was there, which it is now: then it is put back.  An
+        entry that only lingers is met by another connection."""
+        if not self.recent.has(session, now) or session in self._ended.lingering:
+            return False
+        if self._table.lookup(packet.signature) is None:
+            return False
+        self._outbox.commands.append(InjectPacket(packet))
+        self._counters["put_back_late"] += 1
         return True
 
     def _outbound_group(self) -> Group | None:
