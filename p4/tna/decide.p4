@@ -154,7 +154,7 @@ control Decide(inout frame_t headers, inout metadata_t meta) {
             meta.tcp.options_unreadable : ternary @name("odd");
             meta.ip.is_transport : ternary @name("transport");
             meta.ip.later_fragment : ternary @name("later");
-            meta.tcp.left[15:15] : ternary @name("short");
+            meta.tcp.left : ternary @name("left");
             meta.ip.ports_unknown : ternary @name("unknown");
             meta.is_virtual : ternary @name("virtual");
             meta.arrival.injected : ternary @name("injected");
@@ -183,8 +183,8 @@ control Decide(inout frame_t headers, inout metadata_t meta) {
             // contradictory
             (1, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : drop(OUTCOME(DROP_MALFORMED));
-            // transport, later: no, short
-            (_, _, _, _, _, _, 1, 0, 1, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
+            // transport, later: no, left: below 0
+            (_, _, _, _, _, _, 1, 0, BELOW_0, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)
                 : drop(OUTCOME(DROP_MALFORMED));
             // bad_sum
             (_, true, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _)

@@ -17,8 +17,8 @@ control SegmentDeparser(packet_out packet, inout frame_t headers, in metadata_t 
     Checksum() tcp_sum;
     Checksum() udp_sum;
     Checksum() nd_sum;
-    Mirror(MIRROR_UP) up;
-    Mirror(MIRROR_RESOLVE) up_resolve;
+    Mirror() up;
+    Mirror() up_resolve;
 
     apply {
         if (deparsing.mirror_type == MIRROR_UP) {

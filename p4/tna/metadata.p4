@@ -14,6 +14,9 @@ const verdict_t VERDICT_ANSWER = 3;
 const verdict_t VERDICT_TO_AGENT = 4;
 const verdict_t VERDICT_DROP = 5;
 
+// Of 16 bits, as a table's key asks: a field of which one bit is looked at is kept in pieces.
+#define BELOW_0 0x8000 &&& 0x8000
+
 struct arrival_t {
     bit<1> external;
     bit<1> internal;
@@ -25,6 +28,7 @@ struct arrival_t {
 
 struct ip_t {
     bit<16> length;       // total length
+    bit<32> wide_length;  // the same
     bit<16> leaving;      // with a tunnel's outer header
     bit<1> first_fragment;
     bit<1> later_fragment;
@@ -69,7 +73,7 @@ struct way_t {
     bit<32> next_hop; // 0: by `towards`
     port_t port;
     trouble_t trouble;
-    bit<16> mtu;
+    bit<32> mtu;      // as wide as what the agent is told
     bit<16> room;     // what this packet leaves of it; below 0 is above 32767
 }
 
@@ -78,7 +82,7 @@ struct tcp_seen_t { // in the client side's numbers
     bit<32> ack;
     bit<32> end;        // the number after this packet
     bit<16> left;       // octets after the headers; below 0 is above 32767
-    bit<16> takes;      // numbers that the packet takes: octets, SYN, FIN
+    bit<32> takes;      // numbers that the packet takes: octets, SYN, FIN
     bit<32> close_bits; // what this packet adds to the close
     bit<32> close_seen; // what has come together
     bit<32> past_ack;   // how far a RST lies past what was acknowledged

@@ -74,7 +74,7 @@ control NextHops(inout frame_t headers, inout metadata_t meta) {
     action forward(@id(1) bit<16> port, @id(2) mac_t src_mac, @id(3) mac_t dst_mac,
                    @id(4) bit<16> mtu) {
         meta.way.port = port[8:0];
-        meta.way.mtu = mtu;
+        meta.way.mtu = 16w0 ++ mtu;
         meta.way.room = mtu - meta.ip.leaving;
         headers.ethernet.src_addr = src_mac;
         headers.ethernet.dst_addr = dst_mac;
@@ -174,11 +174,11 @@ control Correct(inout frame_t headers, inout metadata_t meta) {
         meta.reason = REASON_RESOLVE;
     }
 
-    @hidden action too_big(bit<16> outer_header) {
+    @hidden action too_big(bit<32> minus_outer_header) { // nothing subtracts an entry's number
         meta.verdict = VERDICT_TO_AGENT;
         meta.outcome = (outcome_t)COUNTER_DROP_TOO_BIG;
         meta.reason = REASON_TOO_BIG;
-        meta.value = 16w0 ++ (meta.way.mtu - outer_header);
+        meta.value = meta.way.mtu + minus_outer_header;
     }
 
     @hidden action new_flow(bit<8> reason) {
@@ -194,7 +194,7 @@ control Correct(inout frame_t headers, inout metadata_t meta) {
             meta.has_server : ternary;
             meta.is_bridged : ternary;
             meta.way.trouble : ternary;
-            meta.way.room[15:15] : ternary @name("too_big");
+            meta.way.room : ternary;
             meta.flow.is_tunnel : ternary;
             headers.ipv4.isValid() : ternary;
         }
@@ -213,9 +213,9 @@ control Correct(inout frame_t headers, inout metadata_t meta) {
             (_, _, _, _, TROUBLE_NO_ROUTE, _, _, _) : drop((outcome_t)COUNTER_DROP_NO_ROUTE);
             (_, _, _, _, TROUBLE_NO_NEIGHBOUR, _, _, _) : resolve();
             (_, _, _, _, TROUBLE_NO_NEXT_HOP, _, _, _) : drop((outcome_t)COUNTER_DROP_NO_NEIGHBOUR);
-            (_, _, _, _, _, 1, 0, _) : too_big(0);
-            (_, _, _, _, _, 1, 1, true) : too_big(20);
-            (_, _, _, _, _, 1, 1, false) : too_big(40);
+            (_, _, _, _, _, BELOW_0, 0, _) : too_big(0);
+            (_, _, _, _, _, BELOW_0, 1, true) : too_big(0x100000000 - 20);
+            (_, _, _, _, _, BELOW_0, 1, false) : too_big(0x100000000 - 40);
         }
         const default_action = leave();
         size = 16;

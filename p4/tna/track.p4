@@ -44,7 +44,6 @@ control Counts(inout metadata_t meta, in role_t role, inout bit<32> cookie,
     Register<bit<32>, place_t>(FLOW_PLACES) times;
 
     bit<32> fresh = 0; // the first packet of its direction
-    bit<32> length = 0;
     bit<32> not_length = 0;
     bit<32> carry = 0;
 
@@ -70,7 +69,7 @@ control Counts(inout metadata_t meta, in role_t role, inout bit<32> cookie,
         void apply(inout bit<32> value, out bit<32> kept) { kept = value; }
     };
     RegisterAction<bit<32>, place_t, bit<32>>(octets_low) begin_octets = {
-        void apply(inout bit<32> value) { value = length; }
+        void apply(inout bit<32> value) { value = meta.ip.wide_length; }
     };
     RegisterAction<bit<32>, place_t, bit<32>>(octets_low) add_octets = {
         void apply(inout bit<32> value, out bit<32> carries) {
@@ -78,7 +77,7 @@ control Counts(inout metadata_t meta, in role_t role, inout bit<32> cookie,
             if (value > not_length) {
                 carries = 1;
             }
-            value = value + length;
+            value = value + meta.ip.wide_length;
         }
     };
     RegisterAction<bit<32>, place_t, bit<32>>(octets_low) read_octets = {
@@ -100,8 +99,7 @@ control Counts(inout metadata_t meta, in role_t role, inout bit<32> cookie,
         void apply(inout bit<32> value, out bit<32> kept) { kept = value; }
     };
 
-    @hidden action measure() { length = 16w0 ++ meta.ip.length; }
-    @hidden action complement() { not_length = 16w0xffff ++ ~meta.ip.length; }
+    @hidden action complement() { not_length = ~meta.ip.wide_length; }
     @hidden action check_cookie() { fresh = exchange_cookie.execute(PLACE); }
     @hidden action report_cookie() { cookie = read_cookie.execute(PLACE); }
     @hidden action first_packet() { begin_packets.execute(PLACE); }
@@ -118,7 +116,6 @@ control Counts(inout metadata_t meta, in role_t role, inout bit<32> cookie,
 
     apply {
         if (role == ROLE_OWN) {
-            measure();
             complement();
             check_cookie();
             set_time();
@@ -206,20 +203,29 @@ control Sequences(in bit<8> flags, inout metadata_t meta, in role_t role,
 
 // How many octets follow the headers, and how many numbers the packet takes.
 control Measure(inout frame_t headers, inout metadata_t meta) {
-    @hidden action of_headers(bit<16> octets, bit<16> octets_less_taken) {
-        meta.tcp.left = meta.ip.length - octets;
-        meta.tcp.takes = meta.ip.length - octets_less_taken;
+    Hash<bit<32>>(HashAlgorithm_t.IDENTITY) same;
+
+    // A move would keep both in containers of one size, and the header's field is of 16 bits.
+    @hidden action widen() {
+        meta.ip.wide_length = same.get({ 16w0, meta.ip.length });
+    }
+
+    // To subtract what an entry holds is no instruction; what is added is modulo 2^16 or 2^32.
+    @hidden action of_headers(bit<16> minus_octets, bit<32> taken_minus_octets) {
+        meta.tcp.left = meta.ip.length + minus_octets;
+        meta.tcp.takes = meta.ip.wide_length + taken_minus_octets;
     }
 
     @hidden action impossible() {
         meta.tcp.left = 0xffff;
     }
 
+#define NUMBER_SPACE 0x100000000
 #define OF_HEADERS(family, n, octets)                                                            \
-    (family, n, 0 &&& 3) : of_headers(octets, octets);                                           \
-    (family, n, 1 &&& 3) : of_headers(octets, octets - 1);                                       \
-    (family, n, 2 &&& 3) : of_headers(octets, octets - 1);                                       \
-    (family, n, 3 &&& 3) : of_headers(octets, octets - 2);
+    (family, n, 0 &&& 3) : of_headers(65536 - octets, NUMBER_SPACE - octets);                    \
+    (family, n, 1 &&& 3) : of_headers(65536 - octets, NUMBER_SPACE - octets + 1);                \
+    (family, n, 2 &&& 3) : of_headers(65536 - octets, NUMBER_SPACE - octets + 1);                \
+    (family, n, 3 &&& 3) : of_headers(65536 - octets, NUMBER_SPACE - octets + 2);
 
     @hidden table header_lengths {
         key = {
@@ -246,7 +252,7 @@ control Measure(inout frame_t headers, inout metadata_t meta) {
     }
 
     @hidden action find_end() { // of the numbers as they came; see Offsets
-        meta.tcp.end = headers.tcp.seq + (16w0 ++ meta.tcp.takes);
+        meta.tcp.end = headers.tcp.seq + meta.tcp.takes;
     }
 
     @hidden action of_udp_ipv4() {
@@ -258,6 +264,7 @@ control Measure(inout frame_t headers, inout metadata_t meta) {
     }
 
     apply {
+        widen();
         if (headers.tcp.isValid()) {
             header_lengths.apply();
             find_end();
