@@ -18,7 +18,7 @@ typedef bit<8> outcome_t; // COUNTER_*: bit<32> is dear here
 const bit<8> REASON_ENDED = 10;
 const bit<8> REASON_UNREADABLE = 11; // headers that the switch does not read through
 const bit<8> REASON_ICMP_ERROR = 12; // an error that may be about a flow
-const bit<8> REASON_REPORT_TNA = 13; // the answer to OPERATION_REPORT; a tna_report_t follows
+const bit<8> REASON_REPORT_TNA = 13; // then tna_report_t, tna_registers_t
 
 const bit<32> COUNTER_DROP_CHECKSUM = 17; // a wrong IPv4 header checksum
 

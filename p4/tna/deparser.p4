@@ -72,6 +72,7 @@ control SegmentDeparser(packet_out packet, inout frame_t headers, in metadata_t 
         }
         packet.emit(headers.packet_in);
         packet.emit(headers.report);
+        packet.emit(headers.registers);
         packet.emit(headers.ethernet);
         packet.emit(headers.vlan);
         packet.emit(headers.arp);

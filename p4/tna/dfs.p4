@@ -48,6 +48,11 @@
 #include "up_calls.p4"
 #include "virtual_servers.p4"
 
+// What the agent asks about has none of these headers read: see parser.p4, parse_only_ethernet.
+@pa_mutually_exclusive("ingress", "headers.registers", "headers.arp")
+@pa_mutually_exclusive("ingress", "headers.registers", "headers.ipv4")
+@pa_mutually_exclusive("ingress", "headers.registers", "headers.ipv6")
+@pa_mutually_exclusive("ingress", "headers.registers", "headers.tcp")
 @pa_auto_init_metadata // what nobody set is 0
 control SegmentIngress(inout frame_t headers, inout metadata_t meta,
                        in ingress_intrinsic_metadata_t intrinsic,

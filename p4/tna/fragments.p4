@@ -62,9 +62,13 @@ control Fragments(inout frame_t headers, inout metadata_t meta) {
         }
     };
 
+    // Two actions, because one can take in 32 bits of hashes.
     @hidden action find_ipv4() {
         place = place_ipv4.get({ headers.ipv4.src_addr, headers.ipv4.dst_addr,
                                  headers.ipv4.identification, headers.ipv4.protocol });
+    }
+
+    @hidden action tell_ipv4_apart() {
         mark = mark_ipv4.get({ headers.ipv4.src_addr, headers.ipv4.dst_addr,
                                headers.ipv4.identification, headers.ipv4.protocol });
     }
@@ -73,6 +77,9 @@ control Fragments(inout frame_t headers, inout metadata_t meta) {
         place = place_ipv6.get({ headers.ipv6.src_addr, headers.ipv6.dst_addr,
                                  headers.ipv6_fragment.identification,
                                  headers.ipv6_fragment.next_header });
+    }
+
+    @hidden action tell_ipv6_apart() {
         mark = mark_ipv6.get({ headers.ipv6.src_addr, headers.ipv6.dst_addr,
                                headers.ipv6_fragment.identification,
                                headers.ipv6_fragment.next_header });
@@ -105,8 +112,10 @@ control Fragments(inout frame_t headers, inout metadata_t meta) {
     apply {
         if (headers.ipv4.isValid()) {
             find_ipv4();
+            tell_ipv4_apart();
         } else {
             find_ipv6();
+            tell_ipv6_apart();
         }
         if (meta.ip.first_fragment == 1) {
             note();

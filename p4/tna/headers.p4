@@ -31,6 +31,9 @@ header copy_resolve_t { // the same with an address; 32 octets is all that a cop
 header tna_report_t {
     bit<32> flow_index; // the even one
     bit<32> now;
+}
+
+header tna_registers_t { // the rest of a report; apart, because it takes other headers' room
     bit<32> close;      // TNA_CLOSE_*
     bit<32> inbound_cookie;
     bit<32> inbound_packets;
@@ -99,6 +102,7 @@ struct frame_t {
     packet_in_t packet_in;
     packet_out_t packet_out;
     tna_report_t report;
+    tna_registers_t registers;
     ethernet_t ethernet;
     vlan_t[VLAN_TAGS_MAX] vlan;
     arp_t arp;

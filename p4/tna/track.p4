@@ -310,6 +310,7 @@ control Track(inout frame_t headers, inout metadata_t meta) {
 
     @hidden action answer() {
         headers.report.setValid();
+        headers.registers.setValid();
         headers.report.flow_index = meta.flow.index;
         headers.report.now = meta.now;
     }
@@ -331,7 +332,7 @@ control Track(inout frame_t headers, inout metadata_t meta) {
     @hidden action close() { meta.tcp.close_seen = note_close.execute(PLACE); }
     @hidden action restart() { begin_again.execute(PLACE); }
     @hidden action note_client_syn() { meta.tcp.close_bits[1:1] = 1; }
-    @hidden action report_close() { headers.report.close = read_close.execute(PLACE); }
+    @hidden action report_close() { headers.registers.close = read_close.execute(PLACE); }
     @hidden action over() { meta.flow.over = 1; }
     @hidden action ended() { meta.flow.ended = 1; }
 
@@ -339,19 +340,19 @@ control Track(inout frame_t headers, inout metadata_t meta) {
         if (meta.is_asked == 1) {
             answer();
         }
-        inbound_counts.apply(meta, meta.flow.inbound_role, headers.report.inbound_cookie,
-                             headers.report.inbound_packets,
-                             headers.report.inbound_octets_high,
-                             headers.report.inbound_octets_low, headers.report.inbound_time);
-        return_counts.apply(meta, meta.flow.return_role, headers.report.return_cookie,
-                            headers.report.return_packets,
-                            headers.report.return_octets_high,
-                            headers.report.return_octets_low, headers.report.return_time);
+        inbound_counts.apply(meta, meta.flow.inbound_role, headers.registers.inbound_cookie,
+                             headers.registers.inbound_packets,
+                             headers.registers.inbound_octets_high,
+                             headers.registers.inbound_octets_low, headers.registers.inbound_time);
+        return_counts.apply(meta, meta.flow.return_role, headers.registers.return_cookie,
+                            headers.registers.return_packets,
+                            headers.registers.return_octets_high,
+                            headers.registers.return_octets_low, headers.registers.return_time);
         if (meta.is_asked == 1 || headers.tcp.isValid()) {
             inbound_sequences.apply(headers.tcp.flags, meta, meta.flow.inbound_role,
-                                    headers.report.inbound_next);
+                                    headers.registers.inbound_next);
             return_sequences.apply(headers.tcp.flags, meta, meta.flow.return_role,
-                                   headers.report.return_next);
+                                   headers.registers.return_next);
         }
         if (meta.is_asked == 1) {
             report_close();
