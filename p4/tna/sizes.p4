@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much should fit a Tofino; no compiler has placed it yet (docs/design/0003-p4.md).
+// How much should fit a Tofino; no compiler has placed it all yet (docs/design/0003-p4.md).
 #ifndef SPLITPLANE_TNA_SIZES_P4
 #define SPLITPLANE_TNA_SIZES_P4
 
