@@ -46,13 +46,13 @@ class Answers:
         self, outbox: Outbox, servers: VirtualServers, new_flows: NewFlows, endings: Endings
     ) -> None:
         self.pending = new_flows.pending
-        self._recent = new_flows.recent
         self.negative = new_flows.negative
         self._outbox = outbox
         self._counters = outbox.counters
         self._servers = servers
         self._endings = endings
         self._ended = endings.ended
+        self._recent = endings.ended.recent
         self._table = endings.table
 
     def reply_came(self, peer: Peer, reply: Reply, now: float) -> None:
@@ -175,7 +175,7 @@ class Answers:
         commands.append(InstallFlow(entry))
         for packet in packets:
             commands.append(InjectPacket(packet))
-        self._recent.add(session, now)
+        self._recent.add(session, entry.serial, now)
         self._counters["flows_installed"] += 1
         self._outbox.trace.append((now, "installed", session, entry.serial, len(packets)))
 

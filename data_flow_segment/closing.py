@@ -16,6 +16,7 @@ from collections import OrderedDict
 from typing import Final
 
 from data_flow_segment.pending import Session
+from data_flow_segment.recent import RecentFlows
 from data_flow_segment.timers import Wheel
 from ssmb.constants import LINGER_MS
 from ssmb.messages import FlowSignature
@@ -33,6 +34,7 @@ class EndedFlows:
         self._reasons: OrderedDict[tuple[Session, int], int] = OrderedDict()
         self.lingering: dict[Session, int] = {}  # session -> serial of its entry in the target
         self.serials: dict[int, Session] = {}  # ended less than LINGER ago
+        self.recent = RecentFlows()  # the opposite: what began a moment ago and has not ended
         self._ends: Wheel[tuple[FlowSignature, int]] = Wheel()
 
     def is_over(self, serial: int) -> bool:
@@ -46,7 +48,9 @@ class EndedFlows:
 
     def note(self, signature: FlowSignature, serial: int, now: float) -> None:
         """The flow ended; its entry is gone already."""
-        self.serials[serial] = signature[:5]
+        session = signature[:5]
+        self.serials[serial] = session
+        self.recent.forget(session, serial)
         self._ends.schedule(now + LINGER_MS / 1000, (signature, serial))
 
     def remember_reason(self, session: Session, serial: int, reason: int) -> None:

@@ -29,7 +29,7 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     ),
     "put_back_late": (
         True,
-        "Packets that came up before their flow was installed and were read after it.",
+        "Put back: came up before their flow was installed and were read after it.",
     ),
     "drop_negative": (True, "Dropped: the CS refused this flow less than a second ago."),
     "drop_no_outbound_group": (

@@ -17,7 +17,6 @@ from data_flow_segment.negative import NegativeEntries
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers import Group, Peer, Peers, default_retry_s
 from data_flow_segment.pending import TRIES, PendingFlow, PendingFlows, Session
-from data_flow_segment.recent import RecentFlows
 from data_flow_segment.targets.contract import (
     InjectPacket,
     PacketIn,
@@ -52,13 +51,12 @@ class NewFlows:
     ) -> None:
         self.pending = PendingFlows()
         self.negative = NegativeEntries()
-        self.recent = RecentFlows()
         self._outbox = outbox
         self._counters = outbox.counters
         self._peers = peers
         self._servers = servers
         self._ended: EndedFlows = endings.ended
-        self._table = endings.table
+        self._recent = endings.ended.recent
         self._serials = serials
         self._packet_id = 0
 
@@ -75,7 +73,7 @@ class NewFlows:
             return
         if session in self.negative.by_session and self._is_refused(session, packet, now):
             return
-        if session in self.recent.by_session and self._is_late(session, packet, now):
+        if session in self._recent.by_session and self._is_late(session, packet, now):
             return
         if reason == _NEW_FLOW:
             server = self._servers.by_key.get(key) if key is not None else None
@@ -125,11 +123,9 @@ class NewFlows:
         return True
 
     def _is_late(self, session: Session, packet: PacketIn, now: float) -> bool:
-        """Whether it came up before its flow was there, which it is now: then it is put back.  An
-        entry that only lingers is met by another connection."""
-        if not self.recent.has(session, now) or session in self._ended.lingering:
-            return False
-        if self._table.lookup(packet.signature) is None:
+        """Whether it came up before its flow was there, which it is now: then it is put back.  What
+        is bridged is the CS's, which may have taken part in the connection until then."""
+        if packet.reason == _BRIDGED or not self._recent.has(session, now):
             return False
         self._outbox.commands.append(InjectPacket(packet))
         self._counters["put_back_late"] += 1

@@ -4,6 +4,11 @@
 A client repeats its SYN, or sends data right behind it, before the CS has answered.  What came up
 before the entry was there and is read after it must not be asked about again: the CS could give the
 living connection another node.
+
+A flow that ended is forgotten at once (`closing`), so that a SYN from the same port is asked about.
+Nothing is looked up in the target, which for a switch means asking it, and a switch that was slow
+is when many packets are late.  An adopted table needs none of this: what came up before its agent
+began was its predecessor's and is gone with it.
 """
 
 from __future__ import annotations
@@ -13,32 +18,43 @@ from typing import Final
 
 from data_flow_segment.pending import Session
 
-RECENT_S: Final = 2.0
-"""How long a packet may be on its way from the target to us: a target's queue, a stopped switch."""
+RECENT_S: Final = 4.0
+"""How long a packet may be on its way to us, from when its flow was decided: a target's queue, a
+switch that stood still.  A client's first two repeats of a SYN (after 1 s and 3 s) lie within."""
 
 RECENT_MAX: Final = 65536
-"""Flows remembered; with more, the oldest yields."""
+"""Flows remembered (some 25 MB); with more, the oldest yields."""
 
 
 class RecentFlows:
-    """Session -> when it was installed, for RECENT_S."""
+    """Session -> serial of the flow installed for it in the last RECENT_S."""
 
     def __init__(self, *, recent_max: int = RECENT_MAX) -> None:
-        self.by_session: dict[Session, float] = {}
+        self.by_session: dict[Session, int] = {}  # some are of long ago: ask `has`
         self._recent_max = recent_max
-        self._order: deque[tuple[float, Session]] = deque()
+        self._order: deque[tuple[float, Session, int]] = deque()
 
-    def add(self, session: Session, now: float) -> None:
-        """It is installed now; those of long ago are forgotten in passing."""
+    def add(self, session: Session, serial: int, now: float) -> None:
+        """It is installed now; the oldest yields."""
         order = self._order
-        while order and (order[0][0] <= now - RECENT_S or len(order) >= self._recent_max):
-            since, old = order.popleft()
-            if self.by_session.get(old) == since:  # else it was installed again since
-                del self.by_session[old]
-        self.by_session[session] = now
-        order.append((now, session))
+        if order and (order[0][0] <= now - RECENT_S or len(order) >= self._recent_max):
+            self._tidy(now, self._recent_max - 1)
+        self.by_session[session] = serial
+        order.append((now, session, serial))
+
+    def forget(self, session: Session, serial: int) -> None:
+        """This flow ended; another one that took its place is not concerned."""
+        if self.by_session.get(session) == serial:
+            del self.by_session[session]
 
     def has(self, session: Session, now: float) -> bool:
-        """Whether it was installed less than RECENT_S ago."""
-        since = self.by_session.get(session)
-        return since is not None and now - since < RECENT_S
+        """Whether a flow was installed for it less than RECENT_S ago, and has not ended."""
+        self._tidy(now, self._recent_max)
+        return session in self.by_session
+
+    def _tidy(self, now: float, most: int) -> None:
+        """Forget those of long ago, and the oldest ones if there are more than `most`."""
+        order, long_ago = self._order, now - RECENT_S
+        while order and (order[0][0] <= long_ago or len(order) > most):
+            _, session, serial = order.popleft()
+            self.forget(session, serial)

@@ -7,8 +7,6 @@ import pytest
 
 from csmb.constants import Flag as CsmbFlag
 from csmb.messages import Config
-from data_flow_segment.recent import RECENT_S, RecentFlows
-from data_flow_segment.targets.contract import PacketIn, RemoveFlow
 from ssmb.addresses import from_text
 from ssmb.constants import CloseReason, ErrorCode, Flag, ForwardMode
 from ssmb.messages import Bridge, Delete, FlowSignature, Query
@@ -24,7 +22,6 @@ from support.agent_rig import (
     TRANSLATE,
     VIP,
     AgentRig,
-    FakeCs,
     newflow_for,
     ready_rig,
     reply_to,
@@ -470,71 +467,3 @@ def close(rig: AgentRig, **fields: Any) -> None:
     rig.client_sends(FIN | ACK, seq=2, ack=10, **fields)
     rig.node_sends(FIN | ACK, seq=10, ack=3, **fields)
     rig.client_sends(ACK, seq=3, ack=11, **fields)
-
-
-# --- packets that come up before their flow is there, and are read after it ---------------------
-
-
-def late_syn(rig: AgentRig, cs: FakeCs) -> PacketIn:
-    """A flow that is installed now, and its SYN as it came up before."""
-    rig.client_sends(SYN, seq=1)
-    query = cs.one(Query)
-    (packet,) = rig.agent.new_flows.pending.by_session[SIGNATURE[:5]].packets
-    cs.answer(query)
-    rig.sent.clear()
-    return packet
-
-
-def come_up(rig: AgentRig, packet: PacketIn) -> None:
-    rig.agent.handle_events([packet], rig.now)
-    rig.settle()
-
-
-def test_a_repeated_syn_that_was_under_way_is_not_asked_about_again() -> None:
-    """The CS might name another node, and the connection would break."""
-    rig, cs = ready_rig()
-    packet = late_syn(rig, cs)
-    come_up(rig, packet)
-    assert cs.take(Query) == []
-    assert rig.count("put_back_late") == 1
-    ((interface, frame),) = rig.sent
-    assert interface == INTERNAL
-    assert ends_of(frame) == (CLIENT, NODE, 6)
-
-
-def test_after_a_while_nothing_is_under_way_any_more() -> None:
-    rig, cs = ready_rig()
-    packet = late_syn(rig, cs)
-    rig.advance(RECENT_S)
-    come_up(rig, packet)
-    assert cs.one(Query).signature == SIGNATURE
-    assert rig.count("put_back_late") == 0
-
-
-def test_a_flow_that_ended_at_once_is_asked_about_again() -> None:
-    rig, cs = ready_rig()
-    packet = late_syn(rig, cs)
-    rig.node_sends(RST | ACK, seq=0, ack=2)  # it is over, and its entry lingers
-    come_up(rig, packet)
-    assert cs.one(Query).signature == SIGNATURE
-
-
-def test_a_flow_that_the_cs_took_away_is_asked_about_again() -> None:
-    rig, cs = ready_rig()
-    packet = late_syn(rig, cs)
-    rig.target.apply([RemoveFlow(SIGNATURE)])
-    come_up(rig, packet)
-    assert cs.one(Query).signature == SIGNATURE
-
-
-def test_as_many_recent_flows_are_remembered_as_there_is_room_for() -> None:
-    recent = RecentFlows(recent_max=3)
-    sessions = [(*SIGNATURE[:2], port, *SIGNATURE[3:5]) for port in range(5)]
-    for number, session in enumerate(sessions):
-        recent.add(session, 1.0 + number / 10)
-    assert [recent.has(session, 1.5) for session in sessions] == [False, False, True, True, True]
-    recent.add(sessions[2], 2.0)  # again: the first time counts no more
-    recent.add(sessions[0], 1.25 + RECENT_S)
-    assert recent.has(sessions[2], 1.25 + RECENT_S)
-    recent.add(sessions[1], 9.0)
-    assert list(recent.by_session) == [sessions[1]]
