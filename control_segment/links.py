@@ -18,7 +18,7 @@ _WAITS_S: Final = (0.15, 0.5, *(RETRY_MIN_S,) * 30, 2.0, 4.0, 8.0, 16.0, 24.0)
 _FIRST: Final = _WAITS_S.index(RETRY_MIN_S)
 _SLOWER: Final = _WAITS_S.index(2.0) - 1
 _JITTER: Final = 0.25  # of the wait, at most: a DFS's many CSs should not come all at once
-_READY_LONG_ENOUGH_S: Final = 2.0  # to begin anew; one that fails at once gets the next wait
+_QUICK_AFTER_S: Final = RETRY_MIN_S  # of being ready: one that fails at once waits a second
 
 
 class Link:
@@ -80,8 +80,9 @@ class Link:
     def closed(self, event: Closed, now: float) -> float:
         """The connection is over; return how long to wait before the next."""
         was_refused = event.retry_after_s is not None
-        if self.is_ready and now - self.ready_since >= _READY_LONG_ENOUGH_S:
-            self._step = _FIRST if was_refused else 0
+        if self.is_ready:  # both proved who they are, so it begins anew
+            is_flapping = now - self.ready_since < _QUICK_AFTER_S
+            self._step = _FIRST if was_refused or is_flapping else 0
         else:  # somebody is there, and it does not hold
             self._step = max(self._step, _SLOWER)
         self._last_octets = self.data_to_send()

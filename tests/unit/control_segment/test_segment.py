@@ -42,14 +42,38 @@ def test_a_connection_that_held_makes_the_next_tries_quick() -> None:
     assert waits == pytest.approx([0.15, 0.5, 1.0, 1.0])
 
 
-def test_a_connection_that_is_lost_again_and_again_at_once_is_tried_slower() -> None:
+@pytest.mark.parametrize("held_s", [1.0, 1.5, 3600.0])
+def test_every_connection_that_served_begins_the_waits_anew(held_s: float) -> None:
+    """An agent that is restarted again and again is not waited for longer and longer."""
+    rig = Rig()
+    for _ in range(10):
+        rig.now += held_s
+        waits = [rig.dfs.disconnect(rig), rig.cs.connect_failed(0, "refused")]
+        assert waits == pytest.approx([0.15, 0.5])
+        rig.dfs.connect(rig)
+
+
+def test_a_connection_that_is_lost_again_and_again_at_once_is_tried_once_a_second() -> None:
     rig = Rig()
     waits = []
-    for _ in range(4):
-        rig.now += 0.5
+    for held_s in (0.0, 0.5, 0.99, 0.5):
+        rig.now += held_s
         waits.append(rig.dfs.disconnect(rig))
         rig.dfs.connect(rig)
-    assert waits == pytest.approx([1.0, 2.0, 4.0, 8.0])
+    assert waits == pytest.approx([1.0] * 4)
+
+
+def test_somebody_who_never_proves_who_he_is_is_tried_slower() -> None:
+    """Until the right one is there: then it begins anew."""
+    rig = Rig()
+    waits = [rig.dfs.disconnect(rig)]
+    for _ in range(6):
+        rig.cs.connected(0, rig.now)
+        waits.append(rig.cs.stream_received(0, b"", rig.now) or 0.0)
+    assert waits == pytest.approx([1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 24.0])
+    rig.dfs.connect(rig)
+    rig.now += 1
+    assert rig.dfs.disconnect(rig) == pytest.approx(0.15)
 
 
 def test_a_refusal_waits_as_it_says_however_long_the_connection_held() -> None:
