@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from data_flow_segment.targets.memory.parse import MalformedPacket, parse
+from packets.parse import MalformedPacket, parse
 from ssmb.constants import BRIDGE_DATA_MAX, BRIDGE_REASSEMBLY_S, Flag
 from ssmb.messages import Bridge
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.targets.contract import PacketIn, TransmitPacket
-from data_flow_segment.targets.memory import checksum
-from data_flow_segment.targets.memory.parse import (
+from packets import checksum
+from packets.parse import (
     ACK,
     FIN,
     ICMP,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from data_flow_segment.targets.contract import AddVirtualServer, FlowEntry, InstallFlow
-from data_flow_segment.targets.memory.parse import Kind, MalformedPacket, parse
+from packets.parse import Kind, MalformedPacket, parse
 from support.packets import (
     TCP_PROTOCOL,
     UDP_PROTOCOL,

@@ -16,14 +16,14 @@ from finsy.proto import p4r
 from data_flow_segment.targets.contract import PacketReason, VirtualServerKey
 from data_flow_segment.targets.memory.datapath import DataPath
 from data_flow_segment.targets.memory.forward import Exit, NoNeighbour, NoRoute
-from data_flow_segment.targets.memory.neighbours import ADVERTISEMENT, ARP, ARP_REPLY, ARP_REQUEST
 from data_flow_segment.targets.memory.options import Interface, MemoryOptions
-from data_flow_segment.targets.memory.parse import ICMPV6, Packet, parse
-from data_flow_segment.targets.memory.parse import Kind as PacketKind
 from data_flow_segment.targets.memory.table import Flow
 from data_flow_segment.targets.memory.table import Key as FlowKey
 from data_flow_segment.targets.p4runtime.constants import Reason
 from data_flow_segment.targets.p4runtime.schema import Key, Row
+from packets.neighbours import ADVERTISEMENT, ARP, ARP_REPLY, ARP_REQUEST
+from packets.parse import ICMPV6, Packet, parse
+from packets.parse import Kind as PacketKind
 from support.switch_rows import FlowRows, PlacedFlow, RowRouter, ServerRows, Unresolved
 
 _NOT_TOLD: Final = frozenset((Reason.REPORT, Reason.CLOSED))  # goes up whoever listens

@@ -15,12 +15,12 @@ from data_flow_segment.targets.contract import (
 )
 from data_flow_segment.targets.memory.forward import Exit, NoNeighbour, NoRoute
 from data_flow_segment.targets.memory.options import Interface, Route
-from data_flow_segment.targets.memory.rewrite import Translation
 from data_flow_segment.targets.memory.table import Flow
 from data_flow_segment.targets.memory.table import Key as FlowKey
 from data_flow_segment.targets.p4runtime.constants import CloseBit
 from data_flow_segment.targets.p4runtime.entries import flow_of, server_of
 from data_flow_segment.targets.p4runtime.schema import Row
+from packets.rewrite import Translation
 from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED
 from ssmb.constants import Flag, ForwardMode
 

@@ -26,8 +26,9 @@ from data_flow_segment.targets.bpf.layout import (
 from data_flow_segment.targets.bpf.libbpf import BPF_ANY, BPF_NOEXIST
 from data_flow_segment.targets.bpf.maps import Map
 from data_flow_segment.targets.contract import FlowCounters, FlowEntry, FlowState
-from data_flow_segment.targets.memory.rewrite import Translation, inbound, outbound
 from data_flow_segment.targets.memory.table import CannotInstall, check, reverse_key
+from data_flow_segment.targets.translation import inbound, returning
+from packets.rewrite import Translation
 from ssmb.addresses import UNSPECIFIED
 from ssmb.constants import Flag, ForwardMode
 from ssmb.messages import FlowSignature
@@ -95,7 +96,7 @@ _NO_DECISION: Final = (0, 0, 0, 0, 0, 0, 0, 0, UNSPECIFIED, UNSPECIFIED, UNSPECI
 def pack_whole(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
     """Key and value of the client's direction, then of the node's; raises CannotInstall."""
     check(entry)
-    there, back = inbound(entry), outbound(entry)
+    there, back = inbound(entry), returning(entry)
     home = entry.signature.session
     reverse = reverse_key(entry.signature, there)
     bits = int(FlowBit.OFFSETS) if there.has_offsets else 0

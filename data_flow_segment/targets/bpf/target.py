@@ -61,9 +61,9 @@ from data_flow_segment.targets.contract import (
     VirtualServerEntry,
     VirtualServerKey,
 )
-from data_flow_segment.targets.memory import icmp
-from data_flow_segment.targets.memory.parse import MalformedPacket, parse
 from data_flow_segment.targets.memory.table import CannotInstall
+from packets import icmp
+from packets.parse import MalformedPacket, parse
 from ssmb.addresses import UNSPECIFIED
 from ssmb.messages import FlowSignature
 

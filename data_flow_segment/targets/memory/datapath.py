@@ -19,23 +19,16 @@ from data_flow_segment.targets.contract import (
     PacketReason,
     VirtualServerKey,
 )
-from data_flow_segment.targets.memory import forward, icmp, neighbours
+from data_flow_segment.targets.memory import forward
 from data_flow_segment.targets.memory.counters import Counters
 from data_flow_segment.targets.memory.fragments import FragmentTable
 from data_flow_segment.targets.memory.options import Interface, MemoryOptions
-from data_flow_segment.targets.memory.parse import (
-    ACK,
-    SYN,
-    TCP,
-    Kind,
-    MalformedPacket,
-    Packet,
-    parse,
-)
-from data_flow_segment.targets.memory.rewrite import decrement_ttl, translate, undo
 from data_flow_segment.targets.memory.segment import observe
 from data_flow_segment.targets.memory.table import INBOUND, Flow, FlowTable, Key
 from data_flow_segment.targets.memory.virtual_servers import VirtualServers
+from packets import icmp, neighbours
+from packets.parse import ACK, SYN, TCP, Kind, MalformedPacket, Packet, parse
+from packets.rewrite import decrement_ttl, translate, undo
 from ssmb.constants import ForwardMode
 from ssmb.messages import FlowSignature
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from data_flow_segment.targets.contract import FlowEntry
-from data_flow_segment.targets.memory.icmp import ipv4_header
 from data_flow_segment.targets.memory.options import Interface, MemoryOptions
-from data_flow_segment.targets.memory.parse import IPV4, IPV6, Packet
+from packets.icmp import ipv4_header
+from packets.parse import IPV4, IPV6, Packet
 from ssmb.addresses import UNSPECIFIED, is_ipv4
 from ssmb.constants import Flag, ForwardMode
 

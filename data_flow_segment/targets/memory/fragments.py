@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from data_flow_segment.targets.memory.parse import Packet
+from packets.parse import Packet
 
 FRAGMENT_LIFE_S: Final = 30.0
 """As long as Linux keeps fragments for reassembly (net.ipv4.ipfrag_time)."""

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from data_flow_segment.targets.contract import CloseCause
-from data_flow_segment.targets.memory.parse import SYN, TCP, Packet
 from data_flow_segment.targets.memory.table import INBOUND, Flow
+from packets.parse import SYN, TCP, Packet
 
 _OPTION_END, _OPTION_NOP, _OPTION_WINDOW_SCALE = 0, 1, 3
 _WINDOW_SCALE_MAX = 14  # RFC 7323 2.3

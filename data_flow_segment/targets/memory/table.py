@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from data_flow_segment.targets.contract import FlowCounters, FlowEntry, FlowState
-from data_flow_segment.targets.memory.rewrite import Translation, inbound, outbound
 from data_flow_segment.targets.memory.tracker import CloseTracker
+from data_flow_segment.targets.translation import inbound, returning
+from packets.rewrite import Translation
 from ssmb.addresses import UNSPECIFIED, is_ipv4
 from ssmb.constants import Flag, ForwardMode
 from ssmb.messages import FlowSignature
@@ -97,7 +98,7 @@ class Flow:
         """Take over a decision; what was seen stays."""
         self.entry = entry
         self.there: Translation = inbound(entry)
-        self.back: Translation = outbound(entry)
+        self.back: Translation = returning(entry)
         self.reverse_key: Key = reverse_key(entry.signature, self.there)
 
     @property

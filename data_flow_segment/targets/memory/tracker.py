@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from data_flow_segment.targets.contract import CloseCause
-from data_flow_segment.targets.memory.parse import ACK, FIN, RST, SYN
+from packets.parse import ACK, FIN, RST, SYN
 
 _WORD32: Final = 0xFFFFFFFF
 _HALF: Final = 0x80000000

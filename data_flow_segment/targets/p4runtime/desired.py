@@ -13,7 +13,6 @@ from typing import Final
 from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import VirtualServerKey
-from data_flow_segment.targets.memory.parse import MalformedPacket, parse
 from data_flow_segment.targets.p4runtime.batch import Batch
 from data_flow_segment.targets.p4runtime.constants import FLOWS, INJECT_ARRIVAL, Operation
 from data_flow_segment.targets.p4runtime.counters import Counters
@@ -33,6 +32,7 @@ from data_flow_segment.targets.p4runtime.schema import Kind, Row, Schema
 from data_flow_segment.targets.p4runtime.servers import Servers, place_rows
 from data_flow_segment.targets.p4runtime.tables import Change, Tables
 from data_flow_segment.targets.p4runtime.writer import Writer
+from packets.parse import MalformedPacket, parse
 
 FENCE_INDEX: Final = 2 * (FLOWS - 1)
 """The last place belongs to no flow: its report only says that all before was handled."""

@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Final, cast
 
 from data_flow_segment.targets.contract import FlowEntry, VirtualServerEntry, VirtualServerKey
-from data_flow_segment.targets.memory import checksum
 from data_flow_segment.targets.memory.options import Interface, Route
-from data_flow_segment.targets.memory.rewrite import inbound, outbound
 from data_flow_segment.targets.memory.table import Key, reverse_key
 from data_flow_segment.targets.p4runtime.schema import Match, Row, Value
+from data_flow_segment.targets.translation import inbound, returning
+from packets import checksum
 from ssmb.addresses import UNSPECIFIED, is_ipv4
 from ssmb.constants import Flag, ForwardMode
 from ssmb.messages import FlowSignature
@@ -48,7 +48,7 @@ def flow_row_key(session: Key) -> Row:
 def flow_rows(entry: FlowEntry, index: int, cookie: int) -> tuple[Row, Row]:
     """Client to node, and back."""
     signature = entry.signature
-    there, back = inbound(entry), outbound(entry)
+    there, back = inbound(entry), returning(entry)
     key = signature.session
     way_back = reverse_key(signature, there)
     node_addr, our_addr, node_port, our_port, _ = way_back

@@ -16,10 +16,10 @@ from data_flow_segment.targets.contract import (
     FlowEntry,
     FlowState,
 )
-from data_flow_segment.targets.memory.rewrite import inbound
 from data_flow_segment.targets.memory.table import CannotInstall, FlowTable, Key, reverse_key
 from data_flow_segment.targets.p4runtime.constants import CloseBit
 from data_flow_segment.targets.p4runtime.packets import Half, Report
+from data_flow_segment.targets.translation import inbound
 from ssmb.messages import FlowSignature
 
 _CLOSED: Final = int(CloseBit.CLOSED)

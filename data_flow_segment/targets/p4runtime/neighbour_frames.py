@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from data_flow_segment.targets.memory.neighbours import (
+from packets.neighbours import (
     ADVERTISEMENT,
     ARP,
     ARP_REPLY,
@@ -18,15 +18,7 @@ from data_flow_segment.targets.memory.neighbours import (
     TARGET_MAC,
     discovery,
 )
-from data_flow_segment.targets.memory.parse import (
-    ICMPV6,
-    TYPE_ARP,
-    TYPE_IPV6,
-    Kind,
-    MalformedPacket,
-    Packet,
-    parse,
-)
+from packets.parse import ICMPV6, TYPE_ARP, TYPE_IPV6, Kind, MalformedPacket, Packet, parse
 from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED, is_ipv4
 
 _BROADCAST: Final = b"\xff" * 6

@@ -10,8 +10,6 @@ from typing import Final
 from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import Event, PacketIn
-from data_flow_segment.targets.memory import icmp
-from data_flow_segment.targets.memory.parse import MalformedPacket, Packet, parse
 from data_flow_segment.targets.memory.sweep import event_of
 from data_flow_segment.targets.p4runtime.constants import Operation, Reason
 from data_flow_segment.targets.p4runtime.desired import Desired
@@ -24,6 +22,8 @@ from data_flow_segment.targets.p4runtime.packets import (
     frame_up,
     packet_out,
 )
+from packets import icmp
+from packets.parse import MalformedPacket, Packet, parse
 from ssmb.addresses import is_ipv4
 from ssmb.messages import FlowSignature
 

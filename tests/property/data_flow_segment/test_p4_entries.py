@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_flow_segment.targets.contract import FlowEntry
-from data_flow_segment.targets.memory.checksum import word_sum
-from data_flow_segment.targets.memory.parse import parse
-from data_flow_segment.targets.memory.rewrite import inbound, outbound, translate
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.program import Program
 from data_flow_segment.targets.p4runtime.schema import Row, octets
+from data_flow_segment.targets.translation import inbound, returning
+from packets.checksum import word_sum
+from packets.parse import parse
+from packets.rewrite import translate
 from support.p4_rows import WORD, flow_entries, program_schema
 from support.packets import frame, segment
 
@@ -57,7 +58,7 @@ def test_the_rows_say_what_packets_become(entry: FlowEntry) -> None:
     """The new addresses and ports, and the difference they make to a checksum, are those of the
     memory target's translation of a packet with the row's key."""
     rows = entries.flow_rows(entry, 0, 1)
-    for row, change in zip(rows, (inbound(entry), outbound(entry)), strict=True):
+    for row, change in zip(rows, (inbound(entry), returning(entry)), strict=True):
         src, dst, src_port, dst_port, protocol = row.match
         packet = parse(
             frame(MAC, MAC, segment(_port(protocol), (_address(src), 0), (_address(dst), 0)))

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from data_flow_segment.targets.contract import FlowEntry
-from data_flow_segment.targets.memory.rewrite import inbound
 from data_flow_segment.targets.memory.table import (
     INBOUND,
     RETURN,
@@ -18,6 +17,7 @@ from data_flow_segment.targets.memory.table import (
     FlowTable,
     reverse_key,
 )
+from data_flow_segment.targets.translation import inbound
 from ssmb.constants import Flag
 from support.packets import TCP_PROTOCOL
 from support.rig import IPV4, MemoryRig

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_flow_segment.targets.contract import CloseCause
-from data_flow_segment.targets.memory.parse import ACK, FIN, RST, SYN
 from data_flow_segment.targets.memory.tracker import CloseTracker
+from packets.parse import ACK, FIN, RST, SYN
 
 CLIENT, NODE = 0, 1
 WORD = st.integers(0, 0xFFFFFFFF)

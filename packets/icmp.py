@@ -7,8 +7,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from data_flow_segment.targets.memory import checksum
-from data_flow_segment.targets.memory.parse import (
+from packets import checksum
+from packets.parse import (
     ICMP,
     ICMPV6,
     IPV4,
@@ -19,7 +19,7 @@ from data_flow_segment.targets.memory.parse import (
     parse_ipv4,
     parse_ipv6,
 )
-from data_flow_segment.targets.memory.rewrite import Translation, set_addresses, translate
+from packets.rewrite import Translation, set_addresses, translate
 
 _ERRORS_V4: Final = frozenset((3, 4, 11, 12))  # a redirect (5) concerns one link and stays there
 _ERRORS_V6: Final = frozenset((1, 2, 3, 4))

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a flow's packets are turned into (wire protocol 9.4 and 9.6).
+"""Rewriting a packet in place: addresses, ports, offsets, time to live (wire protocol 9.4, 9.6).
 
-A `Translation` is one direction's; `inbound` and `outbound` make the pair from an entry, and one
-is the inverse of the other.  `translate` changes a packet in place and keeps checksums as right
-or as wrong as they were (RFC 1624).
+A `Translation` describes one direction.  Checksums stay as right or as wrong as they were
+(RFC 1624).
 """
 
 from __future__ import annotations
@@ -11,17 +10,10 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from data_flow_segment.targets.contract import FlowEntry
-from data_flow_segment.targets.memory import checksum
-from data_flow_segment.targets.memory.parse import ACK, SYN, TCP, UDP, Packet
-from ssmb.constants import Flag, ForwardMode
+from packets import checksum
+from packets.parse import ACK, SYN, TCP, UDP, Packet
 
 _WORD32: Final = 0xFFFFFFFF
-_TRANSLATE_ADDR: Final = int(Flag.TRANSLATE_ADDR)  # plain integers: this is on the way of each flow
-_TRANSLATE_PORT: Final = int(Flag.TRANSLATE_PORT)
-_TRANSLATE_SRC: Final = int(Flag.TRANSLATE_SRC)
-_ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
-_NAT: Final = int(ForwardMode.NAT)
 _OPTION_END, _OPTION_NOP, _OPTION_SACK, _OPTION_TIMESTAMPS = 0, 1, 5, 8
 
 
@@ -38,38 +30,6 @@ class Translation(NamedTuple):
     ts_value: int = 0
     ts_echo: int = 0
     window_shift: int = 0
-
-
-def inbound(entry: FlowEntry) -> Translation:
-    """Client to node (of an outbound flow: its beginner to the other side)."""
-    flags = entry.flags if entry.forward_mode == _NAT else 0
-    source = flags & _TRANSLATE_SRC
-    return Translation(
-        src=entry.snat_ipaddr if source else None,
-        dst=entry.node_ipaddr if flags & _TRANSLATE_ADDR else None,
-        src_port=entry.snat_port if source and entry.snat_port else None,
-        dst_port=entry.node_port if flags & _TRANSLATE_PORT else None,
-        has_offsets=bool(flags & _ADD_TCP_OFFSETS),
-        seq=entry.seq_offset,
-        ack=entry.ack_offset,
-        ts_echo=-entry.ts_offset,
-    )
-
-
-def outbound(entry: FlowEntry) -> Translation:
-    """Node to client: the inverse."""
-    there, signature = inbound(entry), entry.signature
-    return Translation(
-        src=None if there.dst is None else signature.dst_ipaddr,
-        dst=None if there.src is None else signature.src_ipaddr,
-        src_port=None if there.dst_port is None else signature.dst_port,
-        dst_port=None if there.src_port is None else signature.src_port,
-        has_offsets=there.has_offsets,
-        seq=-entry.ack_offset,
-        ack=-entry.seq_offset,
-        ts_value=entry.ts_offset,
-        window_shift=entry.wscale_shift,
-    )
 
 
 def undo(there: Translation, original: Translation) -> Translation:

@@ -7,8 +7,8 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from data_flow_segment.targets.memory import checksum
-from data_flow_segment.targets.memory.parse import ICMPV6, IPV6, Packet
+from packets import checksum
+from packets.parse import ICMPV6, IPV6, Packet
 from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED
 
 ARP: Final = struct.Struct("!HHBBH6s4s6s4s")

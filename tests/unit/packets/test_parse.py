@@ -18,8 +18,8 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Packet as ScapyPacket
 
-from data_flow_segment.targets.memory.icmp import is_error, quoted_packet
-from data_flow_segment.targets.memory.parse import Kind, MalformedPacket, Packet, parse
+from packets.icmp import is_error, quoted_packet
+from packets.parse import Kind, MalformedPacket, Packet, parse
 from ssmb.addresses import from_text
 from support.packets import frame, ip, tcp, udp, unreachable, wrong_checksums
 

@@ -10,15 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_flow_segment.targets.contract import FlowEntry
-from data_flow_segment.targets.memory.parse import parse
-from data_flow_segment.targets.memory.rewrite import (
-    decrement_ttl,
-    inbound,
-    outbound,
-    shifted_window,
-    translate,
-    undo,
-)
+from data_flow_segment.targets.translation import inbound, returning
+from packets.parse import parse
+from packets.rewrite import decrement_ttl, shifted_window, translate, undo
 from ssmb.addresses import from_text
 from ssmb.messages import FlowSignature
 from support.packets import frame, tcp, udp, wrong_checksums
@@ -83,7 +77,7 @@ def test_a_translation_is_undone_to_the_octet(
     flow, addresses = chosen
     sent = packet_of(flow, addresses, payload, OPTIONS)
     packet = parse(sent)
-    there, back = inbound(flow), outbound(flow)
+    there, back = inbound(flow), returning(flow)
     translate(packet, there)
     assert wrong_checksums(bytes(packet.data[14:])) == []
     translate(packet, undo(there, back))
@@ -92,7 +86,7 @@ def test_a_translation_is_undone_to_the_octet(
 
 @given(chosen=entries())
 def test_inverses(chosen: tuple[FlowEntry, tuple[str, ...]]) -> None:
-    there, back = inbound(chosen[0]), outbound(chosen[0])
+    there, back = inbound(chosen[0]), returning(chosen[0])
     assert (there.seq + back.ack, there.ack + back.seq) == (0, 0)
     assert there.ts_echo + back.ts_value == 0
     assert undo(back, there)[:4] == (there.dst, there.src, there.dst_port, there.src_port)

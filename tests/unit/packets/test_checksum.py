@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_flow_segment.targets.memory import checksum
+from packets import checksum
 from support.packets import ones_sum
 
 EVEN = st.binary(max_size=80).map(lambda octets: octets[: len(octets) & ~1])

@@ -11,7 +11,7 @@ import struct
 from enum import IntEnum
 from typing import Final
 
-from data_flow_segment.targets.memory import checksum
+from packets import checksum
 from ssmb.addresses import IPV4_PREFIX
 
 ETHERNET: Final = struct.Struct("!6s6sH")
