@@ -8,7 +8,8 @@ from collections.abc import Callable
 from data_flow_segment.config_p4runtime import P4RuntimeSection
 from data_flow_segment.config_values import mac_octets
 from data_flow_segment.targets.contract import Target
-from data_flow_segment.targets.p4runtime.options import Interface, P4RuntimeOptions, Route
+from data_flow_segment.targets.interfaces import Interface, Route
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
 from ssmb.addresses import from_text
 

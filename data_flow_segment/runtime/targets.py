@@ -11,8 +11,9 @@ from typing import Final
 
 from data_flow_segment.config import DataFlowSegmentConfig
 from data_flow_segment.targets.contract import Target, TargetError
+from data_flow_segment.targets.interfaces import Interface
 from data_flow_segment.targets.memory import MemoryTarget
-from data_flow_segment.targets.memory.options import Interface, MemoryOptions
+from data_flow_segment.targets.memory.options import MemoryOptions
 
 _LOG: Final = logging.getLogger("splitplane.dfs")
 

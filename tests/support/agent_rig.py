@@ -16,9 +16,10 @@ from csmb.messages import Ack, Config, Hello, VsEntry, VsList
 from csmb.messages import Message as CsmbMessage
 from csmb.settings import ConnectionSettings
 from data_flow_segment.agent import Agent
+from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.memory.datapath import DataPath
-from data_flow_segment.targets.memory.options import Interface, MemoryOptions, Route
+from data_flow_segment.targets.memory.options import MemoryOptions
 from ssmb.addresses import from_text
 from ssmb.codec import decode_datagram, encode, encode_batch
 from ssmb.constants import Flag

@@ -13,6 +13,7 @@ from typing import Any, Final
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
+from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.p4runtime.constants import Reason
 from data_flow_segment.targets.p4runtime.neighbours import Neighbours
 from data_flow_segment.targets.p4runtime.next_hops import (
@@ -23,7 +24,7 @@ from data_flow_segment.targets.p4runtime.next_hops import (
     InjectFrame,
     PutRow,
 )
-from data_flow_segment.targets.p4runtime.options import Interface, P4RuntimeOptions, Route
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.packets import FrameUp, Resolve
 from data_flow_segment.targets.p4runtime.schema import Key, Row, key
 from ssmb.addresses import from_text, to_text

@@ -14,7 +14,8 @@ from enum import Enum
 from typing import Final, Protocol
 
 from data_flow_segment.targets.contract import Command, Event, Target
-from data_flow_segment.targets.memory import Interface, MemoryOptions, MemoryTarget, Route
+from data_flow_segment.targets.interfaces import Interface, Route
+from data_flow_segment.targets.memory import MemoryOptions, MemoryTarget
 from ssmb.addresses import from_text
 
 

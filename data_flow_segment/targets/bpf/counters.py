@@ -11,35 +11,22 @@ from data_flow_segment.targets.bpf.layout import COUNTERS
 from data_flow_segment.targets.bpf.libbpf import library
 from data_flow_segment.targets.bpf.maps import Map
 from data_flow_segment.targets.contract import Counter
+from data_flow_segment.targets.counters import MEANINGS as CONTRACT
 
 MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
+    **CONTRACT,
     "packets": (True, "Frames received on the attached interfaces."),
-    "flow_packets": (True, "Packets of installed flows, translated and sent."),
     "passed": (True, "Packets that are none of a virtual server's, left to the kernel."),
     "local": (True, "Address resolution of others, and frames not addressed to our MAC."),
-    "up_calls": (True, "Packets that went up to the agent."),
-    "icmp_translated": (True, "ICMP errors carried to the end that they concern."),
-    "arp_answered": (True, "ARP requests and neighbour solicitations answered."),
-    "transmitted": (True, "Packets of the agent's own, sent for it."),
-    "drop_malformed": (False, "Dropped: lengths or headers contradict each other."),
-    "drop_checksum": (False, "Dropped before an up-call: a checksum is wrong."),
     "drop_fragment": (True, "Dropped: a later fragment whose first fragment is not known."),
-    "drop_ttl": (True, "Dropped: time to live used up (ICMP time exceeded is sent)."),
-    "drop_too_big": (True, "Dropped: longer than the way allows (the sender is told)."),
-    "drop_no_route": (False, "Dropped: no route to where the packet should go."),
-    "drop_no_neighbour": (False, "Dropped: the next hop's MAC address is not known."),
     "drop_forwarding_off": (False, "Dropped: forwarding is off (sysctl net.*.conf.*.forwarding)."),
-    "drop_inject_unmatched": (True, "Dropped: put back by the agent, and no flow matched."),
-    "drop_up_call_full": (False, "Dropped: the agent does not keep up with new flows."),
     "drop_up_call_too_long": (True, "Dropped: too long for the agent; TCP sends it in pieces."),
-    "drop_detached": (False, "Dropped: nobody listens for new flows."),
     "drop_no_room": (False, "Dropped: the kernel had no room to rewrite the packet."),
     "drop_transmit": (False, "Not sent: the kernel refused a packet of the agent's own."),
     "drop_inject_failed": (False, "Dropped: the kernel did not take a packet back."),
     "event_lost": (False, "Ends of flows that found the event ring full; a sweep tells them."),
     "interface_gone": (False, "Interfaces of the configuration that vanished meanwhile."),
     "interface_came_back": (True, "Interfaces that were made anew and attached to again."),
-    "install_failed": (False, "Flows that could not be installed: table full, or keys in use."),
 }
 
 _OWN: Final = (

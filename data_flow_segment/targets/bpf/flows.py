@@ -26,7 +26,7 @@ from data_flow_segment.targets.bpf.layout import (
 from data_flow_segment.targets.bpf.libbpf import BPF_ANY, BPF_NOEXIST
 from data_flow_segment.targets.bpf.maps import Map
 from data_flow_segment.targets.contract import FlowCounters, FlowEntry, FlowState
-from data_flow_segment.targets.memory.table import CannotInstall, check, reverse_key
+from data_flow_segment.targets.flow_table import CannotInstall, check, reverse_key
 from data_flow_segment.targets.translation import inbound, returning
 from packets.rewrite import Translation
 from ssmb.addresses import UNSPECIFIED

@@ -3,7 +3,7 @@
 independent reading of what the BPF program does.  Pure: time comes through a clock given to it.
 """
 
-from data_flow_segment.targets.memory.options import Interface, MemoryOptions, Route
+from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.target import MemoryTarget
 
-__all__ = ["Interface", "MemoryOptions", "MemoryTarget", "Route"]
+__all__ = ["MemoryOptions", "MemoryTarget"]

@@ -1,37 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every counter of the memory target: whether it may rise without worry, and what it means."""
+"""The memory target's counters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
-
 from data_flow_segment.targets.contract import Counter
-
-MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
-    "packets": (True, "Frames received on all interfaces."),
-    "flow_packets": (True, "Packets of installed flows, translated and sent."),
-    "passed": (True, "Packets that are none of a virtual server's, routed as a router does."),
-    "local": (True, "Packets to the target's own addresses, or not addressed to its MAC."),
-    "up_calls": (True, "Packets that went up to the agent."),
-    "icmp_translated": (True, "ICMP errors carried to the end that they concern."),
-    "arp_answered": (True, "ARP requests and neighbour solicitations answered."),
-    "transmitted": (True, "Packets of the agent's own, sent for it."),
-    "drop_malformed": (False, "Dropped: lengths or headers contradict each other."),
-    "drop_checksum": (False, "Dropped before an up-call: a checksum is wrong."),
-    "drop_fragment": (
-        True,
-        "Dropped: a virtual server's later fragment whose first is not known.",
-    ),
-    "drop_ttl": (True, "Dropped: time to live used up (ICMP time exceeded is sent)."),
-    "drop_too_big": (True, "Dropped: longer than the way allows (the sender is told)."),
-    "drop_no_route": (False, "Dropped: no route to where the packet should go."),
-    "drop_no_neighbour": (False, "Dropped: the next hop's MAC address is not known."),
-    "drop_inject_unmatched": (True, "Dropped: put back by the agent, and no flow matched."),
-    "drop_up_call_full": (False, "Dropped: the agent does not keep up with new flows."),
-    "drop_detached": (False, "Dropped: nobody listens for new flows."),
-    "install_failed": (False, "Flows that could not be installed: table full, or keys in use."),
-}
+from data_flow_segment.targets.counters import MEANINGS
 
 
 class Counters:

@@ -19,12 +19,14 @@ from data_flow_segment.targets.contract import (
     PacketReason,
     VirtualServerKey,
 )
+from data_flow_segment.targets.flow_table import INBOUND, FlowTable, Key
+from data_flow_segment.targets.interfaces import Interface
 from data_flow_segment.targets.memory import forward
 from data_flow_segment.targets.memory.counters import Counters
+from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.fragments import FragmentTable
-from data_flow_segment.targets.memory.options import Interface, MemoryOptions
-from data_flow_segment.targets.memory.segment import observe
-from data_flow_segment.targets.memory.table import INBOUND, Flow, FlowTable, Key
+from data_flow_segment.targets.memory.observe import observe
+from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.virtual_servers import VirtualServers
 from packets import icmp, neighbours
 from packets.parse import ACK, SYN, TCP, Kind, MalformedPacket, Packet, parse

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from data_flow_segment.targets.contract import FlowEntry
-from data_flow_segment.targets.memory.options import Interface, MemoryOptions
+from data_flow_segment.targets.interfaces import Interface
+from data_flow_segment.targets.memory.options import MemoryOptions
 from packets.icmp import ipv4_header
 from packets.parse import IPV4, IPV6, Packet
 from ssmb.addresses import UNSPECIFIED, is_ipv4

@@ -22,7 +22,7 @@ from data_flow_segment.targets.contract import (
     TransmitPacket,
     VirtualServerKey,
 )
-from data_flow_segment.targets.memory.table import CannotInstall
+from data_flow_segment.targets.flow_table import CannotInstall
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.constants import Operation
 from data_flow_segment.targets.p4runtime.desired import Desired

@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Any, Final, cast
 
 from data_flow_segment.targets.contract import Command, Event, TargetError, TargetTaken
-from data_flow_segment.targets.memory.table import Key
+from data_flow_segment.targets.flow_table import Key
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.commands import Commands
 from data_flow_segment.targets.p4runtime.constants import Operation as Wish

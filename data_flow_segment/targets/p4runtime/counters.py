@@ -9,11 +9,11 @@ from typing import Final
 from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import Counter
-from data_flow_segment.targets.memory.counters import MEANINGS as CONTRACTS
+from data_flow_segment.targets.counters import MEANINGS as CONTRACT
 from data_flow_segment.targets.p4runtime.constants import Outcome
 
 MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
-    **CONTRACTS,
+    **CONTRACT,
     "drop_switch_gone": (False, "Not sent: the connection to the switch was lost."),
     "resolve_waited": (True, "Packets that waited for the next hop's MAC address and went on."),
     "drop_packet_refused": (False, "Not sent: the switch refused a packet that was put out."),

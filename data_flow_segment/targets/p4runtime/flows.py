@@ -10,13 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from data_flow_segment.targets.contract import (
-    CloseCause,
-    FlowCounters,
-    FlowEntry,
-    FlowState,
-)
-from data_flow_segment.targets.memory.table import CannotInstall, FlowTable, Key, reverse_key
+from data_flow_segment.targets.contract import CloseCause, FlowCounters, FlowEntry, FlowState
+from data_flow_segment.targets.flow_table import CannotInstall, FlowTable, Key, reverse_key
 from data_flow_segment.targets.p4runtime.constants import CloseBit
 from data_flow_segment.targets.p4runtime.packets import Half, Report
 from data_flow_segment.targets.translation import inbound

@@ -23,6 +23,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, cast
 
+from data_flow_segment.targets.interfaces import Route
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.neighbour_frames import question, told
 from data_flow_segment.targets.p4runtime.next_hops import (
@@ -36,7 +37,7 @@ from data_flow_segment.targets.p4runtime.next_hops import (
     State,
     restored,
 )
-from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions, Route
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.packets import FrameUp
 from data_flow_segment.targets.p4runtime.routes import Place, Routes
 from data_flow_segment.targets.p4runtime.schema import Row

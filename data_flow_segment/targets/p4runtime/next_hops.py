@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final, NamedTuple, cast
 
+from data_flow_segment.targets.interfaces import Interface
 from data_flow_segment.targets.p4runtime import entries
-from data_flow_segment.targets.p4runtime.options import Interface
 from data_flow_segment.targets.p4runtime.packets import FrameUp
 from data_flow_segment.targets.p4runtime.routes import Place, Routes
 from data_flow_segment.targets.p4runtime.schema import Match, Row

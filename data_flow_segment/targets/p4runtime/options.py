@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from data_flow_segment.targets.memory.options import Interface, Route
-
-__all__ = ["Interface", "P4RuntimeOptions", "Route"]
+from data_flow_segment.targets.interfaces import Interface, Route
 
 
 @dataclass(frozen=True, slots=True)

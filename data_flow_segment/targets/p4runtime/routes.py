@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from data_flow_segment.targets.p4runtime.options import Interface, Route
+from data_flow_segment.targets.interfaces import Interface, Route
 from ssmb.addresses import IPV4_PREFIX, IPV4_UNSPECIFIED, is_ipv4
 
 Place = tuple[bytes, int]

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from data_flow_segment.targets.contract import VirtualServerEntry, VirtualServerKey
+from data_flow_segment.targets.interfaces import Interface
 from data_flow_segment.targets.p4runtime import entries
-from data_flow_segment.targets.p4runtime.options import Interface
 from data_flow_segment.targets.p4runtime.schema import Row
 
 

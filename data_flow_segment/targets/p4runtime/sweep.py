@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from data_flow_segment.targets.contract import Event
-from data_flow_segment.targets.memory.sweep import event_of
+from data_flow_segment.targets.flow_table import event_of
 from data_flow_segment.targets.p4runtime.flows import Flows, SwitchFlow
 from data_flow_segment.targets.p4runtime.reports import Reports
 

@@ -23,7 +23,7 @@ from data_flow_segment.targets.contract import (
     TargetLost,
     VirtualServerEntry,
 )
-from data_flow_segment.targets.memory.table import FlowTable, worth
+from data_flow_segment.targets.flow_table import FlowTable, worth
 from data_flow_segment.targets.p4runtime.core import Core, Phase
 from data_flow_segment.targets.p4runtime.driver import Driver
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow

@@ -10,11 +10,11 @@ from typing import Final
 from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import Event, PacketIn
-from data_flow_segment.targets.memory.sweep import event_of
+from data_flow_segment.targets.flow_table import event_of
+from data_flow_segment.targets.interfaces import Interface
 from data_flow_segment.targets.p4runtime.constants import Operation, Reason
 from data_flow_segment.targets.p4runtime.desired import Desired
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow
-from data_flow_segment.targets.p4runtime.options import Interface
 from data_flow_segment.targets.p4runtime.packets import (
     FrameUp,
     MalformedUp,

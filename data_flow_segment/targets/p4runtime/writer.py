@@ -8,7 +8,7 @@ from typing import NamedTuple
 from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import FlowEntry
-from data_flow_segment.targets.memory.table import Key
+from data_flow_segment.targets.flow_table import Key
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.batch import Batch
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow

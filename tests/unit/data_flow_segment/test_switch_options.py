@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from data_flow_segment.config_p4runtime import P4RuntimeSection
 from data_flow_segment.runtime.switch import options
-from data_flow_segment.targets.p4runtime.options import Interface, Route
+from data_flow_segment.targets.interfaces import Interface, Route
 from ssmb.addresses import from_text
 
 SECTION = P4RuntimeSection.model_validate(

@@ -27,7 +27,7 @@ from data_flow_segment.targets.contract import (
     VirtualServerEntry,
     VirtualServerKey,
 )
-from data_flow_segment.targets.memory.table import Key
+from data_flow_segment.targets.flow_table import Key
 from data_flow_segment.targets.p4runtime import core as core_module
 from data_flow_segment.targets.p4runtime import entries, reconcile
 from data_flow_segment.targets.p4runtime.core import Core, Phase

@@ -23,7 +23,8 @@ from data_flow_segment.targets.contract import (
     SetOutboundQuery,
     TransmitPacket,
 )
-from data_flow_segment.targets.memory import Interface, MemoryOptions, MemoryTarget, Route
+from data_flow_segment.targets.interfaces import Interface, Route
+from data_flow_segment.targets.memory import MemoryOptions, MemoryTarget
 from ssmb.addresses import from_text
 from support.packets import (
     TCP_PROTOCOL,

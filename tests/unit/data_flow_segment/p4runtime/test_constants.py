@@ -9,7 +9,7 @@ from enum import IntEnum
 import pytest
 
 from data_flow_segment.targets.contract import PacketReason
-from data_flow_segment.targets.memory.counters import MEANINGS
+from data_flow_segment.targets.counters import MEANINGS
 from data_flow_segment.targets.p4runtime import constants
 from data_flow_segment.targets.p4runtime.constants import CloseBit, Operation, Outcome, Reason
 from support.p4_rows import P4_SOURCES, program_schema

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from data_flow_segment.targets.contract import FlowEntry, VirtualServerEntry, VirtualServerKey
+from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.p4runtime import entries
-from data_flow_segment.targets.p4runtime.options import Interface, Route
 from data_flow_segment.targets.p4runtime.schema import Row
 from ssmb.addresses import UNSPECIFIED, from_text
 from ssmb.constants import Flag, ForwardMode

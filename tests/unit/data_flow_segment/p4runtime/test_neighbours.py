@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from data_flow_segment.targets.interfaces import Route
 from data_flow_segment.targets.p4runtime import entries, neighbours
 from data_flow_segment.targets.p4runtime.neighbours import (
     ASKED_MAX,
@@ -16,7 +17,6 @@ from data_flow_segment.targets.p4runtime.neighbours import (
     Neighbours,
 )
 from data_flow_segment.targets.p4runtime.next_hops import Ask, DropRow, InjectFrame, PutRow
-from data_flow_segment.targets.p4runtime.options import Route
 from data_flow_segment.targets.p4runtime.schema import Row
 from ssmb.addresses import from_text
 from support.neighbours_rig import (

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from data_flow_segment.targets.contract import FlowEntry
-from data_flow_segment.targets.memory.table import (
+from data_flow_segment.targets.flow_table import (
     INBOUND,
     RETURN,
     CannotInstall,
-    Flow,
     FlowTable,
     reverse_key,
 )
+from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.translation import inbound
 from ssmb.constants import Flag
 from support.packets import TCP_PROTOCOL

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from data_flow_segment.targets.contract import CloseCause
-from data_flow_segment.targets.memory.table import INBOUND, Flow
+from data_flow_segment.targets.flow_table import INBOUND
+from data_flow_segment.targets.memory.flow import Flow
 from packets.parse import SYN, TCP, Packet
 
 _OPTION_END, _OPTION_NOP, _OPTION_WINDOW_SCALE = 0, 1, 3

@@ -8,12 +8,18 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
-from data_flow_segment.targets.contract import FlowCounters, FlowEntry, FlowState
-from data_flow_segment.targets.memory.tracker import CloseTracker
-from data_flow_segment.targets.translation import inbound, returning
+from data_flow_segment.targets.contract import (
+    Event,
+    FlowClosed,
+    FlowEntry,
+    FlowIdle,
+    FlowMoved,
+    FlowState,
+)
+from data_flow_segment.targets.translation import inbound
 from packets.rewrite import Translation
 from ssmb.addresses import UNSPECIFIED, is_ipv4
-from ssmb.constants import Flag, ForwardMode
+from ssmb.constants import CLOSE_TIMEOUT_S, Flag, ForwardMode
 from ssmb.messages import FlowSignature
 
 Key = tuple[bytes, bytes, int, int, int]
@@ -61,68 +67,6 @@ class Tabled(Protocol):
 FlowT = TypeVar("FlowT", bound=Tabled)
 
 
-class Flow:
-    """An installed flow: what was decided, and what was seen."""
-
-    __slots__ = (
-        "back",
-        "bytes",
-        "close_told",
-        "entry",
-        "last_seen",
-        "number",
-        "packets",
-        "packets_told",
-        "reverse_key",
-        "tcp_flags",
-        "there",
-        "tracker",
-    )
-
-    def __init__(self, entry: FlowEntry, number: int, now: float) -> None:
-        self.number = number
-        self.begin(entry, now)
-
-    def begin(self, entry: FlowEntry, now: float) -> None:
-        """Another flow with the same signature: nothing of the earlier one counts."""
-        self.packets = [0, 0]
-        self.bytes = [0, 0]
-        self.packets_told = 0
-        self.close_told = False
-        self.tcp_flags = 0
-        self.last_seen = now
-        self.tracker = CloseTracker()
-        self.decide(entry)
-
-    def decide(self, entry: FlowEntry) -> None:
-        """Take over a decision; what was seen stays."""
-        self.entry = entry
-        self.there: Translation = inbound(entry)
-        self.back: Translation = returning(entry)
-        self.reverse_key: Key = reverse_key(entry.signature, self.there)
-
-    @property
-    def cause(self) -> int | None:
-        return self.tracker.cause
-
-    @property
-    def closed(self) -> bool:
-        return self.tracker.cause is not None
-
-    @property
-    def closing(self) -> bool:
-        return self.tracker.closing
-
-    @property
-    def packets_seen(self) -> int:
-        return sum(self.packets)
-
-    def state(self, now: float) -> FlowState:
-        counters = FlowCounters(self.packets[0], self.bytes[0], self.packets[1], self.bytes[1])
-        idle_ms = max(0, round((now - self.last_seen) * 1000))
-        return FlowState(self.entry, counters, idle_ms, self.tcp_flags, self.tracker.closing)
-
-
 def reverse_key(signature: FlowSignature, there: Translation) -> Key:
     """The key of the packets that the node sends back."""
     return (
@@ -137,6 +81,25 @@ def reverse_key(signature: FlowSignature, there: Translation) -> Key:
 def worth(flow: Tabled) -> tuple[int, float]:
     """What a flow is worth when room is needed: the least goes first."""
     return (0 if flow.closed else 2 if flow.closing else 1), flow.last_seen
+
+
+class Swept(Protocol):
+    """What a look at a flow needs, whoever counts its packets."""
+
+    entry: FlowEntry
+    close_told: bool
+    packets_told: int
+
+    @property
+    def cause(self) -> int | None:
+        """Why it ended, None while it goes on."""
+
+    @property
+    def packets_seen(self) -> int:
+        """In both directions."""
+
+    def state(self, now: float) -> FlowState:
+        """What the agent is told."""
 
 
 class FlowTable(Generic[FlowT]):
@@ -247,3 +210,20 @@ def check(entry: FlowEntry) -> None:
         raise CannotInstall("an address to translate to is missing")
     if any(is_ipv4(address) != is_ipv4(signature.src_ipaddr) for address in wanted):
         raise CannotInstall("addresses of two families in one flow")
+
+
+def event_of(flow: Swept, now: float, *, stats: bool) -> Event | None:
+    """What there is to tell of a flow; it counts as told."""
+    state = flow.state(now)
+    cause = flow.cause
+    if cause is not None:
+        told, flow.close_told = flow.close_told, True
+        return None if told else FlowClosed(state, cause)
+    timeout_s = CLOSE_TIMEOUT_S if state.closing else flow.entry.idle_timeout_s
+    if 0 < timeout_s * 1000 <= state.idle_ms:
+        return FlowIdle(state)
+    packets = flow.packets_seen
+    if not stats or packets == flow.packets_told:
+        return None
+    flow.packets_told = packets
+    return FlowMoved(state)

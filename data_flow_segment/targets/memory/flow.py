@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An installed flow of the memory target: what was decided, and what was seen."""
+
+from __future__ import annotations
+
+from data_flow_segment.targets.contract import FlowCounters, FlowEntry, FlowState
+from data_flow_segment.targets.flow_table import Key, reverse_key
+from data_flow_segment.targets.memory.tracker import CloseTracker
+from data_flow_segment.targets.translation import inbound, returning
+from packets.rewrite import Translation
+
+
+class Flow:
+    """One flow, both directions."""
+
+    __slots__ = (
+        "back",
+        "bytes",
+        "close_told",
+        "entry",
+        "last_seen",
+        "number",
+        "packets",
+        "packets_told",
+        "reverse_key",
+        "tcp_flags",
+        "there",
+        "tracker",
+    )
+
+    def __init__(self, entry: FlowEntry, number: int, now: float) -> None:
+        self.number = number
+        self.begin(entry, now)
+
+    def begin(self, entry: FlowEntry, now: float) -> None:
+        """Another flow with the same signature: nothing of the earlier one counts."""
+        self.packets = [0, 0]
+        self.bytes = [0, 0]
+        self.packets_told = 0
+        self.close_told = False
+        self.tcp_flags = 0
+        self.last_seen = now
+        self.tracker = CloseTracker()
+        self.decide(entry)
+
+    def decide(self, entry: FlowEntry) -> None:
+        """Take over a decision; what was seen stays."""
+        self.entry = entry
+        self.there: Translation = inbound(entry)
+        self.back: Translation = returning(entry)
+        self.reverse_key: Key = reverse_key(entry.signature, self.there)
+
+    @property
+    def cause(self) -> int | None:
+        return self.tracker.cause
+
+    @property
+    def closed(self) -> bool:
+        return self.tracker.cause is not None
+
+    @property
+    def closing(self) -> bool:
+        return self.tracker.closing
+
+    @property
+    def packets_seen(self) -> int:
+        return sum(self.packets)
+
+    def state(self, now: float) -> FlowState:
+        counters = FlowCounters(self.packets[0], self.bytes[0], self.packets[1], self.bytes[1])
+        idle_ms = max(0, round((now - self.last_seen) * 1000))
+        return FlowState(self.entry, counters, idle_ms, self.tcp_flags, self.tracker.closing)
