@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from splitplane.admin import SOCKET_FOLDER
+from admin.client import SOCKET_FOLDER
 from splitplane.lab.switch import answers, socket_path
 
 ENVIRONMENT = Path(__file__).parents[1] / ".venv-p4shell"

@@ -8,9 +8,9 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
+from admin.errors import CommandError, ConfigError, from_os_error
 from splitplane import __version__
 from splitplane.commands import lab, run, segments, show
-from splitplane.errors import CommandError, ConfigError, from_os_error
 
 
 class _Command(click.Group):

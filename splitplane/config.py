@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from splitplane.errors import ConfigError
+from admin.errors import ConfigError
 
 # A thousand pools of a hundred nodes are some 6 MB of YAML; much more than that is a mistake.
 CONFIG_OCTETS_MAX: Final = 16 * 1024 * 1024

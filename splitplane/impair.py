@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from splitplane.errors import ConfigError
+from admin.errors import ConfigError
 
 VARIABLE: Final = "SPLITPLANE_IMPAIR"
 _SHARES: Final = ("drop", "duplicate", "reorder")

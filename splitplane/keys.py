@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from splitplane.errors import ConfigError
+from admin.errors import ConfigError
 
 KEY_OCTETS_MIN: Final = 16
 KEY_OCTETS_MAX: Final = 4096  # the path of a wrong, large file must not become a key

@@ -18,9 +18,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from admin.errors import CommandError
 from splitplane.commands.shapes import flow_row, message_rows
 from splitplane.commands.tables import amount
-from splitplane.errors import CommandError
 from splitplane.lab import Lab
 from splitplane.lab.load import Tally
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from splitplane.errors import ConfigError, MachineError
+from admin.errors import ConfigError, MachineError
 
 BPFFS: Final = Path("/sys/fs/bpf")
 KERNEL_BTF: Final = Path("/sys/kernel/btf/vmlinux")

@@ -6,8 +6,8 @@ from __future__ import annotations
 import contextlib
 import os
 
+from admin.errors import MachineError
 from splitplane import machine
-from splitplane.errors import MachineError
 
 
 def pytest_sessionstart() -> None:

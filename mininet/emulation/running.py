@@ -144,7 +144,7 @@ def wait_for(what: str, come: Callable[[], bool], timeout_s: float = READY_TIMEO
 
 
 def ask(admin_socket: Path, command: str) -> Any:
-    """One question to a segment (splitplane/admin.py); None if it does not answer."""
+    """One question to a segment (admin/server.py); None if it does not answer."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(10)
         try:

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal, TypeVar
 
 import click
 
+from admin.errors import CommandError
 from splitplane import machine
-from splitplane.errors import CommandError
 from splitplane.interrupts import ending_once
 from splitplane.lab import Lab, state
 from splitplane.lab.namespaces import NETNS_FOLDER, existing

@@ -12,9 +12,9 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from admin.errors import CommandError
 from splitplane import live
 from splitplane.commands.lab import lab_options, make_lab
-from splitplane.errors import CommandError
 from splitplane.interrupts import ending_once
 from splitplane.lab import Lab
 from splitplane.lab.load import Load

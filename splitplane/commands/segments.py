@@ -16,16 +16,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import click
 
+from admin.errors import AddressError, CommandError, ConfigError, MachineError, from_os_error
+from admin.server import AdminServer
 from splitplane import impair, machine
-from splitplane.admin import AdminServer
 from splitplane.config import first_level, load
-from splitplane.errors import (
-    AddressError,
-    CommandError,
-    ConfigError,
-    MachineError,
-    from_os_error,
-)
 from splitplane.interrupts import Signals
 from splitplane.keys import read_key
 

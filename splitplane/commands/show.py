@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import click
 
-from splitplane.admin import AdminClient
+from admin.client import AdminClient
+from admin.errors import CommandError
 from splitplane.commands.sockets import Segment, every_segment, segments, socket_option
 from splitplane.commands.tables import print_json, print_tables
-from splitplane.errors import CommandError
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 

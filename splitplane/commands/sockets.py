@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from splitplane.admin import SOCKET_FOLDER, AdminClient, call, living_sockets
-from splitplane.errors import CommandError
+from admin.client import SOCKET_FOLDER, AdminClient, call, living_sockets
+from admin.errors import CommandError
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 KINDS = {"cs": "Control Segment", "dfs": "Data Flow Segment"}

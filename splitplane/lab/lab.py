@@ -26,8 +26,9 @@ from typing import Any, Final, Literal, Self
 
 import yaml
 
-from splitplane import admin, machine
-from splitplane.errors import CommandError
+from admin.client import call
+from admin.errors import CommandError
+from splitplane import machine
 from splitplane.interrupts import ignored
 from splitplane.lab import configs, http, state, switch
 from splitplane.lab.namespaces import Namespace
@@ -228,7 +229,7 @@ class Lab(AbstractContextManager["Lab"]):
 
     def admin(self, segment: str, command: str, **arguments: object) -> Any:
         """Ask "dfs" or "cs1"; the answer's data, or CommandError."""
-        return admin.call(self.socket_of(segment), command, **arguments)
+        return call(self.socket_of(segment), command, **arguments)
 
     def _answers(self, segment: str) -> bool:
         try:

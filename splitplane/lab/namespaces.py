@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from splitplane.errors import CommandError
+from admin.errors import CommandError
 
 NETNS_FOLDER: Final = Path("/run/netns")
 _CLONE_NEWNET: Final = 0x40000000

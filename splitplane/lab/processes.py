@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from splitplane.errors import CommandError
+from admin.errors import CommandError
 from splitplane.lab.namespaces import Namespace
 from splitplane.lab.state import LabState
 

@@ -19,8 +19,8 @@ import signal
 from pathlib import Path
 from typing import Final, TextIO
 
-from splitplane.admin import SOCKET_FOLDER
-from splitplane.errors import CommandError
+from admin.client import SOCKET_FOLDER
+from admin.errors import CommandError
 from splitplane.lab import namespaces
 from splitplane.lab.topology import prefix
 

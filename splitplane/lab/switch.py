@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from splitplane.errors import MachineError
+from admin.errors import MachineError
 from splitplane.lab.namespaces import Namespace
 from splitplane.lab.topology import Host, Topology
 

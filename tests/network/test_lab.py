@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from splitplane.errors import CommandError
+from admin.errors import CommandError
 from splitplane.lab import Lab, state
 from splitplane.lab.lab import PROGRAMS
 from splitplane.lab.namespaces import existing

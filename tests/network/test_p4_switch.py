@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import yaml
 
+from admin.client import call
+from admin.errors import CommandError
 from data_flow_segment.targets.p4runtime.line import RETRY_LAST_S, STANDBY_S
-from splitplane import admin
-from splitplane.errors import CommandError
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
 from splitplane.lab.switch import socket_path
@@ -170,7 +170,7 @@ def test_an_agent_that_stands_by_takes_over_with_all_flows(lab: Lab) -> None:
 def leads(socket_of_admin: Path) -> bool:
     """Whether this agent serves; one that stands by has no sockets."""
     with contextlib.suppress(CommandError):
-        return bool(admin.call(socket_of_admin, "hello"))
+        return bool(call(socket_of_admin, "hello"))
     return False
 
 
@@ -187,7 +187,7 @@ def test_a_primary_stands_by_when_a_higher_one_comes_and_leads_again_afterwards(
     def higher_one_comes(servers: dict[tuple[str, int], str]) -> None:
         with agent(lab, 9, **place) as higher:
             wait_for("it to lead", lambda: leads(others) and not leads(ours))
-            status = admin.call(others, "status")
+            status = call(others, "status")
             assert status["adopted"]
             assert status["flows"] == HELD
             words = lab.dfs().log.read_text()

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from admin.errors import MachineError
 from splitplane import machine
-from splitplane.errors import MachineError
 from splitplane.lab import state
 from splitplane.lab.lab import PROGRAMS
 from splitplane.lab.namespaces import existing

@@ -18,7 +18,15 @@ import pytest
 import splitplane
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"control_segment", "csmb", "data_flow_segment", "packets", "splitplane", "ssmb"}
+PACKAGES = {
+    "admin",
+    "control_segment",
+    "csmb",
+    "data_flow_segment",
+    "packets",
+    "splitplane",
+    "ssmb",
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

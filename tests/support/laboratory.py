@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any, Final
 
+from admin.errors import MachineError
 from splitplane import machine
-from splitplane.errors import MachineError
 from splitplane.lab import Lab
 from splitplane.lab.lab import PROGRAMS
 from splitplane.lab.processes import wait_for

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from admin.errors import ConfigError
 from data_flow_segment.config import DataFlowSegmentConfig
 from data_flow_segment.config_p4runtime import FLOW_CAPACITY_MAX, grpc_address
 from splitplane.config import parse
-from splitplane.errors import ConfigError
 
 RIGHT = """\
 segment_id: 256

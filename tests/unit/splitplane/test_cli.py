@@ -16,11 +16,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from splitplane.admin import AdminServer
+from admin.errors import AddressError, CommandError, ConfigError, MachineError, from_os_error
+from admin.server import AdminServer
 from splitplane.cli import cli
 from splitplane.commands.show import parse_flow
 from splitplane.commands.tables import amount, table_of
-from splitplane.errors import AddressError, CommandError, ConfigError, MachineError, from_os_error
 
 NODES = [
     {

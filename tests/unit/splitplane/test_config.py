@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from admin.errors import ConfigError
 from splitplane.config import load, parse
-from splitplane.errors import ConfigError
 
 
 class Strict(BaseModel):

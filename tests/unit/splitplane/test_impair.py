@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from splitplane.errors import ConfigError
+from admin.errors import ConfigError
 from splitplane.impair import Impairment, from_environment, parse
 
 OCTETS = b"datagram"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from splitplane.errors import ConfigError
+from admin.errors import ConfigError
 from splitplane.keys import read_key
 
 KEY = bytes(range(128, 160))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from admin.errors import ConfigError, MachineError
 from splitplane import machine
-from splitplane.errors import ConfigError, MachineError
 
 
 class Uname:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from admin.errors import ConfigError
 from control_segment.config import ControlSegmentConfig
 from data_flow_segment.config import DataFlowSegmentConfig
 from splitplane.config import parse
-from splitplane.errors import ConfigError
 
 CS = """\
 segment_id: 1

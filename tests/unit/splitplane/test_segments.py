@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from splitplane.admin import call
-from splitplane.errors import CommandError
+from admin.client import call
+from admin.errors import CommandError
 
 
 def free_port() -> int:

@@ -13,15 +13,9 @@ from typing import Any
 
 import pytest
 
-from splitplane.admin import (
-    REQUEST_OCTETS_MAX,
-    AdminClient,
-    AdminServer,
-    Handler,
-    call,
-    living_sockets,
-)
-from splitplane.errors import AddressError, CommandError
+from admin.client import AdminClient, call, living_sockets
+from admin.errors import AddressError, CommandError
+from admin.server import REQUEST_OCTETS_MAX, AdminServer, Handler
 
 IDENTITY: dict[str, object] = {"kind": "cs", "segment_id": 1}
 

@@ -16,17 +16,15 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-from splitplane.errors import AddressError, CommandError, from_os_error
+from admin.errors import AddressError, CommandError, from_os_error
 
-SOCKET_FOLDER: Final = Path("/run/splitplane")
 REQUEST_OCTETS_MAX: Final = 64 * 1024
 _PATH_OCTETS_MAX: Final = 107  # sun_path less its terminating zero
-CLIENT_TIMEOUT_S: Final = 10.0  # a million flows take a few seconds to list
 
 # (command, arguments) -> what can be said in JSON; ValueError with a sentence for a bad request
 Handler: TypeAlias = Callable[[str, dict[str, object]], object | Awaitable[object]]
@@ -130,60 +128,3 @@ def _remove_left_over(path: Path) -> None:
             path.unlink(missing_ok=True)
             return
     raise AddressError(f"admin socket {path}: another process serves it; end that one first")
-
-
-class AdminClient:
-    """Ask one segment; a context manager."""
-
-    def __init__(self, path: Path, timeout_s: float = CLIENT_TIMEOUT_S) -> None:
-        self.path = path
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(timeout_s)
-        try:
-            self._socket.connect(str(path))
-        except OSError as error:
-            self._socket.close()
-            raise CommandError(
-                f"{path}: nobody answers here ({error.strerror or error}); is the segment running?"
-            ) from None
-        self._lines = self._socket.makefile("rb")
-
-    def __enter__(self) -> AdminClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        self._socket.close()
-
-    def call(self, command: str, **arguments: object) -> Any:
-        """The answer's data, whatever that command answers with, or CommandError."""
-        request = json.dumps({"command": command, **arguments})
-        try:
-            self._socket.sendall(request.encode() + b"\n")
-            line = self._lines.readline()
-        except TimeoutError:
-            raise CommandError(f"{self.path}: no answer to {command} in time") from None
-        except OSError as error:
-            raise CommandError(f"{self.path}: {command}: {error.strerror}") from None
-        if not line:
-            raise CommandError(f"{self.path}: the segment ended before it answered {command}")
-        answer = json.loads(line)
-        if not answer["ok"]:
-            raise CommandError(f"{self.path}: {answer['error']}")
-        return answer["data"]
-
-
-def call(path: Path, command: str, **arguments: object) -> Any:
-    """One question to one segment."""
-    with AdminClient(path) as client:
-        return client.call(command, **arguments)
-
-
-def living_sockets(folder: Path = SOCKET_FOLDER) -> Iterator[tuple[Path, dict[str, object]]]:
-    """Each admin socket below *folder* that somebody serves, with what serves it."""
-    for path in sorted(folder.glob("**/*.sock")):
-        try:
-            identity = call(path, "hello")
-        except CommandError:
-            continue  # left over by a killed process, or another user's
-        yield path, identity
