@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Final
 from control_segment.flows import STATE_NAMES, Flow
 from control_segment.nodes import Node
 from control_segment.virtual_servers import VirtualServer
-from control_segment.wire import TCP, UDP, signature_of, unpack_translation
+from control_segment.wire import signature_of, unpack_translation
 from ssmb.addresses import from_text, to_text
+from ssmb.constants import PROTOCOL_NAMES, PROTOCOLS
 
 if TYPE_CHECKING:
     from control_segment.segment import ControlSegment
 
 _FLOWS_SHOWN: Final = 100
 _FLOWS_SHOWN_MAX: Final = 10_000  # more would keep QUERYs waiting
-_PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
-_PROTOCOL_NAMES: Final = {number: name for name, number in _PROTOCOLS.items()}
 
 
 def handle(
@@ -51,7 +50,7 @@ def _describe_flow(flow: Flow, now: float) -> dict[str, object]:
         "source_port": signature.src_port,
         "destination_address": to_text(signature.dst_ipaddr),
         "destination_port": signature.dst_port,
-        "protocol": _PROTOCOL_NAMES.get(signature.protocol, str(signature.protocol)),
+        "protocol": PROTOCOL_NAMES.get(signature.protocol, str(signature.protocol)),
         "serial": flow.serial,
         "data_flow_segment": flow.peer.segment_id,
         "virtual_server": flow.virtual_server.name,
@@ -160,12 +159,12 @@ def _status(segment: ControlSegment, arguments: dict[str, object], now: float) -
 
 def _trace(segment: ControlSegment, arguments: dict[str, object], now: float) -> object:
     protocol = arguments.get("protocol")
-    if protocol is not None and protocol not in _PROTOCOLS:
+    if protocol is not None and protocol not in PROTOCOLS:
         raise ValueError(f"protocol is tcp or udp, not {protocol!r}")
     found = segment.trace.matching(
         client=_endpoint(arguments, "client"),
         server=_endpoint(arguments, "vip"),
-        protocol=None if protocol is None else _PROTOCOLS[str(protocol)],
+        protocol=None if protocol is None else PROTOCOLS[str(protocol)],
     )
     return [
         {"time": when, "ago_ms": round((now - when) * 1000), "what": what} for when, what in found

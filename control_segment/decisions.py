@@ -20,8 +20,8 @@ from control_segment.source_ports import SourcePort, SourcePorts
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer, VirtualServers
-from control_segment.wire import NO_TRANSLATION, TCP, Answer, reply_head
-from ssmb.constants import ErrorCode
+from control_segment.wire import NO_TRANSLATION, Answer, reply_head
+from ssmb.constants import TCP, ErrorCode
 
 SYN: Final = 0x02
 SYN_ACK: Final = 0x12

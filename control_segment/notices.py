@@ -13,14 +13,13 @@ from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer
 from control_segment.wire import (
-    TCP,
     head_flags,
     reply_head,
     session_key,
     translation_of,
     unpack_translation,
 )
-from ssmb.constants import CloseReason, ErrorCode, Flag, ForwardMode
+from ssmb.constants import TCP, CloseReason, ErrorCode, Flag, ForwardMode
 from ssmb.messages import Delete, FlowState, Stats
 
 # The translation's part of the flags of a FLOW_STATE

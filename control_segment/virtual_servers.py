@@ -9,13 +9,12 @@ from control_segment.config import VirtualServerConfig
 from control_segment.nodes import Node
 from control_segment.persistence import SourceAddressPersistence
 from control_segment.pools import Pool
-from control_segment.wire import TCP, UDP, Answer, Translation, reply_head
+from control_segment.wire import Answer, Translation, reply_head
 from csmb.constants import Flag as VsFlag
 from csmb.messages import AddVs
 from ssmb.addresses import UNSPECIFIED, from_text
-from ssmb.constants import Flag, ForwardMode
+from ssmb.constants import PROTOCOLS, Flag, ForwardMode
 
-_PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
 _MODES: Final = {"nat": ForwardMode.NAT, "l2": ForwardMode.L2, "tunnel": ForwardMode.TUNNEL}
 
 
@@ -111,7 +110,7 @@ class VirtualServer:
             flags=int(flags),
             virt_ipaddr=UNSPECIFIED if config.address == "*" else from_text(config.address),
             virt_port=0 if config.port == "*" else config.port,
-            protocol=_PROTOCOLS[config.protocol],
+            protocol=PROTOCOLS[config.protocol],
             next_hop_ipaddr=self.translation.next_hop_ipaddr,
             idle_timeout=config.idle_timeout_s,
             vs_mode=self.translation.forward_mode,

@@ -32,9 +32,6 @@ TRANSLATION_START: Final = 48
 TRANSLATION_SIZE: Final = 68
 NO_TRANSLATION: Final = bytes(TRANSLATION_SIZE)
 
-TCP: Final = 6
-UDP: Final = 17
-
 _PORTS: Final = struct.Struct(">HHB")
 _TRANSLATION: Final = struct.Struct(">16s16sHH16sIIIHbB")
 _HEAD: Final = struct.Struct(">BBH")

@@ -23,19 +23,20 @@ from typing import Any, Final
 
 from csmb.constants import Flag as CsmbFlag
 from csmb.settings import ConnectionSettings
-from data_flow_segment import bridge
-from data_flow_segment.answers import Answers
-from data_flow_segment.configuration import Configuration
-from data_flow_segment.endings import Endings
-from data_flow_segment.link import as_replica
-from data_flow_segment.messages_in import MessagesIn
-from data_flow_segment.new_flows import NewFlows
+from data_flow_segment.dispatch import MessagesIn
+from data_flow_segment.flows import bridge
+from data_flow_segment.flows.answers import Answers
+from data_flow_segment.flows.endings import Endings
+from data_flow_segment.flows.new_flows import NewFlows
+from data_flow_segment.flows.sweeps import Sweeps
+from data_flow_segment.flows.sync import SyncJob
 from data_flow_segment.outbox import Endpoint, Outbox
-from data_flow_segment.peers import Group, Peer, Peers
-from data_flow_segment.resets import BootResets
-from data_flow_segment.sessions import Sessions
-from data_flow_segment.sweeps import Sweeps
-from data_flow_segment.sync import SyncJob
+from data_flow_segment.peers.configuration import Configuration
+from data_flow_segment.peers.connections import Sessions
+from data_flow_segment.peers.groups import Group, Peer, Peers
+from data_flow_segment.peers.resets import BootResets
+from data_flow_segment.peers.ssmb_path import as_replica
+from data_flow_segment.peers.virtual_servers import VirtualServers
 from data_flow_segment.targets.contract import (
     Counter,
     Event,
@@ -46,7 +47,6 @@ from data_flow_segment.targets.contract import (
     PacketIn,
     Target,
 )
-from data_flow_segment.virtual_servers import VirtualServers
 from ssmb.serials import SerialAllocator
 
 SYNC_WAIT_S: Final = 2.0

@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Final
 
 from data_flow_segment.agent import Agent
-from data_flow_segment.peers import Group, Peer
-from data_flow_segment.pending import PendingFlow, Session
+from data_flow_segment.flows.pending import PendingFlow
+from data_flow_segment.peers.groups import Group, Peer
+from data_flow_segment.peers.virtual_servers import VirtualServer
 from data_flow_segment.targets.contract import FlowState
-from data_flow_segment.virtual_servers import VirtualServer
 from ssmb.addresses import from_text, is_ipv4, to_text
-from ssmb.constants import CloseReason, ErrorCode, Flag, ForwardMode
+from ssmb.constants import PROTOCOL_NAMES, PROTOCOLS, CloseReason, ErrorCode, Flag, ForwardMode
+from ssmb.messages import Session
 
 Json = dict[str, object]
-
-_PROTOCOLS: Final = {6: "tcp", 17: "udp"}
-_NUMBERS: Final = {name: number for number, name in _PROTOCOLS.items()}
 
 
 def endpoint_text(address: bytes, port: int) -> str:
@@ -41,7 +38,7 @@ def parse_endpoint(text: object, what: str) -> tuple[bytes, int]:
 
 def parse_protocol(text: object) -> int:
     """``tcp`` or ``udp``."""
-    number = _NUMBERS.get(str(text).lower())
+    number = PROTOCOLS.get(str(text).lower())
     if number is None:
         raise ValueError(f"protocol: expected tcp or udp, not {text!r}")
     return number
@@ -51,7 +48,7 @@ def flow(state: FlowState, now: float) -> Json:
     """An installed flow."""
     entry, counters, idle_ms, _, closing = state
     return {
-        **_signature(entry.signature[:5]),
+        **_signature(entry.signature.session),
         "serial": entry.serial,
         "group": entry.group_id,
         "node": endpoint_text(
@@ -133,7 +130,7 @@ def trace(agent: Agent, arguments: Json, now: float) -> list[Json]:
     client = parse_endpoint(arguments.get("client"), "client")
     vip = parse_endpoint(arguments.get("vip"), "vip")
     protocol = parse_protocol(arguments.get("protocol", "tcp"))
-    session = (client[0], vip[0], client[1], vip[1], protocol)
+    session = Session(client[0], vip[0], client[1], vip[1], protocol)
     found = [
         {
             "seconds_ago": round(now - entry.at, 3),
@@ -158,14 +155,17 @@ def is_client(session: Session, client: str | None) -> bool:
     """Whether a flow's client is this address, or this address:port; None is any."""
     if client is None:
         return True
-    return client in (to_text(session[0]), endpoint_text(session[0], session[2]))
+    return client in (
+        to_text(session.src_ipaddr),
+        endpoint_text(session.src_ipaddr, session.src_port),
+    )
 
 
 def _signature(session: Session) -> Json:
     return {
-        "client": endpoint_text(session[0], session[2]),
-        "vip": endpoint_text(session[1], session[3]),
-        "protocol": _PROTOCOLS.get(session[4], str(session[4])),
+        "client": endpoint_text(session.src_ipaddr, session.src_port),
+        "vip": endpoint_text(session.dst_ipaddr, session.dst_port),
+        "protocol": PROTOCOL_NAMES.get(session.protocol, str(session.protocol)),
     }
 
 
@@ -175,7 +175,7 @@ def _virtual_server(agent: Agent, server: VirtualServer) -> Json:
     return {
         "address": "*" if key.virt_ipaddr is None else to_text(key.virt_ipaddr),
         "port": "*" if key.virt_port is None else key.virt_port,
-        "protocol": _PROTOCOLS.get(key.protocol, str(key.protocol)),
+        "protocol": PROTOCOL_NAMES.get(key.protocol, str(key.protocol)),
         "group": server.group_id,
         "forward_mode": _mode(server.forward_mode),
         "answer_arp": server.entry.answer_arp,

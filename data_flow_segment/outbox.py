@@ -10,8 +10,8 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from data_flow_segment.counters import Counters
-from data_flow_segment.pending import Session
 from data_flow_segment.targets.contract import Command
+from ssmb.messages import Session
 
 Endpoint = tuple[str, int]
 """Address as text and UDP port: what a socket takes and gives."""

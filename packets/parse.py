@@ -13,6 +13,7 @@ from typing import Final
 
 from packets import checksum
 from ssmb.addresses import IPV4_PREFIX
+from ssmb.constants import TCP, UDP
 
 ETHERNET: Final = struct.Struct("!6s6sH")
 IPV4: Final = struct.Struct("!BBHHHBBH4s4s")  # RFC 791 3.1
@@ -25,8 +26,6 @@ _TYPES_VLAN: Final = frozenset((0x8100, 0x88A8))
 _VLAN_TAGS_MAX: Final = 2  # 802.1ad: one of the provider, one of the customer
 
 ICMP: Final = 1
-TCP: Final = 6
-UDP: Final = 17
 FRAGMENT: Final = 44
 ICMPV6: Final = 58
 _EXTENSIONS: Final = frozenset((0, 43, 60))  # hop-by-hop, routing, destination options

@@ -11,7 +11,8 @@ import struct
 from typing import Final, NamedTuple
 
 from packets import checksum
-from packets.parse import ACK, SYN, TCP, UDP, Packet
+from packets.parse import ACK, SYN, Packet
+from ssmb.constants import TCP, UDP
 
 _WORD32: Final = 0xFFFFFFFF
 _OPTION_END, _OPTION_NOP, _OPTION_SACK, _OPTION_TIMESTAMPS = 0, 1, 5, 8

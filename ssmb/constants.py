@@ -12,6 +12,11 @@ MULTICAST_GROUP: Final = "239.191.0.19"
 MULTICAST_GROUP6: Final = "ff12::191:19"
 VERSIONS: Final = (1, 2)
 
+TCP: Final = 6  # of a flow signature: IANA's protocol numbers
+UDP: Final = 17
+PROTOCOL_NAMES: Final = {TCP: "tcp", UDP: "udp"}
+PROTOCOLS: Final = {name: number for number, name in PROTOCOL_NAMES.items()}
+
 SEAL_SIZE: Final = 16  # counter 8, tag 8
 SSMB_DGRAM_MAX: Final = 1452  # 1500 less IPv6 and UDP headers: one MAC frame (checklist C6)
 SSMB_MSG_MAX: Final = SSMB_DGRAM_MAX - SEAL_SIZE
@@ -20,7 +25,8 @@ PARKED_FRAME_MAX: Final = 512
 BRIDGE_DATA_MAX: Final = 1416  # a multiple of 8, as fragment offsets of IP are
 SINGLE_MBUF_MAX: Final = 128
 
-QUERY_RETRY_MS: Final = (50, 100, 200)
+QUERY_RETRY_MS: Final = (50, 100, 200)  # a CS may set the first of them
+QUERY_REPEATS: Final = len(QUERY_RETRY_MS)
 REAP_RETRY_MS: Final = 1000
 REAP_TRIES: Final = 3
 RESET_RETRY_MS: Final = 200

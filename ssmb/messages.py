@@ -14,6 +14,16 @@ from typing import NamedTuple, TypeAlias
 from ssmb.addresses import UNSPECIFIED
 
 
+class Session(NamedTuple):
+    """A flow signature without its type of service, which no table looks up (docs/design/0001)."""
+
+    src_ipaddr: bytes
+    dst_ipaddr: bytes
+    src_port: int
+    dst_port: int
+    protocol: int
+
+
 class FlowSignature(NamedTuple):
     """The sextuple of the document (B2, B3); `tos` is the first packet's, ECN cleared."""
 
@@ -25,9 +35,9 @@ class FlowSignature(NamedTuple):
     tos: int = 0
 
     @property
-    def session(self) -> tuple[bytes, bytes, int, int, int]:
+    def session(self) -> Session:
         """What both flow tables look up: the signature without its type of service."""
-        return self[:5]
+        return Session._make(self[:5])
 
 
 class _FlowMessage:
@@ -41,9 +51,9 @@ class _FlowMessage:
         return FlowSignature._make(self[3:9])  # type: ignore[index]
 
     @property
-    def session(self) -> tuple[bytes, bytes, int, int, int]:
+    def session(self) -> Session:
         """The signature without its type of service."""
-        return self[3:8]  # type: ignore[index,no-any-return]
+        return Session._make(self[3:8])  # type: ignore[index]
 
 
 class _QueryFields(NamedTuple):

@@ -59,7 +59,7 @@ class Admin:
             found += [
                 inspection.flow(state, self._clock())
                 for state in states
-                if inspection.is_client(state.entry.signature[:5], wanted)
+                if inspection.is_client(state.entry.signature.session, wanted)
             ]
             if cursor is None:
                 break

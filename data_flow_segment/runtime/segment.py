@@ -19,7 +19,7 @@ from typing import Final, Literal, ParamSpec
 
 from csmb.settings import ConnectionSettings
 from data_flow_segment.agent import Agent
-from data_flow_segment.config import DataFlowSegmentConfig
+from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.outbox import Endpoint
 from data_flow_segment.runtime.admin import Admin
 from data_flow_segment.runtime.sockets import CsmbProtocol, open_udp

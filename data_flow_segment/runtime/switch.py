@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from data_flow_segment.config_p4runtime import P4RuntimeSection
-from data_flow_segment.config_values import mac_octets
+from data_flow_segment.config.p4runtime import P4RuntimeSection
+from data_flow_segment.config.values import mac_octets
 from data_flow_segment.targets.contract import Target
 from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from data_flow_segment.config import DataFlowSegmentConfig
+from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.targets.contract import Target, TargetError
 from data_flow_segment.targets.interfaces import Interface
 from data_flow_segment.targets.memory import MemoryTarget

@@ -24,7 +24,7 @@ from splitplane.interrupts import Signals
 from splitplane.keys import read_key
 
 if TYPE_CHECKING:
-    from data_flow_segment.config import DataFlowSegmentConfig
+    from data_flow_segment.config.segment import DataFlowSegmentConfig
 
 log = logging.getLogger("splitplane")
 _SIDES: Final = ("external", "internal")
@@ -183,8 +183,8 @@ def _lead_once(
 
 def _dfs_settings(config: Path, kind: str | None, address: str | None) -> DataFlowSegmentConfig:
     """The file, with what the command line says in its place."""
-    from data_flow_segment.config import DataFlowSegmentConfig
-    from data_flow_segment.config_p4runtime import grpc_address
+    from data_flow_segment.config.p4runtime import grpc_address
+    from data_flow_segment.config.segment import DataFlowSegmentConfig
 
     instead: dict[tuple[int | str, ...], object] = {}
     if kind is not None:

@@ -16,10 +16,10 @@ import pytest
 from csmb.connection import MESSAGES_BEFORE_READY_MAX, Connection
 from csmb.constants import AUTH_WAIT_S, CSMB_MSG_MAX, Role
 from csmb.transitions import State
-from data_flow_segment.config import DataFlowSegmentConfig
+from data_flow_segment.config.segment import DataFlowSegmentConfig
+from data_flow_segment.peers.connections import FRESH_S, NOT_READY_MAX
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.runtime.sockets import UNREAD_MAX, CsmbProtocol
-from data_flow_segment.sessions import FRESH_S, NOT_READY_MAX
 from data_flow_segment.targets.memory import MemoryTarget
 from ssmb.seal import Opener, Sealer
 from support.agent_rig import KEY, AgentRig, options

@@ -55,7 +55,9 @@ def test_the_command_answers_without_loading_the_segments() -> None:
 
 def test_a_dfs_without_a_switch_needs_no_grpc() -> None:
     """It is in the extra `p4`; the configuration knows the switch's numbers all the same."""
-    loaded = imported_by("import data_flow_segment.config, data_flow_segment.runtime.segment")
+    loaded = imported_by(
+        "import data_flow_segment.config.segment, data_flow_segment.runtime.segment"
+    )
     assert "data_flow_segment" in loaded
     loaded |= imported_by("import data_flow_segment.runtime.targets")
     assert loaded & {"grpc", "finsy", "google"} == set()

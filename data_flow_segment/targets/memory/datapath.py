@@ -29,9 +29,9 @@ from data_flow_segment.targets.memory.observe import observe
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.virtual_servers import VirtualServers
 from packets import icmp, neighbours
-from packets.parse import ACK, SYN, TCP, Kind, MalformedPacket, Packet, parse
+from packets.parse import ACK, SYN, Kind, MalformedPacket, Packet, parse
 from packets.rewrite import decrement_ttl, translate, undo
-from ssmb.constants import ForwardMode
+from ssmb.constants import TCP, ForwardMode
 from ssmb.messages import FlowSignature
 
 

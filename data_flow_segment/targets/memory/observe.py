@@ -6,7 +6,8 @@ from __future__ import annotations
 from data_flow_segment.targets.contract import CloseCause
 from data_flow_segment.targets.flow_table import INBOUND
 from data_flow_segment.targets.memory.flow import Flow
-from packets.parse import SYN, TCP, Packet
+from packets.parse import SYN, Packet
+from ssmb.constants import TCP
 
 _OPTION_END, _OPTION_NOP, _OPTION_WINDOW_SCALE = 0, 1, 3
 _WINDOW_SCALE_MAX = 14  # RFC 7323 2.3

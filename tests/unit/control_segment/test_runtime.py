@@ -12,7 +12,7 @@ import pytest
 
 from control_segment.config import ControlSegmentConfig
 from control_segment.runtime import ControlSegmentRuntime
-from data_flow_segment.config import DataFlowSegmentConfig
+from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.runtime.targets import open_target
 from support.dfs_double import CONFIG

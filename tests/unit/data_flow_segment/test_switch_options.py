@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from data_flow_segment.config_p4runtime import P4RuntimeSection
+from data_flow_segment.config.p4runtime import P4RuntimeSection
 from data_flow_segment.runtime.switch import options
 from data_flow_segment.targets.interfaces import Interface, Route
 from ssmb.addresses import from_text

@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from control_segment.config import ControlSegmentConfig
-from data_flow_segment.config import DataFlowSegmentConfig
-from data_flow_segment.config_p4runtime import P4RuntimeSection, SwitchInterface
+from data_flow_segment.config.p4runtime import P4RuntimeSection, SwitchInterface
+from data_flow_segment.config.segment import DataFlowSegmentConfig
 from splitplane.config import load
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"

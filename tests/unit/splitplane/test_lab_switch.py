@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from admin.errors import MachineError
-from data_flow_segment.config import DataFlowSegmentConfig
+from data_flow_segment.config.segment import DataFlowSegmentConfig
 from splitplane.lab import configs, switch
 from splitplane.lab.topology import Topology
 

@@ -7,7 +7,7 @@ import pytest
 
 from admin.errors import ConfigError
 from control_segment.config import ControlSegmentConfig
-from data_flow_segment.config import DataFlowSegmentConfig
+from data_flow_segment.config.segment import DataFlowSegmentConfig
 from splitplane.config import parse
 
 CS = """\

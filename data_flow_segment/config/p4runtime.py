@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The section `p4runtime` of a DFS's configuration: the switch, and what it cannot tell itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from data_flow_segment.config.values import (
+    HostAddress,
+    InterfaceName,
+    MacText,
+    NetworkText,
+    PrefixedAddress,
+    Section,
+    Truth,
+    Whole,
+)
+from data_flow_segment.targets.p4runtime.constants import FLOWS, PORT_AGENT
+
+PORT_MAX: Final = 511  # nine bits
+FLOWS_RESERVED: Final = 16
+FLOW_CAPACITY_MAX: Final = FLOWS - FLOWS_RESERVED
+"""One place is the fences' (FENCE_INDEX); the others are kept, so that a target that needs more of
+them refuses no configuration that was right before."""
+_ID_MAX: Final = (1 << 64) - 1
+_HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([1-9][0-9]{0,4})")
+
+
+def grpc_address(text: str) -> str:
+    """Where a switch's gRPC server listens; ValueError for what cannot be one."""
+    if text.startswith("unix:/") and text.isprintable():
+        return text
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(
+            f"{text!r} is no address of a switch's gRPC server; give HOST:PORT (IPv6 in brackets)"
+            " or unix:/path"
+        )
+    return text
+
+
+def _switch_port(number: int) -> int:
+    if number == PORT_AGENT:
+        raise ValueError(f"port {PORT_AGENT} leads to the agent; give the number of another port")
+    return number
+
+
+GrpcAddress = Annotated[str, AfterValidator(grpc_address)]
+SwitchPort = Annotated[Whole, Field(ge=1, le=PORT_MAX), AfterValidator(_switch_port)]
+Network = IPv4Network | IPv6Network
+
+
+class SwitchInterface(Section):
+    """One port of the switch."""
+
+    port: SwitchPort
+    name: InterfaceName
+    mac: MacText
+    addresses: tuple[PrefixedAddress, ...] = ()
+    external: Truth = False
+    internal: Truth = False
+    mtu: Annotated[Whole, Field(ge=1280, le=65535)] = 1500  # IPv6 needs 1280
+
+    def networks(self) -> Iterator[Network]:
+        """Those that it is connected to."""
+        return (ip_interface(address).network for address in self.addresses)
+
+
+class SwitchRoute(Section):
+    """Where packets to a network that is not connected go next."""
+
+    to: NetworkText
+    via: HostAddress
+
+    @model_validator(mode="after")
+    def _is_of_one_family(self) -> SwitchRoute:
+        if ip_network(self.to).version != ip_address(self.via).version:
+            raise ValueError(
+                f"{self.to} and {self.via} are of different families; give one of both"
+            )
+        return self
+
+
+class P4RuntimeSection(Section):
+    """The switch.  P4Runtime has no question for its ports, addresses and routes."""
+
+    address: GrpcAddress
+    device_id: Annotated[Whole, Field(ge=0, le=_ID_MAX)] = 1
+    election_id: Annotated[Whole, Field(ge=1, le=_ID_MAX)] = 1
+    replace_program: Truth = False
+    interfaces: Annotated[tuple[SwitchInterface, ...], Field(min_length=1)]
+    routes: tuple[SwitchRoute, ...] = ()
+    neighbours: dict[HostAddress, MacText] = Field(default_factory=dict)
+
+    def interface_towards(self, address: str) -> SwitchInterface | None:
+        """The interface whose network has the address; of several the narrowest network's."""
+        towards = ip_address(address)
+        found = [
+            (network.prefixlen, -position)
+            for position, interface in enumerate(self.interfaces)
+            for network in interface.networks()
+            if network.version == towards.version and towards in network
+        ]
+        return self.interfaces[-max(found)[1]] if found else None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> P4RuntimeSection:
+        for side in ("external", "internal"):
+            if not any(getattr(interface, side) for interface in self.interfaces):
+                raise _error(
+                    ("interfaces",),
+                    f"no interface is {side}; say `{side}: true` of at least one (a one-armed DFS"
+                    " has one that is both)",
+                )
+        self._has_no_doubles()
+        for position, route in enumerate(self.routes):
+            if self.interface_towards(route.via) is None:
+                raise _error(
+                    ("routes", position, "via"),
+                    f"{route.via} is in no interface's network; give a gateway that is, or the"
+                    " interface an address in the gateway's network",
+                )
+        for address in self.neighbours:
+            if self.interface_towards(address) is None:
+                raise _error(
+                    ("neighbours", address),
+                    f"{address} is in no interface's network; only such an address is a neighbour",
+                )
+        return self
+
+    def _has_no_doubles(self) -> None:
+        seen: dict[tuple[str, object], str] = {}
+        for what, value, path in self._unique():
+            if (what, value) in seen:
+                raise _error(
+                    path,
+                    f"{what} {value} is that of {seen[what, value]} already; give each its own",
+                )
+            seen[what, value] = _said(path)
+
+    def _unique(self) -> Iterator[tuple[str, object, tuple[str | int, ...]]]:
+        """(what it is, value, where it stands) of all that must not be there twice."""
+        for position, interface in enumerate(self.interfaces):
+            place = ("interfaces", position)
+            yield "port", interface.port, (*place, "port")
+            yield "name", interface.name, (*place, "name")
+            for number, address in enumerate(interface.addresses):
+                yield "address", ip_interface(address).ip, (*place, "addresses", number)
+            for number, network in enumerate(interface.networks()):
+                if network not in list(interface.networks())[:number]:
+                    yield "network", network, (*place, "addresses", number)
+        for position, route in enumerate(self.routes):
+            yield "network", ip_network(route.to), ("routes", position, "to")
+
+
+def _said(path: tuple[str | int, ...]) -> str:
+    return f"{path[0]}[{path[1]}]"
+
+
+def _error(path: tuple[str | int, ...], sentence: str) -> PydanticCustomError:
+    """An error that is told at *path* from this section on."""
+    context: dict[str, Any] = {"at": path, "said": sentence}
+    return PydanticCustomError("p4runtime", "{said}", context)

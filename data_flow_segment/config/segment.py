@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of a DFS: what its YAML file may say.
+
+The rest comes from the CSs over CSMB: virtual servers, times, limits.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from csmb.constants import CSMB_PORT, DFS_ID_MIN, SEGMENT_ID_MAX
+from data_flow_segment.config.p4runtime import FLOW_CAPACITY_MAX as P4RUNTIME_FLOW_CAPACITY_MAX
+from data_flow_segment.config.p4runtime import P4RuntimeSection
+from data_flow_segment.config.values import (
+    AddressText,
+    FilePath,
+    InterfaceName,
+    Port,
+    Section,
+    Whole,
+)
+from ssmb.constants import SSMB_PORT
+
+FLOW_CAPACITY_MAX = 1 << 24  # 16 million; beyond, a map no longer fits common machines
+
+# fields that mean nothing to a switch, and what to do instead
+_SIDE: Final = (
+    "not for target p4runtime; say it of the port in p4runtime.interfaces, remove it here"
+)
+_OF_THE_KERNEL: Final = {
+    "external": _SIDE,
+    "internal": _SIDE,
+    "attach": "not for target p4runtime, which attaches nothing to this machine; remove it",
+    "pin_path": "not for target p4runtime, whose flows are in the switch; remove it",
+}
+
+
+class CsmbListener(Section):
+    """Where CSs connect to; TCP."""
+
+    address: AddressText = "0.0.0.0"
+    port: Port = CSMB_PORT
+
+
+class SsmbSocket(Section):
+    """Where SSMB is sent from and taken; CSs are told this address, so it is never a wildcard."""
+
+    address: AddressText
+    port: Port = SSMB_PORT
+
+    @model_validator(mode="after")
+    def _is_reachable(self) -> SsmbSocket:
+        address = ipaddress.ip_address(self.address)
+        if address.is_unspecified or address.is_multicast:
+            raise ValueError("ssmb.address is told to the CSs: name one address of this machine")
+        return self
+
+
+class DataFlowSegmentConfig(Section):
+    """One DFS."""
+
+    segment_id: Annotated[Whole, Field(ge=DFS_ID_MIN, le=SEGMENT_ID_MAX)]
+    target: Literal["bpf", "memory", "p4runtime"] = "bpf"
+    attach: Literal["auto", "xdp", "tc"] = "auto"
+    external: tuple[InterfaceName, ...] = ()
+    internal: tuple[InterfaceName, ...] = ()
+    csmb: CsmbListener = CsmbListener()
+    ssmb: SsmbSocket
+    key_file: FilePath | None = None
+    laboratory_no_authentication: bool = False
+    admin_socket: FilePath | None = None
+    flow_capacity: Annotated[Whole, Field(ge=1, le=FLOW_CAPACITY_MAX)] = 65536
+    pin_path: FilePath = Path("/sys/fs/bpf/splitplane/dfs")
+    p4runtime: P4RuntimeSection | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> DataFlowSegmentConfig:
+        if self.target == "bpf" and not (self.external and self.internal):
+            raise ValueError(
+                "external and internal need at least one interface each"
+                " (the same one in both for a one-armed DFS)"
+            )
+        self._fits_its_target()
+        if (self.key_file is None) == (not self.laboratory_no_authentication):
+            raise ValueError(
+                "give either key_file, or laboratory_no_authentication: true (never outside a lab)"
+            )
+        return self
+
+    def _fits_its_target(self) -> None:
+        if self.target != "p4runtime":
+            if self.p4runtime is not None:
+                raise _error(
+                    "p4runtime",
+                    f"not for target {self.target}; say target: p4runtime, or remove it",
+                )
+            return
+        if self.p4runtime is None:
+            raise ValueError("target p4runtime needs the section p4runtime; add it")
+        for field in _OF_THE_KERNEL:
+            if field in self.model_fields_set:
+                raise _error(field, _OF_THE_KERNEL[field])
+        if self.flow_capacity > P4RUNTIME_FLOW_CAPACITY_MAX:
+            raise _error(
+                "flow_capacity",
+                f"{self.flow_capacity} is more than the P4 program has room for; give at most"
+                f" {P4RUNTIME_FLOW_CAPACITY_MAX}",
+            )
+
+
+def _error(field: str, sentence: str) -> PydanticCustomError:
+    """An error that is told at that field, not at the whole file."""
+    return PydanticCustomError("target", "{said}", {"at": (field,), "said": sentence})

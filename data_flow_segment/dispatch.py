@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datagrams in: source, seal, decoding, who may send what, dispatch (FIG. 20, 9.10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from csmb.settings import ConnectionSettings
+from data_flow_segment.outbox import Endpoint
+from data_flow_segment.peers.groups import Peer
+from data_flow_segment.targets.contract import TransmitPacket
+from ssmb.codec import decode_datagram, encode
+from ssmb.constants import AuthAlgorithm, Flag, ResetScope
+from ssmb.errors import BadTag, Replayed, SealError, TooOld
+from ssmb.keys import auth_proof
+from ssmb.messages import (
+    AuthChallenge,
+    AuthResponse,
+    Bridge,
+    Message,
+    NewFlow,
+    Reap,
+    Reply,
+    Reset,
+    Sync,
+    Timeout,
+)
+
+if TYPE_CHECKING:
+    from data_flow_segment.agent import Agent
+
+_ACK: Final = int(Flag.ACK)
+_NONCE_SIZE: Final = 32
+_SEAL_COUNTERS: Final[dict[type[SealError], str]] = {
+    BadTag: "drop_bad_tag",
+    Replayed: "drop_replayed",
+    TooOld: "drop_too_old",
+}
+
+
+class MessagesIn:
+    """Nothing of a datagram is looked at before its source and seal are right."""
+
+    def __init__(
+        self, agent: Agent, settings: ConnectionSettings, random_octets: Callable[[int], bytes]
+    ) -> None:
+        self._agent = agent
+        self._settings = settings
+        self._random_octets = random_octets
+        self._outbox = agent.outbox
+        self._counters = agent.outbox.counters
+        self._peers = agent.peers
+        self._handlers: dict[type[Any], Callable[[Peer, Any, float], None]] = {
+            Reply: self._reply,
+            NewFlow: self._newflow,
+            Reap: self._reap,
+            Timeout: self._reap,
+            Reset: self._reset,
+            Sync: self._sync,
+            AuthChallenge: self._challenge,
+            Bridge: self._bridge,
+        }
+
+    def receive(self, octets: bytes, endpoint: Endpoint, now: float) -> None:
+        """One datagram."""
+        counters = self._counters
+        counters["datagrams_received"] += 1
+        peers = self._peers.by_endpoint.get(endpoint)
+        if peers is None:
+            counters["drop_unknown_source"] += 1
+            return
+        error: SealError | None = None
+        for peer in peers:  # one, unless a CS serves several groups from one socket
+            try:
+                opened = peer.link.open(octets, now)
+            except SealError as failed:
+                if error is None or isinstance(error, BadTag):
+                    error = failed  # only the peer with the right key says more than BadTag
+                continue
+            self._messages(peer, opened, now)
+            return
+        counters[_SEAL_COUNTERS.get(type(error), "drop_too_short")] += 1  # type: ignore[arg-type]
+
+    def _messages(self, peer: Peer, octets: bytes, now: float) -> None:
+        decoded = decode_datagram(octets, peer.link.version)
+        counters, handlers = self._counters, self._handlers
+        if decoded.malformed is not None:
+            counters["invalid_msg"] += 1
+        if decoded.ignored:
+            counters["ignored_msg"] += 1
+        for message in decoded.messages:
+            kind = message.__class__
+            handler = handlers.get(kind)
+            if handler is None:
+                counters["invalid_msg"] += 1
+                continue
+            self._outbox.received[kind.__name__] += 1
+            group = self._peers.groups.get(peer.hello.group_id)
+            if (group is None or group.active is not peer) and not _may_come_from_any(message):
+                counters["drop_not_active"] += 1
+                continue
+            handler(peer, message, now)
+
+    # --- one method a type -------------------------------------------------------------------
+
+    def _reply(self, peer: Peer, message: Reply, now: float) -> None:
+        self._agent.answers.reply_came(peer, message, now)
+        self._share(peer, message)
+
+    def _newflow(self, peer: Peer, message: NewFlow, now: float) -> None:
+        self._agent.answers.newflow_came(peer, message, now)
+        self._share(peer, message)
+
+    def _reap(self, peer: Peer, message: Reap | Timeout, now: float) -> None:
+        pending = self._agent.new_flows.pending.by_session.get(message.session)
+        self._agent.endings.reap_came(peer, message, pending, now)
+
+    def _reset(self, peer: Peer, message: Reset, now: float) -> None:
+        if message.flags & _ACK:
+            if self._agent.resets.acknowledged(peer, message.reset_id):
+                self._agent.can_ask(peer, now)
+            else:
+                self._counters["drop_unexpected_ack"] += 1
+            return
+        if peer.reset_seen != message.reset_id:  # a repeat is acknowledged, not carried out
+            peer.reset_seen = message.reset_id
+            group_id = peer.group_id if message.reset_scope == ResetScope.GROUP else None
+            self._agent.endings.delete_all(group_id, now)
+            self._share(peer, message)
+        peer.link.send(message._replace(flags=_ACK, error_code=0))
+
+    def _sync(self, peer: Peer, message: Sync, now: float) -> None:
+        self._agent.begin_sync(peer, message.sync_id, now)
+
+    def _challenge(self, peer: Peer, message: AuthChallenge, now: float) -> None:
+        settings = self._settings
+        wanted = AuthAlgorithm.NONE if settings.laboratory else AuthAlgorithm.HMAC_SHA_256
+        if message.auth_alg != wanted:
+            self._counters["invalid_msg"] += 1
+            return
+        if settings.laboratory:
+            answer = AuthResponse(auth_alg=0, auth_length=0, challenge_id=message.challenge_id)
+        else:
+            nonce = self._random_octets(_NONCE_SIZE)
+            proof = auth_proof(
+                settings.key,
+                message.challenge_id,
+                message.auth_data,
+                nonce,
+                dfs_id=settings.segment_id,
+                cs_id=peer.hello.segment_id,
+            )
+            answer = AuthResponse(
+                challenge_id=message.challenge_id, auth_data=proof, auth_nonce=nonce
+            )
+        peer.link.send(answer)
+        if not peer.ssmb_proved:
+            peer.ssmb_proved = True
+            self._agent.proved(peer, now)
+
+    def _bridge(self, peer: Peer, message: Bridge, now: float) -> None:
+        packet, lost = self._agent.reassembly.add(peer.identity, message, now)
+        if lost is not None:
+            self._counters[lost] += 1
+        if packet is not None:
+            self._outbox.commands.append(TransmitPacket(packet))
+
+    def _share(self, peer: Peer, message: Reply | NewFlow | Reset) -> None:
+        group = self._peers.groups[peer.group_id]
+        if group.standbys:
+            octets = encode(message, peer.link.version)
+            self._agent.share(peer, octets, message.__class__.__name__)
+
+
+def _may_come_from_any(message: Message) -> bool:
+    """What a CS may send that is not the active one (11.3), or not any more."""
+    if isinstance(message, Reset):
+        return bool(message.flags & _ACK)
+    return isinstance(message, AuthChallenge | Sync)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a CS decides about a flow: REPLY and NEWFLOW, installed in both directions or refused.
+
+`reply_came` is half of the agent's hot path, once a connection.  A serial tells a flow's
+incarnations apart (6.7); nothing that another serial or another group is about changes a flow.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from data_flow_segment.flows import messages, refusal
+from data_flow_segment.flows.endings import Endings
+from data_flow_segment.flows.new_flows import NewFlows
+from data_flow_segment.flows.pending import PendingFlow
+from data_flow_segment.outbox import Outbox
+from data_flow_segment.peers.groups import Peer
+from data_flow_segment.peers.virtual_servers import VirtualServer, VirtualServers
+from data_flow_segment.targets.contract import FlowEntry, InjectPacket, InstallFlow, PacketIn
+from ssmb.addresses import UNSPECIFIED
+from ssmb.constants import CloseReason, ErrorCode, Flag
+from ssmb.messages import NewFlow, Reply, Session
+
+_WORD32: Final = 0xFFFFFFFF
+_PROXY_SERVER: Final = int(Flag.PROXY_SERVER)
+_ROUTE_BY_DST_IP: Final = int(Flag.ROUTE_BY_DST_IP)
+_INSTALLED: Final = int(
+    Flag.OUTBOUND
+    | Flag.ADD_TCP_OFFSETS
+    | Flag.TRANSLATE_ADDR
+    | Flag.TRANSLATE_PORT
+    | Flag.TRANSLATE_SRC
+    | Flag.ROUTE_BY_DST_IP
+)
+_REFUSALS: Final = {
+    int(ErrorCode.UNKNOWN): "refused_unknown",
+    int(ErrorCode.NOTAVAIL): "refused_notavail",
+    int(ErrorCode.CONNLIMIT): "refused_connlimit",
+}
+
+
+class Answers:
+    """Carries out what CSs say about flows that begin."""
+
+    def __init__(
+        self, outbox: Outbox, servers: VirtualServers, new_flows: NewFlows, endings: Endings
+    ) -> None:
+        self.pending = new_flows.pending
+        self.negative = new_flows.negative
+        self._outbox = outbox
+        self._counters = outbox.counters
+        self._servers = servers
+        self._endings = endings
+        self._ended = endings.ended
+        self._recent = endings.ended.recent
+        self._table = endings.table
+
+    def reply_came(self, peer: Peer, reply: Reply, now: float) -> None:
+        """Install what was asked, or refuse it."""
+        session = reply.session
+        flow = self.pending.by_session.get(session)
+        if flow is None or flow.serial != reply.serial:
+            self._reply_unasked(peer, reply, flow, now)
+            return
+        if flow.group_id != peer.hello.group_id or not flow.sent:
+            self._counters["replies_invalid"] += 1
+            return
+        if reply.error_code:
+            self._refuse(session, reply.error_code, now)
+            return
+        if reply.flags & _PROXY_SERVER:
+            self._refuse_to_proxy(peer, reply, session, now)
+            return
+        server = self._servers.by_key.get(flow.packets[0].virtual_server)  # type: ignore[arg-type]
+        entry = self._entry_of(peer, reply, server, flow.opened_ms)
+        self._install(session, entry, self.pending.remove(session).packets, now)
+
+    def _reply_unasked(
+        self, peer: Peer, reply: Reply, flow: PendingFlow | None, now: float
+    ) -> None:
+        """The incarnation rule of 6.7: repeat, stale, or a flow that we no longer waited for."""
+        if reply.error_code or reply.flags & _PROXY_SERVER:
+            self._counters["replies_stale"] += 1
+            return
+        known = self._table.lookup(reply.signature)
+        stale = flow is not None or self._ended.is_over(reply.serial)
+        if stale or (known is not None and known.entry.serial != reply.serial):
+            self._counters["replies_stale"] += 1
+            return
+        if known is not None and known.entry.group_id != peer.group_id:
+            self._counters["drop_other_group"] += 1
+            return
+        server = self._servers.match(reply.signature)
+        opened_ms = int(now * 1000) & _WORD32 if known is None else known.entry.opened_ms
+        entry = self._entry_of(peer, reply, server, opened_ms)
+        if known is None:
+            self._install(reply.session, entry, [], now)
+        else:
+            self._update(known.entry, entry)
+
+    def newflow_came(self, peer: Peer, message: NewFlow, now: float) -> None:
+        """Install unasked; an existing entry is updated and takes the new serial (6.7)."""
+        session = message.session
+        if message.flags & _PROXY_SERVER:
+            self._refuse_to_proxy(peer, message, session, now)
+            return
+        if self._ended.is_over(message.serial):
+            self._counters["replies_stale"] += 1
+            return
+        known = self._table.lookup(message.signature)
+        if known is not None and known.entry.group_id != peer.group_id:
+            self._counters["drop_other_group"] += 1
+            return
+        self.negative.forget(session)
+        packets = []
+        if session in self.pending.by_session:
+            packets = self.pending.remove(session).packets
+        server = self._servers.match(message.signature)
+        opened_ms = int(now * 1000) & _WORD32
+        same = known is not None and known.entry.serial == message.serial
+        if known is not None and same:
+            self._update(known.entry, self._entry_of(peer, message, server, known.entry.opened_ms))
+        else:
+            entry = self._entry_of(peer, message, server, opened_ms)
+            self._install(session, entry, packets, now, replaces=known is not None)
+
+    def _entry_of(
+        self, peer: Peer, message: Reply | NewFlow, server: VirtualServer | None, opened_ms: int
+    ) -> FlowEntry:
+        """What the CS said, completed by the virtual server's defaults and the CONFIG's (9.4)."""
+        signature = message.signature
+        next_hop = message.next_hop_ipaddr
+        if next_hop == UNSPECIFIED and not message.flags & _ROUTE_BY_DST_IP:
+            if server is not None:
+                next_hop = server.next_hop_ipaddr
+            if next_hop == UNSPECIFIED:
+                next_hop = peer.config.default_gw_ipaddr
+        idle_timeout_s = message.idle_timeout
+        if not idle_timeout_s and server is not None:
+            idle_timeout_s = server.idle_timeout_s
+        return FlowEntry(
+            signature,
+            message.serial,
+            peer.hello.group_id,
+            message.flags & _INSTALLED,
+            message.node_ipaddr,
+            message.node_port,
+            message.snat_ipaddr,
+            message.snat_port,
+            next_hop,
+            message.seq_offset,
+            message.ack_offset,
+            message.ts_offset,
+            message.wscale_shift,
+            message.forward_mode,
+            idle_timeout_s or peer.idle_timeout_s(signature.protocol),
+            opened_ms,
+        )
+
+    def _install(
+        self,
+        session: Session,
+        entry: FlowEntry,
+        packets: list[PacketIn],
+        now: float,
+        *,
+        replaces: bool = False,
+    ) -> None:
+        """Both directions from one decision, then the packets that waited for it (9.5)."""
+        if session in self._ended.lingering:
+            self._ended.begin(session)
+        elif not replaces:
+            self._table.take_room(now)
+        commands = self._outbox.commands
+        commands.append(InstallFlow(entry))
+        for packet in packets:
+            commands.append(InjectPacket(packet))
+        self._recent.add(session, entry.serial, now)
+        self._counters["flows_installed"] += 1
+        self._outbox.trace.append((now, "installed", session, entry.serial, len(packets)))
+
+    def _update(self, known: FlowEntry, entry: FlowEntry) -> None:
+        """A repeated or changed decision about an installed flow; it keeps its time of opening."""
+        if entry != known:
+            self._outbox.commands.append(InstallFlow(entry))
+        self._counters["flows_updated"] += 1
+
+    # --- being refused ---------------------------------------------------------------------
+
+    def _refuse(self, session: Session, error_code: int, now: float) -> None:
+        """9.9: silence, RST or ICMP; and the flow is not asked about again for NEG_HOLD."""
+        flow = self.pending.remove(session)
+        self.negative.add(session, error_code, now)
+        self._counters[_REFUSALS.get(error_code, "refused_unknown")] += 1
+        self._counters["held_packets_refused"] += len(flow.packets)
+        self._outbox.trace.append((now, "refused", session, flow.serial, error_code))
+        if error_code == ErrorCode.NOTAVAIL:
+            refusal.tell_client(self._outbox, flow.packets[0])
+
+    def _refuse_to_proxy(
+        self, peer: Peer, message: Reply | NewFlow, session: Session, now: float
+    ) -> None:
+        """A handshake with the node was asked of us; our HELLO does not offer it."""
+        if session in self.pending.by_session:
+            self._refuse(session, int(ErrorCode.UNKNOWN), now)
+        self._counters["newflows_refused"] += 1
+        entry = self._entry_of(peer, message, None, int(now * 1000) & _WORD32)
+        self._endings.report(
+            messages.delete_uninstalled(entry, CloseReason.NODE_FAIL, ErrorCode.NODEFAIL),
+            entry.group_id,
+            now,
+        )

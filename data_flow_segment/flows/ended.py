@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows that ended a moment ago (LINGER, 9.2 and 6.7).
+
+A closed flow stays in the target for LINGER, so that late packets are still translated, and is
+taken out then.  Every serial that ended is remembered as long, so that a late copy of its REPLY
+does not enter the flow again.
+
+Why an entry was taken out is remembered longer.  DELETE is not acknowledged; when a lost one's flow
+is asked about, NOFLOW alone would make the CS forget a session that only was idle here, and its
+next packet would find no node (decision 2 of the wire protocol).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from data_flow_segment.flows.recent import RecentFlows
+from data_flow_segment.timers import Wheel
+from ssmb.constants import LINGER_MS
+from ssmb.messages import FlowSignature, Session
+
+REASONS_MAX: Final = 65536
+"""Ends remembered with their reason, the oldest yields: a CS asks after its own idle time, so this
+covers some minutes of hundreds of idle flows a second."""
+
+
+class EndedFlows:
+    """What lingers in the target, and which serials are over."""
+
+    def __init__(self) -> None:
+        # Not a dict: finding its first entry costs as much as was deleted in front of it
+        self._reasons: OrderedDict[tuple[Session, int], int] = OrderedDict()
+        self.lingering: dict[Session, int] = {}  # session -> serial of its entry in the target
+        self.serials: dict[int, Session] = {}  # ended less than LINGER ago
+        self.recent = RecentFlows()  # the opposite: what began a moment ago and has not ended
+        self._ends: Wheel[tuple[FlowSignature, int]] = Wheel()
+
+    def is_over(self, serial: int) -> bool:
+        """Whether a flow with this serial ended less than LINGER ago."""
+        return serial in self.serials
+
+    def linger(self, signature: FlowSignature, serial: int, now: float) -> None:
+        """The flow closed; its entry stays for LINGER."""
+        self.lingering[signature.session] = serial
+        self.note(signature, serial, now)
+
+    def note(self, signature: FlowSignature, serial: int, now: float) -> None:
+        """The flow ended; its entry is gone already."""
+        session = signature.session
+        self.serials[serial] = session
+        self.recent.forget(session, serial)
+        self._ends.schedule(now + LINGER_MS / 1000, (signature, serial))
+
+    def remember_reason(self, session: Session, serial: int, reason: int) -> None:
+        """The flow was taken out although its session may go on."""
+        if len(self._reasons) >= REASONS_MAX:
+            self._reasons.popitem(last=False)
+        self._reasons[session, serial] = reason
+
+    def reason_of(self, session: Session, serial: int) -> int:
+        """Why this flow was taken out; 0 (unspecified) if nobody remembers."""
+        return self._reasons.get((session, serial), 0)
+
+    def begin(self, session: Session) -> None:
+        """Another flow takes the place of a lingering entry."""
+        self.lingering.pop(session, None)
+
+    def get_timer(self) -> float | None:
+        return self._ends.get_timer()
+
+    def due(self, now: float) -> list[FlowSignature]:
+        """Forget what has lingered enough; return the entries to take out of the target."""
+        found = []
+        for signature, serial in self._ends.due(now):
+            self.serials.pop(serial, None)
+            session = signature.session
+            if self.lingering.get(session) == serial:
+                del self.lingering[session]
+                found.append(signature)
+        return found
+
+    def forget_all(self) -> None:
+        """RESET: nothing lingers any more; serials stay remembered."""
+        self.lingering.clear()

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A flow's end at the DFS, and who is told: the table of 9.8.
+
+| cause                    | message          | here              |
+| ---                      | ---              | ---               |
+| FIN complete, RST        | DELETE FIN, RST  | `flow_closed`     |
+| idle, closing too long   | DELETE IDLE      | `flow_idle`       |
+| table overflow           | DELETE OVERFLOW  | `evict`           |
+| REAP, TIMEOUT, inactive  | DELETE REAPED    | `reap_came`       |
+| REAP, TIMEOUT, active    | STATS CONNALIVE  | `reap_came`       |
+| REAP, TIMEOUT, unknown   | DELETE NOFLOW    | `reap_came`       |
+| cannot be installed      | DELETE NORESOURCE| `install_failed`  |
+| RESET                    | none             | `delete_all`      |
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from data_flow_segment.flows import messages
+from data_flow_segment.flows.ended import EndedFlows
+from data_flow_segment.flows.pending import PendingFlow
+from data_flow_segment.flows.table import Table
+from data_flow_segment.outbox import Outbox
+from data_flow_segment.peers.groups import Peer, Peers
+from data_flow_segment.targets.contract import (
+    FlowClosed,
+    FlowIdle,
+    FlowMoved,
+    FlowState,
+    InstallFailed,
+    InstallFlow,
+    RemoveFlow,
+    Target,
+)
+from data_flow_segment.timers import Wheel
+from ssmb.constants import TCP, CloseReason, ErrorCode, Flag
+from ssmb.messages import Delete, Reap, Session, Stats, Timeout
+
+_REPLICA: Final = int(Flag.REPLICA)
+_SCAN_LIMIT: Final = 4096
+_RETRIED_MAX: Final = 4096
+
+REPEAT_S: Final = 1.0
+"""When the DELETE of a flow whose session may go on is sent once more (RETRY).  A lost one is told
+when the CS asks (TIMEOUT), but by an agent that began in between it cannot be told: NOFLOW alone
+would make the CS forget a living session."""
+
+_RETRY: Final = int(Flag.RETRY)
+_SESSION_GOES_ON: Final = frozenset((CloseReason.IDLE, CloseReason.OVERFLOW))
+
+
+class Endings:
+    """Takes flows out of the target and tells the CSs."""
+
+    def __init__(self, outbox: Outbox, peers: Peers, target: Target) -> None:
+        self.ended = EndedFlows()
+        self.table = Table(target, outbox, self.evict)
+        self._outbox = outbox
+        self._counters = outbox.counters
+        self._peers = peers
+        self._repeats: Wheel[tuple[Delete, int]] = Wheel()
+        self._retried: set[int] = set()  # serials whose installation was tried twice
+
+    # --- the target says ---------------------------------------------------------------------
+
+    def flow_closed(self, event: FlowClosed, now: float) -> None:
+        """The entry lingers for late packets; the CS hears of the end at once."""
+        state, cause = event
+        entry = state.entry
+        signature = entry.signature
+        if self.ended.lingering.get(signature.session) == entry.serial:
+            return  # a sweep found again what was told
+        self.ended.linger(signature, entry.serial, now)
+        self._counters["flows_closed"] += 1
+        self.report(messages.delete(state, cause), entry.group_id, now)
+        self._outbox.trace.append((now, "closed", signature.session, entry.serial, cause))
+
+    def flow_idle(self, event: FlowIdle, now: float) -> None:
+        """The idle timeout ran out, or CLOSE_TIMEOUT of a half-closed flow.
+
+        IDLE for both: the CS keeps a session record then, and a half-closed connection whose other
+        half wakes up after all goes to its node again.
+        """
+        state = event.state
+        entry = state.entry
+        if self.ended.lingering.get(entry.signature.session) == entry.serial:
+            return
+        self._counters["flows_idle"] += 1
+        self._remove(state, CloseReason.IDLE, now)
+
+    def flow_moved(self, event: FlowMoved, now: float) -> None:
+        """Periodic STATS (9.11 b), if the flow's CS wants them."""
+        state = event.state
+        peer = self._peers.active_of(state.entry.group_id)
+        if peer is None or not peer.ssmb_proved:
+            self._counters["stats_unsent"] += 1
+        elif peer.config.stats_interval:
+            peer.link.queue(messages.stats(state), now)
+
+    def install_failed(self, event: InstallFailed, now: float) -> None:
+        """Make room and try once more, or tell the CS.  What was held is gone: the packets went
+        back right behind the command, and the target counted them."""
+        entry = event.entry
+        if event.table_full and entry.serial not in self._retried and self.table.make_room(now):
+            if len(self._retried) >= _RETRIED_MAX:
+                self._retried.clear()
+            self._retried.add(entry.serial)
+            self._outbox.commands.append(InstallFlow(entry))
+            return
+        self._retried.discard(entry.serial)
+        self._counters["install_failures"] += 1
+        self.ended.note(entry.signature, entry.serial, now)
+        message = messages.delete_uninstalled(entry, CloseReason.UNSPECIFIED, ErrorCode.NORESOURCE)
+        self.report(message, entry.group_id, now)
+        self._outbox.trace.append((now, "not installed", entry.signature.session, entry.serial, 0))
+
+    # --- room is needed ------------------------------------------------------------------------
+
+    def evict(self, state: FlowState, now: float) -> None:
+        """Delete a flow to make room; one that lingers was told already."""
+        signature, serial = state.entry.signature, state.entry.serial
+        if self.ended.lingering.get(signature.session) == serial:
+            self.ended.begin(signature.session)
+            self._outbox.commands.append(RemoveFlow(signature))
+            return
+        self._counters["evictions"] += 1
+        self._remove(state, CloseReason.OVERFLOW, now)
+
+    # --- the CS says ---------------------------------------------------------------------------
+
+    def reap_came(
+        self, peer: Peer, asked: Reap | Timeout, pending: PendingFlow | None, now: float
+    ) -> None:
+        """Keep what is active, delete what is not (9.8); `pending` waits with that signature."""
+        if pending is not None and pending.serial == asked.serial:
+            self._counters["flows_kept"] += 1
+            peer.link.queue(messages.alive(asked), now)
+            return
+        signature, serial = asked.signature, asked.serial
+        state = self.table.lookup(signature)
+        is_over = self.ended.lingering.get(signature.session) == serial
+        if state is None or state.entry.serial != serial or is_over:
+            self._counters["flows_not_found"] += 1
+            reason = self.ended.reason_of(signature.session, serial)
+            peer.link.queue(messages.delete_unknown(asked, reason), now)
+            return
+        if state.entry.group_id != peer.group_id:
+            self._counters["drop_other_group"] += 1
+            return
+        limit_ms = asked.idle_limit or state.entry.idle_timeout_s * 1000
+        if state.closing or state.idle_ms < limit_ms:
+            self._counters["flows_kept"] += 1
+            peer.link.queue(messages.stats(state, ErrorCode.CONNALIVE), now)
+            return
+        self._counters["flows_reaped"] += 1
+        self._remove(state, CloseReason.REAPED, now)
+
+    def delete_all(self, group_id: int | None, now: float) -> int:
+        """RESET: every flow, or those of one group; nobody is told (9.8).  How many."""
+        cursor, count = None, 0
+        while True:
+            states, cursor = self.table.target.scan(cursor, _SCAN_LIMIT)
+            for state in states:
+                entry = state.entry
+                if group_id is None or entry.group_id == group_id:
+                    self._outbox.commands.append(RemoveFlow(entry.signature))
+                    self.ended.begin(entry.signature.session)
+                    self.ended.note(entry.signature, entry.serial, now)
+                    count += 1
+            if cursor is None:
+                break
+        self._counters["flows_reset"] += count
+        return count
+
+    def get_timer(self) -> float | None:
+        """When a DELETE is to be repeated."""
+        return self._repeats.get_timer()
+
+    def handle_timer(self, now: float) -> None:
+        """Take out what has lingered enough; repeat what is to be repeated."""
+        for message, group_id in self._repeats.due(now):
+            self.report(message, group_id, now)
+        for signature in self.ended.due(now):
+            self._outbox.commands.append(RemoveFlow(signature))
+
+    # --- telling ---------------------------------------------------------------------------------
+
+    def report(self, message: Delete | Stats, group_id: int, now: float) -> None:
+        """DELETE to the group's active CS and, as copies, to its standbys (11.3)."""
+        group = self._peers.groups.get(group_id)
+        if group is None:
+            self._counters["deletes_unsent"] += 1
+            return
+        active = group.active
+        if active is not None and active.ssmb_proved:
+            active.link.queue(message, now)
+        else:
+            self._counters["deletes_unsent"] += 1
+        for standby in group.standbys:
+            if standby.ssmb_proved:
+                standby.link.queue(message._replace(flags=message.flags | _REPLICA), now)
+
+    def _remove(self, state: FlowState, reason: CloseReason, now: float) -> None:
+        entry = state.entry
+        session: Session = entry.signature.session
+        self._outbox.commands.append(RemoveFlow(entry.signature))
+        self.ended.note(entry.signature, entry.serial, now)
+        self.ended.remember_reason(session, entry.serial, reason)
+        message = messages.delete(state, reason)
+        self.report(message, entry.group_id, now)
+        if reason in _SESSION_GOES_ON and session.protocol == TCP:
+            again = message._replace(flags=message.flags | _RETRY)
+            self._repeats.schedule(now + REPEAT_S, (again, entry.group_id))
+        self._outbox.trace.append((now, "deleted", session, entry.serial, reason))

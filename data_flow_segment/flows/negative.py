@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows that the CS refused, remembered for NEG_HOLD, so that it is left alone (9.9)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from data_flow_segment.timers import Wheel
+from ssmb.constants import NEG_HOLD_MS
+from ssmb.messages import Session
+
+NEGATIVE_MAX: Final = 65536
+"""Refusals remembered at a time; one more is not remembered, and its client asks again."""
+
+
+class NegativeEntries:
+    """Session -> the error code of the refusal, until NEG_HOLD has passed."""
+
+    def __init__(self, *, negative_max: int = NEGATIVE_MAX) -> None:
+        self.by_session: dict[Session, tuple[int, float]] = {}
+        self._negative_max = negative_max
+        self._ends: Wheel[Session] = Wheel()
+
+    def __len__(self) -> int:
+        return len(self.by_session)
+
+    def add(self, session: Session, error_code: int, now: float) -> None:
+        """Remember a refusal."""
+        if len(self.by_session) < self._negative_max:
+            deadline = now + NEG_HOLD_MS / 1000
+            self.by_session[session] = (error_code, deadline)
+            self._ends.schedule(deadline, session)
+
+    def error_of(self, session: Session, now: float) -> int | None:
+        """How the flow was refused less than NEG_HOLD ago; None if it was not."""
+        found = self.by_session.get(session)
+        if found is None or now >= found[1]:
+            return None
+        return found[0]
+
+    def forget(self, session: Session) -> None:
+        """The CS changed its mind (NEWFLOW)."""
+        self.by_session.pop(session, None)
+
+    def clear_sessions(self) -> None:
+        """Forget all refusals: the virtual servers changed."""
+        self.by_session.clear()
+
+    def get_timer(self) -> float | None:
+        return self._ends.get_timer()
+
+    def handle_timer(self, now: float) -> None:
+        for session in self._ends.due(now):
+            found = self.by_session.get(session)
+            if found is not None and found[1] <= now:
+                del self.by_session[session]

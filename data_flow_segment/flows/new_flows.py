@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A flow's beginning: a packet comes up, QUERY is sent and repeated (`answers` does the rest).
+
+`packet_came_up` is half of the agent's hot path, once a connection.  Nothing in it but tuples,
+dictionaries and the codec (docs/design/0001).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from csmb.constants import Flag as CsmbFlag
+from data_flow_segment.flows import bridge, refusal
+from data_flow_segment.flows.ended import EndedFlows
+from data_flow_segment.flows.endings import Endings
+from data_flow_segment.flows.negative import NegativeEntries
+from data_flow_segment.flows.pending import PendingFlow, PendingFlows
+from data_flow_segment.outbox import Outbox
+from data_flow_segment.peers.groups import Group, Peer, Peers, default_retry_s
+from data_flow_segment.peers.virtual_servers import VirtualServers
+from data_flow_segment.targets.contract import InjectPacket, PacketIn, PacketReason
+from ssmb.constants import FLOW_BUFFER_MAX, QUERY_REPEATS, TCP, ErrorCode, Flag
+from ssmb.messages import Query, Session
+from ssmb.serials import SerialAllocator
+
+_SYN_ACK: Final = 0x12
+_SYN: Final = 0x02
+_NO_ECN: Final = 0xFC
+_WORD32: Final = 0xFFFFFFFF
+_OUTBOUND: Final = int(Flag.OUTBOUND)
+_RETRY: Final = int(Flag.RETRY)
+_NEW_FLOW: Final = int(PacketReason.NEW_FLOW)
+_BRIDGED: Final = int(PacketReason.BRIDGED)
+
+
+class NewFlows:
+    """What waits for a CS, and what a CS refused."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        peers: Peers,
+        servers: VirtualServers,
+        endings: Endings,
+        serials: SerialAllocator,
+    ) -> None:
+        self.pending = PendingFlows()
+        self.negative = NegativeEntries()
+        self._outbox = outbox
+        self._counters = outbox.counters
+        self._peers = peers
+        self._servers = servers
+        self._ended: EndedFlows = endings.ended
+        self._recent = endings.ended.recent
+        self._serials = serials
+        self._packet_id = 0
+
+    # --- a packet that the target cannot place ---------------------------------------------
+
+    def packet_came_up(self, packet: PacketIn, now: float) -> None:
+        """Hold it and ask, or hold it with the others of its flow."""
+        reason, signature, tcp_flags, _, frame, key = packet
+        session = signature.session
+        pending = self.pending
+        flow = pending.by_session.get(session)
+        if flow is not None:
+            self._counters[pending.hold(flow, packet)] += 1
+            return
+        if session in self.negative.by_session and self._is_refused(session, packet, now):
+            return
+        if session in self._recent.by_session and self._is_late(session, packet, now):
+            return
+        if reason == _NEW_FLOW:
+            server = self._servers.by_key.get(key) if key is not None else None
+            if server is None:
+                self._counters["drop_no_virtual_server"] += 1
+                return
+            group_id = server.group_id
+        elif reason == _BRIDGED:
+            self._bridge(packet)
+            return
+        else:
+            asked = self._outbound_group()
+            if asked is None:
+                self._counters["drop_no_outbound_group"] += 1
+                return
+            self._counters["outbound_flows"] += 1
+            group_id = asked.group_id
+        octets = len(frame)
+        if pending.full or not pending.has_room_for(octets):
+            self._counters["drop_pending_full" if pending.full else "drop_buffers_full"] += 1
+            return
+        peer = self._peers.active_of(group_id)
+        buffer_max = FLOW_BUFFER_MAX if peer is None else peer.config.flow_buffer_max
+        flow = PendingFlow(
+            self._serials.next(self._ended.is_over),
+            packet,
+            group_id,
+            int(now * 1000) & _WORD32,
+            outbound=reason != _NEW_FLOW,
+            is_syn=signature.protocol != TCP or tcp_flags & _SYN_ACK == _SYN,
+            room=buffer_max - octets,
+        )
+        pending.add(session, flow, octets)
+        self._counters["new_flows"] += 1
+        self._ask(session, flow, peer, now)
+        wait = default_retry_s(0) if peer is None else peer.retry_s(0)
+        pending.schedule(session, flow, now + wait)
+
+    def _is_refused(self, session: Session, packet: PacketIn, now: float) -> bool:
+        """Whether the flow was refused a moment ago; TCP is told so again where 9.9 tells it."""
+        error_code = self.negative.error_of(session, now)
+        if error_code is None:
+            return False
+        self._counters["drop_negative"] += 1
+        if error_code == ErrorCode.NOTAVAIL and packet.signature.protocol == TCP:
+            refusal.tell_client(self._outbox, packet)
+        return True
+
+    def _is_late(self, session: Session, packet: PacketIn, now: float) -> bool:
+        """Whether it came up before its flow was there, which it is now: then it is put back.  What
+        is bridged is the CS's, which may have taken part in the connection until then."""
+        if packet.reason == _BRIDGED or not self._recent.has(session, now):
+            return False
+        self._outbox.commands.append(InjectPacket(packet))
+        self._counters["put_back_late"] += 1
+        return True
+
+    def _outbound_group(self) -> Group | None:
+        """The group whose CS wants to be asked about the internal side's flows."""
+        for group in self._peers.groups.values():
+            if group.active is not None and group.active.config.flags & CsmbFlag.OUTBOUND_QUERY:
+                return group
+        return None
+
+    def _bridge(self, packet: PacketIn) -> None:
+        server = self._servers.by_key.get(packet.virtual_server) if packet.virtual_server else None
+        peer = None if server is None else self._peers.active_of(server.group_id)
+        if peer is None or not peer.ssmb_proved:
+            self._counters["drop_no_cs_to_bridge"] += 1
+            return
+        octets = bridge.ip_packet(packet.frame)
+        if octets is None or len(octets) > bridge.PACKET_MAX:
+            self._counters["drop_not_bridged"] += 1
+            return
+        self._packet_id = self._packet_id + 1 & _WORD32
+        for piece in bridge.split(octets, self._packet_id, 0):
+            peer.link.send(piece)
+        self._counters["bridged_packets"] += 1
+
+    # --- asking ----------------------------------------------------------------------------
+
+    def _ask(self, session: Session, flow: PendingFlow, peer: Peer | None, now: float) -> bool:
+        """Send QUERY if there is a CS that may be asked; a mid-session one waits for its SYNC,
+        because a CS that does not know the session yet would give it another node."""
+        if peer is None or not peer.may_ask or not (flow.is_syn or peer.synced):
+            return False
+        signature = flow.signature
+        flags = _RETRY if flow.sent else 0
+        if flow.outbound:
+            flags |= _OUTBOUND
+        flow.sent = True
+        peer.link.send(
+            Query(
+                0,
+                flags,
+                flow.serial,
+                *session,
+                signature.tos & _NO_ECN,
+                flow.tcp_flags,
+                0,
+                flow.opened_ms,
+            )
+        )
+        self._outbox.trace.append((now, "query", session, flow.serial, flow.tries))
+        return True
+
+    def ask_again(self, group: Group, now: float, *, only_unasked: bool = False) -> None:
+        """The group has another active CS, or it became able to answer: everything that waits
+        goes to it at once (11.5), or only what went to nobody yet: a copy on its way too many may
+        arrive when the flow has ended."""
+        peer = group.active
+        if peer is None or not peer.may_ask:
+            return
+        for session, flow in self.pending.of_group(group.group_id):
+            if only_unasked and flow.sent:
+                continue
+            if self._ask(session, flow, peer, now):
+                flow.tries = 0
+                self.pending.schedule(session, flow, now + peer.retry_s(0))
+
+    def get_timer(self) -> float | None:
+        return self.pending.get_timer()
+
+    def handle_timer(self, now: float) -> None:
+        """Repeat what was not answered; give up what was repeated often enough."""
+        for session, flow in self.pending.due(now):
+            peer = self._peers.active_of(flow.group_id)
+            if flow.tries >= QUERY_REPEATS:
+                self._give_up(session, flow, now)
+                continue
+            was_asked = flow.sent
+            is_asked = self._ask(session, flow, peer, now)
+            if is_asked and was_asked:
+                self._counters["query_retries"] += 1
+            waits_for_sync = not is_asked and peer is not None and peer.may_ask
+            if not waits_for_sync:
+                flow.tries += 1
+            wait = default_retry_s(flow.tries) if peer is None else peer.retry_s(flow.tries)
+            self.pending.schedule(session, flow, now + wait)
+
+    def _give_up(self, session: Session, flow: PendingFlow, now: float) -> None:
+        self.pending.remove(session)
+        self._counters["query_timeouts"] += 1
+        self._counters["held_packets_given_up"] += len(flow.packets)
+        self._outbox.trace.append((now, "given up", session, flow.serial, flow.tries))

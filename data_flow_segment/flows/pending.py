@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows that wait for the CS: QUERY_WAIT of the wire protocol (9.2, 9.5, 6.8).
+
+A pending flow is the only record of its QUERY; there is no table of requests beside it.  What is
+held is bounded three ways: octets a flow, octets of all flows, number of flows.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from data_flow_segment.targets.contract import PacketIn
+from data_flow_segment.timers import Wheel
+from ssmb.messages import FlowSignature, Session
+
+PENDING_MAX: Final = 65536
+"""Flows that wait at a time: 350 ms of 187,000 new flows a second, more than CSs decide."""
+
+HELD_OCTETS_MAX: Final = 64 << 20
+"""Octets held for all pending flows together."""
+
+
+class PendingFlow:
+    """One flow that waits."""
+
+    __slots__ = (
+        "deadline",
+        "group_id",
+        "is_syn",
+        "opened_ms",
+        "outbound",
+        "packets",
+        "room",
+        "sent",
+        "serial",
+        "signature",
+        "tcp_flags",
+        "tries",
+    )
+
+    def __init__(
+        self,
+        serial: int,
+        packet: PacketIn,
+        group_id: int,
+        opened_ms: int,
+        *,
+        outbound: bool,
+        is_syn: bool,
+        room: int,
+    ) -> None:
+        self.serial = serial
+        self.signature: FlowSignature = packet.signature
+        self.tcp_flags = packet.tcp_flags
+        self.group_id = group_id
+        self.opened_ms = opened_ms
+        self.outbound = outbound
+        self.is_syn = is_syn  # begins a TCP session, or needs no distinction (UDP)
+        self.packets = [packet]
+        self.room = room  # octets that may still be held for it
+        self.tries = 0  # repeats so far
+        self.sent = False  # whether a CS was ever asked
+        self.deadline = 0.0  # of the next repeat
+
+
+class PendingFlows:
+    """All flows that wait, by session, with the time of their next repeat."""
+
+    def __init__(self, *, pending_max: int = PENDING_MAX, held_max: int = HELD_OCTETS_MAX) -> None:
+        self.by_session: dict[Session, PendingFlow] = {}
+        self.held_octets = 0
+        self._pending_max = pending_max
+        self._held_max = held_max
+        self._repeats: Wheel[tuple[Session, float]] = Wheel()
+
+    def __len__(self) -> int:
+        return len(self.by_session)
+
+    @property
+    def full(self) -> bool:
+        return len(self.by_session) >= self._pending_max
+
+    def add(self, session: Session, flow: PendingFlow, octets: int) -> None:
+        """Enter a new flow, whose first packet has so many octets."""
+        self.by_session[session] = flow
+        self.held_octets += octets
+
+    def schedule(self, session: Session, flow: PendingFlow, deadline: float) -> None:
+        """Tell the flow in `due` when this deadline has passed and it still waits for it."""
+        if flow.deadline == deadline:
+            return  # it would be told twice
+        flow.deadline = deadline
+        self._repeats.schedule(deadline, (session, deadline))
+
+    def hold(self, flow: PendingFlow, packet: PacketIn) -> str:
+        """Keep a further packet; return the counter that says what was done with it."""
+        octets = len(packet.frame)
+        if octets > flow.room:
+            return "drop_flow_buffer_full"
+        if self.held_octets + octets > self._held_max:
+            return "drop_buffers_full"
+        flow.room -= octets
+        self.held_octets += octets
+        flow.packets.append(packet)
+        return "held_packets"
+
+    def has_room_for(self, octets: int) -> bool:
+        """Whether a first packet of this size may be held."""
+        return self.held_octets + octets <= self._held_max
+
+    def remove(self, session: Session) -> PendingFlow:
+        """Take a flow out with what it holds."""
+        flow = self.by_session.pop(session)
+        for packet in flow.packets:
+            self.held_octets -= len(packet.frame)
+        return flow
+
+    def get_timer(self) -> float | None:
+        """When `due` may have something."""
+        return self._repeats.get_timer()
+
+    def due(self, now: float) -> list[tuple[Session, PendingFlow]]:
+        """The flows whose repeat has fallen due and that still wait."""
+        found = []
+        for session, deadline in self._repeats.due(now):
+            flow = self.by_session.get(session)
+            if flow is not None and flow.deadline == deadline:
+                found.append((session, flow))
+        return found
+
+    def of_group(self, group_id: int) -> list[tuple[Session, PendingFlow]]:
+        """The flows that wait for a CS of this group (a take-over repeats them, 11.5)."""
+        return [item for item in self.by_session.items() if item[1].group_id == group_id]

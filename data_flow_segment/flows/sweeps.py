@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When to look at the target's table, how much of it, and whether for STATS (9.8, 9.11)."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from data_flow_segment.peers.groups import Peers
+
+SLICE: Final = 4096
+SLICE_INTERVAL_S: Final = 0.05
+"""80,000 entries a second at most: a table of a million takes 12 s a pass, by which an idle timeout
+of minutes may be late, and costs a few percent of a processor."""
+
+PASS_INTERVAL_S: Final = 1.0
+"""A small table is looked at once a second, the unit of idle timeouts."""
+
+
+class Step(NamedTuple):
+    """A call of `Target.sweep`."""
+
+    limit: int
+    stats: bool
+
+
+class Sweeps:
+    """Paces the passes.  STATS of all groups go by the shortest interval that one of them wants."""
+
+    def __init__(self, peers: Peers, now: float) -> None:
+        self._peers = peers
+        self._next_at = now
+        self._pass_began: float | None = None
+        self._stats = False
+        self._stats_at = now
+
+    def get_timer(self) -> float:
+        return self._next_at
+
+    def due(self, now: float) -> Step | None:
+        """The call to make now; tell `finished` what it returned."""
+        if now < self._next_at:
+            return None
+        if self._pass_began is None:
+            self._pass_began = now
+            self._stats = self._begin_stats(now)
+        self._next_at = now + SLICE_INTERVAL_S
+        return Step(SLICE, self._stats)
+
+    def finished(self, complete: bool) -> None:
+        if complete and self._pass_began is not None:
+            self._next_at = max(self._next_at, self._pass_began + PASS_INTERVAL_S)
+            self._pass_began = None
+
+    def _begin_stats(self, now: float) -> bool:
+        intervals = [
+            group.active.config.stats_interval
+            for group in self._peers.groups.values()
+            if group.active is not None and group.active.config.stats_interval
+        ]
+        if not intervals or now < self._stats_at:
+            return False
+        self._stats_at = now + min(intervals)
+        return True

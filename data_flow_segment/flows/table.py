@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The target's flow table as it will be once the commands that wait are carried out.
+
+Established flows live in the target alone; commands reach it once a wake-up.  Between the two a
+look-up has to see what was just decided.  Room is made here too, because it is a question of what
+the table will hold (9.8).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from data_flow_segment.outbox import Outbox
+from data_flow_segment.targets.contract import (
+    FlowCounters,
+    FlowState,
+    InstallFlow,
+    RemoveFlow,
+    Target,
+)
+from ssmb.messages import FlowSignature
+
+_CANDIDATES: Final = 256
+"""Victims asked for at a time: to find them a target may look at its whole table."""
+
+_CANDIDATES_S: Final = 1.0
+"""How long they are good for; each is looked at again before it is taken."""
+
+
+class Table:
+    """Look-ups through the commands that wait, and room for new flows."""
+
+    def __init__(
+        self, target: Target, outbox: Outbox, evict: Callable[[FlowState, float], None]
+    ) -> None:
+        self.target = target
+        self._outbox = outbox
+        self._evict = evict
+        self._room = 0  # flows that certainly fit; looked up anew when used up
+        self._candidates: deque[FlowState] = deque()
+        self._candidates_until = 0.0
+
+    def lookup(self, signature: FlowSignature) -> FlowState | None:
+        """The flow with this signature, as of the last command."""
+        session = signature.session
+        for command in reversed(self._outbox.commands):
+            if isinstance(command, InstallFlow):
+                if command.entry.signature.session == session:
+                    return FlowState(command.entry, FlowCounters(), 0, 0, False)
+            elif isinstance(command, RemoveFlow) and command.signature.session == session:
+                return None
+        return self.target.lookup(signature)
+
+    def take_room(self, now: float) -> None:
+        """One more flow is about to be installed: evict one if the table is full."""
+        if self._room > 0:
+            self._room -= 1
+            return
+        commands = self._outbox.commands
+        waiting = sum(isinstance(command, InstallFlow) for command in commands)
+        waiting -= sum(isinstance(command, RemoveFlow) for command in commands)
+        free = self.target.flow_capacity - self.target.flow_count() - waiting
+        if free > 0:
+            self._room = free - 1
+        else:
+            self.make_room(now)
+
+    def make_room(self, now: float) -> bool:
+        """Evict the best victim; False if there is none."""
+        for refresh in (False, True):
+            if refresh or now >= self._candidates_until:
+                self._candidates = deque(self.target.oldest(_CANDIDATES))
+                self._candidates_until = now + _CANDIDATES_S
+            while self._candidates:
+                candidate = self._candidates.popleft()
+                state = self.lookup(candidate.entry.signature)
+                if state is not None and _is_unmoved(candidate, state):
+                    self._evict(state, now)
+                    return True
+        return False
+
+
+def _is_unmoved(candidate: FlowState, state: FlowState) -> bool:
+    """Whether it is still the flow that was worth evicting."""
+    return (
+        state.entry.serial == candidate.entry.serial
+        and state.idle_ms >= candidate.idle_ms
+        and state.closing == candidate.closing
+    )

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a CS configures over CSMB: CONFIG, ADD_VS, DEL_VS, VS_LIST; each answered with an ACK."""
+
+from __future__ import annotations
+
+from csmb.constants import ErrorCode, Flag
+from csmb.messages import AddVs, Config, DelVs, Message, VsEntry, VsList
+from data_flow_segment.outbox import Outbox
+from data_flow_segment.peers.groups import Peer, Peers
+from data_flow_segment.peers.virtual_servers import VIRTUAL_SERVERS_MAX, VirtualServers, key_of
+from data_flow_segment.targets.contract import SetLocalAddresses, SetOutboundQuery
+from ssmb.addresses import UNSPECIFIED
+
+
+class Configuration:
+    """Obeys one message at a time; a VS_LIST in several messages is obeyed with the last one."""
+
+    def __init__(
+        self, outbox: Outbox, peers: Peers, servers: VirtualServers, own_address: bytes
+    ) -> None:
+        self._outbox = outbox
+        self._peers = peers
+        self._servers = servers
+        self._own_address = own_address
+        self._lists: dict[int, list[VsEntry]] = {}  # by connection, while MORE comes
+        self._local_addresses: frozenset[bytes] = frozenset()
+        self._outbound_query = False
+
+    def obey(self, connection_id: int, peer: Peer, message: Message) -> ErrorCode | None:
+        """The error code of the ACK; None if the message asks for none."""
+        if isinstance(message, Config):
+            peer.config = message
+            self.settle()
+            return ErrorCode.OK
+        if isinstance(message, VsList):
+            return self._vs_list(connection_id, peer, message)
+        if isinstance(message, AddVs):
+            code, commands = self._servers.add(message.entry, peer.group_id)
+        elif isinstance(message, DelVs):
+            key = key_of(message.flags, message.virt_ipaddr, message.virt_port, message.protocol)
+            code, commands = self._servers.remove(key, peer.group_id)
+        else:
+            return None
+        self._outbox.commands += commands
+        if code not in (ErrorCode.OK, ErrorCode.NOVS):
+            self._outbox.counters["vs_refused"] += 1
+        return code
+
+    def forget(self, connection_id: int) -> None:
+        """The connection ended; a list that was not complete is none."""
+        self._lists.pop(connection_id, None)
+
+    def settle(self) -> None:
+        """Bring what all CSs together want to the target: addresses and OUTBOUND_QUERY."""
+        addresses = {self._own_address}
+        outbound_query = False
+        for peer in self._peers:
+            config = peer.config
+            addresses |= {
+                config.ext_admin_ipaddr,
+                config.int_admin_ipaddr,
+                config.ext_shared_ipaddr,
+                config.int_shared_ipaddr,
+                peer.hello.ssmb_address(peer.ssmb_version[0]),
+            }
+            outbound_query |= bool(config.flags & Flag.OUTBOUND_QUERY)
+        wanted = frozenset(addresses - {UNSPECIFIED})
+        if wanted != self._local_addresses:
+            self._local_addresses = wanted
+            self._outbox.commands.append(SetLocalAddresses(wanted))
+        if outbound_query != self._outbound_query:
+            self._outbound_query = outbound_query
+            self._outbox.commands.append(SetOutboundQuery(outbound_query))
+
+    def _vs_list(self, connection_id: int, peer: Peer, message: VsList) -> ErrorCode:
+        collected = self._lists.setdefault(connection_id, [])
+        collected += message.entries
+        if len(collected) > VIRTUAL_SERVERS_MAX:
+            del self._lists[connection_id]
+            return ErrorCode.NORESOURCE
+        if message.flags & Flag.MORE:
+            return ErrorCode.OK
+        del self._lists[connection_id]
+        if len(collected) != message.vs_total:
+            return ErrorCode.BADMSG  # nothing of it is obeyed
+        code, refused, commands = self._servers.replace(collected, peer.group_id)
+        self._outbox.commands += commands
+        self._outbox.counters["vs_refused"] += refused
+        return code

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CSMB connections: who is there, who is active, what is configured (wire protocol 7.7, 11).
+
+Drives one `csmb.connection.Connection` a TCP connection and tells the agent, by the callbacks of
+`Listener`, what that means for flows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from csmb.codec import TYPE_OF
+from csmb.connection import Connection
+from csmb.constants import ErrorCode, Role
+from csmb.events import Closed, HelloReceived, MessageReceived, Ready
+from csmb.messages import Ack, Hello
+from csmb.settings import ConnectionSettings
+from csmb.versions import Version
+from data_flow_segment.outbox import Endpoint, Outbox
+from data_flow_segment.peers.configuration import Configuration
+from data_flow_segment.peers.groups import Group, Peer, Peers
+from data_flow_segment.peers.ssmb_path import Link
+from ssmb.addresses import to_text
+
+NOT_READY_MAX = 64
+"""Connections that have not proved anything yet.  Each ends by itself after AUTH wait."""
+
+FRESH_S = 0.05
+"""How long each may take at least when all are in use; then the oldest yields to a further one, so
+that whoever holds them all keeps no CS out.  Proving itself takes a CS a few round trips."""
+
+
+class Listener(Protocol):
+    """What the agent wants to hear."""
+
+    def peer_came(self, peer: Peer, now: float) -> None:
+        """A CS is ready that was not there before."""
+
+    def peer_left(self, peer: Peer, now: float) -> None:
+        """The last connection of a CS ended."""
+
+    def active_changed(self, groups: list[Group], now: float) -> None:
+        """Other CSs are active, or none."""
+
+
+@dataclass(slots=True)
+class _Session:
+    connection: Connection
+    since: float
+    peer: Peer | None = None
+    was_ready: bool = False
+
+
+class Sessions:
+    """All CSMB connections of this DFS."""
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        outbox: Outbox,
+        peers: Peers,
+        configuration: Configuration,
+        listener: Listener,
+        random_octets: Callable[[int], bytes],
+    ) -> None:
+        """`settings` come without the hooks; they are ours."""
+        self._settings = replace(
+            settings, accept_hello=self._accept, group_ssmb_version=self._group_version
+        )
+        self._outbox = outbox
+        self._peers = peers
+        self._configuration = configuration
+        self._listener = listener
+        self._random_octets = random_octets
+        self._sessions: dict[int, _Session] = {}
+        self._last_id = 0
+        self._touched: set[int] = set()  # may have something to send
+        self._timer: float | None = None
+        self._log: list[str] = []
+
+    # --- from the runtime ------------------------------------------------------------------
+
+    def connection_made(self, now: float) -> int | None:
+        """A CS connected: the number of its connection; None if it must be closed at once."""
+        if not self._make_room(now):
+            self._outbox.counters["csmb_auth_failures"] += 1
+            return None
+        self._last_id += 1
+        connection = Connection(
+            Role.DFS, self._settings, random_octets=self._random_octets, now=now
+        )
+        self._sessions[self._last_id] = _Session(connection, now)
+        self._touch(self._last_id)
+        self._outbox.counters["csmb_connections"] += 1
+        return self._last_id
+
+    def _make_room(self, now: float) -> bool:
+        """Whether one more connection may begin; the oldest that proved nothing may have to go."""
+        waiting = [
+            (connection_id, session)  # the oldest first
+            for connection_id, session in self._sessions.items()
+            if session.peer is None and not session.connection.is_closed
+        ]
+        if len(waiting) < NOT_READY_MAX:
+            return True
+        connection_id, oldest = waiting[0]
+        if now - oldest.since < FRESH_S:
+            return False
+        oldest.connection.close("it proves nothing, and others want to connect")
+        self._handle_events(connection_id, oldest, now)
+        return True
+
+    def receive(self, connection_id: int, octets: bytes, now: float) -> None:
+        """Octets of a connection; b"" is its end."""
+        session = self._sessions.get(connection_id)
+        if session is not None:
+            session.connection.receive_data(octets, now)
+            self._handle_events(connection_id, session, now)
+
+    def octets_to_send(self, connection_id: int) -> tuple[bytes, bool]:
+        """What to write to a connection now, and whether to close it behind that."""
+        session = self._sessions.get(connection_id)
+        if session is None:
+            return b"", True
+        octets, closed = session.connection.data_to_send(), session.connection.is_closed
+        if closed:
+            del self._sessions[connection_id]
+        return octets, closed
+
+    def take_touched(self) -> list[int]:
+        """The connections that may have something to send since the last call."""
+        touched = list(self._touched)
+        self._touched.clear()
+        return touched
+
+    def take_log(self) -> list[str]:
+        """Sentences for the operator since the last call."""
+        log, self._log = self._log, []
+        return log
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` wants to be called; known, because it is asked in each wake-up."""
+        return self._timer
+
+    def handle_timer(self, now: float) -> None:
+        for connection_id, session in tuple(self._sessions.items()):
+            timer = session.connection.get_timer()
+            if timer is not None and timer <= now:
+                session.connection.handle_timer(now)
+                self._handle_events(connection_id, session, now)
+
+    def close(self, reason: str, now: float) -> None:
+        """This DFS goes down."""
+        for connection_id, session in tuple(self._sessions.items()):
+            session.connection.close(reason)
+            self._handle_events(connection_id, session, now)
+
+    # --- the hooks -------------------------------------------------------------------------
+
+    def _accept(self, hello: Hello) -> int:
+        """Nothing is proved yet: this looks, and changes nothing but counters."""
+        if self._peers.is_duplicate(hello):
+            self._outbox.counters["cs_duplicate_id"] += 1
+            return ErrorCode.DUPID
+        if self._peers.outranks(hello):
+            self._outbox.counters["cs_not_active"] += 1
+            return ErrorCode.NOTACTIVE
+        return ErrorCode.OK
+
+    def _group_version(self, group_id: int) -> Version | None:
+        return self._peers.group_version(group_id)
+
+    # --- events of a connection ------------------------------------------------------------
+
+    def _touch(self, connection_id: int) -> None:
+        self._touched.add(connection_id)
+        timers = (session.connection.get_timer() for session in self._sessions.values())
+        self._timer = min((timer for timer in timers if timer is not None), default=None)
+
+    def _handle_events(self, connection_id: int, session: _Session, now: float) -> None:
+        while (event := session.connection.next_event()) is not None:
+            if isinstance(event, Ready):
+                self._ready(connection_id, session, event, now)
+            elif isinstance(event, HelloReceived):
+                if session.peer is not None:
+                    self._hello_again(session.peer, event.hello, now)
+            elif isinstance(event, MessageReceived):
+                self._message(connection_id, session, event, now)
+            else:
+                self._closed(connection_id, session, event, now)
+        self._touch(connection_id)
+
+    def _ready(self, connection_id: int, session: _Session, event: Ready, now: float) -> None:
+        session.was_ready = True
+        hello = event.peer
+        peer = self._peers.by_identity.get((hello.segment_id, hello.group_id))
+        is_new = peer is None or peer.ssmb_version != event.ssmb_version
+        if peer is None or is_new:
+            link = Link(_endpoint(hello, event.ssmb_version), event.ssmb_version[0], self._outbox)
+            peer = Peer(hello, link, event.ssmb_version)
+        peer.hello = hello
+        peer.connections.append(connection_id)
+        session.peer = peer
+        peer.link.install_keys(event.ssmb_keys, now)
+        if event.ssmb_keys is None:
+            peer.ssmb_proved = True  # laboratory: there is nothing to prove
+        changed = self._peers.add(peer) if is_new else self._peers.rearrange()
+        self._configuration.settle()
+        self._log.append(f"{_name(peer)} is connected, SSMB {_text(event.ssmb_version)}")
+        if is_new:
+            self._listener.peer_came(peer, now)
+        self._announce(changed, now)
+
+    def _hello_again(self, peer: Peer, hello: Hello, now: float) -> None:
+        """A keep-alive; its role, its epoch, its address may have changed (7.7 rule 9, 11.5)."""
+        before, peer.hello = peer.hello, hello
+        if hello == before:
+            return
+        peer.link.endpoint = _endpoint(hello, peer.ssmb_version)
+        changed = self._peers.rearrange()
+        if hello.boot_id != peer.boot_id:
+            self._listener.peer_came(peer, now)
+        self._configuration.settle()
+        self._announce(changed, now)
+
+    def _message(
+        self, connection_id: int, session: _Session, event: MessageReceived, now: float
+    ) -> None:
+        peer = session.peer
+        assert peer is not None  # messages come after Ready only
+        code = self._configuration.obey(connection_id, peer, event.message)
+        if code is not None and session.connection.is_ready:
+            kind = TYPE_OF[event.message.__class__]
+            ack = Ack(0, code, kind, event.serial_global, event.serial_bytype)
+            session.connection.send(ack, now)
+
+    def _closed(self, connection_id: int, session: _Session, event: Closed, now: float) -> None:
+        self._configuration.forget(connection_id)
+        counters, peer = self._outbox.counters, session.peer
+        counters["csmb_closed" if session.was_ready else "csmb_auth_failures"] += 1
+        who = "a CS that proved nothing" if peer is None else _name(peer)
+        self._log.append(f"the connection of {who} ended: {event.reason}")
+        if peer is None:
+            return
+        session.peer = None
+        peer.connections.remove(connection_id)
+        if not peer.connections:
+            changed = self._peers.remove(peer)
+            self._configuration.settle()
+            self._listener.peer_left(peer, now)
+            self._announce(changed, now)
+
+    def _announce(self, changed: list[Group], now: float) -> None:
+        if changed:
+            self._listener.active_changed(changed, now)
+
+
+def _endpoint(hello: Hello, ssmb_version: Version) -> Endpoint:
+    return to_text(hello.ssmb_address(ssmb_version[0])), hello.ssmb_port
+
+
+def _name(peer: Peer) -> str:
+    role = "active" if peer.claims_active else "standby"
+    return f"CS {peer.hello.segment_id} (group {peer.group_id}, {role})"
+
+
+def _text(version: Version) -> str:
+    return f"{version[0]}.{version[1]}"

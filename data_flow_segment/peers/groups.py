@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CSs that this DFS serves, and which of a group's is the active one (wire protocol 11.1).
+
+A peer is a CS in a group: (segment_id, group_id).  It may have several CSMB connections (7.7, rule
+10) and is gone with the last of them.  What it configured stays until it is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from csmb.constants import Flag
+from csmb.messages import Config, Hello
+from csmb.versions import Version
+from data_flow_segment.outbox import Endpoint
+from data_flow_segment.peers.ssmb_path import Link
+from ssmb.constants import QUERY_REPEATS, QUERY_RETRY_MS, TCP
+
+QUERY_TIMEOUT_MIN_MS: Final = 5  # a CONFIG of 0 would repeat without a pause
+
+
+class Peer:
+    """One CS, as one of its groups sees it."""
+
+    __slots__ = (
+        "boot_id",
+        "config",
+        "connections",
+        "hello",
+        "link",
+        "reset_seen",
+        "reset_waiting",
+        "ssmb_proved",
+        "ssmb_version",
+        "sync_deadline",
+        "synced",
+    )
+
+    def __init__(self, hello: Hello, link: Link, ssmb_version: Version) -> None:
+        self.hello = hello
+        self.boot_id = hello.boot_id
+        self.link = link
+        self.ssmb_version = ssmb_version
+        self.connections: list[int] = []
+        self.config = Config()
+        self.ssmb_proved = False  # we answered an AUTH_CHALLENGE on SSMB (12.3)
+        self.reset_waiting = False  # a RESET of ours is not acknowledged yet
+        self.synced = True  # it knows every flow, or never had to be told
+        self.sync_deadline: float | None = None  # when to stop waiting for its SYNC
+        self.reset_seen: int | None = None  # reset_id executed last
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        return self.hello.segment_id, self.hello.group_id
+
+    @property
+    def group_id(self) -> int:
+        return self.hello.group_id
+
+    @property
+    def claims_active(self) -> bool:
+        return bool(self.hello.flags & Flag.ACTIVE)
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The higher epoch is the active one; at a tie the lower segment id."""
+        return self.hello.role_epoch, -self.hello.segment_id
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether QUERYs may go to it at all."""
+        return self.ssmb_proved and not self.reset_waiting
+
+    def retry_s(self, tries: int) -> float:
+        """How long to wait after this many repeats; CONFIG sets the first wait, two more double
+        it, and the last repeat is waited for no longer than the one before it was."""
+        first = max(self.config.query_timeout, QUERY_TIMEOUT_MIN_MS)
+        return first * (1 << min(tries, QUERY_REPEATS - 1)) / 1000
+
+    def idle_timeout_s(self, protocol: int) -> int:
+        config = self.config
+        return config.tcp_idle_timeout if protocol == TCP else config.udp_idle_timeout
+
+
+def default_retry_s(tries: int) -> float:
+    """The wait while no CS is there to have said otherwise."""
+    return QUERY_RETRY_MS[min(tries, QUERY_REPEATS - 1)] / 1000
+
+
+class Group:
+    """The CSs with one group_id at this DFS; at most one is active."""
+
+    __slots__ = ("active", "group_id", "standbys")
+
+    def __init__(self, group_id: int) -> None:
+        self.group_id = group_id
+        self.active: Peer | None = None
+        self.standbys: tuple[Peer, ...] = ()  # ready, and not active: they get copies
+
+
+class Peers:
+    """All connected CSs."""
+
+    def __init__(self) -> None:
+        self.by_identity: dict[tuple[int, int], Peer] = {}
+        self.by_endpoint: dict[Endpoint, tuple[Peer, ...]] = {}
+        self.groups: dict[int, Group] = {}
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(tuple(self.by_identity.values()))
+
+    def add(self, peer: Peer) -> list[Group]:
+        """A CS whose first connection became ready; the groups whose active one changed."""
+        self.by_identity[peer.identity] = peer
+        return self.rearrange()
+
+    def remove(self, peer: Peer) -> list[Group]:
+        """Its last connection ended; the groups whose active one changed."""
+        if self.by_identity.get(peer.identity) is peer:
+            del self.by_identity[peer.identity]
+        return self.rearrange()
+
+    def rearrange(self) -> list[Group]:
+        """Work out every group's active CS anew; return the groups whose active one changed."""
+        endpoints: dict[Endpoint, tuple[Peer, ...]] = {}
+        members: dict[int, list[Peer]] = {group_id: [] for group_id in self.groups}
+        for peer in self.by_identity.values():
+            endpoint = peer.link.endpoint
+            endpoints[endpoint] = (*endpoints.get(endpoint, ()), peer)
+            members.setdefault(peer.group_id, []).append(peer)
+        self.by_endpoint = endpoints
+        changed = []
+        for group_id, peers in members.items():
+            group = self.groups.setdefault(group_id, Group(group_id))
+            claiming = [peer for peer in peers if peer.claims_active]
+            active = max(claiming, key=lambda peer: peer.rank, default=None)
+            group.standbys = tuple(peer for peer in peers if peer is not active)
+            if active is not group.active:
+                group.active = active
+                changed.append(group)
+        return changed
+
+    def outranks(self, hello: Hello) -> bool:
+        """Whether another CS is active in this HELLO's group with a better claim (NOTACTIVE).
+
+        Only connected CSs count: a CS that went away and comes back with an old epoch is better
+        than none, and yields as soon as the one with the higher epoch is there again.
+        """
+        group = self.groups.get(hello.group_id)
+        if group is None or group.active is None or not hello.flags & Flag.ACTIVE:
+            return False
+        active = group.active
+        if active.hello.segment_id == hello.segment_id:
+            return False
+        return active.rank > (hello.role_epoch, -hello.segment_id)
+
+    def is_duplicate(self, hello: Hello) -> bool:
+        """Whether this segment id is connected with another boot id (DUPID)."""
+        return any(
+            peer.hello.segment_id == hello.segment_id and peer.boot_id != hello.boot_id
+            for peer in self.by_identity.values()
+        )
+
+    def group_version(self, group_id: int) -> Version | None:
+        """The one SSMB version that the group's connected members speak (7.8)."""
+        for peer in self.by_identity.values():
+            if peer.group_id == group_id:
+                return peer.ssmb_version
+        return None
+
+    def active_of(self, group_id: int) -> Peer | None:
+        group = self.groups.get(group_id)
+        return None if group is None else group.active

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The virtual servers that the CSs announced: what is legal (8.2), who owns which, what changes.
+
+A change returns the commands that bring the target to the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from csmb.constants import ErrorCode, Flag
+from csmb.messages import VsEntry
+from data_flow_segment.targets.contract import (
+    AddVirtualServer,
+    Command,
+    RemoveVirtualServer,
+    VirtualServerEntry,
+    VirtualServerKey,
+)
+from ssmb.addresses import UNSPECIFIED
+from ssmb.constants import PROTOCOL_NAMES, TCP
+from ssmb.messages import FlowSignature
+
+_PROXIES: Final = Flag.SSL_PROXY | Flag.COOKIE_PROXY | Flag.HTTP_PROXY | Flag.RAW_PROXY
+VIRTUAL_SERVERS_MAX: Final = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualServer:
+    """One announced virtual server."""
+
+    key: VirtualServerKey
+    group_id: int
+    flags: int
+    next_hop_ipaddr: bytes
+    idle_timeout_s: int  # 0: CONFIG's
+    forward_mode: int
+
+    @property
+    def bridged(self) -> bool:
+        return bool(self.flags & Flag.CS_ASSIST)
+
+    @property
+    def entry(self) -> VirtualServerEntry:
+        """What the target needs of it."""
+        silent = self.flags & Flag.NOARP_MODE or self.key.virt_ipaddr is None
+        return VirtualServerEntry(self.key, self.group_id, not silent, self.bridged)
+
+
+def key_of(flags: int, virt_ipaddr: bytes, virt_port: int, protocol: int) -> VirtualServerKey:
+    """The wildcards are flags on the wire and None here."""
+    return VirtualServerKey(
+        None if flags & Flag.WILDCARD_ADDR else virt_ipaddr,
+        None if flags & Flag.WILDCARD_PORT else virt_port,
+        protocol,
+    )
+
+
+def judge(entry: VsEntry) -> ErrorCode:
+    """Whether an entry can be (8.2), and whether this DFS can do it."""
+    flags = entry.flags
+    proxies = flags & _PROXIES
+    if proxies & (proxies - 1) or (proxies and flags & Flag.CS_ASSIST):
+        return ErrorCode.BADFLAGS
+    if flags & Flag.HYBRID and not flags & Flag.CS_ASSIST:
+        return ErrorCode.BADFLAGS
+    if entry.protocol not in PROTOCOL_NAMES or (
+        entry.protocol != TCP and (proxies or flags & Flag.HYBRID)
+    ):
+        return ErrorCode.BADFLAGS
+    if flags & Flag.COOKIE_PROXY and not entry.app_data:
+        return ErrorCode.BADFLAGS
+    if not flags & Flag.WILDCARD_ADDR and entry.virt_ipaddr == UNSPECIFIED:
+        return ErrorCode.BADFLAGS
+    if proxies or flags & Flag.HYBRID:
+        return ErrorCode.UNSUPPORTED  # neither capability is in our HELLO
+    return ErrorCode.OK
+
+
+class VirtualServers:
+    """All virtual servers of all groups, by key."""
+
+    def __init__(self, adopted: Iterable[VirtualServerEntry] = ()) -> None:
+        """`adopted`: what a target was left with; its groups' next VS_LIST replaces it."""
+        self.by_key: dict[VirtualServerKey, VirtualServer] = {}
+        for entry in adopted:
+            flags = (0 if entry.answer_arp else Flag.NOARP_MODE) | (
+                Flag.CS_ASSIST if entry.bridged else 0
+            )
+            self.by_key[entry.key] = VirtualServer(
+                entry.key, entry.group_id, int(flags), UNSPECIFIED, 0, 0
+            )
+
+    def add(self, entry: VsEntry, group_id: int) -> tuple[ErrorCode, list[Command]]:
+        """Add, or replace the one with the same key; another group's stands."""
+        verdict = judge(entry)
+        if verdict != ErrorCode.OK:
+            return verdict, []
+        key = key_of(entry.flags, entry.virt_ipaddr, entry.virt_port, entry.protocol)
+        known = self.by_key.get(key)
+        if known is not None and known.group_id != group_id:
+            return ErrorCode.BADFLAGS, []  # 8.3
+        if known is None and len(self.by_key) >= VIRTUAL_SERVERS_MAX:
+            return ErrorCode.NORESOURCE, []
+        server = VirtualServer(
+            key, group_id, entry.flags, entry.next_hop_ipaddr, entry.idle_timeout, entry.vs_mode
+        )
+        self.by_key[key] = server
+        if known is not None and known.entry == server.entry:
+            return ErrorCode.OK, []  # nothing that the target would see
+        return ErrorCode.OK, [AddVirtualServer(server.entry)]
+
+    def remove(self, key: VirtualServerKey, group_id: int) -> tuple[ErrorCode, list[Command]]:
+        """No new flows for it from now on."""
+        known = self.by_key.get(key)
+        if known is None or known.group_id != group_id:
+            return ErrorCode.NOVS, []
+        del self.by_key[key]
+        return ErrorCode.OK, [RemoveVirtualServer(key)]
+
+    def replace(
+        self, entries: Iterable[VsEntry], group_id: int
+    ) -> tuple[ErrorCode, int, list[Command]]:
+        """A complete VS_LIST takes the place of the group's set (7.7, rule 8).
+
+        Returns the first error, how many were refused, and the commands: additions first, so that
+        no virtual server is away for a moment.
+        """
+        worst, refused, commands, kept = ErrorCode.OK, 0, list[Command](), set[VirtualServerKey]()
+        for entry in entries:
+            verdict, changes = self.add(entry, group_id)
+            commands += changes
+            if verdict == ErrorCode.OK:
+                kept.add(key_of(entry.flags, entry.virt_ipaddr, entry.virt_port, entry.protocol))
+            else:
+                refused += 1
+                worst = worst or verdict
+        absent = [
+            server.key
+            for server in self.by_key.values()
+            if server.group_id == group_id and server.key not in kept
+        ]
+        for key in absent:
+            commands += self.remove(key, group_id)[1]
+        return worst, refused, commands
+
+    def match(self, signature: FlowSignature) -> VirtualServer | None:
+        """The virtual server of a flow that the CS originated (the target matches the others)."""
+        address, port, protocol = signature.dst_ipaddr, signature.dst_port, signature.protocol
+        by_key = self.by_key
+        return (
+            by_key.get(VirtualServerKey(address, port, protocol))
+            or by_key.get(VirtualServerKey(address, None, protocol))
+            or by_key.get(VirtualServerKey(None, port, protocol))
+            or by_key.get(VirtualServerKey(None, None, protocol))
+        )
+
+    def of_group(self, group_id: int) -> list[VirtualServer]:
+        return [server for server in self.by_key.values() if server.group_id == group_id]

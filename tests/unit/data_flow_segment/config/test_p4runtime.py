@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The section of a switch: what is wrong is told where it stands, with what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from admin.errors import ConfigError
+from data_flow_segment.config.p4runtime import FLOW_CAPACITY_MAX, grpc_address
+from data_flow_segment.config.segment import DataFlowSegmentConfig
+from splitplane.config import parse
+
+RIGHT = """\
+segment_id: 256
+target: p4runtime
+p4runtime:
+  address: 127.0.0.1:9559
+  interfaces:
+    - port: 1
+      name: client1
+      mac: "02:5b:00:00:00:01"
+      addresses: [10.1.1.1/24, "2001:db8:1:1::1/64"]
+      external: true
+    - port: 11
+      name: server1
+      mac: "02:5b:00:00:00:0b"
+      addresses: [10.2.1.1/24]
+      internal: true
+  routes:
+    - {to: 0.0.0.0/0, via: 10.1.1.254}
+  neighbours:
+    10.2.1.2: "02:00:00:00:00:01"
+ssmb: {address: 10.255.0.1}
+key_file: cluster.key
+"""
+
+WRONG = [
+    ("port: 11", "port: 1", "dfs.yaml:11: p4runtime.interfaces[1].port: port 1 is that of interfa"),
+    ("port: 11", "port: 512", "dfs.yaml:11: p4runtime.interfaces[1].port: 512 is too large; give"),
+    ("port: 11", "port: 0", "dfs.yaml:11: p4runtime.interfaces[1].port: 0 is too small; give at"),
+    ("port: 11", "port: 510", "dfs.yaml:11: p4runtime.interfaces[1].port: port 510 leads to the"),
+    ("name: server1", "name: client1", "dfs.yaml:12: p4runtime.interfaces[1].name: name client1 "),
+    ("00:00:0b", "00:0b", "dfs.yaml:13: p4runtime.interfaces[1].mac: '02:5b:00:00:0b' is not the"),
+    ('"02:5b:00:00:00:0b"', '"ff:ff:ff:ff:ff:ff"', "dfs.yaml:13: p4runtime.interfaces[1].mac: '"),
+    ('"02:5b:00:00:00:0b"', '"zz:5b:00:00:00:0b"', "dfs.yaml:13: p4runtime.interfaces[1].mac: '"),
+    ("10.2.1.1/24", "10.2.1.1", "dfs.yaml:14: p4runtime.interfaces[1].addresses[0]: '10.2.1.1' is"),
+    ("10.2.1.1/24", "10.2.1.1/33", "dfs.yaml:14: p4runtime.interfaces[1].addresses[0]: '10.2.1.1"),
+    ("10.2.1.1/24", "224.0.0.1/24", "dfs.yaml:14: p4runtime.interfaces[1].addresses[0]: '224.0."),
+    ("10.2.1.1/24", "10.1.1.1/28", "dfs.yaml:14: p4runtime.interfaces[1].addresses[0]: address 1"),
+    ("10.2.1.1/24", "10.1.1.9/24", "dfs.yaml:14: p4runtime.interfaces[1].addresses[0]: network 1"),
+    ("external: true", "external: 1", "dfs.yaml:10: p4runtime.interfaces[0].external: 1 is neith"),
+    ("external: true", "external: false", "dfs.yaml:5: p4runtime.interfaces: no interface is ext"),
+    ("internal: true", "mtu: 9000", "dfs.yaml:5: p4runtime.interfaces: no interface is internal;"),
+    ("internal: true", "internal: true\n      mtu: 576", "dfs.yaml:16: p4runtime.interfaces[1].mt"),
+    ("10.1.1.254", "10.9.1.254", "dfs.yaml:17: p4runtime.routes[0].via: 10.9.1.254 is in no int"),
+    ("10.1.1.254", "2001:db8:1:1::2", "dfs.yaml:17: p4runtime.routes[0]: 0.0.0.0/0 and 2001:db8:"),
+    ("0.0.0.0/0", "10.0.0.1/8", "dfs.yaml:17: p4runtime.routes[0].to: '10.0.0.1/8' has bits set a"),
+    ("0.0.0.0/0", "10.2.1.0/24", "dfs.yaml:17: p4runtime.routes[0].to: network 10.2.1.0/24 is th"),
+    ("10.2.1.2:", "10.9.1.2:", "dfs.yaml:19: p4runtime.neighbours.10.9.1.2: 10.9.1.2 is in no int"),
+    ("127.0.0.1:9559", "127.0.0.1", "dfs.yaml:4: p4runtime.address: '127.0.0.1' is no address of"),
+    ("127.0.0.1:9559", "host:70000", "dfs.yaml:4: p4runtime.address: 'host:70000' is no address"),
+    ("  address: 127.0.0.1:9559\n", "", "dfs.yaml:3: p4runtime.address: missing; add it"),
+    ("key_file", "external: [eth0]\nkey_file", "dfs.yaml:21: external: not for target p4runtime;"),
+    ("key_file", "attach: auto\nkey_file", "dfs.yaml:21: attach: not for target p4runtime, which"),
+    ("key_file", "pin_path: /p\nkey_file", "dfs.yaml:21: pin_path: not for target p4runtime, who"),
+    ("key_file", "flow_capacity: 131073\nkey_file", "dfs.yaml:21: flow_capacity: 131073 is more t"),
+    ("target: p4runtime", "target: memory", "dfs.yaml:3: p4runtime: not for target memory; say ta"),
+]  # fmt: skip
+
+
+def read(text: str) -> DataFlowSegmentConfig:
+    return parse(text, "dfs.yaml", DataFlowSegmentConfig)
+
+
+def changed(**changes: Any) -> str:
+    """RIGHT with fields of the section replaced."""
+    config = yaml.safe_load(RIGHT)
+    config["p4runtime"].update(changes)
+    return yaml.safe_dump(config)
+
+
+def test_the_least_section_gets_the_documented_defaults() -> None:
+    section = read(RIGHT).p4runtime
+    assert section is not None
+    assert (section.device_id, section.election_id, section.replace_program) == (1, 1, False)
+    assert [interface.mtu for interface in section.interfaces] == [1500, 1500]
+
+
+@pytest.mark.parametrize(("right", "wrong", "said"), WRONG, ids=lambda part: part.strip()[:30])
+def test_what_cannot_work_is_told_at_its_line(right: str, wrong: str, said: str) -> None:
+    assert right in RIGHT
+    with pytest.raises(ConfigError) as caught:
+        read(RIGHT.replace(right, wrong))
+    assert any(problem.startswith(said) for problem in caught.value.problems), caught.value.problems
+
+
+def test_a_target_without_its_section_is_refused() -> None:
+    config = yaml.safe_load(RIGHT)
+    del config["p4runtime"]
+    with pytest.raises(ConfigError, match="needs the section p4runtime; add it"):
+        read(yaml.safe_dump(config))
+
+
+def test_the_programs_room_is_the_most() -> None:
+    capacity = FLOW_CAPACITY_MAX
+    assert read(RIGHT + f"flow_capacity: {capacity}\n").flow_capacity == capacity
+    with pytest.raises(ConfigError, match=f"give at most {capacity}"):
+        read(RIGHT + f"flow_capacity: {capacity + 1}\n")
+
+
+def test_one_arm_is_an_interface_that_is_both() -> None:
+    both = {"port": 1, "name": "arm", "mac": "02:00:00:00:00:01", "addresses": ["10.1.1.1/16"]}
+    config = read(
+        changed(
+            interfaces=[{**both, "external": True, "internal": True}],
+            routes=[{"to": "10.0.0.0/8", "via": "10.1.2.3"}],
+            neighbours={},
+        )
+    )
+    assert config.p4runtime is not None
+    assert config.p4runtime.interface_towards("10.1.255.1") is config.p4runtime.interfaces[0]
+
+
+def test_a_gateway_is_behind_the_narrowest_network_that_has_it() -> None:
+    def interface(port: int, address: str) -> dict[str, Any]:
+        mac = f"02:00:00:00:00:{port:02x}"
+        sides = {"external": True, "internal": True}
+        return {"port": port, "name": f"p{port}", "mac": mac, "addresses": [address], **sides}
+
+    config = read(
+        changed(
+            interfaces=[interface(1, "10.0.0.1/8"), interface(2, "10.1.1.1/24")],
+            routes=[],
+            neighbours={},
+        )
+    )
+    assert config.p4runtime is not None
+    towards = config.p4runtime.interface_towards
+    found = [towards(address) for address in ("10.1.1.2", "10.1.2.2", "::1", "11.0.0.1")]
+    assert [each and each.port for each in found] == [2, 1, None, None]
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:9559", "[::1]:1", "switch-7.lab:9559", "unix:/run/s"])
+def test_what_a_switchs_address_may_be(text: str) -> None:
+    assert grpc_address(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "::1:9559", "host:", "host:0", ":9559", "unix:s", "a b:1"])
+def test_what_a_switchs_address_cannot_be(text: str) -> None:
+    with pytest.raises(ValueError, match="give HOST:PORT"):
+        grpc_address(text)

@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CSMB as the agent sees it: who is active, what is configured, restarts of either side, SYNC."""
+
+import pytest
+
+from csmb.constants import ErrorCode as CsmbError
+from csmb.constants import Flag as CsmbFlag
+from csmb.messages import AddVs, Config, DelVs, VsEntry, VsList
+from data_flow_segment.peers.connections import NOT_READY_MAX
+from data_flow_segment.targets.contract import VirtualServerKey
+from ssmb.addresses import from_text
+from ssmb.constants import Flag
+from ssmb.messages import Delete, FlowState, NewFlow, Query, Reap, Reset, Sync, SyncDone
+from support.agent_rig import (
+    CLIENT,
+    KEY,
+    VIP,
+    AgentRig,
+    FakeCs,
+    newflow_for,
+    ready_rig,
+    vs_list,
+    web_server,
+)
+from support.frames import ACK, SYN
+
+KEY_OF_VIP = VirtualServerKey(VIP[0], VIP[1], 6)
+
+
+def sync(cs: FakeCs, sync_id: int = 1) -> tuple[list[FlowState], SyncDone]:
+    """Ask for SYNC and collect the answer."""
+    cs.send(Sync(sync_id=sync_id))
+    cs.rig.advance(1)
+    return cs.take(FlowState), cs.one(SyncDone)
+
+
+# --- configuration -----------------------------------------------------------------------------
+
+
+def test_each_configuring_message_is_acknowledged_with_its_verdict() -> None:
+    rig = AgentRig()
+    cs = rig.cs()
+    add = AddVs(virt_ipaddr=VIP[0], virt_port=81)
+    proxy = add._replace(flags=CsmbFlag.HTTP_PROXY)
+    delete = DelVs(virt_ipaddr=VIP[0], virt_port=81)
+    for message, code in (
+        (Config(), CsmbError.OK),
+        (vs_list(), CsmbError.OK),
+        (add, CsmbError.OK),
+        (proxy, CsmbError.UNSUPPORTED),
+        (delete, CsmbError.OK),
+        (delete, CsmbError.NOVS),
+    ):
+        ack = cs.tell(message)
+        assert ack is not None
+        assert ack.error_code == code
+    assert [entry.key for entry in rig.target.virtual_servers()] == [KEY_OF_VIP]
+    assert rig.count("vs_refused") == 1
+
+
+def test_a_list_in_parts_counts_when_it_is_complete() -> None:
+    rig, cs = ready_rig()
+    entries = [web_server(virt_port=port) for port in (81, 82, 83)]
+    cs.tell(VsList(int(CsmbFlag.MORE), 3, tuple(entries[:2])))
+    assert [entry.key for entry in rig.target.virtual_servers()] == [KEY_OF_VIP]
+    cs.tell(VsList(0, 3, tuple(entries[2:])))
+    assert {entry.key.virt_port for entry in rig.target.virtual_servers()} == {81, 82, 83}
+
+
+def test_a_list_that_lost_a_part_is_refused_as_a_whole() -> None:
+    rig, cs = ready_rig()
+    ack = cs.tell(VsList(0, 5, (web_server(virt_port=81),)))
+    assert ack is not None
+    assert ack.error_code == CsmbError.BADMSG
+    assert [entry.key for entry in rig.target.virtual_servers()] == [KEY_OF_VIP]
+
+
+def test_local_addresses_are_those_of_all_css_and_our_own() -> None:
+    rig, cs = ready_rig()
+    cs.tell(Config(ext_shared_ipaddr=from_text("203.0.113.200")))
+    assert rig.target.data_path.local_addresses == {
+        from_text("10.255.0.1"),
+        from_text("10.255.1.1"),
+        from_text("203.0.113.200"),
+    }
+
+
+def test_removing_a_virtual_server_leaves_its_flows() -> None:
+    rig, cs = ready_rig()
+    rig.client_sends(SYN, seq=1)
+    cs.answer(cs.one(Query))
+    cs.tell(VsList())
+    assert rig.target.virtual_servers() == ()
+    assert len(rig.client_sends(ACK, seq=2)) == 1
+
+
+# --- who is active -----------------------------------------------------------------------------
+
+
+def test_the_higher_epoch_takes_over_and_gets_what_waits() -> None:
+    rig, old = ready_rig()
+    rig.client_sends(SYN)
+    first = old.one(Query)
+    new = rig.cs(2, role_epoch=2)
+    (again,) = new.take(Query)
+    assert again.serial == first.serial
+    assert again.flags & Flag.RETRY
+    old.answer(first)
+    assert rig.count("drop_not_active") == 1
+    assert rig.sent == []
+    new.answer(again)
+    assert len(rig.sent) == 1
+
+
+def test_a_lower_claim_is_answered_notactive_and_its_cs_may_stand_by() -> None:
+    rig, _ = ready_rig()
+    late = FakeCs(rig, 2, role_epoch=0)
+    rig.css.append(late)
+    late.exchange()
+    assert rig.count("cs_not_active") >= 1
+    late.connection.announce(active=False, role_epoch=0, now=rig.now)
+    late.exchange()
+    rig.cs(3, active=False)
+    group = rig.agent.peers.groups[1]
+    assert group.active is not None
+    assert group.active.hello.segment_id == 1
+    assert 3 in [peer.hello.segment_id for peer in group.standbys]
+
+
+def test_at_the_same_epoch_the_lower_segment_id_is_active() -> None:
+    rig = AgentRig()
+    rig.cs(5, prepare=False)
+    rig.cs(3, prepare=False)
+    active = rig.agent.peers.groups[1].active
+    assert active is not None
+    assert active.hello.segment_id == 3
+
+
+def test_a_cs_that_announces_a_higher_epoch_on_its_connection_takes_over() -> None:
+    rig, _ = ready_rig()
+    standby = rig.cs(2, active=False)
+    standby.connection.announce(active=True, role_epoch=2, now=rig.now)
+    standby.exchange()
+    active = rig.agent.peers.groups[1].active
+    assert active is not None
+    assert active.hello.segment_id == 2
+
+
+def test_without_the_active_one_an_old_epoch_is_better_than_none() -> None:
+    rig, active = ready_rig()
+    active.leave()
+    rig.cs(2, role_epoch=0)
+    rig.client_sends(SYN)
+    assert len(rig.css[-1].take(Query)) == 1
+
+
+def test_a_second_boot_of_a_connected_segment_is_refused() -> None:
+    rig, _ = ready_rig()
+    copy = FakeCs(rig, 1, boot_id=5)
+    copy.exchange()
+    assert not copy.connection.is_ready
+    assert rig.count("cs_duplicate_id") == 1
+
+
+def test_two_connections_of_one_cs_are_one_cs() -> None:
+    rig, first = ready_rig()
+    rig.cs(1)
+    first.leave()
+    assert rig.agent.peers.groups[1].active is not None
+    rig.client_sends(SYN)
+    assert len(rig.css[-1].take(Query)) == 1
+
+
+def test_groups_own_their_virtual_servers() -> None:
+    rig, web = ready_rig()
+    dns = rig.cs(2, group_id=2)
+    dns.tell(vs_list(web_server(virt_port=53, protocol=17)))
+    refused = dns.tell(AddVs(virt_ipaddr=VIP[0], virt_port=80))
+    assert refused is not None
+    assert refused.error_code == CsmbError.BADFLAGS
+    rig.client_sends(SYN)
+    rig.client_sends_udp(vip=(VIP[0], 53))
+    assert (len(web.take(Query)), len(dns.take(Query))) == (1, 1)
+
+
+def test_one_cs_in_two_groups_from_one_socket() -> None:
+    rig, web = ready_rig()
+    dns = FakeCs(rig, 1, group_id=2)
+    rig.css.append(dns)
+    dns.exchange()
+    assert len(rig.agent.peers.by_endpoint[web.endpoint]) == 2
+    web.send(newflow_for(0x81000001))
+    dns.send(newflow_for(0x81000002, src_port=9))
+    assert rig.count("drop_not_active") == 0
+    assert {state.entry.group_id for state in rig.target.scan(None, 9)[0]} == {1, 2}
+
+
+def test_a_wrong_key_comes_to_nothing() -> None:
+    rig = AgentRig()
+    intruder = FakeCs(rig, 1, key=KEY[::-1])
+    intruder.exchange()
+    assert not intruder.connection.is_ready
+    assert rig.agent.peers.by_identity == {}
+    assert rig.count("csmb_auth_failures") == 1
+
+
+def test_connections_that_prove_nothing_are_bounded_and_end() -> None:
+    rig = AgentRig()
+    numbers = [rig.agent.sessions.connection_made(rig.now) for _ in range(NOT_READY_MAX + 3)]
+    assert numbers.count(None) == 3
+    rig.advance(6)
+    for number in numbers[:NOT_READY_MAX]:
+        assert number is not None
+        assert rig.agent.sessions.octets_to_send(number)[1]
+    assert rig.agent.sessions.connection_made(rig.now) is not None
+
+
+def test_a_silent_cs_is_gone_after_three_intervals() -> None:
+    rig, cs = ready_rig()
+    cs.is_there = False
+    rig.advance(16)
+    assert rig.agent.peers.groups[1].active is None
+    assert any("nothing heard" in sentence for sentence in rig.agent.sessions.take_log())
+
+
+def test_laboratory_needs_no_key() -> None:
+    rig, cs = ready_rig(laboratory=True)
+    rig.client_sends(SYN)
+    cs.answer(cs.one(Query))
+    assert len(rig.sent) == 1
+
+
+def test_version_1_serves_ipv4() -> None:
+    rig = AgentRig()
+    cs = rig.cs(csmb_versions=((1, 0),), ssmb_versions=((1, 0),))
+    cs.tell(vs_list())
+    rig.client_sends(SYN)
+    cs.answer(cs.one(Query))
+    assert cs.version == 1
+    assert len(rig.sent) == 1
+
+
+# --- replicas ----------------------------------------------------------------------------------
+
+
+def test_a_standby_gets_copies_of_what_the_active_one_and_the_dfs_decide() -> None:
+    rig, active = ready_rig()
+    standby = rig.cs(2, active=False, prepare=False)
+    standby.challenge()
+    rig.client_sends(SYN, seq=1)
+    reply = active.answer(active.one(Query))
+    (copy,) = [message for message in standby.inbox if message.__class__ is reply.__class__]
+    assert copy.flags & Flag.REPLICA
+    assert copy._replace(flags=reply.flags) == reply
+    active.send(newflow_for(0x81000001, src_port=9))
+    assert standby.one(NewFlow).flags & Flag.REPLICA
+    rig.advance(301, sweep=True)
+    rig.advance(0.02)
+    assert [bool(each.flags & Flag.REPLICA) for each in standby.take(Delete)] == [True, True]
+    assert [bool(each.flags & Flag.REPLICA) for each in active.take(Delete)] == [False, False]
+    active.send(Reset(reset_id=3))
+    assert [each.reset_id == 3 for each in standby.take(Reset)] == [False, True]  # one at boot
+    assert not standby.take(Reset)
+
+
+def test_a_standby_may_not_command() -> None:
+    rig, active = ready_rig()
+    standby = rig.cs(2, active=False)
+    active.send(newflow_for(0x81000001))
+    standby.send(newflow_for(0x82000001, src_port=9))
+    standby.send(Reap(serial=0x81000001, idle_limit=1))
+    standby.send(Reset(reset_id=3))
+    assert rig.target.flow_count() == 1
+    assert rig.count("drop_not_active") == 3
+
+
+# --- SYNC, RESET, restarts -----------------------------------------------------------------------
+
+
+def test_a_new_table_says_reset_once_to_each_cs() -> None:
+    rig = AgentRig()
+    cs = rig.cs(prepare=False)
+    cs.challenge()
+    assert cs.acknowledge_resets() == 1
+    cs.leave()
+    again = rig.cs(boot_id=5, prepare=False)
+    again.challenge()
+    assert again.take(Reset) == []
+
+
+def test_reset_is_repeated_until_acknowledged_and_queries_wait_for_that() -> None:
+    rig = AgentRig()
+    cs = rig.cs(prepare=False)
+    cs.tell(vs_list())
+    cs.challenge()
+    rig.advance(0.45)
+    first, *repeats = cs.take(Reset)
+    assert len(repeats) == 2
+    assert {each.reset_id for each in repeats} == {first.reset_id}
+    rig.client_sends(SYN)
+    assert cs.take(Query) == []
+    cs.send(first._replace(flags=int(Flag.ACK)))
+    assert len(cs.take(Query)) == 1
+    cs.send(first._replace(flags=int(Flag.ACK)))
+    assert rig.count("drop_unexpected_ack") == 1
+
+
+def test_a_cs_that_never_acknowledges_is_asked_all_the_same() -> None:
+    rig = AgentRig()
+    cs = rig.cs(prepare=False)
+    cs.tell(vs_list())
+    cs.challenge()
+    rig.advance(0.8)
+    rig.client_sends(SYN)
+    rig.advance(0.4)
+    assert len(cs.take(Reset)) == 5
+    assert rig.count("reset_unacknowledged") == 1
+    assert len(cs.take(Query)) >= 1
+
+
+def test_sync_tells_every_flow_of_the_group_and_their_number() -> None:
+    rig, cs = ready_rig()
+    other = rig.cs(2, group_id=2)
+    for number in range(500):
+        cs.send(newflow_for(0x81000001 + number, src_port=1000 + number, idle_timeout=9))
+    other.send(newflow_for(0x82000001, src_port=1))
+    flows, done = sync(cs)
+    assert (len(flows), done.flow_count, done.sync_id) == (500, 500, 1)
+    assert {flow.serial for flow in flows} == {0x81000001 + number for number in range(500)}
+    assert flows[0].idle_timeout == 9
+    assert flows[0].flags & Flag.TRANSLATE_ADDR
+    assert sync(other)[1].flow_count == 1
+
+
+def test_sync_is_paced() -> None:
+    rig, cs = ready_rig()
+    for number in range(500):
+        cs.send(newflow_for(0x81000001 + number, src_port=1000 + number))
+    cs.send(Sync(sync_id=1))
+    rig.advance(0.001)
+    assert len(cs.take(FlowState)) <= 128
+    cs.send(Sync(sync_id=1))  # an impatient repeat does not begin again
+    rig.advance(0.1)
+    assert len(cs.take(FlowState)) >= 372
+    assert cs.one(SyncDone).flow_count == 500
+
+
+def test_flows_that_linger_are_not_told_in_sync() -> None:
+    rig, cs = ready_rig()
+    rig.client_sends(SYN, seq=1)
+    cs.answer(cs.one(Query))
+    rig.node_sends(4 | ACK, seq=1, ack=2)  # refused by the node
+    assert sync(cs)[1].flow_count == 0
+
+
+def test_a_new_cs_is_asked_about_syns_at_once_and_about_the_middle_after_sync() -> None:
+    rig, cs = ready_rig()
+    cs.send(newflow_for(0x81000001, src_port=9))
+    cs.leave()
+    new = rig.cs(boot_id=99)
+    rig.client_sends(SYN, client=(CLIENT[0], 1000))
+    rig.client_sends(ACK, client=(CLIENT[0], 1001))
+    assert [query.src_port for query in new.take(Query)] == [1000]
+    flows, _ = sync(new)
+    assert len(flows) == 1
+    assert 1001 in [query.src_port for query in new.take(Query)]
+
+
+def test_a_new_cs_that_does_not_sync_is_asked_after_two_seconds() -> None:
+    rig, cs = ready_rig()
+    cs.send(newflow_for(0x81000001, src_port=9))
+    cs.leave()
+    new = rig.cs(boot_id=99)
+    rig.client_sends(ACK, client=(CLIENT[0], 1001))
+    rig.advance(1.5)
+    assert new.take(Query) == []
+    rig.advance(0.52)
+    assert len(new.take(Query)) == 1
+    assert rig.count("sync_waits_over") == 1
+
+
+def test_the_same_cs_that_only_lost_its_connection_is_asked_at_once() -> None:
+    rig, cs = ready_rig()
+    cs.send(newflow_for(0x81000001, src_port=9))
+    cs.leave()
+    again = rig.cs()
+    rig.client_sends(ACK, client=(CLIENT[0], 1001))
+    assert len(again.take(Query)) == 1
+
+
+def test_a_restarted_agent_adopts_flows_and_virtual_servers_and_keeps_its_boot_id() -> None:
+    rig, cs = ready_rig()
+    rig.client_sends(SYN, seq=1)
+    cs.answer(cs.one(Query))
+    rig.target.close(detach=False)
+    after = AgentRig(data_path=rig.target.data_path)
+    assert len(after.client_sends(ACK, seq=2)) == 1  # before any CS is there
+    cs = after.cs(prepare=False)
+    cs.challenge()
+    assert cs.take(Reset) == []
+    assert cs.peer is not None
+    assert cs.peer.boot_id == rig.target.boot_id
+    after.client_sends(SYN, client=(CLIENT[0], 1000))  # its virtual server was adopted
+    assert len(cs.take(Query)) == 1
+    cs.tell(vs_list(web_server(virt_port=81)))
+    assert {entry.key.virt_port for entry in after.target.virtual_servers()} == {81}
+    assert sync(cs)[1].flow_count == 1
+
+
+def test_flows_that_closed_while_no_agent_ran_are_found_by_the_first_sweep() -> None:
+    rig, cs = ready_rig()
+    rig.client_sends(SYN, seq=1)
+    cs.answer(cs.one(Query))
+    path = rig.target.data_path
+    rig.target.close(detach=False)
+    from support.agent_rig import INTERNAL, INTERNAL_MAC, NODE, NODE_MAC
+    from support.frames import framed, tcp_packet
+
+    refused = tcp_packet(NODE, CLIENT, 4 | ACK, seq=0, ack=2)
+    path.receive(INTERNAL, framed(refused, NODE_MAC, INTERNAL_MAC))
+    after = AgentRig(data_path=path)
+    cs = after.cs()
+    after.sweep()
+    after.advance(0.02)
+    assert cs.one(Delete).detail == 2
+    after.advance(3)
+    assert after.target.flow_count() == 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_a_long_list_of_virtual_servers_survives_the_trip(count: int) -> None:
+    rig = AgentRig()
+    cs = rig.cs()
+    entries: list[VsEntry] = [web_server(virt_port=1000 + number) for number in range(count)]
+    for start in range(0, max(count, 1), 20):
+        part = tuple(entries[start : start + 20])
+        more = int(CsmbFlag.MORE) if start + 20 < count else 0
+        cs.tell(VsList(more, count, part))
+    assert len(rig.target.virtual_servers()) == count

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from csmb.constants import ErrorCode, Flag
+from csmb.messages import VsEntry
+from data_flow_segment.peers.virtual_servers import VirtualServers, judge
+from data_flow_segment.targets.contract import (
+    AddVirtualServer,
+    RemoveVirtualServer,
+    VirtualServerEntry,
+    VirtualServerKey,
+)
+from ssmb.addresses import from_text
+from ssmb.messages import FlowSignature
+
+VIP = from_text("203.0.113.10")
+WEB = VsEntry(virt_ipaddr=VIP, virt_port=80)
+KEY = VirtualServerKey(VIP, 80, 6)
+
+
+@pytest.mark.parametrize(
+    ("entry", "verdict"),
+    [
+        (WEB, ErrorCode.OK),
+        (WEB._replace(protocol=17), ErrorCode.OK),
+        (VsEntry(flags=Flag.WILDCARD_ADDR | Flag.WILDCARD_PORT), ErrorCode.OK),
+        (WEB._replace(flags=Flag.CS_ASSIST), ErrorCode.OK),
+        (WEB._replace(flags=Flag.NOARP_MODE), ErrorCode.OK),
+        (WEB._replace(flags=Flag.SSL_PROXY | Flag.HTTP_PROXY), ErrorCode.BADFLAGS),
+        (WEB._replace(flags=Flag.RAW_PROXY | Flag.CS_ASSIST), ErrorCode.BADFLAGS),
+        (WEB._replace(flags=Flag.HYBRID), ErrorCode.BADFLAGS),
+        (WEB._replace(flags=Flag.HTTP_PROXY, protocol=17), ErrorCode.BADFLAGS),
+        (WEB._replace(flags=Flag.HYBRID | Flag.CS_ASSIST, protocol=17), ErrorCode.BADFLAGS),
+        (WEB._replace(flags=Flag.COOKIE_PROXY), ErrorCode.BADFLAGS),
+        (WEB._replace(protocol=1), ErrorCode.BADFLAGS),
+        (VsEntry(virt_port=80), ErrorCode.BADFLAGS),
+        (WEB._replace(flags=Flag.COOKIE_PROXY, app_data=b"id"), ErrorCode.UNSUPPORTED),
+        (WEB._replace(flags=Flag.SSL_PROXY), ErrorCode.UNSUPPORTED),
+        (WEB._replace(flags=Flag.HTTP_PROXY), ErrorCode.UNSUPPORTED),
+        (WEB._replace(flags=Flag.RAW_PROXY), ErrorCode.UNSUPPORTED),
+        (WEB._replace(flags=Flag.HYBRID | Flag.CS_ASSIST), ErrorCode.UNSUPPORTED),
+    ],
+)
+def test_flags_are_judged_as_8_2_says(entry: VsEntry, verdict: ErrorCode) -> None:
+    assert judge(entry) == verdict
+
+
+def test_adding_and_removing_tells_the_target() -> None:
+    servers = VirtualServers()
+    assert servers.add(WEB, 1) == (
+        ErrorCode.OK,
+        [AddVirtualServer(VirtualServerEntry(KEY, 1, answer_arp=True))],
+    )
+    assert servers.remove(KEY, 1) == (ErrorCode.OK, [RemoveVirtualServer(KEY)])
+    assert servers.remove(KEY, 1) == (ErrorCode.NOVS, [])
+
+
+def test_a_repeat_that_changes_nothing_for_the_target_is_not_told_to_it() -> None:
+    servers = VirtualServers()
+    servers.add(WEB, 1)
+    assert servers.add(WEB._replace(idle_timeout=9), 1) == (ErrorCode.OK, [])
+    assert servers.by_key[KEY].idle_timeout_s == 9
+
+
+def test_silence_and_bridging_reach_the_target() -> None:
+    servers = VirtualServers()
+    _, (command,) = servers.add(WEB._replace(flags=Flag.NOARP_MODE | Flag.CS_ASSIST), 1)
+    assert command == AddVirtualServer(VirtualServerEntry(KEY, 1, answer_arp=False, bridged=True))
+
+
+def test_wildcard_addresses_are_never_answered_for() -> None:
+    servers = VirtualServers()
+    _, (command,) = servers.add(WEB._replace(flags=Flag.WILDCARD_ADDR), 1)
+    key = VirtualServerKey(None, 80, 6)
+    assert command == AddVirtualServer(VirtualServerEntry(key, 1, answer_arp=False))
+
+
+def test_another_groups_virtual_server_stands() -> None:
+    servers = VirtualServers()
+    servers.add(WEB, 1)
+    assert servers.add(WEB, 2) == (ErrorCode.BADFLAGS, [])
+    assert servers.remove(KEY, 2) == (ErrorCode.NOVS, [])
+    assert servers.by_key[KEY].group_id == 1
+
+
+def test_a_list_replaces_the_groups_set_and_no_other() -> None:
+    servers = VirtualServers()
+    other = VsEntry(virt_ipaddr=VIP, virt_port=443)
+    servers.add(WEB, 1)
+    servers.add(VsEntry(virt_ipaddr=VIP, virt_port=53, protocol=17), 2)
+    verdict, refused, commands = servers.replace([other], 1)
+    assert (verdict, refused) == (ErrorCode.OK, 0)
+    assert [type(command) for command in commands] == [AddVirtualServer, RemoveVirtualServer]
+    assert {server.key.virt_port for server in servers.by_key.values()} == {443, 53}
+
+
+def test_one_bad_entry_of_a_list_does_not_take_the_others_along() -> None:
+    servers = VirtualServers()
+    bad = VsEntry(virt_ipaddr=VIP, virt_port=443, flags=Flag.SSL_PROXY)
+    verdict, refused, _ = servers.replace([bad, WEB], 1)
+    assert (verdict, refused) == (ErrorCode.UNSUPPORTED, 1)
+    assert set(servers.by_key) == {KEY}
+
+
+def test_the_order_of_8_3_for_flows_that_the_cs_originates() -> None:
+    servers = VirtualServers()
+    for number, flags in enumerate(
+        (0, Flag.WILDCARD_PORT, Flag.WILDCARD_ADDR, Flag.WILDCARD_ADDR | Flag.WILDCARD_PORT)
+    ):
+        servers.add(WEB._replace(flags=flags, idle_timeout=number), 1)
+
+    def found(address: str, port: int) -> int | None:
+        signature = FlowSignature(from_text("192.0.2.9"), from_text(address), 9, port, 6)
+        server = servers.match(signature)
+        return None if server is None else server.idle_timeout_s
+
+    assert found("203.0.113.10", 80) == 0
+    assert found("203.0.113.10", 81) == 1
+    assert found("203.0.113.11", 80) == 2
+    assert found("203.0.113.11", 81) == 3
+
+
+def test_what_a_target_was_left_with_is_adopted() -> None:
+    entry = VirtualServerEntry(KEY, 3, answer_arp=False, bridged=True)
+    servers = VirtualServers([entry])
+    assert servers.by_key[KEY].entry == entry
