@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, NamedTuple
 
 from csmb.settings import ConnectionSettings
-from data_flow_segment.outbox import Endpoint
-from data_flow_segment.peers.groups import Peer
+from data_flow_segment.flows.answers import Answers
+from data_flow_segment.flows.bridge import Reassembly
+from data_flow_segment.flows.endings import Endings
+from data_flow_segment.flows.new_flows import NewFlows
+from data_flow_segment.outbox import Endpoint, Outbox
+from data_flow_segment.peers.groups import Peer, Peers
+from data_flow_segment.peers.readiness import Readiness
 from data_flow_segment.targets.contract import TransmitPacket
 from ssmb.codec import decode_datagram, encode
 from ssmb.constants import AuthAlgorithm, Flag, ResetScope
@@ -27,9 +32,6 @@ from ssmb.messages import (
     Timeout,
 )
 
-if TYPE_CHECKING:
-    from data_flow_segment.agent import Agent
-
 _ACK: Final = int(Flag.ACK)
 _NONCE_SIZE: Final = 32
 _SEAL_COUNTERS: Final[dict[type[SealError], str]] = {
@@ -39,18 +41,35 @@ _SEAL_COUNTERS: Final[dict[type[SealError], str]] = {
 }
 
 
-class MessagesIn:
+class FlowHandlers(NamedTuple):
+    """What a CS's messages about flows lead to."""
+
+    new_flows: NewFlows
+    answers: Answers
+    endings: Endings
+
+
+class Dispatch:
     """Nothing of a datagram is looked at before its source and seal are right."""
 
     def __init__(
-        self, agent: Agent, settings: ConnectionSettings, random_octets: Callable[[int], bytes]
+        self,
+        settings: ConnectionSettings,
+        outbox: Outbox,
+        peers: Peers,
+        readiness: Readiness,
+        flows: FlowHandlers,
+        reassembly: Reassembly,
+        random_octets: Callable[[int], bytes],
     ) -> None:
-        self._agent = agent
         self._settings = settings
         self._random_octets = random_octets
-        self._outbox = agent.outbox
-        self._counters = agent.outbox.counters
-        self._peers = agent.peers
+        self._outbox = outbox
+        self._counters = outbox.counters
+        self._peers = peers
+        self._readiness = readiness
+        self._flows = flows
+        self._reassembly = reassembly
         self._handlers: dict[type[Any], Callable[[Peer, Any, float], None]] = {
             Reply: self._reply,
             NewFlow: self._newflow,
@@ -105,33 +124,31 @@ class MessagesIn:
     # --- one method a type -------------------------------------------------------------------
 
     def _reply(self, peer: Peer, message: Reply, now: float) -> None:
-        self._agent.answers.reply_came(peer, message, now)
+        self._flows.answers.reply_came(peer, message, now)
         self._share(peer, message)
 
     def _newflow(self, peer: Peer, message: NewFlow, now: float) -> None:
-        self._agent.answers.newflow_came(peer, message, now)
+        self._flows.answers.newflow_came(peer, message, now)
         self._share(peer, message)
 
     def _reap(self, peer: Peer, message: Reap | Timeout, now: float) -> None:
-        pending = self._agent.new_flows.pending.by_session.get(message.session)
-        self._agent.endings.reap_came(peer, message, pending, now)
+        pending = self._flows.new_flows.pending.by_session.get(message.session)
+        self._flows.endings.reap_came(peer, message, pending, now)
 
     def _reset(self, peer: Peer, message: Reset, now: float) -> None:
         if message.flags & _ACK:
-            if self._agent.resets.acknowledged(peer, message.reset_id):
-                self._agent.can_ask(peer, now)
-            else:
+            if not self._readiness.reset_acknowledged(peer, message.reset_id, now):
                 self._counters["drop_unexpected_ack"] += 1
             return
         if peer.reset_seen != message.reset_id:  # a repeat is acknowledged, not carried out
             peer.reset_seen = message.reset_id
             group_id = peer.group_id if message.reset_scope == ResetScope.GROUP else None
-            self._agent.endings.delete_all(group_id, now)
+            self._flows.endings.delete_all(group_id, now)
             self._share(peer, message)
         peer.link.send(message._replace(flags=_ACK, error_code=0))
 
     def _sync(self, peer: Peer, message: Sync, now: float) -> None:
-        self._agent.begin_sync(peer, message.sync_id, now)
+        self._readiness.begin_sync(peer, message.sync_id, now)
 
     def _challenge(self, peer: Peer, message: AuthChallenge, now: float) -> None:
         settings = self._settings
@@ -157,10 +174,10 @@ class MessagesIn:
         peer.link.send(answer)
         if not peer.ssmb_proved:
             peer.ssmb_proved = True
-            self._agent.proved(peer, now)
+            self._readiness.proved(peer, now)
 
     def _bridge(self, peer: Peer, message: Bridge, now: float) -> None:
-        packet, lost = self._agent.reassembly.add(peer.identity, message, now)
+        packet, lost = self._reassembly.add(peer.identity, message, now)
         if lost is not None:
             self._counters[lost] += 1
         if packet is not None:
@@ -170,7 +187,7 @@ class MessagesIn:
         group = self._peers.groups[peer.group_id]
         if group.standbys:
             octets = encode(message, peer.link.version)
-            self._agent.share(peer, octets, message.__class__.__name__)
+            self._readiness.share(peer, octets, message.__class__.__name__)
 
 
 def _may_come_from_any(message: Message) -> bool:

@@ -51,3 +51,41 @@ class SyncJob:
         link.flush_all()  # SYNC_DONE stands behind all that it counts
         link.send(SyncDone(sync_id=self.sync_id, flow_count=self._count))
         return True
+
+
+class Syncs:
+    """The SYNCs that are being answered, one for each CS at the most."""
+
+    def __init__(self, target: Target, ended: EndedFlows) -> None:
+        self._target = target
+        self._ended = ended
+        self._jobs: dict[tuple[int, int], SyncJob] = {}
+
+    def begin(self, peer: Peer, sync_id: int, now: float) -> bool:
+        """Tell the CS all flows; False for a repeat of the SYNC under way."""
+        running = self._jobs.get(peer.identity)
+        if running is not None and running.peer is peer and running.sync_id == sync_id:
+            return False
+        self._jobs[peer.identity] = SyncJob(peer, sync_id, now)
+        return True
+
+    def forget(self, peer: Peer) -> None:
+        """The CS went away."""
+        job = self._jobs.get(peer.identity)
+        if job is not None and job.peer is peer:
+            del self._jobs[peer.identity]
+
+    def get_timer(self) -> float | None:
+        return min((job.get_timer() for job in self._jobs.values()), default=None)
+
+    def handle_timer(self, now: float) -> list[Peer]:
+        """Tell the next flows; return the CSs that were told the last."""
+        done = []
+        for identity, job in tuple(self._jobs.items()):
+            if job.tell_more(self._target, self._ended, now):
+                del self._jobs[identity]
+                done.append(job.peer)
+        return done
+
+    def __len__(self) -> int:
+        return len(self._jobs)

@@ -46,14 +46,14 @@ class Listener(Protocol):
 
 
 @dataclass(slots=True)
-class _Session:
+class _Accepted:
     connection: Connection
     since: float
     peer: Peer | None = None
     was_ready: bool = False
 
 
-class Sessions:
+class Connections:
     """All CSMB connections of this DFS."""
 
     def __init__(
@@ -74,7 +74,7 @@ class Sessions:
         self._configuration = configuration
         self._listener = listener
         self._random_octets = random_octets
-        self._sessions: dict[int, _Session] = {}
+        self._accepted: dict[int, _Accepted] = {}
         self._last_id = 0
         self._touched: set[int] = set()  # may have something to send
         self._timer: float | None = None
@@ -91,7 +91,7 @@ class Sessions:
         connection = Connection(
             Role.DFS, self._settings, random_octets=self._random_octets, now=now
         )
-        self._sessions[self._last_id] = _Session(connection, now)
+        self._accepted[self._last_id] = _Accepted(connection, now)
         self._touch(self._last_id)
         self._outbox.counters["csmb_connections"] += 1
         return self._last_id
@@ -99,9 +99,9 @@ class Sessions:
     def _make_room(self, now: float) -> bool:
         """Whether one more connection may begin; the oldest that proved nothing may have to go."""
         waiting = [
-            (connection_id, session)  # the oldest first
-            for connection_id, session in self._sessions.items()
-            if session.peer is None and not session.connection.is_closed
+            (connection_id, accepted)  # the oldest first
+            for connection_id, accepted in self._accepted.items()
+            if accepted.peer is None and not accepted.connection.is_closed
         ]
         if len(waiting) < NOT_READY_MAX:
             return True
@@ -114,19 +114,19 @@ class Sessions:
 
     def receive(self, connection_id: int, octets: bytes, now: float) -> None:
         """Octets of a connection; b"" is its end."""
-        session = self._sessions.get(connection_id)
-        if session is not None:
-            session.connection.receive_data(octets, now)
-            self._handle_events(connection_id, session, now)
+        accepted = self._accepted.get(connection_id)
+        if accepted is not None:
+            accepted.connection.receive_data(octets, now)
+            self._handle_events(connection_id, accepted, now)
 
     def octets_to_send(self, connection_id: int) -> tuple[bytes, bool]:
         """What to write to a connection now, and whether to close it behind that."""
-        session = self._sessions.get(connection_id)
-        if session is None:
+        accepted = self._accepted.get(connection_id)
+        if accepted is None:
             return b"", True
-        octets, closed = session.connection.data_to_send(), session.connection.is_closed
+        octets, closed = accepted.connection.data_to_send(), accepted.connection.is_closed
         if closed:
-            del self._sessions[connection_id]
+            del self._accepted[connection_id]
         return octets, closed
 
     def take_touched(self) -> list[int]:
@@ -145,17 +145,17 @@ class Sessions:
         return self._timer
 
     def handle_timer(self, now: float) -> None:
-        for connection_id, session in tuple(self._sessions.items()):
-            timer = session.connection.get_timer()
+        for connection_id, accepted in tuple(self._accepted.items()):
+            timer = accepted.connection.get_timer()
             if timer is not None and timer <= now:
-                session.connection.handle_timer(now)
-                self._handle_events(connection_id, session, now)
+                accepted.connection.handle_timer(now)
+                self._handle_events(connection_id, accepted, now)
 
     def close(self, reason: str, now: float) -> None:
         """This DFS goes down."""
-        for connection_id, session in tuple(self._sessions.items()):
-            session.connection.close(reason)
-            self._handle_events(connection_id, session, now)
+        for connection_id, accepted in tuple(self._accepted.items()):
+            accepted.connection.close(reason)
+            self._handle_events(connection_id, accepted, now)
 
     # --- the hooks -------------------------------------------------------------------------
 
@@ -176,24 +176,24 @@ class Sessions:
 
     def _touch(self, connection_id: int) -> None:
         self._touched.add(connection_id)
-        timers = (session.connection.get_timer() for session in self._sessions.values())
+        timers = (accepted.connection.get_timer() for accepted in self._accepted.values())
         self._timer = min((timer for timer in timers if timer is not None), default=None)
 
-    def _handle_events(self, connection_id: int, session: _Session, now: float) -> None:
-        while (event := session.connection.next_event()) is not None:
+    def _handle_events(self, connection_id: int, accepted: _Accepted, now: float) -> None:
+        while (event := accepted.connection.next_event()) is not None:
             if isinstance(event, Ready):
-                self._ready(connection_id, session, event, now)
+                self._ready(connection_id, accepted, event, now)
             elif isinstance(event, HelloReceived):
-                if session.peer is not None:
-                    self._hello_again(session.peer, event.hello, now)
+                if accepted.peer is not None:
+                    self._hello_again(accepted.peer, event.hello, now)
             elif isinstance(event, MessageReceived):
-                self._message(connection_id, session, event, now)
+                self._message(connection_id, accepted, event, now)
             else:
-                self._closed(connection_id, session, event, now)
+                self._closed(connection_id, accepted, event, now)
         self._touch(connection_id)
 
-    def _ready(self, connection_id: int, session: _Session, event: Ready, now: float) -> None:
-        session.was_ready = True
+    def _ready(self, connection_id: int, accepted: _Accepted, event: Ready, now: float) -> None:
+        accepted.was_ready = True
         hello = event.peer
         peer = self._peers.by_identity.get((hello.segment_id, hello.group_id))
         is_new = peer is None or peer.ssmb_version != event.ssmb_version
@@ -202,7 +202,7 @@ class Sessions:
             peer = Peer(hello, link, event.ssmb_version)
         peer.hello = hello
         peer.connections.append(connection_id)
-        session.peer = peer
+        accepted.peer = peer
         peer.link.install_keys(event.ssmb_keys, now)
         if event.ssmb_keys is None:
             peer.ssmb_proved = True  # laboratory: there is nothing to prove
@@ -226,25 +226,25 @@ class Sessions:
         self._announce(changed, now)
 
     def _message(
-        self, connection_id: int, session: _Session, event: MessageReceived, now: float
+        self, connection_id: int, accepted: _Accepted, event: MessageReceived, now: float
     ) -> None:
-        peer = session.peer
+        peer = accepted.peer
         assert peer is not None  # messages come after Ready only
         code = self._configuration.obey(connection_id, peer, event.message)
-        if code is not None and session.connection.is_ready:
+        if code is not None and accepted.connection.is_ready:
             kind = TYPE_OF[event.message.__class__]
             ack = Ack(0, code, kind, event.serial_global, event.serial_bytype)
-            session.connection.send(ack, now)
+            accepted.connection.send(ack, now)
 
-    def _closed(self, connection_id: int, session: _Session, event: Closed, now: float) -> None:
+    def _closed(self, connection_id: int, accepted: _Accepted, event: Closed, now: float) -> None:
         self._configuration.forget(connection_id)
-        counters, peer = self._outbox.counters, session.peer
-        counters["csmb_closed" if session.was_ready else "csmb_auth_failures"] += 1
+        counters, peer = self._outbox.counters, accepted.peer
+        counters["csmb_closed" if accepted.was_ready else "csmb_auth_failures"] += 1
         who = "a CS that proved nothing" if peer is None else _name(peer)
         self._log.append(f"the connection of {who} ended: {event.reason}")
         if peer is None:
             return
-        session.peer = None
+        accepted.peer = None
         peer.connections.remove(connection_id)
         if not peer.connections:
             changed = self._peers.remove(peer)

@@ -156,7 +156,7 @@ class DataFlowSegmentRuntime:
         loop.remove_reader(udp.fileno())
         if self.target.fileno() >= 0:
             loop.remove_reader(self.target.fileno())
-        self.agent.sessions.close("this DFS goes down", self._clock())
+        self.agent.connections.close("this DFS goes down", self._clock())
         self._settle_finally()
         for stream in tuple(self._streams.values()):
             if stream.transport is not None:
@@ -222,9 +222,9 @@ class DataFlowSegmentRuntime:
             self._send(agent.outbox.take_datagrams())
         if agent.outbox.commands:
             self.target.apply(agent.outbox.take_commands())
-        for connection_id in agent.sessions.take_touched():
+        for connection_id in agent.connections.take_touched():
             self._write(connection_id)
-        for sentence in agent.sessions.take_log():
+        for sentence in agent.connections.take_log():
             _LOG.info("%s", sentence)
         self._set_timer(now)
 
@@ -286,7 +286,7 @@ class DataFlowSegmentRuntime:
     @_callback
     def _stream_made(self, stream: CsmbProtocol) -> None:
         assert stream.transport is not None
-        connection_id = self.agent.sessions.connection_made(self._clock())
+        connection_id = self.agent.connections.connection_made(self._clock())
         if connection_id is None:
             stream.transport.abort()
             return
@@ -297,11 +297,11 @@ class DataFlowSegmentRuntime:
     @_callback
     def _stream_received(self, stream: CsmbProtocol, octets: bytes) -> None:
         if stream.connection_id is not None:
-            self.agent.sessions.receive(stream.connection_id, octets, self._clock())
+            self.agent.connections.receive(stream.connection_id, octets, self._clock())
             self._settle()
 
     def _write(self, connection_id: int) -> None:
-        octets, closed = self.agent.sessions.octets_to_send(connection_id)
+        octets, closed = self.agent.connections.octets_to_send(connection_id)
         stream = self._streams.get(connection_id)
         transport = None if stream is None else stream.transport
         if transport is not None and octets:

@@ -47,7 +47,7 @@ def held_by(work: Callable[[], None]) -> int:
 
 def test_thousands_of_half_open_connections_hold_little_and_keep_no_cs_out() -> None:
     busy = BusyAgent()
-    sessions, rig = busy.rig.agent.sessions, busy.rig
+    sessions, rig = busy.rig.agent.connections, busy.rig
 
     def besiege() -> None:
         for number in range(SIEGE):
@@ -58,7 +58,7 @@ def test_thousands_of_half_open_connections_hold_little_and_keep_no_cs_out() -> 
             for touched in sessions.take_touched():
                 sessions.octets_to_send(touched)
             sessions.take_log()
-            unproved = sum(session.peer is None for session in sessions._sessions.values())
+            unproved = sum(session.peer is None for session in sessions._accepted.values())
             assert unproved <= NOT_READY_MAX
             if number == SIEGE // 2:
                 rig.cs(9, group_id=9)
@@ -71,7 +71,7 @@ def test_thousands_of_half_open_connections_hold_little_and_keep_no_cs_out() -> 
 
 def test_a_flood_does_not_push_out_who_has_just_come() -> None:
     rig = AgentRig()
-    numbers = [rig.agent.sessions.connection_made(rig.now) for _ in range(1000)]
+    numbers = [rig.agent.connections.connection_made(rig.now) for _ in range(1000)]
     assert numbers.count(None) == 1000 - NOT_READY_MAX
     assert None not in numbers[:NOT_READY_MAX]
     assert rig.count("csmb_auth_failures") == 1000 - NOT_READY_MAX
@@ -80,11 +80,11 @@ def test_a_flood_does_not_push_out_who_has_just_come() -> None:
 def test_each_ends_by_itself_however_slowly_it_speaks() -> None:
     """An octet now and then is no sign of life before READY."""
     rig = AgentRig()
-    number = rig.agent.sessions.connection_made(rig.now)
+    number = rig.agent.connections.connection_made(rig.now)
     assert number is not None
     began = rig.now
-    while not rig.agent.sessions.octets_to_send(number)[1]:
-        rig.agent.sessions.receive(number, HALF_A_HELLO[:1], rig.now)
+    while not rig.agent.connections.octets_to_send(number)[1]:
+        rig.agent.connections.receive(number, HALF_A_HELLO[:1], rig.now)
         rig.advance(0.1)
         assert rig.now - began < AUTH_WAIT_S + 0.2
 
@@ -97,11 +97,11 @@ def test_wrong_keys_leave_nothing_behind() -> None:
             cs = rig.cs(1 + number % 100, prepare=False, key=number.to_bytes(16, "big"))
             assert cs.closed is not None
             rig.css.clear()
-            rig.agent.sessions.take_log()
-            rig.agent.sessions.take_touched()
+            rig.agent.connections.take_log()
+            rig.agent.connections.take_touched()
 
     assert held_by(try_keys) < MEBI
-    assert rig.agent.sessions._sessions == {}
+    assert rig.agent.connections._accepted == {}
     assert rig.agent.peers.by_identity == {}
     assert rig.count("csmb_auth_failures") == 500
 
@@ -235,7 +235,7 @@ def test_a_cs_gets_in_while_somebody_holds_every_connection_open() -> None:
             writer.write(HALF_A_HELLO)
             held.append(writer)
         await asyncio.sleep(2 * FRESH_S)
-        assert len(dfs.agent.sessions._sessions) <= NOT_READY_MAX
+        assert len(dfs.agent.connections._accepted) <= NOT_READY_MAX
         assert len(dfs._streams) <= NOT_READY_MAX
         assert await handshake(dfs)
         for writer in held:

@@ -124,13 +124,13 @@ def conversation_to_an_agent() -> list[bytes]:
     rig = AgentRig()
     rig.random_octets(100)  # that one's nonces are others
     said: list[bytes] = []
-    receive = rig.agent.sessions.receive
+    receive = rig.agent.connections.receive
 
     def recording(connection_id: int, octets: bytes, now: float) -> None:
         said.append(octets)
         receive(connection_id, octets, now)
 
-    rig.agent.sessions.receive = recording  # type: ignore[method-assign]
+    rig.agent.connections.receive = recording  # type: ignore[method-assign]
     rig.cs(1)
     assert rig.agent.peers.by_identity
     return said
@@ -164,7 +164,7 @@ def streams(conversation: Sequence[bytes], count: int) -> Iterator[list[bytes]]:
 
 def test_hostile_streams_change_nothing_in_an_agent() -> None:
     busy = BusyAgent()
-    sessions, now = busy.rig.agent.sessions, busy.rig.now
+    sessions, now = busy.rig.agent.connections, busy.rig.now
     sessions.take_touched()
     sessions.take_log()
     watch = busy.watch()
@@ -230,15 +230,15 @@ def test_noise_right_behind_a_genuine_response_ends_that_connection_and_nothing_
 def test_noise_right_behind_a_genuine_result_ends_that_connection_and_nothing_else() -> None:
     """The same to a DFS."""
     rig = AgentRig()
-    receive = rig.agent.sessions.receive
+    receive = rig.agent.connections.receive
 
     def with_noise(connection_id: int, octets: bytes, now: float) -> None:
         is_result = octets[:2] == MessageType.AUTH_RESULT.to_bytes(2, "big")
         receive(connection_id, octets + b"\xff" * 64 * is_result, now)
 
-    rig.agent.sessions.receive = with_noise  # type: ignore[method-assign]
+    rig.agent.connections.receive = with_noise  # type: ignore[method-assign]
     assert rig.cs(1, prepare=False).closed is not None
     assert rig.agent.peers.by_identity == {}
-    rig.agent.sessions.receive = receive  # type: ignore[method-assign]
+    rig.agent.connections.receive = receive  # type: ignore[method-assign]
     rig.cs(1)
     assert (1, 1) in rig.agent.peers.by_identity

@@ -98,7 +98,7 @@ class FakeCs:
         self.connection = Connection(
             Role.CS, self.settings, random_octets=rig.random_octets, now=rig.now
         )
-        number = rig.agent.sessions.connection_made(rig.now)
+        number = rig.agent.connections.connection_made(rig.now)
         assert number is not None
         self.number = number
         self.version = 2
@@ -117,8 +117,8 @@ class FakeCs:
         while True:
             sent = self.connection.data_to_send()
             if sent:
-                self.rig.agent.sessions.receive(self.number, sent, self.rig.now)
-            answer, closed = self.rig.agent.sessions.octets_to_send(self.number)
+                self.rig.agent.connections.receive(self.number, sent, self.rig.now)
+            answer, closed = self.rig.agent.connections.octets_to_send(self.number)
             if answer:
                 self.connection.receive_data(answer, self.rig.now)
             if closed:
@@ -213,8 +213,8 @@ class FakeCs:
     def leave(self) -> None:
         """The TCP connection ends."""
         self.is_there = False
-        self.rig.agent.sessions.receive(self.number, b"", self.rig.now)
-        self.rig.agent.sessions.octets_to_send(self.number)
+        self.rig.agent.connections.receive(self.number, b"", self.rig.now)
+        self.rig.agent.connections.octets_to_send(self.number)
         self.rig.settle()
 
 

@@ -229,7 +229,7 @@ class Planes:
         if not self.agent_is_up:
             self.at(cs.connect_failed(0, "refused"), self._connect, cs)
             return
-        self._number = self.agent.sessions.connection_made(self.now)
+        self._number = self.agent.connections.connection_made(self.now)
         self.cs.connected(0, self.now)
         self._pump()
 
@@ -242,16 +242,16 @@ class Planes:
     def _end_at_agent(self) -> None:
         number, self._number = self._number, None
         if number is not None and self.agent_is_up:
-            self.agent.sessions.receive(number, b"", self.now)
-            self.agent.sessions.octets_to_send(number)
+            self.agent.connections.receive(number, b"", self.now)
+            self.agent.connections.octets_to_send(number)
 
     def _pump(self) -> None:
         """Both ends of the CSMB stream talk until they are quiet."""
         while self._number is not None and self.agent_is_up and self.cs_is_up:
             there = self.cs.stream_to_send(0)
             if there:
-                self.agent.sessions.receive(self._number, there, self.now)
-            back, closed = self.agent.sessions.octets_to_send(self._number)
+                self.agent.connections.receive(self._number, there, self.now)
+            back, closed = self.agent.connections.octets_to_send(self._number)
             retry_s = self.cs.stream_received(0, back, self.now) if back else None
             if closed and retry_s is None:
                 retry_s = self.cs.stream_received(0, b"", self.now)

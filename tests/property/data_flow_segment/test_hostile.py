@@ -47,7 +47,7 @@ def state_of(rig: AgentRig) -> Any:
         {key: (flow.serial, len(flow.packets)) for key, flow in _pending(rig).items()},
         dict(agent.new_flows.negative.by_session),
         dict(agent.endings.ended.lingering),
-        dict(agent.syncs),
+        dict(agent.syncs._jobs),
         [(peer.identity, peer.synced, peer.may_ask, peer.reset_seen) for peer in agent.peers],
         len(rig.sent),
         agent.outbox.sent.total(),
@@ -126,11 +126,11 @@ def test_sealed_messages_of_any_type_and_content_do_not_raise(kind: int, rest: b
 @given(st.lists(st.binary(max_size=300), max_size=5))
 def test_octets_on_a_csmb_connection_change_nothing_without_the_key(parts: list[bytes]) -> None:
     rig = AgentRig()
-    number = rig.agent.sessions.connection_made(rig.now)
+    number = rig.agent.connections.connection_made(rig.now)
     assert number is not None
     for part in parts:
-        rig.agent.sessions.receive(number, part, rig.now)
-        rig.agent.sessions.octets_to_send(number)
+        rig.agent.connections.receive(number, part, rig.now)
+        rig.agent.connections.octets_to_send(number)
     assert rig.agent.peers.by_identity == {}
     assert rig.target.virtual_servers() == ()
 

@@ -30,7 +30,7 @@ def test_what_only_a_dfs_sends_is_invalid(kind: MessageType) -> None:
 
 def test_everything_that_a_cs_sends_is_obeyed_and_nothing_else() -> None:
     rig = AgentRig()
-    obeyed = {codec.TYPE_OF[cls] for cls in rig.agent.messages._handlers}
+    obeyed = {codec.TYPE_OF[cls] for cls in rig.agent.dispatch._handlers}
     assert obeyed == CS_SENDS
 
 

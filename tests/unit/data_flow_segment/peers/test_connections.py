@@ -206,13 +206,13 @@ def test_a_wrong_key_comes_to_nothing() -> None:
 
 def test_connections_that_prove_nothing_are_bounded_and_end() -> None:
     rig = AgentRig()
-    numbers = [rig.agent.sessions.connection_made(rig.now) for _ in range(NOT_READY_MAX + 3)]
+    numbers = [rig.agent.connections.connection_made(rig.now) for _ in range(NOT_READY_MAX + 3)]
     assert numbers.count(None) == 3
     rig.advance(6)
     for number in numbers[:NOT_READY_MAX]:
         assert number is not None
-        assert rig.agent.sessions.octets_to_send(number)[1]
-    assert rig.agent.sessions.connection_made(rig.now) is not None
+        assert rig.agent.connections.octets_to_send(number)[1]
+    assert rig.agent.connections.connection_made(rig.now) is not None
 
 
 def test_a_silent_cs_is_gone_after_three_intervals() -> None:
@@ -220,7 +220,7 @@ def test_a_silent_cs_is_gone_after_three_intervals() -> None:
     cs.is_there = False
     rig.advance(16)
     assert rig.agent.peers.groups[1].active is None
-    assert any("nothing heard" in sentence for sentence in rig.agent.sessions.take_log())
+    assert any("nothing heard" in sentence for sentence in rig.agent.connections.take_log())
 
 
 def test_laboratory_needs_no_key() -> None:
