@@ -7,10 +7,14 @@ The order of FIG. 22: who may speak, then by type.  Only a DFS's types are valid
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from control_segment.decisions import Decisions
 from control_segment.notices import Notices
 from control_segment.peers import Datagram, Peer
+from control_segment.statistics import Statistics
+from control_segment.trace import Trace
+from control_segment.virtual_servers import VirtualServer
 from control_segment.wire import NO_TRANSLATION, reply_head, session_key, slow_reply
 from ssmb.codec import TYPE_OF, decode_datagram
 from ssmb.constants import ErrorCode, Flag, MessageType, ResetReason
@@ -32,22 +36,31 @@ from ssmb.messages import (
     Timeout,
 )
 
-if TYPE_CHECKING:
-    from control_segment.segment import ControlSegment
-
 
 class Dispatch:
     """Acts on messages of authenticated DFSs."""
 
-    def __init__(self, segment: ControlSegment, out: list[Datagram]) -> None:
-        self._segment = segment
+    def __init__(
+        self,
+        segment_id: int,
+        decisions: Decisions,
+        statistics: Statistics,
+        trace: Trace,
+        strangers: VirtualServer,
+        out: list[Datagram],
+        log: list[str],
+        check_all: Callable[[float], None],
+    ) -> None:
+        """`strangers` takes flows that SYNC tells of no configured virtual server; `check_all`:
+        a DFS lost its flows or has told them all, so every record is to be looked at."""
+        self._segment_id = segment_id
         self._out = out
+        self._log = log
+        self._check_all = check_all
         self.waiting: set[Peer] = set()  # those with L messages that wait for companions
-        self._decisions = segment.decisions
-        self._statistics = segment.statistics
-        self._notices = Notices(
-            segment.decisions, segment.statistics, segment.trace, segment.model.strangers
-        )
+        self._decisions = decisions
+        self._statistics = statistics
+        self._notices = Notices(decisions, statistics, trace, strangers)
         self._actions: dict[type[Any], Callable[[Peer, Any, float], None]] = {
             Delete: self._deleted,
             Stats: self._notices.counted,
@@ -120,11 +133,11 @@ class Dispatch:
             self._synchronised(peer, now)
 
     def _synchronised(self, peer: Peer, now: float) -> None:
-        self._segment.log.append(
+        self._log.append(
             f"DFS segment {peer.segment_id} has told all its flows; "
             f"{len(self._decisions.table)} records"
         )
-        self._segment.reaper.check_all(now)
+        self._check_all(now)
 
     def _reset(self, peer: Peer, reset: Reset, now: float) -> None:
         """RESET: the DFS has no flow any more; one reset_id is executed once (6.8)."""
@@ -141,11 +154,11 @@ class Dispatch:
 
     def _lost(self, peer: Peer, now: float, *, keeps_sessions: bool) -> None:
         peer.lost_its_flows(keeps_sessions=keeps_sessions)
-        self._segment.reaper.check_all(now)
+        self._check_all(now)
 
     def _auth_response(self, peer: Peer, response: AuthResponse, now: float) -> None:
         was_proved = peer.authentication.is_proved
-        ours = self._segment.config.segment_id
+        ours = self._segment_id
         if not peer.authentication.answered(response, dfs_id=peer.segment_id, cs_id=ours, now=now):
             self._statistics.drops["wrong_proof"] += 1
             return

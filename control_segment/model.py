@@ -49,6 +49,7 @@ class Model:
         table.capacity = settings.flow_capacity
         table.stats_interval_s = settings.stats_interval_s
         table.session_timeout_s = settings.session_timeout_s
+        self.strangers.idle_s = settings.tcp_idle_timeout_s
         self._apply_pools(config)
         before, self.virtual_servers = self.virtual_servers, {}
         for entry in config.virtual_servers:

@@ -45,7 +45,7 @@ class Actions:
         self.now = now
         self.hello_due_at = now
         self._role = role
-        self._settings = settings
+        self.settings = settings
         self._random_octets = random_octets
 
     def open(self) -> None:
@@ -64,7 +64,7 @@ class Actions:
         """A CS agrees, and asks for proof."""
         self._agree(judgement)
         size = 4 + CHALLENGE_SIZE
-        octets = bytes(size) if self._settings.laboratory else self._random_octets(size)
+        octets = bytes(size) if self.settings.laboratory else self._random_octets(size)
         challenge = AuthChallenge(
             challenge_id=int.from_bytes(octets[:4], "big"), auth_data=octets[4:]
         )
@@ -98,7 +98,7 @@ class Actions:
 
     def keep_alive(self, _: Judgement) -> None:
         assert self.standing.agreed is not None
-        self.hello_due_at = self.now + self._settings.hello_interval_s
+        self.hello_due_at = self.now + self.settings.hello_interval_s
         self._send_hello(self.standing.agreed, echo=self.standing.peer)
 
     def _agree(self, judgement: Judgement) -> None:
@@ -111,7 +111,7 @@ class Actions:
         """A DFS proves itself."""
         assert isinstance(judgement.message, AuthChallenge)
         size = NONCE_SIZE
-        nonce = bytes(size) if self._settings.laboratory else self._random_octets(size)
+        nonce = bytes(size) if self.settings.laboratory else self._random_octets(size)
         exchange = self.standing.exchange_for(judgement.message, nonce)
         self.standing = self.standing._replace(exchange=exchange)
         self.put(exchange.response_message())
@@ -184,7 +184,7 @@ class Actions:
         self, pair: versions.Pair, error_code: int = ErrorCode.OK, echo: Hello | None = None
     ) -> None:
         """Say HELLO; a DFS echoes what a CS decides, hello_interval and group_id."""
-        hello = self._settings.hello(
+        hello = self.settings.hello(
             pair, error_code=error_code, active=self.active, role_epoch=self.role_epoch
         )
         if self._role is Role.DFS and echo is not None:

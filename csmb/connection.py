@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from csmb.actions import Actions
@@ -65,7 +66,7 @@ class Connection:
                 f"segment_id {settings.segment_id}: a {role.name}'s is {lowest} to {highest}"
             )
         self.role: Final = role
-        self.settings: Final = settings
+        self.settings = settings
         self._actions = Actions(role, settings, random_octets, now)
         self._heard_at = now
         self._wait_until = now + AUTH_WAIT_S  # for the peer's next part, until READY
@@ -159,6 +160,17 @@ class Connection:
             raise LocalProtocolError(f"role_epoch {role_epoch} does not fit its field")
         self._actions.now = now
         self._actions.active, self._actions.role_epoch = active, role_epoch
+        if self.is_ready:
+            self._actions.keep_alive(Judgement(Input.HELLO_DUE))
+
+    def change_hello_interval(self, hello_interval_s: int, now: float) -> None:
+        """Say HELLO in another interval: a CS, whose peer follows what the next one says (7.7).
+
+        Silence is measured from now on; by a shorter interval the connection would be dead already.
+        """
+        self.settings = replace(self.settings, hello_interval_s=hello_interval_s)
+        self._actions.settings = self.settings
+        self._actions.now = self._heard_at = now
         if self.is_ready:
             self._actions.keep_alive(Judgement(Input.HELLO_DUE))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from control_segment.config import ControlSegmentConfig
 from control_segment.peers import Datagram
-from control_segment.runtime import memory
+from control_segment.runtime import admin, memory
 from control_segment.runtime.datagrams import DatagramFilter, DatagramSocket
 from control_segment.runtime.response_times import measure_response_times
 from control_segment.runtime.streams import Stream
@@ -71,7 +71,8 @@ class ControlSegmentRuntime:
         self._udp = DatagramSocket(ssmb.address, ssmb.port, self._handle, self._filter)
         try:
             self._streams = [
-                Stream(segment, index, self._changed) for index in range(len(segment.links))
+                Stream(segment, index, self._changed)
+                for index in range(len(segment.connections.links))
             ]
             with memory.without_automatic_collection():
                 await self._serve(segment)
@@ -103,7 +104,7 @@ class ControlSegmentRuntime:
 
     def handle_admin(self, command: str, arguments: dict[str, object]) -> object:
         """Answer a command; ValueError says what is wrong with it."""
-        answer = self.segment.handle_admin(command, arguments, asyncio.get_running_loop().time())
+        answer = admin.handle(self.segment, command, arguments, asyncio.get_running_loop().time())
         self._changed()
         return answer
 

@@ -40,7 +40,7 @@ class Stream:
 
     def flush(self) -> None:
         """Write what the segment has for this stream."""
-        octets = self._segment.stream_to_send(self._index)
+        octets = self._segment.connections.stream_to_send(self._index)
         if octets and self._writer is not None:
             self._writer.write(octets)
 
@@ -51,9 +51,9 @@ class Stream:
                 reader, writer = await asyncio.open_connection(self._host, self._port)
         except OSError as error:  # asyncio's own text names the address, which we log anyway
             reason = os.strerror(error.errno) if error.errno else "no answer to connect"
-            return self._segment.connect_failed(self._index, reason)
+            return self._segment.connections.connect_failed(self._index, reason)
         self._writer = writer
-        self._segment.connected(self._index, self._loop.time())
+        self._segment.connections.connected(self._index, self._loop.time())
         try:
             return await self._talk(reader, writer)
         finally:
@@ -66,9 +66,9 @@ class Stream:
             octets = await self._exchange(reader, writer)
             now = self._loop.time()
             if octets is None:
-                retry_s = self._segment.stream_timer_due(self._index, now)
+                retry_s = self._segment.connections.stream_timer_due(self._index, now)
             else:
-                retry_s = self._segment.stream_received(self._index, octets, now)
+                retry_s = self._segment.connections.stream_received(self._index, octets, now)
             if retry_s is not None:
                 self.flush()  # why we close, for the DFS
                 return retry_s
@@ -86,7 +86,7 @@ class Stream:
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes | None:
         try:
-            async with asyncio.timeout_at(self._segment.stream_timer(self._index)):
+            async with asyncio.timeout_at(self._segment.connections.stream_timer(self._index)):
                 return await reader.read(READ_SIZE)
         except TimeoutError:
             return None

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from admin.errors import CommandError
-from splitplane import live
+from splitplane.commands import live
 from splitplane.commands.lab import lab_options, make_lab
 from splitplane.interrupts import ending_once
 from splitplane.lab import Lab

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from control_segment.segment import ControlSegment
+from control_segment.connections import Connections
 from csmb.connection import Connection
 from csmb.constants import FIRST_IGNORED_TYPE, MessageType, Role
 from csmb.transitions import State
@@ -139,20 +139,20 @@ def conversation_to_an_agent() -> list[bytes]:
 def conversation_to_a_cs() -> list[bytes]:
     """What a DFS with the right key said to another CS."""
     said: list[bytes] = []
-    receive = ControlSegment.stream_received
+    receive = Connections.stream_received
 
-    def recording(cs: ControlSegment, index: int, octets: bytes, now: float) -> float | None:
+    def recording(cs: Connections, index: int, octets: bytes, now: float) -> float | None:
         said.append(octets)
         return receive(cs, index, octets, now)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ControlSegment, "stream_received", recording)
+        patch.setattr(Connections, "stream_received", recording)
         rig = Rig()
         rig._random = 1 << 30  # that one's challenges are others
         rig.dfs.disconnect(rig)
         said.clear()
         rig.dfs.connect(rig)
-    assert rig.cs.links[0].is_ready
+    assert rig.cs.connections.links[0].is_ready
     return said
 
 
@@ -193,12 +193,12 @@ def test_hostile_streams_change_nothing_in_a_cs() -> None:
     cs, now, index = busy.rig.cs, busy.rig.now, busy.unconnected
     watch = busy.watch()
     for parts in streams(conversation_to_a_cs(), SEGMENTS_HEAR):
-        cs.connected(index, now)
+        cs.connections.connected(index, now)
         for octets in (*parts, b""):
-            cs.stream_to_send(index)
-            if cs.stream_received(index, octets, now) is not None:
+            cs.connections.stream_to_send(index)
+            if cs.connections.stream_received(index, octets, now) is not None:
                 break
-        cs.stream_to_send(index)
+        cs.connections.stream_to_send(index)
     assert len(cs.log) == SEGMENTS_HEAR
     cs.log.clear()
     changes = watch.changes()
@@ -214,14 +214,14 @@ def test_noise_right_behind_a_genuine_response_ends_that_connection_and_nothing_
     rig = Rig()
     rig.dfs.disconnect(rig)
     dfs = Connection(Role.DFS, rig.dfs.settings, random_octets=rig.random_octets, now=rig.now)
-    rig.cs.connected(0, rig.now)
+    rig.cs.connections.connected(0, rig.now)
     retry_s: float | None = None
     while retry_s is None:
-        dfs.receive_data(rig.cs.stream_to_send(0), rig.now)
+        dfs.receive_data(rig.cs.connections.stream_to_send(0), rig.now)
         answer = dfs.data_to_send()
         is_response = answer[:2] == MessageType.AUTH_RESPONSE.to_bytes(2, "big")
-        retry_s = rig.cs.stream_received(0, answer + behind * is_response, rig.now)
-    assert rig.cs.links[0].connection is None
+        retry_s = rig.cs.connections.stream_received(0, answer + behind * is_response, rig.now)
+    assert rig.cs.connections.links[0].connection is None
     rig.cs.datagrams_to_send()  # under keys that nobody has any more
     rig.dfs.connect(rig)
     assert rig.dfs.query(rig) is not None

@@ -10,7 +10,7 @@ from control_segment.config import ControlSegmentConfig
 from control_segment.segment import ControlSegment
 from csmb.connection import Connection
 from csmb.constants import Role
-from csmb.events import MessageReceived, Ready
+from csmb.events import HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, Hello
 from csmb.settings import ConnectionSettings
 from csmb.versions import Versions
@@ -112,6 +112,7 @@ class DfsDouble:
         )
         self.version = 2
         self.csmb: list[Any] = []  # messages received
+        self.cs_hello = Hello()  # the last one
         self.ssmb: list[Message] = []
         self.flows: list[Message] = []  # what SYNC is answered with
         self.loses: Callable[[Message], bool] = lambda message: False
@@ -126,18 +127,18 @@ class DfsDouble:
         self.connection = Connection(
             Role.DFS, self.settings, random_octets=rig.random_octets, now=rig.now
         )
-        rig.cs.connected(self.index, rig.now)
+        rig.cs.connections.connected(self.index, rig.now)
         rig.settle()
 
     def disconnect(self, rig: Rig) -> float:
         """Close TCP; return when the CS wants to reconnect."""
-        wait = rig.cs.stream_received(self.index, b"", rig.now)
+        wait = rig.cs.connections.stream_received(self.index, b"", rig.now)
         assert wait is not None
         return wait
 
     def exchange(self, rig: Rig) -> bool:
         """Carry CSMB octets both ways; return whether there were any."""
-        to_dfs = rig.cs.stream_to_send(self.index)
+        to_dfs = rig.cs.connections.stream_to_send(self.index)
         if to_dfs:
             self.connection.receive_data(to_dfs, rig.now)
         while event := self.connection.next_event():
@@ -147,6 +148,8 @@ class DfsDouble:
                     self._keys = self._keys or KeyRing()
                     self._keys.install(event.ssmb_keys.c2d, rig.now)
                     self._sealer = Sealer(event.ssmb_keys.d2c)
+            elif isinstance(event, HelloReceived):
+                self.cs_hello = event.hello
             elif isinstance(event, MessageReceived):
                 self.csmb.append(event.message)
                 kind = {"Config": 5, "AddVs": 6, "DelVs": 7, "VsList": 8}
@@ -156,7 +159,7 @@ class DfsDouble:
                     self.connection.send(ack, rig.now)
         to_cs = self.connection.data_to_send()
         if to_cs:
-            rig.cs.stream_received(self.index, to_cs, rig.now)
+            rig.cs.connections.stream_received(self.index, to_cs, rig.now)
         return bool(to_dfs or to_cs)
 
     def take(self, rig: Rig, octets: bytes) -> None:
@@ -288,7 +291,7 @@ class Rig:
         while True:
             timers = [self.cs.get_timer()]
             for dfs in self.dfss:
-                timer = self.cs.stream_timer(dfs.index)
+                timer = self.cs.connections.stream_timer(dfs.index)
                 timers += [] if timer is None else [timer]
             due = min(timers)
             if due > end:
@@ -296,7 +299,7 @@ class Rig:
             self.now = max(self.now, due)
             self.cs.handle_timer(self.now)
             for dfs in self.dfss:
-                self.cs.stream_timer_due(dfs.index, self.now)
+                self.cs.connections.stream_timer_due(dfs.index, self.now)
             self.settle()
         self.now = end
 

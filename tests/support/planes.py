@@ -219,18 +219,18 @@ class Planes:
         """The data path goes on."""
         self.agent_is_up = False
         self.target.close(detach=False)
-        if self.cs_is_up and self.cs.links[0].connection is not None:
-            self._lost(self.cs.stream_received(0, b"", self.now))
+        if self.cs_is_up and self.cs.connections.links[0].connection is not None:
+            self._lost(self.cs.connections.stream_received(0, b"", self.now))
 
     def _connect(self, cs: ControlSegment) -> None:
         """A CS that lives tries again when its own back-off says so."""
         if cs is not self.cs or not self.cs_is_up or self._number is not None:
             return
         if not self.agent_is_up:
-            self.at(cs.connect_failed(0, "refused"), self._connect, cs)
+            self.at(cs.connections.connect_failed(0, "refused"), self._connect, cs)
             return
         self._number = self.agent.connections.connection_made(self.now)
-        self.cs.connected(0, self.now)
+        self.cs.connections.connected(0, self.now)
         self._pump()
 
     def _lost(self, retry_s: float | None) -> None:
@@ -248,13 +248,13 @@ class Planes:
     def _pump(self) -> None:
         """Both ends of the CSMB stream talk until they are quiet."""
         while self._number is not None and self.agent_is_up and self.cs_is_up:
-            there = self.cs.stream_to_send(0)
+            there = self.cs.connections.stream_to_send(0)
             if there:
                 self.agent.connections.receive(self._number, there, self.now)
             back, closed = self.agent.connections.octets_to_send(self._number)
-            retry_s = self.cs.stream_received(0, back, self.now) if back else None
+            retry_s = self.cs.connections.stream_received(0, back, self.now) if back else None
             if closed and retry_s is None:
-                retry_s = self.cs.stream_received(0, b"", self.now)
+                retry_s = self.cs.connections.stream_received(0, b"", self.now)
             if retry_s is not None:
                 self._lost(retry_s)
             elif not there and not back:
@@ -287,7 +287,7 @@ class Planes:
         if self.agent_is_up:
             timers += [self.agent.get_timer(), self.agent.sweeps.get_timer()]
         if self.cs_is_up:
-            timers += [self.cs.get_timer(), self.cs.stream_timer(0)]
+            timers += [self.cs.get_timer(), self.cs.connections.stream_timer(0)]
         return min((timer for timer in timers if timer is not None), default=float("inf"))
 
     def _handle_timers(self) -> None:
@@ -302,9 +302,9 @@ class Planes:
         if self.cs_is_up:
             if self.cs.get_timer() <= now:
                 self.cs.handle_timer(now)
-            timer = self.cs.stream_timer(0)
+            timer = self.cs.connections.stream_timer(0)
             if timer is not None and timer <= now:
-                retry_s = self.cs.stream_timer_due(0, now)
+                retry_s = self.cs.connections.stream_timer_due(0, now)
                 if retry_s is not None:
                     self._lost(retry_s)
         self._settle()

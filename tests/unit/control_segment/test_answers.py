@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from control_segment.runtime import admin
 from csmb.constants import Flag as VsFlag
 from csmb.messages import AddVs, VsList
 from ssmb import codec
@@ -114,7 +115,7 @@ def test_what_a_flow_did_is_kept_and_feeds_the_balancing() -> None:
     stats = Stats(0, Flag.HAS_STATS, 1, *signature(1), pkts_in=9, bytes_in=900, pkts_out=8)
     rig.dfs.tell(rig, stats)
     rig.advance(5)
-    flows = rig.cs.handle_admin("flows", {}, rig.now)
+    flows = admin.handle(rig.cs, "flows", {}, rig.now)
     assert isinstance(flows, list)
     kept = {
         flow["source_port"]: (flow["opened_ms"], flow["idle_ms"], flow["pkts_in"]) for flow in flows

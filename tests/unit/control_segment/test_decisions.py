@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from control_segment.runtime import admin
 from ssmb.addresses import UNSPECIFIED, from_text, to_text
 from ssmb.constants import ErrorCode, Flag, ForwardMode
 from ssmb.messages import AppQuery, Reply
@@ -170,7 +171,7 @@ def test_persistence_does_not_insist_on_a_draining_node() -> None:
     persistence = {"kind": "source_address", "timeout_s": 60}
     rig = Rig(config(virtual_servers=changed_server(persistence=persistence)))
     first = rig.dfs.query(rig, port=1)
-    rig.cs.handle_admin("set_node", {"pool": "web", "node": "web1", "state": "draining"}, rig.now)
+    admin.handle(rig.cs, "set_node", {"pool": "web", "node": "web1", "state": "draining"}, rig.now)
     second = rig.dfs.query(rig, port=2)
     assert first is not None
     assert second is not None

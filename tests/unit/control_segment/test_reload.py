@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from control_segment.config import ControlSegmentConfig, SettingsConfig
+from control_segment.runtime import admin
 from csmb.constants import Flag as VsFlag
 from csmb.messages import AddVs, Config, DelVs, GetVsList, VsList
 from ssmb.addresses import from_text
@@ -155,14 +158,14 @@ def test_a_node_with_another_address_is_another_node() -> None:
     assert from_text("10.1.1.2") not in nodes
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("segment_id", 2), ("group_id", 9), ("ssmb", {"address": "10.255.0.3"})],
-)
-def test_what_needs_a_restart_is_refused_and_nothing_changes(field: str, value: object) -> None:
+RELOADED = {"settings", "pools", "virtual_servers"}
+
+
+@pytest.mark.parametrize("field", sorted(ControlSegmentConfig.model_fields.keys() - RELOADED))
+def test_what_needs_a_restart_is_refused_by_name_and_nothing_changes(field: str) -> None:
     rig = Rig()
     told(rig)
-    changed = config(**{field: value, "virtual_servers": [], "pools": []})
+    changed = config(virtual_servers=[], pools=[]).model_copy(update={field: "another"})
     with pytest.raises(ValueError, match=f"{field} cannot be changed"):
         rig.cs.apply_config(changed, rig.now)
     rig.settle()
@@ -172,12 +175,38 @@ def test_what_needs_a_restart_is_refused_and_nothing_changes(field: str, value: 
     assert reply.error_code == 0
 
 
+# Setting -> where a living CS or its DFS shows that the new value is in force
+IN_FORCE: dict[str, Callable[[Rig, list[Any]], object]] = {
+    "hello_interval_s": lambda rig, _: rig.dfs.cs_hello.hello_interval,
+    "tcp_idle_timeout_s": lambda _, said: said[0].tcp_idle_timeout,
+    "udp_idle_timeout_s": lambda _, said: said[0].udp_idle_timeout,
+    "query_timeout_ms": lambda _, said: said[0].query_timeout,
+    "stats_interval_s": lambda _, said: said[0].stats_interval,
+    "flow_buffer_max": lambda _, said: said[0].flow_buffer_max,
+    "session_timeout_s": lambda rig, _: rig.cs.table.session_timeout_s,
+    "flow_capacity": lambda rig, _: rig.cs.table.capacity,
+}
+
+
+@pytest.mark.parametrize("setting", SettingsConfig.model_fields)
+def test_every_setting_is_in_force_on_living_connections_after_a_reload(setting: str) -> None:
+    rig = Rig()
+    said = reload(rig, settings={setting: 2500})
+    assert IN_FORCE[setting](rig, said) == 2500
+
+
+def test_flows_of_no_virtual_server_idle_by_the_reloaded_setting() -> None:
+    rig = Rig()
+    reload(rig, settings={"tcp_idle_timeout_s": 2500})
+    assert rig.cs.model.strangers.idle_s == 2500
+
+
 def test_weights_change_a_thousand_times_under_living_sessions() -> None:
     rig = Rig(config(pools=changed_pool("weighted_round_robin")))
     replies = {port: rig.dfs.query(rig, port=port) for port in range(1, 50)}
     for turn in range(1000):
         name = f"web{turn % 3 + 1}"
-        rig.cs.handle_admin("set_node", {"pool": "web", "node": name, "weight": turn % 7}, rig.now)
+        admin.handle(rig.cs, "set_node", {"pool": "web", "node": name, "weight": turn % 7}, rig.now)
         port = turn % 49 + 1
         again, before = rig.dfs.query(rig, port=port, tcp_flags=ACK), replies[port]
         assert again is not None

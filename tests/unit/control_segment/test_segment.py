@@ -36,9 +36,12 @@ def test_every_wait_is_between_one_second_and_thirty_with_jitter(octet: int, sha
 def test_a_connection_that_held_makes_the_next_tries_quick() -> None:
     rig = Rig()
     for _ in range(5):
-        rig.cs.links[0].failed("refused")
+        rig.cs.connections.links[0].failed("refused")
     rig.now += 2
-    waits = [rig.dfs.disconnect(rig), *(rig.cs.connect_failed(0, "refused") for _ in range(3))]
+    waits = [
+        rig.dfs.disconnect(rig),
+        *(rig.cs.connections.connect_failed(0, "refused") for _ in range(3)),
+    ]
     assert waits == pytest.approx([0.15, 0.5, 1.0, 1.0])
 
 
@@ -48,7 +51,7 @@ def test_every_connection_that_served_begins_the_waits_anew(held_s: float) -> No
     rig = Rig()
     for _ in range(10):
         rig.now += held_s
-        waits = [rig.dfs.disconnect(rig), rig.cs.connect_failed(0, "refused")]
+        waits = [rig.dfs.disconnect(rig), rig.cs.connections.connect_failed(0, "refused")]
         assert waits == pytest.approx([0.15, 0.5])
         rig.dfs.connect(rig)
 
@@ -68,8 +71,8 @@ def test_somebody_who_never_proves_who_he_is_is_tried_slower() -> None:
     rig = Rig()
     waits = [rig.dfs.disconnect(rig)]
     for _ in range(6):
-        rig.cs.connected(0, rig.now)
-        waits.append(rig.cs.stream_received(0, b"", rig.now) or 0.0)
+        rig.cs.connections.connected(0, rig.now)
+        waits.append(rig.cs.connections.stream_received(0, b"", rig.now) or 0.0)
     assert waits == pytest.approx([1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 24.0])
     rig.dfs.connect(rig)
     rig.now += 1
@@ -77,7 +80,7 @@ def test_somebody_who_never_proves_who_he_is_is_tried_slower() -> None:
 
 
 def test_a_refusal_waits_as_it_says_however_long_the_connection_held() -> None:
-    link = Rig().cs.links[0]
+    link = Rig().cs.connections.links[0]
     assert link.closed(Closed("refused", CsmbErrorCode.AUTHFAIL, 30.0), 5000.0) == 30.0
     assert link.failed("refused") >= RETRY_MIN_S
 
@@ -87,7 +90,7 @@ def test_the_same_failure_is_logged_once() -> None:
     rig.dfs.disconnect(rig)
     rig.cs.log.clear()
     for _ in range(3):
-        rig.cs.connect_failed(0, "refused")
+        rig.cs.connections.connect_failed(0, "refused")
     assert rig.cs.log == ["DFS 10.255.0.1 port 61019: refused"]
 
 
@@ -114,7 +117,7 @@ def test_a_cs_that_is_told_not_to_be_active_steps_back() -> None:
         return CsmbErrorCode.NOTACTIVE if hello.flags & CsmbFlag.ACTIVE else CsmbErrorCode.OK
 
     rig = Rig(None, DfsDouble(accept_hello=another_is_active))
-    assert rig.cs.links[0].is_ready
+    assert rig.cs.connections.links[0].is_ready
     assert not hellos[-1].flags & CsmbFlag.ACTIVE
     assert rig.dfs.query(rig) is None
 

@@ -6,18 +6,10 @@ from __future__ import annotations
 import pytest
 
 from control_segment.flows import ACTIVE, SESSION, Flow
+from control_segment.runtime import admin
 from ssmb.constants import CloseReason, ErrorCode, Flag, ResetReason
 from ssmb.messages import Delete, Reset, Stats
-from support.dfs_double import (
-    ACK,
-    CLIENT,
-    SERVER,
-    SYN,
-    DfsDouble,
-    Rig,
-    changed_pool,
-    config,
-)
+from support.dfs_double import ACK, CLIENT, SERVER, SYN, DfsDouble, Rig, changed_pool, config
 
 
 def delete(serial: int, reason: CloseReason, *, port: int = 40000, **fields: int) -> Delete:
@@ -184,7 +176,7 @@ def test_a_consistent_method_finds_the_node_of_an_unknown_session(method: str) -
 def test_the_session_of_a_node_that_is_down_is_not_continued() -> None:
     rig = Rig()
     rig.dfs.query(rig, serial=5)
-    rig.cs.handle_admin("set_node", {"pool": "web", "node": "web1", "state": "down"}, rig.now)
+    admin.handle(rig.cs, "set_node", {"pool": "web", "node": "web1", "state": "down"}, rig.now)
     reply = rig.dfs.query(rig, serial=6, tcp_flags=ACK)
     assert reply is not None
     assert reply.error_code == ErrorCode.NOTAVAIL

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from control_segment.flows import ACTIVE
+from control_segment.runtime import admin
 from ssmb.addresses import from_text
 from ssmb.constants import CloseReason, ErrorCode, Flag
 from ssmb.messages import (
@@ -75,7 +76,7 @@ def test_a_flow_of_a_node_that_is_not_configured_any_more_goes_on() -> None:
     reply = rig.dfs.query(rig, port=1, serial=9, tcp_flags=ACK)
     assert reply is not None
     assert reply.node_ipaddr == from_text("10.9.9.9")
-    nodes = rig.cs.handle_admin("nodes", {}, rig.now)
+    nodes = admin.handle(rig.cs, "nodes", {}, rig.now)
     assert isinstance(nodes, list)
     assert [node["state"] for node in nodes].count("removed") == 1
     rig.cs.table.end(next(iter(rig.cs.table.by_key.values())))

@@ -19,14 +19,7 @@ from csmb.messages import (
     VsList,
 )
 from csmb.transitions import State
-from support.csmb_pair import (
-    START,
-    ScriptedPeer,
-    closed,
-    connect,
-    events,
-    ready_pair,
-)
+from support.csmb_pair import START, Pair, ScriptedPeer, closed, connect, events, ready_pair
 
 BOTH = [Role.CS, Role.DFS]
 
@@ -232,3 +225,25 @@ def test_the_dfs_follows_the_interval_that_the_cs_says_last() -> None:
     for interval, patience in ((9, 27), (2, 6), (0, 15)):  # none said: the default
         peer.say(peer.hello(hello_interval=interval))
         assert peer.connection.get_timer() == START + patience
+
+
+@pytest.mark.parametrize("interval_s", [1, 60])
+def test_both_sides_follow_another_interval_at_once(interval_s: int) -> None:
+    pair = ready_pair(hello_interval_s=5)
+    quiet = START + 4.9
+    pair.cs.change_hello_interval(interval_s, quiet)
+    pair.now = quiet
+    pair.exchange()
+    assert pair.cs.get_timer() == quiet + interval_s  # the next HELLO
+    assert pair.dfs.get_timer() == quiet + 3 * interval_s  # what silence it takes
+    pair.cs.handle_timer(quiet + min(interval_s, 3) * 0.9)
+    assert pair.cs.is_ready
+
+
+def test_an_interval_that_changes_before_ready_is_said_at_ready() -> None:
+    pair = Pair(connect(Role.CS, hello_interval_s=5), connect(Role.DFS))
+    pair.cs.change_hello_interval(2, START)
+    assert not pair.cs.is_ready
+    pair.exchange()
+    assert pair.cs.get_timer() == START + 2
+    assert pair.dfs.get_timer() == START + 6

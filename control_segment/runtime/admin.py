@@ -5,17 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from control_segment.flows import STATE_NAMES, Flow
 from control_segment.nodes import Node
+from control_segment.segment import ControlSegment
 from control_segment.virtual_servers import VirtualServer
 from control_segment.wire import signature_of, unpack_translation
 from ssmb.addresses import from_text, to_text
 from ssmb.constants import PROTOCOL_NAMES, PROTOCOLS
-
-if TYPE_CHECKING:
-    from control_segment.segment import ControlSegment
 
 _FLOWS_SHOWN: Final = 100
 _FLOWS_SHOWN_MAX: Final = 10_000  # more would keep QUERYs waiting
@@ -123,7 +121,7 @@ def _messages(segment: ControlSegment, arguments: dict[str, object], now: float)
 def _status(segment: ControlSegment, arguments: dict[str, object], now: float) -> object:
     config = segment.config
     links = []
-    for dfs, link in zip(config.data_flow_segments, segment.links, strict=True):
+    for dfs, link in zip(config.data_flow_segments, segment.connections.links, strict=True):
         peer = None if link.peer_id is None else segment.peers.get(link.peer_id)
         links.append(
             {

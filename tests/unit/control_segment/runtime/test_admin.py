@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from control_segment.runtime import admin
 from control_segment.statistics import DROPS
 from ssmb.constants import ResetReason, ResetScope
 from ssmb.messages import Reset, Sync
@@ -15,7 +16,7 @@ from support.dfs_double import ACK, SYN, Rig, changed_pool, config
 
 
 def ask(rig: Rig, command: str, **arguments: object) -> Any:
-    answer = rig.cs.handle_admin(command, arguments, rig.now)
+    answer = admin.handle(rig.cs, command, arguments, rig.now)
     json.dumps(answer)
     rig.settle()
     return answer
@@ -86,7 +87,7 @@ def test_a_bad_request_is_refused_with_a_sentence(
 ) -> None:
     rig = Rig()
     with pytest.raises(ValueError, match=message):
-        rig.cs.handle_admin(command, arguments, rig.now)
+        admin.handle(rig.cs, command, arguments, rig.now)
 
 
 def test_a_reset_is_repeated_until_acknowledged_and_then_forgets_sessions() -> None:

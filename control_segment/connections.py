@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CSMB connections of a CS: one to each configured DFS address, and what comes in by them.
+
+connections.connected(index, now)                    # TCP to data_flow_segments[index] is up
+connections.stream_received(index, octets, now)      # b"" when it has ended
+connections.stream_to_send(index), connections.connect_failed(index, reason)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from control_segment.announcements import changes, config_message, virtual_server_list
+from control_segment.config import ControlSegmentConfig
+from control_segment.dispatch import Dispatch
+from control_segment.links import Link
+from control_segment.model import Model
+from control_segment.peers import Peer
+from control_segment.statistics import Statistics
+from csmb.connection import Connection
+from csmb.constants import ErrorCode as CsmbErrorCode
+from csmb.constants import Flag as CsmbFlag
+from csmb.constants import MessageType as CsmbType
+from csmb.constants import Role
+from csmb.events import Closed, HelloReceived, MessageReceived, Ready
+from csmb.messages import Ack, AddVs, GetVsList, Hello
+from csmb.settings import ConnectionSettings
+from ssmb.addresses import from_text
+
+_CAPABILITIES = int(CsmbFlag.SYNC_CAP)
+
+
+class Connections:
+    """To every DFS: virtual servers out, who it is in."""
+
+    def __init__(
+        self,
+        config: ControlSegmentConfig,
+        model: Model,
+        statistics: Statistics,
+        dispatch: Dispatch,
+        log: list[str],
+        check_all: Callable[[float], None],
+        *,
+        key: bytes,
+        cs_boot_id: int,
+        random_octets: Callable[[int], bytes],
+    ) -> None:
+        """`check_all`: a DFS lost its flows, so every record is to be looked at."""
+        self.peers: dict[int, Peer] = {}  # by the DFS's segment id
+        self.by_address: dict[tuple[object, ...], Peer] = {}  # where its datagrams come from
+        self.links = [Link(random_octets) for _ in config.data_flow_segments]
+        self._config = config
+        self._model = model
+        self._statistics = statistics
+        self._dispatch = dispatch
+        self._log = log
+        self._check_all = check_all
+        self._key = key
+        self._boot_id = cs_boot_id
+        self._random_octets = random_octets
+
+    def connected(self, index: int, now: float) -> None:
+        """TCP to a configured DFS is up."""
+        config = self._config
+        settings = ConnectionSettings(
+            segment_id=config.segment_id,
+            key=self._key,
+            group_id=config.group_id,
+            boot_id=self._boot_id,
+            ssmb_ipaddr=from_text(config.ssmb.address),
+            ssmb_port=config.ssmb.port,
+            hello_interval_s=config.settings.hello_interval_s,
+            active=config.active,
+            role_epoch=1,
+            flags=_CAPABILITIES,
+            laboratory=config.laboratory_no_authentication,
+        )
+        self.links[index].opened(
+            Connection(Role.CS, settings, random_octets=self._random_octets, now=now)
+        )
+
+    def connect_failed(self, index: int, reason: str) -> float:
+        """TCP could not be connected; return after how many seconds to try again."""
+        link = self.links[index]
+        if reason != link.reason:
+            self._log.append(f"DFS {self._name(index)}: {reason}")
+        return link.failed(reason)
+
+    def stream_received(self, index: int, octets: bytes, now: float) -> float | None:
+        """Take what the stream gave; return after how many seconds to reconnect if it is over."""
+        connection = self.links[index].connection
+        assert connection is not None, "no octets without a connection"
+        connection.receive_data(octets, now)
+        return self.stream_events(index, now)
+
+    def stream_timer(self, index: int) -> float | None:
+        """When `stream_timer_due` is to be called."""
+        connection = self.links[index].connection
+        return None if connection is None else connection.get_timer()
+
+    def stream_timer_due(self, index: int, now: float) -> float | None:
+        """Let a connection keep itself alive, or give up; the answer is as of `stream_received`."""
+        connection = self.links[index].connection
+        if connection is None:
+            return None
+        connection.handle_timer(now)
+        return self.stream_events(index, now)
+
+    def stream_to_send(self, index: int) -> bytes:
+        """Return, once, what is to be written to the stream."""
+        return self.links[index].data_to_send()
+
+    def stream_events(self, index: int, now: float) -> float | None:
+        """Act on what a connection says; return when to reconnect (in seconds) if it is over."""
+        link = self.links[index]
+        while link.connection is not None:
+            event = link.connection.next_event()
+            if event is None:
+                return None
+            if isinstance(event, Ready):
+                self._ready(index, event, now)
+            elif isinstance(event, HelloReceived):
+                self._hello(index, event.hello, now)
+            elif isinstance(event, MessageReceived):
+                self._message(index, event, now)
+            elif isinstance(event, Closed):
+                if not link.is_ready:
+                    self._statistics.drops["stream_unproved"] += 1
+                self._log.append(f"DFS {self._name(index)}: {event.reason}")
+                peer_id, wait_s = link.peer_id, link.closed(event, now)
+                if peer_id is not None:
+                    # Two connections to one DFS: losing one is no event (7.7 rule 10)
+                    still = any(other.peer_id == peer_id for other in self.links)
+                    self.peers[peer_id].is_connected = still
+                return wait_s
+        return None
+
+    def _ready(self, index: int, ready: Ready, now: float) -> None:
+        link, hello = self.links[index], ready.peer
+        peer = self.peers.get(hello.segment_id)
+        if peer is None:
+            peer = Peer(hello.segment_id, self._key, self._random_octets)
+            self.peers[hello.segment_id] = peer
+        epoch = peer.epoch
+        peer.became_ready(ready, now)
+        peer.is_active = self._config.active
+        if peer.epoch != epoch:
+            self._check_all(now)
+        self._learn_address(peer)
+        link.became_ready(hello.segment_id, min(ready.csmb_version[0], ready.ssmb_version[0]), now)
+        self._log.append(
+            f"DFS {self._name(index)} is ready: segment {hello.segment_id}, "
+            f"CSMB {ready.csmb_version[0]}, SSMB {ready.ssmb_version[0]}"
+        )
+        if self._config.active:
+            link.send(config_message(self._config.settings), now)
+            self._send_list(link, now)
+        self._dispatch.authenticate(peer, now)
+
+    def _hello(self, index: int, hello: Hello, now: float) -> None:
+        """A keep-alive; what it says counts once the connection is authenticated (12)."""
+        link = self.links[index]
+        peer = None if link.peer_id is None else self.peers.get(link.peer_id)
+        if peer is None:
+            return
+        if hello.error_code == CsmbErrorCode.NOTACTIVE and peer.is_active:
+            peer.is_active = False
+            peer.update()
+            self._log.append(f"DFS {self._name(index)}: another CS of the group is active")
+            assert link.connection is not None
+            link.connection.announce(active=False, role_epoch=1, now=now)
+        if peer.hello_again(hello):
+            self._learn_address(peer)
+            self._check_all(now)
+            self._dispatch.authenticate(peer, now)
+
+    def _message(self, index: int, event: MessageReceived, now: float) -> None:
+        link, message = self.links[index], event.message
+        if isinstance(message, GetVsList) and self._config.active:
+            self._send_list(link, now)
+        elif isinstance(message, Ack) and message.error_code:
+            known = message.error_code in CsmbErrorCode._value2member_map_
+            error = CsmbErrorCode(message.error_code).name if known else str(message.error_code)
+            kind = message.ack_msg_type
+            what = CsmbType(kind).name if kind in CsmbType._value2member_map_ else str(kind)
+            self._log.append(f"DFS {self._name(index)} refused {what}: {error}")
+
+    def _send_list(self, link: Link, now: float) -> None:
+        for part in virtual_server_list(self._model.announcements(), link.csmb_version):
+            link.send(part, now)
+
+    def _learn_address(self, peer: Peer) -> None:
+        stale = [address for address, other in self.by_address.items() if other is peer]
+        for address in stale:
+            del self.by_address[address]
+        self.by_address[peer.address] = peer
+        # An IPv6 socket names its sources with flow label and scope
+        self.by_address[(*peer.address, 0, 0)] = peer
+
+    def _name(self, index: int) -> str:
+        dfs = self._config.data_flow_segments[index]
+        return f"{dfs.address} port {dfs.port}"
+
+    # --- configuration -------------------------------------------------------------------------
+
+    def reconfigure(
+        self, config: ControlSegmentConfig, before: list[AddVs], after: list[AddVs], now: float
+    ) -> None:
+        """Tell every DFS what a reload changed; `before` and `after`: the virtual servers."""
+        old, self._config = self._config.settings, config
+        interval_s = config.settings.hello_interval_s
+        for link in self.links:
+            if link.connection is not None and interval_s != old.hello_interval_s:
+                link.connection.change_hello_interval(interval_s, now)
+            if not link.is_ready or not config.active:
+                continue
+            if config.settings != old:
+                link.send(config_message(config.settings), now)
+            for change in changes(before, after, link.csmb_version):
+                link.send(change, now)
