@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What differs between the two places to attach to, and nothing else.  `xdp` is a constant in
+/* What differs between the two attach points, and nothing else.  `xdp` is a constant in
  * each program, so that the compiler drops the other half.
  */
 #ifndef SPLITPLANE_CONTEXT_H
@@ -7,14 +7,12 @@
 
 #include "maps.h"
 
-/* Keep the compiler from proving away a bound that the verifier needs to see checked. */
-#define KNOWN(value) asm volatile("" : "+r"(value))
-/* A loop's variable whose range the verifier forgets at each turn, or it would follow all paths. */
-#define FORGOTTEN volatile __u8
+/* A loop variable whose range the verifier does not track, or it would follow every path. */
+#define UNTRACKED volatile __u8
 
 struct context {
 	void *raw;
-	__u32 ifindex; /* where the packet came in; of an injected one, where it first came in */
+	__u32 ifindex; /* the ingress interface; of an injected packet, the original one */
 	bool xdp;
 	bool injected;
 };
@@ -32,10 +30,10 @@ static __always_inline __u8 *context_end(struct context *c)
 	return (__u8 *)(long)(c->xdp ? XDP(c)->data_end : SKB(c)->data_end);
 }
 
-/* The place at `offset`, NULL beyond `limit`: the verifier wants the bound checked first. */
+/* The octet at `offset`, NULL beyond `limit`: the verifier wants the bound checked first. */
 static __always_inline __u8 *context_at(struct context *c, __u32 offset, __u32 limit)
 {
-	KNOWN(offset);
+	barrier_var(offset);
 	return offset > limit ? NULL : context_data(c) + offset;
 }
 
@@ -46,23 +44,23 @@ static __always_inline __u32 context_length(struct context *c)
 	if (!c->xdp)
 		return SKB(c)->len;
 	length = context_end(c) - context_data(c);
-	KNOWN(length); /* or the compiler computes with halves of pointers */
+	barrier_var(length); /* otherwise the compiler computes with halves of pointers */
 	return length;
 }
 
 static __always_inline int context_pass(struct context *c)
 {
-	/* not TC_ACT_OK: other programs and filters on the interface are to see it too */
+	/* not TC_ACT_OK: other programs and filters on the interface see it too */
 	return c->xdp ? XDP_PASS : TC_ACT_UNSPEC;
 }
 
-static __always_inline int context_drop(struct context *c, __u32 why)
+static __always_inline int context_drop(struct context *c, __u32 reason)
 {
-	count(why);
+	count(reason);
 	return c->xdp ? XDP_DROP : TC_ACT_SHOT;
 }
 
-/* Make the first octets readable; what pointers there were are void. */
+/* Make the first octets readable; pointers into the packet become invalid. */
 static __always_inline void context_pull(struct context *c, __u32 octets)
 {
 	if (c->xdp)
@@ -72,7 +70,7 @@ static __always_inline void context_pull(struct context *c, __u32 octets)
 	bpf_skb_pull_data(SKB(c), octets);
 }
 
-/* Segments that the packet will be on the wire, and the payload of each (0: not offloaded). */
+/* How many segments the packet becomes on the wire; *payload is that of each, where offloaded. */
 static __always_inline __u32 context_segments(struct context *c, __u32 *payload)
 {
 	if (c->xdp)

@@ -5,10 +5,10 @@
  *                   -> ICMP errors about flows
  *                   -> flow table    -> translate, count, send
  *                   -> virtual server -> up to the agent, which asks the Control Segment
- *                   -> everything else: the kernel, as if we were not here
+ *                   -> everything else: the kernel, unchanged
  *
- * One program in three places: dfs_tc (clsact or tcx, ingress), dfs_xdp, and dfs_inject on the
- * agent's TAP device, where packets that waited for a decision come back.
+ * One program at three attach points: dfs_tc (clsact or tcx, ingress), dfs_xdp, and dfs_inject on
+ * the agent's TAP device, where packets that waited for a decision are re-injected.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,7 +22,7 @@
 
 #include "neighbours.h"
 
-#define FRAGMENT_LIFE_NS 30000000000ull /* as long as Linux keeps fragments, ipfrag_time */
+#define FRAGMENT_LIFETIME_NS 30000000000ull /* as long as Linux keeps fragments, ipfrag_time */
 
 #define REASON_NEW_FLOW 1
 #define REASON_BRIDGED 2
@@ -84,7 +84,7 @@ static __always_inline bool ports_of_fragment(struct packet *p)
 
 	fragment_key_of(p, &key);
 	first = bpf_map_lookup_elem(&fragments, &key);
-	if (!first || first->seen + FRAGMENT_LIFE_NS < bpf_ktime_get_coarse_ns())
+	if (!first || first->seen + FRAGMENT_LIFETIME_NS < bpf_ktime_get_coarse_ns())
 		return false;
 	p->key.sport = first->sport;
 	p->key.dport = first->dport;
@@ -99,7 +99,7 @@ static __always_inline int pass(struct context *c)
 	return context_pass(c);
 }
 
-/* No flow: a virtual server's, the internal side's own, or none of ours. */
+/* No flow: addressed to a virtual server, opened by the internal side, or left to the kernel. */
 static __always_inline int unmatched(struct context *c, struct packet *p)
 {
 	struct interface *interface = interface_at(c->ifindex);
@@ -130,10 +130,10 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 	return up_call(c, p, REASON_OUTBOUND, NULL);
 }
 
-OWN_FUNCTION(unmatched, (), ())
+GLOBAL_FUNCTION(unmatched, (), ())
 
-/* A client's SYN on an entry that only lingers is another connection. */
-static __always_inline bool begins_anew(struct packet *p, struct flow *f)
+/* A client's SYN on an entry that only lingers opens another connection. */
+static __always_inline bool is_new_connection(struct packet *p, struct flow *f)
 {
 	return f->close & CLOSE_CLOSED && !(f->bits & FLOW_RETURN) &&
 	       p->key.protocol == PROTOCOL_TCP && p->fragment != LATER_FRAGMENT &&
@@ -147,10 +147,10 @@ static __always_inline int transport(struct context *c, struct packet *p)
 	if (p->fragment == LATER_FRAGMENT && !ports_of_fragment(p)) {
 		if (c->injected || bpf_map_lookup_elem(&addresses, p->key.dst))
 			return context_drop(c, COUNTER_DROP_FRAGMENT);
-		return pass(c); /* not known to be ours: the kernel routes it */
+		return pass(c); /* not addressed to a virtual server: the kernel routes it */
 	}
 	f = bpf_map_lookup_elem(&flows, &p->key);
-	if (!f || begins_anew(p, f))
+	if (!f || is_new_connection(p, f))
 		return c->injected ? context_drop(c, COUNTER_DROP_INJECT_UNMATCHED) :
 				     CALL(unmatched, c, p);
 	if (p->fragment == FIRST_FRAGMENT)
@@ -158,7 +158,7 @@ static __always_inline int transport(struct context *c, struct packet *p)
 	return forward_flow(c, p, f);
 }
 
-OWN_FUNCTION(transport, (), ())
+GLOBAL_FUNCTION(transport, (), ())
 
 static __always_inline int icmp(struct context *c, struct packet *p)
 {
@@ -184,12 +184,12 @@ static __always_inline int icmp(struct context *c, struct packet *p)
 	return f ? forward_error(c, p, &q, f) : pass(c);
 }
 
-OWN_FUNCTION(icmp, (), ())
+GLOBAL_FUNCTION(icmp, (), ())
 
 static __always_inline int process(struct context *c)
 {
 	struct packet p;
-	enum kind kind = parse(c, &p);
+	enum packet_kind kind = parse(c, &p);
 
 	if (kind == KIND_SHORT && !c->xdp) {
 		context_pull(c, 256);
@@ -222,8 +222,8 @@ int dfs_tc(struct __sk_buff *skb)
 	return process(&c);
 }
 
-/* The agent writes where the packet first came in over the MAC addresses, which say nothing any
- * more: they are overwritten when it leaves. */
+/* The agent writes the original ingress interface over the MAC addresses, which are not needed
+ * any more: they are overwritten when it leaves. */
 SEC("tc")
 int dfs_inject(struct __sk_buff *skb)
 {
@@ -233,8 +233,8 @@ int dfs_inject(struct __sk_buff *skb)
 	if (data + 14 > (__u8 *)(long)skb->data_end)
 		return TC_ACT_SHOT;
 	__builtin_memcpy(&c.ifindex, data + 8, 4);
-	/* those MAC addresses made it somebody else's: before Linux 6.16 a packet that
-	 * bpf_redirect_peer hands over keeps this, and the receiver throws it away */
+	/* with those MAC addresses it is PACKET_OTHERHOST: before Linux 6.16 a packet that
+	 * bpf_redirect_peer hands over keeps that type, and the receiver drops it */
 	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
 	return process(&c);
 }
@@ -254,7 +254,7 @@ int dfs_xdp(struct xdp_md *xdp)
 
 	if (data + 14 > context_end(&c))
 		return context_drop(&c, COUNTER_DROP_MALFORMED);
-	if (!(data[0] & 1)) { /* a NIC in promiscuous mode hears others' frames */
+	if (!(data[0] & 1)) { /* a NIC in promiscuous mode receives other hosts' frames */
 		interface = interface_at(c.ifindex);
 		if (interface && !same_mac(data, interface->mac)) {
 			count(COUNTER_LOCAL);

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Where a packet leaves: the kernel's routes and neighbours, tunnels, the link header. */
+/* How a packet leaves: the kernel's routes and neighbours, tunnels, the link header. */
 #ifndef SPLITPLANE_FORWARD_H
 #define SPLITPLANE_FORWARD_H
 
 #include "rewrite.h"
 
-#define FIB_LIFE_NS 1000000000ull
+#define ROUTE_LIFETIME_NS 1000000000ull
 #define TUNNEL_TTL 64
 #define AF_INET_ 2
 #define AF_INET6_ 10
 
-enum way_result { WAY_FOUND, WAY_NO_NEIGHBOUR, WAY_NONE, WAY_FORWARDING_OFF };
+enum route_result { ROUTE_FOUND, ROUTE_NO_NEIGHBOUR, ROUTE_NONE, ROUTE_FORWARDING_OFF };
 
-struct way {
-	__be32 towards[4]; /* the next hop that has no neighbour entry yet */
-	__u32 family; /* its; an IPv4 route may lead over an IPv6 one (RFC 5549) */
+struct route {
+	__be32 next_hop[4]; /* set when it has no neighbour entry yet */
+	__u32 family; /* of next_hop: an IPv4 route may lead over an IPv6 one (RFC 5549) */
 	__u32 ifindex;
 	__u16 mtu;
 	__u16 peer;
@@ -22,9 +22,9 @@ struct way {
 	__u8 smac[6];
 };
 
-static __always_inline enum way_result find_way(struct context *c, struct packet *p,
-						struct flow *f, const __be32 *towards,
-						struct way *way)
+static __always_inline enum route_result find_route(struct context *c, struct packet *p,
+						struct flow *f, const __be32 *dst,
+						struct route *route)
 {
 	const __be32 *src = f->new_src;
 	struct bpf_fib_lookup fib = {};
@@ -34,52 +34,52 @@ static __always_inline enum way_result find_way(struct context *c, struct packet
 	fib.ifindex = c->ifindex;
 	fib.l4_protocol = p->key.protocol;
 	if (p->key.protocol == PROTOCOL_TCP || p->key.protocol == PROTOCOL_UDP) {
-		/* rules and paths of equal cost may go by them */
+		/* policy rules and multipath routes may depend on them */
 		fib.sport = f->new_sport;
 		fib.dport = f->new_dport;
 	}
-	/* any length that fits everywhere: without one the answer is the device's MTU, not the
-	 * route's, and "too long" comes without saying for what */
+	/* any length that fits everywhere: without one the result is the device's MTU, not the
+	 * route's, and "too long" is returned without the MTU */
 	fib.tot_len = 1;
 	if (p->version == 4) {
 		fib.family = AF_INET_;
 		fib.tos = p->tos;
 		fib.ipv4_src = src[3];
-		fib.ipv4_dst = towards[3];
+		fib.ipv4_dst = dst[3];
 	} else {
 		fib.family = AF_INET6_;
 		fib.flowinfo = bpf_htonl((__u32)p->tos << 20);
 		__builtin_memcpy(fib.ipv6_src, src, 16);
-		__builtin_memcpy(fib.ipv6_dst, towards, 16);
+		__builtin_memcpy(fib.ipv6_dst, dst, 16);
 	}
 	result = bpf_fib_lookup(c->raw, &fib, sizeof(fib), 0);
 	if (result == BPF_FIB_LKUP_RET_FWD_DISABLED)
-		return WAY_FORWARDING_OFF;
+		return ROUTE_FORWARDING_OFF;
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return WAY_NONE;
-	way->family = fib.family;
+		return ROUTE_NONE;
+	route->family = fib.family;
 	if (fib.family == AF_INET_)
-		map_ipv4(way->towards, fib.ipv4_dst);
+		map_ipv4(route->next_hop, fib.ipv4_dst);
 	else
-		__builtin_memcpy(way->towards, fib.ipv6_dst, 16);
-	way->ifindex = fib.ifindex;
-	way->peer = 0;
-	/* no MTU comes with a neighbour that is not known: the field holds what was asked.  Who
-	 * sends too much hears it once there is one. */
-	way->mtu = 0xffff;
+		__builtin_memcpy(route->next_hop, fib.ipv6_dst, 16);
+	route->ifindex = fib.ifindex;
+	route->peer = 0;
+	/* no MTU is returned without a neighbour entry: the field holds what was asked for.  A
+	 * sender of packets that are too long is notified once there is one. */
+	route->mtu = 0xffff;
 	if (result == BPF_FIB_LKUP_RET_NO_NEIGH)
-		return WAY_NO_NEIGHBOUR;
+		return ROUTE_NO_NEIGHBOUR;
 	if (fib.mtu_result)
-		way->mtu = fib.mtu_result;
+		route->mtu = fib.mtu_result;
 	interface = interface_at(fib.ifindex);
-	way->peer = interface && interface->flags & INTERFACE_PEER;
-	__builtin_memcpy(way->dmac, fib.dmac, 6);
-	__builtin_memcpy(way->smac, fib.smac, 6);
-	return WAY_FOUND;
+	route->peer = interface && interface->flags & INTERFACE_PEER;
+	__builtin_memcpy(route->dmac, fib.dmac, 6);
+	__builtin_memcpy(route->smac, fib.smac, 6);
+	return ROUTE_FOUND;
 }
 
 /* Send a packet whose link header is right. */
-static __always_inline int leave(struct context *c, __u32 ifindex, bool peer, __u32 counter)
+static __always_inline int transmit(struct context *c, __u32 ifindex, bool peer, __u32 counter)
 {
 	count(counter);
 	if (c->xdp)
@@ -98,32 +98,32 @@ static __always_inline bool set_macs(struct context *c, const __u8 *dmac, const 
 	return true;
 }
 
-/* Send a packet to a next hop whose MAC address is not known yet: the kernel finds it out. */
-static __always_inline int leave_unresolved(struct context *c, struct packet *p, struct way *way,
+/* Send a packet to a next hop whose MAC address is not known yet; the kernel resolves it. */
+static __always_inline int transmit_unresolved(struct context *c, struct packet *p, struct route *route,
 					    bool by_destination, __u32 counter)
 {
 	struct bpf_redir_neigh next = {};
 
 	if (c->xdp) {
-		/* only the kernel's own forwarding asks for a neighbour; it goes by destination */
+		/* only the kernel's own forwarding resolves a neighbour; it routes by destination */
 		if (!by_destination)
 			return context_drop(c, COUNTER_DROP_NO_NEIGHBOUR);
 		count(counter);
 		return XDP_PASS;
 	}
 	count(counter);
-	if (way->family == AF_INET_) {
+	if (route->family == AF_INET_) {
 		next.nh_family = AF_INET_;
-		next.ipv4_nh = way->towards[3];
+		next.ipv4_nh = route->next_hop[3];
 	} else {
 		next.nh_family = AF_INET6_;
-		__builtin_memcpy(next.ipv6_nh, way->towards, 16);
+		__builtin_memcpy(next.ipv6_nh, route->next_hop, 16);
 	}
-	return bpf_redirect_neigh(way->ifindex, &next, sizeof(next), 0);
+	return bpf_redirect_neigh(route->ifindex, &next, sizeof(next), 0);
 }
 
 /* Make room behind the link header and write an outer IP header there.  `size` is a constant. */
-static __always_inline bool put_in_front(struct context *c, __u32 l3, void *ip, __u32 size,
+static __always_inline bool push_outer_header(struct context *c, __u32 l3, void *ip, __u32 size,
 					 __u64 room, __u64 store)
 {
 	__u8 *data;
@@ -149,8 +149,8 @@ static __always_inline bool put_in_front(struct context *c, __u32 l3, void *ip, 
 	return true;
 }
 
-/* Put the packet into another one to the node.  The link header stays in front; its addresses
- * are set later.  The type of service is copied (RFC 2983). */
+/* Encapsulate the packet in another one to the node.  The link header stays in front; its
+ * addresses are set later.  The type of service is copied (RFC 2983). */
 static __always_inline int encapsulate(struct context *c, struct packet *p, struct flow *f,
 				       __u32 ifindex)
 {
@@ -174,7 +174,7 @@ static __always_inline int encapsulate(struct context *c, struct packet *p, stru
 		if (!ip.saddr)
 			return false;
 		ip.check = ~fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&ip, sizeof(ip), 0));
-		return put_in_front(c, p->l3, &ip, sizeof(ip), BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, 0);
+		return push_outer_header(c, p->l3, &ip, sizeof(ip), BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, 0);
 	} else {
 		struct ipv6hdr ip = {
 			.version = 6,
@@ -190,99 +190,99 @@ static __always_inline int encapsulate(struct context *c, struct packet *p, stru
 		if (!(interface->address6[0] | interface->address6[3]))
 			return false;
 		/* an IPv4 header sums to zero, this one does not */
-		return put_in_front(c, p->l3, &ip, sizeof(ip), BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+		return push_outer_header(c, p->l3, &ip, sizeof(ip), BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
 				    BPF_F_RECOMPUTE_CSUM);
 	}
 }
 
-OWN_FUNCTION(encapsulate, (struct flow *f, __u32 ifindex), (f, ifindex))
+GLOBAL_FUNCTION(encapsulate, (struct flow *f, __u32 ifindex), (f, ifindex))
 
-/* Ask the kernel where packets of this direction go, and keep its answer for a while. */
-static __always_inline int ask_way(struct context *c, struct packet *p, struct flow *f,
-				   struct way *way)
+/* Ask the kernel for the route of this direction, and cache its answer in the entry. */
+static __always_inline int look_up_route(struct context *c, struct packet *p, struct flow *f,
+				   struct route *route)
 {
-	enum way_result result;
+	enum route_result result;
 
-	if (!f || !way)
-		return WAY_NONE;
-	result = find_way(c, p, f,
+	if (!f || !route)
+		return ROUTE_NONE;
+	result = find_route(c, p, f,
 			  f->bits & FLOW_VIA_NEXT_HOP ? f->next_hop :
 			  f->bits & FLOW_VIA_NODE     ? f->node :
 							f->new_dst,
-			  way);
-	/* an ICMP error's way may be another by the rules */
-	if (result == WAY_FOUND &&
+			  route);
+	/* policy routing may send an ICMP error elsewhere */
+	if (result == ROUTE_FOUND &&
 	    (p->key.protocol == PROTOCOL_TCP || p->key.protocol == PROTOCOL_UDP)) {
-		f->fib_ifindex = way->ifindex;
-		f->fib_mtu = way->mtu;
-		f->fib_peer = way->peer;
-		__builtin_memcpy(f->fib_dmac, way->dmac, 6);
-		__builtin_memcpy(f->fib_smac, way->smac, 6);
-		f->fib_expires = bpf_ktime_get_coarse_ns() + FIB_LIFE_NS;
+		f->fib_ifindex = route->ifindex;
+		f->fib_mtu = route->mtu;
+		f->fib_peer = route->peer;
+		__builtin_memcpy(f->fib_dmac, route->dmac, 6);
+		__builtin_memcpy(f->fib_smac, route->smac, 6);
+		f->fib_expires = bpf_ktime_get_coarse_ns() + ROUTE_LIFETIME_NS;
 	}
 	return result;
 }
 
-OWN_FUNCTION(ask_way, (struct flow *f, struct way *way), (f, way))
+GLOBAL_FUNCTION(look_up_route, (struct flow *f, struct route *route), (f, route))
 
-static __always_inline enum way_result flow_way(struct context *c, struct packet *p,
-						struct flow *f, __u64 now, struct way *way)
+static __always_inline enum route_result flow_route(struct context *c, struct packet *p,
+						struct flow *f, __u64 now, struct route *route)
 {
 	if (f->fib_expires <= now)
-		return CALL(ask_way, c, p, f, way);
-	way->ifindex = f->fib_ifindex;
-	way->mtu = f->fib_mtu;
-	way->peer = f->fib_peer;
-	__builtin_memcpy(way->dmac, f->fib_dmac, 6);
-	__builtin_memcpy(way->smac, f->fib_smac, 6);
-	return WAY_FOUND;
+		return CALL(look_up_route, c, p, f, route);
+	route->ifindex = f->fib_ifindex;
+	route->mtu = f->fib_mtu;
+	route->peer = f->fib_peer;
+	__builtin_memcpy(route->dmac, f->fib_dmac, 6);
+	__builtin_memcpy(route->smac, f->fib_smac, 6);
+	return ROUTE_FOUND;
 }
 
-static __always_inline int no_way(struct context *c, enum way_result why)
+static __always_inline int drop_unroutable(struct context *c, enum route_result result)
 {
-	return context_drop(c, why == WAY_FORWARDING_OFF ? COUNTER_DROP_FORWARDING_OFF :
+	return context_drop(c, result == ROUTE_FORWARDING_OFF ? COUNTER_DROP_FORWARDING_OFF :
 							   COUNTER_DROP_NO_ROUTE);
 }
 
-static __always_inline int send_along(struct context *c, struct packet *p, struct flow *f,
-				      struct way *way, enum way_result found, __u32 counter)
+static __always_inline int send_on_route(struct context *c, struct packet *p, struct flow *f,
+				      struct route *route, enum route_result found, __u32 counter)
 {
-	if (f->bits & FLOW_TUNNEL && !CALL(encapsulate, c, p, f, way->ifindex))
+	if (f->bits & FLOW_TUNNEL && !CALL(encapsulate, c, p, f, route->ifindex))
 		return context_drop(c, COUNTER_DROP_NO_ROOM);
-	if (found == WAY_NO_NEIGHBOUR)
-		return leave_unresolved(c, p, way, !(f->bits & (FLOW_VIA_NEXT_HOP | FLOW_VIA_NODE)),
+	if (found == ROUTE_NO_NEIGHBOUR)
+		return transmit_unresolved(c, p, route, !(f->bits & (FLOW_VIA_NEXT_HOP | FLOW_VIA_NODE)),
 					counter);
-	if (!set_macs(c, way->dmac, way->smac))
+	if (!set_macs(c, route->dmac, route->smac))
 		return context_drop(c, COUNTER_DROP_NO_ROOM);
-	return leave(c, way->ifindex, way->peer, counter);
+	return transmit(c, route->ifindex, route->peer, counter);
 }
 
 static __always_inline int forward_flow(struct context *c, struct packet *p, struct flow *f)
 {
 	__u32 gso = 0, on_wire;
-	enum way_result found;
-	struct way way = {};
+	enum route_result found;
+	struct route route = {};
 	__u64 now;
 
 	if (p->ttl <= 1)
-		return CALL(tell_sender, c, p, EVENT_TTL, 0, COUNTER_DROP_TTL);
+		return CALL(notify_sender, c, p, EVENT_TTL, 0, COUNTER_DROP_TTL);
 	now = bpf_ktime_get_coarse_ns();
-	found = flow_way(c, p, f, now, &way);
-	if (found != WAY_FOUND && found != WAY_NO_NEIGHBOUR)
-		return no_way(c, found);
+	found = flow_route(c, p, f, now, &route);
+	if (found != ROUTE_FOUND && found != ROUTE_NO_NEIGHBOUR)
+		return drop_unroutable(c, found);
 	on_wire = p->length;
 	context_segments(c, &gso);
 	if (gso)
 		on_wire = p->l4 - p->l3 + p->payload_at + gso;
 	if (f->bits & FLOW_TUNNEL)
-		way.mtu -= p->version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	if (on_wire > way.mtu)
-		return CALL(tell_sender, c, p, EVENT_TOO_BIG, way.mtu, COUNTER_DROP_TOO_BIG);
+		route.mtu -= p->version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	if (on_wire > route.mtu)
+		return CALL(notify_sender, c, p, EVENT_TOO_BIG, route.mtu, COUNTER_DROP_TOO_BIG);
 	observe(c, p, f, now);
 	if (!decrement_ttl(c, p, f->forward_mode == 0 ? f->address_delta : 0) ||
 	    (f->forward_mode == 0 && !translate(c, p, f)))
 		return context_drop(c, COUNTER_DROP_NO_ROOM);
-	return send_along(c, p, f, &way, found, COUNTER_FLOW_PACKETS);
+	return send_on_route(c, p, f, &route, found, COUNTER_FLOW_PACKETS);
 }
 
 #endif

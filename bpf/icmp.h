@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* ICMP and ICMPv6 errors about a flow's packets: carried to the end that they concern, the quoted
- * packet translated back to what that end knows (RFC 5508 4.2).
+/* ICMP and ICMPv6 errors about a flow's packets: forwarded to the end that they concern, the
+ * quoted packet translated back to the addresses that end uses (RFC 5508 4.2).
  */
 #ifndef SPLITPLANE_ICMP_H
 #define SPLITPLANE_ICMP_H
@@ -76,15 +76,15 @@ static __always_inline bool read_quote(struct context *c, struct packet *p, stru
 	return true;
 }
 
-/* Rewrite the quoted packet to what the receiver of `f`'s direction knows; returns what
- * the error's own checksum must change by, -1 if the packet is not what it was said to be. */
+/* Rewrite the quoted packet to the addresses that the receiver of `f`'s direction uses; returns
+ * what the error's own checksum must change by, -1 if the packet is not as it was parsed. */
 static __always_inline int rewrite_quote(struct context *c, struct packet *p, struct quote *q,
 					 struct flow *f)
 {
 	__u8 *end = context_end(c), *h;
 	__u32 inner, delta = 0;
 	__be32 new[8]; /* source and destination, as they lie in a key */
-	__u16 address, place;
+	__u16 address, check_at;
 
 	if (!q || !f)
 		return -1;
@@ -119,7 +119,7 @@ static __always_inline int rewrite_quote(struct context *c, struct packet *p, st
 	inner = (__u32)f->new_dport + (__u16)~q->key.sport + f->new_sport +
 		(__u16)~q->key.dport;
 	if (f->bits & FLOW_OFFSETS && q->key.protocol == PROTOCOL_TCP) {
-		/* what the other direction's translation added is this one's, with the sides
+		/* the opposite direction's offsets are this one's with the sides
 		 * exchanged; a window cannot be shifted back */
 		struct shifts shifts = {
 			.ack_add = f->seq_add,
@@ -145,14 +145,14 @@ static __always_inline int rewrite_quote(struct context *c, struct packet *p, st
 		}
 	}
 	delta += inner;
-	place = q->key.protocol == PROTOCOL_TCP ? 16 : 6;
-	if (q->l4 + place + 2 > p->l3 + p->length)
-		return fold(delta); /* quoted too short to have a checksum */
+	check_at = q->key.protocol == PROTOCOL_TCP ? 16 : 6;
+	if (q->l4 + check_at + 2 > p->l3 + p->length)
+		return fold(delta); /* the quote is too short to have a checksum */
 	end = context_end(c);
 	h = context_at(c, q->l4, L4_MAX);
-	if (!h || h + place + 2 > end)
+	if (!h || h + check_at + 2 > end)
 		return fold(delta);
-	h += place;
+	h += check_at;
 	if (q->key.protocol == PROTOCOL_UDP && *(__u16 *)h == 0)
 		return fold(delta);
 	{
@@ -166,7 +166,7 @@ static __always_inline int rewrite_quote(struct context *c, struct packet *p, st
 	return fold(delta);
 }
 
-OWN_FUNCTION(rewrite_quote, (struct quote *q, struct flow *f), (q, f))
+GLOBAL_FUNCTION(rewrite_quote, (struct quote *q, struct flow *f), (q, f))
 
 static __always_inline bool finish_error(struct context *c, struct packet *p, __u32 delta)
 {
@@ -183,21 +183,21 @@ static __always_inline int forward_error(struct context *c, struct packet *p, st
 					 struct flow *f)
 {
 	bool keep_src = !(f->bits & FLOW_RETURN) && !same_address(p->key.src, q->key.dst);
-	enum way_result found;
-	struct way way = {};
+	enum route_result found;
+	struct route route = {};
 	__be32 new[8]; /* source and destination, as they lie in a key */
 	__u32 delta = 0;
 	__u16 address;
 
 	if (p->ttl <= 1)
 		return context_drop(c, COUNTER_DROP_TTL);
-	found = flow_way(c, p, f, bpf_ktime_get_coarse_ns(), &way);
-	if (found != WAY_FOUND && found != WAY_NO_NEIGHBOUR)
-		return no_way(c, found);
-	if (p->length > way.mtu)
+	found = flow_route(c, p, f, bpf_ktime_get_coarse_ns(), &route);
+	if (found != ROUTE_FOUND && found != ROUTE_NO_NEIGHBOUR)
+		return drop_unroutable(c, found);
+	if (p->length > route.mtu)
 		return context_drop(c, COUNTER_DROP_TOO_BIG);
-	/* whoever it was behind us, the client hears it from the virtual server; a router on the
-	 * client's side keeps its own address */
+	/* from the node side the client sees the virtual server as the source, whatever sent it;
+	 * a router on the client side keeps its own address */
 	if (keep_src || f->forward_mode != 0)
 		__builtin_memcpy(new, p->key.src, 16);
 	else
@@ -215,7 +215,7 @@ static __always_inline int forward_error(struct context *c, struct packet *p, st
 	}
 	if (!decrement_ttl(c, p, 0))
 		return context_drop(c, COUNTER_DROP_NO_ROOM);
-	return send_along(c, p, f, &way, found, COUNTER_ICMP_TRANSLATED);
+	return send_on_route(c, p, f, &route, found, COUNTER_ICMP_TRANSLATED);
 }
 
 #endif

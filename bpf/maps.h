@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Every map.  All are pinned by the agent, which is why its death costs nothing. */
+/* Every map.  All are pinned by the agent, so that flows survive the agent. */
 #ifndef SPLITPLANE_MAPS_H
 #define SPLITPLANE_MAPS_H
 
@@ -23,7 +23,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } virtual_servers SEC(".maps");
 
-/* addresses of virtual servers: which are answered for, and whose fragments are ours */
+/* addresses of virtual servers: which are answered for, and whose fragments are expected */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __be32[4]);
@@ -93,8 +93,8 @@ struct {
 	__uint(max_entries, 1);
 } scratch_closed SEC(".maps");
 
-/* how much was told to senders lately, by event kind */
-struct told {
+/* notifications of senders in the current period, by event kind */
+struct rate_limit {
 	__u64 since; /* ns */
 	__u64 number;
 };
@@ -102,9 +102,9 @@ struct told {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
-	__type(value, struct told);
+	__type(value, struct rate_limit);
 	__uint(max_entries, 4);
-} told SEC(".maps");
+} rate_limit SEC(".maps");
 
 static __always_inline struct interface *interface_at(__u32 ifindex)
 {

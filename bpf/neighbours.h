@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Answers to "who has this virtual address?": ARP (RFC 826), neighbour discovery (RFC 4861 7.2).
- * The machine's own addresses are the kernel's business.
+ * The kernel answers for the machine's own addresses.
  */
 #ifndef SPLITPLANE_NEIGHBOURS_H
 #define SPLITPLANE_NEIGHBOURS_H
@@ -39,7 +39,7 @@ static __always_inline struct interface *answering_interface(struct context *c, 
 	return interface_at(c->ifindex);
 }
 
-static __always_inline int send_back(struct context *c)
+static __always_inline int reflect(struct context *c)
 {
 	count(COUNTER_ARP_ANSWERED);
 	return c->xdp ? XDP_TX : bpf_redirect(c->ifindex, 0);
@@ -77,13 +77,13 @@ static __always_inline int answer_arp(struct context *c, struct packet *p)
 	arp->operation = bpf_htons(2);
 	__builtin_memcpy(data, arp->target_mac, 6);
 	__builtin_memcpy(data + 6, interface->mac, 6);
-	return send_back(c);
+	return reflect(c);
 pass:
 	count(COUNTER_LOCAL);
 	return context_pass(c);
 }
 
-OWN_FUNCTION(answer_arp, (), ())
+GLOBAL_FUNCTION(answer_arp, (), ())
 
 static __always_inline bool is_solicitation(struct context *c, struct packet *p)
 {
@@ -95,8 +95,8 @@ static __always_inline bool is_solicitation(struct context *c, struct packet *p)
 	return h[0] == 135 && h[1] == 0;
 }
 
-/* RFC 4861 7.1.1: a solicitation with a wrong checksum is none. */
-static __always_inline bool solicitation_is_whole(struct context *c, struct packet *p)
+/* RFC 4861 7.1.1: a solicitation with a wrong checksum is discarded. */
+static __always_inline bool solicitation_checksum_is_right(struct context *c, struct packet *p)
 {
 	__u32 rest = p->length - (p->l4 - p->l3), length = p->l3 + p->length;
 	struct scratch *s;
@@ -123,7 +123,7 @@ static __always_inline int answer_solicitation(struct context *c, struct packet 
 	__u8 *data, mac[6];
 	__u64 sum;
 
-	/* with extension headers it would not be the one of RFC 4861 */
+	/* RFC 4861 allows no extension headers in front of it */
 	if (l4 != p->l3 + sizeof(*ip) || p->l3 > L3_MAX)
 		goto pass;
 	data = context_data(c);
@@ -133,7 +133,7 @@ static __always_inline int answer_solicitation(struct context *c, struct packet 
 	__builtin_memcpy(target, s->target, 16);
 	__builtin_memcpy(mac, data + 6, 6);
 	interface = answering_interface(c, target);
-	if (!interface || !solicitation_is_whole(c, p))
+	if (!interface || !solicitation_checksum_is_right(c, p))
 		goto pass;
 	__builtin_memcpy(receiver, p->key.src, 16);
 	if (c->xdp) {
@@ -155,7 +155,7 @@ static __always_inline int answer_solicitation(struct context *c, struct packet 
 	s->checksum = 0;
 	s->flags = bpf_htonl(0x60000000); /* solicited, override */
 	if (!(receiver[0] | receiver[1] | receiver[2] | receiver[3])) {
-		/* somebody is about to take the address: tell all */
+		/* duplicate address detection: answer to all nodes */
 		receiver[0] = bpf_htonl(0xff020000);
 		receiver[3] = bpf_htonl(1);
 		__builtin_memcpy(mac, "\x33\x33\x00\x00\x00\x01", 6);
@@ -175,12 +175,12 @@ static __always_inline int answer_solicitation(struct context *c, struct packet 
 	      bpf_htons(sizeof(*s)) +
 	      (__u32)bpf_csum_diff(NULL, 0, (__be32 *)s, sizeof(*s), 0);
 	s->checksum = ~fold(sum);
-	return send_back(c);
+	return reflect(c);
 pass:
 	count(COUNTER_LOCAL);
 	return context_pass(c);
 }
 
-OWN_FUNCTION(answer_solicitation, (), ())
+GLOBAL_FUNCTION(answer_solicitation, (), ())
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* A packet's headers, found once.  Nothing is read that was not checked to be there. */
+/* Parses a packet's headers once.  Nothing is read before its bound was checked. */
 #ifndef SPLITPLANE_PARSE_H
 #define SPLITPLANE_PARSE_H
 
@@ -22,22 +22,22 @@
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
-#define EXTENSIONS_MAX 6 /* more than any honest packet has; a loop needs a limit */
+#define EXTENSIONS_MAX 6 /* more than legitimate packets have; the loop needs a limit */
 #define L3_MAX 22
-#define L4_MAX 2048 /* where a transport header may begin at most */
+#define L4_MAX 2048 /* highest offset of a transport header */
 
-enum kind {
+enum packet_kind {
 	KIND_OTHER,
 	KIND_ARP,
 	KIND_TRANSPORT,
 	KIND_ICMP,
 	KIND_MALFORMED,
-	KIND_SHORT, /* more of it must be made readable */
+	KIND_SHORT, /* more of the packet must be made linear */
 };
 
-/* A function of its own is verified once, for any arguments, and has a stack of its own; it must
- * name the type of its context, so there is one for each.  `name` is the inline one. */
-#define OWN_FUNCTION(name, parameters, arguments)                                                \
+/* A global function is verified once, for any arguments, and has its own stack frame; it must
+ * name the type of its context, so there is one per type.  `name` is the inline function. */
+#define GLOBAL_FUNCTION(name, parameters, arguments)                                                \
 	__noinline int name##_tc(struct __sk_buff *skb, struct packet *p EXPAND parameters)      \
 	{                                                                                        \
 		struct context c = { .raw = skb };                                               \
@@ -70,7 +70,7 @@ struct packet {
 	__u32 length; /* IP total length */
 	__u32 payload_at; /* from l4 */
 	__be32 fragment_id;
-	__u32 ifindex; /* of the context, for functions that are handed a packet */
+	__u32 ifindex; /* of the context, for global functions, which are passed the packet */
 	__u32 injected;
 	__u8 version;
 	__u8 ttl;
@@ -93,7 +93,7 @@ static __always_inline bool same_address(const __be32 *a, const __be32 *b)
 	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
 }
 
-static __always_inline enum kind parse_transport(struct context *c, struct packet *p, __u8 *data,
+static __always_inline enum packet_kind parse_transport(struct context *c, struct packet *p, __u8 *data,
 						 __u8 *end)
 {
 	__u8 protocol = p->key.protocol;
@@ -147,23 +147,23 @@ static __always_inline enum kind parse_transport(struct context *c, struct packe
 	return KIND_TRANSPORT;
 }
 
-static __always_inline enum kind parse_ipv4(struct context *c, struct packet *p, __u8 *data,
+static __always_inline enum packet_kind parse_ipv4(struct context *c, struct packet *p, __u8 *data,
 					    __u8 *end)
 {
 	struct iphdr *ip = (void *)(data + p->l3);
 	__u32 total = context_length(c), header;
-	__u16 place;
+	__u16 frag_off;
 
 	if ((void *)(ip + 1) > (void *)end)
 		return total < p->l3 + sizeof(*ip) ? KIND_MALFORMED : KIND_SHORT;
 	header = ip->ihl * 4;
 	p->length = bpf_ntohs(ip->tot_len);
 	if (p->length == 0 && !c->xdp && SKB(c)->gso_size)
-		p->length = total - p->l3; /* longer than the field can say (BIG TCP) */
+		p->length = total - p->l3; /* longer than the field can express (BIG TCP) */
 	if (ip->version != 4 || header < 20 || p->length < header || p->l3 + p->length > total)
 		return KIND_MALFORMED;
-	place = bpf_ntohs(ip->frag_off);
-	p->fragment = place & 0x1fff ? LATER_FRAGMENT : place & 0x2000 ? FIRST_FRAGMENT : WHOLE;
+	frag_off = bpf_ntohs(ip->frag_off);
+	p->fragment = frag_off & 0x1fff ? LATER_FRAGMENT : frag_off & 0x2000 ? FIRST_FRAGMENT : WHOLE;
 	p->fragment_id = ip->id;
 	p->version = 4;
 	p->ttl = ip->ttl;
@@ -175,7 +175,7 @@ static __always_inline enum kind parse_ipv4(struct context *c, struct packet *p,
 	return parse_transport(c, p, data, end);
 }
 
-static __always_inline enum kind parse_ipv6(struct context *c, struct packet *p, __u8 *data,
+static __always_inline enum packet_kind parse_ipv6(struct context *c, struct packet *p, __u8 *data,
 					    __u8 *end)
 {
 	struct ipv6hdr *ip = (void *)(data + p->l3);
@@ -208,11 +208,11 @@ static __always_inline enum kind parse_ipv6(struct context *c, struct packet *p,
 		if (h + 8 > end)
 			return KIND_SHORT;
 		if (next == PROTOCOL_FRAGMENT) {
-			__u16 place = bpf_ntohs(*(__be16 *)(h + 2));
+			__u16 frag_off = bpf_ntohs(*(__be16 *)(h + 2));
 
 			p->fragment_id = *(__be32 *)(h + 4);
-			p->fragment = place & 0xfff8 ? LATER_FRAGMENT :
-				      place & 1	     ? FIRST_FRAGMENT :
+			p->fragment = frag_off & 0xfff8 ? LATER_FRAGMENT :
+				      frag_off & 1	     ? FIRST_FRAGMENT :
 						       WHOLE;
 			next = h[0];
 			offset += 8;
@@ -228,7 +228,7 @@ static __always_inline enum kind parse_ipv6(struct context *c, struct packet *p,
 	return parse_transport(c, p, data, end);
 }
 
-static __always_inline enum kind parse(struct context *c, struct packet *p)
+static __always_inline enum packet_kind parse(struct context *c, struct packet *p)
 {
 	__u8 *data = context_data(c), *end = context_end(c);
 	__u32 offset = 14;

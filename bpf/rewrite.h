@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What a flow's packet is turned into (wire protocol 9.4 and 9.6).  Checksums stay as right or as
- * wrong as they were (RFC 1624); the deltas of addresses and ports were computed by the agent,
- * because the key determines what was there before.
+/* How a flow's packet is rewritten (wire protocol 9.4 and 9.6).  Checksums stay as right or
+ * as wrong as they were (RFC 1624); the deltas of addresses and ports were computed by the agent,
+ * because the key determines the old values.
  */
 #ifndef SPLITPLANE_REWRITE_H
 #define SPLITPLANE_REWRITE_H
@@ -17,21 +17,21 @@ static __always_inline __u16 csum_add16(__u16 field, __u32 delta)
 }
 
 /* Add to a 32-bit number in place; the change is added to *delta.  The number may lie at an odd
- * offset (TCP options), which swaps what its octets count for. */
-static __always_inline void add_in_place(__u8 *place, __u32 amount, bool odd, __u32 *delta)
+ * offset (TCP options), which swaps the weight of its octets. */
+static __always_inline void add_in_place(__u8 *number, __u32 amount, bool odd, __u32 *delta)
 {
-	__be32 old, new;
+	__be32 before, after;
 	__u16 sum;
 
-	__builtin_memcpy(&old, place, 4);
-	new = bpf_htonl(bpf_ntohl(old) + amount);
-	__builtin_memcpy(place, &new, 4);
-	sum = fold((__u64)new + (__u32)~old);
+	__builtin_memcpy(&before, number, 4);
+	after = bpf_htonl(bpf_ntohl(before) + amount);
+	__builtin_memcpy(number, &after, 4);
+	sum = fold((__u64)after + (__u32)~before);
 	/* folded at once and without a branch, so that the verifier sees few states */
 	*delta = fold((__u64)*delta + ((__u64)sum << (odd * 8)));
 }
 
-/* What shift_options needs; passed by pointer, for a function of its own is verified once. */
+/* What shift_options needs; by pointer, because few arguments fit a global function. */
 struct shifts {
 	__u32 ack_add;
 	__u32 ts_value_add;
@@ -41,10 +41,10 @@ struct shifts {
 	__u32 acknowledges;
 };
 
-/* The change of the checksum.  Each turn does one thing, so that there are few paths. */
+/* Returns the change of the checksum.  Each iteration does one thing, for few verifier paths. */
 static __always_inline __u32 shift_options(__u8 *data, __u8 *end, struct shifts *shifts)
 {
-	FORGOTTEN place = 20, edges = 0;
+	UNTRACKED next = 20, edges = 0;
 	__u32 stop = shifts->stop, delta = 0;
 	int i;
 
@@ -52,7 +52,7 @@ static __always_inline __u32 shift_options(__u8 *data, __u8 *end, struct shifts 
 		return 0;
 	data += shifts->l4;
 	for (i = 0; i < 48; i++) {
-		__u32 at = place, length, amount;
+		__u32 at = next, length, amount;
 		__u8 *option = data + at;
 
 		if (at > 58)
@@ -62,14 +62,14 @@ static __always_inline __u32 shift_options(__u8 *data, __u8 *end, struct shifts 
 				break;
 			add_in_place(option, shifts->ack_add, at & 1, &delta);
 			edges = edges - 1;
-			place = at + 4;
+			next = at + 4;
 			continue;
 		}
 		if (at + 2 > stop || option + 2 > end || option[0] == 0)
 			break;
 		length = option[0] == 1 ? 1 : option[1];
 		if (length < 1 || at + length > stop)
-			break; /* the receiver will not understand the rest either */
+			break; /* the receiver cannot parse the rest either */
 		if (option[0] == OPTION_SACK) {
 			edges = (length - 2) / 4;
 			length = 2;
@@ -83,7 +83,7 @@ static __always_inline __u32 shift_options(__u8 *data, __u8 *end, struct shifts 
 		} else if (length < 2 && option[0] != 1) {
 			break;
 		}
-		place = at + length;
+		next = at + length;
 	}
 	return delta;
 }
@@ -132,7 +132,7 @@ static __always_inline void add_offsets(struct context *c, struct packet *p, str
 	if (!h || h + 20 > context_end(c))
 		return;
 	add_in_place(h + 4, f->seq_add, false, delta);
-	if (p->tcp_flags & TCP_ACK) /* without it the field means nothing */
+	if (p->tcp_flags & TCP_ACK) /* without it the field is not valid */
 		add_in_place(h + 8, f->ack_add, false, delta);
 	/* a SYN's window is never scaled, RFC 7323 2.2 */
 	if (f->bits & FLOW_RETURN && f->window_shift && !(p->tcp_flags & TCP_SYN)) {
@@ -147,7 +147,7 @@ static __always_inline void add_offsets(struct context *c, struct packet *p, str
 							       shift_options_tc(SKB(c), &shifts)));
 }
 
-/* `address_delta` is what the translation will change an IPv6 packet's addresses by. */
+/* `address_delta` is the change that the translation will make to the sum of IPv6 addresses. */
 static __always_inline bool decrement_ttl(struct context *c, struct packet *p,
 					  __u16 address_delta)
 {
@@ -168,9 +168,9 @@ static __always_inline bool decrement_ttl(struct context *c, struct packet *p,
 		if ((void *)(ip + 1) > (void *)context_end(c))
 			return false;
 		ip->hop_limit--;
-		/* The sum of the whole packet that a NIC may have left: no header checksum makes up
+		/* skb->csum (CHECKSUM_COMPLETE) covers the whole packet: no header checksum makes up
 		 * for the hop limit, and bpf_l4_csum_replace takes the addresses for IPv4's.  It
-		 * is an error that nobody minds where there is no such sum. */
+		 * returns an error where there is no such sum, which is harmless. */
 		if (!c->xdp)
 			bpf_csum_update(SKB(c), (__u32)address_delta + (__u16)~bpf_htons(0x0001));
 	}
@@ -207,18 +207,18 @@ static __always_inline bool set_addresses(struct context *c, struct packet *p, c
 static __always_inline bool adjust_checksum(struct context *c, struct packet *p, __u16 address,
 					    __u16 rest)
 {
-	__u32 place = p->l4 + (p->key.protocol == PROTOCOL_TCP ? 16 : 6);
+	__u32 check_at = p->l4 + (p->key.protocol == PROTOCOL_TCP ? 16 : 6);
 	__u64 flags = p->key.protocol == PROTOCOL_UDP ? BPF_F_MARK_MANGLED_0 : 0;
 
 	if (c->xdp) {
-		__u8 *h = context_at(c, place, L4_MAX + 16);
+		__u8 *h = context_at(c, check_at, L4_MAX + 16);
 		__u16 field;
 
 		if (!h || h + 2 > context_end(c))
 			return false;
 		field = *(__u16 *)h;
 		if (field == 0 && p->key.protocol == PROTOCOL_UDP)
-			return true; /* none was made (RFC 768), so none is made up */
+			return true; /* the sender made none (RFC 768), so there is none to adjust */
 		field = csum_add16(field, (__u32)address + rest);
 		if (field == 0 && p->key.protocol == PROTOCOL_UDP)
 			field = 0xffff;
@@ -228,9 +228,9 @@ static __always_inline bool adjust_checksum(struct context *c, struct packet *p,
 	/* The kernel knows whether the NIC is still to sum the packet: then only the change of
 	 * the pseudo header counts. */
 	if (address &&
-	    bpf_l4_csum_replace(SKB(c), place, 0, address, flags | BPF_F_PSEUDO_HDR))
+	    bpf_l4_csum_replace(SKB(c), check_at, 0, address, flags | BPF_F_PSEUDO_HDR))
 		return false;
-	return !rest || bpf_l4_csum_replace(SKB(c), place, 0, rest, flags) == 0;
+	return !rest || bpf_l4_csum_replace(SKB(c), check_at, 0, rest, flags) == 0;
 }
 
 static __always_inline bool translate(struct context *c, struct packet *p, struct flow *f)

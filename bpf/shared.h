@@ -29,17 +29,17 @@ enum {
 	FLOW_VIA_NODE = 1 << 4, /* route by node: L2 and TUNNEL leave the destination alone */
 };
 
-/* flow.close; "own" is the direction of the entry */
+/* flow.close; "own" is the entry's direction, "opposite" the other one */
 enum {
 	CLOSE_HAVE_SEQ = 1 << 0,
 	CLOSE_HAVE_ACK = 1 << 1,
 	CLOSE_OWN_FIN = 1 << 2,
-	CLOSE_PEER_FIN = 1 << 3,
-	CLOSE_PEER_FIN_ACKED = 1 << 4, /* by this direction */
+	CLOSE_OPPOSITE_FIN = 1 << 3,
+	CLOSE_OPPOSITE_FIN_ACKED = 1 << 4, /* by this direction */
 	CLOSE_OWN_FIN_ACKED = 1 << 5, /* kept in the home entry only */
 	CLOSE_CLOSED = 1 << 6, /* home only: the fourth step, or a valid RST */
 	CLOSE_BY_RST = 1 << 7,
-	CLOSE_TOLD = 1 << 8, /* the agent was sent EVENT_CLOSED */
+	CLOSE_REPORTED = 1 << 8, /* EVENT_CLOSED was sent to the agent */
 };
 
 /* One direction of a flow.  A flow is two of these, each found by its own packets' key. */
@@ -59,28 +59,28 @@ struct flow {
 	__u32 ack_add;
 	__u32 ts_value_add;
 	__u32 ts_echo_add;
-	/* the way out, asked of the kernel's routes at most once a second */
+	/* the route, cached for a second */
 	__u32 fib_ifindex;
 	__u8 fib_dmac[6];
 	__u8 fib_smac[6];
 	__u16 fib_mtu;
-	__u16 fib_peer; /* the way out is a veth whose other end is in another namespace */
+	__u16 fib_peer; /* the route leads to a veth whose peer is in another namespace */
 	__u64 fib_expires; /* ns, CLOCK_MONOTONIC_COARSE */
-	/* what was seen */
+	/* what was observed */
 	__u64 last_seen; /* ns, CLOCK_MONOTONIC_COARSE */
 	__u64 packets;
 	__u64 bytes; /* IP total length */
 	/* the close tracker; sequence numbers are the client side's */
 	__u32 next_seq; /* after all that this direction sent */
 	__u32 ack; /* what this direction wants next */
-	__u32 fin_end; /* number after the peer's FIN */
+	__u32 fin_end; /* sequence number after the opposite direction's FIN */
 	__u32 close;
 	__u16 window;
 	__u8 scale;
 	__u8 tcp_flags; /* of all packets, ORed */
 	/* what the CS decided, for the agent that adopts the table; home entries only */
 	__u32 serial;
-	__u64 opened_ms; /* a return entry's: begins_again in track.h */
+	__u64 opened_ms; /* a return entry's: adopt_answered_syn in track.h */
 	__u32 idle_timeout_s;
 	__u16 group_id;
 	__u16 flags;
@@ -137,7 +137,7 @@ struct meta {
 	__u64 boot_id; /* 0: the table is new */
 	__u32 layout;
 	__u32 outbound_query;
-	__u64 listening; /* 0: no agent wants packets */
+	__u64 listening; /* 0: no agent listens */
 };
 
 enum event_kind {
@@ -164,13 +164,13 @@ struct event_packet {
 struct event_closed {
 	__u8 kind;
 	__u8 by_rst;
-	__u8 peer_tcp_flags;
+	__u8 opposite_tcp_flags;
 	__u8 pad[5];
 	struct flow_key key;
 	struct flow home;
-	__u64 peer_last_seen;
-	__u64 peer_packets;
-	__u64 peer_bytes;
+	__u64 opposite_last_seen;
+	__u64 opposite_packets;
+	__u64 opposite_bytes;
 };
 
 enum counter {
@@ -193,7 +193,7 @@ enum counter {
 	COUNTER_DROP_UP_CALL_TOO_LONG,
 	COUNTER_DROP_DETACHED,
 	COUNTER_DROP_NO_ROOM,
-	COUNTER_EVENT_LOST, /* not a packet: EVENT_CLOSED found no room; a sweep tells it */
+	COUNTER_EVENT_LOST, /* not a packet: EVENT_CLOSED found no room; a sweep reports it */
 	COUNTERS,
 };
 

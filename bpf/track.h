@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What a flow learns from its packets: counters, time, the four steps of a TCP close, and which
- * RST ends it (wire protocol 9.7).  Sequence numbers are the client side's.  An ordinary packet
- * touches its own entry only; SYN, FIN, RST and the acknowledgement of a FIN also look the other
- * direction's entry up.
+/* What a flow's packets change in its entry: counters, time, the four steps of a TCP close, and
+ * which RST ends it (wire protocol 9.7).  Sequence numbers are the client side's.  An ordinary
+ * packet touches its own entry only; SYN, FIN, RST and the acknowledgement of a FIN also look up
+ * the opposite entry.
  */
 #ifndef SPLITPLANE_TRACK_H
 #define SPLITPLANE_TRACK_H
 
 #include "upcall.h"
 
-/* How far past what was acknowledged a RST may lie although the window scale is unknown. */
+/* How far past the acknowledged octets a RST may lie where the window scale is unknown. */
 #define WINDOW_MINIMUM 0x10000
 #define SCALE_MAX 14 /* RFC 7323 2.3 */
-#define CLOSE_RESET                                                                              \
-	(CLOSE_HAVE_SEQ | CLOSE_HAVE_ACK | CLOSE_OWN_FIN | CLOSE_PEER_FIN | CLOSE_PEER_FIN_ACKED | \
+#define CLOSE_PROGRESS                                                                              \
+	(CLOSE_HAVE_SEQ | CLOSE_HAVE_ACK | CLOSE_OWN_FIN | CLOSE_OPPOSITE_FIN | CLOSE_OPPOSITE_FIN_ACKED | \
 	 CLOSE_OWN_FIN_ACKED)
 
 static __always_inline void set_close(struct flow *f, __u32 bits)
@@ -23,7 +23,7 @@ static __always_inline void set_close(struct flow *f, __u32 bits)
 }
 
 /* The key of the packets that answer those of `f`. */
-static __always_inline void peer_key(struct flow *f, __u8 protocol, struct flow_key *key)
+static __always_inline void opposite_key(struct flow *f, __u8 protocol, struct flow_key *key)
 {
 	__builtin_memcpy(key->src, f->new_dst, 16);
 	__builtin_memcpy(key->dst, f->new_src, 16);
@@ -33,93 +33,93 @@ static __always_inline void peer_key(struct flow *f, __u8 protocol, struct flow_
 	__builtin_memset(key->pad, 0, sizeof(key->pad));
 }
 
-static __always_inline void tell_closed(struct flow *home, struct flow *back,
+static __always_inline void report_closed(struct flow *home, struct flow *back,
 					struct flow_key *home_key, __u32 bits)
 {
 	__u32 zero = 0;
 	struct event_closed *event;
 
 	if (__sync_fetch_and_or(&home->close, bits | CLOSE_CLOSED) & CLOSE_CLOSED)
-		return; /* another processor was first */
+		return; /* another CPU was first */
 	event = bpf_map_lookup_elem(&scratch_closed, &zero);
 	if (!event)
 		return;
 	event->kind = EVENT_CLOSED;
 	event->by_rst = bits & CLOSE_BY_RST ? 1 : 0;
-	event->peer_tcp_flags = back->tcp_flags;
+	event->opposite_tcp_flags = back->tcp_flags;
 	event->key = *home_key;
 	event->home = *home;
-	event->peer_last_seen = back->last_seen;
-	event->peer_packets = back->packets;
-	event->peer_bytes = back->bytes;
+	event->opposite_last_seen = back->last_seen;
+	event->opposite_packets = back->packets;
+	event->opposite_bytes = back->bytes;
 	if (bpf_ringbuf_output(&events, event, sizeof(*event), 0))
 		count(COUNTER_EVENT_LOST);
 	else
-		set_close(home, CLOSE_TOLD);
+		set_close(home, CLOSE_REPORTED);
 }
 
-/* A client's SYN on a living entry may be another connection from the same port, or anybody's: it
+/* A client's SYN on a living entry may be another connection from the same port, or forged: it
  * changes nothing until the node answers it.  Until then the return entry's unused opened_ms
- * holds what it said. */
-#define SYN_WAITS (1ull << 40)
+ * holds its sequence number and window scale. */
+#define SYN_PENDING (1ull << 40)
 
 static __always_inline bool answers_syn(struct flow *back, __u32 ack)
 {
-	return back->bits & FLOW_RETURN && back->opened_ms & SYN_WAITS &&
+	return back->bits & FLOW_RETURN && back->opened_ms & SYN_PENDING &&
 	       (__u32)back->opened_ms == ack;
 }
 
-static __always_inline void begins_again(struct flow *home, struct flow *back)
+static __always_inline void adopt_answered_syn(struct flow *home, struct flow *back)
 {
 	__u64 syn = back->opened_ms;
 
 	back->opened_ms = 0;
-	__sync_fetch_and_and(&home->close, ~CLOSE_RESET);
-	__sync_fetch_and_and(&back->close, ~CLOSE_RESET);
+	__sync_fetch_and_and(&home->close, ~CLOSE_PROGRESS);
+	__sync_fetch_and_and(&back->close, ~CLOSE_PROGRESS);
 	home->next_seq = syn;
 	home->scale = syn >> 32;
 	set_close(home, CLOSE_HAVE_SEQ);
 }
 
-static __always_inline bool valid_reset(struct flow *f, struct flow *peer, __u8 flags, __u32 seq,
+static __always_inline bool valid_reset(struct flow *f, struct flow *opposite, __u8 flags, __u32 seq,
 					__u32 ack)
 {
 	if (flags & TCP_ACK && answers_syn(f, ack))
 		return true;
-	if (peer->close & CLOSE_HAVE_ACK) {
-		__u32 window = (__u32)peer->window << (peer->scale & 15);
+	if (opposite->close & CLOSE_HAVE_ACK) {
+		__u32 window = (__u32)opposite->window << (opposite->scale & 15);
 
-		return seq - peer->ack < (window > WINDOW_MINIMUM ? window : WINDOW_MINIMUM);
+		return seq - opposite->ack < (window > WINDOW_MINIMUM ? window : WINDOW_MINIMUM);
 	}
-	if (flags & TCP_ACK && peer->close & CLOSE_HAVE_SEQ)
-		return ack == peer->next_seq; /* the answer to a SYN, RFC 9293 3.10.7.3 */
+	if (flags & TCP_ACK && opposite->close & CLOSE_HAVE_SEQ)
+		return ack == opposite->next_seq; /* the answer to a SYN, RFC 9293 3.10.7.3 */
 	return f->close & CLOSE_HAVE_SEQ && seq == f->next_seq;
 }
 
 /* The window scale that a SYN offers; 0 without the option. */
 static __always_inline int window_scale(__u8 *data, __u8 *end, __u32 l4, __u32 stop)
 {
-	FORGOTTEN place = 20;
+	UNTRACKED next = 20;
 	int i;
 
 	if (l4 > L4_MAX)
 		return 0;
 	data += l4;
 	for (i = 0; i < 40; i++) {
-		__u32 at = place;
+		__u32 at = next;
 		__u8 *option = data + at;
 
 		if (at + 3 > stop || at > 57 || option + 3 > end || option[0] == 0)
 			return 0;
 		if (option[0] == 1) {
-			place = at + 1;
+			next = at + 1;
 			continue;
 		}
 		if (option[0] == 3)
 			return option[2] > SCALE_MAX ? SCALE_MAX : option[2];
 		if (option[1] < 2)
 			return 0;
-		place = at + option[1];
+		next = at + option[1];
 	}
 	return 0;
 }
@@ -138,7 +138,7 @@ static __always_inline int track_tcp(struct context *c, struct packet *p, struct
 {
 	__u8 *h = context_at(c, p->l4, L4_MAX), flags = p->tcp_flags;
 	__u32 seq, ack, last, l4 = p->l4, header = l4 - p->l3 + p->payload_at;
-	struct flow *peer = NULL, *home, *back;
+	struct flow *opposite = NULL, *home, *back;
 	struct flow_key key;
 	__u16 window;
 
@@ -157,20 +157,20 @@ static __always_inline int track_tcp(struct context *c, struct packet *p, struct
 	       !!(flags & TCP_FIN);
 
 	if (flags & (TCP_SYN | TCP_FIN | TCP_RST) ||
-	    (f->close & (CLOSE_PEER_FIN | CLOSE_PEER_FIN_ACKED)) == CLOSE_PEER_FIN) {
-		peer_key(f, p->key.protocol, &key);
-		peer = bpf_map_lookup_elem(&flows, &key);
+	    (f->close & (CLOSE_OPPOSITE_FIN | CLOSE_OPPOSITE_FIN_ACKED)) == CLOSE_OPPOSITE_FIN) {
+		opposite_key(f, p->key.protocol, &key);
+		opposite = bpf_map_lookup_elem(&flows, &key);
 	}
-	if (peer) {
-		home = f->bits & FLOW_RETURN ? peer : f;
-		back = f->bits & FLOW_RETURN ? f : peer;
+	if (opposite) {
+		home = f->bits & FLOW_RETURN ? opposite : f;
+		back = f->bits & FLOW_RETURN ? f : opposite;
 		if (f->bits & FLOW_RETURN ? home->close & CLOSE_CLOSED : f->close & CLOSE_CLOSED)
 			return 0;
 		if (flags & TCP_RST) {
-			if (valid_reset(f, peer, flags, seq, ack)) {
+			if (valid_reset(f, opposite, flags, seq, ack)) {
 				if (!(f->bits & FLOW_RETURN))
 					key = p->key;
-				tell_closed(home, back, &key, CLOSE_BY_RST);
+				report_closed(home, back, &key, CLOSE_BY_RST);
 			}
 			return 0;
 		}
@@ -180,11 +180,11 @@ static __always_inline int track_tcp(struct context *c, struct packet *p, struct
 
 			if (!(flags & TCP_ACK) && !(f->bits & FLOW_RETURN) &&
 			    f->close & CLOSE_HAVE_SEQ && f->next_seq != seq + 1) {
-				peer->opened_ms = SYN_WAITS | (__u64)scale << 32 | (seq + 1);
+				opposite->opened_ms = SYN_PENDING | (__u64)scale << 32 | (seq + 1);
 				return 0;
 			}
 			if (flags & TCP_ACK && answers_syn(f, ack))
-				begins_again(peer, f);
+				adopt_answered_syn(opposite, f);
 			f->scale = scale;
 		}
 	} else if (flags & TCP_RST) {
@@ -194,10 +194,10 @@ static __always_inline int track_tcp(struct context *c, struct packet *p, struct
 		f->next_seq = last;
 		set_close(f, CLOSE_HAVE_SEQ);
 	}
-	if (peer && flags & TCP_FIN) {
-		peer->fin_end = last;
+	if (opposite && flags & TCP_FIN) {
+		opposite->fin_end = last;
 		set_close(f, CLOSE_OWN_FIN);
-		set_close(peer, CLOSE_PEER_FIN);
+		set_close(opposite, CLOSE_OPPOSITE_FIN);
 	}
 	if (!(flags & TCP_ACK))
 		return 0;
@@ -206,23 +206,23 @@ static __always_inline int track_tcp(struct context *c, struct packet *p, struct
 		f->window = window;
 		set_close(f, CLOSE_HAVE_ACK);
 	}
-	if (!peer || !(f->close & CLOSE_PEER_FIN) || (__s32)(ack - f->fin_end) < 0)
+	if (!opposite || !(f->close & CLOSE_OPPOSITE_FIN) || (__s32)(ack - f->fin_end) < 0)
 		return 0;
-	set_close(f, CLOSE_PEER_FIN_ACKED);
+	set_close(f, CLOSE_OPPOSITE_FIN_ACKED);
 	if (f->bits & FLOW_RETURN)
-		set_close(peer, CLOSE_OWN_FIN_ACKED);
-	home = f->bits & FLOW_RETURN ? peer : f;
-	back = f->bits & FLOW_RETURN ? f : peer;
-	if ((home->close & (CLOSE_PEER_FIN_ACKED | CLOSE_OWN_FIN_ACKED)) ==
-	    (CLOSE_PEER_FIN_ACKED | CLOSE_OWN_FIN_ACKED)) {
+		set_close(opposite, CLOSE_OWN_FIN_ACKED);
+	home = f->bits & FLOW_RETURN ? opposite : f;
+	back = f->bits & FLOW_RETURN ? f : opposite;
+	if ((home->close & (CLOSE_OPPOSITE_FIN_ACKED | CLOSE_OWN_FIN_ACKED)) ==
+	    (CLOSE_OPPOSITE_FIN_ACKED | CLOSE_OWN_FIN_ACKED)) {
 		if (!(f->bits & FLOW_RETURN))
 			key = p->key;
-		tell_closed(home, back, &key, 0);
+		report_closed(home, back, &key, 0);
 	}
 	return 0;
 }
 
-OWN_FUNCTION(track_tcp, (struct flow *f), (f))
+GLOBAL_FUNCTION(track_tcp, (struct flow *f), (f))
 
 static __always_inline void observe(struct context *c, struct packet *p, struct flow *f, __u64 now)
 {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Telling the agent: a packet that only it can place, and what it must answer by ICMP. */
+/* Events to the agent: packets that need a decision, and packets that an ICMP error answers. */
 #ifndef SPLITPLANE_UPCALL_H
 #define SPLITPLANE_UPCALL_H
 
 #include "parse.h"
 
 #define CHUNK 512 /* what bpf_csum_diff takes at once before Linux 6.13 */
-#define TELL_PERIOD_NS 100000000ull
-#define TELL_MAX 100
+#define NOTIFY_PERIOD_NS 100000000ull
+#define NOTIFY_MAX 100
 #define QUOTE_MAX 1280 /* of a packet that an ICMP error is about (RFC 4443 2.4) */
 
 static __always_inline __u16 fold(__u64 sum)
@@ -30,8 +30,8 @@ static __noinline __u16 sum_frame(struct scratch *s, __u32 from, __u32 length)
 		__u32 n = (length > CHUNK ? CHUNK : length + 3) & ~3u;
 		__u32 at = from;
 
-		KNOWN(at);
-		KNOWN(n);
+		barrier_var(at);
+		barrier_var(n);
 		if (n == 0 || n > CHUNK || at > SCRATCH_FRAME - CHUNK)
 			break;
 		sum += fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&s->frame[at], n, 0));
@@ -45,31 +45,31 @@ static __noinline __u16 sum_frame(struct scratch *s, __u32 from, __u32 length)
  * left for the NIC to finish has only the pseudo header's sum; it is finished here. */
 static __always_inline bool finish_checksums(struct scratch *s, struct packet *p, __u32 length)
 {
-	__u32 l4 = p->l4, rest = p->length - (p->l4 - p->l3), place;
+	__u32 l4 = p->l4, rest = p->length - (p->l4 - p->l3), check_at;
 	__u16 field, pseudo, sum;
 
 	if (p->version == 4 && sum_frame(s, p->l3, p->l4 - p->l3) != 0xffff)
 		return false;
 	if (p->fragment != WHOLE)
-		return true; /* its data is elsewhere */
+		return true; /* the rest of its data is not here */
 	if (l4 > L4_MAX)
 		return false;
-	place = l4 + (p->key.protocol == PROTOCOL_TCP ? 16 : 6);
+	check_at = l4 + (p->key.protocol == PROTOCOL_TCP ? 16 : 6);
 	if (p->key.protocol == PROTOCOL_UDP) {
-		__u32 said = bpf_ntohs(*(__be16 *)&s->frame[l4 + 4]);
+		__u32 udp_length = bpf_ntohs(*(__be16 *)&s->frame[l4 + 4]);
 
-		if (said < 8 || said > rest)
+		if (udp_length < 8 || udp_length > rest)
 			return false;
-		rest = said;
+		rest = udp_length;
 	}
-	field = *(__u16 *)&s->frame[place];
+	field = *(__u16 *)&s->frame[check_at];
 	if (field == 0 && p->key.protocol == PROTOCOL_UDP)
-		return p->version == 4; /* RFC 768: none was made; RFC 8200 8.1: not allowed */
+		return p->version == 4; /* RFC 768: the sender made none; RFC 8200 8.1: not allowed */
 	/* IPv4's prefix ::ffff sums to zero, so both families sum alike with 16 octets */
 	pseudo = fold((__u64)(__u32)bpf_csum_diff(NULL, 0, p->key.src, 16, 0) +
 		      (__u32)bpf_csum_diff(NULL, 0, p->key.dst, 16, 0) +
 		      bpf_htons(p->key.protocol) + bpf_htons(rest));
-	/* the octets after a UDP datagram's said end are not covered, nor expected */
+	/* the octets after the end of a UDP datagram are not covered, nor expected */
 	if (p->key.protocol == PROTOCOL_UDP && rest & 3 && l4 + rest < SCRATCH_FRAME - 4 &&
 	    l4 + rest < length) {
 		__builtin_memset(&s->frame[l4 + rest], 0, 4);
@@ -82,7 +82,7 @@ static __always_inline bool finish_checksums(struct scratch *s, struct packet *p
 	sum = ~sum;
 	if (sum == 0 && p->key.protocol == PROTOCOL_UDP)
 		sum = 0xffff;
-	*(__u16 *)&s->frame[place] = sum;
+	*(__u16 *)&s->frame[check_at] = sum;
 	return true;
 }
 
@@ -96,7 +96,7 @@ static __always_inline struct scratch *copy_frame(struct context *c, struct pack
 		return NULL;
 	if (length > FRAME_MAX)
 		length = FRAME_MAX;
-	KNOWN(length);
+	barrier_var(length);
 	if (length < 14 || length > FRAME_MAX)
 		return NULL;
 	if (c->xdp ? bpf_xdp_load_bytes(XDP(c), 0, s->frame, length) :
@@ -120,7 +120,7 @@ static __always_inline bool send_event(struct scratch *s)
 {
 	__u64 size = sizeof(s->event) + s->event.frame_length;
 
-	KNOWN(size);
+	barrier_var(size);
 	if (size > sizeof(s->event) + FRAME_MAX)
 		return false;
 	return bpf_ringbuf_output(&events, s, size, 0) == 0;
@@ -159,40 +159,41 @@ static __always_inline int up_call(struct context *c, struct packet *p, __u8 rea
 	return context_drop(c, COUNTER_UP_CALLS);
 }
 
-/* Whoever sends packets that cannot go on decides how many: without a limit they would take the
- * agent's time and the ring from new flows.  The same order as the kernel's icmp_msgs_per_sec. */
-static __always_inline bool may_tell(__u32 kind)
+/* The senders of packets that cannot be forwarded decide how many come: unlimited, they would
+ * take the agent's time and the ring from new flows.  Of the same order as the kernel's
+ * icmp_msgs_per_sec. */
+static __always_inline bool may_notify(__u32 kind)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
-	struct told *t = bpf_map_lookup_elem(&told, &kind);
+	struct rate_limit *t = bpf_map_lookup_elem(&rate_limit, &kind);
 
 	if (!t)
 		return false;
-	if (t->since + TELL_PERIOD_NS < now) {
+	if (t->since + NOTIFY_PERIOD_NS < now) {
 		t->since = now;
 		t->number = 0;
 	}
-	return t->number++ < TELL_MAX;
+	return t->number++ < NOTIFY_MAX;
 }
 
-/* The packet is dropped for `why`; the agent tells its sender. */
-static __always_inline int tell_sender(struct context *c, struct packet *p, __u32 kind, __u32 mtu,
-				       __u32 why)
+/* The packet is dropped for `reason`; the agent notifies its sender by ICMP. */
+static __always_inline int notify_sender(struct context *c, struct packet *p, __u32 kind, __u32 mtu,
+				       __u32 reason)
 {
 	__u32 length = context_length(c);
 	struct scratch *s;
 
-	if (!is_listening() || !may_tell(kind))
-		return context_drop(c, why);
+	if (!is_listening() || !may_notify(kind))
+		return context_drop(c, reason);
 	s = copy_frame(c, p, length > QUOTE_MAX ? QUOTE_MAX : length);
 	if (s) {
 		s->event.kind = kind;
 		s->event.mtu = mtu;
 		send_event(s);
 	}
-	return context_drop(c, why);
+	return context_drop(c, reason);
 }
 
-OWN_FUNCTION(tell_sender, (__u32 kind, __u32 mtu, __u32 why), (kind, mtu, why))
+GLOBAL_FUNCTION(notify_sender, (__u32 kind, __u32 mtu, __u32 reason), (kind, mtu, reason))
 
 #endif

@@ -12,9 +12,9 @@ from data_flow_segment.targets.bpf import flows
 from data_flow_segment.targets.bpf.flows import (
     closed_state,
     entry_of,
+    opposite_key,
     pack,
     pack_whole,
-    peer_key,
     state_of,
     unpack,
 )
@@ -65,8 +65,8 @@ def test_shared_parts_make_the_same_octets(entry: FlowEntry, other: FlowEntry) -
 def test_an_entry_is_read_back_as_it_was_decided(entry: FlowEntry) -> None:
     key, home, back_key, back = pack(entry, 5)
     assert entry_of(key, unpack(home), unpack(back).window_shift) == entry
-    assert peer_key(key, unpack(home)) == back_key
-    assert peer_key(back_key, unpack(back)) == key
+    assert opposite_key(key, unpack(home)) == back_key
+    assert opposite_key(back_key, unpack(back)) == key
 
 
 @given(entries(), words, words, words)

@@ -131,13 +131,13 @@ def test_a_neighbour_that_is_not_known_yet_is_asked_for(
 def test_senders_of_what_cannot_go_on_do_not_keep_the_agent_busy(scene: Scene) -> None:
     scene.rig.apply(InstallFlow(scene.entry()))
     frame = scene.inbound(scene.to_vip(ip_fields={"ttl": 1}))
-    time.sleep(0.15)  # what was told to others counts too
+    time.sleep(0.15)  # what earlier senders were sent counts too
     before = scene.values()
     scene.send(*[frame] * 1000)
     after = scene.values()
     assert after["drop_ttl"] - before["drop_ttl"] == 1000
-    told = after["transmitted"] - before["transmitted"]
-    assert 1 <= told < 1000
+    sent = after["transmitted"] - before["transmitted"]
+    assert 1 <= sent < 1000
 
 
 def with_whole_sum(rig: VethRig, side: Side, frame: bytes) -> int:

@@ -146,7 +146,7 @@ def test_what_lingers_is_told_to_the_next_agent_although_packets_came(ground: An
     ground.close(target, detach=False)
     target = ground.open()
     seen = now_ns() + 60_000_000_000
-    change(target, entry(), close=int(CloseBit.CLOSED | CloseBit.TOLD), last_seen=seen)
+    change(target, entry(), close=int(CloseBit.CLOSED | CloseBit.REPORTED), last_seen=seen)
     (event,) = passes(target, 3)
     assert isinstance(event, FlowClosed)
 

@@ -16,17 +16,17 @@ from data_flow_segment.targets.counters import MEANINGS as CONTRACT
 MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     **CONTRACT,
     "packets": (True, "Frames received on the attached interfaces."),
-    "passed": (True, "Packets that are none of a virtual server's, left to the kernel."),
-    "local": (True, "Address resolution of others, and frames not addressed to our MAC."),
+    "passed": (True, "Packets not addressed to a virtual server, left to the kernel."),
+    "local": (True, "Address resolution of other hosts, and frames for other MAC addresses."),
     "drop_fragment": (True, "Dropped: a later fragment whose first fragment is not known."),
     "drop_forwarding_off": (False, "Dropped: forwarding is off (sysctl net.*.conf.*.forwarding)."),
-    "drop_up_call_too_long": (True, "Dropped: too long for the agent; TCP sends it in pieces."),
+    "drop_up_call_too_long": (True, "Dropped: too long for the agent; TCP sends smaller segments."),
     "drop_no_room": (False, "Dropped: the kernel had no room to rewrite the packet."),
-    "drop_transmit": (False, "Not sent: the kernel refused a packet of the agent's own."),
-    "drop_inject_failed": (False, "Dropped: the kernel did not take a packet back."),
-    "event_lost": (False, "Ends of flows that found the event ring full; a sweep tells them."),
-    "interface_gone": (False, "Interfaces of the configuration that vanished meanwhile."),
-    "interface_came_back": (True, "Interfaces that were made anew and attached to again."),
+    "drop_transmit": (False, "Not sent: the kernel refused a packet that the agent sent."),
+    "drop_inject_failed": (False, "Dropped: the kernel refused a re-injected packet."),
+    "event_lost": (False, "Ends of flows lost to a full event ring; a sweep reports them."),
+    "interface_gone": (False, "Configured interfaces that disappeared."),
+    "interface_came_back": (True, "Configured interfaces that reappeared; attached again."),
 }
 
 _OWN: Final = (
@@ -40,7 +40,7 @@ _OWN: Final = (
 
 
 class Counters:
-    """The program's counters, summed over all processors, and the few of the agent's side."""
+    """The program's counters, summed over all CPUs, and the few that the agent itself counts."""
 
     def __init__(self, table: Map) -> None:
         self._table = table

@@ -38,7 +38,7 @@ _CLOCK_MONOTONIC_COARSE: Final = 6  # linux/time.h; the module `time` does not n
 _NS_PER_MS: Final = 1_000_000
 _RETURN, _CLOSED = int(FlowBit.RETURN), int(CloseBit.CLOSED)
 _BITS: Final = 40  # where struct flow has its bits
-_FINS = int(CloseBit.OWN_FIN | CloseBit.PEER_FIN)
+_FINS = int(CloseBit.OWN_FIN | CloseBit.OPPOSITE_FIN)
 
 
 def now_ns() -> int:
@@ -61,7 +61,7 @@ def _delta(old: int, new: int) -> int:
 def _direction(
     key: tuple[bytes, bytes, int, int, int], change: Translation, bits: int, entry: FlowEntry
 ) -> tuple[object, ...]:
-    """The members of struct flow up to the way out."""
+    """The members of struct flow up to the cached route."""
     src, dst, sport, dport, _ = key
     new_src = src if change.src is None else change.src
     new_dst = dst if change.dst is None else change.dst
@@ -100,18 +100,18 @@ def pack_whole(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
     home = entry.signature.session
     reverse = reverse_key(entry.signature, there)
     bits = int(FlowBit.OFFSETS) if there.has_offsets else 0
-    way = 0
+    route = 0
     if not entry.flags & Flag.ROUTE_BY_DST_IP and entry.next_hop_ipaddr != UNSPECIFIED:
-        way = int(FlowBit.VIA_NEXT_HOP)
+        route = int(FlowBit.VIA_NEXT_HOP)
     elif entry.forward_mode != ForwardMode.NAT:
-        way = int(FlowBit.VIA_NODE)
+        route = int(FlowBit.VIA_NODE)
     if entry.forward_mode == ForwardMode.TUNNEL:
-        way |= int(FlowBit.TUNNEL)
+        route |= int(FlowBit.TUNNEL)
     seen = (now, 0, 0)
     return (
         FLOW_KEY.pack(*home),
         FLOW.pack(
-            *_direction(home, there, bits | way, entry),
+            *_direction(home, there, bits | route, entry),
             *_NOTHING_YET,
             *seen,
             *_NO_CLOSE,
@@ -188,7 +188,7 @@ def _make_template(entry: FlowEntry) -> tuple[bytes, ...]:
     )
 
 
-def peer_key(key: bytes, flow: Direction) -> bytes:
+def opposite_key(key: bytes, flow: Direction) -> bytes:
     """The key of the packets that answer those of this direction."""
     return FLOW_KEY.pack(
         flow.new_dst,
@@ -318,7 +318,7 @@ class Flows:
         home = None if value is None else unpack(value)
         if home is not None and not home.bits & _RETURN:
             self.table.delete(key)
-            self.table.delete(peer_key(key, home))
+            self.table.delete(opposite_key(key, home))
             self.count -= 1
         return key
 
@@ -346,7 +346,7 @@ class Flows:
         home = unpack(value)
         if home.bits & _RETURN:
             return None
-        back = self.table.lookup(peer_key(key, home))
+        back = self.table.lookup(opposite_key(key, home))
         return None if back is None else (home, unpack(back))
 
     def window_shift(self, key: bytes) -> int:
@@ -374,7 +374,7 @@ class Flows:
         if known is not None and unpack(known).bits & _RETURN:
             self._free(home_key, "the signature is another flow's return direction")
             known = None
-        old_back_key = None if known is None else peer_key(home_key, unpack(known))
+        old_back_key = None if known is None else opposite_key(home_key, unpack(known))
         if old_back_key != back_key:
             self._free(back_key, "the return direction is another flow's")
         if known is not None and old_back_key is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine's interfaces, as `ip` tells them."""
+"""The machine's interfaces, as `ip` reports them."""
 
 from __future__ import annotations
 

@@ -112,12 +112,12 @@ class CloseBit(IntFlag):
     HAVE_SEQ = 1
     HAVE_ACK = 2
     OWN_FIN = 4
-    PEER_FIN = 8
-    PEER_FIN_ACKED = 16
+    OPPOSITE_FIN = 8
+    OPPOSITE_FIN_ACKED = 16
     OWN_FIN_ACKED = 32
     CLOSED = 64
     BY_RST = 128
-    TOLD = 256
+    REPORTED = 256
 
 
 class EventKind(IntEnum):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a bpf target is told at its start."""
+"""The options of a bpf target."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _PAUSE_NS: Final = 1_000_000_000
 
 
 class Watch:
-    """Whether links or addresses changed, as the kernel tells it."""
+    """Whether links or addresses changed, as the kernel reports."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE)
@@ -49,12 +49,12 @@ class Watch:
 
 
 class Places:
-    """Where the program is.  `tell` counts what became of an interface."""
+    """Where the program is.  `count` counts what became of an interface."""
 
-    def __init__(self, options: BpfOptions, program: Program, tell: Callable[[str], None]) -> None:
+    def __init__(self, options: BpfOptions, program: Program, count: Callable[[str], None]) -> None:
         self._options = options
         self._program = program
-        self._tell = tell
+        self._count = count
         self._how = options.attach
         self._chosen = tuple(dict.fromkeys(options.external + options.internal))
         self._watch = Watch()
@@ -131,7 +131,7 @@ class Places:
         if device is None:
             if name not in self._gone:
                 self._gone.add(name)
-                self._tell("interface_gone")
+                self._count("interface_gone")
             return
         if attachment is not None and attachment.ifindex == device.ifindex:
             self._gone.discard(name)
@@ -146,13 +146,13 @@ class Places:
             links.release(attachment)
         self._attached[name] = made
         self._gone.discard(name)
-        self._tell("interface_came_back")
+        self._count("interface_came_back")
         links.drop_others(self._options.pin_path, self.attachments)
 
     def _choose(self, present: dict[str, Device]) -> str:
         """XDP if the drivers of all interfaces run it.  On veth and the like it costs segmentation
-        offload, and tc carries six times the TCP throughput; what has no driver for it has no
-        way to take what another interface's XDP redirects to it either."""
+        offload, and tc carries six times the TCP throughput; an interface whose driver lacks it
+        cannot receive what another interface's XDP redirects to it either."""
         if not self._program.xdp or not all(_has_hardware(present[name]) for name in self._chosen):
             return "tc"
         program = self._program.program_fd("dfs_xdp")

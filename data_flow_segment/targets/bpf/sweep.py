@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Passes over the flow table, a few thousand entries at a time, most of the work in numpy.
 
-An entry is one direction; the other one is looked up only for flows that have something to tell.
+An entry is one direction; the other one is looked up only for flows that have something to report.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy
 
-from data_flow_segment.targets.bpf.flows import Flows, now_ns, peer_key, state_of, unpack
+from data_flow_segment.targets.bpf.flows import Flows, now_ns, opposite_key, state_of, unpack
 from data_flow_segment.targets.bpf.layout import FLOW, FLOW_FIELDS, FLOW_KEY, CloseBit, FlowBit
 from data_flow_segment.targets.bpf.maps import Batch
 from data_flow_segment.targets.contract import (
@@ -39,27 +39,27 @@ FLOW_TYPE: Final = numpy.dtype(
 assert FLOW_TYPE.itemsize == FLOW.size
 assert KEY_TYPE.itemsize == FLOW_KEY.size
 
-_RETURN, _CLOSED, _TOLD = int(FlowBit.RETURN), int(CloseBit.CLOSED), int(CloseBit.TOLD)
+_RETURN, _CLOSED, _REPORTED = int(FlowBit.RETURN), int(CloseBit.CLOSED), int(CloseBit.REPORTED)
 _BY_RST = int(CloseBit.BY_RST)
-_FINS = int(CloseBit.OWN_FIN | CloseBit.PEER_FIN)
+_FINS = int(CloseBit.OWN_FIN | CloseBit.OPPOSITE_FIN)
 
 
 class Sweep:
-    """Finds idle, moved and closed flows; `tell` takes the events."""
+    """Finds idle, moved and closed flows; `report` takes the events."""
 
     def __init__(
-        self, flows: Flows, tell: Callable[[Event], None], started_ns: int, *, adopted: bool
+        self, flows: Flows, report: Callable[[Event], None], started_ns: int, *, adopted: bool
     ) -> None:
         self._flows = flows
-        self._tell = tell
-        # Until a pass is complete nothing is known of what an earlier agent left: whom it told
-        # of an end, and whether it died with half of a flow entered.
+        self._report = report
+        # Until a pass is complete nothing is known of what an earlier agent left: which ends it
+        # reported, and whether it died with half of a flow entered.
         self._inherited = adopted
         self._batch = Batch(flows.table, KEY_TYPE, FLOW_TYPE)
         self._token: int | None = None
         self._moved_since = started_ns
         self._stats_pass_began = started_ns
-        self._told: dict[bytes, int] = {}  # ends that were told, and the serials of those flows
+        self._reported: dict[bytes, int] = {}  # ends, by key: the serial of the flow
         # The clock ticks every few milliseconds: what moved in the tick in which a pass began is
         # found again by the next one, and known by its number of packets.
         self._ambiguous: dict[bytes, int] = {}
@@ -80,10 +80,10 @@ class Sweep:
         closed = (values["close"] & _CLOSED) != 0
         if self._inherited:
             self._drop_halves(keys, values)
-        self._tell_closed(keys, values, home & closed, now)
-        self._tell_idle(keys, values, home & ~closed, now)
+        self._report_closed(keys, values, home & closed, now)
+        self._report_idle(keys, values, home & ~closed, now)
         if stats:
-            self._tell_moved(keys, values, home, now)
+            self._report_moved(keys, values, home, now)
         if self._token is not None:
             return False
         self._inherited = False
@@ -92,13 +92,13 @@ class Sweep:
             self._ambiguous, self._next_ambiguous = self._next_ambiguous, {}
         return True
 
-    def note_told(self, key: bytes, serial: int) -> None:
+    def note_reported(self, key: bytes, serial: int) -> None:
         """The end of this flow came by the ring."""
-        self._told[key] = serial
+        self._reported[key] = serial
 
     def forget(self, key: bytes) -> None:
         """The flow is gone; its key may be another one's."""
-        self._told.pop(key, None)
+        self._reported.pop(key, None)
 
     def scan(self, cursor: bytes | None, limit: int) -> tuple[list[FlowState], bytes | None]:
         """Up to `limit` flows after `cursor`, each once."""
@@ -171,21 +171,21 @@ class Sweep:
             if not self._flows.is_whole(octets, raw[i * size : (i + 1) * size]):
                 self._flows.drop_half(octets)
 
-    def _tell_closed(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
+    def _report_closed(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
         """Those whose end found nobody, or no room in the ring."""
         if not self._inherited:
-            chosen = chosen & ((values["close"] & _TOLD) == 0)
+            chosen = chosen & ((values["close"] & _REPORTED) == 0)
         for i in numpy.flatnonzero(chosen):
             key, serial = bytes(keys["octets"][i]), int(values["serial"][i])
-            if self._told.get(key) == serial:
+            if self._reported.get(key) == serial:
                 continue
             state = self._state(key, now)
             if state is not None:
-                self._told[key] = serial
+                self._reported[key] = serial
                 by_rst = int(values["close"][i]) & _BY_RST
-                self._tell(FlowClosed(state, CloseCause.RST if by_rst else CloseCause.FIN))
+                self._report(FlowClosed(state, CloseCause.RST if by_rst else CloseCause.FIN))
 
-    def _tell_idle(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
+    def _report_idle(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
         limit = numpy.where(
             values["close"] & _FINS, CLOSE_TIMEOUT_S, values["idle_timeout_s"]
         ).astype("u8") * numpy.uint64(_NS_PER_S)
@@ -193,20 +193,20 @@ class Sweep:
         for i in numpy.flatnonzero(chosen & silent & (limit > 0)):
             state = self._state(bytes(keys["octets"][i]), now)
             if state is not None and state.idle_ms * 1_000_000 >= int(limit[i]):
-                self._tell(FlowIdle(state))
+                self._report(FlowIdle(state))
 
-    def _tell_moved(self, keys: Any, values: Any, home: Any, now: int) -> None:
+    def _report_moved(self, keys: Any, values: Any, home: Any, now: int) -> None:
         since = self._moved_since
         for i in numpy.flatnonzero((values["last_seen"] >= since) & (values["packets"] > 0)):
             key = bytes(keys["octets"][i])
             if not home[i]:
-                key = peer_key(key, unpack(values[i].tobytes()))
+                key = opposite_key(key, unpack(values[i].tobytes()))
                 client = self._flows.table.lookup(key)
                 if client is None:
                     continue
                 direction = unpack(client)
                 if direction.last_seen >= since and direction.packets:
-                    continue  # told where its client's entry is met
+                    continue  # reported where its client's entry is met
             state = self._state(key, now)
             if state is None:
                 continue
@@ -215,4 +215,4 @@ class Sweep:
                 continue
             if now - state.idle_ms * 1_000_000 >= self._stats_pass_began - _TICK_NS:
                 self._next_ambiguous[key] = total
-            self._tell(FlowMoved(state))
+            self._report(FlowMoved(state))

@@ -232,9 +232,9 @@ class BpfTarget:
             return self._packet_in(record)
         if kind == _CLOSED:
             state, by_rst = closed_state(record, self.flows.window_shift)
-            self._sweep.note_told(record[_CLOSED_KEY], state.entry.serial)
+            self._sweep.note_reported(record[_CLOSED_KEY], state.entry.serial)
             return FlowClosed(state, _BY_RST if by_rst else _BY_FIN)
-        self._tell_sender(record)
+        self._notify_sender(record)
         return None
 
     def _packet_in(self, record: bytes) -> PacketIn:
@@ -254,7 +254,7 @@ class BpfTarget:
             None if server == _NO_SERVER else _server_key(server),
         )
 
-    def _tell_sender(self, record: bytes) -> None:
+    def _notify_sender(self, record: bytes) -> None:
         """The program dropped a packet that its sender has to know about."""
         kind, _, _, _, ifindex, _, _, _, mtu, _, _ = EVENT_PACKET.unpack_from(record)
         device = self._places.devices.get(ifindex)
