@@ -2,6 +2,14 @@
 /* The data path as dfs.bpf.c has it, met by a packet of another flow at each run: for
  * bench/program.py, which runs it by BPF_PROG_TEST_RUN.  A run writes the packet's header anew,
  * because the run before translated it; `bench_floor` does only that. */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
 #include "../bpf/dfs.bpf.c"
 
 struct bench_packet {

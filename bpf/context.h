@@ -5,6 +5,13 @@
 #ifndef SPLITPLANE_CONTEXT_H
 #define SPLITPLANE_CONTEXT_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+
 #include "maps.h"
 
 /* A loop variable whose range the verifier does not track, or it would follow every path. */

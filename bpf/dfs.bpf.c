@@ -13,14 +13,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
-#include <bpf/bpf_endian.h>
+#include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
+#include "context.h"
+#include "forward.h"
+#include "icmp.h"
+#include "maps.h"
 #include "neighbours.h"
+#include "parse.h"
+#include "shared.h"
+#include "upcall.h"
 
 #define FRAGMENT_LIFETIME_NS 30000000000ull /* as long as Linux keeps fragments, ipfrag_time */
 

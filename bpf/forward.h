@@ -3,7 +3,22 @@
 #ifndef SPLITPLANE_FORWARD_H
 #define SPLITPLANE_FORWARD_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "context.h"
+#include "maps.h"
+#include "parse.h"
 #include "rewrite.h"
+#include "shared.h"
+#include "track.h"
+#include "upcall.h"
 
 #define ROUTE_LIFETIME_NS 1000000000ull
 #define TUNNEL_TTL 64

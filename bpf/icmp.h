@@ -5,7 +5,20 @@
 #ifndef SPLITPLANE_ICMP_H
 #define SPLITPLANE_ICMP_H
 
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "context.h"
 #include "forward.h"
+#include "parse.h"
+#include "rewrite.h"
+#include "shared.h"
+#include "upcall.h"
 
 #define QUOTE_OFFSET 8 /* from the ICMP header */
 

@@ -3,6 +3,10 @@
 #ifndef SPLITPLANE_MAPS_H
 #define SPLITPLANE_MAPS_H
 
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+
 #include "shared.h"
 
 #define FRAME_MAX 9216 /* of an up-call; longer is a segmentation-offload packet */

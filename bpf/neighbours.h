@@ -5,7 +5,19 @@
 #ifndef SPLITPLANE_NEIGHBOURS_H
 #define SPLITPLANE_NEIGHBOURS_H
 
-#include "icmp.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/ipv6.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "context.h"
+#include "maps.h"
+#include "parse.h"
+#include "shared.h"
+#include "upcall.h"
 
 struct arp_ipv4 {
 	__be16 hardware;

@@ -6,7 +6,18 @@
 #ifndef SPLITPLANE_REWRITE_H
 #define SPLITPLANE_REWRITE_H
 
-#include "track.h"
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "context.h"
+#include "parse.h"
+#include "shared.h"
+#include "upcall.h"
 
 #define OPTION_SACK 5
 #define OPTION_TIMESTAMPS 8

@@ -7,7 +7,17 @@
 #ifndef SPLITPLANE_TRACK_H
 #define SPLITPLANE_TRACK_H
 
-#include "upcall.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "context.h"
+#include "maps.h"
+#include "parse.h"
+#include "shared.h"
 
 /* How far past the acknowledged octets a RST may lie where the window scale is unknown. */
 #define WINDOW_MINIMUM 0x10000

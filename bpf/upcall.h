@@ -3,7 +3,17 @@
 #ifndef SPLITPLANE_UPCALL_H
 #define SPLITPLANE_UPCALL_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "context.h"
+#include "maps.h"
 #include "parse.h"
+#include "shared.h"
 
 #define CHUNK 512 /* what bpf_csum_diff takes at once before Linux 6.13 */
 #define NOTIFY_PERIOD_NS 100000000ull
