@@ -38,8 +38,8 @@ struct route {
 };
 
 static __always_inline enum route_result find_route(struct context *c, struct packet *p,
-						struct flow *f, const __be32 *dst,
-						struct route *route)
+						    struct flow *f, const __be32 *dst,
+						    struct route *route)
 {
 	const __be32 *src = f->new_src;
 	struct bpf_fib_lookup fib = {};
@@ -114,8 +114,9 @@ static __always_inline bool set_macs(struct context *c, const __u8 *dmac, const 
 }
 
 /* Send a packet to a next hop whose MAC address is not known yet; the kernel resolves it. */
-static __always_inline int transmit_unresolved(struct context *c, struct packet *p, struct route *route,
-					    bool by_destination, __u32 counter)
+static __always_inline int transmit_unresolved(struct context *c, struct packet *p,
+					       struct route *route, bool by_destination,
+					       __u32 counter)
 {
 	struct bpf_redir_neigh next = {};
 
@@ -139,7 +140,7 @@ static __always_inline int transmit_unresolved(struct context *c, struct packet 
 
 /* Make room behind the link header and write an outer IP header there.  `size` is a constant. */
 static __always_inline bool push_outer_header(struct context *c, __u32 l3, void *ip, __u32 size,
-					 __u64 room, __u64 store)
+					      __u64 room, __u64 store)
 {
 	__u8 *data;
 
@@ -189,7 +190,8 @@ static __always_inline int encapsulate(struct context *c, struct packet *p, stru
 		if (!ip.saddr)
 			return false;
 		ip.check = ~fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&ip, sizeof(ip), 0));
-		return push_outer_header(c, p->l3, &ip, sizeof(ip), BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, 0);
+		return push_outer_header(c, p->l3, &ip, sizeof(ip), BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
+					 0);
 	} else {
 		struct ipv6hdr ip = {
 			.version = 6,
@@ -206,7 +208,7 @@ static __always_inline int encapsulate(struct context *c, struct packet *p, stru
 			return false;
 		/* an IPv4 header sums to zero, this one does not */
 		return push_outer_header(c, p->l3, &ip, sizeof(ip), BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
-				    BPF_F_RECOMPUTE_CSUM);
+					 BPF_F_RECOMPUTE_CSUM);
 	}
 }
 
@@ -214,17 +216,17 @@ GLOBAL_FUNCTION(encapsulate, (struct flow *f, __u32 ifindex), (f, ifindex))
 
 /* Ask the kernel for the route of this direction, and cache its answer in the entry. */
 static __always_inline int look_up_route(struct context *c, struct packet *p, struct flow *f,
-				   struct route *route)
+					 struct route *route)
 {
 	enum route_result result;
 
 	if (!f || !route)
 		return ROUTE_NONE;
 	result = find_route(c, p, f,
-			  f->bits & FLOW_VIA_NEXT_HOP ? f->next_hop :
-			  f->bits & FLOW_VIA_NODE     ? f->node :
-							f->new_dst,
-			  route);
+			    f->bits & FLOW_VIA_NEXT_HOP ? f->next_hop :
+			    f->bits & FLOW_VIA_NODE	? f->node :
+							  f->new_dst,
+			    route);
 	/* policy routing may send an ICMP error elsewhere */
 	if (result == ROUTE_FOUND &&
 	    (p->key.protocol == PROTOCOL_TCP || p->key.protocol == PROTOCOL_UDP)) {
@@ -241,7 +243,8 @@ static __always_inline int look_up_route(struct context *c, struct packet *p, st
 GLOBAL_FUNCTION(look_up_route, (struct flow *f, struct route *route), (f, route))
 
 static __always_inline enum route_result flow_route(struct context *c, struct packet *p,
-						struct flow *f, __u64 now, struct route *route)
+						    struct flow *f, __u64 now,
+						    struct route *route)
 {
 	if (f->fib_expires <= now)
 		return CALL(look_up_route, c, p, f, route);
@@ -256,17 +259,18 @@ static __always_inline enum route_result flow_route(struct context *c, struct pa
 static __always_inline int drop_unroutable(struct context *c, enum route_result result)
 {
 	return context_drop(c, result == ROUTE_FORWARDING_OFF ? COUNTER_DROP_FORWARDING_OFF :
-							   COUNTER_DROP_NO_ROUTE);
+								COUNTER_DROP_NO_ROUTE);
 }
 
 static __always_inline int send_on_route(struct context *c, struct packet *p, struct flow *f,
-				      struct route *route, enum route_result found, __u32 counter)
+					 struct route *route, enum route_result found,
+					 __u32 counter)
 {
 	if (f->bits & FLOW_TUNNEL && !CALL(encapsulate, c, p, f, route->ifindex))
 		return context_drop(c, COUNTER_DROP_NO_ROOM);
 	if (found == ROUTE_NO_NEIGHBOUR)
-		return transmit_unresolved(c, p, route, !(f->bits & (FLOW_VIA_NEXT_HOP | FLOW_VIA_NODE)),
-					counter);
+		return transmit_unresolved(
+			c, p, route, !(f->bits & (FLOW_VIA_NEXT_HOP | FLOW_VIA_NODE)), counter);
 	if (!set_macs(c, route->dmac, route->smac))
 		return context_drop(c, COUNTER_DROP_NO_ROOM);
 	return transmit(c, route->ifindex, route->peer, counter);

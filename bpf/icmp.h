@@ -129,8 +129,7 @@ static __always_inline int rewrite_quote(struct context *c, struct packet *p, st
 		return -1;
 	*(__be16 *)h = f->new_dport;
 	*(__be16 *)(h + 2) = f->new_sport;
-	inner = (__u32)f->new_dport + (__u16)~q->key.sport + f->new_sport +
-		(__u16)~q->key.dport;
+	inner = (__u32)f->new_dport + (__u16)~q->key.sport + f->new_sport + (__u16)~q->key.dport;
 	if (f->bits & FLOW_OFFSETS && q->key.protocol == PROTOCOL_TCP) {
 		/* the opposite direction's offsets are this one's with the sides
 		 * exchanged; a window cannot be shifted back */

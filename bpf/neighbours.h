@@ -101,8 +101,8 @@ static __always_inline bool is_solicitation(struct context *c, struct packet *p)
 {
 	__u8 *h = context_at(c, p->l4, L4_MAX);
 
-	if (p->version != 6 || p->ttl != 255 || !h ||
-	    p->length < p->l4 - p->l3 + 24 || h + 24 > context_end(c))
+	if (p->version != 6 || p->ttl != 255 || !h || p->length < p->l4 - p->l3 + 24 ||
+	    h + 24 > context_end(c))
 		return false;
 	return h[0] == 135 && h[1] == 0;
 }
@@ -184,8 +184,7 @@ static __always_inline int answer_solicitation(struct context *c, struct packet 
 	__builtin_memcpy(data + 6, interface->mac, 6);
 	sum = (__u64)(__u32)bpf_csum_diff(NULL, 0, target, 16, 0) +
 	      (__u32)bpf_csum_diff(NULL, 0, receiver, 16, 0) + bpf_htons(PROTOCOL_ICMPV6) +
-	      bpf_htons(sizeof(*s)) +
-	      (__u32)bpf_csum_diff(NULL, 0, (__be32 *)s, sizeof(*s), 0);
+	      bpf_htons(sizeof(*s)) + (__u32)bpf_csum_diff(NULL, 0, (__be32 *)s, sizeof(*s), 0);
 	s->checksum = ~fold(sum);
 	return reflect(c);
 pass:

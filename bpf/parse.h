@@ -47,7 +47,7 @@ enum packet_kind {
 
 /* A global function is verified once, for any arguments, and has its own stack frame; it must
  * name the type of its context, so there is one per type.  `name` is the inline function. */
-#define GLOBAL_FUNCTION(name, parameters, arguments)                                                \
+#define GLOBAL_FUNCTION(name, parameters, arguments)                                             \
 	__noinline int name##_tc(struct __sk_buff *skb, struct packet *p EXPAND parameters)      \
 	{                                                                                        \
 		struct context c = { .raw = skb };                                               \
@@ -103,8 +103,8 @@ static __always_inline bool same_address(const __be32 *a, const __be32 *b)
 	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
 }
 
-static __always_inline enum packet_kind parse_transport(struct context *c, struct packet *p, __u8 *data,
-						 __u8 *end)
+static __always_inline enum packet_kind parse_transport(struct context *c, struct packet *p,
+							__u8 *data, __u8 *end)
 {
 	__u8 protocol = p->key.protocol;
 	__u32 l4 = p->l4, rest;
@@ -157,8 +157,8 @@ static __always_inline enum packet_kind parse_transport(struct context *c, struc
 	return KIND_TRANSPORT;
 }
 
-static __always_inline enum packet_kind parse_ipv4(struct context *c, struct packet *p, __u8 *data,
-					    __u8 *end)
+static __always_inline enum packet_kind parse_ipv4(struct context *c, struct packet *p,
+						   __u8 *data, __u8 *end)
 {
 	struct iphdr *ip = (void *)(data + p->l3);
 	__u32 total = context_length(c), header;
@@ -173,7 +173,9 @@ static __always_inline enum packet_kind parse_ipv4(struct context *c, struct pac
 	if (ip->version != 4 || header < 20 || p->length < header || p->l3 + p->length > total)
 		return KIND_MALFORMED;
 	frag_off = bpf_ntohs(ip->frag_off);
-	p->fragment = frag_off & 0x1fff ? LATER_FRAGMENT : frag_off & 0x2000 ? FIRST_FRAGMENT : WHOLE;
+	p->fragment = frag_off & 0x1fff ? LATER_FRAGMENT :
+		      frag_off & 0x2000 ? FIRST_FRAGMENT :
+					  WHOLE;
 	p->fragment_id = ip->id;
 	p->version = 4;
 	p->ttl = ip->ttl;
@@ -185,8 +187,8 @@ static __always_inline enum packet_kind parse_ipv4(struct context *c, struct pac
 	return parse_transport(c, p, data, end);
 }
 
-static __always_inline enum packet_kind parse_ipv6(struct context *c, struct packet *p, __u8 *data,
-					    __u8 *end)
+static __always_inline enum packet_kind parse_ipv6(struct context *c, struct packet *p,
+						   __u8 *data, __u8 *end)
 {
 	struct ipv6hdr *ip = (void *)(data + p->l3);
 	__u32 total = context_length(c), offset = p->l3 + sizeof(*ip);
@@ -222,8 +224,8 @@ static __always_inline enum packet_kind parse_ipv6(struct context *c, struct pac
 
 			p->fragment_id = *(__be32 *)(h + 4);
 			p->fragment = frag_off & 0xfff8 ? LATER_FRAGMENT :
-				      frag_off & 1	     ? FIRST_FRAGMENT :
-						       WHOLE;
+				      frag_off & 1	? FIRST_FRAGMENT :
+							  WHOLE;
 			next = h[0];
 			offset += 8;
 			if (p->fragment == LATER_FRAGMENT)

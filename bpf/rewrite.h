@@ -154,8 +154,9 @@ static __always_inline void add_offsets(struct context *c, struct packet *p, str
 		*delta = fold((__u64)*delta + new + (__u16)~old);
 	}
 	if (p->payload_at > 20)
-		*delta = fold((__u64)*delta + (__u32)(c->xdp ? shift_options_xdp(XDP(c), &shifts) :
-							       shift_options_tc(SKB(c), &shifts)));
+		*delta =
+			fold((__u64)*delta + (__u32)(c->xdp ? shift_options_xdp(XDP(c), &shifts) :
+							      shift_options_tc(SKB(c), &shifts)));
 }
 
 /* `address_delta` is the change that the translation will make to the sum of IPv6 addresses. */

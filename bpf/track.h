@@ -22,9 +22,9 @@
 /* How far past the acknowledged octets a RST may lie where the window scale is unknown. */
 #define WINDOW_MINIMUM 0x10000
 #define SCALE_MAX 14 /* RFC 7323 2.3 */
-#define CLOSE_PROGRESS                                                                              \
-	(CLOSE_HAVE_SEQ | CLOSE_HAVE_ACK | CLOSE_OWN_FIN | CLOSE_OPPOSITE_FIN | CLOSE_OPPOSITE_FIN_ACKED | \
-	 CLOSE_OWN_FIN_ACKED)
+#define CLOSE_PROGRESS                                                                           \
+	(CLOSE_HAVE_SEQ | CLOSE_HAVE_ACK | CLOSE_OWN_FIN | CLOSE_OPPOSITE_FIN |                  \
+	 CLOSE_OPPOSITE_FIN_ACKED | CLOSE_OWN_FIN_ACKED)
 
 static __always_inline void set_close(struct flow *f, __u32 bits)
 {
@@ -44,7 +44,7 @@ static __always_inline void opposite_key(struct flow *f, __u8 protocol, struct f
 }
 
 static __always_inline void report_closed(struct flow *home, struct flow *back,
-					struct flow_key *home_key, __u32 bits)
+					  struct flow_key *home_key, __u32 bits)
 {
 	__u32 zero = 0;
 	struct event_closed *event;
@@ -91,8 +91,8 @@ static __always_inline void adopt_answered_syn(struct flow *home, struct flow *b
 	set_close(home, CLOSE_HAVE_SEQ);
 }
 
-static __always_inline bool valid_reset(struct flow *f, struct flow *opposite, __u8 flags, __u32 seq,
-					__u32 ack)
+static __always_inline bool valid_reset(struct flow *f, struct flow *opposite, __u8 flags,
+					__u32 seq, __u32 ack)
 {
 	if (flags & TCP_ACK && answers_syn(f, ack))
 		return true;
@@ -190,7 +190,8 @@ static __always_inline int track_tcp(struct context *c, struct packet *p, struct
 
 			if (!(flags & TCP_ACK) && !(f->bits & FLOW_RETURN) &&
 			    f->close & CLOSE_HAVE_SEQ && f->next_seq != seq + 1) {
-				opposite->opened_ms = SYN_PENDING | (__u64)scale << 32 | (seq + 1);
+				opposite->opened_ms =
+					SYN_PENDING | (__u64)scale << 32 | (seq + 1);
 				return 0;
 			}
 			if (flags & TCP_ACK && answers_syn(f, ack))
@@ -234,9 +235,11 @@ static __always_inline int track_tcp(struct context *c, struct packet *p, struct
 
 GLOBAL_FUNCTION(track_tcp, (struct flow *f), (f))
 
-static __always_inline void observe(struct context *c, struct packet *p, struct flow *f, __u64 now)
+static __always_inline void observe(struct context *c, struct packet *p, struct flow *f,
+				    __u64 now)
 {
-	__u32 gso = 0, segments = context_segments(c, &gso), header = p->l4 - p->l3 + p->payload_at;
+	__u32 gso = 0, segments = context_segments(c, &gso),
+	      header = p->l4 - p->l3 + p->payload_at;
 
 	__sync_fetch_and_add(&f->packets, segments);
 	__sync_fetch_and_add(&f->bytes, p->length + (segments - 1) * header);

@@ -73,8 +73,9 @@ static __always_inline bool finish_checksums(struct scratch *s, struct packet *p
 		rest = udp_length;
 	}
 	field = *(__u16 *)&s->frame[check_at];
+	/* none was made (RFC 768), which IPv6 does not allow (RFC 8200 8.1) */
 	if (field == 0 && p->key.protocol == PROTOCOL_UDP)
-		return p->version == 4; /* RFC 768: the sender made none; RFC 8200 8.1: not allowed */
+		return p->version == 4;
 	/* IPv4's prefix ::ffff sums to zero, so both families sum alike with 16 octets */
 	pseudo = fold((__u64)(__u32)bpf_csum_diff(NULL, 0, p->key.src, 16, 0) +
 		      (__u32)bpf_csum_diff(NULL, 0, p->key.dst, 16, 0) +
@@ -187,8 +188,8 @@ static __always_inline bool may_notify(__u32 kind)
 }
 
 /* The packet is dropped for `reason`; the agent notifies its sender by ICMP. */
-static __always_inline int notify_sender(struct context *c, struct packet *p, __u32 kind, __u32 mtu,
-				       __u32 reason)
+static __always_inline int notify_sender(struct context *c, struct packet *p, __u32 kind,
+					 __u32 mtu, __u32 reason)
 {
 	__u32 length = context_length(c);
 	struct scratch *s;
