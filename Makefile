@@ -49,10 +49,13 @@ test: bpf check ## everything: the program, the checks and every test
 	$(PYTHON_BIN) -m pytest $(ARGS)
 comma := ,
 
-check: ## ruff, ruff format, mypy --strict, import-linter
+C_FILES := $(wildcard bpf/*.[ch] bench/*.c)
+
+check: ## ruff, ruff format, clang-format, mypy --strict, import-linter
 	@scripts/setup test
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/clang-format --dry-run -Werror $(C_FILES)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
@@ -102,9 +105,10 @@ fuzz: ## every fuzz target for FUZZ_SECONDS seconds (default 60)
 docs: setup ## write what the documentation takes from the code, and check its links
 	$(PYTHON_BIN) scripts/docs.py
 
-format: setup ## let ruff format and fix
+format: setup ## let ruff and clang-format format, and ruff fix
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+	.venv/bin/clang-format -i $(C_FILES)
 
 clean: ## remove everything that the other targets made, laboratories too
 	@if [ -x $(PYTHON_BIN) ] && [ "$$(id -u)" -eq 0 ]; then $(PYTHON_BIN) -m splitplane lab clean; fi
