@@ -19,7 +19,7 @@ BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=$(ARTIFACTS)/%.bpf.o)
 MULTIARCH := /usr/include/$(shell uname -m)-linux-gnu
 BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I$(MULTIARCH) -ffile-prefix-map=$(CURDIR)/=
 
-.PHONY: help run run-p4 p4-shell mininet test check bpf p4 p4-tna bench fuzz docs format clean setup
+.PHONY: help run run-p4 p4-shell mininet test soak check bpf p4 p4-tna bench fuzz docs format clean setup
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,9 +44,15 @@ mininet: ## a TOPOLOGY of mininet/ (single_switch, two_cs, two_dfs) with BMv2, o
 	@exec python3 mininet/$(TOPOLOGY).py $(ARGS)
 
 # root can load programs and make namespaces: there a skipped test is a failure
-test: export SPLITPLANE_REQUIRE ?= $(if $(filter 0,$(shell id -u)),dataplane$(comma)network)
-test: bpf check ## everything: the program, the checks and every test
-	$(PYTHON_BIN) -m pytest $(ARGS)
+test soak: export SPLITPLANE_REQUIRE ?= $(if $(filter 0,$(shell id -u)),dataplane$(comma)network)
+# one process per core; a group (pyproject.toml: xdist_group) stays in one of them
+WORKERS ?= $(shell nproc)
+PYTEST = $(PYTHON_BIN) -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+test: bpf check ## everything: the program, the checks and every test, in random order
+	$(PYTEST) $(ARGS)
+
+soak: bpf ## the long tests in their whole length; `make test` has a short form of them (minutes)
+	SPLITPLANE_SOAK=1 $(PYTEST) -m soak --timeout 1800 $(ARGS)
 comma := ,
 
 C_FILES := $(wildcard bpf/*.[ch] bench/*.c)
@@ -57,7 +63,7 @@ check: ## ruff, ruff format, clang-format, mypy --strict, import-linter
 	.venv/bin/ruff format --check
 	.venv/bin/clang-format --dry-run -Werror $(C_FILES)
 	.venv/bin/mypy
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-logo
 
 bpf: setup ## compile the BPF program
 	@$(MAKE) --no-print-directory $(BPF_OBJECTS)
