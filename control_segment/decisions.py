@@ -20,7 +20,15 @@ from control_segment.source_ports import SourcePort, SourcePorts
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer, VirtualServers
-from control_segment.wire import NO_TRANSLATION, Answer, reply_head
+from control_segment.wire import (
+    DST_PORT,
+    NO_TRANSLATION,
+    PROTOCOL,
+    SRC_IPADDR,
+    SRC_PORT,
+    Answer,
+    reply_head,
+)
 from ssmb.constants import TCP, ErrorCode
 
 SYN: Final = 0x02
@@ -64,7 +72,7 @@ class Decisions:
         server = self.servers.match(key)
         if server is None:
             return self._refuse(ErrorCode.UNKNOWN, key, now, "no virtual server has this address")
-        if not is_syn and key[36] == TCP:
+        if not is_syn and key[PROTOCOL] == TCP:
             if peer.sync.is_running:
                 self._statistics.drops["waits_for_sync"] += 1
                 return None
@@ -90,7 +98,7 @@ class Decisions:
                 ErrorCode.CONNLIMIT, key, now, "the virtual server's connection limit", server
             )
         persistence = server.persistence
-        node = None if persistence is None else persistence.find(key[:16], now)
+        node = None if persistence is None else persistence.find(key[SRC_IPADDR], now)
         why = "persistence"
         if node is None:
             node = server.pool.method.pick(key, now)
@@ -114,7 +122,7 @@ class Decisions:
         flow.source_port = source_port
         table.enter(flow, now)
         if persistence is not None:
-            persistence.remember(key[:16], node, now)
+            persistence.remember(key[SRC_IPADDR], node, now)
         self._note((now, key, "virtual server %s: node %s by %s", (server.name, node.name, why)))
         return head, tail
 
@@ -139,7 +147,7 @@ class Decisions:
     def lapse(self, flow: Flow, now: float) -> Flow | None:
         """Carry out for one record what a RESET of its DFS means; return it if it stays."""
         peer = flow.peer
-        keeps_session = flow.key[36] == TCP and flow.epoch >= peer.sessions_since
+        keeps_session = flow.key[PROTOCOL] == TCP and flow.epoch >= peer.sessions_since
         flow.epoch = peer.epoch
         if flow.state == SESSION:
             if keeps_session:
@@ -174,10 +182,10 @@ class Decisions:
 
     def _take_source_port(self, server: VirtualServer, node: Node, key: bytes) -> SourcePort | None:
         assert server.source_ports is not None
-        server_port = int.from_bytes(key[34:36], "big")
+        server_port = int.from_bytes(key[DST_PORT], "big")
         node_port = node.port if node.port and server.config.translates_port else server_port
-        scope = (server.translation.snat_ipaddr, node.address, node_port, key[36])
-        wanted = int.from_bytes(key[32:34], "big")
+        scope = (server.translation.snat_ipaddr, node.address, node_port, key[PROTOCOL])
+        wanted = int.from_bytes(key[SRC_PORT], "big")
         taken = self.source_ports.take(scope, wanted, *server.source_ports)
         if taken is None:
             self._statistics.drops["no_source_port"] += 1

@@ -27,7 +27,6 @@ class Node:
         "bytes_in",
         "bytes_out",
         "connection_limit",
-        "current_weight",
         "has_room",
         "is_down",
         "last_active",
@@ -39,7 +38,6 @@ class Node:
         "rate",
         "rated_total",
         "removed",
-        "response_ms",
         "state",
         "total",
         "weight",
@@ -67,8 +65,6 @@ class Node:
         self.total = 0  # sessions ever
         self.has_room = True
         self.last_active = 0.0  # the latest session begun or seen moving
-        self.response_ms: float | None = None  # smoothed; None: not measured
-        self.current_weight = 0  # of the smooth weighted round robin
         self.rate = 0.0  # sessions a second, smoothed
         self.rated_total = 0
         self.pkts_in = self.bytes_in = self.pkts_out = self.bytes_out = 0
@@ -102,11 +98,3 @@ class Node:
         self.active -= 1
         if self.connection_limit:
             self.has_room = self.active < self.connection_limit
-
-    def response_measured(self, response_ms: float) -> None:
-        """Take one measurement of how fast this node answers."""
-        # An eighth, as TCP smooths its round-trip time (RFC 6298)
-        if self.response_ms is None:
-            self.response_ms = response_ms
-        else:
-            self.response_ms += (response_ms - self.response_ms) / 8

@@ -13,6 +13,7 @@ from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer
 from control_segment.wire import (
+    PROTOCOL,
     head_flags,
     reply_head,
     session_key,
@@ -65,7 +66,11 @@ class Notices:
             _count(flow, message)
         reason = message.detail
         name = _REASONS.get(reason, reason)
-        if reason in _SESSION_GOES_ON and flow.key[36] == TCP and _is_established(flow, message):
+        if (
+            reason in _SESSION_GOES_ON
+            and flow.key[PROTOCOL] == TCP
+            and _is_established(flow, message)
+        ):
             if message.flags & _ADD_TCP_OFFSETS:
                 _adopt_offsets(flow, message)
             self._note((now, flow.key, "the flow ended (%s): its session is kept", (name,)))

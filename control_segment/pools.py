@@ -8,7 +8,7 @@ counters and place in the round stay.  Otherwise the old one leaves and a new on
 from __future__ import annotations
 
 from control_segment.config import NodeConfig, PoolConfig
-from control_segment.methods import METHODS, Method
+from control_segment.methods import METHODS, MeasuresResponse, Method
 from control_segment.nodes import Node, NodeState
 from ssmb.addresses import from_text
 
@@ -73,6 +73,15 @@ class Pool:
     def every_node(self) -> list[Node]:
         """All nodes, those that leave last."""
         return [*self.nodes.values(), *self.leaving]
+
+    def response_measured(self, node: Node, response_ms: float) -> None:
+        """Give the method one measurement, if it still wants any."""
+        if isinstance(self.method, MeasuresResponse):
+            self.method.response_measured(node, response_ms)
+
+    def response_ms(self, node: Node) -> float | None:
+        """Return how fast a node answers, None if the method does not want to know, or not yet."""
+        return self.method.response_ms(node) if isinstance(self.method, MeasuresResponse) else None
 
     def find(self, address: bytes, port: int) -> Node | None:
         """Return the node of a translation that an earlier CS made."""

@@ -175,10 +175,10 @@ class ControlSegment:
             self.statistics.update_rates(self.model.every_node(), now)
             self.model.prune()
 
-    # --- people --------------------------------------------------------------------------------
-
     def _check_all(self, now: float) -> None:
         self.reaper.check_all(now)
+
+    # --- people --------------------------------------------------------------------------------
 
     def order_reset(self, now: float) -> list[int]:
         """Let every DFS delete all our flows; return the segment ids of those that were told."""
@@ -193,9 +193,3 @@ class ControlSegment:
         for peer in asked:
             self.dispatch.synchronise(peer, now)
         return [peer.segment_id for peer in asked]
-
-    def response_measured(self, pool: str, node: str, response_ms: float) -> None:
-        """Take one measurement for the method fastest_response."""
-        found = self.model.pools[pool].nodes.get(node) if pool in self.model.pools else None
-        if found is not None:
-            found.response_measured(response_ms)

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
+from control_segment.wire import DST_IPADDR, DST_PORT, PROTOCOL, SRC_IPADDR, SRC_PORT
+
 CAPACITY: Final = 16384
 
 # when, session key, what (a sentence with %s for each detail), details
@@ -37,10 +39,10 @@ class Trace:
     ) -> Iterator[tuple[float, str]]:
         """Yield (when, what) of the flows with these ends (address, port), the oldest first."""
         for when, key, what, details in self._notes:
-            if client is not None and (key[:16], key[32:34]) != client:
+            if client is not None and (key[SRC_IPADDR], key[SRC_PORT]) != client:
                 continue
-            if server is not None and (key[16:32], key[34:36]) != server:
+            if server is not None and (key[DST_IPADDR], key[DST_PORT]) != server:
                 continue
-            if protocol is not None and key[36] != protocol:
+            if protocol is not None and key[PROTOCOL] != protocol:
                 continue
             yield when, what % details

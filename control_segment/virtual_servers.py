@@ -9,7 +9,14 @@ from control_segment.config import VirtualServerConfig
 from control_segment.nodes import Node
 from control_segment.persistence import SourceAddressPersistence
 from control_segment.pools import Pool
-from control_segment.wire import Answer, Translation, reply_head
+from control_segment.wire import (
+    DST_IPADDR,
+    DST_PORT_AND_PROTOCOL,
+    PROTOCOL,
+    Answer,
+    Translation,
+    reply_head,
+)
 from csmb.constants import Flag as VsFlag
 from csmb.messages import AddVs
 from ssmb.addresses import UNSPECIFIED, from_text
@@ -162,12 +169,12 @@ class VirtualServers:
 
     def match(self, key: bytes) -> VirtualServer | None:
         """Return the virtual server that a session's first packet was sent to."""
-        server = self._exact.get(key[16:32] + key[34:37])
+        server = self._exact.get(key[DST_IPADDR] + key[DST_PORT_AND_PROTOCOL])
         if server is not None or not self.has_wildcards:
             return server
-        protocol = key[36:37]
+        protocol = bytes([key[PROTOCOL]])
         return (
-            self._any_port.get(key[16:32] + protocol)
-            or self._any_address.get(key[34:37])
+            self._any_port.get(key[DST_IPADDR] + protocol)
+            or self._any_address.get(key[DST_PORT_AND_PROTOCOL])
             or self._any.get(protocol)
         )

@@ -27,6 +27,14 @@ QUERY_SIZE: Final = size_of(MessageType.QUERY, 2)
 DELETE_SIZE: Final = size_of(MessageType.DELETE, 2)
 KEY_SIZE: Final = 37
 KEY_END: Final = 45  # in a message; it begins at 8
+# The parts of a session key, and the two that virtual servers are looked up by
+SRC_IPADDR: Final = slice(0, 16)
+DST_IPADDR: Final = slice(16, 32)
+SRC_PORT: Final = slice(32, 34)
+DST_PORT: Final = slice(34, 36)
+PROTOCOL: Final = 36
+PORTS_AND_PROTOCOL: Final = 32
+DST_PORT_AND_PROTOCOL: Final = slice(34, 37)
 SIGNATURE_END: Final = 46
 TRANSLATION_START: Final = 48
 TRANSLATION_SIZE: Final = 68
@@ -86,8 +94,8 @@ def session_key(
 
 def signature_of(key: bytes, tos: int = 0) -> FlowSignature:
     """Return the signature that a session key stands for."""
-    src_port, dst_port, protocol = _PORTS.unpack_from(key, 32)
-    return FlowSignature(key[:16], key[16:32], src_port, dst_port, protocol, tos)
+    src_port, dst_port, protocol = _PORTS.unpack_from(key, PORTS_AND_PROTOCOL)
+    return FlowSignature(key[SRC_IPADDR], key[DST_IPADDR], src_port, dst_port, protocol, tos)
 
 
 def translation_of(state: FlowState) -> Translation:

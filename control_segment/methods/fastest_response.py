@@ -14,6 +14,7 @@ from typing import Final
 from control_segment.nodes import Node
 
 _UNMEASURED_MS: Final = 1.0  # all nodes equal when none was measured
+_SMOOTHING: Final = 1 / 8  # as TCP smooths its round-trip time (RFC 6298)
 
 
 class FastestResponse:
@@ -23,22 +24,33 @@ class FastestResponse:
 
     def __init__(self) -> None:
         self._nodes: tuple[Node, ...] = ()
+        self._response_ms: dict[Node, float] = {}  # smoothed; of draining nodes too
 
     def prepare(self, nodes: Sequence[Node]) -> None:
         """Take the nodes."""
         self._nodes = tuple(nodes)
+        measured = self._response_ms.items()
+        self._response_ms = {node: value for node, value in measured if not node.removed}
+
+    def response_measured(self, node: Node, response_ms: float) -> None:
+        """Take one measurement of how fast a node answers."""
+        smoothed = self._response_ms.get(node, response_ms)
+        self._response_ms[node] = smoothed + (response_ms - smoothed) * _SMOOTHING
+
+    def response_ms(self, node: Node) -> float | None:
+        """Return the smoothed response time, None if the node was not measured."""
+        return self._response_ms.get(node)
 
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the node with the lowest response time for its load."""
-        slowest = 0.0
-        for node in self._nodes:
-            if node.response_ms is not None and node.response_ms > slowest:
-                slowest = node.response_ms
+        measured = self._response_ms
+        slowest = max((measured.get(node, 0.0) for node in self._nodes), default=0.0)
+        slowest = slowest or _UNMEASURED_MS
         best = None
         lowest, oldest = 0.0, 0.0
         for node in self._nodes:
             if node.has_room:
-                response_ms = node.response_ms or slowest or _UNMEASURED_MS
+                response_ms = measured.get(node) or slowest
                 score = response_ms * (node.active + 1) / node.weight
                 if (
                     best is None

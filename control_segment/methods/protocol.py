@@ -4,17 +4,15 @@
 `prepare` gets the nodes that may have new sessions at all (enabled, weight above 0), whenever that
 set or a weight changes; `pick` is on the hot path and returns one of them that has room, or None. A
 method never sees living sessions: only new ones are picked for, so that no method can move one.
+What a method must remember of a node it keeps itself; `Node` has what every method may need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol, runtime_checkable
 
 from control_segment.nodes import Node
-
-# Where things stand in a session key: see `control_segment.wire`.
-SOURCE_ADDRESS: Final = slice(0, 16)
 
 
 class Method(Protocol):
@@ -27,3 +25,14 @@ class Method(Protocol):
 
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return a node with room for the session *key*, or None if all are full."""
+
+
+@runtime_checkable
+class MeasuresResponse(Protocol):
+    """A method that wants to know how fast nodes answer; the runtime measures for it."""
+
+    def response_measured(self, node: Node, response_ms: float) -> None:
+        """Take one measurement."""
+
+    def response_ms(self, node: Node) -> float | None:
+        """Return the smoothed response time, None if the node was not measured."""

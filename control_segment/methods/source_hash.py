@@ -13,8 +13,8 @@ from math import log
 from typing import Final
 
 from control_segment.methods.hashing import hash64
-from control_segment.methods.protocol import SOURCE_ADDRESS
 from control_segment.nodes import Node
+from control_segment.wire import SRC_IPADDR
 
 _SCALE: Final = 2.0**-64
 _REMEMBERED: Final = (
@@ -38,7 +38,7 @@ class SourceHash:
 
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the address's node; if that is full, its next one."""
-        source = key[SOURCE_ADDRESS]
+        source = key[SRC_IPADDR]
         node = self._first.get(source)
         if node is not None and node.has_room:
             return node

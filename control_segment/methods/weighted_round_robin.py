@@ -19,24 +19,25 @@ class WeightedRoundRobin:
 
     def __init__(self) -> None:
         self._nodes: tuple[Node, ...] = ()
+        self._current: list[int] = []  # each node's current weight
 
     def prepare(self, nodes: Sequence[Node]) -> None:
         """Take the nodes, and begin a new round: old debts were made with other weights."""
         self._nodes = tuple(nodes)
-        for node in nodes:
-            node.current_weight = 0
+        self._current = [0] * len(nodes)
 
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the node with the highest current weight."""
-        best = None
-        total = highest = 0
-        for node in self._nodes:
+        current = self._current
+        best: int | None = None
+        total = 0
+        for index, node in enumerate(self._nodes):
             if node.has_room:
-                weight = node.weight
-                total += weight
-                node.current_weight = current = node.current_weight + weight
-                if best is None or current > highest:
-                    best, highest = node, current
-        if best is not None:
-            best.current_weight -= total
-        return best
+                total += node.weight
+                current[index] += node.weight
+                if best is None or current[index] > current[best]:
+                    best = index
+        if best is None:
+            return None
+        current[best] -= total
+        return self._nodes[best]

@@ -9,9 +9,10 @@ from typing import Final
 
 from control_segment.flows import STATE_NAMES, Flow
 from control_segment.nodes import Node
+from control_segment.pools import Pool
 from control_segment.segment import ControlSegment
 from control_segment.virtual_servers import VirtualServer
-from control_segment.wire import signature_of, unpack_translation
+from control_segment.wire import SRC_IPADDR, signature_of, unpack_translation
 from ssmb.addresses import from_text, to_text
 from ssmb.constants import PROTOCOL_NAMES, PROTOCOLS
 
@@ -36,7 +37,7 @@ def _flows(segment: ControlSegment, arguments: dict[str, object], now: float) ->
     flows = reversed(segment.table.by_key.values())  # the newest first
     if client is not None:
         wanted = _address(client, "client")
-        flows = (flow for flow in flows if flow.key[:16] == wanted)
+        flows = (flow for flow in flows if flow.key[SRC_IPADDR] == wanted)
     return [_describe_flow(flow, now) for flow in islice(flows, limit)]
 
 
@@ -67,10 +68,15 @@ def _describe_flow(flow: Flow, now: float) -> dict[str, object]:
 
 
 def _nodes(segment: ControlSegment, arguments: dict[str, object], now: float) -> object:
-    return [_describe_node(node, now) for node in segment.model.every_node()]
+    return [
+        _describe_node(pool, node, now)
+        for pool in segment.model.every_pool()
+        for node in pool.every_node()
+    ]
 
 
-def _describe_node(node: Node, now: float) -> dict[str, object]:
+def _describe_node(pool: Pool, node: Node, now: float) -> dict[str, object]:
+    response_ms = pool.response_ms(node)
     return {
         "name": node.name,
         "pool": node.pool_name,
@@ -82,7 +88,7 @@ def _describe_node(node: Node, now: float) -> dict[str, object]:
         "active": node.active,
         "total": node.total,
         "connections_per_second": round(node.rate, 2),
-        "response_ms": None if node.response_ms is None else round(node.response_ms, 3),
+        "response_ms": None if response_ms is None else round(response_ms, 3),
         "idle_ms": round((now - node.last_active) * 1000) if node.total else None,
         "pkts_in": node.pkts_in,
         "bytes_in": node.bytes_in,
@@ -180,7 +186,7 @@ def _set_node(segment: ControlSegment, arguments: dict[str, object], now: float)
         weight=weight,
         state=None if state is None else str(state),
     )
-    return _describe_node(node, now)
+    return _describe_node(segment.model.pools[node.pool_name], node, now)
 
 
 def _reset(segment: ControlSegment, arguments: dict[str, object], now: float) -> object:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast nodes answer, for the method fastest_response: the time that a TCP connect takes.
+"""How fast nodes answer, for methods that want to know: the time that a TCP connect takes.
 
 No packet of a plain flow passes the CS, and the DFS reports no times, so somebody must ask.  A node
 that cannot be reached from here (or serves UDP only) stays unmeasured, which the method knows how
@@ -11,26 +11,27 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from control_segment.methods import MeasuresResponse
 from control_segment.nodes import Node
+from control_segment.pools import Pool
 from control_segment.segment import ControlSegment
 from ssmb.addresses import to_text
 
 INTERVAL_S: Final = 2.0
 TIMEOUT_S: Final = 1.0
-METHOD: Final = "fastest_response"
 
 
 async def measure_response_times(segment: ControlSegment) -> None:
     """Measure the nodes of the pools that want it, one after the other, for ever."""
     while True:
         for pool in list(segment.model.pools.values()):
-            if pool.method_name == METHOD:
+            if isinstance(pool.method, MeasuresResponse):
                 for node in list(pool.nodes.values()):
-                    await _measure(segment, pool.name, node)
+                    await _measure(pool, node)
         await asyncio.sleep(INTERVAL_S)
 
 
-async def _measure(segment: ControlSegment, pool: str, node: Node) -> None:
+async def _measure(pool: Pool, node: Node) -> None:
     if not node.port:
         return
     loop = asyncio.get_running_loop()
@@ -40,5 +41,5 @@ async def _measure(segment: ControlSegment, pool: str, node: Node) -> None:
             _, writer = await asyncio.open_connection(to_text(node.address), node.port)
     except OSError:
         return
-    segment.response_measured(pool, node.name, (loop.time() - started) * 1000)
+    pool.response_measured(node, (loop.time() - started) * 1000)
     writer.close()

@@ -86,29 +86,43 @@ def test_weighted_least_connections_fills_by_weight() -> None:
     assert Counter(names) == {"a": 30, "b": 10}
 
 
+def measured(times: dict[Node, float]) -> FastestResponse:
+    method = FastestResponse()
+    for each, response_ms in times.items():
+        method.response_measured(each, response_ms)
+    return method
+
+
 def test_fastest_response_prefers_the_fast_until_they_are_loaded() -> None:
     fast, slow = node("a"), node("b")
-    fast.response_measured(1.0)
-    slow.response_measured(4.0)
-    names = picks(prepared(FastestResponse(), fast, slow), 50, keeps=True)
+    method = measured({fast: 1.0, slow: 4.0})
+    names = picks(prepared(method, fast, slow), 50, keeps=True)
     assert names.startswith("aaa")
     assert Counter(names)["b"] == 10
 
 
 def test_fastest_response_takes_unmeasured_nodes_for_the_slowest() -> None:
     fast, slow, unknown = node("a"), node("b"), node("c")
-    fast.response_measured(1.0)
-    slow.response_measured(3.0)
-    names = Counter(picks(prepared(FastestResponse(), fast, slow, unknown), 50, keeps=True))
+    method = measured({fast: 1.0, slow: 3.0})
+    names = Counter(picks(prepared(method, fast, slow, unknown), 50, keeps=True))
     assert names["a"] == 30
     assert names["b"] == names["c"] == 10
 
 
 def test_response_times_are_smoothed() -> None:
-    measured = node("a")
-    measured.response_measured(8.0)
-    measured.response_measured(16.0)
-    assert measured.response_ms == 9.0
+    a = node("a")
+    method = measured({a: 8.0})
+    method.response_measured(a, 16.0)
+    assert method.response_ms(a) == 9.0
+
+
+def test_a_response_time_is_kept_while_a_node_drains_and_goes_with_the_node() -> None:
+    stays, drains, leaves = node("a"), node("b"), node("c")
+    method = measured({stays: 1.0, drains: 2.0, leaves: 3.0})
+    leaves.removed = True
+    method.prepare([stays])
+    method.prepare([stays, drains])
+    assert [method.response_ms(each) for each in (stays, drains, leaves)] == [1.0, 2.0, None]
 
 
 def test_least_recently_active_takes_the_quietest() -> None:
