@@ -20,8 +20,12 @@ from data_flow_segment.config.values import (
     Section,
     Truth,
     Whole,
+    mac_octets,
 )
+from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.p4runtime.constants import FLOWS, PORT_AGENT
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from ssmb.addresses import from_text
 
 PORT_MAX: Final = 511  # nine bits
 FLOWS_RESERVED: Final = 16
@@ -71,6 +75,18 @@ class SwitchInterface(Section):
         """Those that it is connected to."""
         return (ip_interface(address).network for address in self.addresses)
 
+    def table_entry(self) -> Interface:
+        """The same as the target wants it."""
+        return Interface(
+            self.port,
+            self.name,
+            mac_octets(self.mac),
+            tuple(from_text(address.partition("/")[0]) for address in self.addresses),
+            external=self.external,
+            internal=self.internal,
+            mtu=self.mtu,
+        )
+
 
 class SwitchRoute(Section):
     """Where packets to a network that is not connected go next."""
@@ -108,6 +124,30 @@ class P4RuntimeSection(Section):
             if network.version == towards.version and towards in network
         ]
         return self.interfaces[-max(found)[1]] if found else None
+
+    def options(self, flow_capacity: int) -> P4RuntimeOptions:
+        """The switch's network as tables; what its interfaces are connected to are routes too."""
+        routes = [
+            Route.to(str(network), interface.port)
+            for interface in self.interfaces
+            for network in dict.fromkeys(interface.networks())
+        ]
+        for route in self.routes:
+            towards = self.interface_towards(route.via)
+            assert towards is not None  # `_is_whole` has seen to it
+            routes.append(Route.to(route.to, towards.port, route.via))
+        return P4RuntimeOptions(
+            address=self.address,
+            interfaces=tuple(interface.table_entry() for interface in self.interfaces),
+            routes=tuple(routes),
+            neighbours={
+                from_text(address): mac_octets(mac) for address, mac in self.neighbours.items()
+            },
+            device_id=self.device_id,
+            election_id=self.election_id,
+            replace_program=self.replace_program,
+            flow_capacity=flow_capacity,
+        )
 
     @model_validator(mode="after")
     def _is_whole(self) -> P4RuntimeSection:

@@ -10,7 +10,7 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from csmb.constants import CSMB_PORT, DFS_ID_MIN, SEGMENT_ID_MAX
@@ -24,6 +24,7 @@ from data_flow_segment.config.values import (
     Section,
     Whole,
 )
+from data_flow_segment.targets.registry import TARGETS
 from ssmb.constants import SSMB_PORT
 
 FLOW_CAPACITY_MAX = 1 << 24  # 16 million; beyond, a map no longer fits common machines
@@ -38,6 +39,15 @@ _OF_THE_KERNEL: Final = {
     "attach": "not for target p4runtime, which attaches nothing to this machine; remove it",
     "pin_path": "not for target p4runtime, whose flows are in the switch; remove it",
 }
+
+
+def _target(name: str) -> str:
+    if name not in TARGETS:
+        raise ValueError(f"there is no target {name!r}; there are: {', '.join(TARGETS)}")
+    return name
+
+
+TargetName = Annotated[str, AfterValidator(_target)]
 
 
 class CsmbListener(Section):
@@ -65,7 +75,7 @@ class DataFlowSegmentConfig(Section):
     """One DFS."""
 
     segment_id: Annotated[Whole, Field(ge=DFS_ID_MIN, le=SEGMENT_ID_MAX)]
-    target: Literal["bpf", "memory", "p4runtime"] = "bpf"
+    target: TargetName = "bpf"
     attach: Literal["auto", "xdp", "tc"] = "auto"
     external: tuple[InterfaceName, ...] = ()
     internal: tuple[InterfaceName, ...] = ()
@@ -80,7 +90,7 @@ class DataFlowSegmentConfig(Section):
 
     @model_validator(mode="after")
     def _is_whole(self) -> DataFlowSegmentConfig:
-        if self.target == "bpf" and not (self.external and self.internal):
+        if TARGETS[self.target].in_kernel and not (self.external and self.internal):
             raise ValueError(
                 "external and internal need at least one interface each"
                 " (the same one in both for a one-armed DFS)"
@@ -93,15 +103,17 @@ class DataFlowSegmentConfig(Section):
         return self
 
     def _fits_its_target(self) -> None:
-        if self.target != "p4runtime":
-            if self.p4runtime is not None:
+        section = TARGETS[self.target].section
+        for name, other in TARGETS.items():
+            if other.section not in (None, section) and getattr(self, other.section) is not None:
                 raise _error(
-                    "p4runtime",
-                    f"not for target {self.target}; say target: p4runtime, or remove it",
+                    other.section,
+                    f"not for target {self.target}; say target: {name}, or remove it",
                 )
+        if section is None:
             return
-        if self.p4runtime is None:
-            raise ValueError("target p4runtime needs the section p4runtime; add it")
+        if getattr(self, section) is None:
+            raise ValueError(f"target {self.target} needs the section {section}; add it")
         for field in _OF_THE_KERNEL:
             if field in self.model_fields_set:
                 raise _error(field, _OF_THE_KERNEL[field])

@@ -13,6 +13,7 @@ import click
 
 from admin.errors import CommandError
 from splitplane import machine
+from splitplane.commands.target_name import TargetName
 from splitplane.interrupts import ending_once
 from splitplane.lab import Lab, state
 from splitplane.lab.namespaces import NETNS_FOLDER, existing
@@ -28,7 +29,7 @@ _OPTIONS: Final = (
     click.option("--method", default="round_robin", show_default=True, help="Balancing method."),
     click.option(
         "--target",
-        type=click.Choice(["bpf", "memory", "p4runtime"]),
+        type=TargetName(),
         default="bpf",
         show_default=True,
         help="p4runtime: the DFS is a P4 switch (BMv2).",
@@ -53,7 +54,7 @@ def make_lab(
     clients: int,
     servers: int,
     method: str,
-    target: Literal["bpf", "memory", "p4runtime"],
+    target: str,
     attach: Literal["auto", "xdp", "tc"],
     ipv6: bool,
 ) -> Lab:

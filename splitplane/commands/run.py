@@ -21,7 +21,8 @@ from splitplane.lab.load import Load
 
 ONCE_S: Final = 5
 # new connections a second: what a small machine has no trouble with; BMv2 is the model of a switch
-RATES: Final = {"bpf": 60, "memory": 60, "p4runtime": 4}
+RATE: Final = 60.0
+RATES: Final = {"p4runtime": 4.0}
 _INTERVAL_S: Final = 1.0
 
 
@@ -40,7 +41,7 @@ def run(rate: float | None, seconds: float | None, once: bool, **options: Any) -
         click.echo("bringing the laboratory up ...", err=True)
     load = None  # Ctrl-C may come before there is one
     with ending_once(), contextlib.suppress(KeyboardInterrupt), make_lab(**options) as lab:
-        load = Load(lab, connections_per_second=rate or RATES[options["target"]])
+        load = Load(lab, connections_per_second=rate or RATES.get(options["target"], RATE))
         try:
             with asyncio.Runner() as runner:
                 runner.run(_run(lab, load, ONCE_S if once else seconds, once=once))

@@ -19,6 +19,7 @@ import click
 from admin.errors import AddressError, CommandError, ConfigError, MachineError, from_os_error
 from admin.server import AdminServer
 from splitplane import impair, machine
+from splitplane.commands.target_name import TargetName
 from splitplane.config import first_level, load
 from splitplane.interrupts import Signals
 from splitplane.keys import read_key
@@ -76,7 +77,7 @@ def cs(config: Path) -> None:
 
 @click.command()
 @click.argument("config", type=_FILE, default=Path("/etc/splitplane/dfs.yaml"))
-@click.option("--target", "kind", type=click.Choice(["bpf", "memory", "p4runtime"]),
+@click.option("--target", "kind", type=TargetName(),
               help="What moves packets, in place of what CONFIG says.")  # fmt: skip
 @click.option("--address", metavar="HOST:PORT",
               help="The switch of target p4runtime, in place of CONFIG's.")  # fmt: skip
@@ -90,11 +91,12 @@ def dfs(config: Path, kind: str | None, address: str | None, detach: bool) -> No
     until --detach.
     """
     from data_flow_segment.targets.contract import TargetError
+    from data_flow_segment.targets.registry import TARGETS
 
     _log_to_stderr()
     settings = _dfs_settings(config, kind, address)
-    if settings.target == "bpf":
-        machine.require_root("the bpf target")
+    if TARGETS[settings.target].in_kernel:
+        machine.require_root(f"the {settings.target} target")
         machine.require_bpf()
     try:
         if detach:
@@ -106,11 +108,11 @@ def dfs(config: Path, kind: str | None, address: str | None, detach: bool) -> No
 
 
 def _detach(settings: DataFlowSegmentConfig) -> None:
-    from data_flow_segment.runtime.targets import open_target
+    from data_flow_segment.targets.registry import open_target
 
     # an interface that is gone took its program with it, and no key is needed to go
     sides = {side: machine.present_interfaces(getattr(settings, side)) for side in _SIDES}
-    open_target(settings.model_copy(update=sides)).close(detach=True)
+    open_target(settings.model_copy(update=sides), log.warning).close(detach=True)
 
 
 def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
@@ -118,8 +120,9 @@ def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
     another one has the target, and what would end it otherwise passes by itself then: a switch that
     restarts, addresses that the other one has still."""
     from data_flow_segment.targets.contract import TargetLost, TargetTaken
+    from data_flow_segment.targets.registry import TARGETS
 
-    if settings.target == "bpf":
+    if TARGETS[settings.target].in_kernel:
         machine.require_interfaces((*settings.external, *settings.internal), config)
         for advice in machine.forwarding_advice():
             log.warning("%s", advice)
@@ -163,7 +166,7 @@ def _lead_once(
 ) -> None:
     """KeyboardInterrupt if a signal comes before the target is ours."""
     from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
-    from data_flow_segment.runtime.targets import open_target
+    from data_flow_segment.targets.registry import open_target
 
     with signals.ending_a_wait():  # an agent may stand by for days, and then be told to end
         target = open_target(settings, on_standby)

@@ -65,7 +65,7 @@ class Lab(AbstractContextManager["Lab"]):
         cs_count: int = 1,
         ipv6: bool = True,
         method: str = "round_robin",
-        target: Literal["bpf", "memory", "p4runtime"] = "bpf",
+        target: str = "bpf",
         dfs_attach: Literal["auto", "xdp", "tc"] = "auto",
         flow_capacity: int = 65536,
         segments: bool = True,

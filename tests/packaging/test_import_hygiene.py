@@ -59,5 +59,5 @@ def test_a_dfs_without_a_switch_needs_no_grpc() -> None:
         "import data_flow_segment.config.segment, data_flow_segment.runtime.segment"
     )
     assert "data_flow_segment" in loaded
-    loaded |= imported_by("import data_flow_segment.runtime.targets")
+    loaded |= imported_by("import data_flow_segment.targets.registry")
     assert loaded & {"grpc", "finsy", "google"} == set()

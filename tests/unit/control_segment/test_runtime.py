@@ -14,7 +14,7 @@ from control_segment.config import ControlSegmentConfig
 from control_segment.runtime import ControlSegmentRuntime
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
-from data_flow_segment.runtime.targets import open_target
+from data_flow_segment.targets.registry import open_target
 from support.dfs_double import CONFIG
 
 KEY = b"0123456789abcdef"
@@ -58,7 +58,7 @@ def dfs_runtime(
             "flow_capacity": 1024,
         }
     )
-    return DataFlowSegmentRuntime(config, open_target(config), key=key, **options)
+    return DataFlowSegmentRuntime(config, open_target(config, print), key=key, **options)
 
 
 async def until(condition: Callable[[], bool]) -> None:

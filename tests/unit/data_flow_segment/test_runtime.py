@@ -14,9 +14,9 @@ from control_segment.config import ControlSegmentConfig
 from control_segment.runtime.runtime import ControlSegmentRuntime
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime, DatagramFilter
-from data_flow_segment.runtime.targets import open_target
 from data_flow_segment.targets.contract import TargetError
 from data_flow_segment.targets.memory import MemoryTarget
+from data_flow_segment.targets.registry import open_target
 from ssmb.addresses import to_text
 from support.agent_rig import (
     CLIENT,
@@ -207,7 +207,7 @@ def test_a_port_in_use_is_an_os_error() -> None:
 
 
 def test_the_memory_target_opens_from_a_configuration() -> None:
-    target = open_target(dfs_config(external=["a"], internal=["b"], flow_capacity=9))
+    target = open_target(dfs_config(external=["a"], internal=["b"], flow_capacity=9), print)
     assert target.flow_capacity == 9
     assert not target.adopted
     assert target.boot_id

@@ -37,7 +37,7 @@ def test_one_arm_is_the_same_interface_on_both_sides() -> None:
     [
         ({"segment_id": 127}, "greater than or equal to 256"),
         ({"segment_id": 65536}, "less than or equal to 65535"),
-        ({"target": "p4"}, "'bpf', 'memory' or 'p4runtime'"),
+        ({"target": "p4"}, "there are: bpf, memory, p4runtime"),
         ({"external": []}, "at least one interface each"),
         ({"internal": ["a name"]}, "cannot be the name of an interface"),
         ({"internal": ["sixteen-letters."]}, "cannot be the name of an interface"),

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from data_flow_segment.config.p4runtime import P4RuntimeSection
-from data_flow_segment.runtime.switch import options
 from data_flow_segment.targets.interfaces import Interface, Route
 from ssmb.addresses import from_text
 
@@ -38,7 +37,7 @@ SECTION = P4RuntimeSection.model_validate(
 
 
 def test_each_port_is_an_interface() -> None:
-    assert options(SECTION, 1000).interfaces == (
+    assert SECTION.options(1000).interfaces == (
         Interface(
             1,
             "out",
@@ -58,7 +57,7 @@ def test_each_port_is_an_interface() -> None:
 
 
 def test_connected_networks_are_routes_once_and_gateways_lead_out_of_their_port() -> None:
-    assert options(SECTION, 1000).routes == (
+    assert SECTION.options(1000).routes == (
         Route.to("10.1.1.0/24", 1),
         Route.to("2001:db8::/64", 1),
         Route.to("10.2.1.0/24", 11),
@@ -68,7 +67,7 @@ def test_connected_networks_are_routes_once_and_gateways_lead_out_of_their_port(
 
 
 def test_the_rest_is_told_as_it_is() -> None:
-    told = options(SECTION, 1000)
+    told = SECTION.options(1000)
     assert (told.address, told.device_id, told.election_id) == ("[::1]:9559", 7, 3)
     assert (told.replace_program, told.flow_capacity) == (True, 1000)
     assert told.neighbours == {from_text("10.2.1.2"): bytes.fromhex("020000000001")}
