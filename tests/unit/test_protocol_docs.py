@@ -15,21 +15,23 @@ import csmb.constants
 import ssmb.codec
 import ssmb.constants
 from ssmb import messages as ssmb_messages
+from ssmb.keys import derive, directional
 from ssmb.seal import Opener
 from support import protocol_tables
 from support.protocol_tables import DOCUMENTS, TABLES, csmb_size, fields_of
 
 BUSES: list[tuple[str, ModuleType]] = [("ssmb", ssmb.constants), ("csmb", csmb.constants)]
+CHAPTER = {"ssmb": 6, "csmb": 7}
 EACH_BUS = pytest.mark.parametrize(("bus", "constants"), BUSES, ids=["ssmb", "csmb"])
 
 
-def text_of(bus: str) -> str:
-    return (DOCUMENTS / f"{bus}.md").read_text()
+def text_of(document: str) -> str:
+    return (DOCUMENTS / f"{document}.md").read_text()
 
 
-def rows(bus: str, heading: str) -> list[list[str]]:
+def rows(document: str, heading: str) -> list[list[str]]:
     """The rows of the first table below a heading, without its own head."""
-    below = text_of(bus).split(f"{heading}\n", 1)[1]
+    below = text_of(document).split(f"{heading}\n", 1)[1]
     table = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
     assert table is not None
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[0].splitlines()[2:]]
@@ -53,7 +55,10 @@ def test_every_message_type_stands_there_with_its_sizes(bus: str, constants: Mod
             else [csmb_size(cls, version) for version in (1, 2)]
         )
         sizes[str(int(kind)), kind.name] = str(both[0]), str(both[1])
-    found = {(row[0], row[1]): (row[-3], row[-2]) for row in rows(bus, "## Messages")}
+    found = {
+        (row[0], row[1]): (row[-3], row[-2])
+        for row in rows(bus, f"## {CHAPTER[bus]}.1 Message types")
+    }
     assert found == sizes
     assert len(found) == len(constants.MessageType)
 
@@ -62,13 +67,13 @@ def test_every_message_type_stands_there_with_its_sizes(bus: str, constants: Mod
 def test_every_flag_stands_there_with_its_mask(bus: str, constants: ModuleType) -> None:
     digits = 4 if bus == "ssmb" else 8
     expected = [[f"0x{flag.value:0{digits}x}", flag.name] for flag in constants.Flag]
-    assert [row[:2] for row in rows(bus, "### Flags")] == expected
+    assert [row[:2] for row in rows(bus, f"## {CHAPTER[bus]}.5 Flags")] == expected
 
 
 @EACH_BUS
 def test_every_error_code_stands_there(bus: str, constants: ModuleType) -> None:
     expected = [[str(int(code)), code.name] for code in constants.ErrorCode]
-    assert [row[:2] for row in rows(bus, "### Error codes")] == expected
+    assert [row[:2] for row in rows(bus, f"## {CHAPTER[bus]}.6 Error codes")] == expected
 
 
 def test_every_detail_stands_there() -> None:
@@ -82,7 +87,7 @@ def test_every_detail_stands_there() -> None:
 
 @EACH_BUS
 def test_every_time_and_size_is_the_codes(bus: str, constants: ModuleType) -> None:
-    found = rows(bus, "## Times and sizes")
+    found = rows("conventions", f"## Times and sizes of {bus.upper()}")
     assert len(found) > 10
     for name, value, _ in found:
         assert value == _plain(getattr(constants, name)), name
@@ -90,7 +95,7 @@ def test_every_time_and_size_is_the_codes(bus: str, constants: ModuleType) -> No
 
 @EACH_BUS
 def test_no_time_is_left_out(bus: str, constants: ModuleType) -> None:
-    told = {row[0] for row in rows(bus, "## Times and sizes")}
+    told = {row[0] for row in rows("conventions", f"## Times and sizes of {bus.upper()}")}
     times = {name for name in vars(constants) if name.endswith(("_S", "_MS", "_TRIES"))}
     assert times <= told
 
@@ -125,8 +130,9 @@ def test_fields_leave_no_hole_and_do_not_overlap(bus: str, constants: ModuleType
 
 
 def test_the_sealed_example_opens() -> None:
-    hexadecimal = text_of("ssmb").split("```hex\n", 1)[1].split("```", 1)[0]
-    key = re.search(r"^`([0-9a-f]{32})`", text_of("ssmb"), re.MULTILINE)
+    text = text_of("authentication")
+    hexadecimal = text.split("```hex\n", 1)[1].split("```", 1)[0]
+    key = re.search(r"^`([0-9a-f]{32})`", text, re.MULTILINE)
     assert key is not None
     opened = Opener(bytes.fromhex(key[1])).open(bytes.fromhex(hexadecimal))
     query = ssmb.codec.decode(opened, 1)
@@ -134,8 +140,53 @@ def test_the_sealed_example_opens() -> None:
     assert query.serial == 0x101
 
 
-@pytest.mark.parametrize("bus", ["ssmb", "csmb"])
-def test_the_files_that_are_named_exist(bus: str) -> None:
-    root = DOCUMENTS.parents[1]
-    for name in re.findall(r"`([a-z_]+/[a-z_./]*)`", text_of(bus)):
-        assert (root / name).exists(), name
+def examples() -> list[tuple[str, str, bytes]]:
+    """Every worked example: bus, title, octets."""
+    found = []
+    for chapter in text_of("examples").split("\n## ")[1:]:
+        bus = chapter.split("\n", 1)[0].lower()
+        for title, octets in re.findall(r"^(.+):\n\n```hex\n([^`]+)```", chapter, re.MULTILINE):
+            found.append((bus, title, bytes.fromhex(octets)))
+    return found
+
+
+EXAMPLES = examples()
+
+
+@pytest.mark.parametrize(("bus", "title", "octets"), EXAMPLES, ids=[each[1] for each in EXAMPLES])
+def test_a_worked_example_is_what_the_codec_reads_and_writes(
+    bus: str, title: str, octets: bytes
+) -> None:
+    assert title.endswith(f", {len(octets)} octets")
+    version = 2 if title.startswith("v2") else 1
+    if "with its seal" in title:
+        octets = octets[: -ssmb.constants.SEAL_SIZE]
+    if bus == "csmb":
+        message, *serials = csmb.codec.decode(octets, version)
+        assert csmb.codec.encode(message, version, *serials) == octets
+        assert type(message).__name__.upper() in title.replace("_", "").upper()
+    else:
+        decoded = ssmb.codec.decode_datagram(octets, version)
+        assert decoded.malformed is None
+        assert b"".join(ssmb.codec.encode(each, version) for each in decoded.messages) == octets
+        for message in decoded.messages:
+            assert ssmb.codec.TYPE_OF[type(message)].name in title
+
+
+def test_the_keys_of_the_worked_examples_follow_from_the_key() -> None:
+    stands = dict(
+        re.findall(r"^\| (\S+).* \| `([0-9a-f]+)` \|$", text_of("examples"), re.MULTILINE)
+    )
+    challenge, nonce = bytes(range(32)), bytes(range(0x80, 0xA0))
+    key = b"0123456789abcdef" * 2
+    assert stands["K"] == key.hex()
+    secret = derive(key, "SSMB-KEY-1", (7).to_bytes(4, "big"), challenge, nonce)
+    assert stands["Ks"] == secret.hex()
+    directions = re.findall(r'"(...)"\), whole \| `([0-9a-f]+)`', text_of("examples"))
+    assert [name for name, _ in directions] == ["D2C", "C2D"]
+    for made, (_, written) in zip(directional(secret), directions, strict=True):
+        assert written.startswith(made.hex())
+
+
+def test_every_kind_of_worked_example_is_there() -> None:
+    assert [sum(each[0] == bus for each in EXAMPLES) for bus in ("ssmb", "csmb")] == [17, 9]
