@@ -130,7 +130,7 @@ class Connections:
                 self._log.append(f"DFS {self._name(index)}: {event.reason}")
                 peer_id, wait_s = link.peer_id, link.closed(event, now)
                 if peer_id is not None:
-                    # Two connections to one DFS: losing one is no event (7.7 rule 10)
+                    # Two connections to one DFS: losing one is no event (7.7, rule 10)
                     still = any(other.peer_id == peer_id for other in self.links)
                     self.peers[peer_id].is_connected = still
                 return wait_s

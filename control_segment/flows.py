@@ -7,7 +7,7 @@ expiring a record costs the same however many there are, and nothing ever scans 
 
     FREE     over
     ACTIVE   a DFS carries it
-    ASKED    TIMEOUT or REAP is under way; still counted active (N15)
+    ASKED    TIMEOUT or REAP is under way; still counted active (checklist N15)
     SESSION  no DFS flow (it ended by idling or overflow, or the DFS lost its table), but the
              session may come back and must get the same node and translation
 """

@@ -191,7 +191,7 @@ def _is_established(flow: Flow, message: Delete) -> bool:
 
 
 def _adopt_offsets(flow: Flow, message: Delete) -> None:
-    """A spliced session's next flow needs the offsets that the DFS computed (checklist 4.11)."""
+    """A spliced session's next flow needs the offsets that the DFS computed (9.8)."""
     translation = unpack_translation(flow.tail)._replace(
         seq_offset=message.seq_offset,
         ack_offset=message.ack_offset,

@@ -115,7 +115,7 @@ class Peer:
         return changed
 
     def lost_its_flows(self, *, keeps_sessions: bool) -> None:
-        """The DFS has no flow any more (7.7 rule 9, RESET); records follow one by one."""
+        """The DFS has no flow any more (7.7, rule 9; RESET); records follow one by one."""
         self.epoch += 1
         if not keeps_sessions:
             self.sessions_since = self.epoch

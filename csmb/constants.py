@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every number of CSMB: message types, flags, codes, sizes and times (wire protocol 5 and 7).
 
-Names are the document's, units stand last.
+Names are the protocol's, units stand last.
 """
 
 from enum import Enum, IntEnum, IntFlag

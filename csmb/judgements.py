@@ -152,7 +152,7 @@ def pair_of(hello: Hello) -> Pair:
 
 
 def error_name(code: int) -> str:
-    """Return an error code as the document writes it."""
+    """Return an error code as 7.6 writes it."""
     return _NAMES.get(code, f"error {code}")
 
 

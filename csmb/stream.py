@@ -84,7 +84,7 @@ class Inbound:
         return self._check_serials(Frame(*message_header(octets), octets))
 
     def _check_serials(self, frame: Frame) -> Frame:
-        """Rule 7 of 7.7."""
+        """7.7, rule 7."""
         expected = self._count % SERIAL_MODULUS
         if frame.serial_global != expected:
             raise LostMessage(f"serial_global {frame.serial_global}, expected {expected}")

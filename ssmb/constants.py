@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every number of SSMB: message types, flags, codes, sizes and times (wire protocol 5 and 6).
 
-Names are the document's, units stand last.  Nothing here is computed from anything else but sizes.
+Names are the protocol's, units stand last.  Nothing here is computed from anything else but sizes.
 """
 
 from enum import IntEnum, IntFlag

@@ -25,7 +25,7 @@ class Session(NamedTuple):
 
 
 class FlowSignature(NamedTuple):
-    """The sextuple of the document (B2, B3); `tos` is the first packet's, ECN cleared."""
+    """The sextuple of checklist B2 and B3; `tos` is the first packet's, ECN cleared."""
 
     src_ipaddr: bytes
     dst_ipaddr: bytes

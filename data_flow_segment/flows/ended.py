@@ -7,7 +7,7 @@ does not enter the flow again.
 
 Why an entry was taken out is remembered longer.  DELETE is not acknowledged; when a lost one's flow
 is asked about, NOFLOW alone would make the CS forget a session that only was idle here, and its
-next packet would find no node (decision 2 of the wire protocol).
+next packet would find no node (wire protocol, decision 2).
 """
 
 from __future__ import annotations

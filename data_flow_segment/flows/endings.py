@@ -90,7 +90,7 @@ class Endings:
         self._remove(state, CloseReason.IDLE, now)
 
     def flow_moved(self, event: FlowMoved, now: float) -> None:
-        """Periodic STATS (9.11 b), if the flow's CS wants them."""
+        """Periodic STATS (9.11), if the flow's CS wants them."""
         state = event.state
         peer = self._peers.active_of(state.entry.group_id)
         if peer is None or not peer.ssmb_proved:

@@ -214,7 +214,7 @@ class Connections:
         self._announce(changed, now)
 
     def _hello_again(self, peer: Peer, hello: Hello, now: float) -> None:
-        """A keep-alive; its role, its epoch, its address may have changed (7.7 rule 9, 11.5)."""
+        """A keep-alive; its role, its epoch, its address may have changed (7.7, rule 9; 11.5)."""
         before, peer.hello = peer.hello, hello
         if hello == before:
             return

@@ -46,7 +46,7 @@ class TargetLost(TargetError):
 
 
 class FlowEntry(NamedTuple):
-    """What the CS decided for a flow (document 004, 9.1 and 9.4 of the wire protocol).
+    """What the CS decided for a flow (wire protocol 9.1 and 9.4).
 
     `flags` holds the SSMB flags TRANSLATE_ADDR, TRANSLATE_PORT, TRANSLATE_SRC, ROUTE_BY_DST_IP,
     ADD_TCP_OFFSETS and OUTBOUND.  Both directions are installed from this one value: the return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Direct return: L2 hands the client's packet to the node as it is, TUNNEL wraps it (7.2)."""
+"""Direct return: L2 hands the client's packet to the node as it is, TUNNEL wraps it (6.2)."""
 
 from __future__ import annotations
 

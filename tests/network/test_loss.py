@@ -114,7 +114,7 @@ def test_every_request_is_answered(bad_lab: BadLab) -> None:
 
 
 def test_every_datagram_is_answered(bad_lab: BadLab) -> None:
-    """A first datagram waits as long as QUERYs are repeated, then its client has to (9.1).
+    """A first datagram waits as long as QUERYs are repeated, then its client has to (6.8).
 
     All four QUERYs or their REPLYs are lost once in 11,000 times.
     """

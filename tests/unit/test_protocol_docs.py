@@ -169,8 +169,8 @@ def test_a_worked_example_is_what_the_codec_reads_and_writes(
         decoded = ssmb.codec.decode_datagram(octets, version)
         assert decoded.malformed is None
         assert b"".join(ssmb.codec.encode(each, version) for each in decoded.messages) == octets
-        for message in decoded.messages:
-            assert ssmb.codec.TYPE_OF[type(message)].name in title
+        for each in decoded.messages:
+            assert ssmb.codec.TYPE_OF[type(each)].name in title
 
 
 def test_the_keys_of_the_worked_examples_follow_from_the_key() -> None:

@@ -46,7 +46,7 @@ HELLO_OF_DFS = m.Hello(
     flow_capacity=65536, ssmb_ipaddr=from_text("192.0.2.1"), ssmb_port=61019,
 )  # fmt: skip
 
-# The document's worked examples: (message, serial_global, serial_bytype, octets of version 1).
+# Worked examples of the wire protocol: (message, serial_global, serial_bytype, octets in v1).
 EXAMPLES: list[tuple[m.Message, int, int, str]] = [
     (
         HELLO_OF_CS, 1, 1,

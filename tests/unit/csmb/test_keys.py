@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What CSMB proves and seals with: the document's worked example, octet for octet."""
+"""What CSMB proves and seals with: the wire protocol's worked example, octet for octet."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from support.vectors import Vector, load, message_fields
 
 VECTORS = load("CSMB")
 CLASS_OF = {kind.name: cls for cls, kind in codec.TYPE_OF.items()}
-# its elements are those of ADD_VS, so the document gives it a worked example instead
+# its elements are those of ADD_VS, so the wire protocol gives it a worked example instead
 WITHOUT_VECTOR = {MessageType.VS_LIST.name}
 
 

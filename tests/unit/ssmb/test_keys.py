@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What follows from the pre-shared key: the document's worked example, octet for octet."""
+"""What follows from the pre-shared key: the wire protocol's worked example, octet for octet."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def test_a_dfs_counts_in_31_bits_and_never_gives_zero() -> None:
 
 def test_a_cs_puts_its_id_behind_the_top_bit() -> None:
     allocator = SerialAllocator(cs_id=1, start=4)
-    assert allocator.next(free) == 0x8100_0005  # the document's worked example
+    assert allocator.next(free) == 0x8100_0005  # the wire protocol's worked example
 
 
 def test_a_cs_counts_in_24_bits() -> None:
