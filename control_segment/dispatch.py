@@ -124,12 +124,12 @@ class Dispatch:
 
     def _flow_state(self, peer: Peer, state: FlowState, now: float) -> None:
         if not peer.sync.has_ended(state.serial):
-            self._notices.told(peer, state, now)
-        if peer.sync.flow_told(state.serial, now):
+            self._notices.flow_state(peer, state, now)
+        if peer.sync.flow_reported(state.serial, now):
             self._synchronised(peer, now)
 
     def _sync_done(self, peer: Peer, done: SyncDone, now: float) -> None:
-        if peer.sync.done_told(done.sync_id, done.flow_count, now):
+        if peer.sync.done_reported(done.sync_id, done.flow_count, now):
             self._synchronised(peer, now)
 
     def _synchronised(self, peer: Peer, now: float) -> None:

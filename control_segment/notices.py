@@ -92,7 +92,7 @@ class Notices:
             self._note((now, flow.key, "still alive, says the DFS", ()))
         self._table.moved(flow, now)
 
-    def told(self, peer: Peer, state: FlowState, now: float) -> None:
+    def flow_state(self, peer: Peer, state: FlowState, now: float) -> None:
         """FLOW_STATE: a flow that the DFS has."""
         key = session_key(*state[3:8])
         flow = self._table.by_key.get(key)

@@ -66,7 +66,7 @@ class Sync:
         self.is_running = False
         self._deadline = None
 
-    def flow_told(self, serial: int, now: float) -> bool:
+    def flow_reported(self, serial: int, now: float) -> bool:
         """A FLOW_STATE came; return whether that ended the SYNC."""
         if not self.is_running:
             return False
@@ -88,7 +88,7 @@ class Sync:
         """Whether a FLOW_STATE was overtaken by the flow's DELETE."""
         return serial in self._ended
 
-    def done_told(self, sync_id: int, flow_count: int, now: float) -> bool:
+    def done_reported(self, sync_id: int, flow_count: int, now: float) -> bool:
         """SYNC_DONE came; return whether that ended the SYNC."""
         if not self.is_running or sync_id != self._sync_id:
             return False

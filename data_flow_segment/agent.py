@@ -85,7 +85,7 @@ class Agent:
         self.readiness = Readiness(
             self.outbox,
             self.peers,
-            BootResets(self.outbox, random_octets, told=target.adopted),
+            BootResets(self.outbox, random_octets, known=target.adopted),
             self.new_flows,
             self.syncs,
             target.flow_count,

@@ -195,7 +195,7 @@ class Answers:
         self._counters["held_packets_refused"] += len(flow.packets)
         self._outbox.trace.append((now, "refused", session, flow.serial, error_code))
         if error_code == ErrorCode.NOTAVAIL:
-            refusal.tell_client(self._outbox, flow.packets[0])
+            refusal.notify_client(self._outbox, flow.packets[0])
 
     def _refuse_to_proxy(
         self, peer: Peer, message: Reply | NewFlow, session: Session, now: float

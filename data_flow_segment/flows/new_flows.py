@@ -114,7 +114,7 @@ class NewFlows:
             return False
         self._counters["drop_negative"] += 1
         if error_code == ErrorCode.NOTAVAIL and packet.signature.protocol == TCP:
-            refusal.tell_client(self._outbox, packet)
+            refusal.notify_client(self._outbox, packet)
         return True
 
     def _is_late(self, session: Session, packet: PacketIn, now: float) -> bool:

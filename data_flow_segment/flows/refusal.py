@@ -22,7 +22,7 @@ _QUOTED_V6_MAX: Final = 1232  # at most the minimum MTU, 1280 (RFC 4443 3.1)
 _WORD32: Final = 0xFFFFFFFF
 
 
-def tell_client(outbox: Outbox, packet: PacketIn) -> None:
+def notify_client(outbox: Outbox, packet: PacketIn) -> None:
     """Send what its sender has to be told, if anything."""
     octets = answer(packet.frame)
     if octets is not None:

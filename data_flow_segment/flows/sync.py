@@ -33,7 +33,7 @@ class SyncJob:
     def get_timer(self) -> float:
         return self._next_at
 
-    def tell_more(self, target: Target, ended: EndedFlows, now: float) -> bool:
+    def report_more(self, target: Target, ended: EndedFlows, now: float) -> bool:
         """Tell the next slice; True when SYNC_DONE went out."""
         if now < self._next_at:
             return False
@@ -82,7 +82,7 @@ class Syncs:
         """Tell the next flows; return the CSs that were told the last."""
         done = []
         for identity, job in tuple(self._jobs.items()):
-            if job.tell_more(self._target, self._ended, now):
+            if job.report_more(self._target, self._ended, now):
                 del self._jobs[identity]
                 done.append(job.peer)
         return done

@@ -29,12 +29,12 @@ class BootResets:
     """
 
     def __init__(
-        self, outbox: Outbox, random_octets: Callable[[int], bytes], *, told: bool
+        self, outbox: Outbox, random_octets: Callable[[int], bytes], *, known: bool
     ) -> None:
-        """`told`: the table was adopted, so whoever had to know knows."""
+        """`known`: the table was adopted, so every CS that had to know knows."""
         self._outbox = outbox
         self._random_octets = random_octets
-        self._needed = not told
+        self._needed = not known
         self._told: set[tuple[int, int]] = set()
         self._waiting: dict[tuple[int, int], _Waiting] = {}
 

@@ -87,8 +87,8 @@ class Swept(Protocol):
     """What a look at a flow needs, whoever counts its packets."""
 
     entry: FlowEntry
-    close_told: bool
-    packets_told: int
+    close_reported: bool
+    packets_reported: int
 
     @property
     def cause(self) -> int | None:
@@ -217,13 +217,13 @@ def event_of(flow: Swept, now: float, *, stats: bool) -> Event | None:
     state = flow.state(now)
     cause = flow.cause
     if cause is not None:
-        told, flow.close_told = flow.close_told, True
-        return None if told else FlowClosed(state, cause)
+        reported, flow.close_reported = flow.close_reported, True
+        return None if reported else FlowClosed(state, cause)
     timeout_s = CLOSE_TIMEOUT_S if state.closing else flow.entry.idle_timeout_s
     if 0 < timeout_s * 1000 <= state.idle_ms:
         return FlowIdle(state)
     packets = flow.packets_seen
-    if not stats or packets == flow.packets_told:
+    if not stats or packets == flow.packets_reported:
         return None
-    flow.packets_told = packets
+    flow.packets_reported = packets
     return FlowMoved(state)

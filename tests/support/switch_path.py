@@ -166,15 +166,15 @@ class SwitchPath(DataPath):
         else:
             super()._icmp(interface, packet)
 
-    def _tell_ttl(self, interface: Interface, packet: Packet) -> None:
+    def _drop_ttl(self, interface: Interface, packet: Packet) -> None:
         self.counters.add("drop_ttl")
         self._tell_agent(Reason.TTL)
 
-    def _tell_too_big(self, interface: Interface, packet: Packet, mtu: int) -> None:
+    def _drop_too_big(self, interface: Interface, packet: Packet, mtu: int) -> None:
         self.counters.add("drop_too_big")
         self._tell_agent(Reason.TOO_BIG, value=mtu)
 
-    def _way_to(self, address: bytes) -> Exit | None:
+    def _route_to(self, address: bytes) -> Exit | None:
         try:
             return self._router.exit_towards(address)
         except Unresolved as unknown:
@@ -183,7 +183,7 @@ class SwitchPath(DataPath):
             self.counters.add("drop_no_neighbour")
             return None
         except (NoRoute, NoNeighbour):
-            return super()._way_to(address)
+            return super()._route_to(address)
 
     # --- to the agent ------------------------------------------------------------------------
 

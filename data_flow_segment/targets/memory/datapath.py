@@ -77,9 +77,9 @@ class DataPath:
         except MalformedPacket:
             self.counters.add("drop_malformed")
             return
-        way = self._way_to(packet.dst)
-        if way is not None:
-            self._emit(way, forward.with_link_header(packet, way))
+        route = self._route_to(packet.dst)
+        if route is not None:
+            self._emit(route, forward.with_link_header(packet, route))
             self.counters.add("transmitted")
 
     def take_transmitted(self) -> list[tuple[int, bytes]]:
@@ -121,7 +121,7 @@ class DataPath:
             return
         key = (packet.src, packet.dst, *ports, packet.protocol)
         found = self.table.find(key)
-        if found is not None and not _begins_anew(packet, *found):
+        if found is not None and not _is_new_connection(packet, *found):
             if packet.first_fragment:
                 self._fragments.note(packet)
             self._forward_flow(interface, packet, *found)
@@ -175,13 +175,13 @@ class DataPath:
         self, interface: Interface, packet: Packet, flow: Flow, direction: int
     ) -> None:
         if packet.ttl <= 1:
-            self._tell_ttl(interface, packet)
+            self._drop_ttl(interface, packet)
             return
         before = packet.copy()
         translate(packet, flow.there if direction == INBOUND else flow.back)
         cause = observe(flow, direction, before, packet, self.clock())
         if cause is not None and self.listening:
-            flow.close_told = True
+            flow.close_reported = True
             self.events.append(FlowClosed(flow.state(self.clock()), CloseCause(cause)))
         decrement_ttl(packet)
         if self._send_along(interface, before, packet, flow, direction):
@@ -190,27 +190,27 @@ class DataPath:
     def _send_along(
         self, interface: Interface, before: Packet, packet: Packet, flow: Flow, direction: int
     ) -> bool:
-        """Send a flow's packet its way; `before` is what its sender sent."""
+        """Send a flow's packet on; `before` is what its sender sent."""
         entry = flow.entry
         towards = packet.dst
         tunnel = direction == INBOUND and entry.forward_mode == ForwardMode.TUNNEL
         if direction == INBOUND:
             towards = forward.inbound_next_hop(entry, packet)
-        way = self._way_to(towards)
-        if way is None:
+        route = self._route_to(towards)
+        if route is None:
             return False
-        mtu = way.interface.mtu - (forward.tunnel_overhead(entry.node_ipaddr) if tunnel else 0)
+        mtu = route.interface.mtu - (forward.tunnel_overhead(entry.node_ipaddr) if tunnel else 0)
         if packet.ip_length > mtu:
-            self._tell_too_big(interface, before, mtu)
+            self._drop_too_big(interface, before, mtu)
             return False
         if not tunnel:
-            return self._emit(way, forward.with_link_header(packet, way))
-        src = self._router.source_address(way.interface, ipv4=packet.version == 4)
+            return self._emit(route, forward.with_link_header(packet, route))
+        src = self._router.source_address(route.interface, ipv4=packet.version == 4)
         if src is None:
             self.counters.add("drop_no_route")
             return False
         outer = forward.tunnelled(packet, src, entry.node_ipaddr)
-        return self._emit(way, forward.framed(outer, packet, way))
+        return self._emit(route, forward.framed(outer, packet, route))
 
     def _icmp(self, interface: Interface, packet: Packet) -> None:
         if neighbours.is_solicitation(packet):
@@ -253,15 +253,15 @@ class DataPath:
         if packet.version == 0 or packet.dst in self._router.own_addresses or packet.data[0] & 1:
             self.counters.add("local")
         elif packet.ttl <= 1:
-            self._tell_ttl(interface, packet)
+            self._drop_ttl(interface, packet)
         else:
-            way = self._way_to(packet.dst)
-            if way is not None:
-                if packet.ip_length > way.interface.mtu:
-                    self._tell_too_big(interface, packet, way.interface.mtu)
+            route = self._route_to(packet.dst)
+            if route is not None:
+                if packet.ip_length > route.interface.mtu:
+                    self._drop_too_big(interface, packet, route.interface.mtu)
                     return
                 decrement_ttl(packet)
-                self._emit(way, forward.with_link_header(packet, way))
+                self._emit(route, forward.with_link_header(packet, route))
                 self.counters.add("passed")
 
     def _answers_for(self, address: bytes) -> bool:
@@ -275,26 +275,26 @@ class DataPath:
             self._out.append((interface.number, reply))
             self.counters.add("arp_answered")
 
-    def _tell_ttl(self, interface: Interface, packet: Packet) -> None:
+    def _drop_ttl(self, interface: Interface, packet: Packet) -> None:
         self.counters.add("drop_ttl")
         src = self._router.source_address(interface, ipv4=packet.version == 4)
         if src is not None and icmp.may_be_answered(packet):
-            self._tell_sender(interface, packet, icmp.time_exceeded(packet, src))
+            self._send_error(interface, packet, icmp.time_exceeded(packet, src))
 
-    def _tell_too_big(self, interface: Interface, packet: Packet, mtu: int) -> None:
+    def _drop_too_big(self, interface: Interface, packet: Packet, mtu: int) -> None:
         self.counters.add("drop_too_big")
         src = self._router.source_address(interface, ipv4=packet.version == 4)
         if src is not None and icmp.may_be_answered(packet):
             error = icmp.too_big(packet, src, mtu)
             if error is not None:
-                self._tell_sender(interface, packet, error)
+                self._send_error(interface, packet, error)
 
-    def _tell_sender(self, interface: Interface, packet: Packet, error: bytes) -> None:
+    def _send_error(self, interface: Interface, packet: Packet, error: bytes) -> None:
         """Back out of the interface and to the MAC that the packet came from, with its tags."""
         link = packet.source_mac + interface.mac + bytes(packet.data[12 : packet.l3])
         self._out.append((interface.number, link + error))
 
-    def _way_to(self, address: bytes) -> forward.Exit | None:
+    def _route_to(self, address: bytes) -> forward.Exit | None:
         try:
             return self._router.exit_towards(address)
         except forward.NoRoute:
@@ -303,12 +303,12 @@ class DataPath:
             self.counters.add("drop_no_neighbour")
         return None
 
-    def _emit(self, way: forward.Exit, frame: bytes) -> bool:
-        self._out.append((way.interface.number, frame))
+    def _emit(self, route: forward.Exit, frame: bytes) -> bool:
+        self._out.append((route.interface.number, frame))
         return True
 
 
-def _begins_anew(packet: Packet, flow: Flow, direction: int) -> bool:
+def _is_new_connection(packet: Packet, flow: Flow, direction: int) -> bool:
     """A client's SYN on an entry that only lingers is another connection."""
     if not flow.closed or direction != INBOUND or packet.protocol != TCP or packet.later_fragment:
         return False

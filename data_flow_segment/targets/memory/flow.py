@@ -16,12 +16,12 @@ class Flow:
     __slots__ = (
         "back",
         "bytes",
-        "close_told",
+        "close_reported",
         "entry",
         "last_seen",
         "number",
         "packets",
-        "packets_told",
+        "packets_reported",
         "reverse_key",
         "tcp_flags",
         "there",
@@ -36,8 +36,8 @@ class Flow:
         """Another flow with the same signature: nothing of the earlier one counts."""
         self.packets = [0, 0]
         self.bytes = [0, 0]
-        self.packets_told = 0
-        self.close_told = False
+        self.packets_reported = 0
+        self.close_reported = False
         self.tcp_flags = 0
         self.last_seen = now
         self.tracker = CloseTracker()

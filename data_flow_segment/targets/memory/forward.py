@@ -82,11 +82,11 @@ def tunnel_overhead(node: bytes) -> int:
     return IPV4.size if is_ipv4(node) else IPV6.size
 
 
-def with_link_header(packet: Packet, way: Exit) -> bytes:
+def with_link_header(packet: Packet, route: Exit) -> bytes:
     """The frame with new MAC addresses; VLAN tags and padding stay."""
-    return way.mac + way.interface.mac + bytes(packet.data[12:])
+    return route.mac + route.interface.mac + bytes(packet.data[12:])
 
 
-def framed(octets: bytes, packet: Packet, way: Exit) -> bytes:
+def framed(octets: bytes, packet: Packet, route: Exit) -> bytes:
     """What carries the packet, of its family, as a frame; VLAN tags stay."""
-    return way.mac + way.interface.mac + bytes(packet.data[12 : packet.l3]) + octets
+    return route.mac + route.interface.mac + bytes(packet.data[12 : packet.l3]) + octets

@@ -13,12 +13,12 @@ from data_flow_segment.targets.memory.flow import Flow
 class Sweep:
     """One agent's passes over the table.  An agent that adopted a table begins with none told."""
 
-    def __init__(self, table: FlowTable[Flow], tell: Callable[[Event], None]) -> None:
+    def __init__(self, table: FlowTable[Flow], report: Callable[[Event], None]) -> None:
         self._table = table
-        self._tell = tell
+        self._report = report
         self._position = 0
         for flow in table:
-            flow.close_told = False
+            flow.close_reported = False
 
     def look(self, limit: int, now: float, *, stats: bool) -> bool:
         """Look at up to `limit` further flows; True when a pass is complete."""
@@ -26,6 +26,6 @@ class Sweep:
         for flow in flows:
             event = event_of(flow, now, stats=stats)
             if event is not None:
-                self._tell(event)
+                self._report(event)
         self._position = 0 if last is None else last
         return last is None

@@ -48,7 +48,7 @@ class MemoryTarget:
         self.data_path = DataPath(options, clock) if data_path is None else data_path
         self.data_path.listening = True
         self._clock = self.data_path.clock
-        self._sweep = Sweep(self.data_path.table, self._tell)
+        self._sweep = Sweep(self.data_path.table, self._report)
 
     @property
     def flow_capacity(self) -> int:
@@ -123,7 +123,7 @@ class MemoryTarget:
         """The frames that left because of commands, since the last call."""
         return self.data_path.take_transmitted()
 
-    def _tell(self, event: Event) -> None:
+    def _report(self, event: Event) -> None:
         self.data_path.events.append(event)
 
     def _install(self, command: InstallFlow) -> None:
@@ -131,7 +131,7 @@ class MemoryTarget:
             self.data_path.table.install(command.entry, self._clock())
         except CannotInstall as error:
             self.data_path.counters.add("install_failed")
-            self._tell(InstallFailed(command.entry, error.table_full, str(error)))
+            self._report(InstallFailed(command.entry, error.table_full, str(error)))
 
     def _configure(
         self,

@@ -39,12 +39,12 @@ class Commands:
     """Carries commands out."""
 
     def __init__(
-        self, desired: Desired, reports: Reports, sweep: Sweep, tell: Callable[[Event], None]
+        self, desired: Desired, reports: Reports, sweep: Sweep, emit: Callable[[Event], None]
     ) -> None:
         self._desired = desired
         self._reports = reports
         self._sweep = sweep
-        self._tell = tell
+        self._emit = emit
         self._changed_servers: set[VirtualServerKey] = set()
         self.holds = False  # the switch is being compared or filled: packets wait
         self._held: list[PacketIn] = []
@@ -125,7 +125,7 @@ class Commands:
 
     def _not_installed(self, entry: FlowEntry, reason: str, *, table_full: bool) -> None:
         self._desired.counters.add("install_failed")
-        self._tell(InstallFailed(entry, table_full, reason))
+        self._emit(InstallFailed(entry, table_full, reason))
 
     def _remove(self, command: RemoveFlow) -> None:
         desired = self._desired

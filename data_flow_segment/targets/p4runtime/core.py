@@ -103,7 +103,7 @@ class Core:
         self.sweep = Sweep(self.flows, self.reports, self.events.append)
         self._commands = Commands(desired, self.reports, self.sweep, self.events.append)
         self._refusals = Refusals(desired, self._commands, self.schema)
-        self._up_calls = UpCalls(desired, tell=self.events.append, reported=self._reported)
+        self._up_calls = UpCalls(desired, emit=self.events.append, reported=self._reported)
         self._number = first_cookie  # ours, among agents
         self._has_led = False
         self._work: Iterator[None] | None = None

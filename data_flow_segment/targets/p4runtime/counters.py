@@ -33,7 +33,7 @@ class Counters:
         self._own = dict.fromkeys(MEANINGS, 0)  # those of the switch: corrections
         self._before = dict.fromkeys(MEANINGS, 0)
         self._switch = dict.fromkeys(MEANINGS, 0)
-        self._told = dict.fromkeys(MEANINGS, 0)
+        self._reported = dict.fromkeys(MEANINGS, 0)
 
     def add(self, name: str, amount: int = 1) -> None:
         self._own[name] += amount
@@ -61,9 +61,9 @@ class Counters:
         self._switch = dict.fromkeys(MEANINGS, 0)
 
     def as_mapping(self) -> dict[str, Counter]:
-        for name, told in self._told.items():
+        for name, reported in self._reported.items():
             value = self._own[name] + self._before[name] + self._switch[name]
             # A correction may come after the read that counted its packet, or after the death of
             # the switch that did.  No counter falls: that would look like a restart.
-            self._told[name] = max(told, value)
-        return {name: Counter(self._told[name], *meaning) for name, meaning in MEANINGS.items()}
+            self._reported[name] = max(reported, value)
+        return {name: Counter(self._reported[name], *meaning) for name, meaning in MEANINGS.items()}

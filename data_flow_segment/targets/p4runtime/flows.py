@@ -32,13 +32,13 @@ class SwitchFlow:
         "_close_before",
         "_counters",
         "_is_adopted",
-        "close_told",
+        "close_reported",
         "cookie",
         "entry",
         "healed",
         "last_seen",
         "number",
-        "packets_told",
+        "packets_reported",
         "place",
         "reported_at",
         "reverse_key",
@@ -60,8 +60,8 @@ class SwitchFlow:
         self._counters = _NOTHING
         self._close = self._close_before = 0
         self.tcp_flags = 0
-        self.packets_told = 0
-        self.close_told = False
+        self.packets_reported = 0
+        self.close_reported = False
         self.last_seen = now
         self._is_adopted = False
         self.decide(entry)

@@ -99,7 +99,7 @@ class Line:
         # of the connection
         self._opened = False
         self._stands_by = False
-        self._told = ""
+        self._reported = ""
         self._fenced: set[bytes] = set()
         self._fences = 0  # ever
         self._answered: tuple[bytes, asyncio.Future[None]] | None = None
@@ -258,8 +258,8 @@ class Line:
         if isinstance(error, NoP4Runtime):  # a switch was there, and begins or ends
             reason = f"{where(self._options)}: it does not speak P4Runtime yet, or no more"
         self._drop(reason)
-        if self._opened and reason != self._told:
-            self._told = reason
+        if self._opened and reason != self._reported:
+            self._reported = reason
             self._inbox.put(Lost(reason))
 
     def _stand_by(self, reason: str) -> None:
@@ -268,8 +268,8 @@ class Line:
         self._drop(reason)
         if not self._opened:
             self.news.put(reason)
-        elif reason != self._told:
-            self._told = reason
+        elif reason != self._reported:
+            self._reported = reason
             self._inbox.put(Demoted(reason))
 
     # --- operations ------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ class Line:
         self._boot_id = split(connected.cookie).boot_id
         self._epoch += 1
         self._stands_by = False
-        self._cookie, self._told = connected.cookie, ""
+        self._cookie, self._reported = connected.cookie, ""
         self._fenced.clear()
         self._inbox.put(connected)
         if not self._opened:

@@ -27,7 +27,7 @@ _SOLICITED_NODE_MAC: Final = bytes.fromhex("3333ff")  # RFC 2464 7
 _DISCOVERY_SIZE: Final = 24  # without options
 
 
-class Told(NamedTuple):
+class Announced(NamedTuple):
     """What a frame says of a neighbour."""
 
     address: bytes
@@ -48,7 +48,7 @@ def question(address: bytes, mac: bytes, own: bytes, known: bytes | None) -> byt
     return link + discovery(SOLICITATION, 0, address, mac, own, receiver)
 
 
-def told(frame: bytes) -> Told | None:
+def announced(frame: bytes) -> Announced | None:
     """What the frame says of a neighbour; None if nothing that may be believed."""
     try:
         packet = parse(frame)
@@ -64,7 +64,7 @@ def _is_one_station(mac: bytes) -> bool:
     return mac[0] & 1 == 0 and any(mac)
 
 
-def _by_arp(packet: Packet) -> Told | None:
+def _by_arp(packet: Packet) -> Announced | None:
     if packet.end - packet.l3 < ARP.size:
         return None
     *kind, operation, mac, sender, _, _ = ARP.unpack_from(packet.data, packet.l3)
@@ -72,10 +72,10 @@ def _by_arp(packet: Packet) -> Told | None:
         return None
     if not any(sender):  # a probe (RFC 5227): it has no address yet
         return None
-    return Told(IPV4_PREFIX + sender, mac, overrides=True)
+    return Announced(IPV4_PREFIX + sender, mac, overrides=True)
 
 
-def _by_discovery(packet: Packet) -> Told | None:
+def _by_discovery(packet: Packet) -> Announced | None:
     """RFC 4861 7.1 says what makes a solicitation and an advertisement valid."""
     start, end, data = packet.l4, packet.end, packet.data
     is_valid = (
@@ -96,11 +96,11 @@ def _by_discovery(packet: Packet) -> Told | None:
         mac = options.get(SOURCE_MAC)
         if mac is None or packet.src == UNSPECIFIED:
             return None
-        return Told(packet.src, mac, overrides=True)  # 7.2.3
+        return Announced(packet.src, mac, overrides=True)  # 7.2.3
     flags = int.from_bytes(data[start + 4 : start + 8], "big")
     if target[0] == 0xFF or (packet.dst[0] == 0xFF and flags & SOLICITED):
         return None
-    return Told(target, options.get(TARGET_MAC), overrides=bool(flags & OVERRIDE))
+    return Announced(target, options.get(TARGET_MAC), overrides=bool(flags & OVERRIDE))
 
 
 def _options(packet: Packet, place: int) -> dict[int, bytes] | None:

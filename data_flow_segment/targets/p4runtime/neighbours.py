@@ -25,7 +25,7 @@ from typing import Final, cast
 
 from data_flow_segment.targets.interfaces import Route
 from data_flow_segment.targets.p4runtime import entries
-from data_flow_segment.targets.p4runtime.neighbour_frames import question, told
+from data_flow_segment.targets.p4runtime.neighbour_frames import announced, question
 from data_flow_segment.targets.p4runtime.next_hops import (
     Action,
     Ask,
@@ -143,7 +143,7 @@ class Neighbours:
 
     def heard(self, frame: bytes, port: int, now: float) -> Sequence[Action]:
         """Somebody said his MAC address, asked or not (RFC 826: who is known is believed)."""
-        found = told(frame)
+        found = announced(frame)
         neighbour = None if found is None else self._all.get((found.address, port))
         if found is None or neighbour is None or neighbour.is_permanent:
             return ()

@@ -24,16 +24,16 @@ tells itself."""
 class Sweep:
     """One agent's passes over the table."""
 
-    def __init__(self, flows: Flows, reports: Reports, tell: Callable[[Event], None]) -> None:
+    def __init__(self, flows: Flows, reports: Reports, emit: Callable[[Event], None]) -> None:
         self._flows = flows
         self._reports = reports
-        self._tell = tell
+        self._emit = emit
         self._position = 0
         self._is_last = False
         self._stats = False
         self._looked_at: dict[int, SwitchFlow] = {}  # number -> flow whose report is awaited
         self._hastened: dict[int, SwitchFlow] = {}
-        self._told: set[int] = set()  # out of their turn in this pass
+        self._reported: set[int] = set()  # out of their turn in this pass
 
     def hasten(self, flow: SwitchFlow) -> None:
         """The switch saw no packet of it for its idle time."""
@@ -48,7 +48,7 @@ class Sweep:
         if self._looked_at.pop(flow.number, None) is not None:
             event = event_of(flow, now, stats=self._stats)
             if event is not None:
-                self._tell(event)
+                self._emit(event)
 
     @property
     def is_waiting(self) -> bool:
@@ -72,7 +72,7 @@ class Sweep:
             if chosen or not self._is_last:
                 return False
         self._is_last = False
-        self._told.clear()
+        self._reported.clear()
         return True
 
     def restart(self) -> None:
@@ -84,10 +84,10 @@ class Sweep:
         while self._hastened and len(chosen) < limit:
             number, flow = self._hastened.popitem()
             chosen.append(flow)
-            self._told.add(number)
+            self._reported.add(number)
         if len(chosen) < limit:
             found, last = self._flows.table.after(self._position, limit - len(chosen))
             self._position = 0 if last is None else last
             self._is_last = last is None
-            chosen += [flow for flow in found if flow.number not in self._told]
+            chosen += [flow for flow in found if flow.number not in self._reported]
         return chosen

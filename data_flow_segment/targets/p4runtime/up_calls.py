@@ -41,13 +41,13 @@ class UpCalls:
         self,
         desired: Desired,
         *,
-        tell: Callable[[Event], None],
+        emit: Callable[[Event], None],
         reported: Callable[[SwitchFlow, float], None],
     ) -> None:
         self._desired = desired
         self._interfaces = {each.number: each for each in desired.options.interfaces}
         self._counters = desired.counters
-        self._tell = tell
+        self._emit = emit
         self._errors_left: float = ERRORS_BURST
         self._errors_at = desired.now
         self._reported = reported
@@ -67,11 +67,11 @@ class UpCalls:
         elif up.resolve is not None:
             desired.act(desired.neighbours.resolve(up, desired.now))
         elif up.reason in _TELL_SENDER:
-            self._tell_sender(up)
+            self._send_error(up)
         else:
             desired.act(desired.neighbours.heard(up.frame, up.port, desired.now))
 
-    def _tell_sender(self, up: FrameUp) -> None:
+    def _send_error(self, up: FrameUp) -> None:
         """As many as a router sends (RFC 1812 4.3.2.8, RFC 4443 2.4 f): a flood of packets whose
         time is over shall not keep the agent from new flows."""
         now = self._desired.now
@@ -104,7 +104,7 @@ class UpCalls:
             packet.src, packet.dst, up.src_port, up.dst_port, up.protocol, packet.tos
         )
         server = self._desired.servers.key_of(up.server)
-        self._tell(PacketIn(up.reason, signature, packet.tcp_flags, up.port, up.frame, server))
+        self._emit(PacketIn(up.reason, signature, packet.tcp_flags, up.port, up.frame, server))
 
     def _report(self, up: FrameUp, report: Report) -> None:
         now = self._desired.now
@@ -119,10 +119,10 @@ class UpCalls:
         flow.learn(report, now)
         if up.reason != _CLOSED:
             self._reported(flow, now)
-        elif not flow.close_told:
+        elif not flow.close_reported:
             event = event_of(flow, now, stats=False)
             if event is not None:
-                self._tell(event)
+                self._emit(event)
 
 
 def error_frame(up: FrameUp, interface: Interface | None) -> bytes | None:

@@ -38,9 +38,9 @@ class Dfs:
             now += STEP_S
             if not next(self.losses, False):
                 self.known.add(cursor)
-                sync.flow_told(cursor, now)
+                sync.flow_reported(cursor, now)
             self._change(sync)
-        sync.done_told(sync_id, len(self.counted), now)
+        sync.done_reported(sync_id, len(self.counted), now)
         return now
 
     def _change(self, sync: Sync) -> None:

@@ -10,7 +10,7 @@ from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
-from data_flow_segment.targets.p4runtime.neighbour_frames import Told, question, told
+from data_flow_segment.targets.p4runtime.neighbour_frames import Announced, announced, question
 from data_flow_segment.targets.p4runtime.routes import Routes, link_local
 from ssmb.addresses import from_text, to_text
 from support.neighbours_rig import OPTIONS, advertisement, arp_reply, interface, mac_octets
@@ -56,17 +56,17 @@ def _is_right(octets: bytes) -> None:
 
 @pytest.mark.parametrize("vlan", [None, 7])
 def test_an_arp_reply_tells_its_sender(vlan: int | None) -> None:
-    said = Told(from_text(V4), THEIR_MAC, True)
-    assert told(arp_reply(V4, THEIRS, OURS, vlan)) == said
-    assert told(arp_reply(V4, THEIRS, OURS, vlan) + bytes(18)) == said, "padded"
+    said = Announced(from_text(V4), THEIR_MAC, True)
+    assert announced(arp_reply(V4, THEIRS, OURS, vlan)) == said
+    assert announced(arp_reply(V4, THEIRS, OURS, vlan) + bytes(18)) == said, "padded"
 
 
 def test_who_asks_by_arp_says_where_he_is() -> None:
     for asked in ("10.1.1.1", V4):  # for us; for himself, which tells everybody
         frame = Ether(src=THEIRS) / ARP(op=1, hwsrc=THEIRS, psrc=V4, pdst=asked)
-        assert told(bytes(frame)) == Told(from_text(V4), THEIR_MAC, True)
+        assert announced(bytes(frame)) == Announced(from_text(V4), THEIR_MAC, True)
     probe = Ether(src=THEIRS) / ARP(op=1, hwsrc=THEIRS, psrc="0.0.0.0", pdst=V4)
-    assert told(bytes(probe)) is None, "RFC 5227: it has no address yet"
+    assert announced(bytes(probe)) is None, "RFC 5227: it has no address yet"
 
 
 def test_who_solicits_says_where_he_is() -> None:
@@ -78,9 +78,9 @@ def test_who_solicits_says_where_he_is() -> None:
         return bytes(packet)
 
     address = ICMPv6NDOptSrcLLAddr(lladdr=THEIRS)
-    assert told(asks(V6, address)) == Told(from_text(V6), THEIR_MAC, True)
-    assert told(asks(V6)) is None
-    assert told(asks("::", address)) is None
+    assert announced(asks(V6, address)) == Announced(from_text(V6), THEIR_MAC, True)
+    assert announced(asks(V6)) is None
+    assert announced(asks("::", address)) is None
 
 
 @pytest.mark.parametrize(
@@ -107,24 +107,24 @@ def test_no_other_arp_is_an_answer(fields: dict[str, Any]) -> None:
         else:
             start, size = places[name]
             changed[start : start + size] = value.to_bytes(size, "big")
-    assert told(frame) is not None
-    assert told(bytes(changed)) is None
+    assert announced(frame) is not None
+    assert announced(bytes(changed)) is None
 
 
 @pytest.mark.parametrize("override", [0, 1])
 def test_an_advertisement_tells_its_target(override: int) -> None:
     frame = advertisement(V6, THEIRS, OURS, O=override)
-    assert told(frame) == Told(from_text(V6), THEIR_MAC, bool(override))
+    assert announced(frame) == Announced(from_text(V6), THEIR_MAC, bool(override))
 
 
 def test_an_advertisement_may_leave_the_mac_address_out() -> None:
-    assert told(advertisement(V6, None, OURS)) == Told(from_text(V6), None, True)
+    assert announced(advertisement(V6, None, OURS)) == Announced(from_text(V6), None, True)
 
 
 def test_an_advertisement_to_all_is_not_solicited() -> None:
     to_all = {"dst": "ff02::1"}
-    assert told(advertisement(V6, THEIRS, OURS, to_all, S=0)) is not None
-    assert told(advertisement(V6, THEIRS, OURS, to_all, S=1)) is None
+    assert announced(advertisement(V6, THEIRS, OURS, to_all, S=0)) is not None
+    assert announced(advertisement(V6, THEIRS, OURS, to_all, S=1)) is None
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_an_advertisement_to_all_is_not_solicited() -> None:
     ids=str,
 )
 def test_no_other_advertisement_is_an_answer(ip: dict[str, Any], fields: dict[str, Any]) -> None:
-    assert told(advertisement(V6, THEIRS, OURS, ip, **fields)) is None
+    assert announced(advertisement(V6, THEIRS, OURS, ip, **fields)) is None
 
 
 @pytest.mark.parametrize(
@@ -149,14 +149,14 @@ def test_options_that_do_not_fit_make_it_invalid(options: bytes) -> None:
     valid = Ether(advertisement(V6, None, OURS))
     del valid[IPv6].plen
     del valid.lastlayer().cksum
-    assert told(bytes(valid / Raw(b"\x0e\x01" + bytes(6)))) is not None
-    assert told(bytes(valid / Raw(options))) is None
+    assert announced(bytes(valid / Raw(b"\x0e\x01" + bytes(6)))) is not None
+    assert announced(bytes(valid / Raw(options))) is None
 
 
 @pytest.mark.parametrize("whole", [arp_reply(V4, THEIRS, OURS), advertisement(V6, THEIRS, OURS)])
 def test_what_is_cut_short_is_no_answer(whole: bytes) -> None:
     for length in range(len(whole)):
-        assert told(whole[:length]) is None
+        assert announced(whole[:length]) is None
 
 
 def test_we_ask_with_our_address_in_the_same_network() -> None:
