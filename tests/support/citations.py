@@ -244,7 +244,9 @@ def citations_of(block: Block) -> Iterator[Citation]:
 
 def _paths(text: str) -> Iterator[tuple[int, str]]:
     tops = sorted({name.split("/")[0] for name in folders()})
-    pattern = re.compile(rf"(?<![\w./~$<>{{}}-])((?:{'|'.join(map(re.escape, tops))})/[\w./*-]*\w)")
+    pattern = re.compile(
+        rf"(?<![\w./~$<>{{}}-])((?:{'|'.join(map(re.escape, tops))})/(?!s\b)[\w./*-]*\w)"
+    )
     for match in [*pattern.finditer(text), *_BELOW.finditer(text)]:
         if match.re is pattern or match[1].split("/")[0] not in tops:
             yield match.start(), match[1]
