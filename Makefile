@@ -57,13 +57,14 @@ comma := ,
 
 C_FILES := $(wildcard bpf/*.[ch] bench/*.c)
 
-check: ## ruff, ruff format, clang-format, mypy --strict, import-linter
+check: ## ruff, ruff format, clang-format, mypy --strict, import-linter, commit messages
 	@scripts/setup test
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/clang-format --dry-run -Werror $(C_FILES)
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+	scripts/check_commits
 
 bpf: setup ## compile the BPF program
 	@$(MAKE) --no-print-directory $(BPF_OBJECTS)

@@ -29,6 +29,7 @@ import time
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -316,7 +317,7 @@ class Pair:
         self._cs_process.join(10)
 
 
-def together(pairs: list[Pair], what: str, count: int, argument: float) -> tuple[list, float]:
+def together(pairs: list[Pair], what: str, count: int, argument: float) -> tuple[list[Any], float]:
     """Let all generators do one thing at once; return their results and the CSs' processor time."""
     for pair in pairs:
         # a generator that has a processor to itself need not sleep, which would add to latencies

@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from ssmb.addresses import from_text  # noqa: E402
+from ssmb.constants import TCP, UDP  # noqa: E402
 from support.bmv2 import (  # noqa: E402
     PORT,
     PROGRAM,
@@ -44,7 +45,6 @@ from support.rig import CLIENT_MAC, IPV4, NODE_MAC, TARGET_MAC, Side  # noqa: E4
 from support.veth_rig import FAR, run  # noqa: E402
 from support.wire import inside  # noqa: E402
 
-TCP, UDP = 6, 17
 UDP_PORT, VIRTUAL_PORT, NODE_PORT = 40000, 80, 8080
 CLIENT_PORT = {Side.EXTERNAL: 40001, Side.INTERNAL: 40002}  # of TCP, by who sends
 PAYLOAD = bytes(22)  # with its headers a frame of 64 octets
@@ -116,7 +116,7 @@ def install_flow(client: P4Client, protocol: int, client_port: int, index: int) 
 
 def insert_flow(
     client: P4Client,
-    match: dict[str, int | bytes],
+    match: dict[str, object],
     action: str,
     index: int,
     new: tuple[int | bytes, ...],

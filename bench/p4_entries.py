@@ -77,7 +77,7 @@ def entries_a_second(address: str, count: int) -> dict[str, float]:
                 rows = [
                     row for n in range(count // 2) for row in entries.flow_rows(flow(n), 2 * n, 7)
                 ]
-                updates = [schema.update(kind, row) for row in rows]  # type: ignore[arg-type]
+                updates = [schema.update(kind, row) for row in rows]
                 writes = [
                     Write(tuple(updates[at : at + size]), at) for at in range(0, len(updates), size)
                 ]
