@@ -52,7 +52,7 @@ class Answers:
         self._servers = servers
         self._endings = endings
         self._ended = endings.ended
-        self._recent = endings.ended.recent
+        self._recent = endings.table.recent
         self._table = endings.table
 
     def reply_came(self, peer: Peer, reply: Reply, now: float) -> None:
@@ -83,7 +83,7 @@ class Answers:
             self._counters["replies_stale"] += 1
             return
         known = self._table.lookup(reply.signature)
-        stale = flow is not None or self._ended.is_over(reply.serial)
+        stale = flow is not None or reply.serial in self._ended.serials
         if stale or (known is not None and known.entry.serial != reply.serial):
             self._counters["replies_stale"] += 1
             return
@@ -104,7 +104,7 @@ class Answers:
         if message.flags & _PROXY_SERVER:
             self._refuse_to_proxy(peer, message, session, now)
             return
-        if self._ended.is_over(message.serial):
+        if message.serial in self._ended.serials:
             self._counters["replies_stale"] += 1
             return
         known = self._table.lookup(message.signature)

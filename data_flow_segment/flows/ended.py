@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from data_flow_segment.flows.recent import RecentFlows
+from data_flow_segment.flows.table import RecentFlows
 from data_flow_segment.timers import Wheel
 from ssmb.constants import LINGER_MS
 from ssmb.messages import FlowSignature, Session
@@ -28,17 +28,14 @@ covers some minutes of hundreds of idle flows a second."""
 class EndedFlows:
     """What lingers in the target, and which serials are over."""
 
-    def __init__(self) -> None:
+    def __init__(self, recent: RecentFlows) -> None:
+        """`recent`: the opposite, what began a moment ago and has not ended."""
         # Not a dict: finding its first entry costs as much as was deleted in front of it
         self._reasons: OrderedDict[tuple[Session, int], int] = OrderedDict()
         self.lingering: dict[Session, int] = {}  # session -> serial of its entry in the target
         self.serials: dict[int, Session] = {}  # ended less than LINGER ago
-        self.recent = RecentFlows()  # the opposite: what began a moment ago and has not ended
+        self._recent = recent
         self._ends: Wheel[tuple[FlowSignature, int]] = Wheel()
-
-    def is_over(self, serial: int) -> bool:
-        """Whether a flow with this serial ended less than LINGER ago."""
-        return serial in self.serials
 
     def linger(self, signature: FlowSignature, serial: int, now: float) -> None:
         """The flow closed; its entry stays for LINGER."""
@@ -49,7 +46,7 @@ class EndedFlows:
         """The flow ended; its entry is gone already."""
         session = signature.session
         self.serials[serial] = session
-        self.recent.forget(session, serial)
+        self._recent.forget(session, serial)
         self._ends.schedule(now + LINGER_MS / 1000, (signature, serial))
 
     def remember_reason(self, session: Session, serial: int, reason: int) -> None:

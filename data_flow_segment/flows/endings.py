@@ -54,8 +54,8 @@ class Endings:
     """Takes flows out of the target and tells the CSs."""
 
     def __init__(self, outbox: Outbox, peers: Peers, target: Target) -> None:
-        self.ended = EndedFlows()
         self.table = Table(target, outbox, self.evict)
+        self.ended = EndedFlows(self.table.recent)
         self._outbox = outbox
         self._counters = outbox.counters
         self._peers = peers

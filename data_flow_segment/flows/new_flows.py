@@ -51,7 +51,7 @@ class NewFlows:
         self._peers = peers
         self._servers = servers
         self._ended: EndedFlows = endings.ended
-        self._recent = endings.ended.recent
+        self._recent = endings.table.recent
         self._serials = serials
         self._packet_id = 0
 
@@ -93,7 +93,7 @@ class NewFlows:
         peer = self._peers.active_of(group_id)
         buffer_max = FLOW_BUFFER_MAX if peer is None else peer.config.flow_buffer_max
         flow = PendingFlow(
-            self._serials.next(self._ended.is_over),
+            self._serials.next(self._ended.serials.__contains__),
             packet,
             group_id,
             int(now * 1000) & _WORD32,

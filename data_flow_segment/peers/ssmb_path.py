@@ -18,7 +18,16 @@ _REPLICA = int(Flag.REPLICA)
 class Link:
     """Datagrams to and from one CS.  Without keys (laboratory) nothing is sealed."""
 
-    __slots__ = ("_batch", "_outbox", "_ring", "_sealer", "_urgent", "endpoint", "version")
+    __slots__ = (
+        "_batch",
+        "_outbox",
+        "_queued",
+        "_ring",
+        "_sealer",
+        "_urgent",
+        "endpoint",
+        "version",
+    )
 
     def __init__(self, endpoint: Endpoint, version: int, outbox: Outbox) -> None:
         self.endpoint = endpoint
@@ -28,6 +37,7 @@ class Link:
         self._ring: KeyRing | None = None
         self._sealer: Sealer | None = None
         self._urgent = False  # an H message went out since the last flush
+        self._queued = False  # an L message may wait
 
     def install_keys(self, keys: SessionKeys | None, now: float) -> None:
         """Keys of a new CSMB authentication; what waits leaves under the old ones."""
@@ -66,6 +76,7 @@ class Link:
         except EncodeError:
             self._outbox.counters["encode_failures"] += 1
             return
+        self._queued = True
         self._outbox.sent[message.__class__.__name__] += 1
 
     def get_timer(self) -> float | None:
@@ -74,13 +85,12 @@ class Link:
 
     def flush(self, now: float) -> None:
         """Send what is full or due, or everything if an H message went out (H first, 6.8)."""
-        if self._urgent:
-            self._urgent = False
-            waiting = self._batch.flush()
-        else:
-            waiting = self._batch.due(now)
-        for octets in waiting:
+        urgent, self._urgent = self._urgent, False
+        if not self._queued:
+            return
+        for octets in self._batch.flush() if urgent else self._batch.due(now):
             self._send(octets)
+        self._queued = self._batch.get_timer() is not None
 
     def flush_all(self) -> None:
         """Send everything that waits, whatever its delay."""

@@ -16,29 +16,12 @@ from data_flow_segment.targets.contract import (
     FlowMoved,
     FlowState,
 )
-from data_flow_segment.targets.translation import inbound
-from packets.rewrite import Translation
-from ssmb.addresses import UNSPECIFIED, is_ipv4
-from ssmb.constants import CLOSE_TIMEOUT_S, Flag, ForwardMode
+from data_flow_segment.targets.translation import CannotInstall, Key, check, inbound, reverse_key
+from ssmb.constants import CLOSE_TIMEOUT_S
 from ssmb.messages import FlowSignature
-
-Key = tuple[bytes, bytes, int, int, int]
 
 INBOUND: Final = 0
 RETURN: Final = 1
-
-_NAT: Final = int(ForwardMode.NAT)
-_MODES: Final = frozenset((_NAT, int(ForwardMode.L2), int(ForwardMode.TUNNEL)))
-_TRANSLATE_ADDR: Final = int(Flag.TRANSLATE_ADDR)
-_TRANSLATE_SRC: Final = int(Flag.TRANSLATE_SRC)
-
-
-class CannotInstall(Exception):
-    """A flow cannot be entered; `table_full` says whether room would help."""
-
-    def __init__(self, reason: str, *, table_full: bool = False) -> None:
-        super().__init__(reason)
-        self.table_full = table_full
 
 
 class Tabled(Protocol):
@@ -65,17 +48,6 @@ class Tabled(Protocol):
 
 
 FlowT = TypeVar("FlowT", bound=Tabled)
-
-
-def reverse_key(signature: FlowSignature, there: Translation) -> Key:
-    """The key of the packets that the node sends back."""
-    return (
-        signature.dst_ipaddr if there.dst is None else there.dst,
-        signature.src_ipaddr if there.src is None else there.src,
-        signature.dst_port if there.dst_port is None else there.dst_port,
-        signature.src_port if there.src_port is None else there.src_port,
-        signature.protocol,
-    )
 
 
 def worth(flow: Tabled) -> tuple[int, float]:
@@ -194,22 +166,6 @@ class FlowTable(Generic[FlowT]):
             raise CannotInstall("the signature is another flow's return direction")
         if back in self._flows or self._reverse.get(back) not in (None, known):
             raise CannotInstall("the return direction is another flow's")
-
-
-def check(entry: FlowEntry) -> None:
-    """What no target can carry out, whatever is in its table."""
-    signature = entry.signature
-    wanted = [signature.dst_ipaddr]
-    if entry.flags & _TRANSLATE_ADDR or entry.forward_mode != _NAT:
-        wanted.append(entry.node_ipaddr)
-    if entry.flags & _TRANSLATE_SRC:
-        wanted.append(entry.snat_ipaddr)
-    if entry.forward_mode not in _MODES:
-        raise CannotInstall(f"forward mode {entry.forward_mode} is not offered by this target")
-    if UNSPECIFIED in wanted:
-        raise CannotInstall("an address to translate to is missing")
-    if any(is_ipv4(address) != is_ipv4(signature.src_ipaddr) for address in wanted):
-        raise CannotInstall("addresses of two families in one flow")
 
 
 def event_of(flow: Swept, now: float, *, stats: bool) -> Event | None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a flow's entry means for its packets, per direction (wire protocol 9.4 and 9.6).
+"""What a flow's entry means for its packets (wire protocol 9.4 and 9.6): whether any target can
+carry it out, the translation of each direction, and the key of the packets that come back.
 
 `inbound` and `returning` make the pair of translations from an entry; one is the inverse of the
 other.  `packets.rewrite` carries them out.
@@ -11,13 +12,43 @@ from typing import Final
 
 from data_flow_segment.targets.contract import FlowEntry
 from packets.rewrite import Translation
+from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED
 from ssmb.constants import Flag, ForwardMode
+from ssmb.messages import FlowSignature
 
 _TRANSLATE_ADDR: Final = int(Flag.TRANSLATE_ADDR)  # plain integers: this is on the way of each flow
 _TRANSLATE_PORT: Final = int(Flag.TRANSLATE_PORT)
 _TRANSLATE_SRC: Final = int(Flag.TRANSLATE_SRC)
 _ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
 _NAT: Final = int(ForwardMode.NAT)
+_MODES: Final = frozenset((_NAT, int(ForwardMode.L2), int(ForwardMode.TUNNEL)))
+
+Key = tuple[bytes, bytes, int, int, int]
+
+
+class CannotInstall(Exception):
+    """A flow cannot be entered; `table_full` says whether room would help."""
+
+    def __init__(self, reason: str, *, table_full: bool = False) -> None:
+        super().__init__(reason)
+        self.table_full = table_full
+
+
+def check(entry: FlowEntry) -> None:
+    """What no target can carry out, whatever is in its table."""
+    signature = entry.signature
+    wanted = [signature.dst_ipaddr]
+    if entry.flags & _TRANSLATE_ADDR or entry.forward_mode != _NAT:
+        wanted.append(entry.node_ipaddr)
+    if entry.flags & _TRANSLATE_SRC:
+        wanted.append(entry.snat_ipaddr)
+    if entry.forward_mode not in _MODES:
+        raise CannotInstall(f"forward mode {entry.forward_mode} is not offered by this target")
+    if UNSPECIFIED in wanted:
+        raise CannotInstall("an address to translate to is missing")
+    is_ipv4 = signature.src_ipaddr.startswith(IPV4_PREFIX)
+    if any(address.startswith(IPV4_PREFIX) != is_ipv4 for address in wanted):
+        raise CannotInstall("addresses of two families in one flow")
 
 
 def inbound(entry: FlowEntry) -> Translation:
@@ -49,4 +80,15 @@ def returning(entry: FlowEntry) -> Translation:
         ack=-entry.seq_offset,
         ts_value=entry.ts_offset,
         window_shift=entry.wscale_shift,
+    )
+
+
+def reverse_key(signature: FlowSignature, there: Translation) -> Key:
+    """The key of the packets that the node sends back."""
+    return (
+        signature.dst_ipaddr if there.dst is None else there.dst,
+        signature.src_ipaddr if there.src is None else there.src,
+        signature.dst_port if there.dst_port is None else there.dst_port,
+        signature.src_port if there.src_port is None else there.src_port,
+        signature.protocol,
     )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from socket import htons
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from data_flow_segment.targets.bpf.flows import (
     state_of,
     unpack,
 )
-from data_flow_segment.targets.bpf.layout import EVENT_CLOSED, FLOW, FLOW_KEY, network_short
+from data_flow_segment.targets.bpf.layout import EVENT_CLOSED, FLOW, FLOW_KEY
 from data_flow_segment.targets.contract import FlowEntry
 from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED
 from ssmb.constants import Flag
@@ -99,7 +100,7 @@ def test_deltas_turn_the_old_sums_into_the_new_ones(entry: FlowEntry) -> None:
         assert (old + flow.address_delta) % 0xFFFF == one_complement(
             flow.new_src + flow.new_dst
         ) % 0xFFFF
-        ports_before = network_short(sport) + network_short(dport)
+        ports_before = htons(sport) + htons(dport)
         assert (ports_before + flow.port_delta) % 0xFFFF == (
             flow.new_sport + flow.new_dport
         ) % 0xFFFF

@@ -14,7 +14,6 @@ from typing import Final, cast
 from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import PacketReason, VirtualServerKey
-from data_flow_segment.targets.flow_table import Key as FlowKey
 from data_flow_segment.targets.interfaces import Interface
 from data_flow_segment.targets.memory.datapath import DataPath
 from data_flow_segment.targets.memory.flow import Flow
@@ -22,6 +21,7 @@ from data_flow_segment.targets.memory.forward import Exit, NoNeighbour, NoRoute
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.p4runtime.constants import Reason
 from data_flow_segment.targets.p4runtime.schema import Key, Row
+from data_flow_segment.targets.translation import Key as FlowKey
 from packets.neighbours import ADVERTISEMENT, ARP, ARP_REPLY, ARP_REQUEST
 from packets.parse import ICMPV6, Packet, parse
 from packets.parse import Kind as PacketKind

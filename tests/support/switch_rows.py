@@ -13,13 +13,13 @@ from data_flow_segment.targets.contract import (
     VirtualServerEntry,
     VirtualServerKey,
 )
-from data_flow_segment.targets.flow_table import Key as FlowKey
 from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.forward import Exit, NoNeighbour, NoRoute
 from data_flow_segment.targets.p4runtime.constants import CloseBit
 from data_flow_segment.targets.p4runtime.entries import flow_of, server_of
 from data_flow_segment.targets.p4runtime.schema import Row
+from data_flow_segment.targets.translation import Key as FlowKey
 from packets.rewrite import Translation
 from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED
 from ssmb.constants import Flag, ForwardMode

@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from socket import htons
 from typing import Final
 
 from data_flow_segment.targets.bpf.layout import (
@@ -21,13 +22,17 @@ from data_flow_segment.targets.bpf.layout import (
     CloseBit,
     Direction,
     FlowBit,
-    network_short,
 )
 from data_flow_segment.targets.bpf.libbpf import BPF_ANY, BPF_NOEXIST
 from data_flow_segment.targets.bpf.maps import Map
 from data_flow_segment.targets.contract import FlowCounters, FlowEntry, FlowState
-from data_flow_segment.targets.flow_table import CannotInstall, check, reverse_key
-from data_flow_segment.targets.translation import inbound, returning
+from data_flow_segment.targets.translation import (
+    CannotInstall,
+    check,
+    inbound,
+    returning,
+    reverse_key,
+)
 from packets.rewrite import Translation
 from ssmb.addresses import UNSPECIFIED
 from ssmb.constants import Flag, ForwardMode
@@ -55,7 +60,7 @@ def _sum(octets: bytes) -> int:
 def _delta(old: int, new: int) -> int:
     """What adding to the complement of a checksum turns `old` into `new`, as the machine loads
     it; zero stays zero."""
-    return network_short((new - old) % 0xFFFF)
+    return htons((new - old) % 0xFFFF)
 
 
 def _direction(
@@ -73,8 +78,8 @@ def _direction(
     return (
         new_src,
         new_dst,
-        network_short(new_sport),
-        network_short(new_dport),
+        htons(new_sport),
+        htons(new_dport),
         address_delta,
         _delta(sport + dport, new_sport + new_dport),
         bits,
@@ -193,8 +198,8 @@ def opposite_key(key: bytes, flow: Direction) -> bytes:
     return FLOW_KEY.pack(
         flow.new_dst,
         flow.new_src,
-        network_short(flow.new_dport),
-        network_short(flow.new_sport),
+        htons(flow.new_dport),
+        htons(flow.new_sport),
         key[36],
     )
 

@@ -8,7 +8,6 @@ addresses in the network's.
 from __future__ import annotations
 
 import struct
-import sys
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
@@ -201,16 +200,3 @@ class Direction(NamedTuple):
     node: bytes
     snat: bytes
     next_hop: bytes
-
-
-if sys.byteorder == "little":
-
-    def network_short(value: int) -> int:
-        """A port as it lies in the network's order in the machine's (its own inverse)."""
-        return (value & 0xFF) << 8 | value >> 8
-
-else:
-
-    def network_short(value: int) -> int:
-        """A port as it lies in the network's order in the machine's (its own inverse)."""
-        return value

@@ -61,7 +61,7 @@ from data_flow_segment.targets.contract import (
     VirtualServerEntry,
     VirtualServerKey,
 )
-from data_flow_segment.targets.flow_table import CannotInstall
+from data_flow_segment.targets.translation import CannotInstall
 from packets import icmp
 from packets.parse import MalformedPacket, parse
 from ssmb.addresses import UNSPECIFIED

@@ -19,7 +19,7 @@ from data_flow_segment.targets.contract import (
     PacketReason,
     VirtualServerKey,
 )
-from data_flow_segment.targets.flow_table import INBOUND, FlowTable, Key
+from data_flow_segment.targets.flow_table import INBOUND, FlowTable
 from data_flow_segment.targets.interfaces import Interface
 from data_flow_segment.targets.memory import forward
 from data_flow_segment.targets.memory.counters import Counters
@@ -28,6 +28,7 @@ from data_flow_segment.targets.memory.fragments import FragmentTable
 from data_flow_segment.targets.memory.observe import observe
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.virtual_servers import VirtualServers
+from data_flow_segment.targets.translation import Key
 from packets import icmp, neighbours
 from packets.parse import ACK, SYN, Kind, MalformedPacket, Packet, parse
 from packets.rewrite import decrement_ttl, translate, undo

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from data_flow_segment.targets.contract import FlowCounters, FlowEntry, FlowState
-from data_flow_segment.targets.flow_table import Key, reverse_key
 from data_flow_segment.targets.memory.tracker import CloseTracker
-from data_flow_segment.targets.translation import inbound, returning
+from data_flow_segment.targets.translation import Key, inbound, returning, reverse_key
 from packets.rewrite import Translation
 
 

@@ -21,10 +21,10 @@ from data_flow_segment.targets.contract import (
     TransmitPacket,
     VirtualServerEntry,
 )
-from data_flow_segment.targets.flow_table import CannotInstall
 from data_flow_segment.targets.memory.datapath import DataPath
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.sweep import Sweep
+from data_flow_segment.targets.translation import CannotInstall
 from ssmb.messages import FlowSignature
 
 _EVENTS_AT_ONCE = 256

@@ -22,7 +22,6 @@ from data_flow_segment.targets.contract import (
     TransmitPacket,
     VirtualServerKey,
 )
-from data_flow_segment.targets.flow_table import CannotInstall
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.constants import Operation
 from data_flow_segment.targets.p4runtime.desired import Desired
@@ -30,6 +29,7 @@ from data_flow_segment.targets.p4runtime.flows import SwitchFlow
 from data_flow_segment.targets.p4runtime.packets import packet_out
 from data_flow_segment.targets.p4runtime.reports import Reports
 from data_flow_segment.targets.p4runtime.sweep import Sweep
+from data_flow_segment.targets.translation import CannotInstall
 
 HELD_MAX: Final = 256
 """Packets put back while the switch's tables are compared or filled."""

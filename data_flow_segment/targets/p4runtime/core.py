@@ -22,7 +22,6 @@ from itertools import islice
 from typing import Any, Final, cast
 
 from data_flow_segment.targets.contract import Command, Event, TargetError, TargetTaken
-from data_flow_segment.targets.flow_table import Key
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.commands import Commands
 from data_flow_segment.targets.p4runtime.constants import Operation as Wish
@@ -58,6 +57,7 @@ from data_flow_segment.targets.p4runtime.reports import Reports
 from data_flow_segment.targets.p4runtime.schema import Kind, Row, Schema, SchemaError
 from data_flow_segment.targets.p4runtime.sweep import Sweep
 from data_flow_segment.targets.p4runtime.up_calls import UpCalls
+from data_flow_segment.targets.translation import Key
 
 LISTEN_MS: Final = 5000
 LISTEN_INTERVAL_S: Final = 1.0

@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import Final, cast
 
 from data_flow_segment.targets.contract import FlowEntry, VirtualServerEntry, VirtualServerKey
-from data_flow_segment.targets.flow_table import Key, reverse_key
 from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.p4runtime.schema import Match, Row, Value
-from data_flow_segment.targets.translation import inbound, returning
+from data_flow_segment.targets.translation import Key, inbound, returning, reverse_key
 from packets import checksum
 from ssmb.addresses import UNSPECIFIED, is_ipv4
 from ssmb.constants import Flag, ForwardMode

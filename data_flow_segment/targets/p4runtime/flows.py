@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from data_flow_segment.targets.contract import CloseCause, FlowCounters, FlowEntry, FlowState
-from data_flow_segment.targets.flow_table import CannotInstall, FlowTable, Key, reverse_key
+from data_flow_segment.targets.flow_table import FlowTable
 from data_flow_segment.targets.p4runtime.constants import CloseBit
 from data_flow_segment.targets.p4runtime.packets import Half, Report
-from data_flow_segment.targets.translation import inbound
+from data_flow_segment.targets.translation import CannotInstall, Key, inbound, reverse_key
 from ssmb.messages import FlowSignature
 
 _CLOSED: Final = int(CloseBit.CLOSED)

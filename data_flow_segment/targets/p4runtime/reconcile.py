@@ -14,10 +14,10 @@ from typing import Final, cast
 from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import FlowEntry
-from data_flow_segment.targets.flow_table import CannotInstall, Key
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.flows import Flows, SwitchFlow
 from data_flow_segment.targets.p4runtime.schema import Row, Schema
+from data_flow_segment.targets.translation import CannotInstall, Key
 
 STEP: Final = 256
 """Entries looked at before something else gets its turn: some 5 ms."""

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import FlowEntry
-from data_flow_segment.targets.flow_table import Key
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.batch import Batch
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow
 from data_flow_segment.targets.p4runtime.schema import Kind, Row, Schema, key
+from data_flow_segment.targets.translation import Key
 
 
 class FlowToken(NamedTuple):

@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from data_flow_segment.targets.contract import FlowEntry
-from data_flow_segment.targets.flow_table import (
-    INBOUND,
-    RETURN,
-    CannotInstall,
-    FlowTable,
-    reverse_key,
-)
+from data_flow_segment.targets.flow_table import INBOUND, RETURN, FlowTable
 from data_flow_segment.targets.memory.flow import Flow
-from data_flow_segment.targets.translation import inbound
+from data_flow_segment.targets.translation import CannotInstall, inbound, reverse_key
 from ssmb.constants import Flag
 from support.packets import TCP_PROTOCOL
 from support.rig import IPV4, MemoryRig

@@ -27,7 +27,6 @@ from data_flow_segment.targets.contract import (
     VirtualServerEntry,
     VirtualServerKey,
 )
-from data_flow_segment.targets.flow_table import Key
 from data_flow_segment.targets.p4runtime import core as core_module
 from data_flow_segment.targets.p4runtime import entries, reconcile
 from data_flow_segment.targets.p4runtime.core import Core, Phase
@@ -35,6 +34,7 @@ from data_flow_segment.targets.p4runtime.operations import PacketUp, Result
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.program import Program
 from data_flow_segment.targets.p4runtime.schema import key
+from data_flow_segment.targets.translation import Key
 from ssmb.constants import Flag
 from support.packets import TCP_PROTOCOL
 from support.rig import IPV4, MemoryRig

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 
 from data_flow_segment.flows.ended import REASONS_MAX, EndedFlows
+from data_flow_segment.flows.table import RecentFlows
 from ssmb.constants import TCP, CloseReason
 from ssmb.messages import Session
 
@@ -25,7 +26,7 @@ def remember(ended: EndedFlows, first: int, count: int) -> float:
 
 
 def test_the_latest_ends_are_remembered() -> None:
-    ended = EndedFlows()
+    ended = EndedFlows(RecentFlows())
     remember(ended, 0, REASONS_MAX + 10)
     assert len(ended._reasons) == REASONS_MAX
     assert ended.reason_of(session(9), 9) == 0
@@ -35,7 +36,7 @@ def test_the_latest_ends_are_remembered() -> None:
 
 def test_forgetting_the_oldest_costs_the_same_however_many_were_forgotten() -> None:
     """A plain dict looks for its first entry among all that were deleted before it."""
-    ended = EndedFlows()
+    ended = EndedFlows(RecentFlows())
     filling = remember(ended, 0, REASONS_MAX)
     for first in range(1, 4):
         last = remember(ended, first * REASONS_MAX, REASONS_MAX)

@@ -11,7 +11,7 @@ import pytest
 
 from csmb.constants import Flag as CsmbFlag
 from csmb.messages import Config
-from data_flow_segment.flows.recent import RECENT_S, RecentFlows
+from data_flow_segment.flows.table import RECENT_S, RecentFlows
 from data_flow_segment.targets.contract import (
     FlowClosed,
     FlowIdle,
@@ -273,7 +273,7 @@ def test_an_agent_that_adopts_the_table_knows_of_none() -> None:
     cs.tell(Config())
     cs.tell(vs_list())
     assert packet.reason == PacketReason.NEW_FLOW
-    assert not heir.agent.endings.ended.recent.by_session
+    assert not heir.agent.endings.table.recent.by_session
     assert heir.client_sends(ACK, seq=2, ack=1)  # the flow is there, and nothing comes up
     assert cs.take(Query) == []
 

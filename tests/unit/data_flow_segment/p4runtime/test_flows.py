@@ -6,10 +6,10 @@ from __future__ import annotations
 import pytest
 
 from data_flow_segment.targets.contract import CloseCause, FlowCounters, FlowEntry
-from data_flow_segment.targets.flow_table import CannotInstall
 from data_flow_segment.targets.p4runtime.constants import CloseBit
 from data_flow_segment.targets.p4runtime.flows import Flows, SwitchFlow
 from data_flow_segment.targets.p4runtime.packets import Half, Report
+from data_flow_segment.targets.translation import CannotInstall
 from support.packets import TCP_PROTOCOL
 from support.rig import IPV4, MemoryRig
 from support.scene import Scene
