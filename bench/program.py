@@ -65,8 +65,8 @@ def entry() -> FlowEntry:
     flags = Flag.TRANSLATE_ADDR | Flag.TRANSLATE_PORT | Flag.ROUTE_BY_DST_IP
     signature = FlowSignature(from_text("11.0.0.0"), from_text("203.0.113.10"), 40000, 80, 6, 0)
     return FlowEntry(
-        signature, 1, 1, int(flags), from_text("10.90.2.2"), 8080, unset, 0, unset,
-        0, 0, 0, 0, 0, 300, 0,
+        signature, 1, 1, int(flags), from_text("10.90.2.2"), unset, 8080, 0, unset,
+        0, 0, 0, 300, 0, 0, 0,
     )  # fmt: skip
 
 

@@ -15,9 +15,9 @@ from control_segment.virtual_servers import VirtualServer
 from control_segment.wire import (
     PROTOCOL,
     head_flags,
+    pack_translation,
     reply_head,
     session_key,
-    translation_of,
     unpack_translation,
 )
 from ssmb.constants import TCP, CloseReason, ErrorCode, Flag, ForwardMode
@@ -117,7 +117,7 @@ class Notices:
             self._statistics.drops["table_full"] += 1
             return
         server, node = self._find(key, state)
-        head, tail = reply_head(0, state.flags & _REPLY_FLAGS), translation_of(state).pack()
+        head, tail = reply_head(0, state.flags & _REPLY_FLAGS), pack_translation(state.translation)
         configured = server.answers.get(node)
         if configured == (head, tail):
             head, tail = configured  # one copy for all
@@ -199,4 +199,4 @@ def _adopt_offsets(flow: Flow, message: Delete) -> None:
         wscale_shift=message.wscale_shift,
     )
     flags = head_flags(flow.head) & ~Flag.PROXY_SERVER | Flag.ADD_TCP_OFFSETS
-    flow.head, flow.tail = reply_head(0, flags), translation.pack()
+    flow.head, flow.tail = reply_head(0, flags), pack_translation(translation)

@@ -14,13 +14,14 @@ from control_segment.wire import (
     DST_PORT_AND_PROTOCOL,
     PROTOCOL,
     Answer,
-    Translation,
+    pack_translation,
     reply_head,
 )
 from csmb.constants import Flag as VsFlag
 from csmb.messages import AddVs
 from ssmb.addresses import UNSPECIFIED, from_text
 from ssmb.constants import PROTOCOLS, Flag, ForwardMode
+from ssmb.messages import Translation
 
 _MODES: Final = {"nat": ForwardMode.NAT, "l2": ForwardMode.L2, "tunnel": ForwardMode.TUNNEL}
 
@@ -97,7 +98,7 @@ class VirtualServer:
             node_port=node.port if flags & Flag.TRANSLATE_PORT else 0,
             snat_port=snat_port,
         )
-        return reply_head(0, flags), translation.pack()
+        return reply_head(0, flags), pack_translation(translation)
 
     def announcement(self) -> AddVs:
         """Return what tells a DFS about this virtual server."""

@@ -17,11 +17,11 @@ a property test holds both ways together.
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
-from ssmb.codec import encode, size_of
+from ssmb.codec import encode, size_of, struct_of
 from ssmb.constants import Flag, MessageType
-from ssmb.messages import FlowSignature, FlowState, Reply
+from ssmb.messages import FlowSignature, Reply, Translation
 
 QUERY_SIZE: Final = size_of(MessageType.QUERY, 2)
 DELETE_SIZE: Final = size_of(MessageType.DELETE, 2)
@@ -37,11 +37,10 @@ PORTS_AND_PROTOCOL: Final = 32
 DST_PORT_AND_PROTOCOL: Final = slice(34, 37)
 SIGNATURE_END: Final = 46
 TRANSLATION_START: Final = 48
-TRANSLATION_SIZE: Final = 68
-NO_TRANSLATION: Final = bytes(TRANSLATION_SIZE)
+_TRANSLATION: Final = struct_of(Translation, 2)
+NO_TRANSLATION: Final = bytes(_TRANSLATION.size)
 
 _PORTS: Final = struct.Struct(">HHB")
-_TRANSLATION: Final = struct.Struct(">16s16sHH16sIIIHbB")
 _HEAD: Final = struct.Struct(">BBH")
 _ADDR16: Final = int(Flag.ADDR16)
 
@@ -50,28 +49,13 @@ _ADDR16: Final = int(Flag.ADDR16)
 Answer: TypeAlias = tuple[bytes, bytes]
 
 
-class Translation(NamedTuple):
-    """What a REPLY tells to do, in wire order."""
-
-    node_ipaddr: bytes = bytes(16)
-    snat_ipaddr: bytes = bytes(16)
-    node_port: int = 0
-    snat_port: int = 0
-    next_hop_ipaddr: bytes = bytes(16)
-    seq_offset: int = 0
-    ack_offset: int = 0
-    ts_offset: int = 0
-    idle_timeout: int = 0
-    wscale_shift: int = 0
-    forward_mode: int = 0
-
-    def pack(self) -> bytes:
-        """Return the octets of a REPLY from 48 on."""
-        return _TRANSLATION.pack(*self)
+def pack_translation(translation: Translation) -> bytes:
+    """Return the octets of a REPLY from TRANSLATION_START on."""
+    return _TRANSLATION.pack(*translation)
 
 
 def unpack_translation(octets: bytes) -> Translation:
-    """Return what `Translation.pack` packed."""
+    """Return what `pack_translation` packed."""
     return Translation._make(_TRANSLATION.unpack(octets))
 
 
@@ -96,11 +80,6 @@ def signature_of(key: bytes, tos: int = 0) -> FlowSignature:
     """Return the signature that a session key stands for."""
     src_port, dst_port, protocol = _PORTS.unpack_from(key, PORTS_AND_PROTOCOL)
     return FlowSignature(key[SRC_IPADDR], key[DST_IPADDR], src_port, dst_port, protocol, tos)
-
-
-def translation_of(state: FlowState) -> Translation:
-    """Return a FLOW_STATE's translation."""
-    return Translation._make(state[11:22])
 
 
 def reply_octets(query: bytes, head: bytes, tail: bytes) -> bytes:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Datagrams to messages and back (wire protocol 6.2 to 6.8).
 
-One `struct.Struct` a (type, version), whose fields are the message's in order.  `decode_datagram`
-never raises; it keeps what stood before the first malformed octet.  Nothing loops or allocates by
-a length that was not compared with what is there.
+One `struct.Struct` per type and version, made from the formats in `ssmb.messages`.
+`decode_datagram` never raises; it keeps what stood before the first malformed octet.  Nothing loops
+or allocates by a length that was not compared with what is there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_type_hints
 
 from ssmb import messages as m
 from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED, from_ipv4
@@ -28,28 +28,23 @@ from ssmb.constants import (
 from ssmb.errors import EncodeError, MalformedMessage
 from ssmb.messages import Message
 
-# Format characters: `a` is an address, 4 octets in version 1 and 16 in version 2.
-_HEAD = "xBHI"
-_SIGNATURE = "aaHHBBBB"
-_TRANSLATION = "aaHHaIIIHbB"
-_STATISTICS = "IIQQQQIIIb3x"
-_BODY: Final[dict[MessageType, tuple[type[Any], str]]] = {
-    MessageType.QUERY: (m.Query, _SIGNATURE + "I"),
-    MessageType.REPLY: (m.Reply, _SIGNATURE + _TRANSLATION),
-    MessageType.APP_QUERY: (m.AppQuery, _SIGNATURE + "IHxx"),
-    MessageType.NEWFLOW: (m.NewFlow, _SIGNATURE + _TRANSLATION),
-    MessageType.DELETE: (m.Delete, _SIGNATURE + _STATISTICS),
-    MessageType.REAP: (m.Reap, _SIGNATURE + "I"),
-    MessageType.TIMEOUT: (m.Timeout, _SIGNATURE + "I"),
-    MessageType.STATS: (m.Stats, _SIGNATURE + _STATISTICS),
-    MessageType.RESET: (m.Reset, "IBBxx"),
-    MessageType.AUTH_CHALLENGE: (m.AuthChallenge, "BxHI32s"),
-    MessageType.AUTH_RESPONSE: (m.AuthResponse, "BxHI32s32s"),
-    MessageType.SYNC: (m.Sync, "II"),
-    MessageType.FLOW_STATE: (m.FlowState, _SIGNATURE + _TRANSLATION + "II"),
-    MessageType.SYNC_DONE: (m.SyncDone, "II"),
-    MessageType.APP_NOTIFY: (m.AppNotify, _SIGNATURE + "IHxx"),
-    MessageType.BRIDGE: (m.Bridge, "IHH"),
+_BODY: Final[dict[MessageType, type[Any]]] = {
+    MessageType.QUERY: m.Query,
+    MessageType.REPLY: m.Reply,
+    MessageType.APP_QUERY: m.AppQuery,
+    MessageType.NEWFLOW: m.NewFlow,
+    MessageType.DELETE: m.Delete,
+    MessageType.REAP: m.Reap,
+    MessageType.TIMEOUT: m.Timeout,
+    MessageType.STATS: m.Stats,
+    MessageType.RESET: m.Reset,
+    MessageType.AUTH_CHALLENGE: m.AuthChallenge,
+    MessageType.AUTH_RESPONSE: m.AuthResponse,
+    MessageType.SYNC: m.Sync,
+    MessageType.FLOW_STATE: m.FlowState,
+    MessageType.SYNC_DONE: m.SyncDone,
+    MessageType.APP_NOTIFY: m.AppNotify,
+    MessageType.BRIDGE: m.Bridge,
 }
 _PARKABLE: Final = frozenset({MessageType.QUERY, MessageType.REPLY})
 _WITH_DATA: Final = {
@@ -57,7 +52,7 @@ _WITH_DATA: Final = {
     MessageType.APP_NOTIFY: APP_DATA_MAX,
     MessageType.BRIDGE: BRIDGE_DATA_MAX,
 }
-TYPE_OF: Final[dict[type[Any], MessageType]] = {cls: kind for kind, (cls, _) in _BODY.items()}
+TYPE_OF: Final[dict[type[Any], MessageType]] = {cls: kind for kind, cls in _BODY.items()}
 _ADDR16: Final = int(Flag.ADDR16)
 _PARKED: Final = int(Flag.PARKED)
 
@@ -82,12 +77,24 @@ class Decoded(NamedTuple):
     ignored: int  # messages of types from 128 on, which end a walk in silence
 
 
+def _format(cls: type[Any]) -> str:
+    """A named tuple's fields as `ssmb.messages` annotates them; `a` is an address."""
+    hints = get_type_hints(cls, include_extras=True)
+    return "".join(hints[name].__metadata__[0] for name in cls._fields)
+
+
+def struct_of(cls: type[Any], version: int, head: str = "") -> struct.Struct:
+    """What packs and unpacks the fields of a named tuple of `ssmb.messages`."""
+    address = "4s" if version == 1 else "16s"
+    return struct.Struct(">" + (head + _format(cls)).replace("a", address))
+
+
 def _layouts(version: int) -> dict[int, _Layout]:
     made = {}
-    for kind, (cls, body) in _BODY.items():
-        address = "4s" if version == 1 else "16s"
-        compiled = struct.Struct(">" + (_HEAD + body).replace("a", address))
-        values = re.findall(r"32s|[a-zA-Z]", (_HEAD + body).replace("3x", "").replace("x", ""))
+    for kind, cls in _BODY.items():
+        # the type's octet is a pad octet here: it is written over the first one
+        compiled = struct_of(cls, version, head="x")
+        values = re.findall(r"32s|[a-zA-Z]", _format(cls).replace("3x", "").replace("x", ""))
         where = tuple(index for index, letter in enumerate(values) if letter == "a")
         sizes = {"a": 4 if version == 1 else 16, "32s": 32}
         sized = tuple((at, sizes[letter]) for at, letter in enumerate(values) if letter in sizes)
@@ -220,7 +227,6 @@ def _encode_with(layout: _Layout, version: int) -> Callable[[Any], bytes]:
             if len(values[index]) != size:
                 raise EncodeError(f"{message._fields[index]}: needs {size} octets: {message!r}")
         try:
-            # the type's octet is a pad octet of the format: it is written over the first one
             return kind + pack(*values)[1:] + tail
         except struct.error as error:
             raise EncodeError(f"{layout.kind.name}: {error}: {message!r}") from None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One named tuple a message; fields by wire name, in wire order (FIGS. 5, 6 and 9).
 
-The message type and the reserved fields are the codec's.  Named tuples, because QUERY and REPLY are
+The message type is the codec's.  Named tuples, because QUERY and REPLY are
 the hot path of the product and `_make` on the unpacked octets is the cheapest value that Python has
 (docs/design/0001).  Fields are plain integers; `ssmb.constants` names their values.
 Addresses are 16 octets.  `frame` is what PARKED appends.
@@ -9,9 +9,23 @@ Addresses are 16 octets.  `frame` is what PARKED appends.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 from ssmb.addresses import UNSPECIFIED
+
+# A field's type and its format on the wire, as `struct` has it, with the reserved octets behind the
+# field (`x`).  `a` is an address, 4 octets in version 1 and 16 in version 2.
+Address: TypeAlias = Annotated[bytes, "a"]
+Octets32: TypeAlias = Annotated[bytes, "32s"]
+U8: TypeAlias = Annotated[int, "B"]
+U16: TypeAlias = Annotated[int, "H"]
+U32: TypeAlias = Annotated[int, "I"]
+U64: TypeAlias = Annotated[int, "Q"]
+S8: TypeAlias = Annotated[int, "b"]
+Data: TypeAlias = Annotated[bytes, "H"]
+"""At the end of a message, padded to four octets; its length stands among the fields."""
+Rest: TypeAlias = Annotated[bytes, ""]
+"""What is left of the datagram (PARKED)."""
 
 
 class Session(NamedTuple):
@@ -56,20 +70,51 @@ class _FlowMessage:
         return Session._make(self[3:8])  # type: ignore[index]
 
 
+class Translation(NamedTuple):
+    """What a REPLY tells to do with a flow's packets, in wire order."""
+
+    node_ipaddr: Address = UNSPECIFIED
+    snat_ipaddr: Address = UNSPECIFIED
+    node_port: U16 = 0
+    snat_port: U16 = 0
+    next_hop_ipaddr: Address = UNSPECIFIED
+    seq_offset: U32 = 0
+    ack_offset: U32 = 0
+    ts_offset: U32 = 0
+    idle_timeout: U16 = 0
+    wscale_shift: S8 = 0
+    forward_mode: U8 = 0
+
+
+TRANSLATION_FIELDS: Final = slice(11, 11 + len(Translation._fields))
+"""Where REPLY, NEWFLOW and FLOW_STATE have the fields of a Translation."""
+
+
+class _TranslationMessage(_FlowMessage):
+    """What every message that carries a decision has."""
+
+    __slots__ = ()
+
+    @property
+    def translation(self) -> Translation:
+        """What to do with the flow's packets."""
+        return Translation._make(self[TRANSLATION_FIELDS])  # type: ignore[index]
+
+
 class _QueryFields(NamedTuple):
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    src_ipaddr: bytes = UNSPECIFIED
-    dst_ipaddr: bytes = UNSPECIFIED
-    src_port: int = 0
-    dst_port: int = 0
-    protocol: int = 0
-    tos: int = 0
-    tcp_flags: int = 0
-    detail: int = 0
-    timestamp: int = 0
-    frame: bytes = b""
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    src_ipaddr: Address = UNSPECIFIED
+    dst_ipaddr: Address = UNSPECIFIED
+    src_port: U16 = 0
+    dst_port: U16 = 0
+    protocol: U8 = 0
+    tos: U8 = 0
+    tcp_flags: U8 = 0
+    detail: U8 = 0
+    timestamp: U32 = 0
+    frame: Rest = b""
 
 
 class Query(_QueryFields, _FlowMessage):
@@ -79,51 +124,51 @@ class Query(_QueryFields, _FlowMessage):
 
 
 class _ReplyFields(NamedTuple):
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    src_ipaddr: bytes = UNSPECIFIED
-    dst_ipaddr: bytes = UNSPECIFIED
-    src_port: int = 0
-    dst_port: int = 0
-    protocol: int = 0
-    tos: int = 0
-    tcp_flags: int = 0
-    detail: int = 0
-    node_ipaddr: bytes = UNSPECIFIED
-    snat_ipaddr: bytes = UNSPECIFIED
-    node_port: int = 0
-    snat_port: int = 0
-    next_hop_ipaddr: bytes = UNSPECIFIED
-    seq_offset: int = 0
-    ack_offset: int = 0
-    ts_offset: int = 0
-    idle_timeout: int = 0
-    wscale_shift: int = 0
-    forward_mode: int = 0
-    frame: bytes = b""
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    src_ipaddr: Address = UNSPECIFIED
+    dst_ipaddr: Address = UNSPECIFIED
+    src_port: U16 = 0
+    dst_port: U16 = 0
+    protocol: U8 = 0
+    tos: U8 = 0
+    tcp_flags: U8 = 0
+    detail: U8 = 0
+    node_ipaddr: Address = UNSPECIFIED
+    snat_ipaddr: Address = UNSPECIFIED
+    node_port: U16 = 0
+    snat_port: U16 = 0
+    next_hop_ipaddr: Address = UNSPECIFIED
+    seq_offset: U32 = 0
+    ack_offset: U32 = 0
+    ts_offset: U32 = 0
+    idle_timeout: U16 = 0
+    wscale_shift: S8 = 0
+    forward_mode: U8 = 0
+    frame: Rest = b""
 
 
-class Reply(_ReplyFields, _FlowMessage):
+class Reply(_ReplyFields, _TranslationMessage):
     """REPLY: what to do; carries the whole signature, also with an error (10.3)."""
 
     __slots__ = ()
 
 
 class _AppQueryFields(NamedTuple):
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    src_ipaddr: bytes = UNSPECIFIED
-    dst_ipaddr: bytes = UNSPECIFIED
-    src_port: int = 0
-    dst_port: int = 0
-    protocol: int = 0
-    tos: int = 0
-    tcp_flags: int = 0
-    detail: int = 0
-    timestamp: int = 0
-    app_data: bytes = b""
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    src_ipaddr: Address = UNSPECIFIED
+    dst_ipaddr: Address = UNSPECIFIED
+    src_port: U16 = 0
+    dst_port: U16 = 0
+    protocol: U8 = 0
+    tos: U8 = 0
+    tcp_flags: U8 = 0
+    detail: U8 = 0
+    timestamp: U32 = 0
+    app_data: Annotated[bytes, "Hxx"] = b""
 
 
 class AppQuery(_AppQueryFields, _FlowMessage):
@@ -133,58 +178,58 @@ class AppQuery(_AppQueryFields, _FlowMessage):
 
 
 class _NewFlowFields(NamedTuple):
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    src_ipaddr: bytes = UNSPECIFIED
-    dst_ipaddr: bytes = UNSPECIFIED
-    src_port: int = 0
-    dst_port: int = 0
-    protocol: int = 0
-    tos: int = 0
-    tcp_flags: int = 0
-    detail: int = 0
-    node_ipaddr: bytes = UNSPECIFIED
-    snat_ipaddr: bytes = UNSPECIFIED
-    node_port: int = 0
-    snat_port: int = 0
-    next_hop_ipaddr: bytes = UNSPECIFIED
-    seq_offset: int = 0
-    ack_offset: int = 0
-    ts_offset: int = 0
-    idle_timeout: int = 0
-    wscale_shift: int = 0
-    forward_mode: int = 0
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    src_ipaddr: Address = UNSPECIFIED
+    dst_ipaddr: Address = UNSPECIFIED
+    src_port: U16 = 0
+    dst_port: U16 = 0
+    protocol: U8 = 0
+    tos: U8 = 0
+    tcp_flags: U8 = 0
+    detail: U8 = 0
+    node_ipaddr: Address = UNSPECIFIED
+    snat_ipaddr: Address = UNSPECIFIED
+    node_port: U16 = 0
+    snat_port: U16 = 0
+    next_hop_ipaddr: Address = UNSPECIFIED
+    seq_offset: U32 = 0
+    ack_offset: U32 = 0
+    ts_offset: U32 = 0
+    idle_timeout: U16 = 0
+    wscale_shift: S8 = 0
+    forward_mode: U8 = 0
 
 
-class NewFlow(_NewFlowFields, _FlowMessage):
+class NewFlow(_NewFlowFields, _TranslationMessage):
     """NEWFLOW: what to do with a flow that the CS originated."""
 
     __slots__ = ()
 
 
 class _DeleteFields(NamedTuple):
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    src_ipaddr: bytes = UNSPECIFIED
-    dst_ipaddr: bytes = UNSPECIFIED
-    src_port: int = 0
-    dst_port: int = 0
-    protocol: int = 0
-    tos: int = 0
-    tcp_flags: int = 0
-    detail: int = 0
-    timestamp: int = 0
-    idle_ms: int = 0
-    pkts_in: int = 0
-    bytes_in: int = 0
-    pkts_out: int = 0
-    bytes_out: int = 0
-    seq_offset: int = 0
-    ack_offset: int = 0
-    ts_offset: int = 0
-    wscale_shift: int = 0
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    src_ipaddr: Address = UNSPECIFIED
+    dst_ipaddr: Address = UNSPECIFIED
+    src_port: U16 = 0
+    dst_port: U16 = 0
+    protocol: U8 = 0
+    tos: U8 = 0
+    tcp_flags: U8 = 0
+    detail: U8 = 0
+    timestamp: U32 = 0
+    idle_ms: U32 = 0
+    pkts_in: U64 = 0
+    bytes_in: U64 = 0
+    pkts_out: U64 = 0
+    bytes_out: U64 = 0
+    seq_offset: U32 = 0
+    ack_offset: U32 = 0
+    ts_offset: U32 = 0
+    wscale_shift: Annotated[int, "b3x"] = 0
 
 
 class Delete(_DeleteFields, _FlowMessage):
@@ -194,18 +239,18 @@ class Delete(_DeleteFields, _FlowMessage):
 
 
 class _ReapFields(NamedTuple):
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    src_ipaddr: bytes = UNSPECIFIED
-    dst_ipaddr: bytes = UNSPECIFIED
-    src_port: int = 0
-    dst_port: int = 0
-    protocol: int = 0
-    tos: int = 0
-    tcp_flags: int = 0
-    detail: int = 0
-    idle_limit: int = 0
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    src_ipaddr: Address = UNSPECIFIED
+    dst_ipaddr: Address = UNSPECIFIED
+    src_port: U16 = 0
+    dst_port: U16 = 0
+    protocol: U8 = 0
+    tos: U8 = 0
+    tcp_flags: U8 = 0
+    detail: U8 = 0
+    idle_limit: U32 = 0
 
 
 class Reap(_ReapFields, _FlowMessage):
@@ -215,18 +260,18 @@ class Reap(_ReapFields, _FlowMessage):
 
 
 class _TimeoutFields(NamedTuple):
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    src_ipaddr: bytes = UNSPECIFIED
-    dst_ipaddr: bytes = UNSPECIFIED
-    src_port: int = 0
-    dst_port: int = 0
-    protocol: int = 0
-    tos: int = 0
-    tcp_flags: int = 0
-    detail: int = 0
-    idle_limit: int = 0
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    src_ipaddr: Address = UNSPECIFIED
+    dst_ipaddr: Address = UNSPECIFIED
+    src_port: U16 = 0
+    dst_port: U16 = 0
+    protocol: U8 = 0
+    tos: U8 = 0
+    tcp_flags: U8 = 0
+    detail: U8 = 0
+    idle_limit: U32 = 0
 
 
 class Timeout(_TimeoutFields, _FlowMessage):
@@ -236,27 +281,27 @@ class Timeout(_TimeoutFields, _FlowMessage):
 
 
 class _StatsFields(NamedTuple):
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    src_ipaddr: bytes = UNSPECIFIED
-    dst_ipaddr: bytes = UNSPECIFIED
-    src_port: int = 0
-    dst_port: int = 0
-    protocol: int = 0
-    tos: int = 0
-    tcp_flags: int = 0
-    detail: int = 0
-    timestamp: int = 0
-    idle_ms: int = 0
-    pkts_in: int = 0
-    bytes_in: int = 0
-    pkts_out: int = 0
-    bytes_out: int = 0
-    seq_offset: int = 0
-    ack_offset: int = 0
-    ts_offset: int = 0
-    wscale_shift: int = 0
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    src_ipaddr: Address = UNSPECIFIED
+    dst_ipaddr: Address = UNSPECIFIED
+    src_port: U16 = 0
+    dst_port: U16 = 0
+    protocol: U8 = 0
+    tos: U8 = 0
+    tcp_flags: U8 = 0
+    detail: U8 = 0
+    timestamp: U32 = 0
+    idle_ms: U32 = 0
+    pkts_in: U64 = 0
+    bytes_in: U64 = 0
+    pkts_out: U64 = 0
+    bytes_out: U64 = 0
+    seq_offset: U32 = 0
+    ack_offset: U32 = 0
+    ts_offset: U32 = 0
+    wscale_shift: Annotated[int, "b3x"] = 0
 
 
 class Stats(_StatsFields, _FlowMessage):
@@ -268,77 +313,77 @@ class Stats(_StatsFields, _FlowMessage):
 class Reset(NamedTuple):
     """RESET: delete all flows (of the scope); with ACK its acknowledgement."""
 
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    reset_id: int = 0
-    reset_scope: int = 0
-    detail: int = 0
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    reset_id: U32 = 0
+    reset_scope: U8 = 0
+    detail: Annotated[int, "Bxx"] = 0
 
 
 class AuthChallenge(NamedTuple):
     """AUTH_CHALLENGE: prove that you have the key (section 12)."""
 
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    auth_alg: int = 1
-    auth_length: int = 32
-    challenge_id: int = 0
-    auth_data: bytes = bytes(32)
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    auth_alg: Annotated[int, "Bx"] = 1
+    auth_length: U16 = 32
+    challenge_id: U32 = 0
+    auth_data: Octets32 = bytes(32)
 
 
 class AuthResponse(NamedTuple):
     """AUTH_RESPONSE: the proof."""
 
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    auth_alg: int = 1
-    auth_length: int = 64
-    challenge_id: int = 0
-    auth_data: bytes = bytes(32)
-    auth_nonce: bytes = bytes(32)
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    auth_alg: Annotated[int, "Bx"] = 1
+    auth_length: U16 = 64
+    challenge_id: U32 = 0
+    auth_data: Octets32 = bytes(32)
+    auth_nonce: Octets32 = bytes(32)
 
 
 class Sync(NamedTuple):
     """SYNC: tell me every flow of my group."""
 
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    sync_id: int = 0
-    flow_count: int = 0
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    sync_id: U32 = 0
+    flow_count: U32 = 0
 
 
 class _FlowStateFields(NamedTuple):
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    src_ipaddr: bytes = UNSPECIFIED
-    dst_ipaddr: bytes = UNSPECIFIED
-    src_port: int = 0
-    dst_port: int = 0
-    protocol: int = 0
-    tos: int = 0
-    tcp_flags: int = 0
-    detail: int = 0
-    node_ipaddr: bytes = UNSPECIFIED
-    snat_ipaddr: bytes = UNSPECIFIED
-    node_port: int = 0
-    snat_port: int = 0
-    next_hop_ipaddr: bytes = UNSPECIFIED
-    seq_offset: int = 0
-    ack_offset: int = 0
-    ts_offset: int = 0
-    idle_timeout: int = 0
-    wscale_shift: int = 0
-    forward_mode: int = 0
-    timestamp: int = 0
-    idle_ms: int = 0
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    src_ipaddr: Address = UNSPECIFIED
+    dst_ipaddr: Address = UNSPECIFIED
+    src_port: U16 = 0
+    dst_port: U16 = 0
+    protocol: U8 = 0
+    tos: U8 = 0
+    tcp_flags: U8 = 0
+    detail: U8 = 0
+    node_ipaddr: Address = UNSPECIFIED
+    snat_ipaddr: Address = UNSPECIFIED
+    node_port: U16 = 0
+    snat_port: U16 = 0
+    next_hop_ipaddr: Address = UNSPECIFIED
+    seq_offset: U32 = 0
+    ack_offset: U32 = 0
+    ts_offset: U32 = 0
+    idle_timeout: U16 = 0
+    wscale_shift: S8 = 0
+    forward_mode: U8 = 0
+    timestamp: U32 = 0
+    idle_ms: U32 = 0
 
 
-class FlowState(_FlowStateFields, _FlowMessage):
+class FlowState(_FlowStateFields, _TranslationMessage):
     """FLOW_STATE: one installed flow."""
 
     __slots__ = ()
@@ -347,27 +392,27 @@ class FlowState(_FlowStateFields, _FlowMessage):
 class SyncDone(NamedTuple):
     """SYNC_DONE: that was all, so many."""
 
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    sync_id: int = 0
-    flow_count: int = 0
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    sync_id: U32 = 0
+    flow_count: U32 = 0
 
 
 class _AppNotifyFields(NamedTuple):
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    src_ipaddr: bytes = UNSPECIFIED
-    dst_ipaddr: bytes = UNSPECIFIED
-    src_port: int = 0
-    dst_port: int = 0
-    protocol: int = 0
-    tos: int = 0
-    tcp_flags: int = 0
-    detail: int = 0
-    timestamp: int = 0
-    app_data: bytes = b""
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    src_ipaddr: Address = UNSPECIFIED
+    dst_ipaddr: Address = UNSPECIFIED
+    src_port: U16 = 0
+    dst_port: U16 = 0
+    protocol: U8 = 0
+    tos: U8 = 0
+    tcp_flags: U8 = 0
+    detail: U8 = 0
+    timestamp: U32 = 0
+    app_data: Annotated[bytes, "Hxx"] = b""
 
 
 class AppNotify(_AppNotifyFields, _FlowMessage):
@@ -379,12 +424,12 @@ class AppNotify(_AppNotifyFields, _FlowMessage):
 class Bridge(NamedTuple):
     """BRIDGE: a piece of an IP packet (8.4)."""
 
-    error_code: int = 0
-    flags: int = 0
-    serial: int = 0
-    packet_id: int = 0
-    frag_offset: int = 0
-    frag_data: bytes = b""
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    packet_id: U32 = 0
+    frag_offset: U16 = 0
+    frag_data: Data = b""
 
 
 Message: TypeAlias = (

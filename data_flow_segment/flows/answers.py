@@ -143,17 +143,10 @@ class Answers:
             message.serial,
             peer.hello.group_id,
             message.flags & _INSTALLED,
-            message.node_ipaddr,
-            message.node_port,
-            message.snat_ipaddr,
-            message.snat_port,
-            next_hop,
-            message.seq_offset,
-            message.ack_offset,
-            message.ts_offset,
-            message.wscale_shift,
-            message.forward_mode,
-            idle_timeout_s or peer.idle_timeout_s(signature.protocol),
+            *message.translation._replace(
+                next_hop_ipaddr=next_hop,
+                idle_timeout=idle_timeout_s or peer.idle_timeout_s(signature.protocol),
+            ),
             opened_ms,
         )
 

@@ -91,24 +91,16 @@ def alive(asked: Reap | Timeout) -> Stats:
 def flow_state(state: FlowState) -> messages.FlowState:
     """An installed flow, for SYNC (11.4)."""
     entry, _, idle_ms, tcp_flags, _ = state
-    return messages.FlowState(
-        0,
-        entry.flags & _DECIDED,
-        entry.serial,
-        *entry.signature,
-        tcp_flags,
-        0,
-        entry.node_ipaddr,
-        entry.snat_ipaddr,
-        entry.node_port,
-        entry.snat_port,
-        entry.next_hop_ipaddr,
-        entry.seq_offset,
-        entry.ack_offset,
-        entry.ts_offset,
-        entry.idle_timeout_s,
-        entry.wscale_shift,
-        entry.forward_mode,
-        entry.opened_ms,
-        idle_ms if idle_ms < _WORD32 else _WORD32,
+    return messages.FlowState._make(
+        (
+            0,
+            entry.flags & _DECIDED,
+            entry.serial,
+            *entry.signature,
+            tcp_flags,
+            0,
+            *entry.translation,
+            entry.opened_ms,
+            idle_ms if idle_ms < _WORD32 else _WORD32,
+        )
     )

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-from ssmb.messages import FlowSignature
+from ssmb.messages import FlowSignature, Translation
 
 
 class TargetError(Exception):
@@ -59,18 +59,24 @@ class FlowEntry(NamedTuple):
     serial: int
     group_id: int
     flags: int
+    # the fields of ssmb.messages.Translation, in its order
     node_ipaddr: bytes
-    node_port: int
     snat_ipaddr: bytes
+    node_port: int
     snat_port: int
     next_hop_ipaddr: bytes
     seq_offset: int
     ack_offset: int
     ts_offset: int
+    idle_timeout_s: int  # 0: never idle
     wscale_shift: int
     forward_mode: int
-    idle_timeout_s: int  # 0: never idle
     opened_ms: int
+
+    @property
+    def translation(self) -> Translation:
+        """The decision as the CS's messages have it."""
+        return Translation._make(self[4:-1])
 
 
 class FlowCounters(NamedTuple):

@@ -48,10 +48,10 @@ def entries(draw: st.DrawFn) -> FlowEntry:
     chosen = int(draw(flags))
     shift = draw(st.integers(-14, 14)) if chosen & Flag.ADD_TCP_OFFSETS else 0
     return FlowEntry(
-        signature, draw(words), draw(ports), chosen, draw(address), draw(ports),
-        draw(address), draw(ports), draw(st.one_of(st.just(UNSPECIFIED), address)),
-        draw(words), draw(words), draw(words), shift,
-        draw(st.sampled_from([0, 1, 2])), draw(words), draw(words),
+        signature, draw(words), draw(ports), chosen, draw(address), draw(address),
+        draw(ports), draw(ports), draw(st.one_of(st.just(UNSPECIFIED), address)),
+        draw(words), draw(words), draw(words), draw(words), shift,
+        draw(st.sampled_from([0, 1, 2])), draw(words),
     )  # fmt: skip
 
 

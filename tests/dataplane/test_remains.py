@@ -11,13 +11,7 @@ import pytest
 from data_flow_segment.targets.bpf import BpfTarget
 from data_flow_segment.targets.bpf.flows import now_ns, pack, unpack
 from data_flow_segment.targets.bpf.layout import FLOW, CloseBit
-from data_flow_segment.targets.contract import (
-    Event,
-    FlowClosed,
-    FlowEntry,
-    InstallFlow,
-    RemoveFlow,
-)
+from data_flow_segment.targets.contract import Event, FlowClosed, FlowEntry, InstallFlow, RemoveFlow
 from ssmb.addresses import UNSPECIFIED, from_text
 from ssmb.constants import Flag
 from ssmb.messages import FlowSignature
@@ -35,8 +29,8 @@ def entry(number: int = 1, node: str = "10.1.0.2", serial: int = 1001) -> FlowEn
         from_text(f"192.0.2.{number}"), from_text("203.0.113.10"), 40000, 80, TCP_PROTOCOL, 0
     )
     return FlowEntry(
-        signature, serial, 1, int(NAT), from_text(node), 8080, UNSPECIFIED, 0, UNSPECIFIED,
-        0, 0, 0, 0, 0, 60, 7,
+        signature, serial, 1, int(NAT), from_text(node), UNSPECIFIED, 8080, 0, UNSPECIFIED,
+        0, 0, 0, 60, 0, 0, 7,
     )  # fmt: skip
 
 

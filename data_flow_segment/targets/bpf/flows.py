@@ -158,7 +158,7 @@ def pack(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
     signature = entry.signature
     if entry.flags & _PER_CLIENT:
         return pack_whole(entry, now)
-    shared = (*signature[1:2], *signature[3:], signature[0][:12], *entry[2:15])
+    shared = (*signature[1:2], *signature[3:], signature[0][:12], *entry[2:-1])
     template = _templates.get(shared)
     if template is None:
         template = _make_template(entry)
@@ -223,16 +223,16 @@ def entry_of(key: bytes, home: Direction, wscale_shift: int) -> FlowEntry:
         home.group_id,
         home.flags,
         home.node,
-        home.node_port,
         home.snat,
+        home.node_port,
         home.snat_port,
         home.next_hop,
         home.seq_add,
         home.ack_add,
         home.ts_offset,
+        home.idle_timeout_s,
         wscale_shift,
         home.forward_mode,
-        home.idle_timeout_s,
         home.opened_ms,
     )
 
@@ -273,16 +273,16 @@ def closed_state(record: bytes, window_shift: Callable[[bytes], int]) -> tuple[F
         group_id,
         flags,
         node,
-        node_port,
         snat,
+        node_port,
         snat_port,
         next_hop,
         seq_add,
         ack_add,
         ts_offset,
+        idle_timeout_s,
         window_shift(key) if flags & _ADD_TCP_OFFSETS else 0,
         mode,
-        idle_timeout_s,
         opened_ms,
     )
     idle_ms = max(0, (now_ns() - max(seen, back_seen)) // _NS_PER_MS)

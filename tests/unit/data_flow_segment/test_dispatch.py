@@ -4,9 +4,20 @@
 import pytest
 
 from csmb.constants import Flag as CsmbFlag
+from data_flow_segment.targets.contract import FlowEntry
 from ssmb import codec, messages
 from ssmb.constants import CS_SENDS, DFS_SENDS, MessageType
-from ssmb.messages import Delete, FlowSignature, FlowState, Query, Reap, Reset, Stats, Sync
+from ssmb.messages import (
+    Delete,
+    FlowSignature,
+    FlowState,
+    Query,
+    Reap,
+    Reset,
+    Stats,
+    Sync,
+    Translation,
+)
 from support.agent_rig import CLIENT, VIP, AgentRig, newflow_for, ready_rig, reply_to, vs_list
 from support.frames import SYN
 
@@ -124,3 +135,8 @@ def test_the_dfs_does_not_claim_what_it_cannot_do() -> None:
     assert not cs.peer.flags & (CsmbFlag.APP_PROXY | CsmbFlag.HYBRID | CsmbFlag.APP_NOTIFY_CAP)
     assert cs.peer.flags & CsmbFlag.SYNC_CAP
     assert cs.peer.flags & CsmbFlag.BRIDGE_ENCAP
+
+
+def test_an_entry_has_the_fields_of_a_decision_in_its_order() -> None:
+    fields = [name.removesuffix("_s") for name in FlowEntry._fields]
+    assert tuple(fields[4:-1]) == Translation._fields

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ssmb import codec
@@ -236,3 +238,10 @@ def test_every_flow_message_knows_its_signature() -> None:
         )
         assert about.signature == m.FlowSignature(CLIENT, SERVICE, 1, 2, 6, 8)
         assert about.session == about.signature.session == (CLIENT, SERVICE, 1, 2, 6)
+
+
+@pytest.mark.parametrize("cls", [m.Reply, m.NewFlow, m.FlowState])
+def test_what_carries_a_decision_has_its_fields_where_the_translation_takes_them(
+    cls: type[Any],
+) -> None:
+    assert cls._fields[m.TRANSLATION_FIELDS] == m.Translation._fields
