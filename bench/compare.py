@@ -282,7 +282,7 @@ def main() -> None:
     names = [name.strip() for name in options.only.split(",")]
     unknown = set(names) - set(MIDDLES)
     if unknown:
-        sys.exit(f"--only: no such middle: {', '.join(unknown)}; there are {', '.join(MIDDLES)}")
+        sys.exit(f"--only: there is no {', '.join(unknown)}; there are {', '.join(MIDDLES)}")
     need("wrk", "iperf3", "nginx", "haproxy", "nft", "curl")
     results: dict[str, list[Figures]] = {name: [] for name in names}
     with topology() as scratch:
@@ -309,7 +309,7 @@ def report(results: dict[str, list[Figures]]) -> None:
     print(f"\nkernel {platform.release()}, {os.cpu_count()} cores, "
           f"medians of {len(next(iter(results.values())))}\n")  # fmt: skip
     print(
-        "| middle | Gbit/s up | Gbit/s down | UDP packets/s | new connections/s | set-up median us | 99th us |"
+        "| device under test | Gbit/s up | Gbit/s down | UDP packets/s | new connections/s | set-up median us | 99th us |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, rounds in results.items():

@@ -352,7 +352,7 @@ def measure(processes: int, seconds: float, rate: int) -> list[Result]:
         results.append(
             Result(
                 processes,
-                f"{rate} a second each",
+                f"{rate} per second each",
                 per_s,
                 latencies[len(latencies) // 2] * 1e6,
                 latencies[len(latencies) * 99 // 100] * 1e6,
@@ -375,8 +375,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results: list[Result] = []
-    columns = "{:>3}  {:24} {:>12} {:>9} {:>9} {:>6} {:>10}"
-    print(columns.format("CSs", "load", "decisions/s", "p50 us", "p99 us", "lost", "CS us each"))
+    columns = "{:>3}  {:24} {:>12} {:>9} {:>9} {:>6} {:>14}"
+    print(
+        columns.format("CSs", "load", "decisions/s", "p50 us", "p99 us", "lost", "CS us/decision")
+    )
     for processes in options.processes:
         for result in measure(processes, options.seconds, options.rate):
             results.append(result)

@@ -278,7 +278,7 @@ def measure(program: str, seconds: float) -> dict[str, float]:
 
 
 def table(rounds: list[dict[str, dict[str, float]]]) -> str:
-    lines = ["| | minimal | ours | ratio |", "| --- | ---: | ---: | ---: |"]
+    lines = ["| | minimal | splitplane | ratio |", "| --- | ---: | ---: | ---: |"]
     for row, title in ROWS.items():
         small, ours = (statistics.median(r[p][row] for r in rounds) for p in PROGRAMS)
         ratio = statistics.median(r["ours"][row] / r["minimal"][row] for r in rounds)

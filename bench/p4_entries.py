@@ -72,7 +72,7 @@ def entries_a_second(address: str, count: int) -> dict[str, float]:
     try:
         driver.wait(5)
         driver.take()
-        for name, size in (("one a Write", 1), (f"{BATCH} a Write", BATCH)):
+        for name, size in (("one per Write", 1), (f"{BATCH} per Write", BATCH)):
             for kind in ("INSERT", "MODIFY", "DELETE"):
                 rows = [
                     row for n in range(count // 2) for row in entries.flow_rows(flow(n), 2 * n, 7)
@@ -118,8 +118,8 @@ def reconciliation(flows: int) -> dict[str, float]:
         target.close(detach=False)
         began, cpu = time.perf_counter(), cpu_s()
         target = P4RuntimeTarget.open(options(address, flows))
-        found["adopted by a new agent: read and compared, s"] = time.perf_counter() - began
-        found["  of these the agent's processor time, s"] = cpu_s() - cpu
+        found["a new agent reads and compares them, s"] = time.perf_counter() - began
+        found["  processor time of the agent meanwhile, s"] = cpu_s() - cpu
         assert (target.adopted, target.flow_count()) == (True, flows)
         switch.close()  # the switch is gone, and with it its memory
         while target.phase != "lost":
@@ -130,10 +130,12 @@ def reconciliation(flows: int) -> dict[str, float]:
         while target.phase != "ready":
             target.events()
             time.sleep(0.001)
-        found["switch restarted: connected, program pushed, s"] = time.perf_counter() - began
+        found["the switch restarted: reconnected, program installed, s"] = (
+            time.perf_counter() - began
+        )
         wait_for(target, lambda: target.settle(60))
-        found["  and every flow written again, s"] = time.perf_counter() - began
-        found["  of these the agent's processor time, s"] = cpu_s() - cpu
+        found["  then every flow written again, s"] = time.perf_counter() - began
+        found["  processor time of the agent since the restart, s"] = cpu_s() - cpu
         assert target.flow_count() == flows
         target.close(detach=True)
     return found
@@ -171,7 +173,7 @@ def set_up(seconds: float) -> Iterator[tuple[str, list[float]]]:
         server = lab.host("server1").address
         for name, address, port in (
             ("routed by the same switch", server, SERVER_HTTP_PORT),
-            ("virtual server: a QUERY, two entries", VIRTUAL_ADDRESS, HTTP_PORT),
+            ("to a virtual server: a QUERY, two entries", VIRTUAL_ADDRESS, HTTP_PORT),
         ):
             set_up_us(lab, address, port, 0.5)
             yield name, set_up_us(lab, address, port, seconds)
@@ -188,16 +190,14 @@ def main() -> None:
         sys.exit(f"p4_entries: {reason}")
     version = subprocess.run(["simple_switch_grpc", "--version"], capture_output=True, text=True)
     print(f"BMv2 {version.stdout.strip()}\n")
-    print("| entries of `flows` a second | |\n| --- | ---: |")
+    print("| entries of `flows` per second | |\n| --- | ---: |")
     with contextlib.ExitStack() as stack:
         cables = Cables()
         stack.callback(cables.close)
         address = stack.enter_context(running_switch(cables))
         for name, rate in entries_a_second(address, arguments.entries).items():
             print(f"| {name} | {rate:,.0f} |")
-    print(
-        "\n| set-up of a connection, one at a time | median us | 99th us |\n| --- | ---: | ---: |"
-    )
+    print("\n| connection set-up, one at a time | median us | 99th us |\n| --- | ---: | ---: |")
     for name, times in set_up(arguments.seconds):
         p99 = statistics.quantiles(times, n=100)[98]
         print(f"| {name} | {statistics.median(times):,.0f} | {p99:,.0f} |")

@@ -95,7 +95,7 @@ def fill(program: Program, flows: int) -> None:
                 ctypes.addressof(done), ctypes.addressof(options),
             )  # fmt: skip
             if failed:
-                sys.exit(f"cannot enter flows: {os.strerror(-failed)}")
+                sys.exit(f"cannot install flows: {os.strerror(-failed)}")
 
 
 class Globals:
@@ -210,8 +210,8 @@ def main() -> None:
         f"\nkernel {platform.release()}, {os.cpu_count()} cores, {REPEAT} runs, medians of {ROUNDS}\n"
     )
     print(
-        "| flows in the table | direction | one flow again and again: look-up / all, ns |"
-        " a random flow each time: look-up / all, ns | kernel memory a flow |"
+        "| flows in the table | direction | the same flow every time: look-up / total, ns |"
+        " a random flow every time: look-up / total, ns | kernel memory per flow |"
     )
     print("| ---: | --- | ---: | ---: | ---: |")
     for row in rows:
