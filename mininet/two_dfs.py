@@ -4,10 +4,10 @@
 h1 ──┐                         ┌── h3
 h2 ──┤  s1                s2   ├── h4
      └─┬─┬───────────────┬─┬───┘
-       │ ├── server1 ────┤ │   each server has a link to either switch, one address,
-       │ ├── server2 ────┤ │   and a route back to each client by its own switch
+       │ ├── server1 ────┤ │   each server has a link to both switches, one address,
+       │ ├── server2 ────┤ │   and a route back to each client through its switch
        │ └── server3 ────┘ │
-       └────── cs1 ────────┘   management; www: 203.0.113.10, 2001:db8:113::10, at both
+       └────── cs1 ────────┘   management; www: 203.0.113.10, 2001:db8:113::10, on both
 """
 
 from emulation.console import main

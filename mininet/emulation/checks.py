@@ -55,7 +55,7 @@ def ping_all(network: Network) -> bool:
                 ]
                 print(f"{host.name} -> {' '.join(shown)}")
                 lost += answers.count(False)
-    print(f"*** {lost} unanswered" if lost else "*** All that is joined answers")
+    print(f"*** {lost} pings were not answered" if lost else "*** Every connected pair answers")
     return lost == 0
 
 
@@ -70,7 +70,7 @@ def _ping(network: Network, host: Client | Server, other: Client | Server, index
 def request_all(network: Network, each: int = 0) -> bool:
     """HTTP requests of every client to every virtual address, a connection each: who answers?"""
     each = each or 2 * len(network.plan.servers)
-    print(f"*** {each} requests of each client to each virtual address")
+    print(f"*** {each} requests from each client to each virtual address")
     print(f"{'client':8}{'virtual address':22}answered")
     well = True
     for cs in network.plan.control_segments:
@@ -79,12 +79,16 @@ def request_all(network: Network, each: int = 0) -> bool:
             for _, address in _families(cs.virtual):
                 answers = request(network, client, address, each)
                 said = ", ".join(f"{name} {answers[name]}" for name in sorted(answers))
-                print(f"{client.name:8}{address:22}{said or 'nobody'}")
+                print(f"{client.name:8}{address:22}{said or 'no server'}")
                 of_all += answers
                 well = well and answers.total() == each
         # round robin passes over nobody
         well = well and all(of_all[server.name] for server in network.plan.servers)
-    print("*** All were answered, by every server" if well else "*** That is not as it should be")
+    print(
+        "*** Every request was answered; every server was used"
+        if well
+        else "*** Not every request was answered, or not every server used"
+    )
     return well
 
 
@@ -127,7 +131,7 @@ class _Download:
             said = self._child.communicate(timeout=_TIMEOUT_S)[1].strip()
             if self._child.returncode != 0:
                 return said or f"curl ended with {self._child.returncode}"
-            return "" if self._file.read_bytes() == expected else "other octets than the server's"
+            return "" if self._file.read_bytes() == expected else "wrong octets"
         finally:
             self._file.unlink(missing_ok=True)
 
@@ -145,7 +149,7 @@ class Drill:
         if part not in PARTS:
             raise EmulationError(f"there is no {part!r} to kill; there are: {', '.join(PARTS)}")
         if part == "switch" and network.target == "bpf":
-            raise EmulationError("the kernel is the switch here; it cannot be killed (cs or agent)")
+            raise EmulationError("with --target bpf the kernel is the switch; kill cs or agent")
         self._network = network
         self._part = part
         self._started = time.monotonic()
@@ -165,14 +169,17 @@ class Drill:
             for _, address in _families(cs.virtual)
         ]
         try:
-            wait_for("each download to begin", lambda: all(each.octets for each in downloads))
+            wait_for("every download to begin", lambda: all(each.octets for each in downloads))
             before = [each.octets for each in downloads]
-            self._say(f"{len(downloads)} downloads run")
+            self._say(f"{len(downloads)} downloads are running")
             self._kill()
-            self._say(f"{self._name()} is dead")
+            self._say(f"{self._name()} was killed")
             time.sleep(_OUTAGE_S)
             moved = [each.octets - was for each, was in zip(downloads, before, strict=True)]
-            self._say(f"each got {min(moved)} octets or more in the {_OUTAGE_S:.0f} s since")
+            self._say(
+                f"every download received at least {min(moved)} octets in the {_OUTAGE_S:.0f} s"
+                " since then"
+            )
             well = self._others_serve() and (min(moved) > 0 or self._part == "switch")
             self._restart()
             self._await_service()
@@ -181,7 +188,7 @@ class Drill:
         finally:
             for each in downloads:
                 each.end()
-        print("*** Nothing broke" if well else "*** Something broke")
+        print("*** No download failed" if well else "*** The drill failed")
         return well
 
     def _say(self, sentence: str) -> None:
@@ -221,10 +228,10 @@ class Drill:
         pairs = list(self._unharmed())
         for client, cs in pairs:
             if not _is_answered(self._network, client, cs.virtual.ipv4):
-                self._say(f"{client.name} has no answer from {cs.service}, which nobody harmed")
+                self._say(f"{client.name} gets no answer from {cs.service}, which was not killed")
                 return False
         if pairs:
-            self._say("meanwhile new connections that do not need it are answered")
+            self._say("meanwhile new connections that do not depend on it are answered")
         return True
 
     def _await_service(self) -> None:
@@ -243,7 +250,10 @@ class Drill:
             if wrong[what]:
                 self._say(f"{what}: {wrong[what]}")
         right = sum(not wrong[what] for what in wrong)
-        self._say(f"{right} of {len(wrong)} downloads have every octet ({_DOWNLOAD_OCTETS} each)")
+        self._say(
+            f"{right} of {len(wrong)} downloads are complete and correct"
+            f" ({_DOWNLOAD_OCTETS} octets each)"
+        )
         return right == len(wrong)
 
     def _expected(self) -> bytes:

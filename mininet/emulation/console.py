@@ -38,32 +38,32 @@ class Console(CLI):  # type: ignore[misc]
         subprocess.run(command, check=False)
 
     def do_flows(self, line: str) -> None:
-        """flows [--from dfs]: what flows, and where to."""
+        """flows [--from dfs]: the flows and their nodes."""
         self._show("flows", line)
 
     def do_nodes(self, line: str) -> None:
-        """nodes: the pools' nodes, and their share (Mininet's own nodes: `dump`)."""
+        """nodes: the pools' nodes and their shares (for Mininet's own nodes: `dump`)."""
         self._show("nodes", line)
 
     def do_counters(self, line: str) -> None:
-        """counters: what the DFS counted."""
+        """counters: the DFSs' counters."""
         self._show("counters", line)
 
     def do_status(self, line: str) -> None:
-        """status: the segments and who is connected to whom."""
+        """status: the segments, and which of them are connected."""
         self._show("status", line)
 
     def do_pingall(self, line: str) -> None:
-        """pingall: ping between all that a DFS joins, in both families."""
+        """pingall: ping between all hosts that a DFS connects, in both address families."""
         del line
         ping_all(self.network)
 
     def do_requests(self, line: str) -> None:
-        """requests [N]: N HTTP requests of each client to each virtual address; who answered."""
+        """requests [N]: HTTP requests from each client to each virtual address; who answered."""
         request_all(self.network, int(line) if line.isdecimal() else 0)
 
     def do_drill(self, line: str) -> None:
-        """drill [cs|agent|switch]: kill it during downloads, and see whether anything broke."""
+        """drill [cs|agent|switch]: kill it during downloads, and check that no download fails."""
         try:
             Drill(self.network, line or "cs").run()
         except EmulationError as error:
@@ -74,9 +74,13 @@ def _options(picture: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=picture, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, default, what in (("clients", 2, "clients of each DFS"), ("servers", 3, "servers")):
+    for name, default, what in (("clients", 2, "clients per DFS"), ("servers", 3, "servers")):
         parser.add_argument(
-            f"--{name}", type=_count, metavar="N", default=default, help=f"{what} ({default})"
+            f"--{name}",
+            type=_count,
+            metavar="N",
+            default=default,
+            help=f"{what} (default {default})",
         )
     parser.add_argument(
         "--target",
@@ -84,19 +88,19 @@ def _options(picture: str) -> argparse.Namespace:
         default="p4runtime",
         help="what moves the packets: BMv2 (p4runtime), or the kernel (bpf)",
     )
-    parser.add_argument("--test", action="store_true", help="check everything, and end with 0 or 1")
+    parser.add_argument("--test", action="store_true", help="run the checks; exit code 0 or 1")
     parser.add_argument(
-        "--drill", choices=PARTS, action="append", default=[], help="with --test: kill this, too"
+        "--drill", choices=PARTS, action="append", default=[], help="with --test: also kill this"
     )
     parser.add_argument("--no-cli", action="store_true", help="stay up without a console")
-    parser.add_argument("--seconds", type=float, help="with --no-cli: for so long (until Ctrl-C)")
+    parser.add_argument("--seconds", type=float, help="with --no-cli: end after N seconds")
     return parser.parse_args()
 
 
 def _count(text: str) -> int:
     number = int(text)
     if not 1 <= number <= HOSTS_MAX:
-        raise argparse.ArgumentTypeError(f"{number}; 1 to {HOSTS_MAX}")
+        raise argparse.ArgumentTypeError(f"{number} is not between 1 and {HOSTS_MAX}")
     return number
 
 
@@ -106,7 +110,7 @@ def main(picture: str, make_plan: Callable[[int, int], Plan]) -> None:
     prerequisites.require(options.target)
     setLogLevel("output")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # for who reads along in a pipe
+        sys.stdout.reconfigure(line_buffering=True)  # for a reader at the other end of a pipe
     # a shell without job control starts what is in the background with SIGINT ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -134,7 +138,7 @@ def _run(plan: Plan, options: argparse.Namespace, picture: str) -> bool:
         if options.no_cli:
             time.sleep(options.seconds or sys.maxsize // 10**10)
         else:
-            print("Commands of ours: requests, flows, nodes, counters, status, drill [part]")
+            print("Additional commands: requests, flows, nodes, counters, status, drill [part]")
             print(f"  h1 curl -s http://{plan.control_segments[0].virtual.ipv4}/name")
             Console(network)
     return True

@@ -52,15 +52,15 @@ def find_mininet() -> None:
 def require(target: str) -> None:
     """End with a line if something is missing for *target*."""
     if os.geteuid() != 0:
-        fail("Mininet makes network namespaces and needs root: run this with sudo")
+        fail("Mininet creates network namespaces, which needs root: run this with sudo")
     missing = sorted({_PROGRAMS[name] for name in _PROGRAMS if shutil.which(name) is None})
     if missing:
         fail(f"not installed: {' '.join(missing)}; scripts/setup mininet installs it")
     if not PYTHON.exists():
-        fail(f"{PYTHON} is not there; scripts/setup makes the project's environment")
+        fail(f"{PYTHON} does not exist; scripts/setup creates the project's environment")
     if target == "p4runtime" and shutil.which(SWITCH) is None:
         fail(
-            f"{SWITCH} (BMv2) is not on root's PATH; install p4lang's package p4lang-bmv2, or take"
+            f"{SWITCH} (BMv2) is not on root's PATH; install p4lang's package p4lang-bmv2, or use"
             " the kernel's data path: --target bpf"
         )
 

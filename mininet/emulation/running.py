@@ -121,7 +121,7 @@ class Daemon:
             )
         wait_for(f"{self.name} to be ready", lambda: not self.is_running or is_ready())
         if not self.is_running:
-            raise EmulationError(f"{self.name} ended: {self.last_words()}")
+            raise EmulationError(f"{self.name} exited: {self.last_words()}")
 
     def kill9(self) -> None:
         """End it without a word, as a crash does."""
@@ -139,7 +139,7 @@ def wait_for(what: str, come: Callable[[], bool], timeout_s: float = READY_TIMEO
     deadline = time.monotonic() + timeout_s
     while not come():
         if time.monotonic() > deadline:
-            raise EmulationError(f"waited {timeout_s:.0f} s for {what}, in vain")
+            raise EmulationError(f"timed out after {timeout_s:.0f} s waiting for {what}")
         time.sleep(0.05)
 
 
