@@ -21,24 +21,24 @@ BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I$(MULTIARCH) -ffile-pre
 
 .PHONY: help run run-p4 p4-shell mininet test soak check bpf p4 p4-tna bench fuzz docs format clean setup
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:
 	@scripts/setup run
 
-run: setup bpf ## a whole laboratory on this machine, with a live view, until Ctrl-C (root)
+run: setup bpf ## run a complete laboratory on this machine, with a live view, until Ctrl-C (root)
 	@exec $(PYTHON_BIN) -m splitplane run $(ARGS)
 
-run-p4: setup ## the same with a P4 switch (BMv2: p4lang's package p4lang-bmv2) as the DFS (root)
+run-p4: setup ## the same with a P4 switch as the DFS (BMv2, p4lang's package p4lang-bmv2; root)
 	@exec $(PYTHON_BIN) -m splitplane run --target p4runtime $(ARGS)
 
-p4-shell: ## look into the tables of a running run-p4, or of ADDRESS=HOST:PORT [DEVICE_ID=1]
+p4-shell: ## inspect the tables of a running run-p4, or of the switch at ADDRESS=HOST:PORT [DEVICE_ID=1]
 	@scripts/setup p4-shell
 	@exec $(PYTHON_BIN) scripts/p4_shell.py --address "$(ADDRESS)" $(if $(DEVICE_ID),--device-id $(DEVICE_ID))
 
 TOPOLOGY ?= single_switch
-mininet: ## a TOPOLOGY of mininet/ (single_switch, two_cs, two_dfs) with BMv2, or ARGS="--target bpf" (root)
+mininet: ## run a TOPOLOGY of mininet/ (single_switch, two_cs, two_dfs) with BMv2, or ARGS="--target bpf" (root)
 	@scripts/setup run mininet
 	@$(if $(findstring bpf,$(ARGS)),$(MAKE) --no-print-directory bpf,:)
 	@exec python3 mininet/$(TOPOLOGY).py $(ARGS)
@@ -48,16 +48,16 @@ test soak: export SPLITPLANE_REQUIRE ?= $(if $(filter 0,$(shell id -u)),dataplan
 # one process per core; a group (pyproject.toml: xdist_group) stays in one of them
 WORKERS ?= $(shell nproc)
 PYTEST = $(PYTHON_BIN) -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
-test: bpf check ## everything: the program, the checks and every test, in random order
+test: bpf check ## build the BPF program, run the checks and every test, in random order
 	$(PYTEST) $(ARGS)
 
-soak: bpf ## the long tests in their whole length; `make test` has a short form of them (minutes)
+soak: bpf ## run the long tests in full; `make test` runs a short form of them (minutes)
 	SPLITPLANE_SOAK=1 $(PYTEST) -m soak --timeout 1800 $(ARGS)
 comma := ,
 
 C_FILES := $(wildcard bpf/*.[ch] bench/*.c)
 
-check: ## ruff, ruff format, clang-format, mypy --strict, import-linter, commit messages
+check: ## run ruff, ruff format, clang-format, mypy --strict, import-linter; check commit messages
 	@scripts/setup test
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -91,33 +91,33 @@ p4/SOURCES.sha256: $(P4_SOURCES) $(P4_SCRIPTS)
 	done
 	sha256sum $(P4_SOURCES) $(P4_OUTPUTS) > $@
 
-p4-tna: ## compile the Tofino program as far as the compiler here goes (p4c-barefoot, or p4test)
+p4-tna: ## compile the Tofino program as far as the available compiler can (p4c-barefoot, or p4test)
 	@python3 scripts/p4_tna.py build/p4-tna
 
-bench: bpf ## every figure of docs/benchmarks.md, on this machine (root; minutes)
+bench: bpf ## measure every figure of docs/benchmarks.md on this machine (root; minutes)
 	@scripts/setup bench
 	$(PYTHON_BIN) bench/program.py
 	$(PYTHON_BIN) bench/decisions.py
 	$(PYTHON_BIN) bench/compare.py $(ARGS)
 	@if ! command -v simple_switch_grpc >/dev/null; then \
-	  echo "bench/p4.py and bench/p4_entries.py not run: simple_switch_grpc is not on the PATH (p4lang's package p4lang-bmv2 has it)"; \
+	  echo "bench/p4.py and bench/p4_entries.py were not run: simple_switch_grpc is not on the PATH (install p4lang's package p4lang-bmv2)"; \
 	else \
 	  echo "$(PYTHON_BIN) bench/p4.py; bench/p4_entries.py"; \
 	  $(PYTHON_BIN) bench/p4.py && $(PYTHON_BIN) bench/p4_entries.py; \
 	fi
 
-fuzz: ## every fuzz target for FUZZ_SECONDS seconds (default 60)
+fuzz: ## run every fuzz target for FUZZ_SECONDS seconds (default 60)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz
 
-docs: setup ## write what the documentation takes from the code, and check its links
+docs: setup ## generate the documentation that comes from the code, and check links
 	$(PYTHON_BIN) scripts/docs.py
 
-format: setup ## let ruff and clang-format format, and ruff fix
+format: setup ## format with ruff and clang-format, and apply ruff's fixes
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 	.venv/bin/clang-format -i $(C_FILES)
 
-clean: ## remove everything that the other targets made, laboratories too
+clean: ## remove everything that the other targets created, including laboratories
 	@if [ -x $(PYTHON_BIN) ] && [ "$$(id -u)" -eq 0 ]; then $(PYTHON_BIN) -m splitplane lab clean; fi
 	rm -rf .venv .venv-p4shell .make build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find $(ARTIFACTS) -type f ! -name .gitkeep -delete

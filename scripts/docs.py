@@ -61,15 +61,15 @@ def dead_links(path: Path) -> Iterator[str]:
 def main() -> int:
     """Returns the exit code."""
     text = (
-        "# Commands\n\nWritten by `make docs` from the program's own help. Exit codes and what a"
-        " machine needs: [operations.md](operations.md).\n\n"
+        "# Commands\n\nWritten by `make docs` from the program's own help. Exit codes and"
+        " requirements: [operations.md](operations.md).\n\n"
         + "\n".join(commands(cli, "splitplane", None))
     )
     problems = []
     if "--check" not in sys.argv:
         COMMANDS.write_text(text)
     elif not COMMANDS.exists() or COMMANDS.read_text() != text:
-        problems.append(f"{COMMANDS.relative_to(ROOT)} is stale: make docs")
+        problems.append(f"{COMMANDS.relative_to(ROOT)} is out of date: run `make docs`")
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         problems += dead_links(path)
     print("\n".join(problems), file=sys.stderr, end="\n" if problems else "")

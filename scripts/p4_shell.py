@@ -23,7 +23,7 @@ ENVIRONMENT = Path(__file__).parents[1] / ".venv-p4shell"
 IPYTHON_CONFIG = "c.Completer.use_jedi = False\n"
 EXAMPLES = """\
 In the shell, for example:
-  tables                                            # their names; their last words are enough
+  tables                                            # their names; the last part of a name is enough
   tables["flows"]                                   # its key and its actions
   table_entry["flows"].read(lambda entry: print(entry))
   counter_entry["outcomes"].read(lambda place: print(place.index, place.packet_count))
@@ -42,19 +42,20 @@ def running_labs() -> dict[str, Path]:
 
 def main() -> None:
     """Become the shell."""
-    parser = argparse.ArgumentParser(description="p4runtime-shell at a laboratory's switch.")
-    parser.add_argument("--address", help="HOST:PORT or unix:/path of another switch")
-    parser.add_argument("--device-id", type=int, default=1, help="of that switch")
+    parser = argparse.ArgumentParser(description="Open p4runtime-shell on a laboratory's switch.")
+    parser.add_argument("--address", help="another switch: HOST:PORT or unix:/path")
+    parser.add_argument("--device-id", type=int, default=1, help="the device id of that switch")
     arguments = parser.parse_args()
     address, device_id = arguments.address, arguments.device_id
     if not address:
         labs = running_labs()
         if len(labs) != 1:
-            found = f"{len(labs)} run: {', '.join(labs)}" if labs else "none runs: make run-p4"
-            sys.exit(
-                f"p4-shell: of laboratories with a P4 switch {found}; or give ADDRESS=HOST:PORT"
-                " (or unix:/path) and DEVICE_ID=N"
+            found = (
+                f"several laboratories with a P4 switch run ({', '.join(labs)}):"
+                if labs
+                else "no laboratory with a P4 switch runs: start one with `make run-p4`, or"
             )
+            sys.exit(f"p4-shell: {found} give ADDRESS=HOST:PORT (or unix:/path) and DEVICE_ID=N")
         (config,) = labs.values()
         section = yaml.safe_load(config.read_text())["p4runtime"]
         address, device_id = section["address"], section["device_id"]

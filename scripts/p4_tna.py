@@ -22,8 +22,8 @@ PLACING: Final = ("p4c-barefoot", "bf-p4c")
 ARCHITECTURES: Final = {"tofino": "tna", "tofino2": "t2na"}
 MISSING: Final = 77
 NOTHING: Final = (
-    "no compiler for Tofino: p4c-barefoot (p4c built with ENABLE_TOFINO) or bf-p4c on the PATH, "
-    "or p4test with TNA_INCLUDE=<the folder of tna.p4> to check types"
+    "no compiler for Tofino found: install p4c-barefoot (p4c built with ENABLE_TOFINO) or bf-p4c on"
+    " the PATH, or p4test with TNA_INCLUDE=<the folder of tna.p4> to check types"
 )
 
 
@@ -48,7 +48,7 @@ def commands(output: Path, defines: list[str]) -> Iterator[list[str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("output", type=Path, help="a folder for what comes out")
+    parser.add_argument("output", type=Path, help="the folder for the output")
     parser.add_argument("-D", dest="defines", action="append", default=[], help="as FLOW_BITS=15")
     arguments = parser.parse_args()
     found = list(commands(arguments.output, [f"-D{define}" for define in arguments.defines]))

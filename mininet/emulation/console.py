@@ -93,7 +93,9 @@ def _options(picture: str) -> argparse.Namespace:
         "--drill", choices=PARTS, action="append", default=[], help="with --test: also kill this"
     )
     parser.add_argument("--no-cli", action="store_true", help="stay up without a console")
-    parser.add_argument("--seconds", type=float, help="with --no-cli: end after N seconds")
+    parser.add_argument(
+        "--seconds", type=float, help="with --no-cli: how long (default: until Ctrl-C)"
+    )
     return parser.parse_args()
 
 
