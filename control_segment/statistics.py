@@ -21,22 +21,22 @@ class Drop(NamedTuple):
 
 
 DROPS: Final[dict[str, Drop]] = {
-    "unknown_source": Drop(False, "datagrams from an address that is no DFS of ours"),
-    "bad_seal": Drop(False, "forged or damaged datagrams, or sealed with another key"),
-    "replayed": Drop(True, "datagrams that arrived twice; a network may do that, in small numbers"),
-    "too_old": Drop(True, "datagrams more than 1024 behind; a network may do that, rarely"),
-    "too_short": Drop(False, "datagrams without room for a seal"),
-    "invalid_msg": Drop(False, "messages that are malformed, or that a DFS never sends"),
-    "not_authenticated": Drop(True, "messages of a DFS that had not yet answered our challenge"),
-    "wrong_proof": Drop(False, "answers to our challenge that were wrong or came too late"),
-    "not_active": Drop(True, "QUERYs to this CS while another one of its group is active"),
+    "unknown_source": Drop(False, "datagrams from an address that is not one of this CS's DFSs"),
+    "bad_seal": Drop(False, "datagrams that were forged, damaged or sealed with another key"),
+    "replayed": Drop(True, "datagrams that arrived twice; normal in small numbers"),
+    "too_old": Drop(True, "datagrams more than 1024 behind the newest; normal if rare"),
+    "too_short": Drop(False, "datagrams too short for a seal"),
+    "invalid_msg": Drop(False, "messages that are malformed, or of a type that a DFS never sends"),
+    "not_authenticated": Drop(True, "messages from a DFS that had not yet answered the challenge"),
+    "wrong_proof": Drop(False, "answers to the challenge that were wrong or too late"),
+    "not_active": Drop(True, "QUERYs to this CS while another CS of its group is active"),
     "waits_for_sync": Drop(
-        True, "QUERYs of running sessions before the DFS had told all of its flows"
+        True, "QUERYs of running sessions before the DFS had reported all of its flows"
     ),
-    "stale_serial": Drop(True, "messages about an earlier flow of the same signature"),
+    "stale_serial": Drop(True, "messages about an earlier flow with the same signature"),
     "stale_query": Drop(True, "late copies of the QUERY of a session that is over"),
     "unsupported": Drop(
-        False, "APP_QUERY, APP_NOTIFY or BRIDGE for a kind of virtual server not built"
+        False, "APP_QUERY, APP_NOTIFY or BRIDGE: this kind of virtual server is not supported"
     ),
     "table_full": Drop(
         False, "sessions refused because all records are in use: raise flow_capacity"
@@ -45,9 +45,11 @@ DROPS: Final[dict[str, Drop]] = {
         False, "sessions refused because every source port to the node is in use"
     ),
     "stream_unproved": Drop(
-        False, "CSMB connections that ended before the DFS had proved itself: see the log for why"
+        False, "CSMB connections that ended before authentication; the log says why"
     ),
-    "encode_failed": Drop(False, "answers that do not fit the SSMB version agreed with the DFS"),
+    "encode_failed": Drop(
+        False, "answers that cannot be encoded in the SSMB version agreed with the DFS"
+    ),
 }
 
 

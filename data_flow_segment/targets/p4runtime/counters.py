@@ -15,14 +15,20 @@ from data_flow_segment.targets.p4runtime.constants import Outcome
 MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     **CONTRACT,
     "drop_switch_gone": (False, "Not sent: the connection to the switch was lost."),
-    "resolve_waited": (True, "Packets that waited for the next hop's MAC address and went on."),
-    "drop_packet_refused": (False, "Not sent: the switch refused a packet that was put out."),
-    "drop_inbox_full": (False, "Dropped: the agent did not take up what the switch sent."),
-    "icmp_limited": (True, "ICMP errors of our own that were not sent: too many at a time."),
+    "resolve_waited": (
+        True,
+        "Packets that waited for the next hop's MAC address and were then sent.",
+    ),
+    "drop_packet_refused": (False, "Not sent: the switch refused a packet-out."),
+    "drop_inbox_full": (False, "Dropped: the agent did not read fast enough what the switch sent."),
+    "icmp_limited": (True, "ICMP errors not sent: the agent limits their rate."),
     "switch_lost": (False, "Times that the connection to the switch was lost."),
-    "switch_refilled": (False, "Times that the switch came back empty and was filled again."),
-    "report_unanswered": (False, "Questions about a flow that the switch did not answer."),
-    "write_refused": (False, "Entries that the switch refused, flows excepted."),
+    "switch_refilled": (
+        False,
+        "Times that the switch restarted and its tables were written again.",
+    ),
+    "report_unanswered": (False, "Queries about a flow that the switch did not answer."),
+    "write_refused": (False, "Entries that the switch refused, except for flows."),
 }
 
 
