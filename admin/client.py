@@ -6,13 +6,23 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, get_origin
 
+from admin.answers import HELLO, AnswerT, Command, Identity
 from admin.errors import CommandError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SOCKET_FOLDER: Final = Path("/run/splitplane")
 CLIENT_TIMEOUT_S: Final = 10.0  # a million flows take a few seconds to list
+
+
+class UnfitAnswer(CommandError):
+    """A segment answered what this release does not understand."""
 
 
 class AdminClient:
@@ -27,7 +37,7 @@ class AdminClient:
         except OSError as error:
             self._socket.close()
             raise CommandError(
-                f"{path}: nobody answers here ({error.strerror or error}); is the segment running?"
+                f"{path}: no segment answers here ({error.strerror or error}); is it running?"
             ) from None
         self._lines = self._socket.makefile("rb")
 
@@ -38,8 +48,25 @@ class AdminClient:
         self._lines.close()
         self._socket.close()
 
+    def ask(self, command: Command[AnswerT], **arguments: object) -> AnswerT:
+        """The answer; CommandError with the segment's sentence, or UnfitAnswer."""
+        line = self._exchange(command.name, arguments)
+        from pydantic import ValidationError  # only who asks waits for it to load
+
+        try:
+            data: AnswerT = _decoder(command).validate_json(line, strict=True).data
+        except ValidationError as error:
+            self._data(command.name, line)  # it says so if the segment refused
+            first = error.errors(include_url=False)[0]
+            what = "is missing" if first["type"] == "missing" else first["msg"].lower()
+            raise self._unfit(command.name, f"{_place(first['loc'])}: {what}") from None
+        return data
+
     def call(self, command: str, **arguments: object) -> Any:
-        """The answer's data, whatever that command answers with, or CommandError."""
+        """The answer's data as JSON has it, also to a command that is not in `answers`."""
+        return self._data(command, self._exchange(command, arguments))
+
+    def _exchange(self, command: str, arguments: dict[str, object]) -> bytes:
         request = json.dumps({"command": command, **arguments})
         try:
             self._socket.sendall(request.encode() + b"\n")
@@ -50,23 +77,69 @@ class AdminClient:
             raise CommandError(f"{self.path}: {command}: {error.strerror}") from None
         if not line:
             raise CommandError(f"{self.path}: the segment ended before it answered {command}")
-        answer = json.loads(line)
-        if not answer["ok"]:
-            raise CommandError(f"{self.path}: {answer['error']}")
-        return answer["data"]
+        return line
+
+    def _data(self, command: str, line: bytes) -> Any:
+        try:
+            answer = json.loads(line)
+            if answer["ok"]:
+                return answer["data"]
+            sentence = answer["error"]
+        except (ValueError, KeyError, TypeError):
+            raise self._unfit(command, f"{line[:60]!r}") from None
+        raise CommandError(f"{self.path}: {sentence}")
+
+    def _unfit(self, command: str, what: str) -> UnfitAnswer:
+        return UnfitAnswer(
+            f"{self.path}: the answer to {command} does not fit this release of splitplane"
+            f" ({what}); the segment is of another release: restart it, or use that release's"
+            " command"
+        )
+
+
+@dataclass(frozen=True)
+class _Answered(Generic[AnswerT]):
+    """The line of an answer that is no refusal."""
+
+    ok: Literal[True]
+    data: AnswerT
+
+
+@cache
+def _decoder(command: Command[AnswerT]) -> TypeAdapter[_Answered[AnswerT]]:
+    from pydantic import FailFast, TypeAdapter
+
+    answer: Any = command.answer
+    if get_origin(answer) is list:
+        answer = Annotated[answer, FailFast()]  # one error says enough, a million take memory
+    return TypeAdapter(_Answered[answer])
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Where in the data: `[0].client`."""
+    steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in location[1:]]
+    return "".join(steps).removeprefix(".") or "the answer"
+
+
+def ask(path: Path, command: Command[AnswerT], **arguments: object) -> AnswerT:
+    """One question to one segment."""
+    with AdminClient(path) as client:
+        return client.ask(command, **arguments)
 
 
 def call(path: Path, command: str, **arguments: object) -> Any:
-    """One question to one segment."""
+    """The same, as `AdminClient.call`."""
     with AdminClient(path) as client:
         return client.call(command, **arguments)
 
 
-def living_sockets(folder: Path = SOCKET_FOLDER) -> Iterator[tuple[Path, dict[str, object]]]:
-    """Each admin socket below *folder* that somebody serves, with what serves it."""
+def living_sockets(folder: Path = SOCKET_FOLDER) -> Iterator[tuple[Path, Identity]]:
+    """Every admin socket below *folder* at which a segment answers, with the segment's identity."""
     for path in sorted(folder.glob("**/*.sock")):
         try:
-            identity = call(path, "hello")
+            identity = ask(path, HELLO)
+        except UnfitAnswer:
+            raise
         except CommandError:
             continue  # left over by a killed process, or another user's
         yield path, identity

@@ -21,21 +21,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeAlias
 
+from pydantic_core import to_json
+
+from admin.answers import Identity
 from admin.errors import AddressError, CommandError, from_os_error
 
 REQUEST_OCTETS_MAX: Final = 64 * 1024
 _PATH_OCTETS_MAX: Final = 107  # sun_path less its terminating zero
+_SLICE: Final = 512  # of a long list, encoded at a time: about a millisecond
 
-# (command, arguments) -> what can be said in JSON; ValueError with a sentence for a bad request
+# (command, arguments) -> of `answers`; ValueError with a sentence for a bad request
 Handler: TypeAlias = Callable[[str, dict[str, object]], object | Awaitable[object]]
 
 
 class AdminServer:
     """Serve *handler* at *path* between `__aenter__` and `__aexit__`."""
 
-    def __init__(self, path: Path, identity: dict[str, object], handler: Handler) -> None:
+    def __init__(self, path: Path, identity: Identity, handler: Handler) -> None:
         self._path = path
-        self._identity = {**identity, "pid": os.getpid()}
+        self._identity = identity
         self._handler = handler
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -69,29 +73,47 @@ class AdminServer:
         self._writers.add(writer)
         try:
             while line := await reader.readline():
-                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
-                await writer.drain()
+                for piece in await self._answer(line):
+                    writer.write(piece)
+                    await writer.drain()
         except (ValueError, ConnectionError):
             pass  # a line over the limit, or a client that left: nobody to tell it to
         finally:
             self._writers.discard(writer)
             writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, object]:
+    async def _answer(self, line: bytes) -> list[bytes]:
         try:
             request = json.loads(line)
             command = request.pop("command")
         except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
-            return {"ok": False, "error": 'a request is a line like {"command": "status"}'}
+            return _refusal('a request is a line like {"command": "status"}')
         if command == "hello":
-            return {"ok": True, "data": self._identity}
+            return await _encoded(self._identity)
         try:
             data = self._handler(str(command), request)
             if isinstance(data, Awaitable):
                 data = await data
-            return {"ok": True, "data": data}
+            return await _encoded(data)
         except (ValueError, CommandError) as error:
-            return {"ok": False, "error": str(error)}
+            return _refusal(str(error))
+
+
+def _refusal(sentence: str) -> list[bytes]:
+    return [to_json({"ok": False, "error": sentence}) + b"\n"]
+
+
+async def _encoded(data: object) -> list[bytes]:
+    """An answer's line in pieces; between those of a long list, other tasks get their turn."""
+    if not isinstance(data, list):
+        return [b'{"ok":true,"data":', to_json(data), b"}\n"]
+    pieces = [b'{"ok":true,"data":[']
+    for start in range(0, len(data), _SLICE):
+        if start:
+            pieces.append(b",")
+            await asyncio.sleep(0)
+        pieces.append(to_json(data[start : start + _SLICE])[1:-1])
+    return [*pieces, b"]}\n"]
 
 
 def _listen(path: Path) -> socket.socket:

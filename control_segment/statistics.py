@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final, NamedTuple
 
+from admin import answers
 from control_segment.nodes import Node
 from ssmb.constants import MessageType
 
@@ -76,21 +77,19 @@ class Statistics:
             node.rated_total = node.total
             node.rate += (latest - node.rate) * _RATE_SHARE
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> answers.Messages:
         """Return everything, by name."""
-        return {
-            "received": _by_name(self.received),
-            "sent": _by_name(self.sent),
-            "refused": dict(self.refused),
-            "drops": {
-                name: {
-                    "value": self.drops[name],
-                    "normal": drop.is_normal,
-                    "meaning": drop.meaning,
-                }
+        return answers.Messages(
+            sent=_by_name(self.sent),
+            received=_by_name(self.received),
+            dropped={
+                name: answers.Counter(
+                    value=self.drops[name], normal=drop.is_normal, meaning=drop.meaning
+                )
                 for name, drop in DROPS.items()
             },
-        }
+            refused=dict(self.refused),
+        )
 
 
 def _by_name(counts: list[int]) -> dict[str, int]:

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from admin import answers
+
 ANSWER_WAIT_S: Final = 0.5  # without any FLOW_STATE or SYNC_DONE: ask again
 REORDER_WAIT_S: Final = 0.1  # SYNC_DONE may overtake the last FLOW_STATEs
 TRIES: Final = 10
@@ -129,7 +131,7 @@ class Sync:
     def _is_complete(self) -> bool:
         return self._expected is not None and self._count() >= self._expected
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> answers.Sync:
         """Return what `status` shows."""
         told = self._count() if self.is_running else self._told_count
-        return {"running": self.is_running, "flows_told": told, "tries": self._tries}
+        return answers.Sync(running=self.is_running, flows_told=told, tries=self._tries)

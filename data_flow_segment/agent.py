@@ -66,6 +66,7 @@ class Agent:
         """`settings` of this DFS; boot id, capacity and capabilities are filled in from here."""
         self.target = target
         self.segment_id = settings.segment_id
+        self.started = now
         self.laboratory = settings.laboratory
         self.outbox = Outbox()
         self.peers = Peers()

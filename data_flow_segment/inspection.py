@@ -1,81 +1,166 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator is shown: values that can be said in JSON."""
+"""What people may ask a running DFS, and how it answers (admin.answers)."""
 
 from __future__ import annotations
 
-import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, TypeAlias
 
+from admin import answers
+from admin.arguments import Arguments
+from admin.commands import Commands
 from data_flow_segment.agent import Agent
 from data_flow_segment.flows.pending import PendingFlow
 from data_flow_segment.peers.groups import Group, Peer
 from data_flow_segment.peers.virtual_servers import VirtualServer
-from data_flow_segment.targets.contract import FlowState
-from ssmb.addresses import from_text, is_ipv4, to_text
-from ssmb.constants import PROTOCOL_NAMES, PROTOCOLS, CloseReason, ErrorCode, Flag, ForwardMode
+from data_flow_segment.targets.contract import Counter, FlowState
+from ssmb.addresses import endpoint_text, from_text, to_text
+from ssmb.codec import TYPE_OF
+from ssmb.constants import PROTOCOL_NAMES, PROTOCOLS, TCP, CloseReason, ErrorCode, Flag, ForwardMode
 from ssmb.messages import Session
 
-Json = dict[str, object]
+FLOWS_DEFAULT: Final = 1000
+FLOWS_MAX: Final = 1_000_000
+_SLICE: Final = 256  # flows read at a time: about a millisecond
+_MODES: Final = {int(mode): mode.name.lower() for mode in ForwardMode}
+_MESSAGE_NAMES: Final = {cls.__name__: kind.name for cls, kind in TYPE_OF.items()}
+_MESSAGE_DROPS: Final = (
+    "invalid_msg",
+    "ignored_msg",
+    "drop_not_active",
+    "drop_other_group",
+    "replies_stale",
+    "drop_unknown_source",
+    "drop_bad_tag",
+    "drop_replayed",
+    "drop_too_old",
+    "drop_too_short",
+)
+
+Clock: TypeAlias = Callable[[], float]
+COMMANDS: Final = Commands[[Agent, Arguments, Clock]]("a DFS")
 
 
-def endpoint_text(address: bytes, port: int) -> str:
-    """``10.0.0.1:80`` or ``[fd00::1]:80``."""
-    text = to_text(address)
-    return f"{text}:{port}" if is_ipv4(address) else f"[{text}]:{port}"
+@COMMANDS.answers(answers.DFS_STATUS)
+def _status(agent: Agent, arguments: Arguments, clock: Clock) -> answers.DataFlowSegmentStatus:
+    target = agent.target
+    return answers.DataFlowSegmentStatus(
+        segment_id=agent.segment_id,
+        boot_id=target.boot_id,
+        uptime_s=round(clock() - agent.started, 1),
+        laboratory=agent.laboratory,
+        flows=target.flow_count(),
+        flow_capacity=target.flow_capacity,
+        adopted=target.adopted,
+        pending=len(agent.new_flows.pending),
+        negative=len(agent.new_flows.negative),
+        lingering=len(agent.endings.ended.lingering),
+        held_octets=agent.new_flows.pending.held_octets,
+        groups=[_group(group) for group in agent.peers.groups.values()],
+    )
 
 
-def parse_endpoint(text: object, what: str) -> tuple[bytes, int]:
-    """The inverse of `endpoint_text`; ValueError says what is wrong."""
-    host, colon, port = str(text).rpartition(":")
-    try:
-        if not colon or not 0 <= int(port) <= 0xFFFF:
-            raise ValueError
-        return from_text(str(ipaddress.ip_address(host.strip("[]")))), int(port)
-    except ValueError:
-        raise ValueError(
-            f"{what}: expected address:port, like 10.0.0.1:80 or [fd00::1]:80, not {text!r}"
-        ) from None
+def _group(group: Group) -> answers.Group:
+    return answers.Group(
+        group_id=group.group_id,
+        active=None if group.active is None else _peer(group.active, active=True),
+        standbys=[_peer(peer, active=False) for peer in group.standbys],
+    )
 
 
-def parse_protocol(text: object) -> int:
-    """``tcp`` or ``udp``."""
-    number = PROTOCOLS.get(str(text).lower())
-    if number is None:
-        raise ValueError(f"protocol: expected tcp or udp, not {text!r}")
-    return number
+def _peer(peer: Peer, *, active: bool) -> answers.ControlSegmentPeer:
+    address, port = peer.link.endpoint
+    return answers.ControlSegmentPeer(
+        segment_id=peer.hello.segment_id,
+        ssmb_address=endpoint_text(from_text(address), port),
+        ssmb_version=peer.ssmb_version[0],
+        ssmb_authenticated=peer.ssmb_proved,
+        active=active,
+        role_epoch=peer.hello.role_epoch,
+        takes_queries=peer.may_ask,
+        synced=peer.synced,
+        connections=len(peer.connections),
+    )
 
 
-def flow(state: FlowState, now: float) -> Json:
-    """An installed flow."""
-    entry, counters, idle_ms, _, closing = state
-    return {
-        **_signature(entry.signature.session),
-        "serial": entry.serial,
-        "group": entry.group_id,
-        "node": endpoint_text(
-            entry.node_ipaddr,
-            entry.node_port if entry.flags & Flag.TRANSLATE_PORT else entry.signature.dst_port,
-        ),
-        "forward_mode": _mode(entry.forward_mode),
-        "state": "closing" if closing else "established",
-        "opened_ms": _age_ms(entry.opened_ms, now),
-        "idle_ms": idle_ms,
-        "idle_timeout_s": entry.idle_timeout_s,
-        **counters._asdict(),
-    }
+@COMMANDS.answers(answers.FLOWS)
+def _flows(agent: Agent, arguments: Arguments, clock: Clock) -> Iterator[list[answers.Flow]]:
+    """In slices: new flows do not wait for a long table."""
+    left = arguments.whole_number("limit", 1, FLOWS_MAX) or FLOWS_DEFAULT
+    client = arguments.address_or_endpoint("client")
+    wanted = None if client is None else (from_text(client[0]), client[1])
+    now = clock()
+    found = [
+        _pending_flow(agent, session, waiting, now)
+        for session, waiting in agent.new_flows.pending.by_session.items()
+        if wanted is None or _is_client(session, *wanted)
+    ][:left]
+    yield found
+    left -= len(found)
+    cursor: bytes | None = None
+    while left:
+        states, cursor = agent.target.scan(cursor, _SLICE)
+        now = clock()
+        found = [
+            _flow(agent, state, now)
+            for state in states
+            if wanted is None or _is_client(state.entry.signature.session, *wanted)
+        ][:left]
+        yield found
+        left -= len(found)
+        if cursor is None:
+            return
 
 
-def pending_flow(session: Session, waiting: PendingFlow, now: float) -> Json:
-    """A flow that waits for the CS."""
-    return {
-        **_signature(session),
-        "serial": waiting.serial,
-        "group": waiting.group_id,
-        "node": None,
-        "state": "waiting for the CS",
-        "opened_ms": _age_ms(waiting.opened_ms, now),
-        "packets_held": len(waiting.packets),
-        "query_repeats": waiting.tries,
-    }
+def _is_client(session: Session, address: bytes, port: int | None) -> bool:
+    return session.src_ipaddr == address and port in (None, session.src_port)
+
+
+def _flow(agent: Agent, state: FlowState, now: float) -> answers.Flow:
+    entry, counters = state.entry, state.counters
+    signature = entry.signature
+    node_port = entry.node_port if entry.flags & Flag.TRANSLATE_PORT else signature.dst_port
+    return answers.Flow(
+        client=endpoint_text(signature.src_ipaddr, signature.src_port),
+        vip=endpoint_text(signature.dst_ipaddr, signature.dst_port),
+        protocol=PROTOCOL_NAMES.get(signature.protocol, str(signature.protocol)),
+        serial=entry.serial,
+        data_flow_segment=agent.segment_id,
+        group_id=entry.group_id,
+        node=endpoint_text(entry.node_ipaddr, node_port),
+        forward_mode=_mode(entry.forward_mode),
+        state="closing" if state.closing else "established",
+        opened_ms=_age_ms(entry.opened_ms, now),
+        idle_ms=state.idle_ms,
+        idle_timeout_s=entry.idle_timeout_s,
+        packets_in=counters.pkts_in,
+        bytes_in=counters.bytes_in,
+        packets_out=counters.pkts_out,
+        bytes_out=counters.bytes_out,
+    )
+
+
+def _pending_flow(agent: Agent, session: Session, waiting: PendingFlow, now: float) -> answers.Flow:
+    return answers.Flow(
+        client=endpoint_text(session.src_ipaddr, session.src_port),
+        vip=endpoint_text(session.dst_ipaddr, session.dst_port),
+        protocol=PROTOCOL_NAMES.get(session.protocol, str(session.protocol)),
+        serial=waiting.serial,
+        data_flow_segment=agent.segment_id,
+        group_id=waiting.group_id,
+        node=None,
+        forward_mode=None,
+        state="pending",
+        opened_ms=_age_ms(waiting.opened_ms, now),
+        idle_ms=None,
+        idle_timeout_s=None,
+        packets_in=0,
+        bytes_in=0,
+        packets_out=0,
+        bytes_out=0,
+        packets_held=len(waiting.packets),
+        query_repeats=waiting.tries,
+    )
 
 
 def _age_ms(opened_ms: int, now: float) -> int:
@@ -83,142 +168,82 @@ def _age_ms(opened_ms: int, now: float) -> int:
     return (int(now * 1000) - opened_ms) & 0xFFFF_FFFF
 
 
-def virtual_servers(agent: Agent) -> list[Json]:
-    """All virtual servers that were announced."""
+@COMMANDS.answers(answers.VIRTUAL_SERVERS)
+def _virtual_servers(
+    agent: Agent, arguments: Arguments, clock: Clock
+) -> list[answers.VirtualServer]:
     return [_virtual_server(agent, server) for server in agent.servers.by_key.values()]
 
 
-def messages(agent: Agent) -> Json:
-    """Messages by type, and what was dropped of datagrams and messages."""
-    counters = agent.outbox.counters
-    drops = ("invalid_msg", "ignored_msg", "drop_not_active", "drop_other_group", "replies_stale")
-    named = [name for name in counters if name in drops or _is_datagram_drop(name)]
-    return {
-        "sent": dict(sorted(agent.outbox.sent.items())),
-        "received": dict(sorted(agent.outbox.received.items())),
-        "dropped": {name: counters[name] for name in named},
-        "datagrams_sent": counters["datagrams_sent"],
-        "datagrams_received": counters["datagrams_received"],
-    }
+def _virtual_server(agent: Agent, server: VirtualServer) -> answers.VirtualServer:
+    key = server.key
+    active = agent.peers.active_of(server.group_id)
+    return answers.VirtualServer(
+        address="*" if key.virt_ipaddr is None else to_text(key.virt_ipaddr),
+        port="*" if key.virt_port is None else key.virt_port,
+        protocol=PROTOCOL_NAMES.get(key.protocol, str(key.protocol)),
+        group_id=server.group_id,
+        forward_mode=_mode(server.forward_mode),
+        answer_arp=server.entry.answer_arp,
+        bridged=server.bridged,
+        active_cs=None if active is None else active.hello.segment_id,
+    )
 
 
-def counters(agent: Agent) -> Json:
-    """Every counter with its meaning."""
-    return {name: counter._asdict() for name, counter in agent.counters().items()}
+def _mode(number: int) -> str:
+    return _MODES.get(number, str(number))
 
 
-def status(agent: Agent) -> Json:
-    """Who is there, and how full what is."""
-    target = agent.target
-    return {
-        "segment_id": agent.segment_id,
-        "boot_id": target.boot_id,
-        "adopted": target.adopted,
-        "flows": target.flow_count(),
-        "flow_capacity": target.flow_capacity,
-        "pending": len(agent.new_flows.pending),
-        "negative": len(agent.new_flows.negative),
-        "lingering": len(agent.endings.ended.lingering),
-        "held_octets": agent.new_flows.pending.held_octets,
-        "groups": [_group(group) for group in agent.peers.groups.values()],
-        "laboratory": agent.laboratory,
-    }
+@COMMANDS.answers(answers.MESSAGES)
+def _messages(agent: Agent, arguments: Arguments, clock: Clock) -> answers.Messages:
+    outbox = agent.outbox
+    known = outbox.counters.as_mapping()
+    return answers.Messages(
+        sent=_by_wire_name(outbox.sent),
+        received=_by_wire_name(outbox.received),
+        dropped={name: _counter(known[name]) for name in _MESSAGE_DROPS},
+        datagrams_sent=outbox.counters["datagrams_sent"],
+        datagrams_received=outbox.counters["datagrams_received"],
+    )
 
 
-def trace(agent: Agent, arguments: Json, now: float) -> list[Json]:
-    """What happened lately to one flow: client and vip as address:port, protocol."""
-    client = parse_endpoint(arguments.get("client"), "client")
-    vip = parse_endpoint(arguments.get("vip"), "vip")
-    protocol = parse_protocol(arguments.get("protocol", "tcp"))
-    session = Session(client[0], vip[0], client[1], vip[1], protocol)
+def _by_wire_name(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted((_MESSAGE_NAMES[name], count) for name, count in counts.items()))
+
+
+@COMMANDS.answers(answers.COUNTERS)
+def _counters(agent: Agent, arguments: Arguments, clock: Clock) -> dict[str, answers.Counter]:
+    return {name: _counter(counter) for name, counter in agent.counters().items()}
+
+
+def _counter(counter: Counter) -> answers.Counter:
+    return answers.Counter(value=counter.value, normal=counter.normal, meaning=counter.meaning)
+
+
+@COMMANDS.answers(answers.TRACE)
+def _trace(agent: Agent, arguments: Arguments, clock: Clock) -> list[answers.TraceEntry]:
+    """What happened lately to one flow."""
+    client, vip = arguments.endpoint("client"), arguments.endpoint("vip")
+    if client is None or vip is None:
+        raise ValueError("trace: give the client and the vip, each as address:port")
+    protocol = arguments.choice("protocol", PROTOCOLS) or TCP
+    session = Session(
+        from_text(client.address), from_text(vip.address), client.port, vip.port, protocol
+    )
+    now = clock()
     found = [
-        {
-            "seconds_ago": round(now - entry.at, 3),
-            "time": entry.at,
-            "what": _sentence(entry.what, entry.serial, entry.detail),
-        }
+        answers.TraceEntry(
+            time=entry.at,
+            ago_ms=round((now - entry.at) * 1000),
+            what=_sentence(entry.what, entry.serial, entry.detail),
+        )
         for entry in agent.outbox.trace_of(session)
     ]
     waiting = agent.new_flows.pending.by_session.get(session)
     if waiting is not None:
-        found.append(
-            {
-                "seconds_ago": 0.0,
-                "time": now,
-                "what": f"waits for the CS, {len(waiting.packets)} packets held",
-            }
-        )
+        what = f"waits for the CS, {len(waiting.packets)} packets held"
+        found.append(answers.TraceEntry(time=now, ago_ms=0, what=what))
     return found
-
-
-def is_client(session: Session, client: str | None) -> bool:
-    """Whether a flow's client is this address, or this address:port; None is any."""
-    if client is None:
-        return True
-    return client in (
-        to_text(session.src_ipaddr),
-        endpoint_text(session.src_ipaddr, session.src_port),
-    )
-
-
-def _signature(session: Session) -> Json:
-    return {
-        "client": endpoint_text(session.src_ipaddr, session.src_port),
-        "vip": endpoint_text(session.dst_ipaddr, session.dst_port),
-        "protocol": PROTOCOL_NAMES.get(session.protocol, str(session.protocol)),
-    }
-
-
-def _virtual_server(agent: Agent, server: VirtualServer) -> Json:
-    key = server.key
-    group = agent.peers.groups.get(server.group_id)
-    return {
-        "address": "*" if key.virt_ipaddr is None else to_text(key.virt_ipaddr),
-        "port": "*" if key.virt_port is None else key.virt_port,
-        "protocol": PROTOCOL_NAMES.get(key.protocol, str(key.protocol)),
-        "group": server.group_id,
-        "forward_mode": _mode(server.forward_mode),
-        "answer_arp": server.entry.answer_arp,
-        "bridged": server.bridged,
-        "cs": None if group is None or group.active is None else group.active.hello.segment_id,
-    }
-
-
-def _group(group: Group) -> Json:
-    return {
-        "group": group.group_id,
-        "active": None if group.active is None else _peer(group.active),
-        "standbys": [_peer(peer) for peer in group.standbys],
-    }
-
-
-def _peer(peer: Peer) -> Json:
-    return {
-        "segment_id": peer.hello.segment_id,
-        "role_epoch": peer.hello.role_epoch,
-        "ssmb": f"{peer.link.endpoint[0]} port {peer.link.endpoint[1]}",
-        "ssmb_version": ".".join(map(str, peer.ssmb_version)),
-        "listens": peer.may_ask,
-        "synced": peer.synced,
-        "connections": len(peer.connections),
-    }
-
-
-def _mode(number: int) -> str:
-    try:
-        return ForwardMode(number).name.lower()
-    except ValueError:
-        return str(number)
-
-
-def _is_datagram_drop(name: str) -> bool:
-    return name in (
-        "drop_unknown_source",
-        "drop_bad_tag",
-        "drop_replayed",
-        "drop_too_old",
-        "drop_too_short",
-    )
 
 
 def _sentence(what: str, serial: int, detail: int) -> str:
@@ -226,13 +251,13 @@ def _sentence(what: str, serial: int, detail: int) -> str:
         repeat = f", repeat {detail}" if detail else ""
         return f"QUERY sent{repeat} (serial {serial:#x})"
     if what == "installed":
-        return f"installed as the CS said, {detail} held packets sent (serial {serial:#x})"
+        return f"installed from the REPLY, {detail} held packets sent (serial {serial:#x})"
     if what == "refused":
         return f"the CS refused: {_name(ErrorCode, detail)} (serial {serial:#x})"
     if what == "closed":
-        return f"closed by {_name(CloseReason, detail)}, CS told (serial {serial:#x})"
+        return f"closed by {_name(CloseReason, detail)}, reported to the CS (serial {serial:#x})"
     if what == "deleted":
-        return f"deleted: {_name(CloseReason, detail)}, CS told (serial {serial:#x})"
+        return f"deleted: {_name(CloseReason, detail)}, reported to the CS (serial {serial:#x})"
     if what == "given up":
         return f"no REPLY after {detail} repeats, held packets dropped (serial {serial:#x})"
     return f"{what} (serial {serial:#x})"

@@ -11,15 +11,15 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from admin.answers import CS_STATUS, FLOWS, MESSAGES, NODES, Flow, Messages, Node
 from admin.errors import CommandError
-from splitplane.commands.shapes import flow_row, message_rows
 from splitplane.commands.tables import amount
 from splitplane.lab import Lab
 from splitplane.lab.load import Tally
@@ -40,8 +40,8 @@ class Sample:
     by_server: Mapping[str, int]
     connect_ms: tuple[float, float]  # median, 99th percentile
     last_failure: str
-    nodes: Sequence[Mapping[str, Any]]
-    flows: Sequence[Mapping[str, Any]]
+    nodes: Sequence[Node]
+    flows: Sequence[Flow]
     flow_count: int
     # (message, direction as the CS sees it) -> how many so far
     messages: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -58,16 +58,16 @@ class Sampler:
     def sample(self, now: float) -> Sample:
         """Now; a segment that does not answer (it may be restarting) leaves its part empty."""
         tally = self._tally
-        nodes: list[Mapping[str, Any]] = []
-        flows: list[Mapping[str, Any]] = []
+        nodes: list[Node] = []
+        flows: list[Flow] = []
         messages: dict[tuple[str, str], int] = {}
         count = 0
         unreachable = ""
         try:
-            nodes = self._lab.admin("cs1", "nodes")
-            messages = message_counts(self._lab.admin("cs1", "messages"))
-            flows = self._lab.admin("cs1", "flows", limit=FLOWS_ASKED)
-            count = self._lab.admin("cs1", "status")["records"]
+            nodes = self._lab.admin("cs1", NODES)
+            messages = message_counts(self._lab.admin("cs1", MESSAGES))
+            flows = self._lab.admin("cs1", FLOWS, limit=FLOWS_ASKED)
+            count = self._lab.admin("cs1", CS_STATUS).flows
         except CommandError as error:
             unreachable = str(error)
         latencies = sorted(tally.connect_ms)
@@ -93,12 +93,13 @@ class Sampler:
         )
 
 
-def message_counts(data: Mapping[str, Any]) -> dict[tuple[str, str], int]:
-    """(message, direction) -> count, out of what a segment answers to `messages`."""
+def message_counts(messages: Messages) -> dict[tuple[str, str], int]:
+    """(message, direction) -> count."""
+    directions = {"received": messages.received, "sent": messages.sent}
     return {
-        (row["message"], direction): row[direction]
-        for row in message_rows(data)
-        for direction in ("received", "sent")
+        (name, direction): count
+        for direction, counts in directions.items()
+        for name, count in counts.items()
     }
 
 
@@ -112,7 +113,7 @@ def draw(
 ) -> RenderableType:
     """The whole screen, for so many lines of so many characters."""
     seconds = max(now.now - before.now, 1e-9)
-    nodes = [row for row in now.nodes if row["total"]]  # pools that nobody has used yet say nothing
+    nodes = [node for node in now.nodes if node.total]  # pools that nobody has used yet say nothing
     flows = max(3, lines - _FIXED_LINES - len(nodes))
     return Group(
         _headline(lab, before, now, seconds, running_s),
@@ -195,24 +196,27 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
 
 
 def _nodes(
-    before: Sample, nodes: Sequence[Mapping[str, Any]], seconds: float, *, narrow: bool
+    before: Sample, nodes: Sequence[Node], seconds: float, *, narrow: bool
 ) -> RenderableType:
     left, right = ["pool", "node"], ["active", "new/s"]
     if not narrow:
         left, right = [*left, "state"], ["weight", "active", "total", "new/s"]
     table = _table("nodes", left, right)
     table.add_column("share", no_wrap=True)
-    totals = {(row["pool"], row["name"]): row["total"] for row in before.nodes}
+    totals = {(node.pool, node.name): node.total for node in before.nodes}
     of_pool: Counter[str] = Counter()
-    for row in nodes:
-        of_pool[row["pool"]] += row["total"]
-    for row in nodes:
-        new = row["total"] - totals.get((row["pool"], row["name"]), 0)
-        share = row["total"] / of_pool[row["pool"]]
+    for node in nodes:
+        of_pool[node.pool] += node.total
+    for node in nodes:
+        new = node.total - totals.get((node.pool, node.name), 0)
+        share = node.total / of_pool[node.pool]
         shown = {
-            **row,
-            "node": row["name"],
-            "total": amount(row["total"]),
+            "pool": node.pool,
+            "node": node.name,
+            "state": node.state,
+            "weight": node.weight,
+            "active": node.active,
+            "total": amount(node.total),
             "new/s": f"{new / seconds:.1f}",
         }
         bar = "" if narrow else f"{'█' * round(_BAR_WIDTH * share)} "
@@ -236,6 +240,12 @@ def _flows(now: Sample, lines: int, *, narrow: bool) -> RenderableType:
     names = ("client", "node") if narrow else ("client", "vip", "protocol", "node", "state")
     table = _table(f"flows: {now.flow_count}, the newest", names, ())
     for flow in now.flows[:lines]:
-        row = flow_row(flow)
-        table.add_row(*(str(row.get(name, "")) for name in names))
+        shown = {
+            "client": flow.client,
+            "vip": flow.vip,
+            "protocol": flow.protocol,
+            "node": flow.node_name or "",
+            "state": flow.state,
+        }
+        table.add_row(*(shown[name] for name in names))
     return table

@@ -6,25 +6,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import click
 
+from admin.answers import RELOAD, Identity
 from admin.errors import AddressError, CommandError, ConfigError, MachineError, from_os_error
 from admin.server import AdminServer
-from splitplane import impair, machine
+from splitplane import __version__, impair, machine
 from splitplane.commands.target_name import TargetName
 from splitplane.config import first_level, load
 from splitplane.interrupts import Signals
 from splitplane.keys import read_key
 
 if TYPE_CHECKING:
+    from control_segment.config import ControlSegmentConfig
     from data_flow_segment.config.segment import DataFlowSegmentConfig
 
 log = logging.getLogger("splitplane")
@@ -72,7 +75,7 @@ def cs(config: Path) -> None:
 
     signals = Signals()
     with signals.handled():
-        _run(runtime, signals, "cs", settings.segment_id, settings.admin_socket, reload)
+        _run(runtime, signals, "cs", settings, reload)
 
 
 @click.command()
@@ -179,7 +182,7 @@ def _lead_once(
         )
     try:
         runtime = DataFlowSegmentRuntime(settings, target, key=key, datagram_filter=impairment)
-        _run(runtime, signals, "dfs", settings.segment_id, settings.admin_socket, None)
+        _run(runtime, signals, "dfs", settings, None)
     finally:
         target.close(detach=False)
 
@@ -229,43 +232,38 @@ def _impairment() -> impair.DatagramFilter | None:
 def _run(
     runtime: Runtime,
     signals: Signals,
-    kind: str,
-    segment_id: int,
-    socket: str | Path | None,
+    role: Literal["cs", "dfs"],
+    settings: ControlSegmentConfig | DataFlowSegmentConfig,
     reload: Reload | None,
 ) -> None:
     """Run until a signal; the first error of a task ends the command with its own exit code."""
+    segment_id, socket = settings.segment_id, settings.admin_socket
+    identity = Identity(role=role, segment_id=segment_id, release=__version__, pid=os.getpid())
     try:
-        asyncio.run(_serve(runtime, signals, kind, segment_id, socket, reload))
+        asyncio.run(_serve(runtime, signals, identity, socket, reload))
     except BaseExceptionGroup as group:
         from data_flow_segment.targets.contract import TargetError
 
-        error = _first(group)
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         if isinstance(error, CommandError | TargetError):
             raise error from None
         if isinstance(error, OSError):
-            raise from_os_error(error, f"{kind}-{segment_id}") from None
+            raise from_os_error(error, f"{role}-{segment_id}") from None
         raise
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def _serve(
     runtime: Runtime,
     signals: Signals,
-    kind: str,
-    segment_id: int,
+    identity: Identity,
     socket: str | Path | None,
     reload: Reload | None,
 ) -> None:
     async with AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if socket is not None:
-            identity: dict[str, object] = {"kind": kind, "segment_id": segment_id}
             handler = _with_reload(runtime, reload)
             await stack.enter_async_context(AdminServer(Path(socket), identity, handler))
         handlers: dict[int, Callable[[], object]] = {
@@ -281,10 +279,10 @@ def _with_reload(
     runtime: Runtime, reload: Reload | None
 ) -> Callable[[str, dict[str, object]], object]:
     def handle(command: str, arguments: dict[str, object]) -> object:
-        if command != "reload":
+        if command != RELOAD.name:
             return runtime.handle_admin(command, arguments)
         if reload is None:
-            raise ValueError("a DFS has nothing to reload: its CSs tell it the virtual servers")
+            raise ValueError("a DFS has nothing to reload: its CSs announce the virtual servers")
         return reload()
 
     return handle

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import click
 
-from admin.client import AdminClient
+from admin import answers
+from admin.answers import Command
 from admin.errors import CommandError
 from splitplane.commands.sockets import Segment, every_segment, segments, socket_option
 from splitplane.commands.tables import print_json, print_tables
@@ -22,9 +23,23 @@ _END: Final = r"(?:\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]{1,5}"
 _FLOW: Final = re.compile(rf"(?P<client>{_END})-(?P<vip>{_END})(?:/(?P<protocol>tcp|udp))?")
 
 
-def _present(command: str, chosen: Sequence[Segment], as_json: bool, **arguments: object) -> None:
-    answers = [(segment, segment.call(command, **arguments)) for segment in chosen]
-    (print_json if as_json else lambda rows: print_tables(command, rows))(answers)
+def _present(
+    command: Command[Any] | Mapping[str, Command[Any]],
+    chosen: Sequence[Segment],
+    as_json: bool,
+    **arguments: object,
+) -> None:
+    """*command*: the same for all, or one for each kind of segment."""
+    said = [
+        (
+            segment,
+            segment.ask(
+                command if isinstance(command, Command) else command[segment.kind], **arguments
+            ),
+        )
+        for segment in chosen
+    ]
+    (print_json if as_json else print_tables)(said)
 
 
 @click.group()
@@ -34,7 +49,7 @@ def show() -> None:
 
 @show.command()
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
-@click.option("--client", help="Only flows of this client's address.")
+@click.option("--client", help="Only flows of this client: ADDRESS or ADDRESS:PORT.")
 @click.option("--from", "kind", type=click.Choice(["cs", "dfs"]), help="Ask this kind of segment.")
 @json_option
 @socket_option
@@ -43,8 +58,8 @@ def flows(
 ) -> None:
     """Flows: the CS's, with node and virtual server; the DFS's where no CS is here."""
     kinds = (kind,) if kind else ("cs", "dfs")
-    arguments = {"client": client} if client else {}
-    _present("flows", segments(sockets, *kinds), as_json, limit=limit, **arguments)
+    chosen = segments(sockets, *kinds)
+    _present(answers.FLOWS, chosen, as_json, limit=limit, client=client)
 
 
 @show.command()
@@ -52,12 +67,15 @@ def flows(
 @socket_option
 def nodes(as_json: bool, sockets: tuple[Path, ...]) -> None:
     """Each pool's nodes: state, weight, connections, rates."""
-    _present("nodes", segments(sockets, "cs"), as_json)
+    _present(answers.NODES, segments(sockets, "cs"), as_json)
 
 
-def _plain(name: str, sentence: str, choose: Callable[[Sequence[Path]], list[Segment]]) -> None:
-    command = name.replace("-", "_")
-
+def _plain(
+    name: str,
+    command: Command[Any] | Mapping[str, Command[Any]],
+    sentence: str,
+    choose: Callable[[Sequence[Path]], list[Segment]],
+) -> None:
     @show.command(name, help=sentence)
     @json_option
     @socket_option
@@ -67,16 +85,28 @@ def _plain(name: str, sentence: str, choose: Callable[[Sequence[Path]], list[Seg
 
 _plain(
     "virtual-servers",
+    answers.VIRTUAL_SERVERS,
     "Virtual servers: the CS's, or those that the DFS was given.",
     lambda sockets: segments(sockets, "cs", "dfs"),
 )
-_plain("messages", "SSMB and CSMB messages by type, and what was dropped.", every_segment)
+_plain(
+    "messages",
+    answers.MESSAGES,
+    "SSMB messages by type, and what was dropped.",
+    every_segment,
+)
 _plain(
     "counters",
-    "What the DFS counted, and whether seeing it rise is normal; --json tells the zeros too.",
+    answers.COUNTERS,
+    "What the DFS counted, and whether seeing it rise is normal; --json includes the zeros.",
     lambda sockets: segments(sockets, "dfs"),
 )
-_plain("status", "Each segment's state and its peers.", every_segment)
+_plain(
+    "status",
+    {"cs": answers.CS_STATUS, "dfs": answers.DFS_STATUS},
+    "Each segment's state and its peers.",
+    every_segment,
+)
 
 
 def parse_flow(text: str) -> dict[str, str]:
@@ -101,27 +131,26 @@ def trace(flow: str, as_json: bool, sockets: tuple[Path, ...]) -> None:
     FLOW is CLIENT:PORT-VIRTUAL:PORT as the client sees it, with /udp for UDP; IPv6 in brackets.
     """
     arguments = parse_flow(flow)
-    answers = [(segment, segment.call("trace", **arguments)) for segment in every_segment(sockets)]
-    if as_json:
-        print_json(answers)
-        return
-    story: list[dict[str, Any]] = [
-        {"time": float(step["time"]), "segment": segment.name, "what": step["what"]}
-        for segment, steps in answers
-        for step in steps
+    said = [
+        (segment, segment.ask(answers.TRACE, **arguments)) for segment in every_segment(sockets)
     ]
+    if as_json:
+        print_json(said)
+        return
+    story = [(step.time, segment.name, step.what) for segment, steps in said for step in steps]
     if not story:
         raise CommandError(
             f"{flow}: no segment remembers this {arguments['protocol']} flow; is it older than what"
             " they keep, or of another protocol (/udp)?"
         )
-    story.sort(key=lambda step: step["time"])  # one machine, one monotonic clock
-    for step in story:
-        after_ms = (step["time"] - story[0]["time"]) * 1000
-        click.echo(f"{after_ms:12.3f} ms  {step['segment']:8}  {step['what']}")
+    story.sort(key=lambda step: step[0])  # one machine, one monotonic clock
+    for when, name, what in story:
+        click.echo(f"{(when - story[0][0]) * 1000:12.3f} ms  {name:8}  {what}")
 
 
-def _names(field: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+def _names(
+    field: Literal["pool", "name"],
+) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """Shell completion from the running CS's nodes."""
 
     def complete(context: click.Context, _: click.Parameter, typed: str) -> list[str]:
@@ -129,18 +158,13 @@ def _names(field: str) -> Callable[[click.Context, click.Parameter, str], list[s
             rows = [
                 row
                 for segment in segments(context.params.get("sockets") or (), "cs")
-                for row in segment.call("nodes")
+                for row in segment.ask(answers.NODES)
             ]
         except (CommandError, OSError):
             return []
         pool = context.params.get("pool")
-        return sorted(
-            {
-                str(row[field])
-                for row in rows
-                if str(row[field]).startswith(typed) and pool in (None, row["pool"])
-            }
-        )
+        names = {getattr(row, field) for row in rows if pool in (None, row.pool)}
+        return sorted(name for name in names if name.startswith(typed))
 
     return complete
 
@@ -163,7 +187,7 @@ def set_node(
     if not changes:
         raise click.UsageError("give --weight, --state, or both")
     for segment in segments(sockets, "cs"):
-        segment.call("set_node", pool=pool, node=node, **changes)
+        segment.ask(answers.SET_NODE, pool=pool, node=node, **changes)
 
 
 @click.command()
@@ -171,6 +195,5 @@ def set_node(
 def reload(sockets: tuple[Path, ...]) -> None:
     """Let each CS read its configuration again; a file with an error changes nothing."""
     for segment in segments(sockets, "cs"):
-        with AdminClient(segment.socket) as client:
-            client.call("reload")
+        segment.ask(answers.RELOAD)
         click.echo(f"{segment.name}: reloaded")

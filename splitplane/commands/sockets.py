@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from admin.client import SOCKET_FOLDER, AdminClient, call, living_sockets
+from admin.answers import HELLO, AnswerT, Command
+from admin.client import SOCKET_FOLDER, ask, living_sockets
 from admin.errors import CommandError
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -30,10 +31,9 @@ class Segment:
         """As people say it: cs-1."""
         return f"{self.kind}-{self.segment_id}"
 
-    def call(self, command: str, **arguments: object) -> Any:
+    def ask(self, command: Command[AnswerT], **arguments: object) -> AnswerT:
         """Ask it."""
-        with AdminClient(self.socket) as client:
-            return client.call(command, **arguments)
+        return ask(self.socket, command, **arguments)
 
 
 def socket_option(function: FunctionT) -> FunctionT:
@@ -70,8 +70,5 @@ def every_segment(sockets: Sequence[Path]) -> list[Segment]:
 
 
 def _all(sockets: Sequence[Path]) -> list[Segment]:
-    answers = [(path, call(path, "hello")) for path in sockets] or list(living_sockets())
-    return [
-        Segment(str(identity["kind"]), int(str(identity["segment_id"])), path)
-        for path, identity in answers
-    ]
+    answers = [(path, ask(path, HELLO)) for path in sockets] or list(living_sockets())
+    return [Segment(identity.role, identity.segment_id, path) for path, identity in answers]

@@ -1,34 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that segments answer with, as tables for people or JSON for programs."""
+"""What segments answer, as tables for people or JSON for programs."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final, TypeAlias
 
 import click
+from pydantic_core import to_json
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from splitplane.commands.shapes import shaped
+from admin.answers import Counter, Flow, Messages, Node, Status, VirtualServer
 from splitplane.commands.sockets import Segment
 
-# command -> its columns, in this order; `...` stands for whatever else comes
-COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
-    "flows": (
-        "client", "vip", "protocol", "virtual_server", "node", "at", "state", "idle_ms",
+Row: TypeAlias = dict[str, Any]
+Titled: TypeAlias = list[tuple[str, list[Row]]]  # (title, rows); "" is the main table
+
+# the columns of what has more fields than a table has room for, in this order
+COLUMNS: Final[Mapping[type, tuple[str, ...]]] = {
+    Flow: (
+        "client", "vip", "protocol", "virtual_server", "node", "node_name", "state", "idle_ms",
         "bytes_in", "bytes_out",
     ),
-    "nodes": (
-        "pool", "name", "address", "state", "weight", "active", "total",
+    Node: (
+        "pool", "name", "address", "port", "state", "weight", "active", "total",
         "connections_per_second", "response_ms", "bytes_in", "bytes_out",
     ),
-    "virtual_servers": (
+    VirtualServer: (
         "name", "address", "port", "protocol", "pool", "method", "forward_mode", "active", "total",
-        "refused", "maintenance", "group", "cs",
+        "refused", "maintenance", "group_id", "active_cs",
     ),
 }  # fmt: skip
 _HEADINGS: Final = {
@@ -41,23 +45,19 @@ _UNITS: Final = ("", " K", " M", " G", " T")
 
 
 def print_json(answers: Sequence[tuple[Segment, Any]]) -> None:
-    """One array, one element a segment."""
-    click.echo(
-        json.dumps(
-            [
-                {"segment": segment.name, "socket": str(segment.socket), "data": data}
-                for segment, data in answers
-            ],
-            indent=2,
-        )
-    )
+    """One array, one element per segment."""
+    said = [
+        {"segment": segment.name, "socket": str(segment.socket), "data": data}
+        for segment, data in answers
+    ]
+    click.echo(to_json(said, indent=2).decode())
 
 
-def print_tables(command: str, answers: Sequence[tuple[Segment, Any]]) -> None:
+def print_tables(answers: Sequence[tuple[Segment, Any]]) -> None:
     """Each segment's tables, titled where there are several."""
     for segment, data in answers:
-        for title, rows in shaped(command, data):
-            table = table_of(rows, () if title else COLUMNS.get(command, ()))
+        for title, rows in tables_of(data):
+            table = table_of(rows)
             titles = [segment.name] if len(answers) > 1 else []
             table.title = " ".join([*titles, title]).strip() or None
             table.title_justify = "left"
@@ -70,10 +70,93 @@ def print_tables(command: str, answers: Sequence[tuple[Segment, Any]]) -> None:
             console.print()
 
 
-def table_of(rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> Table:
+# --- from answers to rows --------------------------------------------------------------------
+
+
+def tables_of(answer: Any) -> Titled:
+    """The tables for what a segment answered."""
+    if isinstance(answer, Messages):
+        return _messages(answer)
+    if isinstance(answer, Status):
+        return _status(answer)
+    if isinstance(answer, Mapping):
+        return [("", _counters(answer))]
+    return [("", [_row(model) for model in answer])]
+
+
+def _row(model: Any) -> Row:
+    row = asdict(model)
+    return {name: row[name] for name in COLUMNS.get(type(model), tuple(row))}
+
+
+def message_rows(messages: Messages) -> list[Row]:
+    """One row per message type: how many were sent and received."""
+    names = sorted({*messages.sent, *messages.received})
+    return [
+        {
+            "message": name,
+            "sent": messages.sent.get(name, 0),
+            "received": messages.received.get(name, 0),
+        }
+        for name in names
+    ]
+
+
+def _messages(messages: Messages) -> Titled:
+    titled: Titled = [("", message_rows(messages))]
+    refused = [
+        {"name": name, "count": count} for name, count in (messages.refused or {}).items() if count
+    ]
+    further = [("refused", refused), ("dropped", _counters(messages.dropped))]
+    return titled + [(title, rows) for title, rows in further if rows]
+
+
+def _counters(counters: Mapping[str, Counter]) -> list[Row]:
+    return [
+        {
+            "name": name,
+            "count": counter.value,
+            "normal": counter.normal,
+            "meaning": counter.meaning,
+        }
+        for name, counter in counters.items()
+        if counter.value
+    ]
+
+
+def _status(status: Status) -> Titled:
+    """Plain values in one table, and one more for each member of each list."""
+    row = asdict(status)
+    lists = {name: value for name, value in row.items() if isinstance(value, list)}
+    plain = {name: value for name, value in row.items() if name not in lists}
+    return [("", _pairs(plain))] + [
+        (name.replace("_", " "), _pairs(member))
+        for name, value in lists.items()
+        for member in value
+    ]
+
+
+def _pairs(values: Mapping[str, Any], before: str = "") -> list[Row]:
+    pairs: list[Row] = []
+    for name, value in values.items():
+        called = f"{before}{name.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            pairs += _pairs(value, f"{called}: ")
+        elif isinstance(value, list):
+            for number, member in enumerate(value, 1):
+                pairs += _pairs(member, f"{called} {number}: ")
+        else:
+            pairs.append({"name": called, "value": value})
+    return pairs
+
+
+# --- from rows to tables ---------------------------------------------------------------------
+
+
+def table_of(rows: Sequence[Row]) -> Table:
     """A rich table of *rows*; numbers to the right."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    columns = _columns(rows, first)
+    columns = _columns(rows)
     for column in columns:
         values = [row[column] for row in rows if row.get(column) is not None]
         numeric = all(
@@ -92,12 +175,10 @@ def table_of(rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> Ta
     return table
 
 
-def _columns(rows: Iterable[Mapping[str, Any]], first: Sequence[str]) -> list[str]:
-    present = list(dict.fromkeys(name for row in rows for name in row))
-    chosen = [name for name in first if name in present]
-    if "..." in first or not chosen:
-        chosen += [name for name in present if name not in chosen]
-    return chosen
+def _columns(rows: Sequence[Row]) -> list[str]:
+    """All names for which some row has a value."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [name for name in names if any(row.get(name) is not None for row in rows)]
 
 
 def _text(column: str, value: Any) -> str:
@@ -107,12 +188,8 @@ def _text(column: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.1f}"
-    if isinstance(value, int) and column.startswith(("bytes", "pkts")):
+    if isinstance(value, int) and column.startswith(("bytes", "packets")):
         return amount(value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {below}" for name, below in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
     return str(value)
 
 

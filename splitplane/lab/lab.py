@@ -5,7 +5,7 @@
         status, body = lab.get("client1", "/name")
         lab.cs().kill9()
         lab.start_cs()
-        lab.admin("cs1", "nodes")
+        lab.admin("cs1", NODES)
 
 Leaving the block takes everything down, also after an exception.  A process that is killed leaves
 its namespaces; the next `Lab` of the same name, or `splitplane lab clean`, takes them away.
@@ -26,7 +26,8 @@ from typing import Any, Final, Literal, Self
 
 import yaml
 
-from admin.client import call
+from admin.answers import HELLO, VIRTUAL_SERVERS, AnswerT, Command
+from admin.client import ask
 from admin.errors import CommandError
 from splitplane import machine
 from splitplane.interrupts import ignored
@@ -227,14 +228,14 @@ class Lab(AbstractContextManager["Lab"]):
         config = self.dfs_config if segment == "dfs" else self.cs_configs[segment]
         return Path(config["admin_socket"])
 
-    def admin(self, segment: str, command: str, **arguments: object) -> Any:
-        """Ask "dfs" or "cs1"; the answer's data, or CommandError."""
-        return call(self.socket_of(segment), command, **arguments)
+    def admin(self, segment: str, command: Command[AnswerT], **arguments: object) -> AnswerT:
+        """Ask "dfs" or "cs1"; its answer, or CommandError."""
+        return ask(self.socket_of(segment), command, **arguments)
 
     def _answers(self, segment: str) -> bool:
         try:
             # an earlier, killed process may have left its socket: nobody answers there
-            return bool(self.admin(segment, "hello")["pid"] == self.process(segment).pid)
+            return self.admin(segment, HELLO).pid == self.process(segment).pid
         except CommandError:
             return False
 
@@ -245,7 +246,7 @@ class Lab(AbstractContextManager["Lab"]):
         }
         wait_for(
             "the DFS to know the virtual servers",
-            lambda: len(self.admin("dfs", "virtual_servers")) >= len(wanted),
+            lambda: len(self.admin("dfs", VIRTUAL_SERVERS)) >= len(wanted),
             timeout_s,
         )
 

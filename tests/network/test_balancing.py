@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from admin.answers import DFS_STATUS, FLOWS, NODES, RESET, Flow
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
 from splitplane.lab.topology import (
@@ -131,7 +132,7 @@ def ask_in_turn(lab: Lab, address: str, port: int, times: int) -> list[str]:
 def active(lab: Lab, port: int) -> dict[str, int]:
     """How many sessions the CS counts on each node of an IPv4 service."""
     name = pool_name(VIRTUAL_ADDRESS, port)
-    return {it["name"]: it["active"] for it in lab.admin("cs1", "nodes") if it["pool"] == name}
+    return {node.name: node.active for node in lab.admin("cs1", NODES) if node.pool == name}
 
 
 def chi_square(seen: Mapping[str, int], weights: Mapping[str, int]) -> float:
@@ -203,8 +204,8 @@ def test_maglev_depends_on_address_and_port_and_is_even(lab: Lab, address: str, 
     assert ports_of_one == set(weights), "one address's ports are spread too"
 
     # nothing is remembered any more, and all is the same
-    lab.admin("cs1", "reset")
-    wait_for("the DFS to forget", lambda: lab.admin("dfs", "status")["flows"] == 0)
+    lab.admin("cs1", RESET)
+    wait_for("the DFS to forget", lambda: lab.admin("dfs", DFS_STATUS).flows == 0)
     before = homes.copy()
     asyncio.run(crowd([partial(one, *source) for source in sources[::10]], AT_ONCE))
     assert homes == before
@@ -247,14 +248,10 @@ def test_least_recently_active_is_the_one_that_was_quiet_longest(lab: Lab) -> No
     answered = []
     for _ in range(9):
         wait_for("the last one to end", lambda: sum(active(lab, 9005).values()) == 0)
-        idle_ms = {
-            node["name"]: node["idle_ms"]
-            for node in lab.admin("cs1", "nodes")
-            if node["pool"] == name
-        }
+        idle_ms = {node.name: node.idle_ms for node in lab.admin("cs1", NODES) if node.pool == name}
         answered += ask_in_turn(lab, VIRTUAL_ADDRESS, 9005, 1)
         never = [node for node, idle in idle_ms.items() if idle is None]
-        quietest = never or [max(idle_ms, key=lambda node: idle_ms[node])]
+        quietest = never or [max(idle_ms, key=lambda node: idle_ms[node] or 0)]
         assert answered[-1] in quietest, idle_ms
     assert Counter(answered) == {"server1": 3, "server2": 3, "server3": 3}
 
@@ -285,30 +282,31 @@ def test_a_persistent_client_comes_back_until_it_is_forgotten(lab: Lab) -> None:
 def test_an_idle_connection_leaves_the_data_path_and_comes_back_to_its_server(lab: Lab) -> None:
     """Sections 6.7 and 9.8: the flow ends, the session does not; its next flow has its node."""
 
-    def records(http: Client) -> list[dict[str, Any]]:
-        port = http.local_address[1]
-        return [flow for flow in lab.admin("cs1", "flows") if flow["source_port"] == port]
+    def records(http: Client) -> list[Flow]:
+        return lab.admin("cs1", FLOWS, client=client_of(http))
 
     def carried(http: Client) -> bool:
         """Whether the DFS has the flow."""
-        client = f"{http.local_address[0]}:{http.local_address[1]}"
-        return bool(lab.admin("dfs", "flows", client=client))
+        return bool(lab.admin("dfs", FLOWS, client=client_of(http)))
+
+    def client_of(http: Client) -> str:
+        return f"{http.local_address[0]}:{http.local_address[1]}"
 
     async def story() -> None:
         source = (clients(VIRTUAL_ADDRESS, 9007, 1)[0], 0)
         async with connected(lab, "client1", VIRTUAL_ADDRESS, port=9007, source=source) as http:
             server = await http.get(50_000)
             (before,) = records(http)
-            assert before["node"] == server
+            assert before.node_name == server
             assert carried(http)
             await until("the flow to go idle", lambda: not carried(http))
-            await until("the CS to know", lambda: records(http)[0]["state"] != before["state"])
+            await until("the CS to know", lambda: records(http)[0].state != before.state)
             assert await ask(lab, VIRTUAL_ADDRESS, 9007) != server  # round robin has moved on
             assert await http.get(3_000_000) == server
             (after,) = records(http)
-            assert after["node"] == server
-            assert after["state"] == before["state"]
-            assert after["serial"] != before["serial"], "a next flow has a serial of its own"
+            assert after.node_name == server
+            assert after.state == before.state
+            assert after.serial != before.serial, "a next flow has a serial of its own"
             assert carried(http)
 
     asyncio.run(story())

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from admin.answers import CS_STATUS, NODES, RELOAD, VIRTUAL_SERVERS
 from admin.errors import CommandError
 from splitplane.lab import Lab, state
 from splitplane.lab.lab import PROGRAMS
@@ -113,7 +114,7 @@ def test_commands_run_on_their_host() -> None:
 
 def test_cs_and_dfs_find_each_other_and_survive_kill_and_restart() -> None:
     with Lab(NAME, clients=1, servers=2, target="memory") as lab:
-        assert len(lab.admin("dfs", "virtual_servers")) == 4
+        assert len(lab.admin("dfs", VIRTUAL_SERVERS)) == 4
         lab.cs().kill9()
         lab.start_cs()
         wait_for("the CS to be back", lambda: bool(_ready(lab)))
@@ -124,8 +125,8 @@ def test_cs_and_dfs_find_each_other_and_survive_kill_and_restart() -> None:
 
 
 def _ready(lab: Lab) -> bool:
-    (link,) = lab.admin("cs1", "status")["data_flow_segments"]
-    return bool(link["ready"])
+    (peer,) = lab.admin("cs1", CS_STATUS).data_flow_segments
+    return peer.ready
 
 
 def test_a_reload_takes_a_good_file_and_refuses_a_bad_one() -> None:
@@ -133,12 +134,12 @@ def test_a_reload_takes_a_good_file_and_refuses_a_bad_one() -> None:
         pool = lab.cs_configs["cs1"]["pools"][0]
         pool["nodes"][0]["weight"] = 7
         lab.write_configs()
-        lab.admin("cs1", "reload")
+        lab.admin("cs1", RELOAD)
         assert _weight(lab) == 7
         pool["nodes"][0]["weight"] = "heavy"
         lab.write_configs()
         with pytest.raises(CommandError, match=r"cs1\.yaml:\d+: pools\[0\]\.nodes\[0\]\.weight: "):
-            lab.admin("cs1", "reload")
+            lab.admin("cs1", RELOAD)
         assert _weight(lab) == 7
         pool["nodes"][0]["weight"] = 9
         lab.write_configs()
@@ -147,8 +148,7 @@ def test_a_reload_takes_a_good_file_and_refuses_a_bad_one() -> None:
 
 
 def _weight(lab: Lab) -> int:
-    weight: int = lab.admin("cs1", "nodes")[0]["weight"]
-    return weight
+    return lab.admin("cs1", NODES)[0].weight
 
 
 def test_a_wrong_configuration_ends_with_the_segments_own_words() -> None:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from admin.answers import COUNTERS
 from splitplane.impair import VARIABLE
 from splitplane.lab import Lab
 from support.laboratory import (
@@ -74,8 +75,8 @@ class BadLab(NamedTuple):
             self.lab.start_cs()
 
     def counters(self) -> Counter[str]:
-        counters = self.lab.admin("dfs", "counters")
-        return Counter({name: counter["value"] for name, counter in counters.items()})
+        counters = self.lab.admin("dfs", COUNTERS)
+        return Counter({name: counter.value for name, counter in counters.items()})
 
     def jobs(
         self, times: int, one: Callable[[str, str], Awaitable[None]]

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from admin.answers import DFS_STATUS, NODES, RELOAD, SET_NODE
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
 from support.laboratory import TARGETS, Client, connected, cs_knows, fetch, wait_until_served
@@ -136,7 +137,7 @@ def new_connections(lab: Lab, times: int = 3) -> set[str]:
 
 def set_nodes(lab: Lab, node: str, **values: Any) -> None:
     for pool in POOLS:
-        lab.admin("cs1", "set_node", pool=pool, node=node, **values)
+        lab.admin("cs1", SET_NODE, pool=pool, node=node, **values)
 
 
 def change_weights(lab: Lab, downloads: Downloads) -> None:
@@ -145,7 +146,7 @@ def change_weights(lab: Lab, downloads: Downloads) -> None:
     for number in range(1000):
         pool, node = chance.choice(POOLS), chance.choice(sorted(SERVERS - {"server1"}))
         weight = chance.choice((0, 1, 2, 10, 1000))
-        lab.admin("cs1", "set_node", pool=pool, node=node, weight=weight)
+        lab.admin("cs1", SET_NODE, pool=pool, node=node, weight=weight)
         if number % 100 == 99:
             downloads.check()
             new_connections(lab, 1)
@@ -166,7 +167,7 @@ def changed(lab: Lab) -> Iterator[list[dict[str, Any]]]:
     pools = [pool for pool in lab.cs_configs["cs1"]["pools"] if pool["name"] in POOLS]
     yield pools
     lab.write_configs()
-    lab.admin("cs1", "reload")
+    lab.admin("cs1", RELOAD)
 
 
 def reload(lab: Lab, downloads: Downloads) -> None:
@@ -195,7 +196,7 @@ def kill_agent(lab: Lab, downloads: Downloads) -> None:
     lab.dfs().kill9()
     downloads.wait_for_signs_of_life()
     lab.start_dfs()
-    assert lab.admin("dfs", "status")["adopted"]
+    assert lab.admin("dfs", DFS_STATUS).adopted
     wait_until_served(lab)
     assert_cs_knows(lab, downloads)
 
@@ -243,4 +244,4 @@ def test_no_download_breaks_whatever_happens(lab: Lab) -> None:
 
 
 def open_sessions(lab: Lab) -> int:
-    return sum(node["active"] for node in lab.admin("cs1", "nodes"))
+    return sum(node.active for node in lab.admin("cs1", NODES))

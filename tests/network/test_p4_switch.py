@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
-from admin.client import call
+from admin.answers import DFS_STATUS, HELLO
+from admin.client import ask
 from admin.errors import CommandError
 from data_flow_segment.targets.p4runtime.line import RETRY_LAST_S, STANDBY_S
 from splitplane.lab import Lab
@@ -85,7 +86,7 @@ def test_sessions_come_back_when_switch_and_agent_die_together(lab: Lab) -> None
         lab.dfs().kill9()
         lab.start_switch()
         lab.start_dfs()
-        assert not lab.admin("dfs", "status")["adopted"]
+        assert not lab.admin("dfs", DFS_STATUS).adopted
         wait_until_served(lab)
 
     hold(lab, both_die)
@@ -155,9 +156,9 @@ def test_an_agent_that_stands_by_takes_over_with_all_flows(lab: Lab) -> None:
         def primary_dies(servers: dict[tuple[str, int], str]) -> None:
             lab.dfs().kill9()
             wait_until_served(lab)
-            status = lab.admin("dfs", "status")
-            assert status["adopted"]
-            assert status["flows"] >= HELD
+            status = lab.admin("dfs", DFS_STATUS)
+            assert status.adopted
+            assert status.flows >= HELD
             assert cs_knows(lab, servers)
 
         hold(lab, primary_dies)
@@ -170,7 +171,7 @@ def test_an_agent_that_stands_by_takes_over_with_all_flows(lab: Lab) -> None:
 def leads(socket_of_admin: Path) -> bool:
     """Whether this agent serves; one that stands by has no sockets."""
     with contextlib.suppress(CommandError):
-        return bool(call(socket_of_admin, "hello"))
+        return bool(ask(socket_of_admin, HELLO))
     return False
 
 
@@ -187,15 +188,15 @@ def test_a_primary_stands_by_when_a_higher_one_comes_and_leads_again_afterwards(
     def higher_one_comes(servers: dict[tuple[str, int], str]) -> None:
         with agent(lab, 9, **place) as higher:
             wait_for("it to lead", lambda: leads(others) and not leads(ours))
-            status = call(others, "status")
-            assert status["adopted"]
-            assert status["flows"] == HELD
+            status = ask(others, DFS_STATUS)
+            assert status.adopted
+            assert status.flows == HELD
             words = lab.dfs().log.read_text()
             assert "the agent with election_id 9 is primary; 5 stands by; beginning anew" in words
             higher.send_signal(signal.SIGTERM)
             assert higher.wait(20) == 0
         wait_until_served(lab)
-        assert lab.admin("dfs", "status")["adopted"]
+        assert lab.admin("dfs", DFS_STATUS).adopted
         assert cs_knows(lab, servers)
 
     hold(lab, higher_one_comes)
@@ -339,7 +340,7 @@ def test_a_switch_that_restarts_is_filled_by_the_agent_that_knows_what_it_held(
             wait_until_served(lab)
             time.sleep(STANDBY_S + RETRY_LAST_S)  # the other one's turn to ask came, too
             assert cs_knows(lab, servers)
-            assert lab.admin("dfs", "status")["flows"] >= HELD
+            assert lab.admin("dfs", DFS_STATUS).flows >= HELD
 
         hold(lab, restart)
         assert len(new_connections(lab)) == 3

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
+from admin.answers import COUNTERS, VIRTUAL_SERVERS
 from splitplane.lab import Lab
 from splitplane.lab.topology import VIRTUAL_ADDRESS, VIRTUAL_ADDRESS_6
 from support.laboratory import TARGETS, crowd, echo, fetch
@@ -79,12 +80,12 @@ def connections(volume: Volume, chance: random.Random) -> Iterator[list[int]]:
 
 def assert_nothing_odd(lab: Lab) -> None:
     """What clients did not see did not happen either: no refusal, no counter of a fault."""
-    refused = {each["name"]: each["refused"] for each in lab.admin("cs1", "virtual_servers")}
+    refused = {each.name: each.refused for each in lab.admin("cs1", VIRTUAL_SERVERS)}
     assert set(refused.values()) == {0}, refused
     faults = {
-        name: counter["value"]
-        for name, counter in lab.admin("dfs", "counters").items()
-        if not counter["normal"]
+        name: counter.value
+        for name, counter in lab.admin("dfs", COUNTERS).items()
+        if not counter.normal
     }
     assert faults
     assert set(faults.values()) == {0}, faults

@@ -157,8 +157,7 @@ def test_a_laboratory_can_be_looked_at_and_entered() -> None:
         for what in ("virtual-servers", "messages", "status"):
             assert shown("show", what, *options)
         flow = until_shown(options)
-        client = f"{flow['source_address']}:{flow['source_port']}"
-        told = shown("trace", f"{client}-203.0.113.10:80", *options)
+        told = shown("trace", f"{flow['client']}-203.0.113.10:80", *options)
         assert {answer["segment"] for answer in told} == {"cs-1", "dfs-256"}
         assert all(answer["data"] for answer in told)
         process.send_signal(signal.SIGINT)

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any, Final
 
+from admin.answers import CS_STATUS, FLOWS
 from admin.errors import MachineError
 from splitplane import machine
 from splitplane.lab import Lab
@@ -22,6 +23,7 @@ from splitplane.lab.lab import PROGRAMS
 from splitplane.lab.processes import wait_for
 from splitplane.lab.topology import HTTP_PORT, UDP_PORT
 from splitplane.lab.web import pattern
+from ssmb.addresses import endpoint_text, from_text
 from support.bmv2 import missing_for_bmv2
 from support.require import require
 
@@ -184,8 +186,10 @@ def wait_until_served(lab: Lab, cs: str = "cs1") -> None:
     """Return once CS and DFS have found each other (again), and the CS knows what goes on."""
 
     def served() -> bool:
-        (link,) = lab.admin(cs, "status")["data_flow_segments"]
-        return bool(link["ready"] and link["ssmb_authenticated"] and not link["sync"]["running"])
+        (dfs,) = lab.admin(cs, CS_STATUS).data_flow_segments
+        return (
+            dfs.ready and dfs.ssmb_authenticated and dfs.sync is not None and not dfs.sync.running
+        )
 
     wait_for("CS and DFS to be one", served)
     lab.wait_until_serving()
@@ -193,9 +197,12 @@ def wait_until_served(lab: Lab, cs: str = "cs1") -> None:
 
 def cs_knows(lab: Lab, servers: Mapping[tuple[str, int], str], cs: str = "cs1") -> bool:
     """Whether the CS has a record of each client's address and port, with its server."""
-    flows = lab.admin(cs, "flows", limit=10_000)
-    known = {(flow["source_address"], flow["source_port"]): flow["node"] for flow in flows}
-    return servers.items() <= known.items()
+    known = {flow.client: flow.node_name for flow in lab.admin(cs, FLOWS, limit=10_000)}
+    wanted = {
+        endpoint_text(from_text(address), port): server
+        for (address, port), server in servers.items()
+    }
+    return wanted.items() <= known.items()
 
 
 async def until(what: str, come: Callable[[], bool]) -> None:

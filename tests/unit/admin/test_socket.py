@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from admin.client import AdminClient, call, living_sockets
+from admin.answers import HELLO, Identity, TraceEntry
+from admin.client import AdminClient, ask, call, living_sockets
 from admin.errors import AddressError, CommandError
 from admin.server import REQUEST_OCTETS_MAX, AdminServer, Handler
 
-IDENTITY: dict[str, object] = {"kind": "cs", "segment_id": 1}
+IDENTITY = Identity(role="cs", segment_id=1, release="1.2.3", pid=7)
 
 
 def _handle(command: str, arguments: dict[str, object]) -> object:
@@ -59,6 +60,25 @@ def test_a_bad_question_gets_the_segments_sentence(tmp_path: Path) -> None:
     path = tmp_path / "cs.sock"
     with pytest.raises(CommandError, match="there is no 'flowers'; ask for flows"):
         _with_server(path, lambda: call(path, "flowers"))
+
+
+@pytest.mark.parametrize("count", [0, 1, 512, 513, 2000])
+def test_a_list_of_any_length_is_one_line(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "cs.sock"
+    steps = [TraceEntry(time=0.5, ago_ms=number, what="é\n") for number in range(count)]
+    said = _with_server(path, lambda: call(path, "trace"), lambda *_: steps)
+    assert said == [{"time": 0.5, "ago_ms": number, "what": "é\n"} for number in range(count)]
+
+
+def test_an_answer_that_json_cannot_say_is_an_error_and_no_silence(tmp_path: Path) -> None:
+    path = tmp_path / "cs.sock"
+    with pytest.raises(CommandError, match="Unable to serialize unknown type"):
+        _with_server(path, lambda: call(path, "flows"), lambda *_: object())
+
+
+def test_hello_says_who_answers(tmp_path: Path) -> None:
+    path = tmp_path / "cs.sock"
+    assert _with_server(path, lambda: ask(path, HELLO)) == IDENTITY
 
 
 def test_several_questions_go_over_one_connection(tmp_path: Path) -> None:
@@ -143,7 +163,7 @@ def test_a_path_that_cannot_be_a_socket_is_told_with_what_to_do(tmp_path: Path, 
 
 
 def test_nobody_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match="nobody answers here"):
+    with pytest.raises(CommandError, match="no segment answers here"):
         call(tmp_path / "cs.sock", "flows")
 
 
@@ -153,5 +173,4 @@ def test_living_sockets_are_found_and_dead_ones_passed_over(tmp_path: Path) -> N
     path = tmp_path / "lab" / "cs-1.sock"
     ((found, identity),) = _with_server(path, lambda: list(living_sockets(tmp_path)))
     assert found == path
-    assert identity["kind"] == "cs"
-    assert identity["segment_id"] == 1
+    assert identity == IDENTITY

@@ -117,10 +117,11 @@ def test_what_a_flow_did_is_kept_and_feeds_the_balancing() -> None:
     rig.advance(5)
     flows = admin.handle(rig.cs, "flows", {}, rig.now)
     assert isinstance(flows, list)
-    kept = {
-        flow["source_port"]: (flow["opened_ms"], flow["idle_ms"], flow["pkts_in"]) for flow in flows
+    kept = {flow.client: (flow.opened_ms, flow.idle_ms, flow.packets_in) for flow in flows}
+    assert kept == {
+        "198.51.100.7:1": (15_000, 5_000, 9),
+        "198.51.100.7:2": (15_000, 15_000, 0),
     }
-    assert kept == {1: (15_000, 5_000, 9), 2: (15_000, 15_000, 0)}
     third = rig.dfs.query(rig, serial=3, port=3)
     assert third is not None
     assert third.node_ipaddr == second.node_ipaddr  # the other one has moved since

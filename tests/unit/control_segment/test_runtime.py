@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from admin.answers import ControlSegmentStatus, DataFlowSegmentPeer
 from control_segment.config import ControlSegmentConfig
 from control_segment.runtime import ControlSegmentRuntime
 from data_flow_segment.config.segment import DataFlowSegmentConfig
@@ -70,16 +71,15 @@ async def until(condition: Callable[[], bool]) -> None:
     raise TimeoutError
 
 
-def status(runtime: ControlSegmentRuntime) -> dict[str, Any]:
+def status(runtime: ControlSegmentRuntime) -> DataFlowSegmentPeer:
     answer = runtime.handle_admin("status", {})
-    assert isinstance(answer, dict)
-    dfs: dict[str, Any] = answer["data_flow_segments"][0]
-    return dfs
+    assert isinstance(answer, ControlSegmentStatus)
+    return answer.data_flow_segments[0]
 
 
 def is_served(runtime: ControlSegmentRuntime) -> bool:
     dfs = status(runtime)
-    return bool(dfs["ssmb_authenticated"]) and not dfs["sync"]["running"]
+    return dfs.ssmb_authenticated and dfs.sync is not None and not dfs.sync.running
 
 
 async def together(
@@ -170,9 +170,9 @@ def test_a_wrong_key_is_said_and_tried_again() -> None:
         cs = ControlSegmentRuntime(cs_config(port, dfs_port), KEY)
 
         async def story() -> None:
-            await until(lambda: cs.is_running and "not connected yet" not in status(cs)["reason"])
-            await until(lambda: bool(status(cs)["reason"]))
-            assert not status(cs)["ready"]
+            await until(lambda: cs.is_running and "not connected yet" not in status(cs).reason)
+            await until(lambda: bool(status(cs).reason))
+            assert not status(cs).ready
 
         await together(story, dfs_runtime(dfs_port, key=b"another key, 16+"), cs)
 
@@ -184,7 +184,7 @@ def test_without_a_dfs_the_reason_is_shown() -> None:
         cs = ControlSegmentRuntime(cs_config(free_port(), free_port()), KEY)
 
         async def story() -> None:
-            await until(lambda: cs.is_running and "refused" in status(cs)["reason"])
+            await until(lambda: cs.is_running and "refused" in status(cs).reason)
 
         await together(story, cs)
 
@@ -212,7 +212,7 @@ def test_a_dfs_that_goes_and_comes_back_is_found_again() -> None:
 
         async def story() -> None:
             await together(serve, dfs_runtime(dfs_port))
-            await until(lambda: not status(cs)["ready"])
+            await until(lambda: not status(cs).ready)
             await together(serve, dfs_runtime(dfs_port))
 
         await together(story, cs)
@@ -234,7 +234,7 @@ def test_response_times_are_measured_for_the_method_that_wants_them() -> None:
         def measured() -> dict[str, Any]:
             answer = cs.handle_admin("nodes", {})
             assert isinstance(answer, list)
-            return {node["name"]: node["response_ms"] for node in answer}
+            return {node.name: node.response_ms for node in answer}
 
         async def story() -> None:
             await until(lambda: cs.is_running and measured()["here"] is not None)

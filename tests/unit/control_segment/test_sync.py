@@ -78,7 +78,7 @@ def test_a_flow_of_a_node_that_is_not_configured_any_more_goes_on() -> None:
     assert reply.node_ipaddr == from_text("10.9.9.9")
     nodes = admin.handle(rig.cs, "nodes", {}, rig.now)
     assert isinstance(nodes, list)
-    assert [node["state"] for node in nodes].count("removed") == 1
+    assert [node.state for node in nodes].count("removed") == 1
     rig.cs.table.end(next(iter(rig.cs.table.by_key.values())))
     rig.advance(2)
     assert len(rig.cs.model.every_node()) == 3

@@ -166,21 +166,21 @@ def test_the_operator_sees_flows_servers_messages_counters_status_and_a_trace() 
         await until(lambda: target.flow_count() == 1)
         client = f"{to_text(CLIENT[0])}:1000"
         flows: Any = await dfs.handle_admin("flows", {"client": client, "limit": 5})
-        assert [flow["node"] for flow in flows] == ["10.1.1.2:8080"]
+        assert [flow.node for flow in flows] == ["10.1.1.2:8080"]
         assert await dfs.handle_admin("flows", {"client": "192.0.2.77"}) == []
         servers: Any = await dfs.handle_admin("virtual_servers", {})
-        assert (servers[0]["address"], servers[0]["cs"]) == ("203.0.113.10", 1)
+        assert (servers[0].address, servers[0].active_cs) == ("203.0.113.10", 1)
         messages: Any = await dfs.handle_admin("messages", {})
-        assert messages["sent"]["Query"] == 1
-        assert messages["received"]["Reply"] == 1
+        assert messages.sent["QUERY"] == 1
+        assert messages.received["REPLY"] == 1
         counters: Any = await dfs.handle_admin("counters", {})
-        assert counters["new_flows"]["value"] == 1
-        assert counters["up_calls"]["value"] == 1  # the target's are there too
+        assert counters["new_flows"].value == 1
+        assert counters["up_calls"].value == 1  # the target's are there too
         status: Any = await dfs.handle_admin("status", {})
-        assert status["groups"][0]["active"]["segment_id"] == 1
+        assert status.groups[0].active.segment_id == 1
         asked: dict[str, object] = {"client": client, "vip": "203.0.113.10:80", "protocol": "tcp"}
         trace: Any = await dfs.handle_admin("trace", asked)
-        assert [entry["what"].split()[0] for entry in trace] == ["QUERY", "installed"]
+        assert [entry.what.split()[0] for entry in trace] == ["QUERY", "installed"]
         bad: list[tuple[str, dict[str, object]]] = [
             ("no such", {}),
             ("flows", {"limit": 0}),

@@ -9,62 +9,56 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
+from admin.answers import Identity, Node, TraceEntry
 from admin.errors import AddressError, CommandError, ConfigError, MachineError, from_os_error
 from admin.server import AdminServer
 from splitplane.cli import cli
 from splitplane.commands.show import parse_flow
 from splitplane.commands.tables import amount, table_of
+from support.admin import flow
 
-NODES = [
-    {
-        "pool": "web",
-        "name": "web1",
-        "address": "10.0.0.1",
-        "port": 80,
-        "state": "enabled",
-        "weight": 1,
-        "active": 3,
-        "total": 40,
-    },
-    {
-        "pool": "web",
-        "name": "web[2]",
-        "address": "fd00::1",
-        "port": 80,
-        "state": "draining",
-        "weight": 1,
-        "active": 1,
-        "total": 39,
-    },
-]
+
+def node(name: str, address: str, **changes: Any) -> Node:
+    fields = {
+        "state": "enabled", "weight": 1, "connection_limit": 0, "active": 3, "total": 40,
+        "connections_per_second": 1.5, "response_ms": None, "idle_ms": 5, "packets_in": 1,
+        "bytes_in": 40, "packets_out": 0, "bytes_out": 0, **changes,
+    }  # fmt: skip
+    return Node(pool="web", name=name, address=address, port=80, **fields)
+
+
+ANSWERED = [node("web1", "10.0.0.1"), node("web[2]", "fd00::1", state="draining")]
 STORY = {
-    "cs": [{"time": 10.002, "what": "chose web1: round robin"}],
-    "dfs": [{"time": 10.001, "what": "sent QUERY"}, {"time": 10.003, "what": "installed"}],
+    "cs": [TraceEntry(time=10.002, ago_ms=1, what="chose web1: round robin")],
+    "dfs": [
+        TraceEntry(time=10.001, ago_ms=2, what="sent QUERY"),
+        TraceEntry(time=10.003, ago_ms=0, what="installed"),
+    ],
 }
 
 
 class FakeSegment:
     """Answers like a segment, and remembers what it was asked."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: Literal["cs", "dfs"]) -> None:
         self.kind = kind
         self.asked: list[tuple[str, dict[str, object]]] = []
 
     def handle_admin(self, command: str, arguments: dict[str, object]) -> object:
         self.asked.append((command, arguments))
         answers: dict[str, Any] = {
-            "nodes": NODES,
-            "flows": [{"client": "198.51.100.7:40000", "from": self.kind}],
+            "nodes": ANSWERED,
+            "flows": [flow(data_flow_segment=1 if self.kind == "cs" else 2)],
             "trace": STORY[self.kind],
-            "messages": {"QUERY": {"sent": 0, "received": 7}},
-            "set_node": None,
+            "set_node": ANSWERED[0],
         }
         if command not in answers:
             raise ValueError(f"there is no {command!r}")
@@ -82,7 +76,7 @@ def serving(folder: Path, *segments: FakeSegment) -> Iterator[list[str]]:
         for number, segment in enumerate(segments, 1):
             path = folder / f"{segment.kind}-{number}.sock"
             options.extend(["--socket", str(path)])
-            identity: dict[str, object] = {"kind": segment.kind, "segment_id": number}
+            identity = Identity(role=segment.kind, segment_id=number, release="0", pid=1)
             servers.append(AdminServer(path, identity, segment.handle_admin))
             await servers[-1].__aenter__()
         ready.set()
@@ -117,15 +111,15 @@ def test_json_is_one_array_with_an_element_a_segment(tmp_path: Path) -> None:
         result = run("show", "nodes", "--json", *sockets)
     answers = json.loads(result.output)
     assert [answer["segment"] for answer in answers] == ["cs-1", "cs-2"]
-    assert answers[0]["data"] == NODES
+    assert answers[0]["data"] == [asdict(node) for node in ANSWERED]
 
 
 def test_flows_come_from_the_cs_unless_asked_otherwise(tmp_path: Path) -> None:
     with serving(tmp_path, FakeSegment("dfs"), FakeSegment("cs")) as sockets:
         by_default = json.loads(run("show", "flows", "--json", *sockets).output)
         from_dfs = json.loads(run("show", "flows", "--json", "--from", "dfs", *sockets).output)
-    assert by_default[0]["data"][0]["from"] == "cs"
-    assert from_dfs[0]["data"][0]["from"] == "dfs"
+    assert by_default[0]["data"][0]["data_flow_segment"] == 1
+    assert from_dfs[0]["data"][0]["data_flow_segment"] == 2
 
 
 def test_a_trace_is_one_story_of_both_segments(tmp_path: Path) -> None:
@@ -166,7 +160,7 @@ def test_a_segments_refusal_is_one_line_and_code_1(tmp_path: Path) -> None:
 def test_no_segment_is_one_line_and_code_1(tmp_path: Path) -> None:
     result = run("show", "nodes", "--socket", str(tmp_path / "none.sock"))
     assert result.exit_code == 1
-    assert "nobody answers here" in result.output
+    assert "no segment answers here" in result.output
 
 
 @pytest.mark.parametrize("segment", ["cs", "dfs"])

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from admin.client import call
+from admin.answers import CS_STATUS, HELLO, NODES, RELOAD
+from admin.client import ask
 from admin.errors import CommandError
 
 
@@ -101,7 +102,7 @@ def running(segment: str, config: Path) -> Iterator[subprocess.Popen[str]]:
 
 def answers(path: Path) -> bool:
     try:
-        return bool(call(path, "hello"))
+        return bool(ask(path, HELLO))
     except CommandError:
         return False
 
@@ -243,17 +244,17 @@ def test_a_reload_takes_what_is_good_and_leaves_what_is_not(folder: Path) -> Non
     pools = [{"name": "web", "nodes": [{"name": "web1", "address": "127.0.0.1"}]}]
     config = cs_config(folder)
     with running("cs", config) as process:
-        assert call(folder / "cs.sock", "nodes") == []
+        assert ask(folder / "cs.sock", NODES) == []
         text = config.read_text()
         config.write_text(text + yaml.safe_dump({"pools": pools}))
-        call(folder / "cs.sock", "reload")
-        assert [node["name"] for node in call(folder / "cs.sock", "nodes")] == ["web1"]
+        ask(folder / "cs.sock", RELOAD)
+        assert [node.name for node in ask(folder / "cs.sock", NODES)] == ["web1"]
         config.write_text(text + "pools: many\n")
         with pytest.raises(CommandError, match=r"cs\.yaml:\d+: pools: 'many' is not a list"):
-            call(folder / "cs.sock", "reload")
+            ask(folder / "cs.sock", RELOAD)
         process.send_signal(signal.SIGHUP)
-        call(folder / "cs.sock", "status")
-        assert [node["name"] for node in call(folder / "cs.sock", "nodes")] == ["web1"]
+        ask(folder / "cs.sock", CS_STATUS)
+        assert [node.name for node in ask(folder / "cs.sock", NODES)] == ["web1"]
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=20)
     assert "pools: 'many' is not a list" in log

@@ -3,62 +3,73 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-
-from splitplane.commands.shapes import endpoint, message_rows, shaped
-
-
-def test_both_segments_flows_look_alike() -> None:
-    cs = {
-        "source_address": "2001:db8::7", "source_port": 40000,
-        "destination_address": "2001:db8::10", "destination_port": 80,
-        "node_address": "fd00::1", "node_port": 8080, "node": "web1", "serial": 255,
-    }  # fmt: skip
-    dfs = {"client": "[2001:db8::7]:40000", "vip": "[2001:db8::10]:80", "serial": 255}
-    ((_, (cs_row,)),) = shaped("flows", [cs])
-    ((_, (dfs_row,)),) = shaped("flows", [dfs])
-    assert {name: cs_row[name] for name in dfs_row} == dfs_row
-    assert cs_row["at"] == "[fd00::1]:8080"
-    assert cs_row["serial"] == "0xff"
+from admin.answers import (
+    ControlSegmentPeer,
+    Counter,
+    DataFlowSegmentStatus,
+    Group,
+    Messages,
+)
+from splitplane.commands.tables import message_rows, table_of, tables_of
+from support.admin import flow
 
 
-def test_messages_are_named_as_on_the_wire_and_counted_both_ways() -> None:
-    assert message_rows({"sent": {"AppQuery": 2}, "received": {"APP_QUERY": 3, "QUERY": 1}}) == [
+def headings(answer: object) -> list[object]:
+    return [column.header for _, rows in tables_of(answer) for column in table_of(rows).columns]
+
+
+def test_both_segments_flows_look_alike_and_a_column_that_nobody_knows_is_left_out() -> None:
+    from_dfs = headings([flow()])
+    from_cs = headings([flow(), flow(virtual_server="www", pool="web", node_name="web1")])
+    assert [name for name in from_cs if name in from_dfs] == from_dfs
+    assert set(from_cs) - set(from_dfs) == {"server", "node name"}
+
+
+def test_messages_are_counted_both_ways() -> None:
+    messages = Messages(sent={"APP_QUERY": 2}, received={"QUERY": 1, "APP_QUERY": 3}, dropped={})
+    assert message_rows(messages) == [
         {"message": "APP_QUERY", "sent": 2, "received": 3},
         {"message": "QUERY", "sent": 0, "received": 1},
     ]
 
 
-def test_what_was_dropped_is_told_only_where_something_was() -> None:
-    drop = {"value": 0, "normal": False, "meaning": "forged"}
-    data: dict[str, Any] = {"sent": {}, "received": {}, "drops": {"bad_seal": drop}}
-    assert shaped("messages", data) == [("", [])]
-    drop["value"] = 4
-    assert shaped("messages", data)[1] == (
-        "drops",
-        [{"name": "bad_seal", "count": 4, "normal": False, "meaning": "forged"}],
-    )
+def test_what_was_dropped_or_refused_is_shown_only_where_something_was() -> None:
+    def messages(count: int) -> Messages:
+        dropped = {"bad_seal": Counter(value=count, normal=False, meaning="forged")}
+        return Messages(sent={}, received={}, dropped=dropped, refused={"NOTAVAIL": count})
 
-
-def test_a_status_has_a_table_for_each_list_of_peers() -> None:
-    data = {"segment_id": 1, "links": [{"address": "a", "sync": {"running": False}}]}
-    assert shaped("status", data) == [
-        ("", [{"name": "segment id", "value": 1}]),
-        ("links", [{"name": "address", "value": "a"}, {"name": "sync: running", "value": False}]),
+    assert tables_of(messages(0)) == [("", [])]
+    assert tables_of(messages(4)) == [
+        ("", []),
+        ("refused", [{"name": "NOTAVAIL", "count": 4}]),
+        ("dropped", [{"name": "bad_seal", "count": 4, "normal": False, "meaning": "forged"}]),
     ]
 
 
-@pytest.mark.parametrize("data", [[{"a": 1}], {"a": 1}, "text", [1, 2], {}, []])
-def test_whatever_comes_has_a_shape(data: Any) -> None:
-    ((title, rows),) = shaped("unheard_of", data)
-    assert title == ""
-    assert all(isinstance(row, dict) for row in rows)
+def test_counters_that_are_zero_are_not_shown() -> None:
+    counters = {
+        "up_calls": Counter(value=2, normal=True, meaning="packets"),
+        "evictions": Counter(value=0, normal=False, meaning="flows"),
+    }
+    ((_, rows),) = tables_of(counters)
+    assert [row["name"] for row in rows] == ["up_calls"]
 
 
-@pytest.mark.parametrize(
-    ("address", "text"), [("10.0.0.1", "10.0.0.1:80"), ("::1", "[::1]:80"), ("*", "*:80")]
-)
-def test_an_ipv6_endpoint_has_brackets(address: str, text: str) -> None:
-    assert endpoint(address, 80) == text
+def test_a_status_has_a_table_for_each_group_of_peers() -> None:
+    peers = [
+        ControlSegmentPeer(
+            segment_id=number, ssmb_address="10.0.0.1:1", ssmb_version=2, ssmb_authenticated=True,
+            active=number == 1, role_epoch=0, takes_queries=True, synced=True, connections=1,
+        )
+        for number in (1, 2)
+    ]  # fmt: skip
+    status = DataFlowSegmentStatus(
+        segment_id=256, boot_id=1, uptime_s=1.5, laboratory=False, flows=3, flow_capacity=10,
+        adopted=False, pending=0, negative=0, lingering=0, held_octets=0,
+        groups=[Group(group_id=1, active=peers[0], standbys=peers[1:])],
+    )  # fmt: skip
+    (_, plain), (title, group) = tables_of(status)
+    assert {"name": "flow capacity", "value": 10} in plain
+    assert title == "groups"
+    assert {"name": "active: segment id", "value": 1} in group
+    assert {"name": "standbys 1: segment id", "value": 2} in group

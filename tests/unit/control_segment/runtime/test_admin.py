@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
+from pydantic_core import to_json
 
 from control_segment.runtime import admin
 from control_segment.statistics import DROPS
@@ -17,7 +17,7 @@ from support.dfs_double import ACK, SYN, Rig, changed_pool, config
 
 def ask(rig: Rig, command: str, **arguments: object) -> Any:
     answer = admin.handle(rig.cs, command, arguments, rig.now)
-    json.dumps(answer)
+    to_json(answer)
     rig.settle()
     return answer
 
@@ -30,17 +30,20 @@ def test_every_command_answers_with_what_json_can_say() -> None:
     assert len(ask(rig, "flows", limit=1)) == 1
     assert ask(rig, "flows", client="192.0.2.1") == []
     (_, flow) = ask(rig, "flows", client="198.51.100.7")  # the newest first
-    assert flow["virtual_server"] == "www"
-    assert flow["node_address"] == "10.1.1.2"
-    assert [node["active"] for node in ask(rig, "nodes")] == [1, 1, 0]
-    assert [server["total"] for server in ask(rig, "virtual_servers")] == [2, 0]
+    assert flow.virtual_server == "www"
+    assert flow.node == "10.1.1.2:8080"
+    assert ask(rig, "flows", client="198.51.100.7:1") == [flow]
+    assert ask(rig, "flows", client="[::ffff:198.51.100.7]:1") == [flow]
+    assert ask(rig, "flows", client="198.51.100.7:3") == []
+    assert [node.active for node in ask(rig, "nodes")] == [1, 1, 0]
+    assert [server.total for server in ask(rig, "virtual_servers")] == [2, 0]
     messages = ask(rig, "messages")
-    assert messages["received"]["QUERY"] == messages["sent"]["REPLY"] == 2
-    assert set(messages["drops"]) == set(DROPS)
+    assert messages.received["QUERY"] == messages.sent["REPLY"] == 2
+    assert set(messages.dropped) == set(DROPS)
     status = ask(rig, "status")
-    assert status["data_flow_segments"][0]["ready"]
-    assert status["data_flow_segments"][0]["ssmb_authenticated"]
-    assert status["records"] == 2
+    (dfs,) = status.data_flow_segments
+    assert (dfs.ready, dfs.ssmb_authenticated) == (True, True)
+    assert status.flows == 2
 
 
 def test_a_trace_says_what_was_decided_and_why() -> None:
@@ -50,17 +53,17 @@ def test_a_trace_says_what_was_decided_and_why() -> None:
     rig.now += 1
     rig.dfs.query(rig, port=1, serial=6, tcp_flags=ACK)
     notes = ask(rig, "trace", client="198.51.100.7:1", vip="203.0.113.10:80", protocol="tcp")
-    assert [note["what"] for note in notes] == [
+    assert [note.what for note in notes] == [
         "virtual server www: node web1 by round_robin",
         "the session's next flow: its node web1 again",
     ]
-    assert [note["ago_ms"] for note in notes] == [1000, 0]
+    assert [note.ago_ms for note in notes] == [1000, 0]
 
 
 def test_set_node_changes_weight_and_state() -> None:
     rig = Rig(config(pools=changed_pool("weighted_round_robin")))
     changed = ask(rig, "set_node", pool="web", node="web1", weight=0, state="draining")
-    assert (changed["weight"], changed["state"]) == (0, "draining")
+    assert (changed.weight, changed.state) == (0, "draining")
     for port in range(1, 10):
         rig.dfs.query(rig, port=port, tcp_flags=SYN)
     assert rig.active()["web1"] == 0
@@ -70,16 +73,24 @@ def test_set_node_changes_weight_and_state() -> None:
     ("command", "arguments", "message"),
     [
         ("dance", {}, "has no command 'dance'; it has: status"),
-        ("flows", {"limit": -1}, "limit must be a whole number"),
-        ("flows", {"client": "nobody"}, "client: 'nobody' is not an address"),
-        ("trace", {"client": "1.2.3.4"}, "client: '1.2.3.4' is not address:port"),
-        ("trace", {"protocol": "icmp"}, "protocol is tcp or udp"),
+        ("flows", {"limit": -1}, "limit: expected a whole number from 1 to 10000, not -1"),
+        (
+            "flows",
+            {"client": "nobody"},
+            "client: expected an address or address:port, like .*, not 'nobody'",
+        ),
+        ("trace", {"client": "1.2.3.4"}, "client: expected address:port, like .*, not '1.2.3.4'"),
+        ("trace", {"protocol": "icmp"}, "protocol: expected tcp or udp, not 'icmp'"),
         ("set_node", {"pool": "web", "node": "web1"}, "give a weight or a state"),
         ("set_node", {"node": "web1", "weight": 1}, "pool is missing"),
         ("set_node", {"pool": "x", "node": "web1", "weight": 1}, "there is no pool 'x'"),
         ("set_node", {"pool": "web", "node": "x", "weight": 1}, "has no node 'x'; it has: web1"),
         ("set_node", {"pool": "web", "node": "web1", "weight": 9999}, "a weight is 0 to 1000"),
-        ("set_node", {"pool": "web", "node": "web1", "state": "up"}, "enabled, draining or down"),
+        (
+            "set_node",
+            {"pool": "web", "node": "web1", "state": "up"},
+            "state: expected enabled, draining or down, not 'up'",
+        ),
     ],
 )
 def test_a_bad_request_is_refused_with_a_sentence(
@@ -93,7 +104,7 @@ def test_a_bad_request_is_refused_with_a_sentence(
 def test_a_reset_is_repeated_until_acknowledged_and_then_forgets_sessions() -> None:
     rig = Rig()
     rig.dfs.query(rig)
-    assert ask(rig, "reset") == [256]
+    assert ask(rig, "reset").data_flow_segments == [256]
     rig.advance(0.25)
     resets = [message for message in rig.dfs.ssmb if isinstance(message, Reset)]
     assert len(resets) == 2
@@ -116,7 +127,7 @@ def test_an_unanswered_reset_is_given_up_after_five_tries() -> None:
 
 def test_sync_can_be_ordered() -> None:
     rig = Rig()
-    assert ask(rig, "sync") == [256]
+    assert ask(rig, "sync").data_flow_segments == [256]
     assert len([message for message in rig.dfs.ssmb if isinstance(message, Sync)]) == 2
 
 
@@ -127,7 +138,7 @@ def test_rates_follow_what_is_happening() -> None:
             rig.dfs.query(rig, port=1 + second * 10 + number)
         rig.advance(1)
     (node,) = ask(rig, "nodes")
-    assert 8 < node["connections_per_second"] < 12
+    assert 8 < node.connections_per_second < 12
     rig.advance(30)
     (node,) = ask(rig, "nodes")
-    assert node["connections_per_second"] < 0.1
+    assert node.connections_per_second < 0.1

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What segments answer at their admin sockets: one model for each thing, the same from a CS and a
+DFS, for the command line, the API and its page.
+
+* A field that only one kind of segment knows is None in the other kind's answers.
+* A name ends in its unit.  `opened_ms` and `idle_ms` count back from the moment of the answer.
+* An address is text, "10.1.1.2" or "fd00::1"; with its port "10.1.1.2:80" or "[fd00::1]:80".
+* `in` is from the client to the node, `out` is back.  `bytes` are octets of IP packets.
+* Counts begin with the process that answers.
+
+`admin.client` decodes answers into these models, and ignores fields that it does not know.  Give a
+new field a default, so that the answers of earlier releases still fit.  They are dataclasses and
+not pydantic's models because segments make a million of them at once; pydantic reads them all the
+same, and so does FastAPI.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Generic, Literal, TypeVar
+
+AnswerT = TypeVar("AnswerT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who answers at this socket."""
+
+    role: Literal["cs", "dfs"]
+    segment_id: int
+    release: str  # of splitplane
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """A flow, as the segment that answers sees it.
+
+    state, in a DFS:  pending (waits for the CS's REPLY), established, closing (after a FIN)
+    state, in a CS:   active, asked (TIMEOUT or REAP is under way), session (no DFS carries it, but
+                      its session may come back)
+
+    A CS hears of packets from STATS, so its counts and its idle time are older than the DFS's.
+    """
+
+    client: str  # address and port
+    vip: str  # the address and port that the client sends to
+    protocol: str  # tcp, udp, or the protocol's number
+    serial: int  # tells it apart from earlier flows with the same ends
+    data_flow_segment: int  # segment id of the DFS that carries it
+    group_id: int  # of the CS that decides about it
+    node: str | None  # address and port; None while it is pending
+    forward_mode: str | None  # nat, l2, tunnel; None while it is pending
+    state: str
+    opened_ms: int
+    idle_ms: int | None  # since its latest packet; None while it is pending
+    idle_timeout_s: int | None  # it ends after so long without a packet; 0: never
+    packets_in: int
+    bytes_in: int
+    packets_out: int
+    bytes_out: int
+    virtual_server: str | None = None  # a CS's: the names in its configuration
+    pool: str | None = None
+    node_name: str | None = None
+    packets_held: int | None = None  # a DFS's, while the flow is pending
+    query_repeats: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A node of a CS's pool."""
+
+    pool: str
+    name: str
+    address: str
+    port: int  # 0: the port that the client sends to
+    weight: int
+    state: str  # enabled, draining, down; removed: gone from the configuration, sessions remain
+    connection_limit: int  # sessions at the same time; 0: no limit
+    active: int  # sessions now
+    total: int  # sessions so far
+    connections_per_second: float  # new sessions, smoothed
+    response_ms: float | None  # to accept a connection, smoothed; None: not measured
+    idle_ms: int | None  # since a session began or moved; None: it had no session yet
+    packets_in: int
+    bytes_in: int
+    packets_out: int
+    bytes_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualServer:
+    """A virtual server: of a CS's configuration, or as announced to a DFS."""
+
+    address: str  # "*": any
+    port: int | Literal["*"]
+    protocol: str
+    group_id: int  # of the CS that it belongs to
+    forward_mode: str
+    answer_arp: bool  # the DFS answers for the address on the link (ARP, neighbour discovery)
+    name: str | None = None  # a CS's from here on
+    pool: str | None = None
+    method: str | None = None
+    maintenance: bool | None = None
+    connection_limit: int | None = None  # sessions at the same time; 0: no limit
+    persistence: int | None = None  # clients remembered; None: it has no persistence
+    active: int | None = None  # sessions now
+    total: int | None = None  # sessions so far
+    refused: int | None = None  # flows
+    bridged: bool | None = None  # a DFS's: class CS_ASSIST, every packet goes to the CS
+    active_cs: int | None = None  # a DFS's: segment id; None: no CS of the group is active
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counter:
+    """A counter."""
+
+    value: int
+    normal: bool  # it may rise without anything being wrong
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Messages:
+    """SSMB messages, each count by the name of the message (QUERY) or of the counter."""
+
+    sent: dict[str, int]
+    received: dict[str, int]
+    dropped: dict[str, Counter]  # datagrams and messages that were not processed
+    refused: dict[str, int] | None = None  # a CS's: REPLYs with an error, by the error's name
+    datagrams_sent: int | None = None  # a DFS's
+    datagrams_received: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceEntry:
+    """Something that happened to a flow."""
+
+    time: float  # s on the machine's monotonic clock: comparable between segments on one machine
+    ago_ms: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A segment at the other end of both buses."""
+
+    segment_id: int | None  # None: not connected
+    ssmb_address: str | None
+    ssmb_version: int | None  # the major one agreed on
+    ssmb_authenticated: bool
+    active: bool  # the CS of the two is the active one of its group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sync:
+    """How far a DFS has come with reporting its flows to a CS (SYNC)."""
+
+    running: bool
+    flows_told: int
+    tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFlowSegmentPeer(Peer):
+    """A DFS in a CS's configuration."""
+
+    address: str  # of CSMB, as configured
+    port: int
+    ready: bool  # CSMB is connected and authenticated
+    reason: str  # why not
+    csmb_version: int | None
+    sync: Sync | None
+    flow_capacity: int | None  # flows that fit into its table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSegmentPeer(Peer):
+    """A CS that is connected to a DFS."""
+
+    role_epoch: int  # take-overs of its group that it knows of
+    takes_queries: bool  # authenticated on SSMB, and no RESET is under way
+    synced: bool  # it knows every flow, or never had to be told
+    connections: int  # of CSMB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The CSs of a group that are connected to a DFS."""
+
+    group_id: int
+    active: ControlSegmentPeer | None
+    standbys: list[ControlSegmentPeer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What both kinds of segment say of themselves."""
+
+    role: Literal["cs", "dfs"]
+    segment_id: int
+    boot_id: int  # lives as long as the process of a CS, or the flow table of a DFS
+    uptime_s: float  # of the process
+    laboratory: bool  # nothing is authenticated
+    flows: int  # in its table
+    flow_capacity: int  # flows that fit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSegmentStatus(Status):
+    """A CS.  Its `flows` include the sessions that no DFS carries now."""
+
+    role: Literal["cs"] = "cs"
+    group_id: int
+    active: bool  # configured as the active CS of its group
+    sessions_without_flow: int
+    data_flow_segments: list[DataFlowSegmentPeer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFlowSegmentStatus(Status):
+    """A DFS.  Its `flows` are those installed in the target."""
+
+    role: Literal["dfs"] = "dfs"
+    adopted: bool  # the flow table was there before this agent
+    pending: int  # flows that wait for a CS
+    negative: int  # flows that a CS refused less than a second ago
+    lingering: int  # flows that have ended and whose late packets are still translated
+    held_octets: int  # of packets of pending flows
+    groups: list[Group]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordered:
+    """Which DFSs a CS has sent an order to."""
+
+    data_flow_segments: list[int]  # segment ids
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[AnswerT]):
+    """A command of the admin socket, and what it is answered with."""
+
+    name: str
+    answer: type[AnswerT]
+
+
+HELLO: Final = Command("hello", Identity)
+CS_STATUS: Final = Command("status", ControlSegmentStatus)
+DFS_STATUS: Final = Command("status", DataFlowSegmentStatus)
+FLOWS: Final = Command("flows", list[Flow])  # client, limit
+NODES: Final = Command("nodes", list[Node])
+VIRTUAL_SERVERS: Final = Command("virtual_servers", list[VirtualServer])
+MESSAGES: Final = Command("messages", Messages)
+COUNTERS: Final = Command("counters", dict[str, Counter])  # by name
+TRACE: Final = Command("trace", list[TraceEntry])  # client, vip, protocol; the oldest first
+SET_NODE: Final = Command("set_node", Node)  # pool, node, weight, state
+RESET: Final = Command("reset", Ordered)
+SYNC: Final = Command("sync", Ordered)
+RELOAD: Final = Command("reload", type(None))
