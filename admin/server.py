@@ -16,7 +16,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeAlias
@@ -28,6 +28,7 @@ from admin.errors import AddressError, CommandError, from_os_error
 
 REQUEST_OCTETS_MAX: Final = 64 * 1024
 _PATH_OCTETS_MAX: Final = 107  # sun_path less its terminating zero
+_TURNS_TO_CONNECT: Final = 4  # of the event loop, from accepting a connection to its callback
 _SLICE: Final = 512  # of a long list, encoded at a time: about a millisecond
 
 # (command, arguments) -> of `answers`; ValueError with a sentence for a bad request
@@ -43,6 +44,8 @@ class AdminServer:
         self._handler = handler
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # theirs
+        self._ended = asyncio.Event()  # one of them
 
     async def __aenter__(self) -> AdminServer:
         try:
@@ -52,7 +55,7 @@ class AdminServer:
                 error, f"admin socket {self._path}", "give another admin_socket, or none"
             ) from None
         self._server = await asyncio.start_unix_server(
-            self._serve, sock=listener, limit=REQUEST_OCTETS_MAX
+            self._connected, sock=listener, limit=REQUEST_OCTETS_MAX
         )
         return self
 
@@ -63,24 +66,44 @@ class AdminServer:
         trace: TracebackType | None,
     ) -> None:
         assert self._server is not None
+        # Closed at once, asyncio would forget a connection that it has just accepted
+        asyncio.get_running_loop().remove_reader(self._server.sockets[0].fileno())
+        for _ in range(_TURNS_TO_CONNECT):
+            await asyncio.sleep(0)
         self._server.close()
-        for writer in tuple(self._writers):
-            writer.close()
+        while self._writers:
+            for writer in self._writers:
+                writer.close()
+            for task in self._tasks:
+                task.cancel()  # a long answer that nobody waits for any more
+            self._ended.clear()
+            await self._ended.wait()
         await self._server.wait_closed()
         self._path.unlink(missing_ok=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Coroutine[None, None, None]:
+        """Not a coroutine: a task may be cancelled before it begins, and would not close this."""
         self._writers.add(writer)
+        return self._serve(reader, writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task: asyncio.Task[None] | None = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         try:
             while line := await reader.readline():
                 for piece in await self._answer(line):
                     writer.write(piece)
                     await writer.drain()
-        except (ValueError, ConnectionError):
-            pass  # a line over the limit, or a client that left: nobody to tell it to
+        except (ValueError, ConnectionError, asyncio.CancelledError):
+            pass  # a line over the limit, a client that left, or our end: nobody to answer
         finally:
-            self._writers.discard(writer)
             writer.close()
+            self._writers.discard(writer)
+            self._tasks.discard(task)
+            self._ended.set()
 
     async def _answer(self, line: bytes) -> list[bytes]:
         try:

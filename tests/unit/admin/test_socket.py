@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 from collections.abc import Callable
@@ -123,6 +124,48 @@ def test_a_line_over_the_limit_ends_the_connection_only(tmp_path: Path) -> None:
         return call(path, "flows")
 
     assert _with_server(path, ask) == [{}]
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_the_servers_end_is_the_end_of_a_connection_however_new(tmp_path: Path, turns: int) -> None:
+    """Whatever asyncio has done so far for one that was just made."""
+    complaints: list[dict[str, Any]] = []
+
+    async def run(client: socket.socket) -> bytes:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        async with AdminServer(tmp_path / "cs.sock", IDENTITY, _handle):
+            client.connect(str(tmp_path / "cs.sock"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        client.setblocking(False)
+        with contextlib.suppress(ConnectionResetError):  # it was not accepted yet
+            return await loop.sock_recv(client, 1)
+        return b""
+
+    with socket.socket(socket.AF_UNIX) as client:
+        assert asyncio.run(run(client)) == b""
+    gc.collect()  # a transport that was not closed says so: an error here
+    assert complaints == []
+
+
+def test_the_servers_end_waits_for_no_long_answer(tmp_path: Path) -> None:
+    path = tmp_path / "cs.sock"
+
+    async def run() -> None:
+        begun = asyncio.Event()
+
+        async def endless() -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        async with AdminServer(path, IDENTITY, lambda *_: endless()):
+            client = asyncio.get_running_loop().run_in_executor(None, call, path, "flows")
+            await begun.wait()
+        with pytest.raises(CommandError, match="ended before it answered flows"):
+            await client
+
+    asyncio.run(run())
 
 
 def test_only_its_user_may_open_the_socket(tmp_path: Path) -> None:
