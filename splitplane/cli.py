@@ -40,7 +40,7 @@ class _Command(click.Group):
 def cli() -> None:
     """A server load balancer whose control plane and data plane are separate programs.
 
-    Exit codes: 0 ended as asked, 1 failed while running, 2 wrong use, 3 a configuration or key
+    Exit codes: 0 ended as requested, 1 failed while running, 2 wrong use, 3 a configuration or key
     file is wrong, 4 this machine cannot do it, 5 a port or address is in use or not here.
     """
 
@@ -48,7 +48,10 @@ def cli() -> None:
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script: eval "$(splitplane completion bash)"."""
+    """Print the shell completion script.
+
+    Use it with: eval "$(splitplane completion bash)"
+    """
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(cli, {}, "splitplane", "_SPLITPLANE_COMPLETE").source())

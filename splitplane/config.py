@@ -151,9 +151,9 @@ def _compose(text: str, name: str) -> tuple[yaml.Node, object]:
             [f"{name}:{line}: not YAML: a character {error.character:#x}; remove it"]
         ) from None
     except RecursionError:
-        raise ConfigError([f"{name}:1: nested too deep; write it plainly"]) from None
+        raise ConfigError([f"{name}:1: nested too deeply; simplify it"]) from None
     except ValueError as error:
-        raise ConfigError([f"{name}:1: {error}; write it plainly"]) from None
+        raise ConfigError([f"{name}:1: {error}; simplify it"]) from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -232,7 +232,7 @@ _SENTENCES: Final = {
     "string_type": "{input} is not text; put it in quotes",
     "string_too_short": "{input} is too short; give at least {min_length} characters",
     "string_too_long": "{input} is too long; give at most {max_length} characters",
-    "string_pattern_mismatch": "{input} does not have the form {pattern}; give one that has",
+    "string_pattern_mismatch": "{input} does not match {pattern}; give a value that does",
     "list_type": "{input} is not a list; give lines that start with `- `",
     "tuple_type": "{input} is not a list; give lines that start with `- `",
     "too_short": "too few; give at least {min_length}",
@@ -241,14 +241,14 @@ _SENTENCES: Final = {
     "model_type": "{input} is not a mapping; give lines like `name: value`",
     "model_attributes_type": "{input} is not a mapping; give lines like `name: value`",
     "none_required": "{input} is given; leave it empty",
-    "literal_error": "there is no {input} here; give {expected}",
-    "enum": "there is no {input} here; give {expected}",
+    "literal_error": "{input} is not allowed here; give {expected}",
+    "enum": "{input} is not allowed here; give {expected}",
     "greater_than_equal": "{input} is too small; give at least {ge}",
     "greater_than": "{input} is too small; give more than {gt}",
     "less_than_equal": "{input} is too large; give at most {le}",
     "less_than": "{input} is too large; give less than {lt}",
     "union_tag_not_found": "the field {discriminator} is missing; add it",
-    "union_tag_invalid": "there is no {tag!r} here; give one of {expected_tags}",
+    "union_tag_invalid": "{tag!r} is not allowed here; give one of {expected_tags}",
 }
 
 
@@ -320,8 +320,8 @@ def _unknown_field(path: Path_, known: _KnownFields) -> str:
     names = known.at(path[:-1])
     near = difflib.get_close_matches(str(path[-1]), names, n=1)
     if near:
-        return f"there is no such field; did you mean {near[0]}?"
-    return "there is no such field; remove it, or take one of: " + ", ".join(sorted(names))
+        return f"unknown field; did you mean {near[0]}?"
+    return "unknown field; remove it, or use one of: " + ", ".join(sorted(names))
 
 
 class _KnownFields:

@@ -62,9 +62,9 @@ def parse(text: str) -> Impairment:
     for part in text.split(","):
         name, equals, value = (word.strip() for word in part.partition("="))
         if not equals or name not in (*_SHARES, "seed"):
-            raise _wrong(f"{part.strip()!r} is none of {', '.join(_SHARES)} and seed with a value")
+            raise _wrong(f"{part.strip()!r} does not set one of {', '.join(_SHARES)}, seed")
         if name in words:
-            raise _wrong(f"{name} is there twice")
+            raise _wrong(f"{name} is given twice")
         words[name] = value
     seed = _seed(words.pop("seed", "1"))
     return Impairment(seed=seed, **{name: _share(name, value) for name, value in words.items()})
@@ -76,7 +76,7 @@ def _share(name: str, value: str) -> float:
     except ValueError:
         raise _wrong(f"{name}={value} is not a number") from None
     if not 0 <= share <= 1:  # also refuses "nan"
-        raise _wrong(f"{name}={value} is not a share between 0 and 1")
+        raise _wrong(f"{name}={value} is not between 0 and 1")
     return share
 
 
@@ -87,4 +87,4 @@ def _seed(value: str) -> int:
 
 
 def _wrong(what: str) -> ConfigError:
-    return ConfigError([f"{VARIABLE}: {what}; a good value is {_EXAMPLE}"])
+    return ConfigError([f"{VARIABLE}: {what}; a valid example: {_EXAMPLE}"])

@@ -12,7 +12,7 @@ from admin.errors import ConfigError
 KEY_OCTETS_MIN: Final = 16
 KEY_OCTETS_MAX: Final = 4096  # the path of a wrong, large file must not become a key
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
-MAKE_ONE: Final = "make one with: head -c 32 /dev/urandom | xxd -p -c 64"
+MAKE_ONE: Final = "create one with: head -c 32 /dev/urandom | xxd -p -c 64"
 
 
 def read_key(path: Path) -> bytes:
@@ -33,11 +33,14 @@ def read_key(path: Path) -> bytes:
     if len(octets) > KEY_OCTETS_MAX:
         raise ConfigError([f"{path}: more than {KEY_OCTETS_MAX} octets; this is not a key file"])
     if mode & (stat.S_IRWXG | stat.S_IRWXO) & ~stat.S_IXGRP:
-        raise ConfigError([f"{path}: others may read or write this key; chmod 600 {path}"])
+        raise ConfigError([f"{path}: other users may read or write this key; run chmod 600 {path}"])
     key = _decode(octets)
     if len(key) < KEY_OCTETS_MIN:
         raise ConfigError(
-            [f"{path}: a key of {len(key)} octets; {KEY_OCTETS_MIN} are the least; {MAKE_ONE}"]
+            [
+                f"{path}: the key has {len(key)} octets; at least {KEY_OCTETS_MIN} are needed;"
+                f" {MAKE_ONE}"
+            ]
         )
     return key
 

@@ -41,10 +41,12 @@ def require_bpf() -> None:
     numbers = re.match(r"(\d+)\.(\d+)", release)
     if numbers is not None and (int(numbers[1]), int(numbers[2])) < KERNEL_MINIMUM:
         least = ".".join(map(str, KERNEL_MINIMUM))
-        raise MachineError(f"Linux {release} is too old for the bpf target; {least} is the least")
+        raise MachineError(
+            f"Linux {release} is too old for the bpf target; it needs {least} or later"
+        )
     if not KERNEL_BTF.exists():
         raise MachineError(
-            f"{KERNEL_BTF} is not there; boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or take"
+            f"{KERNEL_BTF} does not exist; boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or use"
             " target: memory"
         )
     if is_bpffs(BPFFS):
@@ -56,8 +58,8 @@ def require_bpf() -> None:
     if done.returncode != 0:
         said = done.stderr.strip().partition("\n")[0]
         raise MachineError(
-            f"{BPFFS} is no bpf file system and could not be mounted: {said};"
-            f" mount -t bpf bpf {BPFFS} (in a container: let it have the host's)"
+            f"{BPFFS} is not a bpf file system and could not be mounted: {said};"
+            f" run mount -t bpf bpf {BPFFS} (in a container: share the host's)"
         )
 
 
@@ -85,7 +87,7 @@ def require_interfaces(names: Iterable[str], config: Path) -> None:
     if missing:
         raise ConfigError(
             [
-                f"{config}: there is no interface {name} here; there are: {', '.join(here)}"
+                f"{config}: this machine has no interface {name}; it has: {', '.join(here)}"
                 for name in missing
             ]
         )
@@ -98,7 +100,7 @@ def forwarding_advice() -> list[str]:
         "net.ipv6.conf.all.forwarding": Path("/proc/sys/net/ipv6/conf/all/forwarding"),
     }
     return [
-        f"{name} is 0: packets are not routed; sysctl -w {name}=1"
+        f"{name} is 0: the kernel does not route packets; run sysctl -w {name}=1"
         for name, path in wanted.items()
         if path.exists() and path.read_text().strip() == "0"
     ]

@@ -23,21 +23,47 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 DEFAULT_NAME: Final = "lab"
 
 _OPTIONS: Final = (
-    click.option("--name", default=DEFAULT_NAME, show_default=True, help="Names its namespaces."),
-    click.option("--clients", type=click.IntRange(1, 250), default=2, show_default=True),
-    click.option("--servers", type=click.IntRange(1, 250), default=3, show_default=True),
+    click.option(
+        "--name",
+        default=DEFAULT_NAME,
+        show_default=True,
+        help="The laboratory's name, which is part of its namespaces' names.",
+    ),
+    click.option(
+        "--clients",
+        type=click.IntRange(1, 250),
+        default=2,
+        show_default=True,
+        help="Number of clients.",
+    ),
+    click.option(
+        "--servers",
+        type=click.IntRange(1, 250),
+        default=3,
+        show_default=True,
+        help="Number of servers.",
+    ),
     click.option("--method", default="round_robin", show_default=True, help="Balancing method."),
     click.option(
         "--target",
         type=TargetName(),
         default="bpf",
         show_default=True,
-        help="p4runtime: the DFS is a P4 switch (BMv2).",
+        help="The DFS's target; p4runtime: a P4 switch (BMv2).",
     ),
     click.option(
-        "--attach", type=click.Choice(["auto", "xdp", "tc"]), default="auto", show_default=True
+        "--attach",
+        type=click.Choice(["auto", "xdp", "tc"]),
+        default="auto",
+        show_default=True,
+        help="How the bpf target attaches its program.",
     ),
-    click.option("--ipv6/--no-ipv6", default=True, show_default=True),
+    click.option(
+        "--ipv6/--no-ipv6",
+        default=True,
+        show_default=True,
+        help="Whether there is IPv6 in addition to IPv4.",
+    ),
 )
 
 
@@ -72,16 +98,19 @@ def make_lab(
 
 @click.group()
 def lab() -> None:
-    """Clients, a DFS, a CS and servers in network namespaces of this machine."""
+    """Run a laboratory in network namespaces on this machine.
+
+    A laboratory has clients, a DFS, a CS and servers.
+    """
 
 
 @lab.command()
 @lab_options
 def up(**options: Any) -> None:
-    """Bring a laboratory up and keep it until Ctrl-C."""
+    """Start a laboratory and keep it until Ctrl-C."""
     with ending_once(), contextlib.suppress(KeyboardInterrupt), make_lab(**options) as running:
         name = running.name
-        click.echo(f"The laboratory {name!r} is up; Ctrl-C takes it down.  In another terminal:")
+        click.echo(f"The laboratory {name!r} is up; Ctrl-C stops it.  In another terminal:")
         click.echo(
             f"  splitplane lab exec --name {name} client1 curl http://{VIRTUAL_ADDRESS}/name"
         )
@@ -94,37 +123,37 @@ def up(**options: Any) -> None:
         while all(process.is_running for process in needed):
             time.sleep(0.5)
         ended = next(process for process in needed if not process.is_running)
-        raise CommandError(f"{ended.name} ended with {ended.wait()}: {ended.last_words()}")
+        raise CommandError(f"{ended.name} exited with {ended.wait()}: {ended.last_words()}")
 
 
 @lab.command("list")
 def list_() -> None:
-    """Laboratories, and their namespaces."""
+    """List laboratories and their namespaces."""
     for name in state.known_labs():
         click.echo(f"{name}: {' '.join(existing(prefix(name))) or 'no namespaces'}")
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True})
-@click.option("--name", default=DEFAULT_NAME, show_default=True)
+@click.option("--name", default=DEFAULT_NAME, show_default=True, help="The laboratory's name.")
 @click.argument("host")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND on HOST: client1, server2, dfs, cs1."""
+    """Run COMMAND on HOST, for example client1, server2, dfs or cs1."""
     namespace = f"{prefix(name)}{host}"
     if not (NETNS_FOLDER / namespace).exists():
         here = " ".join(found.removeprefix(prefix(name)) for found in existing(prefix(name)))
         raise CommandError(
-            f"there is no {host!r} in the laboratory {name!r}; there are: {here or 'none'}"
+            f"the laboratory {name!r} has no host {host!r}; it has: {here or 'none'}"
         )
     machine.require_root("entering a namespace")
     os.execvp("nsenter", ["nsenter", f"--net={NETNS_FOLDER / namespace}", "--", *command])
 
 
 @lab.command()
-@click.option("--name", help="Only this one.")
+@click.option("--name", help="Only the laboratory with this name.")
 def clean(name: str | None) -> None:
-    """Take away what killed laboratories left; running ones stay."""
-    machine.require_root("taking namespaces away")
+    """Remove what killed laboratories left behind; running ones stay."""
+    machine.require_root("removing namespaces")
     for left in [name] if name else state.known_labs():
         if not state.clean(left):
-            click.echo(f"{left}: it is running, and stays", err=True)
+            click.echo(f"{left}: it is running, so it was not removed", err=True)

@@ -162,15 +162,15 @@ def _headline(
     text.append("splitplane", style="bold")
     text.append(
         f"  laboratory {lab.name!r}: {len(lab.topology.of('client'))} clients,"
-        f" {len(lab.topology.of('server'))} servers, {running_s:.0f} s; Ctrl-C ends it\n"
+        f" {len(lab.topology.of('server'))} servers, {running_s:.0f} s; Ctrl-C stops it\n"
     )
     text.append("virtual addresses " + ", ".join(lab.virtual_addresses) + "\n", style="dim")
     text.append(
         f"{rate['connections']:.0f} connections/s  {rate['requests']:.0f} requests/s "
         f" {rate['octets'] * 8 / 1e6:.0f} Mbit/s "
-        f" connect {now.connect_ms[0]:.2f} ms (99 %: {now.connect_ms[1]:.2f} ms)\n"
+        f" connect {now.connect_ms[0]:.2f} ms (99th percentile {now.connect_ms[1]:.2f} ms)\n"
     )
-    text.append(f"{int(now.tally['requests'])} requests, every octet compared, ")
+    text.append(f"{int(now.tally['requests'])} requests, every octet checked, ")
     text.append(f"{failures} failures", style="bold red" if failures else "green")
     if failures:
         text.append(f"\nlast failure: {now.last_failure}", style="red")
@@ -232,13 +232,13 @@ def _messages(before: Sample, now: Sample, seconds: float) -> RenderableType:
     for (name, direction), count in sorted(risen.items(), key=lambda item: -item[1]):
         arrow = "▸" if direction == "received" else "◂"
         text.append(f"  {arrow} {name} {count / seconds:.0f}")
-    text.append(f"   {sum(now.messages.values())} in all", style="dim")
+    text.append(f"   {sum(now.messages.values())} in total", style="dim")
     return text
 
 
 def _flows(now: Sample, lines: int, *, narrow: bool) -> RenderableType:
     names = ("client", "node") if narrow else ("client", "vip", "protocol", "node", "state")
-    table = _table(f"flows: {now.flow_count}, the newest", names, ())
+    table = _table(f"{now.flow_count} flows, newest first", names, ())
     for flow in now.flows[:lines]:
         shown = {
             "client": flow.client,

@@ -29,16 +29,17 @@ _INTERVAL_S: Final = 1.0
 @click.command()
 @lab_options
 @click.option("--rate", type=click.FloatRange(1, 2000),
-              help="New connections a second.  [default: 60; with p4runtime 4]")  # fmt: skip
-@click.option("--seconds", type=click.FloatRange(1), help="End by itself after so long.")
-@click.option("--once", is_flag=True, help=f"Run {ONCE_S} s, print the screen once, and end.")
+              help="New connections per second.  [default: 60; with p4runtime 4]")  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(1), help="Stop after this many seconds.")
+@click.option("--once", is_flag=True, help=f"Run for {ONCE_S} s, print the screen once, and exit.")
 def run(rate: float | None, seconds: float | None, once: bool, **options: Any) -> None:
-    """A whole laboratory under real HTTP load, shown live until Ctrl-C.
+    """Run a laboratory under real HTTP load, with a live view.
 
-    Every octet that the clients get is checked; the exit code is 1 if one request failed.
+    It runs until Ctrl-C. Every octet that the clients receive is checked; the exit code is 1 if any
+    request failed.
     """
     if sys.stderr.isatty():
-        click.echo("bringing the laboratory up ...", err=True)
+        click.echo("starting the laboratory ...", err=True)
     load = None  # Ctrl-C may come before there is one
     with ending_once(), contextlib.suppress(KeyboardInterrupt), make_lab(**options) as lab:
         load = Load(lab, connections_per_second=rate or RATES.get(options["target"], RATE))
@@ -58,8 +59,8 @@ def _say_how_it_was(load: Load) -> None:
     shares = ", ".join(f"{name} {tally.by_server[name]}" for name in sorted(tally.by_server))
     click.echo(
         f"{tally.requests} requests on {tally.connections} connections and UDP exchanges,"
-        f" {tally.octets} octets, all compared; {tally.failures} failures;"
-        f" by server: {shares or 'none'}"
+        f" {tally.octets} octets, all checked; {tally.failures} failures;"
+        f" requests per server: {shares or 'none'}"
     )
 
 

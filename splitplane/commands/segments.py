@@ -58,8 +58,8 @@ class Runtime(Protocol):
 def cs(config: Path) -> None:
     """Run a Control Segment in the foreground.
 
-    CONFIG is /etc/splitplane/cs.yaml if none is given.
-    SIGTERM ends it; SIGHUP reloads CONFIG, and a file with an error changes nothing.
+    CONFIG defaults to /etc/splitplane/cs.yaml.
+    SIGTERM stops the CS. SIGHUP reloads CONFIG; a file with an error changes nothing.
     """
     from control_segment.config import ControlSegmentConfig
     from control_segment.runtime import ControlSegmentRuntime
@@ -81,17 +81,17 @@ def cs(config: Path) -> None:
 @click.command()
 @click.argument("config", type=_FILE, default=Path("/etc/splitplane/dfs.yaml"))
 @click.option("--target", "kind", type=TargetName(),
-              help="What moves packets, in place of what CONFIG says.")  # fmt: skip
+              help="Use this target instead of the one in CONFIG.")  # fmt: skip
 @click.option("--address", metavar="HOST:PORT",
-              help="The switch of target p4runtime, in place of CONFIG's.")  # fmt: skip
-@click.option("--detach", is_flag=True, help="Take out what moves packets, and end.")
+              help="The switch of target p4runtime, instead of the one in CONFIG.")  # fmt: skip
+@click.option("--detach", is_flag=True, help="Remove the data path, and exit.")
 def dfs(config: Path, kind: str | None, address: str | None, detach: bool) -> None:
     """Run a Data Flow Segment's agent in the foreground.
 
-    CONFIG is /etc/splitplane/dfs.yaml if none is given.
+    CONFIG defaults to /etc/splitplane/dfs.yaml.
 
-    SIGTERM ends the agent; what it has put into the kernel or the switch goes on moving packets
-    until --detach.
+    SIGTERM stops the agent. The data path that it installed in the kernel or the switch keeps
+    forwarding packets until you run the command with --detach.
     """
     from data_flow_segment.targets.contract import TargetError
     from data_flow_segment.targets.registry import TARGETS
@@ -144,7 +144,7 @@ def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
                 _lead_once(settings, key, impairment, signals, on_standby)
                 return
             except TargetTaken as error:
-                on_standby(f"{error}; beginning anew")
+                on_standby(f"{error}; starting over")
                 told = ""
                 continue
             except (TargetLost, AddressError) as error:
@@ -157,7 +157,7 @@ def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
                 break
             with contextlib.suppress(KeyboardInterrupt), signals.ending_a_wait():
                 time.sleep(AGAIN_S)
-    log.info("ended before it had a data path")
+    log.info("stopped before the data path was ready")
 
 
 def _lead_once(
@@ -175,8 +175,8 @@ def _lead_once(
         target = open_target(settings, on_standby)
     if target.flow_capacity != settings.flow_capacity:
         log.warning(
-            "flow_capacity stays %d, as the flows that are there have it; %d needs a"
-            " `splitplane dfs --detach` first, which ends connections",
+            "flow_capacity stays %d, because the existing flow table has it; to change it to %d,"
+            " run `splitplane dfs --detach` first, which ends the connections",
             target.flow_capacity,
             settings.flow_capacity,
         )
@@ -202,7 +202,7 @@ def _dfs_settings(config: Path, kind: str | None, address: str | None) -> DataFl
             raise click.BadParameter(str(error), param_hint="--address") from None
         if (kind or first_level(config).get("target")) != "p4runtime":
             raise click.UsageError(
-                "--address is that of a switch: give --target p4runtime too, or leave it out"
+                "--address is the address of a switch: add --target p4runtime, or leave it out"
             )
     return load(config, DataFlowSegmentConfig, instead)
 
@@ -225,7 +225,9 @@ def _impairment() -> impair.DatagramFilter | None:
     impairment = impair.from_environment()
     if impairment is None:
         return None
-    log.warning("%s: SSMB datagrams are lost, doubled and delayed: %s", impair.VARIABLE, impairment)
+    log.warning(
+        "%s: SSMB datagrams are dropped, duplicated and delayed: %s", impair.VARIABLE, impairment
+    )
     return impairment.filter()
 
 
@@ -282,7 +284,7 @@ def _with_reload(
         if command != RELOAD.name:
             return runtime.handle_admin(command, arguments)
         if reload is None:
-            raise ValueError("a DFS has nothing to reload: its CSs announce the virtual servers")
+            raise ValueError("a DFS has nothing to reload: its CSs send it the virtual servers")
         return reload()
 
     return handle
@@ -290,7 +292,7 @@ def _with_reload(
 
 async def _reload_on_signal(reload: Reload | None) -> None:
     if reload is None:
-        log.warning("SIGHUP: a DFS has nothing to reload; restart it, connections go on")
+        log.warning("SIGHUP: a DFS has nothing to reload; restart it instead, connections continue")
         return
     try:
         await reload()

@@ -16,7 +16,7 @@ from admin.errors import CommandError
 from splitplane.commands.sockets import Segment, every_segment, segments, socket_option
 from splitplane.commands.tables import print_json, print_tables
 
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 # [2001:db8::1]:40000-203.0.113.10:80/udp
 _END: Final = r"(?:\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]{1,5}"
@@ -44,19 +44,24 @@ def _present(
 
 @click.group()
 def show() -> None:
-    """Show what the segments of this machine know."""
+    """Show the state of the segments on this machine."""
 
 
 @show.command()
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option("--client", help="Only flows of this client: ADDRESS or ADDRESS:PORT.")
-@click.option("--from", "kind", type=click.Choice(["cs", "dfs"]), help="Ask this kind of segment.")
+@click.option(
+    "--from", "kind", type=click.Choice(["cs", "dfs"]), help="Query this kind of segment."
+)
 @json_option
 @socket_option
 def flows(
     limit: int, client: str | None, kind: str | None, as_json: bool, sockets: tuple[Path, ...]
 ) -> None:
-    """Flows: the CS's, with node and virtual server; the DFS's where no CS is here."""
+    """Flows, with node and virtual server.
+
+    They are those of the CS; without a CS on this machine, those of the DFS.
+    """
     kinds = (kind,) if kind else ("cs", "dfs")
     chosen = segments(sockets, *kinds)
     _present(answers.FLOWS, chosen, as_json, limit=limit, client=client)
@@ -66,7 +71,7 @@ def flows(
 @json_option
 @socket_option
 def nodes(as_json: bool, sockets: tuple[Path, ...]) -> None:
-    """Each pool's nodes: state, weight, connections, rates."""
+    """Nodes of each pool: state, weight, connections, rates."""
     _present(answers.NODES, segments(sockets, "cs"), as_json)
 
 
@@ -86,7 +91,7 @@ def _plain(
 _plain(
     "virtual-servers",
     answers.VIRTUAL_SERVERS,
-    "Virtual servers: the CS's, or those that the DFS was given.",
+    "Virtual servers of the CS; without a CS here, of the DFS.",
     lambda sockets: segments(sockets, "cs", "dfs"),
 )
 _plain(
@@ -98,13 +103,13 @@ _plain(
 _plain(
     "counters",
     answers.COUNTERS,
-    "What the DFS counted, and whether seeing it rise is normal; --json includes the zeros.",
+    "Counters of the DFS, and whether a rise is normal.\n\n--json includes counters at 0.",
     lambda sockets: segments(sockets, "dfs"),
 )
 _plain(
     "status",
     {"cs": answers.CS_STATUS, "dfs": answers.DFS_STATUS},
-    "Each segment's state and its peers.",
+    "The state of each segment, and its peers.",
     every_segment,
 )
 
@@ -126,9 +131,10 @@ def parse_flow(text: str) -> dict[str, str]:
 @json_option
 @socket_option
 def trace(flow: str, as_json: bool, sockets: tuple[Path, ...]) -> None:
-    """What the CS decided for FLOW and why, and what the DFS did.
+    """Show what was decided for FLOW and why, and what the DFS did.
 
-    FLOW is CLIENT:PORT-VIRTUAL:PORT as the client sees it, with /udp for UDP; IPv6 in brackets.
+    FLOW is CLIENT:PORT-VIRTUAL:PORT as the client sees it; append /udp for UDP, and put IPv6
+    addresses in brackets.
     """
     arguments = parse_flow(flow)
     said = [
@@ -140,8 +146,8 @@ def trace(flow: str, as_json: bool, sockets: tuple[Path, ...]) -> None:
     story = [(step.time, segment.name, step.what) for segment, steps in said for step in steps]
     if not story:
         raise CommandError(
-            f"{flow}: no segment remembers this {arguments['protocol']} flow; is it older than what"
-            " they keep, or of another protocol (/udp)?"
+            f"{flow}: no segment has a record of this {arguments['protocol']} flow; it may be too"
+            " old, or use another protocol (append /udp)"
         )
     story.sort(key=lambda step: step[0])  # one machine, one monotonic clock
     for when, name, what in story:
@@ -178,7 +184,10 @@ def _names(
 def set_node(
     pool: str, node: str, weight: int | None, state: str | None, sockets: tuple[Path, ...]
 ) -> None:
-    """Change a NODE of a POOL until the next reload; living connections stay where they are."""
+    """Change a NODE of a POOL until the next reload.
+
+    Existing connections are not moved.
+    """
     changes: dict[str, object] = {}
     if weight is not None:
         changes["weight"] = weight
@@ -193,7 +202,10 @@ def set_node(
 @click.command()
 @socket_option
 def reload(sockets: tuple[Path, ...]) -> None:
-    """Let each CS read its configuration again; a file with an error changes nothing."""
+    """Make every CS reload its configuration.
+
+    A file with an error changes nothing.
+    """
     for segment in segments(sockets, "cs"):
         segment.ask(answers.RELOAD)
         click.echo(f"{segment.name}: reloaded")

@@ -43,7 +43,7 @@ def socket_option(function: FunctionT) -> FunctionT:
         "sockets",
         multiple=True,
         type=click.Path(path_type=Path),
-        help=f"Admin socket of the segment to ask; default: all below {SOCKET_FOLDER}.",
+        help=f"Admin socket of the segment to query; default: all below {SOCKET_FOLDER}.",
     )(function)
 
 
@@ -58,7 +58,7 @@ def segments(sockets: Sequence[Path], *kinds: str) -> list[Segment]:
         raise CommandError(f"{', '.join(map(str, sockets))}: not a {wanted}")
     raise CommandError(
         f"no {wanted} answers at a socket below {SOCKET_FOLDER}; start one (splitplane run starts"
-        " a laboratory), give --socket, or be the user who runs it"
+        " a laboratory), give --socket, or run this command as the user that runs the segment"
     )
 
 

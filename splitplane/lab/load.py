@@ -103,7 +103,7 @@ class Load:
             answer = await loop.sock_recv(sock, 2048)
         server, _, echoed = answer.partition(b" ")
         if echoed != question:
-            raise ValueError(f"{len(answer)} octets came back that were not sent")
+            raise ValueError(f"{len(answer)} octets came back that were never sent")
         self._answered(server.decode(), len(echoed))
 
     def _answered(self, server: str, octets: int) -> None:

@@ -49,7 +49,7 @@ class Process:
     def start(self, ready: Callable[[], bool]) -> None:
         """Start it and return once *ready* says so; CommandError with its last words if it ends."""
         if self.is_running:
-            raise CommandError(f"{self.name} is running already")
+            raise CommandError(f"{self.name} is already running")
         # the kernel ends it when the thread that started it ends, however that happens
         command = ["setpriv", "--pdeathsig", "KILL", "--", *self._command]
         with self.log.open("ab") as log:
@@ -64,7 +64,7 @@ class Process:
         self._state.add_process(self.name, self._child.pid)
         wait_for(f"{self.name} to be ready", lambda: ready() or not self.is_running)
         if not self.is_running:
-            raise CommandError(f"{self.name} ended with {self.wait()}: {self.last_words()}")
+            raise CommandError(f"{self.name} exited with {self.wait()}: {self.last_words()}")
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -104,5 +104,5 @@ def wait_for(what: str, come: Callable[[], bool], timeout_s: float = READY_TIMEO
     deadline = time.monotonic() + timeout_s
     while not come():
         if time.monotonic() > deadline:
-            raise CommandError(f"waited {timeout_s:.0f} s for {what}, in vain")
+            raise CommandError(f"timed out after {timeout_s:.0f} s waiting for {what}")
         time.sleep(_POLL_S)

@@ -75,7 +75,7 @@ class LabState:
     def __init__(self, lab: str) -> None:
         if not NAME.fullmatch(lab):
             raise CommandError(
-                f"{lab!r} cannot be a laboratory's name; take up to 16 small letters and digits"
+                f"{lab!r} is not a valid laboratory name; use up to 16 lowercase letters and digits"
             )
         self.lab = lab
         self._lock: TextIO | None = None
@@ -93,8 +93,8 @@ class LabState:
                 owner = lock.read().strip()
                 lock.close()
                 raise LabIsRunning(
-                    f"the laboratory {self.lab!r} is running (process {owner}); end it, or give"
-                    " another --name"
+                    f"the laboratory {self.lab!r} is already running (process {owner}); stop it,"
+                    " or give another --name"
                 ) from None
             with contextlib.suppress(FileNotFoundError):
                 if os.fstat(lock.fileno()).st_ino == _lock_file(self.lab).stat().st_ino:

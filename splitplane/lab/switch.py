@@ -35,7 +35,7 @@ def require_switch() -> None:
     """End with a clear line where BMv2 is not installed."""
     if shutil.which(SWITCH) is None:
         raise MachineError(
-            f"not installed: {SWITCH} (BMv2); p4lang's package p4lang-bmv2 brings it:"
+            f"not installed: {SWITCH} (BMv2); install p4lang's package p4lang-bmv2:"
             " https://github.com/p4lang/behavioral-model#installing-bmv2"
         )
 

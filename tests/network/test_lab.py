@@ -154,7 +154,7 @@ def _weight(lab: Lab) -> int:
 def test_a_wrong_configuration_ends_with_the_segments_own_words() -> None:
     lab = Lab(NAME, clients=1, servers=1, target="memory")
     lab.cs_configs["cs1"]["pools"][0]["method"] = "by_hand"
-    with pytest.raises(CommandError, match=r"cs1 ended with 3: .*unknown balancing method"):
+    with pytest.raises(CommandError, match=r"cs1 exited with 3: .*unknown balancing method"):
         lab.__enter__()
     assert remains() == []
 

@@ -141,7 +141,7 @@ def test_an_agent_that_stands_by_says_so_once_and_ends_cleanly(
     lab: Lab, ending: signal.Signals
 ) -> None:
     with agent(lab, 4) as standby:
-        assert "the agent with election_id 5 is primary; 4 stands by" in line_of(standby)
+        assert "the agent with election_id 5 is primary; this one (4) stands by" in line_of(standby)
         standby.send_signal(ending)
         _, rest = standby.communicate(timeout=20)
     assert standby.returncode == 0
@@ -151,7 +151,7 @@ def test_an_agent_that_stands_by_says_so_once_and_ends_cleanly(
 
 def test_an_agent_that_stands_by_takes_over_with_all_flows(lab: Lab) -> None:
     with agent(lab, 4) as standby:
-        assert "4 stands by" in line_of(standby)
+        assert "this one (4) stands by" in line_of(standby)
 
         def primary_dies(servers: dict[tuple[str, int], str]) -> None:
             lab.dfs().kill9()
@@ -192,7 +192,10 @@ def test_a_primary_stands_by_when_a_higher_one_comes_and_leads_again_afterwards(
             assert status.adopted
             assert status.flows == HELD
             words = lab.dfs().log.read_text()
-            assert "the agent with election_id 9 is primary; 5 stands by; beginning anew" in words
+            assert (
+                "the agent with election_id 9 is primary; this one (5) stands by; starting over"
+                in words
+            )
             higher.send_signal(signal.SIGTERM)
             assert higher.wait(20) == 0
         wait_until_served(lab)
@@ -207,7 +210,7 @@ def test_a_primary_stands_by_when_a_higher_one_comes_and_leads_again_afterwards(
 
 def test_sigterm_ends_a_primary_that_was_put_out(lab: Lab) -> None:
     with agent(lab, 9, **elsewhere(lab)):
-        wait_for("our own to stand by", lambda: "beginning anew" in lab.dfs().last_words())
+        wait_for("our own to stand by", lambda: "starting over" in lab.dfs().last_words())
         lab.dfs().signal(signal.SIGTERM)
         assert lab.dfs().wait(20) == 0
         assert "Traceback" not in lab.dfs().log.read_text()
@@ -301,7 +304,7 @@ def test_a_blip_of_the_primarys_connection_ends_nothing(
         assert standby.poll() is None
 
     def standing_by(standby: subprocess.Popen[str]) -> str:
-        while "beginning anew" in (line := line_of(standby)) or "stands by" not in line:
+        while "starting over" in (line := line_of(standby)) or "stands by" not in line:
             assert standby.poll() is None, line
         return line
 
@@ -331,7 +334,7 @@ def test_a_switch_that_restarts_is_filled_by_the_agent_that_knows_what_it_held(
 ) -> None:
     """The one that stands by lets it."""
     with agent(lab, 4, **elsewhere(lab)) as standby:
-        assert "4 stands by" in line_of(standby)
+        assert "this one (4) stands by" in line_of(standby)
 
         def restart(servers: dict[tuple[str, int], str]) -> None:
             lab.switch().kill9()

@@ -137,7 +137,7 @@ def test_a_laboratory_ends_when_its_switch_does() -> None:
         record = json.loads(Path(f"/run/splitplane/lab-{NAME}.json").read_text())
         os.kill(record["processes"]["switch"][0], signal.SIGKILL)
         _, err = process.communicate(timeout=30)
-    assert (process.returncode, "splitplane: switch ended with -9" in err) == (1, True), err
+    assert (process.returncode, "splitplane: switch exited with -9" in err) == (1, True), err
     assert remains() == []
 
 

@@ -172,7 +172,7 @@ def test_a_wrong_configuration_is_code_3_and_starts_with_file_and_line(
     result = run(segment, str(config))
     assert result.exit_code == 3
     assert f"{config}:1: segment_id: 'many' is not a whole number; give one" in result.output
-    assert f"{config}:2: colour: there is no such field" in result.output
+    assert f"{config}:2: colour: unknown field" in result.output
 
 
 def test_a_missing_configuration_is_code_3(tmp_path: Path) -> None:

@@ -72,13 +72,13 @@ CASES = [
         GOOD.replace("        port: 81", "        prot: 81"),
         [
             "x.yaml:6: pools[0].nodes[1].port: missing; add it",
-            "x.yaml:7: pools[0].nodes[1].prot: there is no such field; did you mean port?",
+            "x.yaml:7: pools[0].nodes[1].prot: unknown field; did you mean port?",
         ],
     ),
     (
         "unknown",
         GOOD + "colour: blue\n",
-        ["x.yaml:8: colour: there is no such field; remove it, or take one of: limit, pool, pools"],
+        ["x.yaml:8: colour: unknown field; remove it, or use one of: limit, pool, pools"],
     ),
     ("not a choice", GOOD.replace("port: 80}", "port: 80, state: off}"), None),
     (
@@ -171,5 +171,5 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
 
 
 def test_an_alias_to_itself_ends() -> None:
-    with pytest.raises(ConfigError, match="a: there is no such field"):
+    with pytest.raises(ConfigError, match="a: unknown field"):
         parse("a: &x [*x]\n", "x.yaml", Portal)

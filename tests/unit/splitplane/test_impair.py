@@ -26,16 +26,16 @@ def test_without_the_variable_nothing_is_impaired() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("loss=0.1", "'loss=0.1' is none of drop, duplicate, reorder and seed with a value"),
-        ("drop", "'drop' is none of"),
-        ("drop=0.1,", "'' is none of"),
+        ("loss=0.1", "'loss=0.1' does not set one of drop, duplicate, reorder, seed"),
+        ("drop", "'drop' does not set one of"),
+        ("drop=0.1,", "'' does not set one of"),
         ("drop=", "drop= is not a number"),
         ("drop=5%", "drop=5% is not a number"),
-        ("drop=5", "drop=5 is not a share between 0 and 1"),
-        ("drop=-0.1", "drop=-0.1 is not a share"),
-        ("reorder=nan", "reorder=nan is not a share"),
-        ("drop=0,drop=0", "drop is there twice"),
-        ("seed=1,seed=1", "seed is there twice"),
+        ("drop=5", "drop=5 is not between 0 and 1"),
+        ("drop=-0.1", "drop=-0.1 is not between 0 and 1"),
+        ("reorder=nan", "reorder=nan is not between 0 and 1"),
+        ("drop=0,drop=0", "drop is given twice"),
+        ("seed=1,seed=1", "seed is given twice"),
         ("seed=-1", "seed=-1 is not a whole number below"),
         ("seed=²", "seed=² is not a whole number below"),
         ("seed=4294967296", "is not a whole number below 4294967296"),
@@ -47,7 +47,7 @@ def test_a_bad_value_is_refused_in_one_line(text: str, said: str) -> None:
     (problem,) = caught.value.problems
     assert problem.startswith("SPLITPLANE_IMPAIR: ")
     assert said in problem
-    assert "a good value is drop=0.05," in problem
+    assert "a valid example: drop=0.05," in problem
 
 
 def test_each_share_happens_as_often_as_it_was_asked_for() -> None:

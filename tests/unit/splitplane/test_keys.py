@@ -31,11 +31,11 @@ def test_a_key_is_raw_or_hexadecimal(tmp_path: Path, octets: bytes) -> None:
 @pytest.mark.parametrize(
     ("octets", "mode", "said"),
     [
-        (b"", 0o600, "a key of 0 octets; 16 are the least"),
-        (KEY[:15], 0o600, "a key of 15 octets"),
-        (KEY[:15].hex().encode(), 0o600, "a key of 15 octets"),
+        (b"", 0o600, "the key has 0 octets; at least 16 are needed"),
+        (KEY[:15], 0o600, "the key has 15 octets; at least 16"),
+        (KEY[:15].hex().encode(), 0o600, "the key has 15 octets; at least 16"),
         (KEY * 1000, 0o600, "this is not a key file"),
-        (KEY, 0o644, "others may read or write this key; chmod 600"),
+        (KEY, 0o644, "other users may read or write this key; run chmod 600"),
     ],
 )
 def test_a_wrong_key_file_is_said(tmp_path: Path, octets: bytes, mode: int, said: str) -> None:
@@ -44,5 +44,5 @@ def test_a_wrong_key_file_is_said(tmp_path: Path, octets: bytes, mode: int, said
 
 
 def test_a_missing_key_file_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no such key file; make one with"):
+    with pytest.raises(ConfigError, match="there is no such key file; create one with"):
         read_key(tmp_path / "cluster.key")
