@@ -76,7 +76,7 @@ class AdminClient:
         except OSError as error:
             raise CommandError(f"{self.path}: {command}: {error.strerror}") from None
         if not line:
-            raise CommandError(f"{self.path}: the segment ended before it answered {command}")
+            raise CommandError(f"{self.path}: the segment exited before it answered {command}")
         return line
 
     def _data(self, command: str, line: bytes) -> Any:

@@ -46,7 +46,7 @@ class AddressError(CommandError):
 
 _MACHINE = {
     errno.EPERM: "run it as root",
-    errno.EACCES: "run it as root, or ports below 1024 and files of others are out of reach",
+    errno.EACCES: "run it as root: other users may not use ports below 1024 or files of root",
     errno.ENOSYS: "this kernel is too old",
     errno.EOPNOTSUPP: "this kernel does not support it",
 }
@@ -62,10 +62,10 @@ def from_os_error(error: OSError, doing: str, otherwise: str = "") -> CommandErr
         said += f" ({error.filename})"
     if error.errno == errno.EADDRINUSE:
         return AddressError(
-            f"{said}; another process has it: end that one, or give another port (ss -tulpn)"
+            f"{said}; another process uses it: stop that process, or use another port (ss -tulpn)"
         )
     if error.errno == errno.EADDRNOTAVAIL:
-        return AddressError(f"{said}; give an address of this machine (ip address)")
+        return AddressError(f"{said}; use an address of this machine (ip address)")
     if error.errno in _MACHINE:
         return MachineError(f"{said}; {_MACHINE[error.errno]}")
     return CommandError(f"{said}; {otherwise}" if otherwise else said)

@@ -52,7 +52,7 @@ class AdminServer:
             listener = _listen(self._path)
         except OSError as error:
             raise from_os_error(
-                error, f"admin socket {self._path}", "give another admin_socket, or none"
+                error, f"admin socket {self._path}", "use another admin_socket, or none"
             ) from None
         self._server = await asyncio.start_unix_server(
             self._connected, sock=listener, limit=REQUEST_OCTETS_MAX
@@ -161,8 +161,8 @@ def _remove_left_over(path: Path) -> None:
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise AddressError(
-                f"admin socket {path}: something that is no socket is there; give another"
-                " admin_socket, or remove what is there"
+                f"admin socket {path}: this path exists and is not a socket; use another"
+                " admin_socket, or remove it"
             )
     except FileNotFoundError:
         return
@@ -172,4 +172,4 @@ def _remove_left_over(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return
-    raise AddressError(f"admin socket {path}: another process serves it; end that one first")
+    raise AddressError(f"admin socket {path}: another process serves it; stop that process first")

@@ -33,9 +33,9 @@ def _address(text: str) -> str:
     except ValueError:
         raise ValueError(f"{text!r} is not an IPv4 or IPv6 address; give one") from None
     if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address.scope_id):
-        raise ValueError(f"{text!r}: neither IPv4 inside IPv6 nor a zone goes here; give it plain")
+        raise ValueError(f"{text!r} is an IPv4-mapped address or has a zone; give a plain one")
     if address.is_unspecified or address.is_multicast or address == _BROADCAST:
-        raise ValueError(f"{text!r} is not the address of one host; give one")
+        raise ValueError(f"{text!r} is not the address of a single host; give one")
     return str(address)
 
 
@@ -45,13 +45,13 @@ def _address_or_any(text: str) -> str:
 
 def _file(text: str) -> str:
     if not text or not text.isprintable():
-        raise ValueError(f"{text!r} cannot be the path of a file; give one")
+        raise ValueError(f"{text!r} cannot be a file path; give one")
     return text
 
 
 def _method(name: str) -> str:
     if name not in METHODS:
-        raise ValueError(f"unknown balancing method {name!r}; there are {', '.join(METHODS)}")
+        raise ValueError(f"unknown balancing method {name!r}; use one of {', '.join(METHODS)}")
     return name
 
 
@@ -59,9 +59,9 @@ def _port_range(text: str) -> str:
     first, dash, last = text.partition("-")
     if text != "keep":
         if not (dash and first.isdecimal() and last.isdecimal()):
-            raise ValueError(f"{text!r} is no range of ports; give one like 1024-65535, or keep")
+            raise ValueError(f"{text!r} is not a range of ports; give one like 1024-65535, or keep")
         if not 1 <= int(first) <= int(last) <= 65535:
-            raise ValueError(f"{text!r}: the ports must rise within 1 to 65535")
+            raise ValueError(f"{text!r}: the ports must ascend and be within 1 to 65535")
     return text
 
 
@@ -243,7 +243,7 @@ class ControlSegmentConfig(_Model):
             raise _wrong("give key_file or laboratory_no_authentication, not both", "key_file")
         if not self.laboratory_no_authentication and self.key_file is None:
             raise ValueError(
-                "key_file is missing (or, in laboratories, laboratory_no_authentication: true)"
+                "key_file is missing; add it (or laboratory_no_authentication: true, in a lab)"
             )
         return self
 
@@ -285,7 +285,7 @@ def _check_nodes_fit(
             raise _wrong(
                 f"{where}: node {node.name} of pool {pool.name} is IPv{_family(node.address)} "
                 f"({node.address}) behind an IPv{_family(server.address)} address "
-                f"({server.address}); there is no translation between the two",
+                f"({server.address}); IPv4 and IPv6 are not translated into each other",
                 *at,
             )
     if server.address == "*" and server.translates_address and len(families) > 1:

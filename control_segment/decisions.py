@@ -67,7 +67,7 @@ class Decisions:
                 return None
             if not is_syn:
                 return self._reattach(flow, peer, serial, now)
-            self._note((now, key, "a SYN with another serial: the session before is over", ()))
+            self._note((now, key, "a SYN with another serial: the previous session is over", ()))
             self.table.end(flow)
         server = self.servers.match(key)
         if server is None:
@@ -77,7 +77,12 @@ class Decisions:
                 self._statistics.drops["waits_for_sync"] += 1
                 return None
             if not server.pool.method.consistent:
-                return self._refuse(ErrorCode.UNKNOWN, key, now, "in mid-session, with no record")
+                return self._refuse(
+                    ErrorCode.UNKNOWN,
+                    key,
+                    now,
+                    "the session is under way, but the CS has no record of it",
+                )
         previous = 0 if flow is None else flow.serial
         return self._begin(server, peer, key, serial, previous, now)
 
@@ -95,7 +100,11 @@ class Decisions:
             return self._refuse(ErrorCode.NOTAVAIL, key, now, "maintenance", server)
         if server.connection_limit and server.active >= server.connection_limit:
             return self._refuse(
-                ErrorCode.CONNLIMIT, key, now, "the virtual server's connection limit", server
+                ErrorCode.CONNLIMIT,
+                key,
+                now,
+                "the virtual server's connection limit is reached",
+                server,
             )
         persistence = server.persistence
         node = None if persistence is None else persistence.find(key[SRC_IPADDR], now)
@@ -141,7 +150,7 @@ class Decisions:
                 ErrorCode.NOTAVAIL, flow.key, now, "the session's node is down", flow.virtual_server
             )
         self.table.attach(flow, peer, serial, now)
-        self._note((now, flow.key, "the session's next flow: its node %s again", (flow.node.name,)))
+        self._note((now, flow.key, "next flow of the session: node %s again", (flow.node.name,)))
         return flow.head, flow.tail
 
     def lapse(self, flow: Flow, now: float) -> Flow | None:
@@ -155,7 +164,7 @@ class Decisions:
         elif keeps_session:
             self.table.detach(flow, now)
             return flow
-        self._note((now, flow.key, "the DFS was reset: forgotten", ()))
+        self._note((now, flow.key, "the DFS's flows were reset: forgotten", ()))
         self.table.end(flow)
         return None
 
@@ -163,7 +172,7 @@ class Decisions:
         if any(node.takes_new_sessions for node in server.pool.nodes.values()):
             why = f"every node of pool {server.pool.name} is at its connection limit"
             return self._refuse(ErrorCode.CONNLIMIT, key, now, why, server)
-        why = f"no node of pool {server.pool.name} takes new sessions"
+        why = f"no node of pool {server.pool.name} accepts new sessions"
         return self._refuse(ErrorCode.NOTAVAIL, key, now, why, server)
 
     def _refuse(

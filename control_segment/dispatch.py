@@ -134,7 +134,7 @@ class Dispatch:
 
     def _synchronised(self, peer: Peer, now: float) -> None:
         self._log.append(
-            f"DFS segment {peer.segment_id} has told all its flows; "
+            f"DFS segment {peer.segment_id} has reported all its flows; "
             f"{len(self._decisions.table)} records"
         )
         self._check_all(now)

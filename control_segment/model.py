@@ -108,9 +108,9 @@ class Model:
                 f"pool {pool_name} has no node {node_name!r}; it has: {', '.join(pool.nodes)}"
             )
         if weight is not None and not 0 <= weight <= 1000:
-            raise ValueError(f"a weight is 0 to 1000, not {weight}")
+            raise ValueError(f"weight must be 0 to 1000, not {weight}")
         if state is not None and state not in (known.value for known in NodeState):
-            raise ValueError(f"a state is enabled, draining or down, not {state!r}")
+            raise ValueError(f"state must be enabled, draining or down, not {state!r}")
         if weight is not None:
             node.weight = weight
         if state is not None:

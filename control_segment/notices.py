@@ -89,7 +89,7 @@ class Notices:
             _count(flow, message)
         flow.confirmed = peer.sync_number
         if flow.state == ASKED:
-            self._note((now, flow.key, "still alive, says the DFS", ()))
+            self._note((now, flow.key, "the DFS reports that the flow is active", ()))
         self._table.moved(flow, now)
 
     def flow_state(self, peer: Peer, state: FlowState, now: float) -> None:
@@ -129,7 +129,9 @@ class Notices:
             flow.source_port = self._decisions.source_ports.adopt(scope, state.snat_port)
         self._table.enter(flow, now)
         flow.last_active = now - state.idle_ms / 1000
-        self._note((now, key, "told by SYNC: virtual server %s, node %s", (server.name, node.name)))
+        self._note(
+            (now, key, "reported by SYNC: virtual server %s, node %s", (server.name, node.name))
+        )
 
     def _find(self, key: bytes, state: FlowState) -> tuple[VirtualServer, Node]:
         """Return what a flow from before our start belongs to; else a stranger."""

@@ -96,7 +96,7 @@ class Reaper:
                 table.file(flow, expiry)
                 return
         if flow.state == SESSION:
-            self._note((now, flow.key, "the session was not heard of for too long: forgotten", ()))
+            self._note((now, flow.key, "no news of the session for too long: forgotten", ()))
             table.end(flow)
         elif not flow.peer.answers:
             self._hold(flow, now)
@@ -110,7 +110,7 @@ class Reaper:
         """Its DFS is away: wait, but not for one that never comes back."""
         flow.state, flow.tries = ACTIVE, 0
         if now > self._table.expiry_slot(flow) + AWAY_S:
-            self._note((now, flow.key, "its DFS has been away for too long: forgotten", ()))
+            self._note((now, flow.key, "its DFS has been disconnected for too long: forgotten", ()))
             self._table.end(flow)
         else:
             self._table.file(flow, int(now) + HOLD_S)
@@ -122,7 +122,7 @@ class Reaper:
             return
         flow.state = ASKED
         flow.tries += 1
-        what = "asked the DFS by %s whether it is over, try %s"
+        what = "asked the DFS by %s whether the flow is over, attempt %s"
         self._note((now, flow.key, what, (kind.__name__.upper(), flow.tries)))
         message = kind(0, 0, flow.serial, *signature_of(flow.key), idle_limit=limit_ms)
         self._send(flow.peer, message, now)

@@ -74,7 +74,7 @@ def message_length(header: bytes | bytearray) -> int:
     length = int.from_bytes(header[6:8], "big")
     if length % 4 or not SMALLEST_MESSAGE <= length <= CSMB_MSG_MAX:
         raise MalformedMessage(
-            f"msg_length {length}: no multiple of 4 from {SMALLEST_MESSAGE} to {CSMB_MSG_MAX}"
+            f"msg_length {length}: not a multiple of 4 from {SMALLEST_MESSAGE} to {CSMB_MSG_MAX}"
         )
     return length
 
@@ -91,7 +91,7 @@ def message_header(octets: bytes) -> tuple[int, int, int]:
 def decode(octets: bytes, version: int) -> Decoded:
     """Return the message that *octets* are, or raise MalformedMessage."""
     if len(octets) < SMALLEST_MESSAGE or message_length(octets) != len(octets):
-        raise MalformedMessage(f"{len(octets)} octets are not what msg_length says")
+        raise MalformedMessage(f"{len(octets)} octets do not match msg_length")
     number, serial_global, serial_bytype = message_header(octets)
     try:
         kind = MessageType(number)
@@ -143,7 +143,7 @@ def _decode_list(octets: bytes, version: int) -> Message:
         entry, offset = _decode_entry(octets, offset, version)
         entries.append(entry)
     if len(entries) != count:
-        raise MalformedMessage(f"VS_LIST says {count} entries and holds {len(entries)}")
+        raise MalformedMessage(f"VS_LIST announces {count} entries and holds {len(entries)}")
     return m.VsList(flags, total, tuple(entries))
 
 

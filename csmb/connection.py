@@ -63,7 +63,7 @@ class Connection:
         lowest, highest = (1, CS_ID_MAX) if role is Role.CS else (DFS_ID_MIN, SEGMENT_ID_MAX)
         if not lowest <= settings.segment_id <= highest:
             raise ValueError(
-                f"segment_id {settings.segment_id}: a {role.name}'s is {lowest} to {highest}"
+                f"segment_id {settings.segment_id}: a {role.name} must have {lowest} to {highest}"
             )
         self.role: Final = role
         self.settings = settings
@@ -131,7 +131,7 @@ class Connection:
         if self.is_closed:
             return
         if now >= self._deadline:
-            ready = f"nothing heard for {now - self._heard_at:.1f} s"
+            ready = f"no message received for {now - self._heard_at:.1f} s"
             waiting = f"still in {self.state.name} after {AUTH_WAIT_S} s"
             self._step(Judgement(Input.DEADLINE, ready if self.is_ready else waiting))
         elif self._keeps_alive and now >= self._actions.hello_due_at:
@@ -193,7 +193,7 @@ class Connection:
         if frame is None:
             return False
         if not self.is_ready and inbound.count > MESSAGES_BEFORE_READY_MAX:
-            reason = f"{inbound.count} messages, and no authentication"
+            reason = f"{inbound.count} messages without authentication"
             self._step(Judgement(Input.BROKEN, reason, ErrorCode.NOTAUTH))
             return False
         self._heard_at = self._actions.now

@@ -128,18 +128,20 @@ def _judge_authentication(message: Message, standing: Standing) -> Judgement:
     if isinstance(message, AuthChallenge):
         if exchange is None and standing.exchange_for(message).accepts_challenge(message):
             return Judgement(Input.CHALLENGE)
-        reason = "a second challenge" if exchange else f"auth_alg {message.auth_alg} is not ours"
+        reason = (
+            "a second challenge" if exchange else f"auth_alg {message.auth_alg} is not supported"
+        )
         return Judgement(Input.CHALLENGE_WRONG, reason, ErrorCode.BADMSG, RETRY_MAX_S)
     if isinstance(message, AuthResponse):
         if exchange is not None and exchange.accepts_response(message):
             return Judgement(Input.RESPONSE)
-        reason = "the DFS does not have our key"
+        reason = "authentication failed: the DFS has a different key"
         return Judgement(Input.RESPONSE_WRONG, reason, ErrorCode.AUTHFAIL, RETRY_MAX_S)
     assert isinstance(message, AuthResult)
     if exchange is not None and exchange.accepts_result(message):
         return Judgement(Input.RESULT)
-    refused = f"the CS refuses us: {error_name(message.error_code)}"
-    reason = refused if message.error_code else "the CS does not have our key"
+    refused = f"the CS refused the connection: {error_name(message.error_code)}"
+    reason = refused if message.error_code else "authentication failed: the CS has a different key"
     return Judgement(Input.RESULT_WRONG, reason, ErrorCode.AUTHFAIL, RETRY_MAX_S)
 
 
@@ -162,7 +164,7 @@ def _judge_hello_of_cs(hello: Hello, standing: Standing) -> Judgement:
     if hello.error_code:
         return _refusal("CS", hello)
     if not 1 <= hello.segment_id <= CS_ID_MAX:
-        return _refused(f"segment_id {hello.segment_id} is no control segment's")
+        return _refused(f"segment_id {hello.segment_id} is not that of a control segment")
     fault = _seal_fault(hello, settings) or _change(hello, standing.peer)
     if not fault and standing.peer and hello.group_id != standing.peer.group_id:
         fault = f"group_id changes from {standing.peer.group_id} to {hello.group_id}"
@@ -184,7 +186,7 @@ def _ask_owner(hello: Hello, settings: ConnectionSettings) -> Judgement:
         return Judgement(Input.HELLO, versions=pair_of(hello))
     if code == ErrorCode.NOTACTIVE:
         return Judgement(Input.HELLO_NOTACTIVE, error_code=code, versions=pair_of(hello))
-    return _refused(f"CS {hello.segment_id} is refused: {error_name(code)}", code)
+    return _refused(f"this DFS refused CS {hello.segment_id}: {error_name(code)}", code)
 
 
 def _answer(offered: Pair, group_id: int, settings: ConnectionSettings) -> tuple[ErrorCode, Pair]:
@@ -201,7 +203,7 @@ def _judge_hello_of_dfs(hello: Hello, standing: Standing) -> Judgement:
     """What a CS makes of it."""
     settings, agreed, offer = standing.settings, standing.agreed, standing.offer
     if hello.segment_id < DFS_ID_MIN:
-        return _refused(f"segment_id {hello.segment_id} is no data flow segment's")
+        return _refused(f"segment_id {hello.segment_id} is not that of a data flow segment")
     fault = _seal_fault(hello, settings) or _change(hello, standing.peer)
     if fault:
         return _refused(fault)
@@ -221,7 +223,7 @@ def _next_offer(hello: Hello, settings: ConnectionSettings, offer: Pair) -> Judg
         offer, hello.error_code, pair_of(hello), settings.csmb_versions, settings.ssmb_versions
     )
     if lower is None:
-        reason = f"no common version: we offered {offer}, the DFS answers {pair_of(hello)}"
+        reason = f"no common version: this CS offered {offer}, the DFS answered {pair_of(hello)}"
         return _refused(reason, hello.error_code)
     return Judgement(Input.HELLO_OTHER_VERSION, versions=lower)
 
@@ -230,9 +232,9 @@ def _seal_fault(hello: Hello, settings: ConnectionSettings) -> str:
     """Decision 10: both sides want seals, or both are in the laboratory setting."""
     wants_seal = bool(hello.flags & Flag.SSMB_MAC)
     if wants_seal and settings.laboratory:
-        return "the peer wants authentication, and we are in the laboratory setting without"
+        return "this segment runs with laboratory_no_authentication, and the peer does not"
     if not wants_seal and not settings.laboratory:
-        return "the peer is in the laboratory setting without authentication, and we are not"
+        return "the peer runs with laboratory_no_authentication, and this segment does not"
     return ""
 
 
@@ -247,5 +249,5 @@ def _refused(reason: str, code: int = ErrorCode.BADMSG) -> Judgement:
 
 
 def _refusal(peer: str, hello: Hello) -> Judgement:
-    reason = f"the {peer} refuses: {error_name(hello.error_code)}"
+    reason = f"the {peer} refused the connection: {error_name(hello.error_code)}"
     return Judgement(Input.HELLO_REFUSAL, reason, hello.error_code, RETRY_MAX_S)

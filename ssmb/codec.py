@@ -157,7 +157,7 @@ def _walk(octets: bytes, layouts: dict[int, _Layout], version: int, found: list[
             raise MalformedMessage(f"unknown message type {octets[offset]}")
         message, size = _decode_one(octets, offset, layout, version)
         if size != end and layout.kind not in BATCHABLE:
-            raise MalformedMessage(f"{layout.kind.name} does not travel with others")
+            raise MalformedMessage(f"{layout.kind.name} must be alone in its datagram")
         found.append(message)
         offset += size
     return 0

@@ -61,7 +61,7 @@ class Opener:
             raise TooShort(f"{len(datagram)} octets leave no message beside a seal")
         expected = siphash24(datagram[:-TAG_SIZE], key=self._key).digest()
         if not compare_digest(expected, datagram[-TAG_SIZE:]):  # constant time (12.5)
-            raise BadTag("the tag does not fit")
+            raise BadTag("the tag does not match")
         counter = int.from_bytes(datagram[-SEAL_SIZE:-TAG_SIZE], "big")
         lane = self._lanes.get(counter >> _LANE_SHIFT)
         if lane is None:

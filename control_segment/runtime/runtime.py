@@ -65,7 +65,8 @@ class ControlSegmentRuntime:
         )
         if self._config.laboratory_no_authentication:
             _log.warning(
-                "laboratory_no_authentication: anybody can command this CS's data flow segments"
+                "laboratory_no_authentication: authentication is off:"
+                " any host can control the DFSs of this CS"
             )
         ssmb = self._config.ssmb
         self._udp = DatagramSocket(ssmb.address, ssmb.port, self._handle, self._filter)

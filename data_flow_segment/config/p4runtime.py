@@ -43,7 +43,7 @@ def grpc_address(text: str) -> str:
     match = _HOST_AND_PORT.fullmatch(text)
     if match is None or int(match[2]) > 65535:
         raise ValueError(
-            f"{text!r} is no address of a switch's gRPC server; give HOST:PORT (IPv6 in brackets)"
+            f"{text!r} is not the address of a gRPC server; give HOST:PORT (IPv6 in brackets)"
             " or unix:/path"
         )
     return text
@@ -98,7 +98,7 @@ class SwitchRoute(Section):
     def _is_of_one_family(self) -> SwitchRoute:
         if ip_network(self.to).version != ip_address(self.via).version:
             raise ValueError(
-                f"{self.to} and {self.via} are of different families; give one of both"
+                f"{self.to} and {self.via} have different address families; give two of the same"
             )
         return self
 
@@ -155,7 +155,7 @@ class P4RuntimeSection(Section):
             if not any(getattr(interface, side) for interface in self.interfaces):
                 raise _error(
                     ("interfaces",),
-                    f"no interface is {side}; say `{side}: true` of at least one (a one-armed DFS"
+                    f"no interface is {side}; set `{side}: true` on at least one (a one-armed DFS"
                     " has one that is both)",
                 )
         self._has_no_doubles()
@@ -170,7 +170,7 @@ class P4RuntimeSection(Section):
             if self.interface_towards(address) is None:
                 raise _error(
                     ("neighbours", address),
-                    f"{address} is in no interface's network; only such an address is a neighbour",
+                    f"{address} is in no interface's network; a neighbour has such an address",
                 )
         return self
 
@@ -180,7 +180,7 @@ class P4RuntimeSection(Section):
             if (what, value) in seen:
                 raise _error(
                     path,
-                    f"{what} {value} is that of {seen[what, value]} already; give each its own",
+                    f"{what} {value} is that of {seen[what, value]}; give each its own",
                 )
             seen[what, value] = _said(path)
 

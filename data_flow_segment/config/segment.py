@@ -31,13 +31,13 @@ FLOW_CAPACITY_MAX = 1 << 24  # 16 million; beyond, a map no longer fits common m
 
 # fields that mean nothing to a switch, and what to do instead
 _SIDE: Final = (
-    "not for target p4runtime; say it of the port in p4runtime.interfaces, remove it here"
+    "not used by target p4runtime; set it on the port in p4runtime.interfaces, remove it here"
 )
 _OF_THE_KERNEL: Final = {
     "external": _SIDE,
     "internal": _SIDE,
-    "attach": "not for target p4runtime, which attaches nothing to this machine; remove it",
-    "pin_path": "not for target p4runtime, whose flows are in the switch; remove it",
+    "attach": "not used by target p4runtime, which attaches nothing to this machine; remove it",
+    "pin_path": "not used by target p4runtime, whose flows are in the switch; remove it",
 }
 
 
@@ -67,7 +67,9 @@ class SsmbSocket(Section):
     def _is_reachable(self) -> SsmbSocket:
         address = ipaddress.ip_address(self.address)
         if address.is_unspecified or address.is_multicast:
-            raise ValueError("ssmb.address is told to the CSs: name one address of this machine")
+            raise ValueError(
+                "ssmb.address is announced to the CSs: give one address of this machine"
+            )
         return self
 
 
@@ -108,7 +110,7 @@ class DataFlowSegmentConfig(Section):
             if other.section not in (None, section) and getattr(self, other.section) is not None:
                 raise _error(
                     other.section,
-                    f"not for target {self.target}; say target: {name}, or remove it",
+                    f"not used by target {self.target}; set target: {name}, or remove it",
                 )
         if section is None:
             return

@@ -24,7 +24,7 @@ def _address(text: str) -> str:
 def _host(text: str) -> str:
     address = ipaddress.ip_address(_address(text))
     if address.is_unspecified or address.is_multicast or "%" in text:
-        raise ValueError(f"{text!r} is not the address of one host; give one")
+        raise ValueError(f"{text!r} is not the address of a single host; give one")
     return text
 
 
@@ -73,7 +73,7 @@ def _mac(text: str) -> str:
 
 def _file(path: Path) -> Path:
     if path == Path() or not str(path).isprintable():
-        raise ValueError(f"{str(path)!r} cannot be the path of a file; give one")
+        raise ValueError(f"{str(path)!r} cannot be a file path; give one")
     return path
 
 

@@ -108,7 +108,9 @@ class Connections:
         connection_id, oldest = waiting[0]
         if now - oldest.since < FRESH_S:
             return False
-        oldest.connection.close("it proves nothing, and others want to connect")
+        oldest.connection.close(
+            "not authenticated, and the limit of pending connections is reached"
+        )
         self._handle_events(connection_id, oldest, now)
         return True
 
@@ -240,8 +242,8 @@ class Connections:
         self._configuration.forget(connection_id)
         counters, peer = self._outbox.counters, accepted.peer
         counters["csmb_closed" if accepted.was_ready else "csmb_auth_failures"] += 1
-        who = "a CS that proved nothing" if peer is None else _name(peer)
-        self._log.append(f"the connection of {who} ended: {event.reason}")
+        who = "an unauthenticated CS" if peer is None else _name(peer)
+        self._log.append(f"connection to {who} closed: {event.reason}")
         if peer is None:
             return
         accepted.peer = None

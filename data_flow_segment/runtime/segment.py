@@ -101,7 +101,9 @@ class DataFlowSegmentRuntime:
         gc.collect()
         gc.freeze()
         if config.laboratory_no_authentication:
-            _LOG.warning("LABORATORY: nothing is authenticated, anybody may command this DFS")
+            _LOG.warning(
+                "laboratory_no_authentication: authentication is off: any host can control this DFS"
+            )
         self._udp = open_udp(config.ssmb.address, config.ssmb.port)
         try:
             listener = await loop.create_server(
@@ -156,7 +158,7 @@ class DataFlowSegmentRuntime:
         loop.remove_reader(udp.fileno())
         if self.target.fileno() >= 0:
             loop.remove_reader(self.target.fileno())
-        self.agent.connections.close("this DFS goes down", self._clock())
+        self.agent.connections.close("this DFS is shutting down", self._clock())
         self._settle_finally()
         for stream in tuple(self._streams.values()):
             if stream.transport is not None:

@@ -43,7 +43,7 @@ def check(entry: FlowEntry) -> None:
     if entry.flags & _TRANSLATE_SRC:
         wanted.append(entry.snat_ipaddr)
     if entry.forward_mode not in _MODES:
-        raise CannotInstall(f"forward mode {entry.forward_mode} is not offered by this target")
+        raise CannotInstall(f"forward mode {entry.forward_mode} is not supported by this target")
     if UNSPECIFIED in wanted:
         raise CannotInstall("an address to translate to is missing")
     is_ipv4 = signature.src_ipaddr.startswith(IPV4_PREFIX)

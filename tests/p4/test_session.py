@@ -290,7 +290,7 @@ def test_what_is_not_ours_is_replaced_only_when_it_may(
     with pytest.raises(TargetError) as told:
         Driver.open(options(fake), Program.load())
     assert str(told.value) == (
-        f"switch {fake.address}, device 1: the switch runs {whose}: to replace it, which ends its"
+        f"switch {fake.address}, device 1: the switch runs {whose}; to replace it, which ends its"
         " flows, set p4runtime.replace_program: true"
     )
     _, connected = opened(drivers, replace(options(fake), replace_program=True))
@@ -304,7 +304,7 @@ def test_another_version_is_refused_and_replaced(
     first, _ = opened(drivers, options(switch))
     do(first, insert(7))
     first.close()
-    with pytest.raises(TargetError, match="runs another version of this program: to replace it"):
+    with pytest.raises(TargetError, match="runs another version of this program; to replace it"):
         Driver.open(options(switch), other_version())
     wanted = replace(options(switch), replace_program=True)
     second, connected = opened(drivers, wanted, other_version())
@@ -328,12 +328,12 @@ def failure(wanted: P4RuntimeOptions, program: Program | None = None) -> str:
 
 def test_another_device(switch: Switch) -> None:
     told = failure(replace(options(switch), device_id=99))
-    assert told.startswith("it has no such device (")
-    assert told.endswith("): set p4runtime.device_id to the switch's")
+    assert told.startswith("there is no such device (")
+    assert told.endswith("): correct p4runtime.device_id")
 
 
 def test_nobody_listens() -> None:
-    nobody = "nobody listens there: start the switch, or correct p4runtime.address"
+    nobody = "nothing listens there: start the switch, or correct p4runtime.address"
     assert failure(P4RuntimeOptions("unix:/nowhere/grpc", ())) == nobody
     assert failure(P4RuntimeOptions("127.0.0.1:1", ())) == nobody
 
@@ -350,7 +350,7 @@ def no_p4runtime(folder: str) -> Iterator[P4RuntimeOptions]:
 
 def test_a_grpc_server_without_p4runtime(no_p4runtime: P4RuntimeOptions) -> None:
     told = failure(no_p4runtime)
-    assert told == "a gRPC server without P4Runtime answers: is p4runtime.address the switch's?"
+    assert told == "a gRPC server without P4Runtime answers there: correct p4runtime.address"
 
 
 @contextlib.contextmanager
@@ -385,7 +385,7 @@ def server_that_says(octets: bytes | None) -> Iterator[P4RuntimeOptions]:
 def test_something_that_speaks_no_grpc(octets: bytes) -> None:
     with server_that_says(octets) as wanted:
         told = failure(wanted)
-    assert told.startswith("what listens there speaks no P4Runtime (")
+    assert told.startswith("the server there does not speak P4Runtime (")
     assert told.endswith("): correct p4runtime.address")
 
 
@@ -393,19 +393,19 @@ def test_something_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "ANSWER_S", 0.5)
     with server_that_says(None) as wanted:
         told = failure(wanted)
-    assert told == "no answer within 0.5 s: is p4runtime.address a P4Runtime switch's?"
+    assert told == "no answer within 0.5 s: is p4runtime.address a P4Runtime switch?"
 
 
 def test_permission_denied(fake: Fake) -> None:
     fake.model.refuses = grpc.StatusCode.PERMISSION_DENIED, "no certificate"
     told = failure(options(fake))
-    assert told == "it denies us the permission (no certificate): let it accept this agent"
+    assert told == "permission denied (no certificate): configure the switch to accept this agent"
 
 
 def test_any_other_refusal_is_told_in_the_switchs_words(fake: Fake) -> None:
     fake.model.refuses = grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many\nconnections"
     told = failure(options(fake))
-    assert told == "it ended the session: RESOURCE_EXHAUSTED Too many connections"
+    assert told == "the switch ended the session: RESOURCE_EXHAUSTED Too many connections"
 
 
 def test_an_election_id_that_another_agent_has(
@@ -413,16 +413,16 @@ def test_an_election_id_that_another_agent_has(
 ) -> None:
     opened(drivers, options(switch))
     assert failure(options(switch)) == (
-        "another agent has election_id 1: give this one another p4runtime.election_id (of all"
-        " agents of a switch the highest is primary)"
+        "another agent uses election_id 1: give this one another p4runtime.election_id (the"
+        " agent with the highest is primary)"
     )
 
 
 def test_a_push_that_is_refused(fake: Fake) -> None:
     told = failure(options(fake), replace(Program.load(), device_config=b"refuse me"))
     assert told == (
-        "it refuses our program: INVALID_ARGUMENT bad config: is it a BMv2 simple_switch_grpc"
-        " (v1model) with --cpu-port 510?"
+        "the switch refused the program: INVALID_ARGUMENT bad config: is it a BMv2"
+        " simple_switch_grpc (v1model) with --cpu-port 510?"
     )
 
 
@@ -541,7 +541,7 @@ def test_a_mistake_in_the_drivers_thread_is_one_sentence(
     monkeypatch.setattr(Line, "_packet_up", lambda *_: 1 // 0)
     driver.submit([Send(report(2))])
     assert driver.wait(WAIT_S)
-    with pytest.raises(TargetError, match="thread ended by a mistake of ours: ") as told:
+    with pytest.raises(TargetError, match="thread failed, which is a bug in splitplane: ") as told:
         driver.take()
     assert "\n" not in str(told.value)
     with pytest.raises(TargetError):  # whoever asks
@@ -552,7 +552,7 @@ def test_a_mistake_while_opening_is_one_sentence(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line, "split", lambda _: 1 // 0)
-    with pytest.raises(TargetError, match="a mistake of ours"):
+    with pytest.raises(TargetError, match="a bug in splitplane"):
         Driver.open(options(fake), Program.load())
 
 
@@ -727,7 +727,8 @@ def test_a_lower_agent_stands_by_until_the_higher_one_ends(
     high, before = opened(drivers, options(switch, election_id=2))
     low = Waiting(drivers, options(switch, election_id=1))
     told = low.heard.get(timeout=WAIT_S)
-    assert told.endswith("device 1: the agent with election_id 2 is primary; 1 stands by")
+    words = "the agent with election_id 2 is primary; this one (1) stands by"
+    assert told.endswith(f"device 1: {words}")
     assert low.is_waiting()
     high.close()
     assert low.opened().take() == [Connected(pushed=False, cookie=before.cookie)]
@@ -740,7 +741,8 @@ def test_a_higher_agent_takes_over_and_gives_back(
     low, before = opened(drivers, options(switch, election_id=1))
     high, during = opened(drivers, options(switch, election_id=2**64 + 2))  # it has 128 bits
     assert during == Connected(pushed=False, cookie=before.cookie)
-    assert one(low, Demoted).reason.endswith(f"election_id {2**64 + 2} is primary; 1 stands by")
+    words = f"election_id {2**64 + 2} is primary; this one (1) stands by"
+    assert one(low, Demoted).reason.endswith(words)
     (refused,) = do(low, insert(1, token="t"))
     assert isinstance(refused, WriteDone)
     assert refused.errors[0].code == LOST
@@ -826,7 +828,7 @@ def test_a_program_that_is_replaced_meanwhile_is_noticed(
     driver, _ = opened(drivers, options(fake))
     fake.model.config.CopyFrom(p4r.ForwardingPipelineConfig(p4info=p4i.P4Info()))
     assert one(driver, Lost).reason.endswith("the switch's program was replaced")
-    assert "runs another program: to replace it" in one(driver, Lost).reason
+    assert "runs another program; to replace it" in one(driver, Lost).reason
 
 
 def test_a_switch_that_answers_no_more_is_noticed(
@@ -836,7 +838,7 @@ def test_a_switch_that_answers_no_more_is_noticed(
     monkeypatch.setattr(session, "ANSWER_S", 0.3)
     driver, _ = opened(drivers, options(fake))
     with fake.model.frozen():
-        assert one(driver, Lost).reason.endswith("it answers no more")
+        assert one(driver, Lost).reason.endswith("the switch stopped responding")
 
 
 def test_an_interrupted_agent_stops_waiting(fake: Fake, drivers: contextlib.ExitStack) -> None:

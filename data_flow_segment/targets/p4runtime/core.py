@@ -241,8 +241,8 @@ class Core:
 
     def _given_away(self) -> str:
         return (
-            f"the switch at {self.options.address} was another agent's meanwhile: what it holds"
-            " counts, not what this agent remembers"
+            f"another agent wrote to the switch at {self.options.address} in the meantime: this"
+            " agent discards its own copy and reads the switch's tables"
         )
 
     def _lost(self, result: Lost) -> None:
@@ -250,8 +250,8 @@ class Core:
         self._desired.is_writing = self._desired.writes_tables = False
         self.counters.add("switch_lost")
         self.log.append(
-            f"the switch at {self.options.address} is lost: {result.reason};"
-            f" trying again, {len(self.flows)} flows are kept for it"
+            f"lost the switch at {self.options.address}: {result.reason};"
+            f" trying again; the agent keeps {len(self.flows)} flows to restore them"
         )
         self._work = None
         self.fences = 0
@@ -302,7 +302,7 @@ class Core:
             yield from found.take(result.entities)
         except SchemaError as error:
             raise TargetError(
-                f"the switch at {self.options.address} holds what its program does not: {error};"
+                f"the switch at {self.options.address} has entries unknown to its program: {error};"
                 " restart it, or set p4runtime.replace_program: true"
             ) from None
         if self._has_led and found.owner not in (None, owner_row(self._number)):
@@ -330,8 +330,8 @@ class Core:
         self._desired.outbound_query = outbound_query_of(found.rows)
         if found.refused:
             self.log.append(
-                f"the switch at {self.options.address}: {len(found.refused)} flows cannot be taken"
-                f" over and end: {found.refused[0]}"
+                f"the switch at {self.options.address}: {len(found.refused)} flows cannot be"
+                f" adopted and are removed: {found.refused[0]}"
             )
             self.counters.add("install_failed", len(found.refused))
 

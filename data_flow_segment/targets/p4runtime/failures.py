@@ -54,27 +54,27 @@ def cannot_connect(
     at = where(options)
     if _ELECTION_ID_IN_USE.search(details):
         return ElectionIdInUse(
-            f"{at}: another agent has election_id {options.election_id}: give this one another"
-            " p4runtime.election_id (of all agents of a switch the highest is primary)"
+            f"{at}: another agent uses election_id {options.election_id}: give this one another"
+            " p4runtime.election_id (the agent with the highest is primary)"
         )
     match code:
         case grpc.StatusCode.UNAVAILABLE if _speaks_no_grpc(details):
             return NoP4Runtime(
-                f"{at}: what listens there speaks no P4Runtime ({one_line(details)}): correct"
+                f"{at}: the server there does not speak P4Runtime ({one_line(details)}): correct"
                 " p4runtime.address"
             )
         case grpc.StatusCode.UNAVAILABLE:
             text = _unreachable(details)
         case grpc.StatusCode.UNIMPLEMENTED:
-            text = "a gRPC server without P4Runtime answers: is p4runtime.address the switch's?"
+            text = "a gRPC server without P4Runtime answers there: correct p4runtime.address"
         case grpc.StatusCode.NOT_FOUND:
-            text = f"it has no such device ({details}): set p4runtime.device_id to the switch's"
+            text = f"there is no such device ({details}): correct p4runtime.device_id"
         case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
-            text = f"it denies us the permission ({details}): let it accept this agent"
+            text = f"permission denied ({details}): configure the switch to accept this agent"
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            text = f"no answer within {wait_s:g} s: is p4runtime.address a P4Runtime switch's?"
+            text = f"no answer within {wait_s:g} s: is p4runtime.address a P4Runtime switch?"
         case _:
-            text = f"it ended the session: {describe(code, details)}"
+            text = f"the switch ended the session: {describe(code, details)}"
     return SwitchLost(f"{at}: {text}")
 
 
@@ -85,10 +85,10 @@ def _speaks_no_grpc(details: str) -> bool:
 
 def _unreachable(details: str) -> str:
     if _NOBODY_LISTENS.search(details):
-        return "nobody listens there: start the switch, or correct p4runtime.address"
+        return "nothing listens there: start the switch, or correct p4runtime.address"
     if _NAME_UNKNOWN.search(details):
         return "the name is unknown: correct p4runtime.address"
-    return f"it cannot be reached ({one_line(details)}): check the network and p4runtime.address"
+    return f"unreachable ({one_line(details)}): check the network and p4runtime.address"
 
 
 def push_refused(
@@ -98,16 +98,18 @@ def push_refused(
     at = where(options)
     match code:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            text = f"it took no program within {wait_s:g} s: restart the switch"
+            text = f"the switch did not load the program within {wait_s:g} s: restart it"
         case grpc.StatusCode.UNAVAILABLE:
-            return SwitchLost(f"{at}: the connection ended while it took the program")
+            return SwitchLost(f"{at}: the connection ended while the switch loaded the program")
         case grpc.StatusCode.PERMISSION_DENIED:
-            return NotPrimary(f"{at}: not primary any more while it took the program")
+            return NotPrimary(
+                f"{at}: this agent lost the primary role while the switch loaded the program"
+            )
         case _ if "assign device" in details:  # BMv2, which answers for every device until then
-            text = f"it has no such device ({details}): set p4runtime.device_id to the switch's"
+            text = f"there is no such device ({details}): correct p4runtime.device_id"
         case _:
             text = (
-                f"it refuses our program: {describe(code, details)}: is it a BMv2"
+                f"the switch refused the program: {describe(code, details)}: is it a BMv2"
                 " simple_switch_grpc (v1model) with --cpu-port 510?"
             )
     return TargetError(f"{at}: {text}")

@@ -144,7 +144,7 @@ class Line:
         """By a mistake of ours: the agent hears of it in `check`, and ends."""
         _LOG.debug("the driver's thread", exc_info=error)
         self._failed = TargetError(
-            f"{where(self._options)}: the driver's thread ended by a mistake of ours:"
+            f"{where(self._options)}: the driver's thread failed, which is a bug in splitplane:"
             f" {type(error).__name__}: {error}"
         )
         self._failed.__cause__ = error
@@ -256,7 +256,9 @@ class Line:
     def _lose(self, error: TargetError) -> None:
         reason = str(error)
         if isinstance(error, NoP4Runtime):  # a switch was there, and begins or ends
-            reason = f"{where(self._options)}: it does not speak P4Runtime yet, or no more"
+            reason = (
+                f"{where(self._options)}: it is not ready for P4Runtime: it is starting or ending"
+            )
         self._drop(reason)
         if self._opened and reason != self._reported:
             self._reported = reason
@@ -291,7 +293,7 @@ class Line:
             while self._submitted:
                 epoch, operation = self._submitted.popleft()
                 if epoch != self._epoch:
-                    self._refuse(operation, "the connection was lost before")
+                    self._refuse(operation, "the connection was lost before that")
                     continue
                 self._current = operation
                 result = await self._carry_out(session, operation)

@@ -94,7 +94,7 @@ def frame_up(packet: p4r.PacketIn) -> FrameUp:
     elif reason == _RESOLVE_REASON:
         resolve, frame = _split_resolve(frame)
     if len(frame) < _ETHERNET_SIZE:
-        raise MalformedUp(f"{len(frame)} octets are no frame")
+        raise MalformedUp(f"{len(frame)} octets are not a frame")
     return FrameUp(
         reason, protocol, port, src_port, dst_port, server, value, frame, report, resolve
     )

@@ -78,7 +78,7 @@ def _folder(folders: tuple[Path, ...]) -> Path:
             return folder
     raise TargetError(
         f"the compiled P4 program ({_CONFIG}, {_P4INFO}) is neither in {folders[0]} nor in"
-        f" {folders[1]}: install splitplane again, or compile it with `make p4`"
+        f" {folders[1]}: reinstall splitplane, or compile it with `make p4`"
     )
 
 
@@ -89,7 +89,7 @@ def _load(folder: Path) -> Program:
         p4info = text_format.Parse(text.decode(), p4i.P4Info())
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise TargetError(
-            f"{folder / _P4INFO} cannot be read ({error}): compile it anew with `make p4`"
+            f"{folder / _P4INFO} cannot be read ({error}): compile it again with `make p4`"
         ) from None
     parts = hashlib.sha256(text).digest() + hashlib.sha256(config).digest()
     return Program(p4info, config, int.from_bytes(hashlib.sha256(parts).digest()[:4], "big"))

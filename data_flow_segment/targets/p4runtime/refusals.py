@@ -68,4 +68,4 @@ class Refusals:
             counts[table] = self._desired.tables.count(table)
         if error.code != _FULL and counts[table] <= size:
             return ""
-        return f" (the table has {size} places: fewer entries, or a program with larger tables)"
+        return f" (the table has {size} places: configure fewer entries, or larger tables)"

@@ -116,11 +116,11 @@ class Session:
         at, ours = where(self._options), self._options.election_id
         if update.status.code == rpc_code.NOT_FOUND:
             return (
-                f"{at}: no agent is primary, and the switch has known a higher election_id than"
+                f"{at}: no agent is primary, and the switch has seen a higher election_id than"
                 f" {ours}: standing by; give one agent a higher p4runtime.election_id"
             )
         theirs = U128.decode(update.election_id)
-        return f"{at}: the agent with election_id {theirs} is primary; {ours} stands by"
+        return f"{at}: the agent with election_id {theirs} is primary; this one ({ours}) stands by"
 
     async def receive(self) -> p4r.StreamMessageResponse:
         """What the switch says next."""
@@ -129,7 +129,7 @@ class Session:
         except grpc.aio.AioRpcError as error:
             raise self._lost(error) from None
         if not isinstance(message, p4r.StreamMessageResponse):
-            raise SwitchLost(f"{where(self._options)}: it ended the session")
+            raise SwitchLost(f"{where(self._options)}: the switch ended the session")
         return message
 
     async def send(self, packet: p4r.PacketOut) -> None:
@@ -139,7 +139,7 @@ class Session:
         except grpc.aio.AioRpcError as error:
             raise self._lost(error) from None
         except asyncio.InvalidStateError:
-            raise SwitchLost(f"{where(self._options)}: it ended the session") from None
+            raise SwitchLost(f"{where(self._options)}: the switch ended the session") from None
 
     async def finish(self) -> None:
         """Nothing more will be sent; the switch ends the session when it has read it all."""
@@ -188,7 +188,7 @@ class Session:
     def _lost(self, error: grpc.aio.AioRpcError) -> SwitchLost:
         details = error.details() or ""
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return SwitchLost(f"{where(self._options)}: it answers no more")
+            return SwitchLost(f"{where(self._options)}: the switch stopped responding")
         said = describe(error.code(), details)
         return SwitchLost(f"{where(self._options)}: the connection ended ({said})")
 
@@ -216,7 +216,7 @@ class Session:
             return None
         name = "another version of this program" if ours else "another program"
         raise TargetError(
-            f"{where(self._options)}: the switch runs {name}: to replace it, which ends its flows,"
+            f"{where(self._options)}: the switch runs {name}; to replace it, which ends its flows,"
             " set p4runtime.replace_program: true"
         )
 
@@ -255,7 +255,7 @@ class Session:
         if kept != cookie:
             raise TargetError(
                 f"{where(self._options)}: the switch does not keep its program's cookie"
-                f" ({kept} instead of {cookie}), by which flows survive an agent's restart"
+                f" ({kept} instead of {cookie}), so flows would not survive a restart of the agent"
             )
         return cookie
 
@@ -270,8 +270,8 @@ class Session:
             if not errors:
                 return
         if errors[0].code == LOST:
-            raise NotPrimary(f"{where(self._options)}: not primary any more")
+            raise NotPrimary(f"{where(self._options)}: no longer primary")
         raise TargetError(
-            f"{where(self._options)}: the switch refuses clone session {CLONE_SESSION_AGENT} to"
+            f"{where(self._options)}: the switch refused clone session {CLONE_SESSION_AGENT} to"
             f" the agent's port {PORT_AGENT}: {errors[0].code} {errors[0].message}"
         )

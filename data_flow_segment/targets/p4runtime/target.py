@@ -255,6 +255,6 @@ class P4RuntimeTarget:
                 self.settle()
                 return
             if self._core.phase is Phase.LOST and self._core.boot_id:
-                raise TargetLost(f"the switch at {self._core.options.address} went away")
+                raise TargetLost(f"lost the switch at {self._core.options.address}")
             if not self._core.can_work:
                 self._driver.wait(1.0)

@@ -193,7 +193,7 @@ def test_a_living_processs_socket_is_not(tmp_path: Path) -> None:
 def test_a_file_at_the_sockets_path_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "cs.sock"
     path.write_text("precious")
-    with pytest.raises(AddressError, match="something that is no socket"):
+    with pytest.raises(AddressError, match="this path exists and is not a socket"):
         _with_server(path, lambda: None)
     assert path.read_text() == "precious"
 
@@ -201,7 +201,7 @@ def test_a_file_at_the_sockets_path_is_not_removed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", ["x" * 120, "file/cs.sock"])
 def test_a_path_that_cannot_be_a_socket_is_told_with_what_to_do(tmp_path: Path, tail: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CommandError, match="give another admin_socket, or none"):
+    with pytest.raises(CommandError, match="use another admin_socket, or none"):
         _with_server(tmp_path / tail, lambda: None)
 
 

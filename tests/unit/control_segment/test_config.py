@@ -29,7 +29,7 @@ TWICE = [CONFIG["virtual_servers"][0], {**CONFIG["virtual_servers"][0], "name": 
         ({"pools": changed_pool(web2={"address": "10.1.1.2"})}, "10.1.1.2 port 8080' is given"),
         (
             {"pools": changed_pool("fastest")},
-            "unknown balancing method 'fastest'; there are round_",
+            "unknown balancing method 'fastest'; use one of round_",
         ),
         ({"pools": changed_pool(web1={"address": "10.1.1"})}, "'10.1.1' is not an IPv4 or IPv6"),
         ({"pools": changed_pool(web1={"weight": -1})}, "greater than or equal to 0"),
@@ -55,7 +55,7 @@ TWICE = [CONFIG["virtual_servers"][0], {**CONFIG["virtual_servers"][0], "name": 
                     source_translation={"address": "10.0.0.1", "ports": "9-1"}
                 )
             },
-            "the ports must rise",
+            "the ports must ascend",
         ),
         ({"virtual_servers": changed_server(port=0)}, "greater than or equal to 1"),
         ({"virtual_servers": changed_server(protocol="sctp")}, "'tcp' or 'udp'"),

@@ -34,8 +34,8 @@ def test_a_dfs_with_another_key_is_refused_and_both_say_so() -> None:
     pair = pair_of({}, {"key": b"another sixteen."})
     cs, dfs = closed(pair.cs), closed(pair.dfs)
     assert (cs.error_code, dfs.error_code) == (ErrorCode.AUTHFAIL, ErrorCode.AUTHFAIL)
-    assert cs.reason == "the DFS does not have our key"
-    assert dfs.reason == "the CS refuses us: AUTHFAIL"
+    assert cs.reason == "authentication failed: the DFS has a different key"
+    assert dfs.reason == "the CS refused the connection: AUTHFAIL"
     assert (cs.retry_after_s, dfs.retry_after_s) == (RETRY_MAX_S, None)
 
 
@@ -46,7 +46,10 @@ def test_a_cs_that_accepts_without_having_the_key_is_found_out() -> None:
     peer.heard()
     peer.say(AuthResult(challenge_id=5))
     end = closed(peer.connection)
-    assert (end.error_code, end.reason) == (ErrorCode.AUTHFAIL, "the CS does not have our key")
+    assert (end.error_code, end.reason) == (
+        ErrorCode.AUTHFAIL,
+        "authentication failed: the CS has a different key",
+    )
 
 
 def test_a_cs_that_accepts_without_a_challenge_is_found_out() -> None:
@@ -137,7 +140,7 @@ def test_a_laboratory_dfs_does_not_answer_a_real_challenge() -> None:
     peer = ScriptedPeer(connect(Role.DFS, laboratory=True, key=b""))
     peer.reach(State.AUTH_WAIT)
     peer.say(AuthChallenge())
-    assert closed(peer.connection).reason == "auth_alg 1 is not ours"
+    assert closed(peer.connection).reason == "auth_alg 1 is not supported"
 
 
 @pytest.mark.parametrize("changes", [{"challenge_id": 1}, {"error_code": 99}, {"auth_length": 0}])

@@ -131,8 +131,8 @@ def test_a_changed_boot_id_is_the_owners_to_judge() -> None:
 def test_a_duplicate_id_is_refused_with_its_reason() -> None:
     pair = pair_of({}, {"accept_hello": lambda _: ErrorCode.DUPID})
     cs, dfs = closed(pair.cs), closed(pair.dfs)
-    assert (cs.error_code, cs.reason) == (ErrorCode.DUPID, "the DFS refuses: DUPID")
-    assert (dfs.error_code, dfs.reason) == (ErrorCode.DUPID, "CS 1 is refused: DUPID")
+    assert (cs.error_code, cs.reason) == (ErrorCode.DUPID, "the DFS refused the connection: DUPID")
+    assert (dfs.error_code, dfs.reason) == (ErrorCode.DUPID, "this DFS refused CS 1: DUPID")
     assert cs.retry_after_s == RETRY_MAX_S
 
 
@@ -184,7 +184,7 @@ def test_a_hello_with_an_error_is_the_peers_refusal(role: Role, state: State) ->
         peer.say(peer.hello(error_code=code))
         end = closed(peer.connection)
         assert end.error_code == code
-        assert "refuses" in end.reason
+        assert "refused the connection" in end.reason
         assert peer.heard() == []
 
 

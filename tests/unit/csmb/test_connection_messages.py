@@ -193,7 +193,7 @@ def test_three_intervals_of_silence_end_it(role: Role) -> None:
         now = due
         connection.handle_timer(now)
     assert now == START + 6
-    assert closed(connection).reason == "nothing heard for 6.0 s"
+    assert closed(connection).reason == "no message received for 6.0 s"
 
 
 def test_octets_that_make_no_message_are_no_sign_of_life() -> None:

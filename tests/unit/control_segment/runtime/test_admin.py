@@ -55,7 +55,7 @@ def test_a_trace_says_what_was_decided_and_why() -> None:
     notes = ask(rig, "trace", client="198.51.100.7:1", vip="203.0.113.10:80", protocol="tcp")
     assert [note.what for note in notes] == [
         "virtual server www: node web1 by round_robin",
-        "the session's next flow: its node web1 again",
+        "next flow of the session: node web1 again",
     ]
     assert [note.ago_ms for note in notes] == [1000, 0]
 
@@ -85,7 +85,7 @@ def test_set_node_changes_weight_and_state() -> None:
         ("set_node", {"node": "web1", "weight": 1}, "pool is missing"),
         ("set_node", {"pool": "x", "node": "web1", "weight": 1}, "there is no pool 'x'"),
         ("set_node", {"pool": "web", "node": "x", "weight": 1}, "has no node 'x'; it has: web1"),
-        ("set_node", {"pool": "web", "node": "web1", "weight": 9999}, "a weight is 0 to 1000"),
+        ("set_node", {"pool": "web", "node": "web1", "weight": 9999}, "weight must be 0 to 1000"),
         (
             "set_node",
             {"pool": "web", "node": "web1", "state": "up"},

@@ -60,14 +60,14 @@ WRONG = [
     ("0.0.0.0/0", "10.0.0.1/8", "dfs.yaml:17: p4runtime.routes[0].to: '10.0.0.1/8' has bits set a"),
     ("0.0.0.0/0", "10.2.1.0/24", "dfs.yaml:17: p4runtime.routes[0].to: network 10.2.1.0/24 is th"),
     ("10.2.1.2:", "10.9.1.2:", "dfs.yaml:19: p4runtime.neighbours.10.9.1.2: 10.9.1.2 is in no int"),
-    ("127.0.0.1:9559", "127.0.0.1", "dfs.yaml:4: p4runtime.address: '127.0.0.1' is no address of"),
-    ("127.0.0.1:9559", "host:70000", "dfs.yaml:4: p4runtime.address: 'host:70000' is no address"),
+    ("127.0.0.1:9559", "127.0.0.1", "dfs.yaml:4: p4runtime.address: '127.0.0.1' is not the addre"),
+    ("127.0.0.1:9559", "host:70000", "dfs.yaml:4: p4runtime.address: 'host:70000' is not the ad"),
     ("  address: 127.0.0.1:9559\n", "", "dfs.yaml:3: p4runtime.address: missing; add it"),
-    ("key_file", "external: [eth0]\nkey_file", "dfs.yaml:21: external: not for target p4runtime;"),
-    ("key_file", "attach: auto\nkey_file", "dfs.yaml:21: attach: not for target p4runtime, which"),
-    ("key_file", "pin_path: /p\nkey_file", "dfs.yaml:21: pin_path: not for target p4runtime, who"),
+    ("key_file", "external: [eth0]\nkey_file", "dfs.yaml:21: external: not used by target p4runt"),
+    ("key_file", "attach: auto\nkey_file", "dfs.yaml:21: attach: not used by target p4runtime, w"),
+    ("key_file", "pin_path: /p\nkey_file", "dfs.yaml:21: pin_path: not used by target p4runtime,"),
     ("key_file", "flow_capacity: 131073\nkey_file", "dfs.yaml:21: flow_capacity: 131073 is more t"),
-    ("target: p4runtime", "target: memory", "dfs.yaml:3: p4runtime: not for target memory; say ta"),
+    ("target: p4runtime", "target: memory", "dfs.yaml:3: p4runtime: not used by target memory; s"),
 ]  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def test_one_arm_is_the_same_interface_on_both_sides() -> None:
         ({"external": []}, "at least one interface each"),
         ({"internal": ["a name"]}, "cannot be the name of an interface"),
         ({"internal": ["sixteen-letters."]}, "cannot be the name of an interface"),
-        ({"ssmb": {"address": "0.0.0.0"}}, "name one address of this machine"),
+        ({"ssmb": {"address": "0.0.0.0"}}, "give one address of this machine"),
         ({"ssmb": {"address": "10.0.0.256"}}, "not an IPv4 or IPv6 address"),
         ({"ssmb": {"address": "10.0.0.1", "port": 0}}, "greater than or equal to 1"),
         ({"key_file": None}, "give either key_file"),

@@ -29,7 +29,7 @@ CONNECT = [
         StatusCode.UNAVAILABLE,
         "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to"
         " connect to remote host: connect: Connection refused (111)",
-        "nobody listens there: start the switch, or correct p4runtime.address",
+        "nothing listens there: start the switch, or correct p4runtime.address",
     ),
     (
         StatusCode.UNAVAILABLE,
@@ -40,35 +40,35 @@ CONNECT = [
         StatusCode.UNAVAILABLE,
         "failed to connect to all addresses; last error: UNKNOWN: Trying to connect an http1.x"
         " server",
-        "what listens there speaks no P4Runtime (failed to connect to all addresses; last error:"
+        "the server there does not speak P4Runtime (failed to connect to all addresses; last error:"
         " UNKNOWN: Trying to connect an http1.x server): correct p4runtime.address",
     ),
     (
         StatusCode.UNAVAILABLE,
         "Network is unreachable",
-        "it cannot be reached (Network is unreachable): check the network and p4runtime.address",
+        "unreachable (Network is unreachable): check the network and p4runtime.address",
     ),
     (
         StatusCode.UNIMPLEMENTED,
         "",
-        "a gRPC server without P4Runtime answers: is p4runtime.address the switch's?",
+        "a gRPC server without P4Runtime answers there: correct p4runtime.address",
     ),
     (
         StatusCode.NOT_FOUND,
         "device 3",
-        "it has no such device (device 3): set p4runtime.device_id to the switch's",
+        "there is no such device (device 3): correct p4runtime.device_id",
     ),
     (
         StatusCode.UNAUTHENTICATED,
         "who?",
-        "it denies us the permission (who?): let it accept this agent",
+        "permission denied (who?): configure the switch to accept this agent",
     ),
     (
         StatusCode.DEADLINE_EXCEEDED,
         "",
-        "no answer within 5 s: is p4runtime.address a P4Runtime switch's?",
+        "no answer within 5 s: is p4runtime.address a P4Runtime switch?",
     ),
-    (StatusCode.INTERNAL, "a\n b", "it ended the session: INTERNAL a b"),
+    (StatusCode.INTERNAL, "a\n b", "the switch ended the session: INTERNAL a b"),
 ]
 
 
@@ -89,17 +89,37 @@ def test_why_there_is_no_session(code: StatusCode, details: str, told: str) -> N
 def test_an_election_id_in_use(details: str) -> None:
     error = cannot_connect(StatusCode.INVALID_ARGUMENT, details, OPTIONS, 5.0)
     assert isinstance(error, ElectionIdInUse)
-    assert str(error).startswith(AT + "another agent has election_id 7: give this one another")
+    assert str(error).startswith(AT + "another agent uses election_id 7: give this one another")
 
 
 @pytest.mark.parametrize(
     ("code", "details", "told", "may_pass"),
     [
-        (StatusCode.UNAVAILABLE, "", "the connection ended while it took the program", True),
-        (StatusCode.PERMISSION_DENIED, "", "not primary any more while it took", True),
-        (StatusCode.DEADLINE_EXCEEDED, "", "it took no program within 60 s: restart", False),
-        (StatusCode.UNKNOWN, "Error when trying to assign device", "it has no such dev", False),
-        (StatusCode.INTERNAL, "bad", "it refuses our program: INTERNAL bad: is it a", False),
+        (
+            StatusCode.UNAVAILABLE,
+            "",
+            "the connection ended while the switch loaded the program",
+            True,
+        ),
+        (
+            StatusCode.PERMISSION_DENIED,
+            "",
+            "this agent lost the primary role while the switch",
+            True,
+        ),
+        (
+            StatusCode.DEADLINE_EXCEEDED,
+            "",
+            "the switch did not load the program within 60 s: restart",
+            False,
+        ),
+        (StatusCode.UNKNOWN, "Error when trying to assign device", "there is no such dev", False),
+        (
+            StatusCode.INTERNAL,
+            "bad",
+            "the switch refused the program: INTERNAL bad: is it a",
+            False,
+        ),
     ],
 )
 def test_why_the_program_is_not_in_place(

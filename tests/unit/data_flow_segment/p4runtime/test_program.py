@@ -59,7 +59,7 @@ def test_a_missing_file_is_told_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, copy: Path, name: str
 ) -> None:
     (copy / name).unlink()
-    with pytest.raises(TargetError, match=r"is neither in .*: install splitplane again, or"):
+    with pytest.raises(TargetError, match=r"is neither in .*: reinstall splitplane, or"):
         loaded_from(monkeypatch, copy, Path("/nowhere"))
 
 
@@ -68,7 +68,7 @@ def test_a_damaged_file_is_told_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, copy: Path, octets: bytes
 ) -> None:
     (copy / "dfs.p4info.txtpb").write_bytes(octets)
-    with pytest.raises(TargetError, match=r"cannot be read .*: compile it anew with `make p4`"):
+    with pytest.raises(TargetError, match=r"cannot be read .*: compile it again with `make p4`"):
         loaded_from(monkeypatch, copy)
 
 

@@ -220,7 +220,7 @@ def test_a_silent_cs_is_gone_after_three_intervals() -> None:
     cs.is_there = False
     rig.advance(16)
     assert rig.agent.peers.groups[1].active is None
-    assert any("nothing heard" in sentence for sentence in rig.agent.connections.take_log())
+    assert any("no message received" in sentence for sentence in rig.agent.connections.take_log())
 
 
 def test_laboratory_needs_no_key() -> None:
