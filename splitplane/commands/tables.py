@@ -37,7 +37,7 @@ COLUMNS: Final[Mapping[type, tuple[str, ...]]] = {
 }  # fmt: skip
 _HEADINGS: Final = {
     "connections_per_second": "new/s",
-    "response_ms": "answers in ms",
+    "response_ms": "response ms",
     "virtual_server": "server",
 }
 _SENTENCES: Final = frozenset({"meaning", "value", "what"})  # columns that may be folded
