@@ -48,7 +48,13 @@ def show() -> None:
 
 
 @show.command()
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Show at most this many flows.",
+)
 @click.option("--client", help="Only flows of this client: ADDRESS or ADDRESS:PORT.")
 @click.option(
     "--from", "kind", type=click.Choice(["cs", "dfs"]), help="Query this kind of segment."
