@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "maps.h"
+#include "shared.h"
 
 /* A loop variable whose range the verifier does not track, or it would follow every path. */
 #define UNTRACKED volatile __u8
@@ -61,7 +62,7 @@ static __always_inline int context_pass(struct context *c)
 	return c->xdp ? XDP_PASS : TC_ACT_UNSPEC;
 }
 
-static __always_inline int context_drop(struct context *c, __u32 reason)
+static __always_inline int context_drop(struct context *c, enum counter reason)
 {
 	count(reason);
 	return c->xdp ? XDP_DROP : TC_ACT_SHOT;

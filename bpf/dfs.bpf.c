@@ -25,6 +25,7 @@
 #include "parse.h"
 #include "shared.h"
 #include "upcall.h"
+#include "upgrade.h"
 
 #define FRAGMENT_LIFETIME_NS 30000000000ull /* as long as Linux keeps fragments, ipfrag_time */
 

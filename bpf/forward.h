@@ -94,7 +94,8 @@ static __always_inline enum route_result find_route(struct context *c, struct pa
 }
 
 /* Send a packet whose link header is right. */
-static __always_inline int transmit(struct context *c, __u32 ifindex, bool peer, __u32 counter)
+static __always_inline int transmit(struct context *c, __u32 ifindex, bool peer,
+				    enum counter counter)
 {
 	count(counter);
 	if (c->xdp)
@@ -116,7 +117,7 @@ static __always_inline bool set_macs(struct context *c, const __u8 *dmac, const 
 /* Send a packet to a next hop whose MAC address is not known yet; the kernel resolves it. */
 static __always_inline int transmit_unresolved(struct context *c, struct packet *p,
 					       struct route *route, bool by_destination,
-					       __u32 counter)
+					       enum counter counter)
 {
 	struct bpf_redir_neigh next = {};
 
@@ -264,7 +265,7 @@ static __always_inline int drop_unroutable(struct context *c, enum route_result 
 
 static __always_inline int send_on_route(struct context *c, struct packet *p, struct flow *f,
 					 struct route *route, enum route_result found,
-					 __u32 counter)
+					 enum counter counter)
 {
 	if (f->bits & FLOW_TUNNEL && !CALL(encapsulate, c, p, f, route->ifindex))
 		return context_drop(c, COUNTER_DROP_NO_ROOM);

@@ -115,9 +115,10 @@ static __always_inline struct interface *interface_at(__u32 ifindex)
 	return bpf_map_lookup_elem(&interfaces, &ifindex);
 }
 
-static __always_inline void count(__u32 which)
+static __always_inline void count(enum counter counter)
 {
-	__u64 *value = bpf_map_lookup_elem(&counters, &which);
+	__u32 number = counter;
+	__u64 *value = bpf_map_lookup_elem(&counters, &number);
 
 	if (value)
 		(*value)++;

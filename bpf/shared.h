@@ -9,7 +9,12 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 1 /* raise when a struct below changes: an agent adopts only its own */
+/* What the numbers in pinned maps mean.  An agent carries maps over to its own program member by
+ * member, by name and type (BTF), so a new member, counter or size needs no new version: a new
+ * member's zero must mean what flows without it did.  Raise this when a member keeps its name and
+ * type and means something else: an agent refuses maps of another version.
+ */
+#define LAYOUT_VERSION 1
 
 struct flow_key {
 	__be32 src[4];
@@ -41,6 +46,11 @@ enum {
 	CLOSE_BY_RST = 1 << 7,
 	CLOSE_REPORTED = 1 << 8, /* EVENT_CLOSED was sent to the agent */
 };
+#define CLOSE_BITS 0x1ffu /* all of them */
+/* During an upgrade (upgrade.h) an entry's bits as they were when it was copied lie above its own,
+ * and CLOSE_COPIED says that what the old program did since is not merged in yet. */
+#define CLOSE_COPIED_SHIFT 16
+#define CLOSE_COPIED (1u << 30)
 
 /* One direction of a flow.  A flow is two of these, each found by its own packets' key. */
 struct flow {
@@ -173,6 +183,34 @@ struct event_closed {
 	__u64 opposite_bytes;
 };
 
+/* an upgrade's input: what the old program knew last of one direction (upgrade.h) */
+struct merge_flow {
+	struct flow_key key;
+	__u64 last_seen;
+	__u64 packets;
+	__u64 bytes;
+	__u64 opened_ms;
+	__u32 next_seq;
+	__u32 ack;
+	__u32 fin_end;
+	__u32 close;
+	__u16 window;
+	__u8 scale;
+	__u8 tcp_flags;
+	__u32 pad;
+};
+
+struct merge_counter {
+	__u64 counter;
+	__u64 packets;
+};
+
+#define MERGE_HEADER 16 /* the input is a packet, with what tc wants for a link header */
+#define MERGE_FLOWS 32 /* records at once; a test run takes a little less than a page */
+#define MERGE_COUNTERS 128
+
+/* Names are what an upgrade knows counters by, so BTF has them: a global function's parameter is
+ * of this type. */
 enum counter {
 	COUNTER_FLOW_PACKETS,
 	COUNTER_PASSED,

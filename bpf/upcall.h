@@ -189,7 +189,7 @@ static __always_inline bool may_notify(__u32 kind)
 
 /* The packet is dropped for `reason`; the agent notifies its sender by ICMP. */
 static __always_inline int notify_sender(struct context *c, struct packet *p, __u32 kind,
-					 __u32 mtu, __u32 reason)
+					 __u32 mtu, enum counter reason)
 {
 	__u32 length = context_length(c);
 	struct scratch *s;
@@ -205,6 +205,6 @@ static __always_inline int notify_sender(struct context *c, struct packet *p, __
 	return context_drop(c, reason);
 }
 
-GLOBAL_FUNCTION(notify_sender, (__u32 kind, __u32 mtu, __u32 reason), (kind, mtu, reason))
+GLOBAL_FUNCTION(notify_sender, (__u32 kind, __u32 mtu, enum counter reason), (kind, mtu, reason))
 
 #endif

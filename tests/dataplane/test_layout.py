@@ -121,6 +121,14 @@ def test_every_counter_has_a_meaning_and_is_counted_somewhere() -> None:
         assert re.search(rf"\bCOUNTER_{name.upper()}\b", sources), name
 
 
+@pytest.mark.parametrize(
+    ("name", "packed"),
+    [("merge_flow", layout.MERGE_FLOW), ("merge_counter", layout.MERGE_COUNTER)],
+)
+def test_sizes_of_what_no_map_holds_agree(name: str, packed: struct.Struct) -> None:
+    assert f"sizeof(struct {name}) == {packed.size}" in Path("bpf/upgrade.h").read_text()
+
+
 def test_the_layout_version_is_the_headers() -> None:
     header = Path("bpf/shared.h").read_text()
-    assert f"#define LAYOUT_VERSION {layout.LAYOUT_VERSION} " in header
+    assert f"#define LAYOUT_VERSION {layout.LAYOUT_VERSION}\n" in header

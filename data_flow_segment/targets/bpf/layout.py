@@ -20,6 +20,8 @@ INTERFACE: Final = struct.Struct("=I6s2x16s16s")
 META: Final = struct.Struct("=QIIQ")
 EVENT_PACKET: Final = struct.Struct("=BBBBIHHHH40s20s")
 EVENT_CLOSED: Final = struct.Struct("=BBB5x40s208sQQQ")
+MERGE_FLOW: Final = struct.Struct("=40sQQQQIIIIHBBI")
+MERGE_COUNTER: Final = struct.Struct("=QQ")
 
 FLOW_FIELDS: Final = (
     ("new_src", "16s"),

@@ -94,6 +94,59 @@ class TestRunOptions(ctypes.Structure):
     )
 
 
+class MapInfo(ctypes.Structure):
+    """struct bpf_map_info"""
+
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("key_size", ctypes.c_uint32),
+        ("value_size", ctypes.c_uint32),
+        ("max_entries", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+        ("name", ctypes.c_char * 16),
+        ("ifindex", ctypes.c_uint32),
+        ("btf_vmlinux_value_type_id", ctypes.c_uint32),
+        ("netns_dev", ctypes.c_uint64),
+        ("netns_ino", ctypes.c_uint64),
+        ("btf_id", ctypes.c_uint32),
+        ("btf_key_type_id", ctypes.c_uint32),
+        ("btf_value_type_id", ctypes.c_uint32),
+    )
+
+
+class ProgramInfo(ctypes.Structure):
+    """struct bpf_prog_info, as far as its maps"""
+
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("tag", ctypes.c_char * 8),
+        ("jited_prog_len", ctypes.c_uint32),
+        ("xlated_prog_len", ctypes.c_uint32),
+        ("jited_prog_insns", ctypes.c_uint64),
+        ("xlated_prog_insns", ctypes.c_uint64),
+        ("load_time", ctypes.c_uint64),
+        ("created_by_uid", ctypes.c_uint32),
+        ("nr_map_ids", ctypes.c_uint32),
+        ("map_ids", ctypes.c_uint64),
+    )
+
+
+class MapOptions(ctypes.Structure):
+    """struct bpf_map_create_opts, as far as a map of maps needs it"""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("btf_fd", ctypes.c_uint32),
+        ("btf_key_type_id", ctypes.c_uint32),
+        ("btf_value_type_id", ctypes.c_uint32),
+        ("btf_vmlinux_value_type_id", ctypes.c_uint32),
+        ("inner_map_fd", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+    )
+
+
 _INT, _POINTER, _TEXT, _U64 = ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint64
 _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bpf_object__open_file": (_POINTER, (_TEXT, _POINTER)),
@@ -103,6 +156,22 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bpf_object__find_program_by_name": (_POINTER, (_POINTER, _TEXT)),
     "bpf_map__set_max_entries": (_INT, (_POINTER, ctypes.c_uint32)),
     "bpf_map__max_entries": (ctypes.c_uint32, (_POINTER,)),
+    "bpf_map__type": (ctypes.c_uint32, (_POINTER,)),
+    "bpf_map__key_size": (ctypes.c_uint32, (_POINTER,)),
+    "bpf_map__value_size": (ctypes.c_uint32, (_POINTER,)),
+    "bpf_map__map_flags": (ctypes.c_uint32, (_POINTER,)),
+    "bpf_map__btf_key_type_id": (ctypes.c_uint32, (_POINTER,)),
+    "bpf_map__btf_value_type_id": (ctypes.c_uint32, (_POINTER,)),
+    "bpf_object__btf": (_POINTER, (_POINTER,)),
+    "btf__raw_data": (_POINTER, (_POINTER, _POINTER)),
+    "btf__load_from_kernel_by_id": (_POINTER, (ctypes.c_uint32,)),
+    "btf__free": (None, (_POINTER,)),
+    "bpf_obj_get_info_by_fd": (_INT, (_INT, _POINTER, _POINTER)),
+    "bpf_prog_get_fd_by_id": (_INT, (ctypes.c_uint32,)),
+    "bpf_map_create": (
+        _INT,
+        (_INT, _TEXT, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint32, _POINTER),
+    ),
     "bpf_map__set_pin_path": (_INT, (_POINTER, _TEXT)),
     "bpf_map__fd": (_INT, (_POINTER,)),
     "bpf_program__fd": (_INT, (_POINTER,)),
@@ -115,6 +184,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
         _INT,
         (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
     ),
+    "bpf_map_update_batch": (_INT, (_INT, _POINTER, _POINTER, _POINTER, _POINTER)),
     "bpf_obj_pin": (_INT, (_INT, _TEXT)),
     "bpf_obj_get": (_INT, (_TEXT,)),
     "bpf_link_create": (_INT, (_INT, _INT, _INT, _POINTER)),
@@ -122,6 +192,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bpf_tc_hook_create": (_INT, (_POINTER,)),
     "bpf_tc_hook_destroy": (_INT, (_POINTER,)),
     "bpf_tc_attach": (_INT, (_POINTER, _POINTER)),
+    "bpf_tc_query": (_INT, (_POINTER, _POINTER)),
     "bpf_tc_detach": (_INT, (_POINTER, _POINTER)),
     "bpf_prog_test_run_opts": (_INT, (_INT, _POINTER)),
     "libbpf_num_possible_cpus": (_INT, ()),
@@ -179,19 +250,6 @@ def captured_log() -> Iterator[list[str]]:
 def has_helper(program_type: int, helper: int) -> bool:
     """Whether this kernel offers a helper to programs of a type."""
     return int(library().libbpf_probe_bpf_helper(program_type, helper, None)) == 1
-
-
-def map_info(path: Path) -> dict[str, int]:
-    """type, key_size, value_size, max_entries of a pinned map."""
-    fd = library().bpf_obj_get(str(path).encode())
-    if fd < 0:
-        raise TargetError(f"{path}: cannot open the pinned map: {reason(fd)}")
-    try:
-        fields = descriptor_info(fd)
-    finally:
-        os.close(fd)
-    wanted = ("map_type", "key_size", "value_size", "max_entries")
-    return {name: int(fields[name], 0) for name in wanted if name in fields}
 
 
 def descriptor_info(fd: int) -> dict[str, str]:

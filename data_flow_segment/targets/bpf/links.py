@@ -110,6 +110,26 @@ def drop_others(folder: Path, chosen: list[Attachment]) -> None:
             _detach_clsact(ifindex, folder)
 
 
+def programs(folder: Path) -> set[int]:
+    """The kernel's numbers of the programs that an agent left attached."""
+    found = set()
+    for pin in folder.glob("link-*"):
+        fd = library().bpf_obj_get(str(pin).encode())
+        if fd < 0:
+            raise TargetError(f"{pin}: cannot open the pinned link: {reason(fd)}")
+        facts = descriptor_info(fd)
+        os.close(fd)
+        if facts.get("ifindex") not in (None, "0"):  # else its interface is gone
+            found.add(int(facts.get("prog_id", "0")))
+    for mark in folder.glob("clsact-*"):
+        ifindex = int(mark.name.removeprefix("clsact-"))
+        hook = TcHook(ctypes.sizeof(TcHook), ifindex, _CLSACT_INGRESS, 0)
+        options = TcOptions(ctypes.sizeof(TcOptions), 0, 0, 0, _TC_HANDLE, _TC_PRIORITY)
+        if library().bpf_tc_query(ctypes.byref(hook), ctypes.byref(options)) == 0:
+            found.add(int(options.prog_id))
+    return found
+
+
 class _Earlier:
     """The link that an earlier agent pinned for an interface.  One of another kind holds on until
     the new one is attached, so that no packet passes by; kinds are looked at because tcx would

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading the compiled object: maps are pinned, or found pinned and used again."""
+"""Loading the compiled object: maps are pinned, or found pinned and used again or carried over."""
 
 from __future__ import annotations
 
@@ -7,37 +7,19 @@ import errno
 from pathlib import Path
 from typing import Final
 
-from data_flow_segment.targets.bpf.layout import (
-    FLOW,
-    FLOW_KEY,
-    INTERFACE,
-    META,
-    VIRTUAL_SERVER,
-    VIRTUAL_SERVER_KEY,
-)
 from data_flow_segment.targets.bpf.libbpf import (
     HELPER_XDP_LOAD_BYTES,
     PROG_TYPE_XDP,
     captured_log,
     has_helper,
     library,
-    map_info,
     reason,
 )
 from data_flow_segment.targets.bpf.maps import Map
+from data_flow_segment.targets.bpf.pinned import object_maps
+from data_flow_segment.targets.bpf.upgrade import Upgrade
 from data_flow_segment.targets.contract import TargetError
 
-_SHARED_MAPS: Final = (
-    "flows",
-    "virtual_servers",
-    "addresses",
-    "local_addresses",
-    "interfaces",
-    "fragments",
-    "meta",
-    "counters",
-    "events",
-)
 EVENTS_SIZE: Final = 16 << 20
 
 
@@ -48,26 +30,25 @@ class Program:
         if not artifact.exists():
             raise TargetError(f"{artifact} is missing: compile it with `make bpf`")
         self.xdp = has_helper(PROG_TYPE_XDP, HELPER_XDP_LOAD_BYTES)
-        self.flow_capacity = _pinned_capacity(pin_path / "flows") or flow_capacity
         with captured_log() as log:
             self._object = library().bpf_object__open_file(str(artifact).encode(), None)
             if not self._object:
                 raise TargetError(f"{artifact}: cannot be opened: {_tail(log)}")
             try:
-                self._load(pin_path, log)
+                self._facts = object_maps(self._object)
+                self._upgrade = Upgrade(pin_path, self._facts, flow_capacity)
+                self._load_and_carry(log)
             except TargetError:
                 library().bpf_object__close(self._object)
                 raise
-        processors = library().libbpf_num_possible_cpus()
-        self.flows = self._map("flows", FLOW_KEY.size, FLOW.size)
-        self.virtual_servers = self._map(
-            "virtual_servers", VIRTUAL_SERVER_KEY.size, VIRTUAL_SERVER.size
-        )
-        self.addresses = self._map("addresses", 16, 4)
-        self.local_addresses = self._map("local_addresses", 16, 4)
-        self.interfaces = self._map("interfaces", 4, INTERFACE.size)
-        self.meta = self._map("meta", 4, META.size)
-        self.counters = self._map("counters", 4, 8 * processors)
+        self.flow_capacity = self._upgrade.flow_capacity
+        self.flows = self._map("flows")
+        self.virtual_servers = self._map("virtual_servers")
+        self.addresses = self._map("addresses")
+        self.local_addresses = self._map("local_addresses")
+        self.interfaces = self._map("interfaces")
+        self.meta = self._map("meta")
+        self.counters = self._map("counters", library().libbpf_num_possible_cpus())
         self.events_fd = self._fd("events")
 
     def program_fd(self, name: str) -> int:
@@ -76,16 +57,32 @@ class Program:
         return int(library().bpf_program__fd(found))
 
     def close(self) -> None:
+        self._upgrade.give_up()
         library().bpf_object__close(self._object)
 
-    def _load(self, pin_path: Path, log: list[str]) -> None:
-        for name in _SHARED_MAPS:
+    @property
+    def is_upgrading(self) -> bool:
+        """Whether an earlier program's maps are still to be merged in, after the attachment."""
+        return self._upgrade.is_needed
+
+    def finish_upgrade(self) -> None:
+        """The program is attached everywhere."""
+        self._upgrade.finish(self.program_fd)
+
+    def _load_and_carry(self, log: list[str]) -> None:
+        try:
+            self._load(log)
+            self._upgrade.begin()
+        except TargetError:
+            self._upgrade.give_up()
+            raise
+
+    def _load(self, log: list[str]) -> None:
+        for name, pin in self._upgrade.pins.items():
             found = library().bpf_object__find_map_by_name(self._object, name.encode())
-            if not found:
-                raise TargetError(f"the compiled object has no map {name}: run `make bpf`")
             if name == "flows":
-                library().bpf_map__set_max_entries(found, 2 * self.flow_capacity)
-            library().bpf_map__set_pin_path(found, str(pin_path / name).encode())
+                library().bpf_map__set_max_entries(found, 2 * self._upgrade.flow_capacity)
+            library().bpf_map__set_pin_path(found, str(pin).encode())
         if not self.xdp:
             found = library().bpf_object__find_program_by_name(self._object, b"dfs_xdp")
             library().bpf_program__set_autoload(found, False)
@@ -94,32 +91,15 @@ class Program:
             return
         if -failed == errno.EPERM:
             raise TargetError("the kernel refuses to load BPF programs: run as root")
-        if any("parameter mismatch" in line for line in log):
-            raise TargetError(
-                f"the maps in {pin_path} are of another version of splitplane: end its flows by"
-                f" removing that folder (rm -r {pin_path}), or run that version"
-            )
         raise TargetError(f"the kernel refuses the program: {reason(failed)}: {_tail(log)}")
 
     def _fd(self, name: str) -> int:
         found = library().bpf_object__find_map_by_name(self._object, name.encode())
         return int(library().bpf_map__fd(found))
 
-    def _map(self, name: str, key_size: int, value_size: int) -> Map:
-        return Map(name, self._fd(name), key_size, value_size)
-
-
-def _pinned_capacity(path: Path) -> int | None:
-    """How many flows fit into a table that is there already: it keeps its size."""
-    if not path.exists():
-        return None
-    info = map_info(path)
-    if info.get("key_size") != FLOW_KEY.size or info.get("value_size") != FLOW.size:
-        raise TargetError(
-            f"the flow table in {path.parent} is of another version of splitplane: end its flows"
-            f" by removing that folder (rm -r {path.parent}), or run that version"
-        )
-    return info["max_entries"] // 2
+    def _map(self, name: str, copies: int = 1) -> Map:
+        facts = self._facts[name]
+        return Map(name, self._fd(name), facts.key_size, facts.value_size * copies)
 
 
 def _tail(log: list[str]) -> str:

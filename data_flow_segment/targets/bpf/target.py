@@ -9,7 +9,6 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 
 from data_flow_segment.targets.bpf import links
@@ -115,7 +114,7 @@ class BpfTarget:
             undo.callback(lock.close)
             program = Program(options.artifact, options.pin_path, options.flow_capacity)
             undo.callback(program.close)
-            target = cls(options, lock, program, _read_meta(program, options.pin_path))
+            target = cls(options, lock, program, _read_meta(program))
             undo.pop_all()
         try:
             target._start(present)
@@ -219,10 +218,16 @@ class BpfTarget:
         self._tap = Tap(f"spt{zlib.crc32(str(self._options.pin_path).encode()):08x}")
         self._places.take(present)
         self._write_local_addresses()
-        self._write_meta(listening=True)
+        upgrading = self._program.is_upgrading
+        # the old program may write other events into the same ring until it ends
+        self._write_meta(listening=not upgrading)
         inject = self._program.program_fd("dfs_inject")
         self._inject_link = links.attach_tc(self._tap.name, self._tap.ifindex, inject, None)
         self._places.attach()
+        if upgrading:
+            self._program.finish_upgrade()
+            self._ring.skip()
+            self._write_meta(listening=True)
 
     # --- events ---------------------------------------------------------------------------
 
@@ -365,12 +370,6 @@ def _completed(frame: bytes) -> bytes:
     return frame + bytes(65536)
 
 
-def _read_meta(program: Program, pin_path: Path) -> tuple[int, ...]:
+def _read_meta(program: Program) -> tuple[int, ...]:
     meta: tuple[int, ...] = META.unpack(program.meta.lookup(_META_KEY) or bytes(META.size))
-    boot_id, layout = meta[:2]
-    if boot_id and layout != LAYOUT_VERSION:
-        raise TargetError(
-            f"the maps in {pin_path} have layout {layout}, this is {LAYOUT_VERSION}:"
-            f" end its flows by removing that folder (rm -r {pin_path})"
-        )
     return meta

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The BPF program as another version might have it: its sources with some lines changed."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+
+class Edit(NamedTuple):
+    """One text for another in a file; it has to be there."""
+
+    path: str
+    before: str
+    after: str
+
+
+A_FIELD: Final = Edit("bpf/shared.h", "\t/* what was observed */\n", "\t__u64 spare;\n")
+"""In the middle of struct flow, so that everything behind it lies elsewhere."""
+A_COUNTER: Final = Edit(
+    "bpf/shared.h", "\tCOUNTER_UP_CALLS,\n", "\tCOUNTER_SPARE,\n\tCOUNTER_UP_CALLS,\n"
+)
+"""Likewise in the enumeration."""
+A_LAST_COUNTER: Final = Edit("bpf/shared.h", "\tCOUNTERS,\n", "\tCOUNTER_SPARE,\n\tCOUNTERS,\n")
+A_FIELD_LESS: Final = Edit("bpf/shared.h", "\t__u32 ts_offset;\n", "\t__u32 spare;\n")
+A_FIELD_OF_ANOTHER_SIZE: Final = Edit(
+    "bpf/shared.h", "\t__u16 group_id;\n\t__u16 flags;\n\t__be16 node_port;",
+    "\t__u32 group_id;\n\t__u16 spare;\n\t__u16 flags;\n\t__be16 node_port;",
+)  # fmt: skip
+NO_XDP: Final = Edit("bpf/dfs.bpf.c", 'SEC("xdp")\n', 'SEC("?xdp")\n')
+"""Loads in half the time."""
+COUNTERS_WITHOUT_NAMES: Final = Edit("bpf/upcall.h", "enum counter reason", "__u32 reason")
+"""As the program was when BTF did not have them."""
+
+
+def compile_program(into: Path, *edits: Edit) -> Path:
+    """The object of the sources with these edits; `into` is a folder for it."""
+    shutil.copytree("bpf", into / "bpf")
+    apply(into, edits)
+    made = into / "dfs.bpf.o"
+    subprocess.run(
+        ["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3",
+         f"-I/usr/include/{platform.machine()}-linux-gnu",
+         "-c", str(into / "bpf/dfs.bpf.c"), "-o", str(made)],
+        check=True,
+    )  # fmt: skip
+    return made
+
+
+def apply(tree: Path, edits: Iterable[Edit]) -> None:
+    """Change the files of a tree."""
+    for path, before, after in edits:
+        text = (tree / path).read_text()
+        assert before in text, f"{path} has no {before!r} any more"
+        (tree / path).write_text(text.replace(before, after))
