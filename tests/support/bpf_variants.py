@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+_TARGET: Final = "data_flow_segment/targets/bpf"
+
 
 class Edit(NamedTuple):
     """One text for another in a file; it has to be there."""
@@ -35,6 +37,31 @@ NO_XDP: Final = Edit("bpf/dfs.bpf.c", 'SEC("xdp")\n', 'SEC("?xdp")\n')
 """Loads in half the time."""
 COUNTERS_WITHOUT_NAMES: Final = Edit("bpf/upcall.h", "enum counter reason", "__u32 reason")
 """As the program was when BTF did not have them."""
+
+
+def _added(path: str, line: str, more: str) -> Edit:
+    return Edit(path, f"{line}\n", f"{line}\n{more}\n")
+
+
+A_VERSION_WITH_MORE: Final = (
+    _added("bpf/shared.h", "\t__be32 next_hop[4];", "\t__u64 spare;"),
+    A_LAST_COUNTER,
+    _added(f"{_TARGET}/layout.py", '    ("next_hop", "16s"),', '    ("spare", "Q"),'),
+    _added(f"{_TARGET}/layout.py", "    next_hop: bytes", "    spare: int"),
+    _added(f"{_TARGET}/layout.py", '    "event_lost",', '    "spare",'),
+    _added(f"{_TARGET}/counters.py", "    **CONTRACT,", '    "spare": (True, "Spare."),'),
+)
+"""A field more in struct flow and a counter more, in the program and in the agent."""
+
+
+def copy_version(into: Path, *edits: Edit) -> Path:
+    """All of the product with these edits, compiled: what PYTHONPATH has to be to run it."""
+    for package in Path().iterdir():
+        if (package / "__init__.py").exists():
+            shutil.copytree(package, into / package, ignore=shutil.ignore_patterns("__pycache__"))
+    made = compile_program(into, *edits)
+    made.rename(into / "data_flow_segment/artifacts/dfs.bpf.o")
+    return into
 
 
 def compile_program(into: Path, *edits: Edit) -> Path:

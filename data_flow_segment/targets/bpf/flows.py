@@ -10,13 +10,15 @@ from __future__ import annotations
 import errno
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from socket import htons
 from typing import Final
 
 from data_flow_segment.targets.bpf.layout import (
     FLOW,
+    FLOW_DECIDED,
+    FLOW_FIELDS,
     FLOW_KEY,
     FLOW_SEEN,
     CloseBit,
@@ -95,7 +97,15 @@ def _direction(
 
 _NOTHING_YET: Final = (0, bytes(6), bytes(6), 0, 0, 0)
 _NO_CLOSE: Final = (0, 0, 0, 0, 0, 0, 0)
-_NO_DECISION: Final = (0, 0, 0, 0, 0, 0, 0, 0, UNSPECIFIED, UNSPECIFIED, UNSPECIFIED)
+
+
+def _pack(*members: object) -> bytes:
+    """struct flow of its first members; the others are zero."""
+    rest = (_ZERO[code[-1:]] for _, code in FLOW_FIELDS[len(members) :])
+    return FLOW.pack(*members, *rest)
+
+
+_ZERO: Final[Mapping[str, object]] = {**dict.fromkeys("BbHIQ", 0), "s": b""}
 
 
 def pack_whole(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
@@ -115,7 +125,7 @@ def pack_whole(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
     seen = (now, 0, 0)
     return (
         FLOW_KEY.pack(*home),
-        FLOW.pack(
+        _pack(
             *_direction(home, there, bits | route, entry),
             *_NOTHING_YET,
             *seen,
@@ -133,19 +143,18 @@ def pack_whole(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
             entry.next_hop_ipaddr,
         ),
         FLOW_KEY.pack(*reverse),
-        FLOW.pack(
+        _pack(
             *_direction(reverse, back, bits | _RETURN, entry),
             *_NOTHING_YET,
             *seen,
             *_NO_CLOSE,
-            *_NO_DECISION,
         ),
     )
 
 
 _PER_CLIENT: Final = int(Flag.TRANSLATE_SRC | Flag.ADD_TCP_OFFSETS)
-_HOME: Final = struct.Struct("=16s16s2s54sQ36sIQ64s")
-_BACK: Final = struct.Struct("=16s16s2s2s52sQ112s")
+_HOME: Final = struct.Struct(f"=16s16s2s54sQ36sIQ{FLOW.size - 144}s")
+_BACK: Final = struct.Struct(f"=16s16s2s2s52sQ{FLOW.size - 96}s")
 _BACK_KEY: Final = struct.Struct("=16s16s2s2s4s")
 _NOTHING_SEEN: Final = bytes(36)
 _TEMPLATES_MAX: Final = 65536
@@ -254,7 +263,9 @@ def state_of(key: bytes, home: Direction, back: Direction, now: int) -> FlowStat
     )
 
 
-_CLOSED_EVENT: Final = struct.Struct("=BBB5x40s42xBBII36xQQQ12xI3xBIQIHHHHI16s16s16sQQQ")
+_CLOSED_EVENT: Final = struct.Struct(
+    "=BBB5x40s42xBBII36xQQQ12xI3xBIQIHHHHI16s16s16s" + f"{FLOW.size - FLOW_DECIDED}xQQQ"
+)
 _ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
 
 

@@ -19,7 +19,6 @@ VIRTUAL_SERVER: Final = struct.Struct("=HH")
 INTERFACE: Final = struct.Struct("=I6s2x16s16s")
 META: Final = struct.Struct("=QIIQ")
 EVENT_PACKET: Final = struct.Struct("=BBBBIHHHH40s20s")
-EVENT_CLOSED: Final = struct.Struct("=BBB5x40s208sQQQ")
 MERGE_FLOW: Final = struct.Struct("=40sQQQQIIIIHBBI")
 MERGE_COUNTER: Final = struct.Struct("=QQ")
 
@@ -69,6 +68,9 @@ FLOW_FIELDS: Final = (
 """Name and `struct` code of each member of struct flow, in order, without holes."""
 
 FLOW: Final = struct.Struct("=" + "".join(code for _, code in FLOW_FIELDS))
+EVENT_CLOSED: Final = struct.Struct(f"=BBB5x{FLOW_KEY.size}s{FLOW.size}sQQQ")
+FLOW_DECIDED: Final = 208
+"""Where the last member ends that an entry of the flow is read from."""
 FLOW_SEEN: Final = slice(88, 132)
 """The members that a decision does not change: last_seen to tcp_flags."""
 
