@@ -175,8 +175,7 @@ def _lead_once(
         target = open_target(settings, on_standby)
     if target.flow_capacity != settings.flow_capacity:
         log.warning(
-            "flow_capacity stays %d, because the existing flow table has it; to change it to %d,"
-            " run `splitplane dfs --detach` first, which ends the connections",
+            "flow_capacity stays %d: more flows than %d are in the table; restart with fewer",
             target.flow_capacity,
             settings.flow_capacity,
         )

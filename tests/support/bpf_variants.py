@@ -27,6 +27,12 @@ A_COUNTER: Final = Edit(
     "bpf/shared.h", "\tCOUNTER_UP_CALLS,\n", "\tCOUNTER_SPARE,\n\tCOUNTER_UP_CALLS,\n"
 )
 """Likewise in the enumeration."""
+A_FIELD_ELSEWHERE: Final = (
+    Edit("bpf/shared.h", "struct meta {\n", "struct meta {\n\t__u64 spare;\n"),
+    Edit("bpf/shared.h", "struct virtual_server {\n", "struct virtual_server {\n\t__u32 spare;\n"),
+    Edit("bpf/shared.h", "struct fragment {\n", "struct fragment {\n\t__u64 spare;\n"),
+)
+"""In front of what the small maps have."""
 A_LAST_COUNTER: Final = Edit("bpf/shared.h", "\tCOUNTERS,\n", "\tCOUNTER_SPARE,\n\tCOUNTERS,\n")
 A_FIELD_LESS: Final = Edit("bpf/shared.h", "\t__u32 ts_offset;\n", "\t__u32 spare;\n")
 A_FIELD_OF_ANOTHER_SIZE: Final = Edit(

@@ -10,9 +10,9 @@ import threading
 from concurrent.futures import Future
 from typing import NamedTuple
 
+from admin.answers import NODES
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
-from admin.answers import NODES
 from support.laboratory import Client, connected, cs_knows, fetch
 
 SIGN_OF_LIFE = 2_000  # more octets than were on their way when something happened

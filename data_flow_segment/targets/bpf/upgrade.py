@@ -8,7 +8,6 @@ the old one did meanwhile is merged in, and the successors take the places of th
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +38,6 @@ from data_flow_segment.targets.bpf.pinned import map_ids, maps_of_program, opene
 from data_flow_segment.targets.bpf.pins import remove_folder
 from data_flow_segment.targets.contract import TargetError
 
-_LOG: Final = logging.getLogger("splitplane.dfs")
 FOLDER: Final = "upgrade"
 
 
@@ -81,10 +79,8 @@ class Upgrade:
 
     def finish(self, program_fd: Callable[[str], int]) -> None:
         """The new program runs everywhere: merge in what the old one did, and forget it."""
-        for name in self._successors:
-            with opened(self.pins[name]) as fd:
-                wait_for_programs(fd)
-            break
+        with opened(self.pins["flows"]) as fd:
+            wait_for_programs(fd)
         for name in self._successors:
             if FATES[name] is Fate.MERGED:
                 self._carry(name, self._merge_by(name, program_fd("dfs_merge_flows")))
@@ -104,15 +100,15 @@ class Upgrade:
 
     def _place(self, name: str) -> Path:
         wanted = self._wanted[name]
-        if name in self._begun:
-            if not is_same(name, self._begun[name], wanted):
-                raise TargetError(
-                    f"another version of splitplane has begun to take over the maps in"
-                    f" {self._pin_path}, and did not finish: start that version once, then this one"
-                )
-            return self._folder / name
-        if name not in self._old or is_same(name, self._old[name], wanted):
-            return self._pin_path / name
+        folder = self._folder if name in self._begun else self._pin_path
+        present = self._begun.get(name) or self._old.get(name)
+        if present is None or is_same(name, present, wanted):
+            return folder / name
+        if self._resumed:
+            raise TargetError(
+                f"another version of splitplane has begun to take over the maps in"
+                f" {self._pin_path}, and did not finish: start that version once, then this one"
+            )
         return self._folder / name
 
     def _plan(self, name: str) -> Plan | None:
@@ -153,13 +149,8 @@ class Upgrade:
         present = held.max_entries // 2
         if self._resumed:
             return present
-        if wanted < present and self._count_flows() > wanted:
-            _LOG.warning(
-                "flow_capacity %d: more flows than that are in the table, which keeps its capacity"
-                " of %d until the agent restarts with fewer", wanted, present,
-            )  # fmt: skip
-            return present
-        return wanted
+        fits = wanted > present or self._count_flows() <= wanted
+        return wanted if fits else present
 
     def _count_flows(self) -> int:
         old = self._old["flows"]
