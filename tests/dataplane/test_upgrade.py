@@ -70,8 +70,8 @@ def entry(number: int) -> FlowEntry:
         from_text(f"{CLIENTS}.{number + 10}"), from_text(VIP), 40000, 80, TCP_PROTOCOL, 0
     )
     return FlowEntry(
-        signature, 1000 + number, 1, int(NAT), from_text(NODE), 8080, UNSPECIFIED, 0, UNSPECIFIED,
-        0, 0, 0, 0, 0, 600, 7,
+        signature, 1000 + number, 1, int(NAT), from_text(NODE), UNSPECIFIED, 8080, 0, UNSPECIFIED,
+        0, 0, 0, 600, 0, 0, 7,
     )  # fmt: skip
 
 
