@@ -16,7 +16,8 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeAlias
@@ -28,7 +29,7 @@ from admin.errors import AddressError, CommandError, from_os_error
 
 REQUEST_OCTETS_MAX: Final = 64 * 1024
 _PATH_OCTETS_MAX: Final = 107  # sun_path less its terminating zero
-_TURNS_TO_CONNECT: Final = 4  # of the event loop, from accepting a connection to its callback
+_ACCEPT_AGAIN_S: Final = 1.0
 _SLICE: Final = 512  # of a long list, encoded at a time: about a millisecond
 
 # (command, arguments) -> of `answers`; ValueError with a sentence for a bad request
@@ -36,27 +37,30 @@ Handler: TypeAlias = Callable[[str, dict[str, object]], object | Awaitable[objec
 
 
 class AdminServer:
-    """Serve *handler* at *path* between `__aenter__` and `__aexit__`."""
+    """Serve *handler* at *path* between `__aenter__` and `__aexit__`, which leaves nothing open.
+
+    asyncio's own servers do not promise that: a connection that has just been accepted has a task
+    and a socket that nobody who closes the server knows.
+    """
 
     def __init__(self, path: Path, identity: Identity, handler: Handler) -> None:
         self._path = path
         self._identity = identity
         self._handler = handler
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()  # theirs
-        self._ended = asyncio.Event()  # one of them
+        self._listener: socket.socket | None = None
+        self._tasks = asyncio.TaskGroup()
+        self._pause: asyncio.TimerHandle | None = None
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> AdminServer:
         try:
-            listener = _listen(self._path)
+            self._listener = _listener(self._path)
         except OSError as error:
             raise from_os_error(
                 error, f"admin socket {self._path}", "use another admin_socket, or none"
             ) from None
-        self._server = await asyncio.start_unix_server(
-            self._connected, sock=listener, limit=REQUEST_OCTETS_MAX
-        )
+        await self._tasks.__aenter__()
+        self._listen()
         return self
 
     async def __aexit__(
@@ -65,45 +69,58 @@ class AdminServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._server is not None
-        # Closed at once, asyncio would forget a connection that it has just accepted
-        asyncio.get_running_loop().remove_reader(self._server.sockets[0].fileno())
-        for _ in range(_TURNS_TO_CONNECT):
-            await asyncio.sleep(0)
-        self._server.close()
-        while self._writers:
-            for writer in self._writers:
-                writer.close()
-            for task in self._tasks:
-                task.cancel()  # a long answer that nobody waits for any more
-            self._ended.clear()
-            await self._ended.wait()
-        await self._server.wait_closed()
+        assert self._listener is not None
+        if self._pause is not None:
+            self._pause.cancel()
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        for task in self._serving:
+            task.cancel()
+        await self._tasks.__aexit__(None, None, None)
         self._path.unlink(missing_ok=True)
 
-    def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> Coroutine[None, None, None]:
-        """Not a coroutine: a task may be cancelled before it begins, and would not close this."""
-        self._writers.add(writer)
-        return self._serve(reader, writer)
+    def _listen(self) -> None:
+        assert self._listener is not None
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task: asyncio.Task[None] | None = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    def _accept(self) -> None:
+        assert self._listener is not None
         try:
-            while line := await reader.readline():
-                for piece in await self._answer(line):
-                    writer.write(piece)
-                    await writer.drain()
-        except (ValueError, ConnectionError, asyncio.CancelledError):
-            pass  # a line over the limit, a client that left, or our end: nobody to answer
-        finally:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # the client has left again
+        except OSError:  # too many open files, as a rule
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._listener)
+            self._pause = loop.call_later(_ACCEPT_AGAIN_S, self._listen)
+            return
+        connection.setblocking(False)
+        task = self._tasks.create_task(self._serve(connection))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        # also of a task that was cancelled before it began
+        task.add_done_callback(partial(_close, connection))
+
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection, limit=REQUEST_OCTETS_MAX)
+        try:
+            await self._talk(reader, writer)
             writer.close()
-            self._writers.discard(writer)
-            self._tasks.discard(task)
-            self._ended.set()
+            await writer.wait_closed()
+        except (ValueError, ConnectionError):
+            pass  # a line over the limit, or a client that left: nobody to tell it to
+        except Exception as error:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"admin socket {self._path}", "exception": error}
+            )
+        finally:
+            writer.transport.abort()  # what the client has not read when the segment ends
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            for piece in await self._answer(line):
+                writer.write(piece)
+                await writer.drain()
 
     async def _answer(self, line: bytes) -> list[bytes]:
         try:
@@ -139,12 +156,17 @@ async def _encoded(data: object) -> list[bytes]:
     return [*pieces, b"]}\n"]
 
 
-def _listen(path: Path) -> socket.socket:
+def _close(connection: socket.socket, _: asyncio.Task[None]) -> None:
+    connection.close()
+
+
+def _listener(path: Path) -> socket.socket:
     if len(os.fsencode(path)) > _PATH_OCTETS_MAX:
         raise OSError(errno.ENAMETOOLONG, f"longer than {_PATH_OCTETS_MAX} octets")
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left_over(path)
     listener = socket.socket(socket.AF_UNIX)
+    listener.setblocking(False)
     try:
         listener.bind(str(path))
         path.chmod(0o600)  # before listen(): nobody can have connected

@@ -58,6 +58,7 @@ def in_a_line(story: Callable[[Line, Asked], Awaitable[None]]) -> None:
 
     owner._loop.run_until_complete(main())
     owner._loop.close()
+    owner._inbox.close()
 
 
 def test_an_answer_that_comes_as_the_time_is_over_ends_nothing(
