@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds for all tests: the BPF file system is mounted, what shares something costly runs in
-one process, and the tests that were skipped are summed up by their reasons."""
+"""What holds for all tests: the BPF file system is mounted, what leaks fails itself
+(`support.leaks`), what shares something costly runs in one process, and the tests that were skipped
+are summed up by their reasons."""
 
 from __future__ import annotations
 
@@ -12,6 +13,12 @@ import pytest
 
 from admin.errors import MachineError
 from splitplane import machine
+from support.leaks import LeakDetector
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Called by pytest once, in every process."""
+    config.pluginmanager.register(LeakDetector())
 
 
 def pytest_sessionstart() -> None:
