@@ -45,9 +45,9 @@ mininet: ## run a TOPOLOGY of mininet/ (single_switch, two_cs, two_dfs) with BMv
 
 # root can load programs and make namespaces: there a skipped test is a failure
 test soak: export SPLITPLANE_REQUIRE ?= $(if $(filter 0,$(shell id -u)),dataplane$(comma)network)
-# one process per core; a group (pyproject.toml: xdist_group) stays in one of them
+# one process per core; which tests share one is in tests/support/parallel.py
 WORKERS ?= $(shell nproc)
-PYTEST = $(PYTHON_BIN) -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(PYTHON_BIN) -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 test: bpf check ## build the BPF program, run the checks and every test, in random order
 	$(PYTEST) $(ARGS)
 

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What holds for all tests: the BPF file system is mounted, what leaks fails itself
-(`support.leaks`), what shares something costly runs in one process, and the tests that were skipped
-are summed up by their reasons."""
+(`support.leaks`), what shares something costly runs in one process (`support.parallel`), and the
+tests that were skipped are summed up by their reasons."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from admin.errors import MachineError
 from splitplane import machine
 from support.leaks import LeakDetector
+from support.parallel import GroupScheduling, long_ones_first
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,11 +30,16 @@ def pytest_sessionstart() -> None:
             machine.require_bpf()
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest brings together what shares a fixture's parameter later
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One module, one process: fixtures of a module are costly.  Other groups name themselves."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    """Called by pytest once, in every process, when randomly has shuffled."""
+    long_ones_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Called by xdist once."""
+    return GroupScheduling(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -25,10 +25,8 @@ _MARKS = {"bpf-tc": "dataplane", "bpf-xdp": "dataplane", "p4": "network"}
 
 
 def _target_parameter(name: str) -> object:
-    marks = [pytest.mark.xdist_group(f"contract {name}")]  # one rig, in one process
-    if mark := _MARKS.get(name):
-        marks.append(getattr(pytest.mark, mark))
-    return pytest.param(name, marks=marks)
+    mark = _MARKS.get(name)
+    return pytest.param(name, marks=getattr(pytest.mark, mark)) if mark else name
 
 
 @pytest.fixture(scope="session", params=[_target_parameter(name) for name in TARGETS])
