@@ -71,6 +71,7 @@ class Namespace:
         """Make it, with its loopback up."""
         ip("netns", "add", self.name)
         self.ip("link set lo up")
+        self._inside = self._thread_inside()
 
     def delete(self) -> None:
         """Take it down.  It lives on without a name while a socket that came from it is open."""
@@ -110,10 +111,13 @@ class Namespace:
         waits inside and makes them, and any thread may use them.
         """
         if self._inside is None:
-            self._inside = ThreadPoolExecutor(
-                1, self.name, initializer=_enter, initargs=(self.name,)
-            )
+            self._inside = self._thread_inside()
         return self._inside.submit(socket.socket, family, kind).result()
+
+    def _thread_inside(self) -> ThreadPoolExecutor:
+        inside = ThreadPoolExecutor(1, self.name, initializer=_enter, initargs=(self.name,))
+        inside.submit(int).result()  # it is there from now on
+        return inside
 
 
 def _enter(name: str) -> None:

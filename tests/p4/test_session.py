@@ -923,7 +923,10 @@ def test_a_switch_that_says_something_else_before_it_arbitrates(
 
     async def leads() -> bool:
         async with session.Session.open(options(fake), Program.load()) as ours:
-            return ours.leads(await ours.arbitrate())
+            leading = ours.leads(await ours.arbitrate())
+        calls = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*calls, return_exceptions=True)  # gRPC's own, which were cancelled
+        return leading
 
     assert not asyncio.run(leads())
 

@@ -137,7 +137,8 @@ def _descriptors() -> Iterator[str]:
         for entry in entries:
             with contextlib.suppress(OSError):  # the one that lists them
                 target = os.readlink(entry.path)  # noqa: PTH115 (a Path costs as much as the rest)
-                yield "open: " + _SERIAL.sub("", target)
+                # the kernel calls a link that it made bpf_link and one that it found bpf-link
+                yield "open: " + _SERIAL.sub("", target).replace("bpf_link", "bpf-link")
 
 
 def _threads() -> Iterator[str]:

@@ -40,7 +40,8 @@ class FakeSwitch(p4r_grpc.P4RuntimeServicer):
         self.greeting: p4r.StreamMessageResponse | None = None
         self.refuses: tuple[grpc.StatusCode, str] | None = None
         self.before_write: Callable[[], object] = lambda: None
-        self._server = grpc.server(ThreadPoolExecutor(20), options=[("grpc.so_reuseport", 0)])
+        self._workers = ThreadPoolExecutor(20)
+        self._server = grpc.server(self._workers, options=[("grpc.so_reuseport", 0)])
         p4r_grpc.add_P4RuntimeServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(address)
         self._server.start()
@@ -52,6 +53,7 @@ class FakeSwitch(p4r_grpc.P4RuntimeServicer):
             for stream in self._agents.values():
                 stream.put(None)
         ended.wait()
+        self._workers.shutdown()
 
     # --- arbitration and packets -----------------------------------------------------------------
 
