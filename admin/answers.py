@@ -17,7 +17,7 @@ same, and so does FastAPI.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 AnswerT = TypeVar("AnswerT")
 
@@ -246,18 +246,35 @@ class Command(Generic[AnswerT]):
 
     name: str
     answer: type[AnswerT]
+    roles: tuple[Literal["cs", "dfs"], ...] = ("cs", "dfs")  # the segments that have it
+    shows: str = ""  # `splitplane show` has it, with this sentence, and asks all these segments
 
 
 HELLO: Final = Command("hello", Identity)
-CS_STATUS: Final = Command("status", ControlSegmentStatus)
-DFS_STATUS: Final = Command("status", DataFlowSegmentStatus)
+CS_STATUS: Final = Command(
+    "status", ControlSegmentStatus, ("cs",), "The state of each segment, and its peers."
+)
+DFS_STATUS: Final = Command("status", DataFlowSegmentStatus, ("dfs",), CS_STATUS.shows)
 FLOWS: Final = Command("flows", list[Flow])  # client, limit
-NODES: Final = Command("nodes", list[Node])
+NODES: Final = Command(
+    "nodes", list[Node], ("cs",), "Nodes of each pool: state, weight, connections, rates."
+)
 VIRTUAL_SERVERS: Final = Command("virtual_servers", list[VirtualServer])
-MESSAGES: Final = Command("messages", Messages)
-COUNTERS: Final = Command("counters", dict[str, Counter])  # by name
+MESSAGES: Final = Command(
+    "messages", Messages, shows="SSMB messages by type, and what was dropped."
+)
+COUNTERS: Final = Command(  # by name
+    "counters",
+    dict[str, Counter],
+    ("dfs",),
+    "Counters of the DFS, and whether a rise is normal.\n\n--json includes counters at 0.",
+)
 TRACE: Final = Command("trace", list[TraceEntry])  # client, vip, protocol; the oldest first
-SET_NODE: Final = Command("set_node", Node)  # pool, node, weight, state
-RESET: Final = Command("reset", Ordered)
-SYNC: Final = Command("sync", Ordered)
-RELOAD: Final = Command("reload", type(None))
+SET_NODE: Final = Command("set_node", Node, ("cs",))  # pool, node, weight, state
+RESET: Final = Command("reset", Ordered, ("cs",))
+SYNC: Final = Command("sync", Ordered, ("cs",))
+RELOAD: Final = Command("reload", type(None), ("cs",))
+
+COMMANDS: Final[tuple[Command[Any], ...]] = tuple(
+    it for it in tuple(globals().values()) if isinstance(it, Command)
+)

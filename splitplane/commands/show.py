@@ -76,48 +76,31 @@ def flows(
 @show.command()
 @json_option
 @socket_option
-def nodes(as_json: bool, sockets: tuple[Path, ...]) -> None:
-    """Nodes of each pool: state, weight, connections, rates."""
-    _present(answers.NODES, segments(sockets, "cs"), as_json)
+def virtual_servers(as_json: bool, sockets: tuple[Path, ...]) -> None:
+    """Virtual servers of the CS; without a CS here, of the DFS."""
+    _present(answers.VIRTUAL_SERVERS, segments(sockets, "cs", "dfs"), as_json)
 
 
-def _plain(
-    name: str,
-    command: Command[Any] | Mapping[str, Command[Any]],
-    sentence: str,
-    choose: Callable[[Sequence[Path]], list[Segment]],
-) -> None:
-    @show.command(name, help=sentence)
+def _offer(name: str, by_role: Mapping[str, Command[Any]], sentence: str) -> None:
+    @show.command(name.replace("_", "-"), help=sentence)
     @json_option
     @socket_option
     def shown(as_json: bool, sockets: tuple[Path, ...]) -> None:
-        _present(command, choose(sockets), as_json)
+        _present(by_role, every_segment(sockets, *by_role), as_json)
 
 
-_plain(
-    "virtual-servers",
-    answers.VIRTUAL_SERVERS,
-    "Virtual servers of the CS; without a CS here, of the DFS.",
-    lambda sockets: segments(sockets, "cs", "dfs"),
-)
-_plain(
-    "messages",
-    answers.MESSAGES,
-    "SSMB messages by type, and what was dropped.",
-    every_segment,
-)
-_plain(
-    "counters",
-    answers.COUNTERS,
-    "Counters of the DFS, and whether a rise is normal.\n\n--json includes counters at 0.",
-    lambda sockets: segments(sockets, "dfs"),
-)
-_plain(
-    "status",
-    {"cs": answers.CS_STATUS, "dfs": answers.DFS_STATUS},
-    "The state of each segment, and its peers.",
-    every_segment,
-)
+def _offer_all() -> None:
+    """All commands that only have to be asked and shown."""
+    by_name: dict[str, dict[str, Command[Any]]] = {}
+    for command in answers.COMMANDS:
+        if command.shows:
+            roles: Mapping[str, Command[Any]] = dict.fromkeys(command.roles, command)
+            by_name.setdefault(command.name, {}).update(roles)
+    for name, by_role in by_name.items():
+        _offer(name, by_role, next(iter(by_role.values())).shows)
+
+
+_offer_all()
 
 
 def parse_flow(text: str) -> dict[str, str]:
@@ -144,7 +127,8 @@ def trace(flow: str, as_json: bool, sockets: tuple[Path, ...]) -> None:
     """
     arguments = parse_flow(flow)
     said = [
-        (segment, segment.ask(answers.TRACE, **arguments)) for segment in every_segment(sockets)
+        (segment, segment.ask(answers.TRACE, **arguments))
+        for segment in every_segment(sockets, *answers.TRACE.roles)
     ]
     if as_json:
         print_json(said)

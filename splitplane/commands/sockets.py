@@ -62,11 +62,11 @@ def segments(sockets: Sequence[Path], *kinds: str) -> list[Segment]:
     )
 
 
-def every_segment(sockets: Sequence[Path]) -> list[Segment]:
-    """All segments, CSs first."""
-    return segments(sockets, "cs", "dfs") and sorted(
-        _all(sockets), key=lambda segment: (segment.kind, segment.segment_id)
-    )
+def every_segment(sockets: Sequence[Path], *kinds: str) -> list[Segment]:
+    """All segments of *kinds*, CSs first; CommandError if there is none."""
+    segments(sockets, *kinds)
+    found = [segment for segment in _all(sockets) if segment.kind in kinds]
+    return sorted(found, key=lambda segment: (segment.kind, segment.segment_id))
 
 
 def _all(sockets: Sequence[Path]) -> list[Segment]:

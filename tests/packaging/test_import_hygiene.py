@@ -43,6 +43,12 @@ def test_a_protocol_needs_no_library_but_its_hash(package: str) -> None:
     assert imported_by(f"import {package}.codec") & heavy == set()
 
 
+def test_the_models_of_answers_need_no_library() -> None:
+    heavy = {"asyncio", "pydantic", "click", "rich", "ssmb", "csmb", "splitplane"}
+    assert imported_by("import admin.answers") & heavy == set()
+    assert "pydantic" not in imported_by("import admin.client"), "loaded when something is asked"
+
+
 def test_the_laboratorys_server_is_light() -> None:
     heavy = {"pydantic", "click", "rich", "numpy", "control_segment", "data_flow_segment"}
     assert imported_by("import splitplane.lab.web") & heavy == set()

@@ -192,6 +192,13 @@ def test_every_command_is_answered_and_no_field_is_lost_on_the_way(tmp_path: Pat
     assert seen == models - {Command, Identity}
 
 
+def test_each_command_belongs_to_the_segments_that_it_says() -> None:
+    elsewhere = {"hello", "reload"}  # admin.server, splitplane.commands.segments
+    for role, commands in (("cs", of_a_cs.COMMANDS), ("dfs", of_a_dfs.COMMANDS)):
+        said = {command for command in answers.COMMANDS if role in command.roles}
+        assert {command for command in said if command.name not in elsewhere} == set(commands)
+
+
 def test_the_same_flow_is_the_same_at_both_segments() -> None:
     async def story(cs: ControlSegmentRuntime, dfs: DataFlowSegmentRuntime) -> None:
         (at_cs,) = as_list(cs.handle_admin(FLOWS.name, {"client": ENDS["client"]}))
