@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a running segment's admin socket says, and to whom: server, client, answers, errors."""
+"""The admin socket of a running segment: server, client, answers, errors."""

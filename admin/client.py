@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask a running segment over its admin socket; `admin.server` says how they speak."""
+"""Query a running segment over its admin socket; `admin.server` describes the format."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
      ├─ MachineError        4   this machine cannot do it
      └─ AddressError        5   a port or address is in use, or not on this machine
 
-Code 2, wrong use, is click's.  A message is one line an error, without a traceback: what was
+Code 2, wrong use, is click's.  A message has one line per error, without a traceback: what was
 wrong, where, and what to do.
 """
 
@@ -55,7 +55,7 @@ _MACHINE = {
 def from_os_error(error: OSError, doing: str, otherwise: str = "") -> CommandError:
     """The error that the command ends with when the system refused something.
 
-    *otherwise*: what to do about it, unless its number tells something better.
+    *otherwise*: what to do about it, unless its number suggests something better.
     """
     said = f"{doing}: {error.strerror or error}"
     if error.filename is not None:

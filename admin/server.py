@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The admin socket of a segment: a Unix socket, one JSON object a line in, one a line out.
+"""The admin socket of a segment: a Unix socket, one JSON object per line, in and out.
 
     {"command": "flows", "limit": 10}  ->  {"ok": true, "data": [...]}
                                        or  {"ok": false, "error": "..."}
 
-`hello` is answered here, with what the segment is; every other command goes to the segment.  Who
-may open the socket may command the segment: the socket is its user's alone (mode 0600).
+`hello` is answered here, with what the segment is; every other command goes to the segment.  A
+user that can open the socket can command the segment, so only its own user can (mode 0600).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class AdminServer:
             writer.close()
             await writer.wait_closed()
         except (ValueError, ConnectionError):
-            pass  # a line over the limit, or a client that left: nobody to tell it to
+            pass  # a line over the limit, or a client that left: there is no one to answer
         except Exception as error:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"admin socket {self._path}", "exception": error}
@@ -169,7 +169,7 @@ def _listener(path: Path) -> socket.socket:
     listener.setblocking(False)
     try:
         listener.bind(str(path))
-        path.chmod(0o600)  # before listen(): nobody can have connected
+        path.chmod(0o600)  # before listen(): no client can have connected
         listener.listen()
     except OSError as error:
         listener.close()

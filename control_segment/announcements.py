@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a CS tells over CSMB: CONFIG, the list of virtual servers, and changes to it (7.7)."""
+"""What a CS announces over CSMB: CONFIG, the list of virtual servers, and changes to it (7.7)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def changes(before: list[AddVs], after: list[AddVs], version: int) -> Iterator[A
 
 
 def fits(server: AddVs, version: int) -> bool:
-    """Whether a DFS of this CSMB version can be told: version 1 has no IPv6."""
+    """Whether it can be announced in this CSMB version: version 1 has no IPv6."""
     addresses = server.virt_ipaddr, server.next_hop_ipaddr
     return version >= 2 or all(address == UNSPECIFIED or is_ipv4(address) for address in addresses)
 

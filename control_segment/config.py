@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of a CS, as YAML says it; every rule that one file can break is checked here.
+"""The configuration of a CS as it is in YAML; every rule that a file can break is checked here.
 
-Messages name what is wrong and what would be right.  Where in the file it is, `splitplane.config`
-adds from the error's location, and from `at` where a rule spans several places.  Addresses stay
+Messages name what is wrong and what would be right.  `splitplane.config` adds the place in the
+file, from the error's location, and from `at` where a rule spans several places.  Addresses stay
 text here and become octets in the model.
 """
 

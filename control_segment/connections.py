@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CSMB connections of a CS: one to each configured DFS address, and what comes in by them.
+"""The CSMB connections of a CS: one to each configured DFS address, and what arrives on them.
 
 connections.connected(index, now)                    # TCP to data_flow_segments[index] is up
 connections.stream_received(index, octets, now)      # b"" when it has ended
@@ -31,7 +31,7 @@ _CAPABILITIES = int(CsmbFlag.SYNC_CAP)
 
 
 class Connections:
-    """To every DFS: virtual servers out, who it is in."""
+    """To every DFS: virtual servers go out, its identity comes in."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class Connections:
     def reconfigure(
         self, config: ControlSegmentConfig, before: list[AddVs], after: list[AddVs], now: float
     ) -> None:
-        """Tell every DFS what a reload changed; `before` and `after`: the virtual servers."""
+        """Send every DFS what a reload changed; `before` and `after`: the virtual servers."""
         old, self._config = self._config.settings, config
         interval_s = config.settings.hello_interval_s
         for link in self.links:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """QUERY to REPLY: which node a flow gets, and why (wire protocol 6.7, 10.1, 10.3).
 
-1. The key and serial that we hold: a repeated QUERY, the same REPLY.
-2. A key that we hold with another serial, and no SYN: the session's next flow; the same REPLY.
-3. A key that we hold, another serial, SYN: the old session is over.
+1. A known key and serial: a repeated QUERY, the same REPLY.
+2. A known key with another serial, and no SYN: the session's next flow; the same REPLY.
+3. A known key, another serial, SYN: the old session is over.
 4. Otherwise a new session: virtual server, limits, persistence, method.
-A TCP session that is under way but unknown is not guessed at, unless the method must come to the
-same node again.
+For a TCP session that is under way but unknown no node is guessed, unless the method always chooses
+the same node for it.
 """
 
 from __future__ import annotations

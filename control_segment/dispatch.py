@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SSMB messages other than the plain QUERY: what each does, and what is sent without being asked.
+"""SSMB messages other than the plain QUERY: what each does, and what the CS sends unasked.
 
-The order of FIG. 22: who may speak, then by type.  Only a DFS's types are valid here.
+The order of FIG. 22: first whether the sender may speak, then by type.  Only the types that a DFS
+sends are valid here.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Dispatch:
         log: list[str],
         check_all: Callable[[float], None],
     ) -> None:
-        """`strangers` takes flows that SYNC tells of no configured virtual server; `check_all`:
-        a DFS lost its flows or has told them all, so every record is to be looked at."""
+        """`strangers` takes flows that SYNC reports of no configured virtual server; `check_all`:
+        a DFS lost its flows or has reported them all, so every record must be looked at."""
         self._segment_id = segment_id
         self._out = out
         self._log = log

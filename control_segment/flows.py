@@ -3,11 +3,11 @@
 
 One record stands for a session and for the DFS flow that carries it, if one does.  It is found by
 its key (`control_segment.wire`) and lives in one slot of a timer wheel, so that ending, keeping and
-expiring a record costs the same however many there are, and nothing ever scans them all.
+expiring a record costs the same however many there are, and nothing ever scans all of them.
 
     FREE     over
-    ACTIVE   a DFS carries it
-    ASKED    TIMEOUT or REAP is under way; still counted active (checklist N15)
+    ACTIVE   a DFS has its flow
+    ASKED    TIMEOUT or REAP is under way; it still counts as active (checklist N15)
     SESSION  no DFS flow (it ended by idling or overflow, or the DFS lost its table), but the
              session may come back and must get the same node and translation
 """
@@ -98,7 +98,7 @@ class Flow:
 
 
 class FlowTable:
-    """All records, by key and by the second in which somebody must look at them."""
+    """All records, by key and by the second in which they must be looked at."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity

@@ -80,10 +80,10 @@ class Link:
     def closed(self, event: Closed, now: float) -> float:
         """The connection is over; return how long to wait before the next."""
         was_refused = event.retry_after_s is not None
-        if self.is_ready:  # both proved who they are, so it begins anew
+        if self.is_ready:  # both sides were authenticated, so it starts over
             is_flapping = now - self.ready_since < _QUICK_AFTER_S
             self._step = _FIRST if was_refused or is_flapping else 0
-        else:  # somebody is there, and it does not hold
+        else:  # something answers there, but the connection does not last
             self._step = max(self._step, _SLOWER)
         self._last_octets = self.data_to_send()
         self.peer_id = None
@@ -92,7 +92,7 @@ class Link:
         return wait_s if event.retry_after_s is None else event.retry_after_s
 
     def send(self, message: Message, now: float) -> None:
-        """Send a message if the connection is ready; otherwise READY will say everything anew.
+        """Send a message if the connection is ready; otherwise READY will send everything again.
 
         It may have ended already: one segment can bring both READY and what ends it, and the
         events are taken one by one.

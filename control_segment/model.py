@@ -2,8 +2,8 @@
 """Pools and virtual servers in force, made from a configuration and carried through reloads.
 
 A configuration has passed every check before it comes here, and `apply` cannot fail half-way: it
-only assigns.  Living sessions keep their node, translation and timers; whatever is gone takes no
-new ones.
+only assigns.  Existing sessions keep their node, translation and timers; whatever was removed
+accepts no new ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from control_segment.pools import Pool
 from control_segment.virtual_servers import VirtualServer, VirtualServers
 from csmb.messages import AddVs
 
-# Takes the flows that SYNC tells of virtual servers that are not configured any more
+# Takes the flows that SYNC reports of virtual servers that are no longer configured
 _STRANGERS = "(not configured)"
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nodes: the servers behind virtual servers, with what balancing needs to know about them.
 
-A session holds its node by reference.  A node that leaves the configuration is only not picked any
-more; it lives until its last session has ended.
+A session holds its node by reference.  A node that is removed from the configuration is no longer
+chosen; it exists until its last session has ended.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from enum import Enum
 
 
 class NodeState(Enum):
-    """Who may have sessions there."""
+    """Which sessions may be there."""
 
-    ENABLED = "enabled"  # everybody
+    ENABLED = "enabled"  # all
     DRAINING = "draining"  # living sessions only
-    DOWN = "down"  # nobody: sessions that must be asked about again end
+    DOWN = "down"  # none: sessions end when their DFS sends another QUERY
 
 
 class Node:
@@ -71,7 +71,7 @@ class Node:
         self.set_state(state)
 
     def set_state(self, state: NodeState) -> None:
-        """Change who may have sessions here."""
+        """Change which sessions may be here."""
         self.state = state
         self.is_down = state is NodeState.DOWN
 

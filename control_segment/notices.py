@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a DFS tells about its flows: DELETE, STATS, FLOW_STATE (wire protocol 9.8, 10.1, 11.4)."""
+"""What a DFS reports about its flows: DELETE, STATS, FLOW_STATE (wire protocol 9.8, 10.1, 11.4)."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def _count(flow: Flow, message: Delete | Stats) -> None:
 
 
 def _is_established(flow: Flow, message: Delete) -> bool:
-    """Whether there is a session to keep: not for SYNs that nobody ever answered.
+    """Whether there is a session to keep: not for SYNs that were never answered.
 
     With direct return the DFS sees no answers, so a second packet of the client has to do.  A flow
     without a SYN was a session's next one.

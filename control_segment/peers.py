@@ -66,7 +66,7 @@ class Peer:
         self.epoch = 0  # of the DFS's table: flows of earlier epochs are lost to it
         self.sessions_since = 0  # the earliest epoch whose sessions are kept
         self.executed_reset: int | None = None
-        self._reset: Reset | None = None  # ours, until it is acknowledged
+        self._reset: Reset | None = None  # the one sent, until it is acknowledged
         self._reset_at = 0.0
         self._reset_tries = 0
 
@@ -96,12 +96,12 @@ class Peer:
         """Whether silence about a flow means anything.
 
         A DFS whose agent restarts says nothing for seconds while its flows go on; the SYNC that
-        follows tells which ones are left.
+        follows reports which ones are left.
         """
         return self.is_connected and self.authentication.is_proved and not self.sync.is_running
 
     def update(self) -> None:
-        """Compute anew what the hot path asks: whether a plain version-2 QUERY may be answered."""
+        """Recompute what the hot path asks: whether a plain version-2 QUERY may be answered."""
         self.is_fast = self.is_active and self.authentication.is_proved and self.ssmb_version == 2
 
     def hello_again(self, hello: Hello) -> bool:
@@ -131,7 +131,7 @@ class Peer:
         except EncodeError:
             return None
 
-    # --- a RESET of ours ---------------------------------------------------------------------
+    # --- a RESET to the DFS -------------------------------------------------------------------
 
     def order_reset(self, reset_id: int, now: float) -> Reset:
         """Return the RESET to send; it is repeated until the DFS acknowledges it (6.8)."""

@@ -2,7 +2,7 @@
 """Source-address persistence: a client's next session goes where its latest one went.
 
 Bounded: when the table is full the client that was seen least recently is forgotten.  A node that
-takes no new sessions, or is full, is not insisted on.
+accepts no new sessions, or is full, is not used.
 """
 
 from __future__ import annotations

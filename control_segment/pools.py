@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pools: nodes and the method that picks among them, kept through reloads.
+"""Pools: nodes and the method that chooses among them, kept through reloads.
 
 A node is the same node after a reload if its name, address and port are: then its sessions,
-counters and place in the round stay.  Otherwise the old one leaves and a new one comes.
+counters and place in the round stay.  Otherwise the old one is removed and a new one is added.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Pool:
         self.candidates_changed()
 
     def candidates_changed(self) -> None:
-        """Tell the method who may have new sessions."""
+        """Tell the method which nodes may have new sessions."""
         nodes = [node for node in self.nodes.values() if node.takes_new_sessions]
         wanted = [(node, node.weight) for node in nodes]
-        if wanted != self._prepared:  # else a reload would begin the round anew for nothing
+        if wanted != self._prepared:  # otherwise a reload would restart the round for nothing
             self._prepared = wanted
             self.method.prepare(nodes)
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a record is over although nobody said so (wire protocol 10.2; checklist N10 to N17).
+"""When a record is over although no message said so (wire protocol 10.2; checklist N10 to N17).
 
-A flow whose inactivity timer runs out is asked about with TIMEOUT, three times, a second apart; it
-counts as active until DELETE answers or the tries are spent.  Under pressure the longest quiet ones
-are asked about early, with REAP.  A session without a flow is forgotten in silence.  While a DFS
-cannot answer, its flows are held: the SYNC after it came back tells which are left.  Work is
-bounded: so many records a call, and never a scan of all.
+For a flow whose inactivity timer expires the CS sends TIMEOUT, three times, a second apart; it
+counts as active until DELETE answers or the tries are used up.  Under pressure the CS asks early,
+with REAP, about the flows that were quiet longest.  A session without a flow is forgotten silently.
+While a DFS cannot answer, its flows are held: the SYNC after it came back reports which are left.
+Work is bounded: a fixed number of records per call, and never a scan of all.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class Reaper:
             return
         for flow in list(islice(table.wheel[slot], left)):
             if not flow.peer.answers:
-                # Rather than refuse new sessions; if the DFS still has the flow, SYNC tells it
+                # Rather than refuse new sessions; if the DFS still has the flow, SYNC reports it
                 if table.expiry_slot(flow) <= now:
                     table.end(flow)
             elif flow.state == ACTIVE:

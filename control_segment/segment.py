@@ -4,7 +4,7 @@
     segment = ControlSegment(config, key=..., cs_boot_id=..., now=now, random_octets=...)
     segment.connections...                              # CSMB: control_segment.connections
     replies = segment.process_batch(datagrams, now)     # SSMB, the hot path
-    segment.datagrams_to_send()                         # SSMB that is no answer
+    segment.datagrams_to_send()                         # SSMB that is not an answer
     segment.handle_timer(now)                           # at segment.get_timer()
 
 `process_batch` is the narrow, typed place where native code may one day receive, open, decode,
@@ -181,7 +181,7 @@ class ControlSegment:
     # --- people --------------------------------------------------------------------------------
 
     def order_reset(self, now: float) -> list[int]:
-        """Let every DFS delete all our flows; return the segment ids of those that were told."""
+        """Let every DFS delete all flows of this CS; return the ids of those that got a RESET."""
         told = [peer for peer in self.peers.values() if peer.authentication.is_proved]
         for peer in told:
             self.dispatch.order_reset(peer, int.from_bytes(self._random_octets(4), "big"), now)

@@ -2,7 +2,7 @@
 """Source ports for virtual servers that translate the source.
 
 Two sessions to one node must not share (address, port, protocol) after translation, or the node's
-answers could not be told apart.  The client's own port is kept where it is free.
+answers could not be distinguished.  The client's own port is kept where it is free.
 """
 
 from __future__ import annotations

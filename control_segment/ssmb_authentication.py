@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CS's side of authentication on SSMB (wire protocol 12.2, 12.3).
 
-It proves that the DFS's key holder also gets what we send to its negotiated SSMB address.  A
-challenge is valid once and for AUTH wait; at most one a second leaves.
+It proves that the holder of the DFS's key also receives what the CS sends to its SSMB address.  A
+challenge is valid once and for AUTH wait; at most one per second is sent.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SYNC: a DFS tells every flow that it has (wire protocol 11.4).
+"""SYNC: a DFS reports every flow that it has (wire protocol 11.4).
 
-Asked for whenever CSMB becomes READY.  SYNC_DONE says how many FLOW_STATEs its try consisted of;
-lost ones make us ask again, and what was told before still counts.  After the last try we go on
-with what we know: a flow that was missed is found again by its next QUERY, STATS or DELETE.
+The CS asks for it whenever CSMB becomes READY.  SYNC_DONE says how many FLOW_STATEs the try had;
+lost ones cause another SYNC, and earlier reports still count.  After the last try the CS goes on
+with what it knows: a flow that was missed is found again by its next QUERY, STATS or DELETE.
 
 Flows begin and end meanwhile, so the number of records says nothing.  We count messages, by serial:
 
     those of this try, whatever became of the flow since (SYNC_DONE counts it too), and
     those of earlier tries whose flows live on: the ones that this try may have lost again.
 
-A flow that ended between two tries is not in the later one's count, and so not in ours.
+A flow that ended between two tries is not in the later one's count, and so not in the CS's.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Sync:
         return False
 
     def flow_ended(self, serial: int) -> None:
-        """A DELETE came: later tries do not tell this flow."""
+        """A DELETE came: later tries do not report this flow."""
         if self.is_running:
             self._ended.add(serial)
             self._told_before.discard(serial)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was decided lately and why, for `splitplane trace`.
 
-A bounded ring of raw tuples, since a note is made for every decision; words are made when somebody
+A bounded ring of raw tuples, since a note is made for every decision; words are made when someone
 asks.
 """
 

@@ -101,7 +101,7 @@ class VirtualServer:
         return reply_head(0, flags), pack_translation(translation)
 
     def announcement(self) -> AddVs:
-        """Return what tells a DFS about this virtual server."""
+        """Return the message that announces this virtual server to a DFS."""
         config = self.config
         flags = VsFlag(0)
         for flag, wanted in (

@@ -11,7 +11,7 @@ A REPLY is its QUERY with another head and a translation behind it:
 So the hot path copies 42 octets and decodes one integer, which costs a tenth of decoding and
 encoding named tuples.  A session's key is octets 8 to 45: both addresses, both ports, the protocol
 (not the type of service, docs/design/0001).  Version 1 and everything rare go through `ssmb.codec`;
-a property test holds both ways together.
+a property test checks that both agree.
 """
 
 from __future__ import annotations

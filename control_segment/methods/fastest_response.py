@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node that answers fastest, for its weight and the sessions that it has.
 
-Compared is response time * (active + 1) / weight.  By the response time alone every session would
-go to one node between two measurements.  A node that nobody could measure counts as the slowest
+It compares response time * (active + 1) / weight.  By response time alone every session would
+go to one node between two measurements.  A node that could not be measured counts as the slowest
 that was measured: it gets sessions, but no more than it would by least connections.
 """
 

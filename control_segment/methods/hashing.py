@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from siphash24 import siphash24
 
-# Not secret: several CSs must agree.  Python's hash() is seeded anew in each process.
+# Not secret: several CSs must agree.  Python's hash() has another seed in every process.
 _KEY = b"splitplane nodes"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node whose latest sign of life of any session is the oldest (checklist B8, N19)."""
+"""The node whose latest activity of any session is the oldest (checklist B8, N19)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maglev hashing (Eisenbud et al., NSDI 2016, section 3.4): one table look-up a pick.
+"""Maglev hashing (Eisenbud et al., NSDI 2016, section 3.4): one table look-up per pick.
 
 The node follows from the session's key, so it is the same after a restart, at every CS, and for a
-session whose record was lost.  A node that comes or goes moves few sessions beside its own.
+session whose record was lost.  A node that comes or goes moves few sessions other than its own.
 Weights: a node of weight w takes w turns where others take one (as katran does).
 """
 
@@ -17,8 +17,8 @@ from typing import Final
 from control_segment.methods.hashing import hash64
 from control_segment.nodes import Node
 
-# A hundred entries a node keep shares within 1 % (the paper's rule), so this is for 160 nodes.  It
-# must not depend on the nodes: another size moves everybody.
+# A hundred entries per node keep shares within 1 % (the paper's rule), so this is for 160 nodes.
+# It must not depend on the nodes: another size moves every client.
 TABLE_SIZE: Final = 16381
 # A permutation that Python's C code can walk: in strides of a node's own, over one residue class
 # after the other, the classes in an order of its own too.  Against the paper's (a stride anywhere
@@ -40,7 +40,7 @@ class Maglev:
         self._table = array("H")
 
     def prepare(self, nodes: Sequence[Node]) -> None:
-        """Build the table anew."""
+        """Rebuild the table."""
         self._nodes = tuple(nodes)
         self._table = _build(self._nodes, self._size) if nodes else array("H")
 

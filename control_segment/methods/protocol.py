@@ -3,8 +3,8 @@
 
 `prepare` gets the nodes that may have new sessions at all (enabled, weight above 0), whenever that
 set or a weight changes; `pick` is on the hot path and returns one of them that has room, or None. A
-method never sees living sessions: only new ones are picked for, so that no method can move one.
-What a method must remember of a node it keeps itself; `Node` has what every method may need.
+method never sees existing sessions: it chooses only for new ones, so no method can move one.
+What a method must remember of a node it stores itself; `Node` has what every method may need.
 """
 
 from __future__ import annotations

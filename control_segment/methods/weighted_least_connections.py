@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node with the fewest sessions for its weight.
 
-Compared is (active + 1) / weight, the load as it will be with the new session: with `active` alone,
+It compares (active + 1) / weight, the load as it will be with the new session: with `active` alone,
 all idle nodes would be equal and the weights would count only under load.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SSMB socket: many datagrams a wake-up, since waking up costs as much as ten of them."""
+"""The SSMB socket: many datagrams per wake-up, since a wake-up costs as much as ten of them."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 """Keep the garbage collector from stopping a CS for longer than a QUERY may wait.
 
 A full collection looks at every record: a second for a million.  Records are in no cycle and are
-freed by their reference counts, so automatic collection is off while a CS runs.  Once a second what
-little has come since is collected, and everything put where no collection looks.  While the table
-grows quickly that collection is left out; the few cycles of that second are never freed.
+freed by their reference counts, so automatic collection is off while a CS runs.  Once per second
+the few new objects are collected, and everything is moved to where no collection looks.  While the
+table grows quickly that collection is skipped; the few cycles of that second are never freed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast nodes answer, for methods that want to know: the time that a TCP connect takes.
+"""How fast nodes answer, for methods that need it: the time that a TCP connect takes.
 
-No packet of a plain flow passes the CS, and the DFS reports no times, so somebody must ask.  A node
-that cannot be reached from here (or serves UDP only) stays unmeasured, which the method knows how
-to take.
+No packet of a plain flow passes the CS, and the DFS reports no times, so they must be measured.  A
+node that cannot be reached from here (or serves only UDP) stays unmeasured, which the method must
+handle.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class ControlSegmentRuntime:
 
     @property
     def segment(self) -> ControlSegment:
-        """The decisions, for those who look; only while running."""
+        """The decisions, for observers; only while running."""
         if self._segment is None:
             raise ValueError("the Control Segment is not running yet")
         return self._segment

@@ -15,7 +15,7 @@ READ_SIZE: Final = 65536
 
 
 class Changed(Protocol):
-    """Called after the segment was told anything, so that what it wants sent is sent."""
+    """Called after the segment was given anything, so that what it wants to send is sent."""
 
     def __call__(self) -> None: ...
 
