@@ -11,9 +11,9 @@ octets out.  It has no socket and reads no clock.
     target.apply(agent.outbox.take_commands())
     for endpoint, octets in agent.outbox.take_datagrams(): ...
 
-It holds what is pending (`new_flows`), refused (`negative`), ended a moment ago (`ended`), and
-which CSs there are (`peers`).  Established flows live in the target alone, which it reads but
-commands only through the outbox.  The message loop and the packet loop block nowhere (9.2).
+It holds flows that are pending (`new_flows`), refused (`negative`) or ended a moment ago (`ended`),
+and the CSs (`peers`).  Established flows live only in the target, which it reads directly but
+commands only through the outbox.  The message loop and the packet loop never block (9.2).
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Agent:
             handlers[event.__class__](event, now)
 
     def receive_datagram(self, octets: bytes, endpoint: Endpoint, now: float) -> None:
-        """A datagram from somebody who may or may not be a CS."""
+        """A datagram from a host that may or may not be a CS."""
         self.dispatch.receive(octets, endpoint, now)
 
     # --- time --------------------------------------------------------------------------------

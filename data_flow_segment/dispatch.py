@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datagrams in: source, seal, decoding, who may send what, dispatch (FIG. 20, 9.10)."""
+"""Datagrams in: source, seal, decoding, what the sender may send, dispatch (FIG. 20, 9.10)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Dispatch:
                 opened = peer.link.open(octets, now)
             except SealError as failed:
                 if error is None or isinstance(error, BadTag):
-                    error = failed  # only the peer with the right key says more than BadTag
+                    error = failed  # only the peer with the right key gives more than BadTag
                 continue
             self._messages(peer, opened, now)
             return
@@ -191,7 +191,7 @@ class Dispatch:
 
 
 def _may_come_from_any(message: Message) -> bool:
-    """What a CS may send that is not the active one (11.3), or not any more."""
+    """What a CS may send that is not, or no longer, the active one (11.3)."""
     if isinstance(message, Reset):
         return bool(message.flags & _ACK)
     return isinstance(message, AuthChallenge | Sync)

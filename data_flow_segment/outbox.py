@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the agent wants done: commands, datagrams, octets of CSMB; collected until its runtime takes
-them, once a wake-up.  Counters and the trace ride along, because whoever puts something here also
-counts it."""
+them, once per wake-up.  Counters and the trace are here too, because code that puts something here
+also counts it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Wheel(Generic[Item]):
         self._due_slots: list[int] = []  # a heap of the keys of _slots
 
     def schedule(self, deadline: float, item: Item) -> None:
-        """Tell `item` in `due` once `deadline` has passed, up to a slot later."""
+        """Return `item` in `due` once `deadline` has passed, up to a slot later."""
         slot = int(deadline / SLOT_S) + 1
         items = self._slots.get(slot)
         if items is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The section `p4runtime` of a DFS's configuration: the switch, and what it cannot tell itself."""
+"""The section `p4runtime` of a DFS's configuration: the switch, and what cannot be read from it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from ssmb.addresses import from_text
 PORT_MAX: Final = 511  # nine bits
 FLOWS_RESERVED: Final = 16
 FLOW_CAPACITY_MAX: Final = FLOWS - FLOWS_RESERVED
-"""One place is the fences' (FENCE_INDEX); the others are kept, so that a target that needs more of
-them refuses no configuration that was right before."""
+"""One place is for fences (FENCE_INDEX); the others are reserved, so that a target that needs more
+of them does not have to refuse a configuration that was valid before."""
 _ID_MAX: Final = (1 << 64) - 1
 _HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([1-9][0-9]{0,4})")
 
@@ -76,7 +76,7 @@ class SwitchInterface(Section):
         return (ip_interface(address).network for address in self.addresses)
 
     def table_entry(self) -> Interface:
-        """The same as the target wants it."""
+        """The same in the target's terms."""
         return Interface(
             self.port,
             self.name,
@@ -104,7 +104,7 @@ class SwitchRoute(Section):
 
 
 class P4RuntimeSection(Section):
-    """The switch.  P4Runtime has no question for its ports, addresses and routes."""
+    """The switch.  P4Runtime cannot query its ports, addresses and routes."""
 
     address: GrpcAddress
     device_id: Annotated[Whole, Field(ge=0, le=_ID_MAX)] = 1
@@ -115,7 +115,8 @@ class P4RuntimeSection(Section):
     neighbours: dict[HostAddress, MacText] = Field(default_factory=dict)
 
     def interface_towards(self, address: str) -> SwitchInterface | None:
-        """The interface whose network has the address; of several the narrowest network's."""
+        """The interface whose network has the address; of several, the one with the narrowest
+        network."""
         towards = ip_address(address)
         found = [
             (network.prefixlen, -position)
@@ -134,7 +135,7 @@ class P4RuntimeSection(Section):
         ]
         for route in self.routes:
             towards = self.interface_towards(route.via)
-            assert towards is not None  # `_is_whole` has seen to it
+            assert towards is not None  # `_is_whole` has checked it
             routes.append(Route.to(route.to, towards.port, route.via))
         return P4RuntimeOptions(
             address=self.address,
@@ -185,7 +186,7 @@ class P4RuntimeSection(Section):
             seen[what, value] = _said(path)
 
     def _unique(self) -> Iterator[tuple[str, object, tuple[str | int, ...]]]:
-        """(what it is, value, where it stands) of all that must not be there twice."""
+        """(what it is, value, where it is) of everything that must not occur twice."""
         for position, interface in enumerate(self.interfaces):
             place = ("interfaces", position)
             yield "port", interface.port, (*place, "port")
@@ -204,6 +205,6 @@ def _said(path: tuple[str | int, ...]) -> str:
 
 
 def _error(path: tuple[str | int, ...], sentence: str) -> PydanticCustomError:
-    """An error that is told at *path* from this section on."""
+    """An error that is reported at *path*, relative to this section."""
     context: dict[str, Any] = {"at": path, "said": sentence}
     return PydanticCustomError("p4runtime", "{said}", context)

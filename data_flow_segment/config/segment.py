@@ -58,7 +58,8 @@ class CsmbListener(Section):
 
 
 class SsmbSocket(Section):
-    """Where SSMB is sent from and taken; CSs are told this address, so it is never a wildcard."""
+    """Where SSMB is sent from and received; it is announced to the CSs, so it is never a
+    wildcard."""
 
     address: AddressText
     port: Port = SSMB_PORT
@@ -128,5 +129,5 @@ class DataFlowSegmentConfig(Section):
 
 
 def _error(field: str, sentence: str) -> PydanticCustomError:
-    """An error that is told at that field, not at the whole file."""
+    """An error that is reported at that field, not at the whole file."""
     return PydanticCustomError("target", "{said}", {"at": (field,), "said": sentence})

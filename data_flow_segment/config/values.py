@@ -29,7 +29,7 @@ def _host(text: str) -> str:
 
 
 def _prefixed(text: str) -> str:
-    """An interface's address, which has to say how large its network is."""
+    """An interface's address, which must include its prefix length."""
     try:
         if "/" not in text:
             raise ValueError
@@ -52,7 +52,7 @@ def _network(text: str) -> str:
 
 
 def mac_octets(text: str) -> bytes:
-    """The octets of a MAC address; ValueError if it is none."""
+    """The octets of a MAC address; ValueError if it is not one."""
     octets = bytes.fromhex(text.replace(":", ""))
     if len(octets) != _MAC_OCTETS or octets.hex(":") != text.lower():
         raise ValueError
@@ -90,13 +90,13 @@ NetworkText = Annotated[str, AfterValidator(_network)]
 MacText = Annotated[str, AfterValidator(_mac)]
 InterfaceName = Annotated[str, AfterValidator(_interface)]
 FilePath = Annotated[Path, AfterValidator(_file)]
-# strict: YAML's `true` is no 1, and text in quotes no number
+# strict: YAML's `true` is not 1, and quoted text is not a number
 Whole = Annotated[int, Field(strict=True)]
 Port = Annotated[Whole, Field(ge=1, le=65535)]
 Truth = Annotated[bool, Field(strict=True)]
 
 
 class Section(BaseModel):
-    """A mapping of the file: no field that we do not know."""
+    """A mapping in the file; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

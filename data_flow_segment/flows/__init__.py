@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A flow's life at the agent: new, answered, refused, ended; told to the CS and swept."""
+"""A flow's life at the agent: new, answered, refused, ended; reported to the CS and swept."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a CS decides about a flow: REPLY and NEWFLOW, installed in both directions or refused.
 
-`reply_came` is half of the agent's hot path, once a connection.  A serial tells a flow's
-incarnations apart (6.7); nothing that another serial or another group is about changes a flow.
+`reply_came` is half of the agent's hot path, once per connection.  A serial distinguishes a flow's
+incarnations (6.7); a message about another serial or from another group never changes a flow.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Answers:
     def _reply_unasked(
         self, peer: Peer, reply: Reply, flow: PendingFlow | None, now: float
     ) -> None:
-        """The incarnation rule of 6.7: repeat, stale, or a flow that we no longer waited for."""
+        """The incarnation rule of 6.7: repeat, stale, or a flow that was no longer waited for."""
         if reply.error_code or reply.flags & _PROXY_SERVER:
             self._counters["replies_stale"] += 1
             return
@@ -181,7 +181,7 @@ class Answers:
     # --- being refused ---------------------------------------------------------------------
 
     def _refuse(self, session: Session, error_code: int, now: float) -> None:
-        """9.9: silence, RST or ICMP; and the flow is not asked about again for NEG_HOLD."""
+        """9.9: silence, RST or ICMP; and no QUERY is sent for the flow for NEG_HOLD."""
         flow = self.pending.remove(session)
         self.negative.add(session, error_code, now)
         self._counters[_REFUSALS.get(error_code, "refused_unknown")] += 1
@@ -193,7 +193,7 @@ class Answers:
     def _refuse_to_proxy(
         self, peer: Peer, message: Reply | NewFlow, session: Session, now: float
     ) -> None:
-        """A handshake with the node was asked of us; our HELLO does not offer it."""
+        """The CS asked for a handshake with the node; this DFS's HELLO does not offer it."""
         if session in self.pending.by_session:
             self._refuse(session, int(ErrorCode.UNKNOWN), now)
         self._counters["newflows_refused"] += 1

@@ -11,7 +11,7 @@ from ssmb.messages import Bridge
 
 PACKET_MAX: Final = 65535  # what an IP length field can say
 INCOMPLETE_MAX: Final = 256
-"""Packets of which pieces are missing, kept at a time: 16 MiB at most, for a second at most."""
+"""Incomplete packets that are kept at a time: 16 MiB at most, for a second at most."""
 PIECES_MAX: Final = 64
 """Of one packet: 47 of BRIDGE_DATA_MAX make the longest."""
 
@@ -19,7 +19,7 @@ _MORE: Final = int(Flag.MORE_FRAGS)
 
 
 def ip_packet(frame: bytes) -> bytes | None:
-    """The IP packet in a frame; None if there is none."""
+    """The IP packet in a frame; None if it has none."""
     try:
         packet = parse(frame)
     except MalformedPacket:
@@ -52,14 +52,14 @@ class _Incomplete:
         self.length: int | None = None  # known with the last piece
 
     def put(self, piece: Bridge) -> None:
-        """Keep a piece; a copy takes the place of the one before."""
+        """Keep a piece; a copy replaces the one before."""
         before = self.pieces.get(piece.frag_offset, b"")
         self.pieces[piece.frag_offset] = piece.frag_data
         self.held += len(piece.frag_data) - len(before)
 
 
 class Reassembly:
-    """Pieces from all CSs, by (who, packet_id)."""
+    """Pieces from all CSs, by (sender, packet_id)."""
 
     def __init__(self) -> None:
         self._incomplete: dict[tuple[object, int], _Incomplete] = {}
@@ -80,7 +80,7 @@ class Reassembly:
             waiting = self._incomplete[key] = _Incomplete(now + BRIDGE_REASSEMBLY_S)
         waiting.put(piece)
         if waiting.held > PACKET_MAX or len(waiting.pieces) > PIECES_MAX:
-            del self._incomplete[key]  # they overlap, or nobody cuts like that
+            del self._incomplete[key]  # they overlap, or are cut in an impossible way
             return None, "invalid_msg"
         if last:
             waiting.length = end
@@ -90,7 +90,7 @@ class Reassembly:
         return packet, None
 
     def get_timer(self) -> float | None:
-        """When the oldest incomplete packet is given up; they stand in that order."""
+        """When the oldest incomplete packet is given up; they are in that order."""
         return next((each.deadline for each in self._incomplete.values()), None)
 
     def handle_timer(self, now: float) -> int:

@@ -2,12 +2,12 @@
 """Flows that ended a moment ago (LINGER, 9.2 and 6.7).
 
 A closed flow stays in the target for LINGER, so that late packets are still translated, and is
-taken out then.  Every serial that ended is remembered as long, so that a late copy of its REPLY
-does not enter the flow again.
+taken out then.  Every serial that ended is remembered for as long, so that a late copy of its REPLY
+does not install the flow again.
 
-Why an entry was taken out is remembered longer.  DELETE is not acknowledged; when a lost one's flow
-is asked about, NOFLOW alone would make the CS forget a session that only was idle here, and its
-next packet would find no node (wire protocol, decision 2).
+Why an entry was taken out is remembered longer.  DELETE is not acknowledged. If it is lost and the
+CS asks about the flow, NOFLOW alone would make the CS forget a session that was only idle here, and
+its next packet would find no node (wire protocol, decision 2).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from ssmb.constants import LINGER_MS
 from ssmb.messages import FlowSignature, Session
 
 REASONS_MAX: Final = 65536
-"""Ends remembered with their reason, the oldest yields: a CS asks after its own idle time, so this
-covers some minutes of hundreds of idle flows a second."""
+"""Ends remembered with their reason, the oldest is dropped: a CS asks after its own idle time, so
+this covers some minutes of hundreds of idle flows per second."""
 
 
 class EndedFlows:
     """What lingers in the target, and which serials are over."""
 
     def __init__(self, recent: RecentFlows) -> None:
-        """`recent`: the opposite, what began a moment ago and has not ended."""
+        """`recent`: the opposite, flows that began a moment ago and have not ended."""
         # Not a dict: finding its first entry costs as much as was deleted in front of it
         self._reasons: OrderedDict[tuple[Session, int], int] = OrderedDict()
         self.lingering: dict[Session, int] = {}  # session -> serial of its entry in the target
@@ -56,7 +56,7 @@ class EndedFlows:
         self._reasons[session, serial] = reason
 
     def reason_of(self, session: Session, serial: int) -> int:
-        """Why this flow was taken out; 0 (unspecified) if nobody remembers."""
+        """Why this flow was taken out; 0 (unspecified) if it is not remembered."""
         return self._reasons.get((session, serial), 0)
 
     def begin(self, session: Session) -> None:

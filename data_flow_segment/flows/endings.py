@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A flow's end at the DFS, and who is told: the table of 9.8.
+"""A flow's end at the DFS, and the message about it: the table of 9.8.
 
 | cause                    | message          | here              |
 | ---                      | ---              | ---               |
@@ -42,16 +42,16 @@ _SCAN_LIMIT: Final = 4096
 _RETRIED_MAX: Final = 4096
 
 REPEAT_S: Final = 1.0
-"""When the DELETE of a flow whose session may go on is sent once more (RETRY).  A lost one is told
-when the CS asks (TIMEOUT), but by an agent that began in between it cannot be told: NOFLOW alone
-would make the CS forget a living session."""
+"""When the DELETE of a flow whose session may go on is sent once more (RETRY).  A lost one is
+reported when the CS asks (TIMEOUT), but an agent that started in between cannot report it: NOFLOW
+alone would make the CS forget a living session."""
 
 _RETRY: Final = int(Flag.RETRY)
 _SESSION_GOES_ON: Final = frozenset((CloseReason.IDLE, CloseReason.OVERFLOW))
 
 
 class Endings:
-    """Takes flows out of the target and tells the CSs."""
+    """Takes flows out of the target and notifies the CSs."""
 
     def __init__(self, outbox: Outbox, peers: Peers, target: Target) -> None:
         self.table = Table(target, outbox, self.evict)
@@ -70,7 +70,7 @@ class Endings:
         entry = state.entry
         signature = entry.signature
         if self.ended.lingering.get(signature.session) == entry.serial:
-            return  # a sweep found again what was told
+            return  # a sweep found again what was reported
         self.ended.linger(signature, entry.serial, now)
         self._counters["flows_closed"] += 1
         self.report(messages.delete(state, cause), entry.group_id, now)
@@ -99,7 +99,7 @@ class Endings:
             peer.link.queue(messages.stats(state), now)
 
     def install_failed(self, event: InstallFailed, now: float) -> None:
-        """Make room and try once more, or tell the CS.  What was held is gone: the packets went
+        """Make room and try once more, or notify the CS.  The held packets are gone: they went
         back right behind the command, and the target counted them."""
         entry = event.entry
         if event.table_full and entry.serial not in self._retried and self.table.make_room(now):
@@ -118,7 +118,7 @@ class Endings:
     # --- room is needed ------------------------------------------------------------------------
 
     def evict(self, state: FlowState, now: float) -> None:
-        """Delete a flow to make room; one that lingers was told already."""
+        """Delete a flow to make room; one that lingers was reported already."""
         signature, serial = state.entry.signature, state.entry.serial
         if self.ended.lingering.get(signature.session) == serial:
             self.ended.begin(signature.session)
@@ -157,7 +157,7 @@ class Endings:
         self._remove(state, CloseReason.REAPED, now)
 
     def delete_all(self, group_id: int | None, now: float) -> int:
-        """RESET: every flow, or those of one group; nobody is told (9.8).  How many."""
+        """RESET: every flow, or those of one group, without a DELETE (9.8).  How many."""
         cursor, count = None, 0
         while True:
             states, cursor = self.table.target.scan(cursor, _SCAN_LIMIT)
@@ -184,7 +184,7 @@ class Endings:
         for signature in self.ended.due(now):
             self._outbox.commands.append(RemoveFlow(signature))
 
-    # --- telling ---------------------------------------------------------------------------------
+    # --- messages --------------------------------------------------------------------------------
 
     def report(self, message: Delete | Stats, group_id: int, now: float) -> None:
         """DELETE to the group's active CS and, as copies, to its standbys (11.3)."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flows that the CS refused, remembered for NEG_HOLD, so that it is left alone (9.9)."""
+"""Flows that the CS refused, remembered for NEG_HOLD, so that it gets no QUERY again (9.9)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A flow's beginning: a packet comes up, QUERY is sent and repeated (`answers` does the rest).
 
-`packet_came_up` is half of the agent's hot path, once a connection.  Nothing in it but tuples,
+`packet_came_up` is half of the agent's hot path, once per connection.  It uses only tuples,
 dictionaries and the codec (docs/design/0001).
 """
 
@@ -58,7 +58,7 @@ class NewFlows:
     # --- a packet that the target cannot place ---------------------------------------------
 
     def packet_came_up(self, packet: PacketIn, now: float) -> None:
-        """Hold it and ask, or hold it with the others of its flow."""
+        """Hold it and send QUERY, or hold it with the others of its flow."""
         reason, signature, tcp_flags, _, frame, key = packet
         session = signature.session
         pending = self.pending
@@ -108,7 +108,7 @@ class NewFlows:
         pending.schedule(session, flow, now + wait)
 
     def _is_refused(self, session: Session, packet: PacketIn, now: float) -> bool:
-        """Whether the flow was refused a moment ago; TCP is told so again where 9.9 tells it."""
+        """Whether the flow was refused a moment ago; TCP gets another RST where 9.9 sends one."""
         error_code = self.negative.error_of(session, now)
         if error_code is None:
             return False
@@ -177,7 +177,7 @@ class NewFlows:
 
     def ask_again(self, group: Group, now: float, *, only_unasked: bool = False) -> None:
         """The group has another active CS, or it became able to answer: everything that waits
-        goes to it at once (11.5), or only what went to nobody yet: a copy on its way too many may
+        goes to it at once (11.5), or only what was not sent yet: a copy too many on its way may
         arrive when the flow has ended."""
         peer = group.active
         if peer is None or not peer.may_ask:

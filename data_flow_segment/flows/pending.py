@@ -2,7 +2,7 @@
 """Flows that wait for the CS: QUERY_WAIT of the wire protocol (9.2, 9.5, 6.8).
 
 A pending flow is the only record of its QUERY; there is no table of requests beside it.  What is
-held is bounded three ways: octets a flow, octets of all flows, number of flows.
+held is bounded in three ways: octets per flow, octets of all flows, number of flows.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class PendingFlows:
         self.held_octets += octets
 
     def schedule(self, session: Session, flow: PendingFlow, deadline: float) -> None:
-        """Tell the flow in `due` when this deadline has passed and it still waits for it."""
+        """Return the flow in `due` when this deadline has passed and it still waits for it."""
         if flow.deadline == deadline:
-            return  # it would be told twice
+            return  # it would be returned twice
         flow.deadline = deadline
         self._repeats.schedule(deadline, (session, deadline))
 

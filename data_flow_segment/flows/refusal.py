@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a refused client is told: RST for TCP, ICMP port unreachable for UDP (9.9)."""
+"""What a refused client gets: RST for TCP, ICMP port unreachable for UDP (9.9)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WORD32: Final = 0xFFFFFFFF
 
 
 def notify_client(outbox: Outbox, packet: PacketIn) -> None:
-    """Send what its sender has to be told, if anything."""
+    """Send what its sender has to receive, if anything."""
     octets = answer(packet.frame)
     if octets is not None:
         outbox.commands.append(TransmitPacket(octets))
@@ -32,7 +32,7 @@ def notify_client(outbox: Outbox, packet: PacketIn) -> None:
 
 
 def answer(frame: bytes) -> bytes | None:
-    """Return the IP packet that tells the sender of *frame* no; None if it must not be answered."""
+    """Return the IP packet that refuses the sender of *frame*; None if it must not be answered."""
     try:
         packet = parse(frame)
     except MalformedPacket:
@@ -78,7 +78,7 @@ def _unreachable(packet: Packet) -> bytes:
 
 
 def _back(packet: Packet, protocol: int, payload: bytes) -> bytes:
-    """An IP packet from whom the client addressed, to the client."""
+    """An IP packet to the client, from the address that the client used."""
     if packet.version == 6:
         header = struct.pack("!IHBB", 6 << 28, len(payload), protocol, _HOP_LIMIT)
         return header + packet.dst + packet.src + payload

@@ -9,11 +9,11 @@ from data_flow_segment.peers.groups import Peers
 
 SLICE: Final = 4096
 SLICE_INTERVAL_S: Final = 0.05
-"""80,000 entries a second at most: a table of a million takes 12 s a pass, by which an idle timeout
-of minutes may be late, and costs a few percent of a processor."""
+"""At most 80,000 entries per second: a table of a million takes 12 s per pass, by which an idle
+timeout of minutes may be late, and costs a few percent of a processor."""
 
 PASS_INTERVAL_S: Final = 1.0
-"""A small table is looked at once a second, the unit of idle timeouts."""
+"""A small table is examined once per second, the unit of idle timeouts."""
 
 
 class Step(NamedTuple):
@@ -37,7 +37,7 @@ class Sweeps:
         return self._next_at
 
     def due(self, now: float) -> Step | None:
-        """The call to make now; tell `finished` what it returned."""
+        """The call to make now; pass what it returned to `finished`."""
         if now < self._next_at:
             return None
         if self._pass_began is None:

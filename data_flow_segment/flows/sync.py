@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SYNC: tell a CS every flow of its group, paced (11.4)."""
+"""SYNC: report every flow of its group to a CS, paced (11.4)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from data_flow_segment.targets.contract import Target
 from ssmb.messages import SyncDone
 
 SLICE: Final = 128
-"""Flows told at a time: a dozen datagrams, which any receive buffer holds."""
+"""Flows reported at a time: a dozen datagrams, which any receive buffer can hold."""
 
 SLICE_INTERVAL_S: Final = 0.004
 """32,000 flows a second: a quarter of a processor, and new flows wait at most a millisecond."""
 
 
 class SyncJob:
-    """One SYNC being answered.  Flows that change meanwhile are told by ordinary messages."""
+    """One SYNC being answered.  Flows that change meanwhile are reported by ordinary messages."""
 
     __slots__ = ("_count", "_cursor", "_next_at", "peer", "sync_id")
 
@@ -34,7 +34,7 @@ class SyncJob:
         return self._next_at
 
     def report_more(self, target: Target, ended: EndedFlows, now: float) -> bool:
-        """Tell the next slice; True when SYNC_DONE went out."""
+        """Report the next slice; True when SYNC_DONE went out."""
         if now < self._next_at:
             return False
         self._next_at = now + SLICE_INTERVAL_S
@@ -62,7 +62,7 @@ class Syncs:
         self._jobs: dict[tuple[int, int], SyncJob] = {}
 
     def begin(self, peer: Peer, sync_id: int, now: float) -> bool:
-        """Tell the CS all flows; False for a repeat of the SYNC under way."""
+        """Report all flows to the CS; False for a repeat of the SYNC under way."""
         running = self._jobs.get(peer.identity)
         if running is not None and running.peer is peer and running.sync_id == sync_id:
             return False
@@ -79,7 +79,7 @@ class Syncs:
         return min((job.get_timer() for job in self._jobs.values()), default=None)
 
     def handle_timer(self, now: float) -> list[Peer]:
-        """Tell the next flows; return the CSs that were told the last."""
+        """Report the next flows; return the CSs that got the last one."""
         done = []
         for identity, job in tuple(self._jobs.items()):
             if job.report_more(self._target, self._ended, now):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The target's flow table as it will be once the commands that wait are carried out.
 
-Established flows live in the target alone; commands reach it once a wake-up.  Between the two a
+Established flows live only in the target; commands reach it once per wake-up.  Between the two a
 look-up has to see what was just decided.  Room is made here too, because it is a question of what
 the table will hold (9.8).
 """
@@ -47,7 +47,7 @@ class Table:
         self._outbox = outbox
         self._evict = evict
         self.recent = RecentFlows()
-        self._room = 0  # flows that certainly fit; looked up anew when used up
+        self._room = 0  # flows that certainly fit; looked up again when used up
         self._candidates: deque[FlowState] = deque()
         self._candidates_until = 0.0
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CSMB connections: who is there, who is active, what is configured (wire protocol 7.7, 11).
+"""The CSMB connections: which CSs there are, which is active, what is configured (wire protocol
+7.7, 11).
 
-Drives one `csmb.connection.Connection` a TCP connection and tells the agent, by the callbacks of
-`Listener`, what that means for flows.
+Drives one `csmb.connection.Connection` per TCP connection and notifies the agent, by the callbacks
+of `Listener`, what that means for flows.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Connections:
         listener: Listener,
         random_octets: Callable[[int], bytes],
     ) -> None:
-        """`settings` come without the hooks; they are ours."""
+        """`settings` come without the hooks, which are set here."""
         self._settings = replace(
             settings, accept_hello=self._accept, group_ssmb_version=self._group_version
         )
@@ -97,7 +98,7 @@ class Connections:
         return self._last_id
 
     def _make_room(self, now: float) -> bool:
-        """Whether one more connection may begin; the oldest that proved nothing may have to go."""
+        """Whether one more connection may begin; the oldest unauthenticated one may have to go."""
         waiting = [
             (connection_id, accepted)  # the oldest first
             for connection_id, accepted in self._accepted.items()

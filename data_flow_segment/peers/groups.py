@@ -45,8 +45,8 @@ class Peer:
         self.connections: list[int] = []
         self.config = Config()
         self.ssmb_proved = False  # we answered an AUTH_CHALLENGE on SSMB (12.3)
-        self.reset_waiting = False  # a RESET of ours is not acknowledged yet
-        self.synced = True  # it knows every flow, or never had to be told
+        self.reset_waiting = False  # a RESET to it is not acknowledged yet
+        self.synced = True  # it knows every flow, or never needed to
         self.sync_deadline: float | None = None  # when to stop waiting for its SYNC
         self.reset_seen: int | None = None  # reset_id executed last
 
@@ -122,7 +122,7 @@ class Peers:
         return self.rearrange()
 
     def rearrange(self) -> list[Group]:
-        """Work out every group's active CS anew; return the groups whose active one changed."""
+        """Work out every group's active CS again; return the groups whose active one changed."""
         endpoints: dict[Endpoint, tuple[Peer, ...]] = {}
         members: dict[int, list[Peer]] = {group_id: [] for group_id in self.groups}
         for peer in self.by_identity.values():

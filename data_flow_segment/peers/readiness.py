@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a CS may be asked, and what it has to be told first (wire protocol 11.3 to 11.7, 12.3).
+"""When a CS may get QUERYs, and what it must know first (wire protocol 11.3 to 11.7, 12.3).
 
 A CS that connects is told in order: that the table is new (RESET, `resets`), that this DFS is who
 it says (the proof on SSMB), every flow (SYNC).  What waits for a CS is asked when nothing of this
@@ -31,7 +31,7 @@ class Syncs(Protocol):
     """The SYNCs that are being answered."""
 
     def begin(self, peer: Peer, sync_id: int, now: float) -> bool:
-        """Tell the CS all flows; False for a repeat of the SYNC under way."""
+        """Report all flows to the CS; False for a repeat of the SYNC under way."""
 
     def forget(self, peer: Peer) -> None:
         """The CS went away."""
@@ -60,7 +60,7 @@ class Readiness:
     # --- a CS comes, goes, becomes active (connections.Listener) -----------------------------
 
     def peer_came(self, peer: Peer, now: float) -> None:
-        """A CS is ready, or says that it restarted: does it know our flows?"""
+        """A CS is ready, or says that it restarted: does it know this DFS's flows?"""
         peer.boot_id = peer.hello.boot_id
         is_known = self._known_boots.get(peer.identity) == peer.boot_id
         self._known_boots[peer.identity] = peer.boot_id
@@ -76,20 +76,20 @@ class Readiness:
         self._syncs.forget(peer)
 
     def active_changed(self, groups: list[Group], now: float) -> None:
-        """Ask the new active CS everything that waits (11.5)."""
+        """Send the new active CS every QUERY that waits (11.5)."""
         for group in groups:
             self._waiting.ask_again(group, now)
 
     # --- what stood before it is gone --------------------------------------------------------
 
     def proved(self, peer: Peer, now: float) -> None:
-        """We answered its challenge on SSMB: it listens to us now."""
+        """The DFS answered its challenge on SSMB: it accepts messages now."""
         is_active = self._peers.active_of(peer.group_id) is peer
         if not self._resets.begin(peer, now, is_active=is_active):
             self._can_ask(peer, now)
 
     def reset_acknowledged(self, peer: Peer, reset_id: int, now: float) -> bool:
-        """The CS knows that the table began empty; False if nobody waits for that."""
+        """The CS knows that the table began empty; False if nothing waits for that."""
         if not self._resets.acknowledged(peer, reset_id):
             return False
         self._can_ask(peer, now)
@@ -101,7 +101,7 @@ class Readiness:
             peer.sync_deadline = None
 
     def knows_all(self, peer: Peer, now: float) -> None:
-        """It was told every flow (or does not care to know): mid-session QUERYs may go."""
+        """It knows every flow (or does not want to): mid-session QUERYs may go."""
         peer.synced = True
         peer.sync_deadline = None
         group = self._peers.groups.get(peer.group_id)

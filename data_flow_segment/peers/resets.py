@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RESETs of ours: a DFS whose table is new says so once to each CS (11.7, 6.8)."""
+"""RESETs from the DFS: when its table is new, it says so once to each CS (11.7, 6.8)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class _Waiting:
 class BootResets:
     """Which CSs know that this table began empty.
 
-    A CS is told once: when the same segment connects again, its flows are of this table, and a
+    A CS gets it once: when the same segment connects again, its flows are of this table, and a
     RESET would make it forget living ones.
     """
 
     def __init__(
         self, outbox: Outbox, random_octets: Callable[[int], bytes], *, known: bool
     ) -> None:
-        """`known`: the table was adopted, so every CS that had to know knows."""
+        """`known`: the table was adopted, so every CS that needed to know already does."""
         self._outbox = outbox
         self._random_octets = random_octets
         self._needed = not known
@@ -39,7 +39,7 @@ class BootResets:
         self._waiting: dict[tuple[int, int], _Waiting] = {}
 
     def begin(self, peer: Peer, now: float, *, is_active: bool) -> bool:
-        """The CS can be told; False if nothing has to be waited for.
+        """A RESET can be sent to the CS; False if nothing has to be waited for.
 
         QUERYs wait for the active one's acknowledgement, so that no flow that it just answered
         falls to a late RESET.  A standby gets a copy, which is not acknowledged (11.3).
@@ -58,7 +58,7 @@ class BootResets:
         return True
 
     def acknowledged(self, peer: Peer, reset_id: int) -> bool:
-        """An acknowledgement came; False if nobody waits for it."""
+        """An acknowledgement came; False if none is expected."""
         waiting = self._waiting.get(peer.identity)
         if waiting is None or waiting.reset_id != reset_id or waiting.peer is not peer:
             return False
@@ -66,7 +66,7 @@ class BootResets:
         return True
 
     def forget(self, peer: Peer) -> None:
-        """The CS went away; it is told when it comes back."""
+        """The CS went away; it gets the RESET when it comes back."""
         waiting = self._waiting.get(peer.identity)
         if waiting is not None and waiting.peer is peer:
             del self._waiting[peer.identity]
@@ -77,7 +77,7 @@ class BootResets:
         return min((each.deadline for each in self._waiting.values()), default=None)
 
     def handle_timer(self, now: float) -> list[Peer]:
-        """Repeat; return the CSs that were told often enough and did not answer."""
+        """Repeat; return the CSs that did not answer after the last repeat."""
         given_up = []
         for waiting in tuple(self._waiting.values()):
             if waiting.deadline > now:

@@ -40,7 +40,7 @@ class Link:
         self._queued = False  # an L message may wait
 
     def install_keys(self, keys: SessionKeys | None, now: float) -> None:
-        """Keys of a new CSMB authentication; what waits leaves under the old ones."""
+        """Keys of a new CSMB authentication; what waits is sent under the old ones."""
         self.flush_all()
         if keys is None:
             self._ring = self._sealer = None
@@ -106,6 +106,6 @@ class Link:
 
 
 def as_replica(octets: bytes) -> bytes:
-    """The copy of a message for a standby: the same but for REPLICA (11.3)."""
+    """The copy of a message for a standby: the same, except for REPLICA (11.3)."""
     flags = int.from_bytes(octets[2:4], "big") | _REPLICA
     return octets[:2] + flags.to_bytes(2, "big") + octets[4:]

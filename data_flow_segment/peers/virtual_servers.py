@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The virtual servers that the CSs announced: what is legal (8.2), who owns which, what changes.
+"""The virtual servers that the CSs announced: what is legal (8.2), which CS owns which, what
+changes.
 
 A change returns the commands that bring the target to the same state.
 """
@@ -59,7 +60,7 @@ def key_of(flags: int, virt_ipaddr: bytes, virt_port: int, protocol: int) -> Vir
 
 
 def judge(entry: VsEntry) -> ErrorCode:
-    """Whether an entry can be (8.2), and whether this DFS can do it."""
+    """Whether an entry is legal (8.2), and whether this DFS supports it."""
     flags = entry.flags
     proxies = flags & _PROXIES
     if proxies & (proxies - 1) or (proxies and flags & Flag.CS_ASSIST):
@@ -75,7 +76,7 @@ def judge(entry: VsEntry) -> ErrorCode:
     if not flags & Flag.WILDCARD_ADDR and entry.virt_ipaddr == UNSPECIFIED:
         return ErrorCode.BADFLAGS
     if proxies or flags & Flag.HYBRID:
-        return ErrorCode.UNSUPPORTED  # neither capability is in our HELLO
+        return ErrorCode.UNSUPPORTED  # neither capability is in this DFS's HELLO
     return ErrorCode.OK
 
 
@@ -94,7 +95,7 @@ class VirtualServers:
             )
 
     def add(self, entry: VsEntry, group_id: int) -> tuple[ErrorCode, list[Command]]:
-        """Add, or replace the one with the same key; another group's stands."""
+        """Add, or replace the one with the same key; another group's stays."""
         verdict = judge(entry)
         if verdict != ErrorCode.OK:
             return verdict, []
@@ -123,7 +124,7 @@ class VirtualServers:
     def replace(
         self, entries: Iterable[VsEntry], group_id: int
     ) -> tuple[ErrorCode, int, list[Command]]:
-        """A complete VS_LIST takes the place of the group's set (7.7, rule 8).
+        """A complete VS_LIST replaces the group's set (7.7, rule 8).
 
         Returns the first error, how many were refused, and the commands: additions first, so that
         no virtual server is away for a moment.

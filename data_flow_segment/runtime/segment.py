@@ -2,7 +2,7 @@
 """A DFS that runs: the agent, its target, its sockets and its clock in one event loop.
 
 Each wake-up does the same: take what came, let the agent decide, then `_settle`: commands to the
-target in one call, datagrams out, octets to the CSMB streams, the timer set anew.
+target in one call, datagrams out, octets to the CSMB streams, the timer set again.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class DataFlowSegmentRuntime:
         no longer be worked with."""
         config, loop = self.config, asyncio.get_running_loop()
         self._loop = loop
-        # What is here now stays: the collector need not look at it for each few hundred flows.
+        # What exists now stays: the collector need not examine it for every few hundred flows.
         gc.collect()
         gc.freeze()
         if config.laboratory_no_authentication:
@@ -179,7 +179,7 @@ class DataFlowSegmentRuntime:
                 octets, source = receive(_DATAGRAM_MAX)
             except BlockingIOError:
                 break
-            except OSError as error:  # an ICMP error about something that we sent
+            except OSError as error:  # an ICMP error about something that was sent
                 _LOG.debug("SSMB socket: %s", error)
                 continue
             endpoint = source if len(source) == 2 else source[:2]

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Final
 
 RECEIVE_BUFFER: Final = 4 << 20
-"""A second of REPLYs at 25,000 a second, should the agent ever be away for that long."""
+"""A second of REPLYs at 25,000 per second, in case the agent is ever stopped for that long."""
 
 UNREAD_MAX: Final = 1 << 20
-"""Octets that a CS may leave unread beside what the kernel keeps: thousands of ACKs."""
+"""Octets that a CS may leave unread in addition to what the kernel keeps: thousands of ACKs."""
 
 _IP_MTU_DISCOVER: Final = 10  # linux/in.h; Python names it only since 3.14
 _IP_PMTUDISC_DO: Final = 2

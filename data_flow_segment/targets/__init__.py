@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What moves packets: the contract, and what fulfils it, one package each."""
+"""What moves packets: the contract, and the targets that fulfil it, one package each."""

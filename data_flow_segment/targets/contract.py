@@ -8,17 +8,17 @@ passes (tests/contract).  The rules:
   counts and sends, and never decides which node a flow goes to.
 * Commands go down, events come up.  `apply` carries commands out in order: what `InjectPacket`
   puts back is matched against every `InstallFlow` before it.  A target whose switch is far away
-  (P4Runtime) may carry them out later, in that order, and tells failures as events.
+  (P4Runtime) may carry them out later, in that order, and reports failures as events.
 * The target's table is the only copy of an established flow: a new agent reads it with `lookup`
   and `scan`, which is how flows survive the agent.
 * Every packet that a target drops raises a counter named in `counters`.
 * A flow whose signature, or whose return direction, is another flow's key is refused.
-* A later fragment goes where its first one went; one that is unknown is dropped if it is addressed
-  to a virtual server and routed like any other packet if not.
-* ICMP errors about a flow's packets are carried to the end that they concern.  A client hears them
+* A later fragment goes where its first one went; an unknown one is dropped if it is addressed
+  to a virtual server, and otherwise routed like any other packet.
+* ICMP errors about a flow's packets are carried to the end that they concern.  A client gets them
   from the virtual server; a router on the client's side keeps its own address.  They never count as
   the flow's packets, never refresh it and never end it.
-* A flow that ended and lingers is told once more to an agent that adopts the table.
+* A flow that ended and lingers is reported once more to an agent that adopts the table.
 
 Addresses are 16 octets, IPv4 as ``::ffff:a.b.c.d`` (see `ssmb.addresses`).
 """
@@ -38,7 +38,7 @@ class TargetError(Exception):
 
 
 class TargetTaken(TargetError):
-    """Another agent has the target now, or had it meanwhile: open it anew."""
+    """Another agent has the target now, or had it meanwhile: open it again."""
 
 
 class TargetLost(TargetError):
@@ -51,8 +51,8 @@ class FlowEntry(NamedTuple):
     `flags` holds the SSMB flags TRANSLATE_ADDR, TRANSLATE_PORT, TRANSLATE_SRC, ROUTE_BY_DST_IP,
     ADD_TCP_OFFSETS and OUTBOUND.  Both directions are installed from this one value: the return
     direction is the inverse translation, found by the packet that the node sends back.
-    `next_hop_ipaddr` is already resolved (REPLY's, else the virtual server's, else the default
-    gateway) and is used for the inbound direction when ROUTE_BY_DST_IP is clear.
+    `next_hop_ipaddr` is already resolved (REPLY's, otherwise the virtual server's, otherwise the
+    default gateway) and is used for the inbound direction when ROUTE_BY_DST_IP is clear.
     """
 
     signature: FlowSignature
@@ -157,7 +157,7 @@ class SetLocalAddresses:
 
 @dataclass(frozen=True, slots=True)
 class SetOutboundQuery:
-    """Tell packets of the internal side that match nothing (OUTBOUND_QUERY of CONFIG)."""
+    """Report packets of the internal side that match nothing (OUTBOUND_QUERY of CONFIG)."""
 
     enabled: bool
 
@@ -166,7 +166,7 @@ class InstallFlow(NamedTuple):
     """Enter both directions, or replace the entry with this signature.
 
     The same serial is an update and keeps the counters; another serial is another flow and
-    starts them anew (a closed entry that lingers is replaced this way).
+    starts them at zero (a closed entry that lingers is replaced this way).
     """
 
     entry: FlowEntry
@@ -299,14 +299,14 @@ class Target(Protocol):
     def sweep(self, limit: int, *, stats: bool) -> bool:
         """Look at up to `limit` further entries of the table; True when a pass is complete.
 
-        Emits FlowIdle for each idle flow, FlowClosed for one that closed while nobody listened,
+        Emits FlowIdle for each idle flow, FlowClosed for one that closed while no agent ran,
         and with `stats` FlowMoved for each flow that had packets since the previous pass with
-        `stats`.  A flow is told at most once a pass.
+        `stats`.  A flow is reported at most once per pass.
         """
 
     def scan(self, cursor: bytes | None, limit: int) -> tuple[Sequence[FlowState], bytes | None]:
         """Up to `limit` flows after `cursor` (None: from the start) and the next cursor
-        (None: that was all).  Flows present throughout a scan are told exactly once."""
+        (None: that was all).  Flows present throughout a scan are returned exactly once."""
 
     def oldest(self, count: int) -> Sequence[FlowState]:
         """Candidates to evict, best first: closed, then longest idle, closing last (9.8)."""

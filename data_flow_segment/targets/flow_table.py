@@ -25,7 +25,7 @@ RETURN: Final = 1
 
 
 class Tabled(Protocol):
-    """What a table needs to know of a flow, whoever counts its packets."""
+    """What a table needs to know of a flow, whatever counts its packets."""
 
     number: int
     entry: FlowEntry
@@ -56,7 +56,7 @@ def worth(flow: Tabled) -> tuple[int, float]:
 
 
 class Swept(Protocol):
-    """What a look at a flow needs, whoever counts its packets."""
+    """What examining a flow needs, whatever counts its packets."""
 
     entry: FlowEntry
     close_reported: bool
@@ -71,11 +71,11 @@ class Swept(Protocol):
         """In both directions."""
 
     def state(self, now: float) -> FlowState:
-        """What the agent is told."""
+        """What is reported to the agent."""
 
 
 class FlowTable(Generic[FlowT]):
-    """At most `capacity` flows, found by either key, told in the order of their entering."""
+    """At most `capacity` flows, found by either key, returned in the order of installation."""
 
     def __init__(self, capacity: int, make: Callable[[FlowEntry, int, float], FlowT]) -> None:
         """`make` a flow of its entry, its number in the order of entering, and the time."""
@@ -169,7 +169,7 @@ class FlowTable(Generic[FlowT]):
 
 
 def event_of(flow: Swept, now: float, *, stats: bool) -> Event | None:
-    """What there is to tell of a flow; it counts as told."""
+    """What there is to report of a flow; it then counts as reported."""
     state = flow.state(now)
     cause = flow.cause
     if cause is not None:
