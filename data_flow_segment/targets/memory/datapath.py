@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pipeline: a frame comes in, frames go out, the agent is told what only it can place.
+"""The pipeline: a frame comes in, frames go out, the agent gets what only it can place.
 
 It outlives the `MemoryTarget` that commands it, as the BPF program outlives its loader; while
-nobody listens, installed flows go on.  The order is: parse, ARP and neighbour discovery, flow
+no agent runs, installed flows continue.  The order is: parse, ARP and neighbour discovery, flow
 table, virtual servers, outbound query, ordinary routing.
 """
 
@@ -92,7 +92,7 @@ class DataPath:
 
     def _process(self, interface: Interface, frame: bytes, *, injected: bool) -> None:
         if not frame[:1] or not (frame[:6] == interface.mac or frame[0] & 1):
-            self.counters.add("local")  # another station's, heard because a switch floods
+            self.counters.add("local")  # for another host, received because a switch floods
             return
         try:
             packet = parse(frame)
@@ -118,7 +118,7 @@ class DataPath:
             if injected or self.virtual_servers.is_address(packet.dst):
                 self.counters.add("drop_fragment")
             else:
-                self._pass(interface, packet)  # not known to be ours
+                self._pass(interface, packet)  # not known to belong to a flow
             return
         key = (packet.src, packet.dst, *ports, packet.protocol)
         found = self.table.find(key)
@@ -132,7 +132,7 @@ class DataPath:
             self._unmatched(interface, packet, key)
 
     def _unmatched(self, interface: Interface, packet: Packet, key: Key) -> None:
-        """No flow: a virtual server's, the internal side's own, or none of ours."""
+        """No flow: to a virtual server, from the internal side, or neither."""
         local = self.local_addresses | self._router.own_addresses
         reason, server = PacketReason.NEW_FLOW, None
         if interface.external:
@@ -241,7 +241,7 @@ class DataPath:
             keeps = packet.src != flow.entry.signature.src_ipaddr  # a router on the client's side
             src = None if keeps else there.src
             icmp.translate_error(packet, inner, undo(back, there), src, there.dst)
-        else:  # whoever it was behind us, the client hears it from the virtual server
+        else:  # whatever sent it, the client gets it from the virtual server
             icmp.translate_error(packet, inner, undo(there, back), back.src, back.dst)
         decrement_ttl(packet)
         if self._send_along(interface, before, packet, flow, direction):

@@ -15,7 +15,7 @@ _Key = tuple[bytes, bytes, int, int]
 
 
 class FragmentTable:
-    """(addresses, protocol, identification) -> ports; the oldest yields when it is full."""
+    """(addresses, protocol, identification) -> ports; the oldest is dropped when it is full."""
 
     def __init__(self, capacity: int, clock: Callable[[], float]) -> None:
         self._capacity = capacity

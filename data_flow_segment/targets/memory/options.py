@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a memory target is told at its start: interfaces, routes, neighbours, limits.
+"""What a memory target is given at its start: interfaces, routes, neighbours, limits.
 
 The `bpf` target asks the kernel for all of this; here it is a table.
 """
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from data_flow_segment.targets.interfaces import Interface, Route
 
 FRAGMENT_CAPACITY = 1024
-"""First fragments remembered; at 30 s each this is 34 fragmented datagrams a second, and the
-oldest yields."""
+"""First fragments remembered; at 30 s each this is 34 fragmented datagrams per second, and the
+oldest is dropped."""
 
 EVENT_CAPACITY = 65536
 """Events that wait for the agent; further up-calls are dropped and counted."""
@@ -29,4 +29,4 @@ class MemoryOptions:
     flow_capacity: int = 65536
     fragment_capacity: int = FRAGMENT_CAPACITY
     event_capacity: int = EVENT_CAPACITY
-    boot_id: int = 1  # the caller draws it at random; never 0
+    boot_id: int = 1  # a random number from the caller; never 0

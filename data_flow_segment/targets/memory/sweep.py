@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The regular look at every flow: who is idle, who closed unheard, who moved (9.8, 9.11)."""
+"""The regular pass over all flows: idle ones, ones that closed unseen, ones that had packets (9.8,
+9.11)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from data_flow_segment.targets.memory.flow import Flow
 
 
 class Sweep:
-    """One agent's passes over the table.  An agent that adopted a table begins with none told."""
+    """One agent's passes over the table.  For an agent that adopted a table none is reported
+    yet."""
 
     def __init__(self, table: FlowTable[Flow], report: Callable[[Event], None]) -> None:
         self._table = table

@@ -15,8 +15,9 @@ from packets.parse import ACK, FIN, RST, SYN
 _WORD32: Final = 0xFFFFFFFF
 _HALF: Final = 0x80000000
 _WINDOW_MINIMUM: Final = 0x10000
-"""How far past what was acknowledged a RST may lie although the window scale is unknown (the flow
-began before we saw it).  One guess in 65536 hits; RFC 5961 leaves the rest to the receiver."""
+"""How far past what was acknowledged an RST may be although the window scale is unknown (the flow
+began before this target saw it).  One guess in 65536 hits; RFC 5961 leaves the rest to the
+receiver."""
 
 
 class CloseTracker:
@@ -48,7 +49,7 @@ class CloseTracker:
 
     def _is_another(self, seq: int) -> bool:
         """A client's SYN on a living flow may be another connection from the same port, or
-        anybody's: it changes nothing until the node answers it."""
+        forged by any host: it changes nothing until the node answers it."""
         return self._next_seq[0] is not None and self._next_seq[0] != (seq + 1) & _WORD32
 
     def _answers_syn(self, direction: int, ack: int) -> bool:

@@ -4,8 +4,8 @@
 * Updates that follow each other are one Write, unless two of them are about one entry: P4Runtime
   gives the updates of a Write no order.
 * A packet goes out after the Writes before it were answered (the driver waits).
-* The other way round nothing waits by itself: a packet that was put out may meet what is written
-  after it.  So a Write that could change where such a packet goes waits behind a Fence.
+* The other way round nothing waits by itself: a packet that was put out may be processed with what
+  is written after it.  So a Write that could change where such a packet goes waits behind a Fence.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Batch:
 
     def settle(self, session: Hashable, now: float) -> None:
         """Something about this session's packets is about to change: let those in flight arrive.
-        None: about everybody's."""
+        None: about all packets."""
         flying = self._flying
         if not flying:
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's commands: what the switch is to hold changes, and the switch is told in order."""
+"""The agent's commands: they change what the switch is to hold, and are sent to it in order."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ class Commands:
         self._held.clear()
 
     def heal(self, flow: SwitchFlow, entry: FlowEntry) -> bool:
-        """The switch lacks an entry that was written, or has one that was not: somebody else wrote
-        there.  Write the flow anew, once."""
+        """The switch lacks an entry that was written, or has one that was not: another agent
+        wrote there.  Write the flow again, once."""
         desired = self._desired
         if not (desired.flows.at(flow.index) is flow and flow.entry is entry):
-            return True  # decided anew meanwhile, or gone
+            return True  # decided again meanwhile, or gone
         if flow.healed is entry:
             return False
         flow.healed = entry
@@ -96,7 +96,7 @@ class Commands:
 
     def fail(self, flow: SwitchFlow, entry: FlowEntry, reason: str, *, table_full: bool) -> None:
         """The switch refused an entry of this flow: nothing of it stays, unless it was removed or
-        decided anew meanwhile."""
+        decided again meanwhile."""
         desired = self._desired
         if desired.flows.at(flow.index) is flow and flow.entry is entry:
             desired.flows.remove(entry.signature)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent and the P4 program say to each other by number; tests hold it to p4/include."""
+"""The numbers in messages between the agent and the P4 program; tests compare them with
+p4/include."""
 
 from __future__ import annotations
 
@@ -71,7 +72,7 @@ class Outcome(IntEnum):
 
 
 class CloseBit(IntFlag):
-    """What a direction saw of the close; "own" is the direction that tells."""
+    """What a direction saw of the close; "own" is the direction that reports."""
 
     HAVE_SEQ = 0x01
     HAVE_ACK = 0x02

@@ -9,8 +9,8 @@ events out.  No I/O, no clock.
      +--- Connected, empty: everything is written --------------------->
 
 What the switch is to hold is always known here, in whatever phase; only in READY is a change
-written at once.  So a loss of the connection at any point, or of the switch's memory, needs nothing
-of its own: after it the whole is compared, or written again.
+written at once.  So a loss of the connection at any point, or of the switch's memory, needs no
+special treatment: after it everything is compared, or written again.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _COUNTERS_READ: Final = "counters"
 
 
 class Phase(Enum):
-    """How far the switch is what it is to be."""
+    """How far the switch has the desired state."""
 
     LOST = "lost"
     READING = "reading"
@@ -104,7 +104,7 @@ class Core:
         self._commands = Commands(desired, self.reports, self.sweep, self.events.append)
         self._refusals = Refusals(desired, self._commands, self.schema)
         self._up_calls = UpCalls(desired, emit=self.events.append, reported=self._reported)
-        self._number = first_cookie  # ours, among agents
+        self._number = first_cookie  # identifies this agent
         self._has_led = False
         self._work: Iterator[None] | None = None
         self._writes = 0  # that are not answered yet
@@ -226,7 +226,7 @@ class Core:
             self._desired.batch.read(tables, _TABLES_READ)
 
     def _lead(self, kind: Kind) -> None:
-        """From here on it is we who write."""
+        """From here on this agent writes."""
         self.phase = Phase.READY
         self._has_led = True
         self._desired.is_writing = True
@@ -265,8 +265,8 @@ class Core:
 
     def _fill(self, rows: Iterable[Row]) -> Iterator[None]:
         """Write every flow that the switch does not have, then what differs from the rows that it
-        has.  A switch that routes before it knows its flows would lead the nodes' packets to the
-        clients untranslated, who would end the connections."""
+        has.  A switch that routes before it knows its flows would send the nodes' packets to the
+        clients untranslated, and these would end the connections."""
         for number, flow in enumerate(list(self.flows.all()), 1):
             if not flow.written and self.flows.at(flow.index) is flow:
                 self._desired.writer.enter(flow, self._desired.now)
@@ -297,7 +297,7 @@ class Core:
             self._work = self._compare(Found(self.schema), result)
 
     def _compare(self, found: Found, result: ReadDone) -> Iterator[None]:
-        """Bring together what the switch has and what it is to have."""
+        """Compare what the switch has with what it is to have."""
         try:
             yield from found.take(result.entities)
         except SchemaError as error:
@@ -309,7 +309,7 @@ class Core:
             raise TargetTaken(self._given_away())
         if not self._has_led:
             yield from self._adopt(found)
-        # In one go until we write: a command that came in between would be half compared.
+        # In one step until it is written: a command in between would be half compared.
         for flow in self.flows.all():
             flow.written = found.has(flow)
         self._desired.writer.strangers = found.strangers()
@@ -345,7 +345,7 @@ class Core:
     def _packet_up(self, result: PacketUp) -> None:
         if self.phase is Phase.READY:
             self._up_calls.take(result.packet)
-        else:  # what waited for an earlier agent is not for us
+        else:  # what waited for an earlier agent is not for this one
             self.counters.add("drop_detached")
 
     def _reported(self, flow: SwitchFlow, now: float) -> None:
@@ -357,7 +357,7 @@ class Core:
             try:
                 key = cast(Key, self.schema.decode(entry).match)
             except SchemaError:
-                continue  # of a table that we know nothing of
+                continue  # of a table that is not used here
             found = self.flows.table.find(key)
             if found is not None:
                 self.sweep.hasten(found[0])

@@ -33,7 +33,7 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
 
 
 class Counters:
-    """The switch's values as last read.  A switch that restarted begins at zero; we do not."""
+    """The switch's values as last read.  A switch that restarted begins at zero; these do not."""
 
     def __init__(self) -> None:
         self._own = dict.fromkeys(MEANINGS, 0)  # those of the switch: corrections

@@ -42,7 +42,7 @@ _PLACE_TABLES: Final = frozenset(("interfaces", "tunnel_sources", "local_address
 
 
 class Desired:
-    """The flows, the small tables, and what waits to be told to the switch."""
+    """The flows, the small tables, and what waits to be sent to the switch."""
 
     def __init__(
         self, options: P4RuntimeOptions, schema: Schema, first_cookie: int, now: float
@@ -115,7 +115,7 @@ class Desired:
             self.act(self.neighbours.refused(row, self.now))
 
     def send(self, packet: p4r.PacketOut) -> None:
-        """Put a packet of our own out."""
+        """Put a packet of the agent's own out."""
         if self.is_writing:
             self.batch.send(packet)
         else:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speaking to the switch, so that the agent's thread need not wait for it.
+"""Talks to the switch, so that the agent's thread need not wait for it.
 
       agent's thread                      driver's thread (line.py)
-    submit ---- operations ---------->  one after the other, while we are primary
+    submit ---- operations ---------->  one after the other, while primary
     take  <---- inbox, eventfd -------  results, packets, and what happened to the connection
 
 After a loss it tries again for ever.  Operations belong to the connection that the agent knew when
@@ -40,9 +40,9 @@ class Driver:
         *,
         on_standby: Callable[[str], None] | None = None,
     ) -> Driver:
-        """Wait until we are primary; TargetError if that cannot become true by itself.
+        """Wait until this agent is primary; TargetError if that cannot become true by itself.
 
-        `on_standby` hears once that another agent is primary.  The first result is Connected.
+        `on_standby` is called once if another agent is primary.  The first result is Connected.
         """
         driver = cls(options, program)
         driver._thread.start()
@@ -93,7 +93,7 @@ class Driver:
     def close(self, *, forget: bool = False) -> None:
         """End the session, when what was submitted before is carried out, or after a second.
 
-        With `forget` the program begins anew: the switch has no entry any more.
+        With `forget` the program starts over: the switch then has no entries.
         """
         self._line.close(forget=forget)
         self._thread.join((FORGET_S if forget else CLOSE_S) + 2.0)

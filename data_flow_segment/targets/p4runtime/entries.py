@@ -204,7 +204,7 @@ def interface_row(interface: Interface, *, outbound_query: bool) -> Row:
 
 
 def tunnel_source_row(interface: Interface) -> Row:
-    """Our addresses at the near end of tunnels; the unspecified one where there is none."""
+    """The switch's addresses at its end of tunnels; the unspecified one where there is none."""
     ipv4 = next((a for a in interface.addresses if is_ipv4(a)), UNSPECIFIED)
     ipv6 = next((a for a in interface.addresses if not is_ipv4(a)), UNSPECIFIED)
     parameters = (int.from_bytes(ipv4[12:], "big"), ipv6)
@@ -212,7 +212,8 @@ def tunnel_source_row(interface: Interface) -> Row:
 
 
 def route_row(route: Route, next_hop: int | None) -> Row:
-    """Through a next hop or, with None, straight to who has the address on the route's port."""
+    """Through a next hop or, with None, straight to the host with the address on the route's
+    port."""
     length = route.prefix_length
     match = (_network(route), length) if length else None  # no bits: matches everything
     if next_hop is None:

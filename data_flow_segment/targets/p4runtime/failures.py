@@ -27,7 +27,7 @@ _NOT_GRPC: Final = re.compile(r"http1|settings|preface|invalid header|socket clo
 
 
 class ElectionIdInUse(TargetLost):
-    """It may be our own connection of a moment ago, which the switch has not noticed the end of."""
+    """It may be this agent's own previous connection, whose end the switch has not noticed yet."""
 
 
 class SwitchLost(TargetLost):
@@ -35,15 +35,15 @@ class SwitchLost(TargetLost):
 
 
 class NotPrimary(SwitchLost):
-    """Another agent became primary before we had begun."""
+    """Another agent became primary before this one had begun."""
 
 
 class NoP4Runtime(SwitchLost):
-    """Something else listens there; or the switch that is just starting or ending."""
+    """Something else listens there, or the switch is just starting or ending."""
 
 
 def where(options: P4RuntimeOptions) -> str:
-    """How the switch is called in every message."""
+    """What the switch is called in every message."""
     return f"switch {options.address}, device {options.device_id}"
 
 

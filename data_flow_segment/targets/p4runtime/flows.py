@@ -121,7 +121,7 @@ class SwitchFlow:
         for half in (there, back):
             if half is not None:
                 self.tcp_flags |= half.tcp_flags
-                if half.packets:  # else its peer only made the place its own
+                if half.packets:  # otherwise the other half only claimed the place
                     seen = now - half.idle_ms / 1000
                     self.last_seen = seen if self._is_adopted else max(self.last_seen, seen)
                     self._is_adopted = False
@@ -142,9 +142,9 @@ class SwitchFlow:
 class Flows:
     """Every flow, its place in the registers, and its cookie.
 
-    The registers have `places` of two halves each.  The cookie tells a place's flow from an earlier
-    one and is drawn anew for each flow; an update of the same flow keeps it, and with it the
-    counts.
+    The registers have `places` of two halves each.  The cookie distinguishes a place's flow from
+    an earlier one and is a new random number for each flow; an update of the same flow keeps it,
+    and with it the counts.
     """
 
     def __init__(self, capacity: int, places: int, first_cookie: int) -> None:

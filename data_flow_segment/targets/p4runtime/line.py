@@ -51,8 +51,8 @@ RETRY_FIRST_S: Final = 0.2
 RETRY_LAST_S: Final = 2.0
 
 STANDBY_S: Final = 3.0
-"""How long an agent that stands by leaves a switch that is back to the one that leads it, which
-tries at least each RETRY_LAST_S and knows what the switch held."""
+"""How long a standby leaves a switch that is back to the agent that was primary, which tries at
+least every RETRY_LAST_S and knows what the switch held."""
 
 PULSE_S: Final = 2.0
 """How often the switch is asked whether it lives.  HTTP/2's own pings would be cheaper, but a gRPC
@@ -65,7 +65,7 @@ CLOSE_S: Final = 1.0
 """For the operations that were submitted before `close`."""
 
 FORGET_S: Final = 10.0
-"""For a program that begins anew at the end."""
+"""For a program that is to start over at the end."""
 
 _REASON_ID: Final = 1  # the first field of packet_in
 _INDEX: Final = slice(0, 4)  # of what comes up with a report (packets.py)
@@ -95,7 +95,7 @@ class Line:
         self._work = asyncio.Event()
         self._current: Operation | None = None
         self._epoch = 0
-        self._cookie: int | None = None  # while we lead, with the program in place
+        self._cookie: int | None = None  # while primary, with the program in place
         # of the connection
         self._opened = False
         self._stands_by = False
@@ -141,7 +141,7 @@ class Line:
             self._loop.close()
 
     def _fail(self, error: BaseException) -> None:
-        """By a mistake of ours: the agent hears of it in `check`, and ends."""
+        """A bug in the driver: the agent learns of it in `check`, and ends."""
         _LOG.debug("the driver's thread", exc_info=error)
         self._failed = TargetError(
             f"{where(self._options)}: the driver's thread failed, which is a bug in splitplane:"
@@ -173,7 +173,7 @@ class Line:
             except TargetError as error:
                 if self._is_closing():
                     return
-                # our own connection of a moment ago, perhaps: of a process that was killed
+                # perhaps this agent's own previous connection, of a process that was killed
                 is_ghost = isinstance(error, ElectionIdInUse) and patience > 0
                 may_pass = isinstance(error, NotPrimary) or (
                     self._stands_by and isinstance(error, SwitchLost)
@@ -255,7 +255,7 @@ class Line:
 
     def _lose(self, error: TargetError) -> None:
         reason = str(error)
-        if isinstance(error, NoP4Runtime):  # a switch was there, and begins or ends
+        if isinstance(error, NoP4Runtime):  # a switch is there, but starting or ending
             reason = (
                 f"{where(self._options)}: it is not ready for P4Runtime: it is starting or ending"
             )
@@ -329,7 +329,7 @@ class Line:
                 return FenceDone(index, await self._fence(session, packet, index))
 
     async def _fence(self, session: Session, packet: p4r.PacketOut, index: int) -> bool:
-        """The question's frame comes up with the answer: it begins with the fence's number."""
+        """The frame of the query comes up with the answer: it begins with the fence's number."""
         self._fenced.add(index.to_bytes(4, "big"))
         self._fences += 1
         number = self._fences.to_bytes(_NUMBER_SIZE, "big")

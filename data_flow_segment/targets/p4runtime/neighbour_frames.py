@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions for a neighbour's MAC address, and who says it: ARP (RFC 826) and neighbour discovery
-(RFC 4861).  Who answers says it, and so does who asks for us or tells everybody where he is now."""
+"""Requests for a neighbour's MAC address, and frames that contain it: ARP (RFC 826) and neighbour
+discovery (RFC 4861).  Answers contain it, and so do requests to the switch and announcements."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Announced(NamedTuple):
     """What a frame says of a neighbour."""
 
     address: bytes
-    mac: bytes | None  # an advertisement to one who knows it may leave it out
+    mac: bytes | None  # an advertisement to a host that knows it may omit it
     overrides: bool  # whether it may replace another MAC address (RFC 4861 7.2.5)
 
 
 def question(address: bytes, mac: bytes, own: bytes, known: bytes | None) -> bytes:
-    """Who has `address`?  From us; to its known MAC address or, without one, to all."""
+    """Who has `address`?  From the switch; to its known MAC address or, without one, to all."""
     if is_ipv4(address):
         asked = ARP.pack(1, 0x0800, 6, 4, ARP_REQUEST, mac, own[12:], bytes(6), address[12:])
         return (known or _BROADCAST) + mac + TYPE_ARP.to_bytes(2, "big") + asked
@@ -49,7 +49,7 @@ def question(address: bytes, mac: bytes, own: bytes, known: bytes | None) -> byt
 
 
 def announced(frame: bytes) -> Announced | None:
-    """What the frame says of a neighbour; None if nothing that may be believed."""
+    """What the frame says of a neighbour; None if there is nothing to accept."""
     try:
         packet = parse(frame)
     except MalformedPacket:

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which next hops we know: the tables next_hops, neighbours and routes, and frames that wait.
+"""The known next hops: the tables next_hops, neighbours and routes, and frames that wait.
 
                 needed               answer                15 s
     (none) -------------> ASKING -------------> KNOWN ----------------> CHECKING
-      ^ ^  3 asks, nobody  |  ^                   ^        answer         |  |
+      ^ ^  3 asks, silence |  ^                   ^        answer         |  |
       | +--- needs it -----+  |                   +-----------------------+  |
       |                       +--- a gateway                                 |
       +----------------------------------------- 3 asks; refused (any) ------+
 
-* A question a second: to all while ASKING, to the known MAC address alone while CHECKING.
+* One request per second: to all while ASKING, to the known MAC address only while CHECKING.
 * Gateways of routes are needed for ever; anything else by flows (`want`) and by frames that came up
   for it (`resolve`).  A frame waits some 3 s, and none ends without an action that says how.
 * While its gateway is unknown a route is like a connected network's, so that its packets come up.
-* A neighbour is asked for on one port only, its route's, and believed there only.
-* Who changes his MAC address and says so is believed at once; who is silent, after a check.
+* A neighbour is asked for on one port only, its route's, and accepted only there.
+* A new MAC address that a neighbour announces is accepted at once; otherwise after a check.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ CHECKS_PER_S: Final = 100
 
 WAIT_S: Final = 3.0
 GRACE_S: Final = 1.0
-"""Within this time we get the frames that came up before their neighbour's rows were there."""
+"""Within this time the frames arrive that came up before their neighbour's rows were there."""
 
 WAITING_MAX: Final = 1024
-WAITING_FOR_ONE_MAX: Final = 16  # the first packets of a burst; the oldest yields
+WAITING_FOR_ONE_MAX: Final = 16  # the first packets of a burst; the oldest is dropped
 ASKED_MAX: Final = 1024
-"""Addresses asked for at a time, gateways aside: somebody may be counting through a network."""
+"""Addresses asked for at a time, except for gateways: a host may be scanning a network."""
 
 NEIGHBOURS_MAX: Final = 65536
-"""In all: the places of next_hops.  Who is known stays, for a flow may need him silently."""
+"""In total: the places of next_hops.  A known one stays, for a flow may need it silently."""
 
 
 class Neighbours:
@@ -72,7 +72,7 @@ class Neighbours:
         self._next_number = 1
         self._timers: list[tuple[float, int, Neighbour]] = []
         self._serials = itertools.count()  # timers of one time go off in order
-        self._asked = 0  # gateways aside
+        self._asked = 0  # except for gateways
         self._waiting = 0
         for place in self._routes.through:
             self._add(place, is_gateway=True)
@@ -90,7 +90,7 @@ class Neighbours:
         return self._timers[0][0] if self._timers else None
 
     def begin(self, rows: Iterable[Row], now: float) -> list[Action]:
-        """Once, before all else.  `rows` is what an earlier agent left in our tables.
+        """Once, before all else.  `rows` is what an earlier agent left in these tables.
 
         What comes out puts every row that is to be there; rows that are not put are to go.
         """
@@ -137,19 +137,19 @@ class Neighbours:
             self._wait(neighbour, up, now, actions)
         elif now - neighbour.known_since <= GRACE_S:
             actions.append(InjectFrame(up))
-        else:  # our rows are not in the switch, and this would go round for ever
+        else:  # these rows are not in the switch, and this would loop for ever
             actions.append(GiveUp(up))
         return actions
 
     def heard(self, frame: bytes, port: int, now: float) -> Sequence[Action]:
-        """Somebody said his MAC address, asked or not (RFC 826: who is known is believed)."""
+        """A host announced its MAC address, asked or not (RFC 826: a known host is accepted)."""
         found = announced(frame)
         neighbour = None if found is None else self._all.get((found.address, port))
         if found is None or neighbour is None or neighbour.is_permanent:
             return ()
         mac = found.mac or neighbour.mac
         if not mac or mac == neighbour.interface.mac:
-            return ()  # nothing, or our own voice
+            return ()  # nothing, or the switch's own frame
         is_new = mac != neighbour.mac
         if is_new and neighbour.mac and not found.overrides:
             return ()
@@ -193,7 +193,7 @@ class Neighbours:
         return neighbour
 
     def _ask(self, neighbour: Neighbour, now: float, actions: list[Action]) -> None:
-        """One more question to all, or it is forgotten."""
+        """One more request to all, or it is forgotten."""
         waiting = neighbour.waiting
         while waiting and waiting[0][0] <= now - WAIT_S:
             self._give_up(neighbour, actions)
@@ -204,14 +204,15 @@ class Neighbours:
             del self._all[neighbour.place]
 
     def _check(self, neighbour: Neighbour, now: float, actions: list[Action]) -> None:
-        """One more question to it alone, or it is not there any more."""
+        """One more request to it alone, or it is no longer there."""
         if neighbour.asks < ASKS:
             self._put_question(neighbour, now, actions)
         else:
             self._lose(neighbour, now, actions)
 
     def _begin_to_check(self, neighbour: Neighbour, now: float, actions: list[Action]) -> None:
-        """If it did not say itself that it is there.  Flows may need it that we hear nothing of."""
+        """If it did not say itself that it is there.  Flows may need it of which the agent sees
+        nothing."""
         if now < neighbour.answered_at + self._check_s:
             self._schedule(neighbour, neighbour.answered_at + self._check_s)
         else:
@@ -235,7 +236,7 @@ class Neighbours:
         neighbour.waiting.clear()
 
     def _lose(self, neighbour: Neighbour, now: float, actions: list[Action]) -> None:
-        """It is not there any more; what refers to it goes first."""
+        """It is no longer there; what refers to it goes first."""
         rows = self._rows(neighbour)
         del self._by_number[neighbour.number]
         neighbour.state, neighbour.mac, neighbour.number = State.ASKING, b"", 0
@@ -313,7 +314,7 @@ class Neighbours:
     # --- places --------------------------------------------------------------------------------
 
     def _place(self, address: bytes) -> Place | None:
-        """Whom packets to this address are handed to."""
+        """The next hop of packets to this address."""
         route = self._routes.find(address)
         if route is None:
             return None

@@ -30,7 +30,7 @@ class DropRow(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """Send a frame of our own out of a port, as it is."""
+    """Send one of the agent's frames out of a port, unchanged."""
 
     port: int
     frame: bytes
@@ -43,7 +43,7 @@ class InjectFrame(NamedTuple):
 
 
 class GiveUp(NamedTuple):
-    """It waited, and nobody answered, or there is no room.  The switch has counted it already."""
+    """It waited, and no answer came, or there is no room.  The switch has counted it already."""
 
     up: FrameUp
 
@@ -58,7 +58,7 @@ class State(Enum):
 
 
 class Neighbour:
-    """A next hop, and what we know of it."""
+    """A next hop, and what is known of it."""
 
     __slots__ = (
         "address",
@@ -81,7 +81,7 @@ class Neighbour:
         self.interface = interface
         self.is_gateway = is_gateway
         self.is_permanent = False
-        self.is_needed = True  # since the last question
+        self.is_needed = True  # since the last request
         self.state = State.ASKING
         self.asks = 0
         self.due = 0.0

@@ -50,7 +50,7 @@ class Read(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Put a packet out; nobody waits for it."""
+    """Put a packet out; nothing waits for it."""
 
     packet: p4r.PacketOut
 
@@ -62,7 +62,7 @@ class Fence(NamedTuple):
     """
 
     packet: p4r.PacketOut
-    index: int  # type: ignore[assignment]  # the P4 program's word; nobody needs tuple.index
+    index: int  # type: ignore[assignment]  # the P4 program's word; tuple.index is not needed
 
 
 Operation = Write | Read | Send | Fence
@@ -118,7 +118,7 @@ class IdleTimeout(NamedTuple):
 class FenceDone(NamedTuple):
     """Whether the answer came, at the second try at last."""
 
-    index: int  # type: ignore[assignment]  # the P4 program's word; nobody needs tuple.index
+    index: int  # type: ignore[assignment]  # the P4 program's word; tuple.index is not needed
     answered: bool
 
 
@@ -132,7 +132,7 @@ class Connected(NamedTuple):
 class Lost(NamedTuple):
     """The connection is gone, and with it every operation that is not done yet.
 
-    Their results come before this, with errors (LOST).  The driver keeps trying, and tells
+    Their results come before this, with errors (LOST).  The driver keeps trying, and reports
     it once more when it fails for another reason.
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a P4Runtime target is told at its start.
+"""What a P4Runtime target is given at its start.
 
 P4Runtime has no question for a switch's ports, addresses and routes: here they are a table.
 """
@@ -20,7 +20,7 @@ class P4RuntimeOptions:
     """``HOST:PORT`` or ``unix:/path`` of the switch's gRPC server."""
 
     interfaces: tuple[Interface, ...]
-    """The switch's ports that are ours; `number` is the port."""
+    """The switch's ports that this DFS uses; `number` is the port."""
 
     routes: tuple[Route, ...] = ()
     """Connected networks too; the longest prefix wins."""
@@ -33,7 +33,7 @@ class P4RuntimeOptions:
     """Of the agents of one switch the one with the highest is primary; the others stand by."""
 
     replace_program: bool = False
-    """Whether another program on the switch, and what it did, may be replaced by ours."""
+    """Whether another program on the switch, and its state, may be replaced."""
 
     flow_capacity: int = 65536
     """Flows at most, no more than the program has room for."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comes up from the switch and what goes down to it, but for the frames' own headers.
+"""What comes up from the switch and goes down to it, except for the frames' own headers.
 
 Some frames come with what the switch says of them in front: a report, an address to resolve
 (p4/include/headers.p4).  The metadata's ids are the program's (@id) and the same in every one that

@@ -59,7 +59,8 @@ class Program:
     def is_ours(self, p4info: p4i.P4Info) -> bool:
         """Whether a switch's program is this one or another version of it.
 
-        Its tables' names tell: every version has `flows` and `virtual_servers` in our own controls.
+        Its tables' names show it: every version has `flows` and `virtual_servers` in its own
+        controls.
         """
         return {*_KNOWN_BY} <= {table.preamble.name for table in p4info.tables}
 

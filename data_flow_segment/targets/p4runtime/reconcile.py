@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The switch's tables against ours: what a new agent takes over, and what is to be written.
+"""The switch's tables and the agent's copy: what a new agent adopts, and what is to be written.
 
 A flow is two entries.  Where both are there and say the same, nothing is written.  A client's entry
 without its return entry holds the whole decision and is completed; a return entry alone is what an
@@ -28,7 +28,7 @@ _OWNER: Final = 0xFFFFFFFF
 
 
 def owner_row(agent: int) -> Row:
-    """Which agent wrote last: a number that it drew at its start, written before all else.  Whoever
+    """Which agent wrote last: a random number from its start, written before all else.  Whoever
     reads another one here was not alone, and what it believes of the tables is worth nothing.  No
     such row: nobody has written since the program was pushed."""
     return Row("next_hops", (_OWNER,), "forward", (0, agent.to_bytes(6, "big"), bytes(6), 0))
@@ -83,7 +83,7 @@ class Found:
         return True
 
     def strangers(self) -> dict[Key, None]:
-        """The keys of entries that are no flow's of ours, or not as they are to be."""
+        """The keys of entries that belong to no known flow, or are not as they are to be."""
         return dict.fromkeys((*self._inbound, *self._returning))
 
 

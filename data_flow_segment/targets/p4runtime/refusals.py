@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the switch refused to write: flows fail whole, other rows are told in one line a kind."""
+"""What the switch refused to write: flows fail whole, other rows give one line per kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from data_flow_segment.targets.p4runtime.writer import FlowToken, RowToken
 
 _FULL: Final = "RESOURCE_EXHAUSTED"
 _STRANGE: Final = frozenset(("NOT_FOUND", "ALREADY_EXISTS"))
-"""Somebody else wrote in the table of flows."""
+"""Another agent wrote to the table of flows."""
 
 
 class Refusals:
@@ -59,7 +59,7 @@ class Refusals:
         self._commands.fail(token.flow, token.entry, reason, table_full=is_full)
 
     def _if_full(self, token: RowToken, error: UpdateError, counts: dict[str, int]) -> str:
-        """BMv2 does not say that a table is full, but we know what it is to hold."""
+        """BMv2 does not say that a table is full, but it is known what the table is to hold."""
         table = token.row.table
         if token.kind != "INSERT" or table not in self._schema.tables:
             return ""

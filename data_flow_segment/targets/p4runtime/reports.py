@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking the switch what it saw of flows: P4Runtime does not read registers everywhere, so this
+"""Asks the switch what it saw of flows: P4Runtime does not read registers everywhere, so this
 is a packet each way (docs/design/0003-p4.md).
 
-A few questions at a time, because a switch's queue towards its agent is short and shared with new
+A few queries at a time, because a switch's queue towards its agent is short and shared with new
 flows; one that stays unanswered is asked again, and given up after that.
 """
 
@@ -20,7 +20,7 @@ TRIES: Final = 3
 
 
 class Reports:
-    """Who was asked about, and who waits for it."""
+    """Which flows were asked about, and what waits for them."""
 
     def __init__(self) -> None:
         self._waiting: deque[SwitchFlow] = deque()
@@ -38,7 +38,7 @@ class Reports:
                 self._waiting.append(flow)
 
     def ask_first(self, flows: Sequence[SwitchFlow]) -> None:
-        """Before all others: somebody waits for it."""
+        """Before all others: a caller waits for it."""
         for flow in reversed(flows):
             if flow.index not in self._wanted:
                 self._for_look.add(flow.index)
@@ -47,7 +47,7 @@ class Reports:
                 self._waiting.appendleft(flow)
 
     def give_up(self, flows: Sequence[SwitchFlow]) -> None:
-        """Nobody waits for those any more that were not asked about yet."""
+        """Those that were not asked about yet are no longer waited for."""
         for flow in flows:
             if flow.index in self._for_look and flow.index not in self._asked:
                 self.answered(flow.index)
@@ -60,7 +60,7 @@ class Reports:
         return bool(self._wanted)
 
     def due(self, now: float) -> list[int]:
-        """The indexes to put questions out for now."""
+        """The indexes to send queries for now."""
         indexes: list[int] = []
         if self._asked:
             self._repeat(indexes, now)

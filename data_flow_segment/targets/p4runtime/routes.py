@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of our routes an address takes: the switch's own look-up, for what the agent must know."""
+"""Which route an address takes: the switch's own look-up, for what the agent must know."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ class Routes:
         return route is not None and route.gateway is None and route.interface == place[1]
 
     def own_address(self, interface: Interface, address: bytes) -> bytes:
-        """Whom `address` should answer: ours in the same network, or any of its family."""
+        """The address that `address` should answer to: in the same network, or any of its
+        family."""
         family = [own for own in interface.addresses if is_ipv4(own) == is_ipv4(address)]
         network = self.find(address)
         for own in family:

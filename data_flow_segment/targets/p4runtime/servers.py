@@ -20,7 +20,7 @@ class Servers:
         self._numbers: dict[VirtualServerKey, int] = {}
         self._keys: dict[int, VirtualServerKey] = {}
         self._by_address: dict[bytes, set[VirtualServerKey]] = {}
-        self._last = 0  # numbers are not given twice: a packet of an earlier one may be on its way
+        self._last = 0  # numbers are not reused: a packet of an earlier one may be on its way
 
     def add(self, entry: VirtualServerEntry) -> None:
         """Add, or replace the one with this key."""

@@ -4,10 +4,10 @@
     open        the channel
     knock       is it a switch at all
     arbitrate   StreamChannel: primary, or standing by
-    prepare     as primary: our program in place (adopted, or pushed), copies led to the agent
+    prepare     as primary: the program in place (adopted, or pushed), copies sent to the agent
     write, read, send, receive
 
-It raises TargetError for what somebody must change, SwitchLost for what may pass by itself.
+It raises TargetError for what a person must change, SwitchLost for what may pass by itself.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _LOST: Final = (
 
 
 class Session:
-    """One stream; the owner calls `receive` again and again and tells it when it leads."""
+    """One stream; the owner calls `receive` repeatedly and says when it is primary."""
 
     def __init__(
         self, options: P4RuntimeOptions, program: Program, stub: p4r_grpc.P4RuntimeAsyncStub
@@ -87,9 +87,9 @@ class Session:
         await self._config(p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY)
 
     async def arbitrate(self) -> p4r.MasterArbitrationUpdate:
-        """Say who we are; the switch's answer.
+        """Announce this agent; return the switch's answer.
 
-        `knock` first: when gRPC's stream ends before our first word, it forgets why.
+        `knock` first: when gRPC's stream ends before the first message, it forgets why.
         """
         update = p4r.MasterArbitrationUpdate(device_id=self._device, election_id=self._election)
         self._stream = self._stub.StreamChannel()
@@ -108,11 +108,11 @@ class Session:
         raise cannot_connect(code, details, self._options, ANSWER_S)
 
     def leads(self, update: p4r.MasterArbitrationUpdate) -> bool:
-        """Whether this update says that we are primary."""
+        """Whether this update says that this agent is primary."""
         return update.status.code == rpc_code.OK
 
     def standing_by(self, update: p4r.MasterArbitrationUpdate) -> str:
-        """What an agent that is not primary tells."""
+        """What an agent that is not primary reports."""
         at, ours = where(self._options), self._options.election_id
         if update.status.code == rpc_code.NOT_FOUND:
             return (
@@ -195,7 +195,7 @@ class Session:
     # --- the program in place --------------------------------------------------------------------
 
     async def prepare(self, boot_id: int) -> Connected:
-        """Our program in place; `boot_id` is for the tables that a push begins."""
+        """Get the program in place; `boot_id` is for the tables that a push creates."""
         cookie = await self._adopted()
         pushed = cookie is None
         if cookie is None:
@@ -204,7 +204,7 @@ class Session:
         return Connected(pushed, cookie)
 
     async def _adopted(self) -> int | None:
-        """The cookie of our program if the switch has it; None if it is to be pushed."""
+        """The cookie of the program if the switch has it; None if it is to be pushed."""
         config = await self._config(p4r.GetForwardingPipelineConfigRequest.P4INFO_AND_COOKIE)
         if not config.HasField("p4info"):
             return None
@@ -235,7 +235,7 @@ class Session:
         return answer.config
 
     async def push(self, boot_id: int) -> int:
-        """Our program, with empty tables; the cookie that says so."""
+        """Push the program, with empty tables; return its cookie."""
         cookie = self._program.cookie(boot_id)
         request = p4r.SetForwardingPipelineConfigRequest(
             device_id=self._device,

@@ -16,9 +16,9 @@ from data_flow_segment.targets.p4runtime.flows import Flows, SwitchFlow
 from data_flow_segment.targets.p4runtime.reports import Reports
 
 SLICE: Final = 64
-"""Flows at a time: with a slice each 50 ms, 1,280 reports a second, which cost BMv2 a twentieth of
-a processor.  A switch that answers faster gains nothing from being asked more often: idle flows it
-tells itself."""
+"""Flows at a time: with a slice every 50 ms, 1,280 reports per second, which cost BMv2 a twentieth
+of a processor.  A faster switch would gain nothing from more queries: it reports idle flows
+itself."""
 
 
 class Sweep:
@@ -55,7 +55,7 @@ class Sweep:
         return bool(self._looked_at)
 
     def give_up(self, now: float) -> None:
-        """Flows that the switch said nothing of are told of as they were."""
+        """Flows that the switch said nothing of are reported as they were."""
         for flow in list(self._looked_at.values()):
             if not self._reports.is_wanted(flow):
                 self.reported(flow, now)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every row but the flows', as it is to be in the switch; what differs is what is to be written."""
+"""Every row except for the flows', as it is to be in the switch; what differs is to be written."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Tables:
             yield from self.put(row)
 
     def missing(self, found: Iterable[Row]) -> Iterator[Change]:
-        """What brings a switch that has these rows to ours, the interfaces' rows last: without them
-        it takes no packet, and so sends none a way that another row would have changed."""
+        """What brings a switch that has these rows to the desired ones, the interfaces' rows last:
+        without them it accepts no packet, and so sends none by a route that another row changes."""
         present = {key(row): row for row in map(canonical, found)}
         for row_key, row in present.items():
             if row_key not in self._rows:
@@ -64,6 +64,6 @@ class Tables:
 
 
 def canonical(row: Row) -> Row:
-    """A prefix of no bits matches everything, which a switch tells by leaving the field out."""
+    """A prefix of no bits matches everything, which a switch expresses by omitting the field."""
     match = tuple(None if isinstance(m, tuple) and m[1] == 0 else m for m in row.match)
     return row if match == row.match else row._replace(match=match)

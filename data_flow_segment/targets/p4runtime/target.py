@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A target that is a switch: the agent's handle on it.
 
-All decisions are `Core`'s, made in the agent's thread; the driver's thread talks to the switch.  A
-look at a flow is a question to the switch: `lookup`, `scan` and `oldest` wait for the answer, a
+All decisions are `Core`'s, made in the agent's thread; the driver's thread talks to the switch.
+Examining a flow is a query to the switch: `lookup`, `scan` and `oldest` wait for the answer, a
 millisecond as a rule and LOOK_S at most, after which the last one counts.
 """
 
@@ -94,7 +94,7 @@ class P4RuntimeTarget:
 
     @property
     def phase(self) -> str:
-        """How far the switch is what it is to be: lost, reading, ready."""
+        """How far the switch has the desired state: lost, reading, ready."""
         return self._core.phase.value
 
     def apply(self, commands: Iterable[Command]) -> None:
@@ -150,7 +150,7 @@ class P4RuntimeTarget:
 
     def oldest(self, count: int) -> Sequence[FlowState]:
         # the order is by the last reports; some more are asked about, so that those that moved
-        # meanwhile fall behind, and who was not told of in time is no candidate
+        # meanwhile fall behind, and one without a report in time is no candidate
         candidates = list(self._table.oldest(min(2 * count, count + OLDEST_MORE)))
         began = self._clock()
         self._look(candidates)
@@ -173,7 +173,7 @@ class P4RuntimeTarget:
         return found
 
     def settle(self, longest_s: float = 5.0) -> bool:
-        """Return when the switch has done all that it was told, and told what came of it."""
+        """Return when the switch has done everything that was sent, and reported the results."""
         core = self._core
         core.fence()
         self._submit()
@@ -194,7 +194,7 @@ class P4RuntimeTarget:
         """Take what the switch said, and answer it."""
         core = self._core
         try:
-            # no more than is told soon: the rest waits in the inbox, whose bound then counts
+            # no more than is handled soon: the rest waits in the inbox, whose bound then counts
             room = EVENTS_WAITING - len(core.events)
             results = self._driver.take(max(room, RESULTS_AT_LEAST))
             self._heard += len(results)

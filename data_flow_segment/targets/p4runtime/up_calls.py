@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comes up from the switch: packets for the agent, ends of flows, answers to questions, and
-packets whose senders hear an ICMP error of our own."""
+"""What comes up from the switch: packets for the agent, ends of flows, answers to queries, and
+packets whose senders get an ICMP error from the agent."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class UpCalls:
 
 
 def error_frame(up: FrameUp, interface: Interface | None) -> bytes | None:
-    """What its sender is told about a packet that the switch dropped: time exceeded, too big."""
+    """The ICMP error about a packet that the switch dropped: time exceeded, too big."""
     try:
         packet = parse(up.frame)
     except MalformedPacket:

@@ -30,12 +30,12 @@ class RowToken(NamedTuple):
 
 
 class Writer:
-    """Writes flows and rows; P4Runtime's INSERT and MODIFY are told apart by what was written."""
+    """Writes flows and rows; what was written decides between P4Runtime's INSERT and MODIFY."""
 
     def __init__(self, schema: Schema, batch: Batch) -> None:
         self._schema = schema
         self._batch = batch
-        self.strangers: dict[Key, None] = {}  # entries of flows that are nobody's, still there
+        self.strangers: dict[Key, None] = {}  # entries of unknown flows, still there
 
     def change(self, kind: Kind, row: Row, now: float) -> None:
         """A row of a small table."""
