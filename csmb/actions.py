@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a connection does: a method for each action of the table, and what they act on.
+"""What a connection does: one method per action of the table, and what they act on.
 
 Each method takes the judgement that led to it.  None of them looks at or changes the state: the
 table has decided already.
@@ -61,7 +61,7 @@ class Actions:
         self._send_hello(judgement.versions)
 
     def challenge(self, judgement: Judgement) -> None:
-        """A CS agrees, and asks for proof."""
+        """A CS agrees, and demands proof."""
         self._agree(judgement)
         size = 4 + CHALLENGE_SIZE
         octets = bytes(size) if self.settings.laboratory else self._random_octets(size)
@@ -86,7 +86,7 @@ class Actions:
         self.fail(judgement)
 
     def answer(self, judgement: Judgement) -> None:
-        """A DFS's HELLO to a CS's."""
+        """A DFS's HELLO in answer to a CS's."""
         assert isinstance(judgement.message, Hello)
         pair = judgement.versions or self.standing.agreed or self.standing.offer
         self._send_hello(pair, judgement.error_code, judgement.message)

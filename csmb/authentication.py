@@ -70,7 +70,7 @@ class Exchange:
     # --- judging the peer's ---
 
     def accepts_challenge(self, message: AuthChallenge) -> bool:
-        """Whether the CS wants the algorithm that we want."""
+        """Whether the CS asks for the algorithm that this side supports."""
         return (message.auth_alg, message.auth_length) == (
             self.algorithm,
             self._length(CHALLENGE_SIZE),

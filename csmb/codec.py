@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CSMB messages to octets and back (wire protocol 7.2 to 7.4).
 
-`decode` takes exactly one message and raises MalformedMessage, never anything else.  How long a
-message is, the header says; `message_length` reads and checks that before anything waits for the
+`decode` takes exactly one message and raises MalformedMessage, never anything else.  The header
+says how long a message is; `message_length` reads and checks that before anything waits for the
 rest.
 """
 
@@ -80,7 +80,7 @@ def message_length(header: bytes | bytearray) -> int:
 
 
 def message_header(octets: bytes) -> tuple[int, int, int]:
-    """Return type, serial_global and serial_bytype; the type may be one that nobody knows."""
+    """Return type, serial_global and serial_bytype; the type may be unknown."""
     kind, serial_global, serial_bytype, _ = _HEADER.unpack_from(octets)
     return kind, serial_global, serial_bytype
 
@@ -198,7 +198,7 @@ def _encode_body(message: Message, version: int) -> bytes:
     values: list[Any] = list(message)
     for index in _ADDRESS_FIELDS.get(message.__class__, ()):
         values[index] = _address(values[index], message._fields[index], version)
-    for field in ("auth_data", "auth_nonce"):  # struct would cut or fill them in silence
+    for field in ("auth_data", "auth_nonce"):  # struct would cut or fill them silently
         if len(getattr(message, field, _NO_PROOF)) != _PROOF_SIZE:
             raise EncodeError(f"{field}: needs {_PROOF_SIZE} octets: {message!r}")
     return _STRUCTS[version][TYPE_OF[message.__class__]][1].pack(*values)

@@ -8,10 +8,10 @@
     while event := connection.next_event(): ...
 
 The CS is the TCP client and speaks first; create the connection when TCP is connected.  What may
-follow what stands in `csmb.transitions`, what a message amounts to in `csmb.judgements`, what is
-then done in `csmb.actions`.  Nothing that the peer sends raises; our caller's mistakes do.
+follow what is in `csmb.transitions`, what a message means in `csmb.judgements`, what is then done
+in `csmb.actions`.  Nothing that the peer sends raises; the caller's mistakes do.
 
-The first HELLOs are not sealed yet: somebody on the path could have changed them.  Therefore the CS
+The first HELLOs are not sealed yet: a host on the path could have changed them.  Therefore the CS
 sends its first keep-alive as soon as it is READY, and what counts comes again, sealed, both ways.
 """
 
@@ -45,7 +45,7 @@ from csmb.messages import Message
 from csmb.settings import ConnectionSettings
 from csmb.transitions import TABLE, Input, State
 
-# Negotiation and authentication take fewer; whoever needs more is not about to prove anything
+# Negotiation and authentication take fewer; a peer that needs more will not prove anything
 MESSAGES_BEFORE_READY_MAX: Final = 64
 
 
@@ -87,7 +87,7 @@ class Connection:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing will come of it any more."""
+        """Whether the connection has ended."""
         return self.state is State.CLOSED
 
     @property
@@ -155,7 +155,7 @@ class Connection:
         return self._actions.put(message)
 
     def announce(self, active: bool, role_epoch: int, now: float) -> None:
-        """Change our role: said at once if READY, else as soon as we are."""
+        """Change this side's role: announced at once if READY, otherwise as soon as it is."""
         if not 0 <= role_epoch <= ROLE_EPOCH_MAX:
             raise LocalProtocolError(f"role_epoch {role_epoch} does not fit its field")
         self._actions.now = now
@@ -164,7 +164,7 @@ class Connection:
             self._actions.keep_alive(Judgement(Input.HELLO_DUE))
 
     def change_hello_interval(self, hello_interval_s: int, now: float) -> None:
-        """Say HELLO in another interval: a CS, whose peer follows what the next one says (7.7).
+        """Send HELLO at another interval: of a CS, whose peer follows the next HELLO (7.7).
 
         Silence is measured from now on; by a shorter interval the connection would be dead already.
         """
@@ -175,7 +175,7 @@ class Connection:
             self._actions.keep_alive(Judgement(Input.HELLO_DUE))
 
     def close(self, reason: str) -> None:
-        """End the connection from our side; a Closed event follows."""
+        """End the connection from this side; a Closed event follows."""
         if not self.is_closed:
             self._step(Judgement(Input.CLOSE, reason))
 

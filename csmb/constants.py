@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every number of CSMB: message types, flags, codes, sizes and times (wire protocol 5 and 7).
 
-Names are the protocol's, units stand last.
+Names are the protocol's, units come last.
 """
 
 from enum import Enum, IntEnum, IntFlag
@@ -11,7 +11,7 @@ CSMB_PORT: Final = 61019
 
 HEADER_SIZE: Final = 8  # msg_type, serial_global, serial_bytype, msg_length
 SMALLEST_MESSAGE: Final = 12  # GET_VS_LIST: the header and flags, which every message has
-CSMB_MSG_MAX: Final = 1440  # msg_length at most: one TCP segment on any path of ours
+CSMB_MSG_MAX: Final = 1440  # msg_length at most: one TCP segment on any usual path
 SEAL_SIZE: Final = 8  # behind each message once authenticated; not counted in msg_length
 HELLO_SIZE: Final = 48  # frozen for all versions (7.4)
 HELLO_SIZE_V2: Final = 80  # with the tail of 16-octet addresses
@@ -51,7 +51,7 @@ class MessageType(IntEnum):
     ACK = 10
 
 
-FIRST_IGNORED_TYPE: Final = 128  # unknown from here on: ignored in silence; below: UNSUPPORTED
+FIRST_IGNORED_TYPE: Final = 128  # unknown from here on: ignored silently; below: UNSUPPORTED
 
 CS_SENDS: Final = frozenset(MessageType) - {MessageType.AUTH_RESPONSE, MessageType.GET_VS_LIST}
 DFS_SENDS: Final = frozenset(
@@ -93,7 +93,7 @@ class Flag(IntFlag):
 
 
 class ErrorCode(IntEnum):
-    """FIG. 16; 16 and above are ours."""
+    """FIG. 16; 16 and above are this project's."""
 
     OK = 0
     VERS_NEW = 1

@@ -2,12 +2,12 @@
 """What can go wrong, by whose fault it is.
 
 CsmbError
-├── LocalProtocolError      our caller broke the rules
+├── LocalProtocolError      the caller broke the rules
 │   ├── EncodeError         a value does not fit its field or its message
 │   └── NotReady            a message to send, and the connection is not READY
 └── RemoteProtocolError     the peer did
-    ├── MalformedMessage    octets that are no message; the stream goes on behind it
-    ├── UnknownType         a type that we do not know; the stream goes on behind it
+    ├── MalformedMessage    octets that are not a message; the stream continues behind it
+    ├── UnknownType         an unknown type; the stream continues behind it
     └── BrokenStream        nothing behind it can be trusted: close
         ├── BadSeal         forged, repeated, left out or moved
         └── LostMessage     a serial that is not the next one
@@ -19,7 +19,7 @@ class CsmbError(Exception):
 
 
 class LocalProtocolError(CsmbError):
-    """Our caller's fault."""
+    """The caller's fault."""
 
 
 class EncodeError(LocalProtocolError):
@@ -35,11 +35,11 @@ class RemoteProtocolError(CsmbError):
 
 
 class MalformedMessage(RemoteProtocolError):
-    """Octets that are no message of this version."""
+    """Octets that are not a message of this version."""
 
 
 class UnknownType(RemoteProtocolError):
-    """A message type that we do not know."""
+    """An unknown message type."""
 
 
 class BrokenStream(RemoteProtocolError):

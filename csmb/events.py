@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a connection tells its owner."""
+"""What a connection reports to its owner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ssmb.keys import SessionKeys
 
 @dataclass(frozen=True, slots=True)
 class HelloReceived:
-    """The peer said (again) who it is; look at boot_id, role_epoch, the flags and the SSMB address.
+    """The peer identified itself (again): see boot_id, role_epoch, the flags and the SSMB address.
 
     Before Ready nothing in it is proved: show it, do not act on it.  A CS also sees here a DFS's
     NOTACTIVE: it answers with `announce(active=False, ...)`.

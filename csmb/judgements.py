@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a message amounts to: the input for the transition table, and what to say about it.
+"""What a message means: the input for the transition table, and what to say about it.
 
-A HELLO is judged again each time: who speaks, in which version, for which group and whether sealed
-cannot change within a connection; boot_id, role, epoch and addresses can.
+Every HELLO is judged again: the sender, its version, its group and whether it seals cannot change
+within a connection; boot_id, role, epoch and addresses can.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Standing(NamedTuple):
         return (self.agreed or self.offer)[0][0]
 
     def exchange_for(self, challenge: AuthChallenge, nonce: bytes = b"") -> Exchange:
-        """Return a challenge between us and the peer."""
+        """Return a challenge between this side and the peer."""
         assert self.peer is not None
         ids = (self.settings.segment_id, self.peer.segment_id)
         cs_id, dfs_id = ids if self.role is Role.CS else ids[::-1]
@@ -78,7 +78,7 @@ class Judgement(NamedTuple):
 
 
 def judge(standing: Standing, frame: Frame) -> Judgement:
-    """Return what a frame amounts to for a connection that stands so."""
+    """Return what a frame means for a connection in this state."""
     return _judge(standing, frame)._replace(frame=frame)
 
 
@@ -212,7 +212,7 @@ def _judge_hello_of_dfs(hello: Hello, standing: Standing) -> Judgement:
     if hello.error_code not in (ErrorCode.OK, ErrorCode.NOTACTIVE):
         return _refusal("DFS", hello)
     if agreed is None and (pair_of(hello), hello.group_id) != (offer, settings.group_id):
-        return Judgement(Input.HELLO_UNSOLICITED)  # an answer repeats what we said
+        return Judgement(Input.HELLO_UNSOLICITED)  # an answer repeats the CS's offer
     if hello.error_code == ErrorCode.NOTACTIVE:
         return Judgement(Input.HELLO_NOTACTIVE, versions=agreed or offer)
     return Judgement(Input.HELLO, versions=agreed or offer)

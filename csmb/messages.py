@@ -15,7 +15,7 @@ _NO_OCTETS = bytes(32)
 
 
 class Hello(NamedTuple):
-    """HELLO: who I am, what I can, which versions I offer; its first 48 octets never change."""
+    """HELLO: identity, capabilities and offered versions; its first 48 octets never change."""
 
     flags: int = 0
     error_code: int = 0
@@ -93,11 +93,11 @@ class Config(NamedTuple):
     udp_idle_timeout: int = 60  # seconds
     query_timeout: int = 50  # milliseconds
     stats_interval: int = 60  # seconds; 0: no periodic STATS
-    flow_buffer_max: int = 16384  # octets a flow
+    flow_buffer_max: int = 16384  # octets per flow
 
 
 class VsEntry(NamedTuple):
-    """One virtual server, as ADD_VS and VS_LIST say it."""
+    """One virtual server, as it is in ADD_VS and VS_LIST."""
 
     flags: int = 0
     virt_ipaddr: bytes = UNSPECIFIED
@@ -147,7 +147,7 @@ class VsList(NamedTuple):
 
 
 class GetVsList(NamedTuple):
-    """GET_VS_LIST: tell me all virtual servers again."""
+    """GET_VS_LIST: send all virtual servers again."""
 
     flags: int = 0
 

@@ -48,7 +48,7 @@ class ConnectionSettings:
     flags: int = (
         0  # capabilities; ACTIVE, REDUNDANT and SSMB_MAC are set by what is above and below
     )
-    laboratory: bool = False  # no authentication, no seals: the segments log it loudly
+    laboratory: bool = False  # no authentication, no seals: the segments log a warning
     # a DFS's owner: NOTACTIVE keeps the connection, any other error closes it
     accept_hello: Callable[[Hello], int] = _accept
     # a DFS's owner: the one SSMB version that a group already speaks (7.8), None: any

@@ -2,9 +2,9 @@
 """Messages on a stream: where they begin and end, their serials and their seals (7.7, decision 9).
 
 A message is followed by eight octets, SipHash-2-4(key, count || message), from the sender's first
-message behind its AUTH_RESPONSE or AUTH_RESULT on.  `count` is the number of the message on this
+message after its AUTH_RESPONSE or AUTH_RESULT on.  `count` is the number of the message on this
 connection, HELLO being 1; serial_global is its lower 16 bits.  So a message that is forged,
-repeated, left out or moved has a wrong seal, and the stream is worth nothing from there on.
+repeated, left out or moved has a wrong seal, and the stream is worthless from there on.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Inbound:
         self._buffer += octets
 
     def drop(self) -> None:
-        """Forget what was fed: nobody will read it."""
+        """Forget what was fed: it will not be read."""
         self._buffer.clear()
 
     def next_frame(self) -> Frame | None:

@@ -2,7 +2,7 @@
 """The connection as a table: (role, state, input) -> (next state, action).
 
 This file is the whole of "what may follow what" (wire protocol 7.7 and 12).  `csmb.judgements`
-turns what arrives into an input, `csmb.actions` has a method for each action.  A combination
+turns what arrives into an input, `csmb.actions` has one method per action.  A combination
 that is not in the table cannot happen; the tests walk through all that can.
 """
 
@@ -31,7 +31,7 @@ class Input(Enum):
     HELLO_NOTACTIVE = auto()  # in order, but the DFS knows an active CS of a higher epoch
     HELLO_OTHER_VERSION = auto()  # to be answered with another version, or by a lower offer
     HELLO_UNSOLICITED = auto()  # a DFS's opening, whose versions a CS ignores (7.8)
-    HELLO_REFUSED = auto()  # by us
+    HELLO_REFUSED = auto()  # by this side
     HELLO_REFUSAL = auto()  # the peer's
     # authentication, judged; once READY or before HELLO, OUT_OF_PLACE
     CHALLENGE = auto()
@@ -42,9 +42,9 @@ class Input(Enum):
     RESULT_WRONG = auto()
     # other messages
     PAYLOAD = auto()  # the owner's, and this peer may send it
-    ACK = auto()  # never answered, or two would talk for ever
+    ACK = auto()  # never answered, or two sides would answer each other for ever
     OUT_OF_PLACE = auto()  # a type that this peer never sends, or not now
-    UNKNOWN = auto()  # a type below 128 that nobody knows
+    UNKNOWN = auto()  # an unknown type below 128
     IGNORABLE = auto()  # one from 128 on
     MALFORMED = auto()  # the stream goes on behind it
     # the stream, the clock, the owner
@@ -129,7 +129,7 @@ TABLE: Final[dict[Role, dict[State, Row]]] = {
             Input.CHALLENGE_WRONG: (_CLOSED, "fail"),
             Input.RESULT: (_READY, "be_admitted"),
             Input.RESULT_WRONG: (_CLOSED, "fail"),
-            # 7.7, rule 4: obeyed by nobody, but answered
+            # 7.7, rule 4: not obeyed, but answered
             Input.PAYLOAD: (_AUTH_WAIT, "refuse"),
             Input.ACK: (_AUTH_WAIT, "ignore"),
             Input.OUT_OF_PLACE: (_AUTH_WAIT, "refuse"),

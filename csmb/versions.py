@@ -48,7 +48,7 @@ def _verdict(own: Versions, offered: Version) -> tuple[ErrorCode, Version]:
     if offered < lowest(own):
         return ErrorCode.VERS_OBSOLETE, lowest(own)
     below = highest_up_to(own, offered)
-    assert below is not None  # not below our lowest, so something is below it
+    assert below is not None  # not below the set's lowest, so something is below it
     return ErrorCode.VERS_NEW, below
 
 

@@ -40,6 +40,6 @@ def adjusted(checksum: int, old: bytes | bytearray, new: bytes | bytearray) -> i
 
 
 def pseudo_header(src: bytes, dst: bytes, protocol: int, length: int) -> bytes:
-    """What TCP, UDP and ICMPv6 checksums cover beside their own octets (RFC 9293 3.1, RFC 8200
-    8.1), in a form that sums alike for both families; addresses of 4 or 16 octets."""
+    """What TCP, UDP and ICMPv6 checksums cover in addition to their own octets (RFC 9293 3.1, RFC
+    8200 8.1), in a form that sums alike for both families; addresses of 4 or 16 octets."""
     return src + dst + length.to_bytes(4, "big") + protocol.to_bytes(4, "big")

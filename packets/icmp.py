@@ -64,12 +64,12 @@ def translate_error(
 
 
 def time_exceeded(original: Packet, src: bytes) -> bytes:
-    """The IP packet that tells the sender that its packet's time to live was used up."""
+    """The IP packet that reports to the sender that its packet's time to live expired."""
     return _error(original, src, *_TIME_EXCEEDED[original.version], 0)
 
 
 def too_big(original: Packet, src: bytes, mtu: int) -> bytes | None:
-    """The IP packet that tells the sender what length fits; None if IPv4 does not want to know."""
+    """The IP packet that reports to the sender what length fits; None if IPv4 allows fragments."""
     if original.version == 4 and not original.word(original.l3 + 6) & _DONT_FRAGMENT:
         return None
     return _error(original, src, *_TOO_BIG[original.version], mtu)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers to "who has this address?": ARP (RFC 826) and neighbour discovery (RFC 4861 7.2)."""
+"""Answers to requests for a MAC address: ARP (RFC 826) and neighbour discovery (RFC 4861 7.2)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ALL_NODES_MAC: Final = bytes.fromhex("333300000001")
 
 
 def arp_reply(packet: Packet, mac: bytes, answers_for: Callable[[bytes], bool]) -> bytes | None:
-    """The reply to an ARP request for an address of ours, None if it is not one."""
+    """The reply to an ARP request for one of the given addresses, None if it is not one."""
     if packet.end - packet.l3 < ARP.size:
         return None
     fields = ARP.unpack_from(packet.data, packet.l3)
@@ -48,19 +48,19 @@ def is_solicitation(packet: Packet) -> bool:
 
 
 def advertisement(packet: Packet, mac: bytes, answers_for: Callable[[bytes], bool]) -> bytes | None:
-    """The answer to a neighbour solicitation for an address of ours."""
+    """The answer to a neighbour solicitation for one of the given addresses."""
     wanted = bytes(packet.data[packet.l4 + 8 : packet.l4 + 24])
     if not answers_for(wanted):
         return None
     receiver, receiver_mac, flags = packet.src, packet.source_mac, SOLICITED | OVERRIDE
-    if receiver == UNSPECIFIED:  # somebody is about to take the address: tell all
+    if receiver == UNSPECIFIED:  # a host is about to use the address: answer to all
         receiver, receiver_mac, flags = _ALL_NODES, _ALL_NODES_MAC, OVERRIDE
     link = receiver_mac + mac + bytes(packet.data[12 : packet.l3])
     return link + discovery(ADVERTISEMENT, flags, wanted, mac, wanted, receiver)
 
 
 def discovery(kind: int, flags: int, target: bytes, mac: bytes, src: bytes, dst: bytes) -> bytes:
-    """A solicitation or an advertisement that tells our MAC address (RFC 4861 4.3, 4.4)."""
+    """A solicitation or an advertisement with the sender's MAC address (RFC 4861 4.3, 4.4)."""
     option = TARGET_MAC if kind == ADVERTISEMENT else SOURCE_MAC
     unsummed = _DISCOVERY.pack(kind, 0, 0, flags, target, option, 1, mac)
     pseudo = checksum.pseudo_header(src, dst, ICMPV6, len(unsummed))

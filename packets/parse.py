@@ -2,7 +2,7 @@
 """A frame's headers, found once and kept as offsets.
 
 Every length is checked against what is there before anything is read by it.  What cannot be
-right is `MalformedPacket`; what is right and none of our business has `kind` OTHER.
+valid is `MalformedPacket`; what is valid and of no concern here has `kind` OTHER.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class MalformedPacket(Exception):
 
 
 class Kind(IntEnum):
-    """What the pipeline has to tell apart."""
+    """What the pipeline has to distinguish."""
 
     OTHER = 0  # not IP, or a protocol that is routed and nothing else
     ARP = 1

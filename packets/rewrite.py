@@ -112,7 +112,7 @@ def _adjust_checksum(packet: Packet, before: bytes, end: int) -> None:
         return  # quoted too short
     old = packet.word(place)
     if packet.protocol == UDP and old == 0:
-        return  # none was made (RFC 768), so none is made up
+        return  # there was none (RFC 768), so none is added
     after = packet.src + packet.dst + bytes(packet.data[packet.l4 : end])
     new = checksum.adjusted(old, before, after)
     if packet.protocol == UDP and new == 0:

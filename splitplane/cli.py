@@ -14,7 +14,7 @@ from splitplane.commands import lab, run, segments, show
 
 
 class _Command(click.Group):
-    """Turns our errors into one line each and their exit code (docs/operations.md)."""
+    """Turns CommandErrors into one line each and their exit code (docs/operations.md)."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand."""

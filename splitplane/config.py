@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load a YAML file into a model, and say every error at once, each with its file, line and field.
+"""Load a YAML file into a model, and report every error at once, each with file, line and field.
 
     cs.yaml:12: pools[0].nodes[1].port: 70000 is too large; give at most 65535
 
-The models belong to the segments and know no files; this module knows no segment.  Whoever checks
-something across fields raises ValueError from a validator of the model.  Where that error
-belongs to another line than the one of the field that the validator is on, it raises
+The models belong to the segments and know no files; this module knows no segment.  A check
+across fields raises ValueError from a validator of the model.  If the error
+belongs to another line than that of the field that the validator is on, it raises
 PydanticCustomError with `at`: the path from there, for example ("pools", 0, "name").
 """
 
@@ -93,7 +93,7 @@ def parse(
 
 
 def _replace(data: object, path: Path_, value: object) -> None:
-    """Set one value; where the mappings on its way are none, the model will say so."""
+    """Set one value; if something on its path is not a mapping, the model will say so."""
     *way, last = path
     for step in way:
         data = data.setdefault(step, {}) if isinstance(data, dict) else None
@@ -132,7 +132,8 @@ _Loader.add_implicit_resolver(
 def _compose(text: str, name: str) -> tuple[yaml.Node, object]:
     loader = None
     try:
-        # libyaml's loader is ten times as fast, but deep nesting crashes it, and so a running CS
+        # libyaml's loader is ten times as fast, but deep nesting crashes it, and with it a running
+        # CS
         loader = _Loader(text)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
@@ -160,7 +161,7 @@ def _compose(text: str, name: str) -> tuple[yaml.Node, object]:
 
 
 def _doubles(root: yaml.Node) -> Iterator[tuple[int, str]]:
-    """Keys that stand twice in one mapping: YAML would silently keep the last."""
+    """Keys that occur twice in one mapping: YAML would silently keep the last."""
     waiting: list[tuple[yaml.Node, Path_]] = [(root, ())]
     visited: set[int] = set()  # an alias leads to the same node again, maybe for ever
     while waiting:
@@ -217,9 +218,9 @@ def _dotted(path: Path_) -> str:
     return text.removeprefix(".") or "(the whole file)"
 
 
-# --- pydantic's errors in our words ---------------------------------------------------------------
+# --- pydantic's errors in plain words -------------------------------------------------------------
 
-# pydantic's error type -> our sentence; {input} is what was given, the rest pydantic's context
+# pydantic's error type -> sentence; {input} is what was given, the rest pydantic's context
 _SENTENCES: Final = {
     "missing": "missing; add it",
     "int_parsing": "{input} is not a whole number; give one",
@@ -278,7 +279,7 @@ def _follows_from_another(details: ErrorDetails, found: list[ErrorDetails]) -> b
 
 
 def _is_other_member(details: ErrorDetails, found: list[ErrorDetails]) -> bool:
-    """Of a number or one word, pydantic tells what is wrong with either: one line is enough."""
+    """Of a number or one word, pydantic reports what is wrong with either: one line is enough."""
     return details["type"] == "literal_error" and any(
         details in _or_words(other, found) for other in found
     )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bad network on purpose: SSMB datagrams lost, doubled and overtaken, for tests.
+"""A bad network on purpose: SSMB datagrams dropped, duplicated and reordered, for tests.
 
     SPLITPLANE_IMPAIR="drop=0.05,duplicate=0.05,reorder=0.05,seed=1" splitplane dfs dfs.yaml
 
-Each word but `seed` is the share of datagrams, of both directions, that it happens to; one that
-is left out does not happen.  The same seed makes the same choices again.
+Each word except for `seed` gives the share of datagrams, in both directions, that it affects; one
+that is left out has no effect.  The same seed makes the same choices again.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ctrl-C, `kill` and a terminal that is closed end what runs, and once.
 
-`Signals` are a segment's.  It runs an event loop, perhaps several one after the other, and between
+`Signals` is for a segment.  It runs an event loop, perhaps several one after the other, and between
 them it waits for what no loop waits for: signals are handled all the time, without a gap.
 
-`ending_once` is a laboratory's.  Whoever is impatient presses Ctrl-C again, and a terminal sends it
+`ending_once` is for a laboratory.  An impatient user presses Ctrl-C again, and a terminal sends it
 to the children too, such as the `ip` that is deleting a namespace.  So from the first signal on,
 all of them are ignored, and what is ignored stays ignored in the programs that are started from
 then on.
@@ -36,7 +36,7 @@ def ending_once() -> Iterator[None]:
 
 
 class Signals:
-    """What a signal does now: tell an event loop, end a wait, or be remembered until then."""
+    """What a signal does now: notify an event loop, end a wait, or be remembered until then."""
 
     def __init__(self) -> None:
         self.ended = False

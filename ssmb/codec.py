@@ -74,7 +74,7 @@ class Decoded(NamedTuple):
 
     messages: list[Message]
     malformed: MalformedMessage | None  # why the walk stopped, if it did
-    ignored: int  # messages of types from 128 on, which end a walk in silence
+    ignored: int  # messages of types from 128 on, which end a walk silently
 
 
 def _format(cls: type[Any]) -> str:
@@ -223,7 +223,7 @@ def _encode_with(layout: _Layout, version: int) -> Callable[[Any], bytes]:
         tail = _tail(layout, values)
         for index in narrow:
             values[index] = _to_ipv4(values[index], message._fields[index])
-        for index, size in sized:  # struct would cut or fill them in silence
+        for index, size in sized:  # struct would cut or fill them silently
             if len(values[index]) != size:
                 raise EncodeError(f"{message._fields[index]}: needs {size} octets: {message!r}")
         try:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every number of SSMB: message types, flags, codes, sizes and times (wire protocol 5 and 6).
 
-Names are the protocol's, units stand last.  Nothing here is computed from anything else but sizes.
+Names are the protocol's, units come last.  Only sizes are computed from anything else here.
 """
 
 from enum import IntEnum, IntFlag
@@ -49,7 +49,7 @@ DSCP_LOW: Final = 16  # CS2
 
 
 class MessageType(IntEnum):
-    """Table I (FIG. 4); 64 and above are ours."""
+    """Table I (FIG. 4); 64 and above are this project's."""
 
     QUERY = 1
     REPLY = 2
@@ -69,7 +69,7 @@ class MessageType(IntEnum):
     BRIDGE = 68
 
 
-FIRST_EXPERIMENTAL_TYPE: Final = 128  # unknown from here on: ignored in silence
+FIRST_EXPERIMENTAL_TYPE: Final = 128  # unknown from here on: ignored silently
 
 # Table I's columns (checklist D)
 HIGH_PRIORITY: Final = frozenset(
@@ -143,7 +143,7 @@ class Flag(IntFlag):
 
 
 class ErrorCode(IntEnum):
-    """FIG. 8; 16 and above are ours."""
+    """FIG. 8; 16 and above are this project's."""
 
     OK = 0
     UNKNOWN = 1

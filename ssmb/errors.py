@@ -2,11 +2,11 @@
 """What can go wrong, by whose fault it is.
 
 SsmbError
-├── LocalProtocolError      our caller broke the rules
+├── LocalProtocolError      the caller broke the rules
 │   └── EncodeError         a value does not fit its field or its message
-└── RemoteProtocolError     the peer did, or somebody who pretends to be it
-    ├── MalformedMessage    octets that are no message
-    └── SealError           a datagram that must not be looked at
+└── RemoteProtocolError     the peer did, or a host that pretends to be it
+    ├── MalformedMessage    octets that are not a message
+    └── SealError           a datagram whose content must not be read
         ├── TooShort
         ├── BadTag
         ├── Replayed
@@ -19,7 +19,7 @@ class SsmbError(Exception):
 
 
 class LocalProtocolError(SsmbError):
-    """Our caller's fault."""
+    """The caller's fault."""
 
 
 class EncodeError(LocalProtocolError):
@@ -31,11 +31,11 @@ class RemoteProtocolError(SsmbError):
 
 
 class MalformedMessage(RemoteProtocolError):
-    """Octets that are no message of this version."""
+    """Octets that are not a message of this version."""
 
 
 class SealError(RemoteProtocolError):
-    """A datagram whose seal does not hold."""
+    """A datagram whose seal is not valid."""
 
 
 class TooShort(SealError):
@@ -51,4 +51,4 @@ class Replayed(SealError):
 
 
 class TooOld(SealError):
-    """A counter behind the window: seen or not, nobody can say."""
+    """A counter behind the window: it is unknown whether it was seen."""

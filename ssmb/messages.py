@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One named tuple a message; fields by wire name, in wire order (FIGS. 5, 6 and 9).
+"""One named tuple per message; fields by wire name, in wire order (FIGS. 5, 6 and 9).
 
 The message type is the codec's.  Named tuples, because QUERY and REPLY are
 the hot path of the product and `_make` on the unpacked octets is the cheapest value that Python has
@@ -71,7 +71,7 @@ class _FlowMessage:
 
 
 class Translation(NamedTuple):
-    """What a REPLY tells to do with a flow's packets, in wire order."""
+    """What a REPLY says to do with a flow's packets, in wire order."""
 
     node_ipaddr: Address = UNSPECIFIED
     snat_ipaddr: Address = UNSPECIFIED
@@ -254,7 +254,7 @@ class _ReapFields(NamedTuple):
 
 
 class Reap(_ReapFields, _FlowMessage):
-    """REAP: the CS wants a flow gone unless it moved within `idle_limit` ms."""
+    """REAP: the CS wants a flow to end unless it had a packet within `idle_limit` ms."""
 
     __slots__ = ()
 
@@ -347,7 +347,7 @@ class AuthResponse(NamedTuple):
 
 
 class Sync(NamedTuple):
-    """SYNC: tell me every flow of my group."""
+    """SYNC: report every flow of the sender's group."""
 
     error_code: U8 = 0
     flags: U16 = 0
@@ -390,7 +390,7 @@ class FlowState(_FlowStateFields, _TranslationMessage):
 
 
 class SyncDone(NamedTuple):
-    """SYNC_DONE: that was all, so many."""
+    """SYNC_DONE: the report is complete; the number of flows."""
 
     error_code: U8 = 0
     flags: U16 = 0

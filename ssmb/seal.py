@@ -2,8 +2,8 @@
 """The seal behind each datagram: counter and tag (wire protocol 12.4).
 
 The counter's top octet is the sender's lane, so that parallel senders need no lock; the rest rises
-from 1 in each lane.  The receiver keeps a window of 1024 counters a lane.  A key that was replaced
-is accepted for two more seconds, for the datagrams that were under way.
+from 1 in each lane.  The receiver keeps a window of 1024 counters per lane.  A key that was
+replaced is accepted for two more seconds, for the datagrams that were under way.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Sealer:
 
 
 class Opener:
-    """Checks the seals of one key; remembers what it has seen, a window a lane."""
+    """Checks the seals of one key; remembers what it has seen, in one window per lane."""
 
     __slots__ = ("_key", "_lanes")
 

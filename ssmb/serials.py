@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Message serial numbers (wire protocol 6.7): a flow's originator makes them, all else copies them.
+"""Message serial numbers (wire protocol 6.7): a flow's originator creates them, everything else
+copies them.
 
-Opaque but for bit 31.
+Opaque, except for bit 31.
 """
 
 from __future__ import annotations

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The subcommands, one module a group of them."""
+"""The subcommands, one module per group."""

@@ -20,7 +20,7 @@ from splitplane.lab import Lab
 from splitplane.lab.load import Load
 
 ONCE_S: Final = 5
-# new connections a second: what a small machine has no trouble with; BMv2 is the model of a switch
+# new connections per second: easy for a small machine; BMv2 is a software model of a switch
 RATE: Final = 60.0
 RATES: Final = {"p4runtime": 4.0}
 _INTERVAL_S: Final = 1.0

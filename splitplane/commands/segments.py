@@ -50,7 +50,7 @@ class Runtime(Protocol):
     def handle_admin(
         self, command: str, arguments: dict[str, object]
     ) -> object | Awaitable[object]:
-        """Answer one question; ValueError for a bad one."""
+        """Answer one request; ValueError for a bad one."""
 
 
 @click.command()
@@ -70,7 +70,7 @@ def cs(config: Path) -> None:
     runtime = ControlSegmentRuntime(settings, key, datagram_filter=_impairment())
 
     async def reload() -> None:
-        # reading a large file takes its time, and datagrams wait for none
+        # reading a large file takes time, and datagrams must not wait for it
         runtime.apply_config(await asyncio.to_thread(load, config, ControlSegmentConfig))
 
     signals = Signals()
@@ -119,9 +119,9 @@ def _detach(settings: DataFlowSegmentConfig) -> None:
 
 
 def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
-    """Serve until a signal.  An agent that is not alone begins anew, in this process, whenever
-    another one has the target, and what would end it otherwise passes by itself then: a switch that
-    restarts, addresses that the other one has still."""
+    """Serve until a signal.  An agent that is not alone starts over, in this process, whenever
+    another one has the target.  Errors that would end it otherwise pass by themselves then: a
+    switch that restarts, addresses that the other one still has."""
     from data_flow_segment.targets.contract import TargetLost, TargetTaken
     from data_flow_segment.targets.registry import TARGETS
 
@@ -167,11 +167,11 @@ def _lead_once(
     signals: Signals,
     on_standby: Callable[[str], None],
 ) -> None:
-    """KeyboardInterrupt if a signal comes before the target is ours."""
+    """KeyboardInterrupt if a signal comes before the target is open."""
     from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
     from data_flow_segment.targets.registry import open_target
 
-    with signals.ending_a_wait():  # an agent may stand by for days, and then be told to end
+    with signals.ending_a_wait():  # an agent may stand by for days, and then get a signal to end
         target = open_target(settings, on_standby)
     if target.flow_capacity != settings.flow_capacity:
         log.warning(
@@ -215,12 +215,12 @@ def _log_to_stderr() -> None:
 def _key(config: Path, key_file: str | Path | None) -> bytes:
     """The key, its path relative to the configuration's folder; empty: no authentication."""
     if key_file is None:
-        return b""  # the model has seen to it that the laboratory setting is there
+        return b""  # the model has checked that the laboratory setting is there
     return read_key(config.parent / key_file)
 
 
 def _impairment() -> impair.DatagramFilter | None:
-    """What the environment asks for in tests; said aloud, since nobody wants it by oversight."""
+    """What the environment asks for in tests; logged, since it must not happen by oversight."""
     impairment = impair.from_environment()
     if impairment is None:
         return None

@@ -86,7 +86,7 @@ def cs_config(topology: Topology, folder: Path, cs: Host, *, method: str) -> dic
     return {
         "segment_id": cs.number,
         "group_id": GROUP_ID,
-        "active": cs.number == 1,  # one active CS a group
+        "active": cs.number == 1,  # one active CS per group
         "ssmb": {"address": cs.address},
         "key_file": "cluster.key",
         "admin_socket": str(folder / f"cs-{cs.number}.sock"),

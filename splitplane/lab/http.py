@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An HTTP client over a socket that is connected by us, since it was made in another namespace."""
+"""An HTTP client over a given socket, since the socket was made in another namespace."""
 
 from __future__ import annotations
 

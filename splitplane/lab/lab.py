@@ -7,8 +7,8 @@
         lab.start_cs()
         lab.admin("cs1", NODES)
 
-Leaving the block takes everything down, also after an exception.  A process that is killed leaves
-its namespaces; the next `Lab` of the same name, or `splitplane lab clean`, takes them away.
+Leaving the block stops everything, also after an exception.  A process that is killed leaves its
+namespaces; the next `Lab` of the same name, or `splitplane lab clean`, removes them.
 Enter the block from a thread that lives as long as the laboratory: its end ends the children.
 """
 
@@ -145,9 +145,9 @@ class Lab(AbstractContextManager["Lab"]):
             self.wait_until_serving()
 
     def _take_down(self) -> None:
-        with ignored():  # half taken down helps nobody
+        with ignored():  # a laboratory must not stay half removed
             for process in self._processes.values():
-                process.signal(signal.SIGKILL)  # nothing of a laboratory is worth a polite end
+                process.signal(signal.SIGKILL)  # nothing in a laboratory needs a graceful stop
             for process in self._processes.values():
                 process.kill9()
             for namespace in self.namespaces.values():
@@ -161,7 +161,7 @@ class Lab(AbstractContextManager["Lab"]):
         return self.folder / f"{segment}.yaml"
 
     def write_configs(self) -> None:
-        """Write the segments' files anew from `dfs_config` and `cs_configs`."""
+        """Write the segments' files again from `dfs_config` and `cs_configs`."""
         for segment, config in {"dfs": self.dfs_config, **self.cs_configs}.items():
             text = yaml.safe_dump(config, sort_keys=False)
             temporary = self.config_path(segment).with_suffix(".new")
@@ -234,7 +234,7 @@ class Lab(AbstractContextManager["Lab"]):
 
     def _answers(self, segment: str) -> bool:
         try:
-            # an earlier, killed process may have left its socket: nobody answers there
+            # an earlier, killed process may have left its socket: nothing answers there
             return self.admin(segment, HELLO).pid == self.process(segment).pid
         except CommandError:
             return False

@@ -93,7 +93,7 @@ class Load:
         return sock
 
     async def _datagram(self, client: str, address: str) -> None:
-        """One question, one answer, from a port of its own."""
+        """One request, one answer, from its own port."""
         loop = asyncio.get_running_loop()
         question = self._random.randbytes(self._random.randint(1, 500))
         with self._socket(client, address, socket.SOCK_DGRAM) as sock:

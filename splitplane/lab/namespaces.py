@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Network namespaces: make them, be in them, take them down with whatever runs in them.
+"""Network namespaces: create them, run in them, remove them with whatever runs in them.
 
 Commands go in by `nsenter --net`, not by `ip netns exec`: the latter also puts a fresh /sys over
 the machine's, and what an agent pins below /sys/fs/bpf there is gone with the process.

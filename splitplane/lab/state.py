@@ -2,9 +2,9 @@
 """What a laboratory leaves on the machine while it runs, so that a later one can take it away.
 
 `/run/splitplane/lab-NAME.lock` is locked by the process that runs the laboratory; the kernel gives
-the lock back however that process ends.  Whoever gets the lock finds in `lab-NAME.json` the
-processes that may be left, with their start times (a pid may be somebody else's by now); the
-namespaces are found by their names, and the pins and files by theirs.
+the lock back however that process ends.  The process that gets the lock finds in `lab-NAME.json`
+the processes that may be left, with their start times (a pid may belong to another process by now);
+the namespaces are found by their names, and the pins and files by theirs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAME: Final = re.compile(r"[a-z][a-z0-9]{0,15}")
 
 
 class LabIsRunning(CommandError):
-    """Somebody runs a laboratory of this name."""
+    """A laboratory of this name is running."""
 
 
 def folder(lab: str) -> Path:
@@ -70,7 +70,7 @@ def start_time(pid: int) -> int | None:
 
 
 class LabState:
-    """The lock and the record of one laboratory; whoever holds it owns everything with its name."""
+    """The lock and the record of one laboratory; the holder owns everything with its name."""
 
     def __init__(self, lab: str) -> None:
         if not NAME.fullmatch(lab):
@@ -82,7 +82,7 @@ class LabState:
         self._processes: dict[str, tuple[int, int | None]] = {}
 
     def acquire(self) -> None:
-        """Own the name, and take away what an earlier run left; LabIsRunning if one is alive."""
+        """Own the name, and remove what an earlier run left; LabIsRunning if one is alive."""
         SOCKET_FOLDER.mkdir(parents=True, exist_ok=True)
         while True:
             lock = _lock_file(self.lab).open("a+")
@@ -135,7 +135,7 @@ class LabState:
         shutil.rmtree(folder(self.lab), ignore_errors=True)
         _state_file(self.lab).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
-            PIN_FOLDER.rmdir()  # stays while somebody else has pins there
+            PIN_FOLDER.rmdir()  # stays while another process has pins there
 
     def _recorded(self) -> list[tuple[int, int | None]]:
         try:

@@ -110,12 +110,12 @@ def switch_command(links: Mapping[int, str], device_id: int, grpc: Path) -> list
 
 
 def answers(folder: Path) -> bool:
-    """Whether somebody listens at the laboratory's switch's socket."""
+    """Whether a process listens at the socket of the laboratory's switch."""
     return listens(socket_path(folder))
 
 
 def listens(grpc: Path) -> bool:
-    """Whether somebody does at this one."""
+    """Whether a process listens at this one."""
     with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
         probe.connect(str(grpc))
         return True

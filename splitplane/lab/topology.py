@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is where in a laboratory.
+"""The hosts and addresses of a laboratory.
 
     client1 10.1.1.2 ──┐                        ┌── server1 10.2.1.2
     client2 10.1.2.2 ──┤ dfs (10.3.0.1 on lo) ──┤── server2 10.2.2.2
@@ -7,7 +7,7 @@
                        └── cs1 10.3.1.2
 
 Every host has one veth to the dfs namespace and its default route over it; IPv6 likewise below
-2001:db8::/32.  The virtual addresses belong to nobody: only what the DFS does makes them answer.
+2001:db8::/32.  The virtual addresses are on no host: only the DFS makes them answer.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def build(
     for host in topology.hosts():
         namespace = namespaces[host.name]
         _create(namespace)
-        # both ends at once inside: no name of ours is ever seen in the machine's own namespace
+        # both ends at once inside: the names never appear in the machine's own namespace
         here = f"link add {host.name} netns {dfs.name} type veth"
         ip(batch=[f"{here} peer eth0 netns {namespace.name}"])
         inside, outside = _link_lines(host, ipv6=topology.ipv6)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The laboratory's server: HTTP/1.1 with keep-alive and UDP that echoes; its octets are known.
 
-    GET /bytes/N[?rate=R]   N octets of `pattern`, R octets a second at most, until SIGUSR1
+    GET /bytes/N[?rate=R]   N octets of `pattern`, R octets per second at most, until SIGUSR1
     GET /name               this server's name
     GET /slow?seconds=S     its name, after S seconds
     GET /client             the address and port that this server sees
