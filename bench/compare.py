@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Throughput and new connections against what exists, in one run on one machine.
+"""Throughput and new connections compared with other load balancers, in one run on one machine.
 
     sudo python bench/compare.py [--seconds 5] [--rounds 3] [--only splitplane,routing] [--json FILE]
 
-One client, one middle, one server, each in a network namespace; the middle is in turn plain kernel
-routing, nftables DNAT, HAProxy in TCP mode, nginx stream, and splitplane with a QUERY to the CS for every
-connection.  Each round measures all of them one after the other, so that the machine's noise falls on
-all alike; the table shows medians and the ratio to plain routing.  Load goes only to addresses
+One client, one device under test (the "middle"), one server, each in its own network namespace.  The
+middle is in turn plain kernel routing, nftables DNAT, HAProxy in TCP mode, nginx stream, and splitplane
+with a QUERY to the CS for every connection.  Every round measures all of them one after the other, so
+that the machine's noise affects all of them; the table shows medians and the ratio to plain routing.  Load goes only to addresses
 inside these namespaces, for the given seconds.
 """
 
@@ -131,7 +131,7 @@ def _fill(template: str, scratch: Path, **more: str) -> str:
 
 @contextmanager
 def routing(scratch: Path) -> Iterator[str]:
-    """The client speaks to the server's own address; the middle only routes."""
+    """The client connects to the server's own address; the middle only routes."""
     yield SERVER_ADDRESS
 
 

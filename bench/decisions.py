@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many sealed decisions a second does a Control Segment make, and how long does one take?
+"""How many sealed decisions per second does a Control Segment make, and how long does one take?
 
     python bench/decisions.py [--seconds 5] [--processes 1 2] [--rate 20000] [--json FILE]
 
-Each CS is a process of its own with real sockets on the loopback; a load generator process beside
+Each CS is a separate process with real sockets on the loopback; a load generator process next to
 it plays the DFS: CSMB with authentication, SSMB challenge, SYNC, then QUERYs that were sealed
 beforehand (so that the generator is not the bottleneck), as fast as replies come back (64
 outstanding), then at a fixed rate for the latencies.  Every REPLY of the first second is opened and
 checked.
 
-A generator needs about as much processor as a CS.  With fewer than two cores a CS they share,
-and the figure is that of the pair, not of the CS.
+A generator needs about as much processor time as a CS.  With fewer than two cores per CS they share
+cores, and the figure is that of the pair, not of the CS.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Result:
     p50_us: float
     p99_us: float
     lost: int
-    cs_cpu_us: float  # processor time of the CS a decision
+    cs_cpu_us: float  # processor time of the CS per decision
 
 
 def configuration(port: int, dfs_port: int) -> ControlSegmentConfig:
@@ -97,7 +97,7 @@ def stay_on(place: int) -> None:
 
 
 def run_cs(port: int, dfs_port: int, pipe: Pipe, place: int) -> None:
-    """The process of a CS; tells its processor time when asked."""
+    """The process of a CS; reports its processor time when asked."""
     stay_on(place)
 
     async def main() -> None:
@@ -232,7 +232,7 @@ class Generator:
             if answered != before:
                 idle_since = now
             elif now - idle_since > 0.2:
-                outstanding = 0  # lost: begin anew
+                outstanding = 0  # lost: start over
                 idle_since = now
             elif outstanding >= OUTSTANDING:
                 select.select([self._udp], [], [], 0.05)
@@ -258,7 +258,7 @@ class Generator:
             try:
                 while True:
                     started = sent_at.pop(receive(2048)[4:8], None)
-                    if started is not None:  # else a late answer to the load before
+                    if started is not None:  # otherwise a late answer to the load before
                         latencies.append(clock() - started)
             except BlockingIOError:
                 pass

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The P4 program against the smallest L3 forwarding there is, on the same BMv2, in one run.
+"""The P4 program compared with the smallest L3 forwarding program, on the same BMv2, in one run.
 
     sudo PATH=$PATH .venv/bin/python bench/p4.py [--seconds 2] [--rounds 3]
 
 client ==== simple_switch_grpc ==== node, each in a network namespace.  bench/p4/minimal.p4 routes
-between them; ours translates: the client speaks to a virtual server, whose flow is installed.  Each
-round measures both, one after the other, so that the machine's noise falls on both alike; the table
+between them; splitplane's translates: the client sends to a virtual server, whose flow is installed.
+Every round measures both, one after the other, so that the machine's noise affects both; the table
 shows medians.  UDP: frames of 64 octets, offered ever faster until no more come out.  TCP: one
-connection as fast as it goes.  BMv2 is a model of a switch: the ratios are what counts here.
+connection as fast as it goes.  BMv2 is a software model of a switch: only the ratios count here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from support.veth_rig import FAR, run  # noqa: E402
 from support.wire import inside  # noqa: E402
 
 UDP_PORT, VIRTUAL_PORT, NODE_PORT = 40000, 80, 8080
-CLIENT_PORT = {Side.EXTERNAL: 40001, Side.INTERNAL: 40002}  # of TCP, by who sends
+CLIENT_PORT = {Side.EXTERNAL: 40001, Side.INTERNAL: 40002}  # of TCP, by the sending side
 PAYLOAD = bytes(22)  # with its headers a frame of 64 octets
 FIRST_RATE, FASTER, RATES = 8000, 1.25, 16
 NOBODY = 0.9  # of what is offered: when less comes out twice, the switch does no more
@@ -122,7 +122,7 @@ def insert_flow(
     new: tuple[int | bytes, ...],
     **more: int | bytes,
 ) -> None:
-    """Parameters that are not said are 0."""
+    """Parameters that are not given are 0."""
     names = [f"new_{name}" for name in ("src_addr", "dst_addr", "src_port", "dst_port")]
     said = dict(zip([*names, "address_delta", "port_delta"], new, strict=True))
     (info,) = (a for a in client.info.actions if a.preamble.name.endswith(f".{action}"))
@@ -148,7 +148,7 @@ def running(program: str) -> Iterator[Setting]:
 
 
 def give_stack(namespace: str, side: Side) -> None:
-    """An address and a way to everybody, so that sockets can be used there."""
+    """An address and a route to every host, so that sockets can be used there."""
     address, mac = HOSTS[side]
     gateway = "169.254.0.1"
     for command in (
@@ -177,13 +177,13 @@ def received(namespace: str) -> int:
 
 
 def udp_rate(setting: Setting, side: Side, seconds: float) -> float:
-    """The most packets a second that came out."""
+    """The most packets per second that came out."""
     own, far = ends_of(setting, side)
     out = setting.cables.ends[OTHER[side]]
     with inside(setting.cables.ends[side]):
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with inside(out):
-        sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # nobody reads: no ICMP errors
+        sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # never read: no ICMP errors
     with sender, sink:
         sink.bind(ends_of(setting, OTHER[side])[0])
         sender.bind(own)

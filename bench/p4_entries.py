@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent's side of a switch costs: entries a second, set-up of a flow, reconciliation.
+"""What the agent's side of a switch costs: entries per second, set-up of a flow, reconciliation.
 
     python bench/p4_entries.py [--flows 100000] [--seconds 5]        (root; simple_switch_grpc on the PATH)
 
-BMv2 between cables of its own; everything else is the product's.
+BMv2 between its own virtual cables; everything else is splitplane.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def flow(number: int) -> FlowEntry:
     return SCENE.entry(signature=signature, serial=number + 1)
 
 
-# --- entries a second ----------------------------------------------------------------------------
+# --- entries per second --------------------------------------------------------------------------
 
 
 def entries_a_second(address: str, count: int) -> dict[str, float]:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nanoseconds that the program itself takes for a packet, and kernel memory of a flow.
+"""Nanoseconds that the program itself takes per packet, and kernel memory per flow.
 
     sudo python bench/program.py [--flows 1024,1048576,4194304] [--json FILE]
 
 BPF_PROG_TEST_RUN runs the data path's own code some hundred thousand times, each time on a packet
 of another flow chosen at random, so that the flow table is as cold as it can be, and again on packets
-of one flow; what writing the packet costs is measured alone and subtracted.  The answer for the way out is kept for
-a second for each flow, as in life; the entries are made with one.
+of one flow; the cost of writing the packet is measured separately and subtracted.  Every flow caches its
+route for a second, as in real use; the entries are made with a cached route.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def entry() -> FlowEntry:
 
 
 def fill(program: Program, flows: int) -> None:
-    """Enter flows 11.0.0.0 + i in batches, with a way out that lasts."""
+    """Install flows 11.0.0.0 + i in batches, with a cached route that lasts."""
     home_key, home, back_key, back = pack(entry(), 1)
     update = library().bpf_map_update_batch
     update.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 4]

@@ -2,7 +2,7 @@
 """Client, middle, server (and a CS beside the middle): the smallest network in which middles can be compared.
 
 The laboratory of `splitplane.lab` runs splitplane; this one must also run what splitplane is compared
-with, so it knows nothing of splitplane but its two commands.
+with, so it knows nothing of splitplane except for its two commands.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _bring_up() -> None:
         run("ip", "route", "add", "default", "via", f"{prefix}.1", namespace=host)
     run("sysctl", "-qw", "net.ipv4.ip_forward=1", namespace=MIDDLE)
     for host in (CLIENT, SERVER):
-        # a connection a port: without this a short benchmark runs out of client ports
+        # one port per connection: without this a short benchmark runs out of client ports
         run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535", namespace=host)
         run("sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1", namespace=host)
 

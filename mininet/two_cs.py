@@ -14,7 +14,7 @@ from emulation.plan import GROUP_1, GROUP_2, DataFlowSegment, Plan, make_clients
 
 
 def plan(clients: int, servers: int) -> Plan:
-    """So many clients and servers at one switch, which two CSs command."""
+    """So many clients and servers at one switch, which two CSs control."""
     return Plan(
         data_flow_segments=(DataFlowSegment(1, make_clients(1, clients)),),
         control_segments=(GROUP_1, GROUP_2),

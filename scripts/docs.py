@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write what the documentation takes from the code, and check the documentation's links.
+"""Generate the documentation that comes from the code, and check the documentation's links.
 
     python scripts/docs.py [--check]
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What --test and the console's `pingall`, `requests` and `drill` do; each says if all is well."""
+"""What --test and the console's `pingall`, `requests` and `drill` do; each returns whether all is
+well."""
 
 from __future__ import annotations
 
@@ -36,10 +37,10 @@ def _url(address: str, path: str) -> str:
 
 
 def ping_all(network: Network) -> bool:
-    """Ping between all clients and servers that a DFS joins.
+    """Ping between all clients and servers that a DFS connects.
 
-    Not among them: CSs, which are on a management network of their own, and virtual addresses,
-    which answer for their services only.  Clients behind two DFSs have no common router.
+    Not among them: CSs, which are on a separate management network, and virtual addresses,
+    which answer only for their services.  Clients behind two DFSs have no common router.
     """
     lost = 0
     for dfs in network.plan.data_flow_segments:
@@ -68,7 +69,7 @@ def _ping(network: Network, host: Client | Server, other: Client | Server, index
 
 
 def request_all(network: Network, each: int = 0) -> bool:
-    """HTTP requests of every client to every virtual address, a connection each: who answers?"""
+    """HTTP requests of every client to every virtual address, one connection each: who answers?"""
     each = each or 2 * len(network.plan.servers)
     print(f"*** {each} requests from each client to each virtual address")
     print(f"{'client':8}{'virtual address':22}answered")
@@ -82,7 +83,7 @@ def request_all(network: Network, each: int = 0) -> bool:
                 print(f"{client.name:8}{address:22}{said or 'no server'}")
                 of_all += answers
                 well = well and answers.total() == each
-        # round robin passes over nobody
+        # round robin leaves out no server
         well = well and all(of_all[server.name] for server in network.plan.servers)
     print(
         "*** Every request was answered; every server was used"
@@ -122,7 +123,7 @@ class _Download:
 
     @property
     def octets(self) -> int:
-        """Come so far."""
+        """Received so far."""
         return self._file.stat().st_size if self._file.exists() else 0
 
     def verdict(self, expected: bytes) -> str:
@@ -153,7 +154,7 @@ class Drill:
         self._network = network
         self._part = part
         self._started = time.monotonic()
-        # the first of its kind; what the others do goes on
+        # the first of its kind; the others continue
         self._cs = network.plan.control_segments[0]
         self._dfs = network.plan.data_flow_segments[0]
         self._switch = network.net[self._dfs.name]
@@ -257,7 +258,7 @@ class Drill:
         return right == len(wrong)
 
     def _expected(self) -> bytes:
-        """What a server says to itself: no DFS has touched it."""
+        """What a server sends to itself: no DFS has touched it."""
         node: Any = self._network.net[self._network.plan.servers[0].name]
         url = f"http://127.0.0.1:{SERVER_HTTP_PORT}/bytes/{_DOWNLOAD_OCTETS}"
         command = ["nsenter", f"--net=/proc/{node.pid}/ns/net", "--", "curl", "-sS", url]

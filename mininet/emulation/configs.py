@@ -23,7 +23,7 @@ GRPC_ADDRESS = "127.0.0.1:9559"  # the loopback of the switch's own namespace
 
 
 def ports(plan: Plan, dfs: DataFlowSegment) -> list[tuple[int, Client | Server]]:
-    """The switch's ports, from 1 on, and who is at each: first the clients, then the servers."""
+    """The switch's ports, from 1 on, and the host at each: first the clients, then the servers."""
     return list(enumerate(plan.hosts(dfs), start=1))
 
 

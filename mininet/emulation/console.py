@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line of every topology, and Mininet's console with commands of ours."""
+"""The command line of every topology, and Mininet's console with additional commands."""
 
 from __future__ import annotations
 

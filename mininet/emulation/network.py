@@ -53,12 +53,12 @@ class Network:
 
     def _take_down(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # half taken down helps nobody
+            signal.signal(number, signal.SIG_IGN)  # a network must not stay half removed
         segments = (*self.control_segments.values(), *self.agents.values())
         switches = (switch.bmv2 for switch in self.net.switches)
         for daemon in (*segments, *switches, *self.servers.values()):
             if daemon is not None:
-                daemon.kill9()  # nothing of a laboratory is worth a polite end
+                daemon.kill9()  # nothing here needs a graceful stop
         self.net.stop()
 
     # --- nodes and links ------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Network:
                 run(node, f"ip route add {network} via {via} dev {link}")
 
     def _connect_management(self, cs: ControlSegment, dfs: DataFlowSegment) -> None:
-        """An ordinary link of the kernel, without a network of its own: a route at each end."""
+        """An ordinary kernel link, without its own network: a route at each end."""
         node, switch = self.net[cs.name], self.net[dfs.name]
         name = f"{dfs.name}-{cs.name}"
         self.net.addLink(node, switch, intfName2=name)

@@ -37,7 +37,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Client:
-    """A host that asks."""
+    """A host that sends requests."""
 
     number: int
 
@@ -130,7 +130,7 @@ class DataFlowSegment:
 
 @dataclass(frozen=True)
 class Plan:
-    """One topology.  Every CS commands every DFS, and every server is behind each."""
+    """One topology.  Every CS controls every DFS, and every server is behind each."""
 
     data_flow_segments: tuple[DataFlowSegment, ...]
     control_segments: tuple[ControlSegment, ...]
@@ -147,7 +147,7 @@ class Plan:
         return (*self.control_segments, *self.data_flow_segments)
 
     def hosts(self, dfs: DataFlowSegment) -> tuple[Client | Server, ...]:
-        """What a DFS joins: its clients, and the servers."""
+        """What a DFS connects: its clients, and the servers."""
         return (*dfs.clients, *self.servers)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine must have; each lack is one line.  The first module that a topology imports.
+"""What this machine must have; one line per missing thing.  The first module that a topology
+imports.
 
-Mininet is a package of the distribution's own Python, /usr/bin/python3.  Where `python3` is another
-one, the topology goes on in that.
+Mininet is a package of the distribution's own Python, /usr/bin/python3.  If `python3` is another
+one, the topology restarts with that.
 """
 
 from __future__ import annotations

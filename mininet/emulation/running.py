@@ -2,9 +2,10 @@
 """What runs while a topology is up: its folder, which nothing outlives, and its processes.
 
 The folder /run/splitplane/mininet-PID holds configurations, key, admin sockets and logs.  Its lock
-goes with the process; whoever finds a folder whose lock is free takes it away, with the pins of the
-same name.  Processes end with the one that started them (PDEATHSIG), Mininet's shells with their
-terminals, and namespaces, links and interfaces with their last process: none has a name outside.
+goes with the process; a topology that finds a folder whose lock is free removes it, with the pins
+of the same name.  Processes end with the one that started them (PDEATHSIG), Mininet's shells with
+their terminals, and namespaces, links and interfaces with their last process: none has a name
+outside.
 """
 
 from __future__ import annotations
@@ -117,14 +118,14 @@ class Daemon:
                 stdout=log,
                 stderr=log,
                 cwd=self._folder.path,
-                start_new_session=True,  # Ctrl-C is for the one who typed it
+                start_new_session=True,  # Ctrl-C is for the console only
             )
         wait_for(f"{self.name} to be ready", lambda: not self.is_running or is_ready())
         if not self.is_running:
             raise EmulationError(f"{self.name} exited: {self.last_words()}")
 
     def kill9(self) -> None:
-        """End it without a word, as a crash does."""
+        """End it without notice, as a crash does."""
         if self._child is not None:
             self._child.send_signal(signal.SIGKILL)
             self._child.wait()
@@ -144,7 +145,7 @@ def wait_for(what: str, come: Callable[[], bool], timeout_s: float = READY_TIMEO
 
 
 def ask(admin_socket: Path, command: str) -> Any:
-    """One question to a segment (admin/server.py); None if it does not answer."""
+    """One request to a segment (admin/server.py); None if it does not answer."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(10)
         try:

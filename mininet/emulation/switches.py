@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mininet's nodes of ours: hosts with both families, and two kinds of switches."""
+"""The nodes for Mininet: hosts with both families, and two kinds of switches."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class DfsSwitch(Switch):  # type: ignore[misc]
         sysctl(self, **self.settings)
 
     def start(self, controllers: list[Any]) -> None:
-        """Mininet's: it has no controllers for us, the agent is one."""
+        """Mininet's: there are no controllers, the agent is one."""
         del controllers
         without_offloads(self)
         self.start_switch()
@@ -95,7 +95,7 @@ class KernelSwitch(DfsSwitch):
     )
 
     def start_switch(self) -> None:
-        """The kernel's ports have the addresses that a P4 switch is told."""
+        """The kernel's ports have the addresses that a P4 switch is given."""
         for port, address in self.params["addresses"].items():
             for each in address.with_prefix():
                 run(self, f"ip addr add {each} dev {self.intfs[port].name}")
