@@ -32,7 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from ssmb.addresses import from_text  # noqa: E402
 from ssmb.constants import TCP, UDP  # noqa: E402
-from support.bmv2 import (  # noqa: E402
+from support.targets.bmv2 import (  # noqa: E402
     PORT,
     PROGRAM,
     Cables,
@@ -41,9 +41,9 @@ from support.bmv2 import (  # noqa: E402
     missing_for_bmv2,
     running_switch,
 )
-from support.rig import CLIENT_MAC, IPV4, NODE_MAC, TARGET_MAC, Side  # noqa: E402
-from support.veth_rig import FAR, run  # noqa: E402
-from support.wire import inside  # noqa: E402
+from support.targets.rig import CLIENT_MAC, IPV4, NODE_MAC, TARGET_MAC, Side  # noqa: E402
+from support.targets.veth_rig import FAR, run  # noqa: E402
+from support.targets.wire import inside  # noqa: E402
 
 UDP_PORT, VIRTUAL_PORT, NODE_PORT = 40000, 80, 8080
 CLIENT_PORT = {Side.EXTERNAL: 40001, Side.INTERNAL: 40002}  # of TCP, by the sending side

@@ -33,10 +33,10 @@ from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
 from splitplane.lab import Lab
 from splitplane.lab.topology import HTTP_PORT, SERVER_HTTP_PORT, VIRTUAL_ADDRESS
 from ssmb.addresses import from_text
-from support.bmv2 import DEVICE_ID, Cables, missing_for_bmv2, running_switch
-from support.packets import TCP_PROTOCOL
-from support.rig import IPV4, MemoryRig
-from support.scene import Scene
+from support.octets.packets import TCP_PROTOCOL
+from support.targets.bmv2 import DEVICE_ID, Cables, missing_for_bmv2, running_switch
+from support.targets.rig import IPV4, MemoryRig
+from support.targets.scene import Scene
 
 MEMORY = MemoryRig()
 SCENE = Scene(MEMORY, IPV4, TCP_PROTOCOL)

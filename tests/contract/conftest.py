@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One suite, several targets: SPLITPLANE_TARGETS picks ("memory", "p4-model", "bpf-tc", "bpf-xdp",
-"p4", or several with commas).  Another target is another `support.rig.Rig`: name it in TARGETS,
-open it in `session_rig`, and change no test."""
+"p4", or several with commas).  Another target is another `support.targets.rig.Rig`: name it in
+TARGETS, open it in `session_rig`, and change no test."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.bmv2 import missing_for_bmv2
-from support.p4_model_rig import P4ModelRig
-from support.p4_rig import P4Rig
-from support.packets import TCP_PROTOCOL, UDP_PROTOCOL
+from support.octets.packets import TCP_PROTOCOL, UDP_PROTOCOL
 from support.require import require
-from support.rig import FAMILIES, Family, MemoryRig, Rig
-from support.scene import Scene, reset
-from support.veth_rig import VethRig, missing_for_bpf, open_bpf
+from support.targets.bmv2 import missing_for_bmv2
+from support.targets.p4_model_rig import P4ModelRig
+from support.targets.p4_rig import P4Rig
+from support.targets.rig import FAMILIES, Family, MemoryRig, Rig
+from support.targets.scene import Scene, reset
+from support.targets.veth_rig import VethRig, missing_for_bpf, open_bpf
 
 TARGETS = os.environ.get("SPLITPLANE_TARGETS", "memory,p4-model,bpf-tc,bpf-xdp,p4").split(",")
 

@@ -15,9 +15,9 @@ from data_flow_segment.targets.contract import (
     TransmitPacket,
 )
 from ssmb.constants import Flag
-from support.packets import hop
-from support.rig import Side
-from support.scene import Scene, assert_packet, only
+from support.octets.packets import hop
+from support.targets.rig import Side
+from support.targets.scene import Scene, assert_packet, only
 
 
 def test_flows_go_on_while_the_agent_is_away_and_the_next_one_knows_them(scene: Scene) -> None:

@@ -19,9 +19,9 @@ from data_flow_segment.targets.contract import (
     RemoveVirtualServer,
 )
 from ssmb.constants import Flag
-from support.packets import hop
-from support.rig import Side
-from support.scene import NAT, Scene, assert_packet, only
+from support.octets.packets import hop
+from support.targets.rig import Side
+from support.targets.scene import NAT, Scene, assert_packet, only
 
 WORD = 0xFFFFFFFF
 

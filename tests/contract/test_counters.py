@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from data_flow_segment.targets.contract import AddVirtualServer, InjectPacket, InstallFlow
-from support.packets import fragments
-from support.rig import Frame, Rig
-from support.scene import Scene, is_drop
+from support.octets.packets import fragments
+from support.targets.rig import Frame, Rig
+from support.targets.scene import Scene, is_drop
 
 
 def risen(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:

@@ -17,9 +17,9 @@ from data_flow_segment.targets.contract import (
 )
 from ssmb.addresses import from_text
 from ssmb.constants import Flag
-from support.packets import hop, macs
-from support.rig import CLIENT_MAC, NODE2_MAC, NODE_MAC, TARGET_MAC, Side
-from support.scene import NAT, Scene, assert_packet, only
+from support.octets.packets import hop, macs
+from support.targets.rig import CLIENT_MAC, NODE2_MAC, NODE_MAC, TARGET_MAC, Side
+from support.targets.scene import NAT, Scene, assert_packet, only
 
 
 def held(scene: Scene, *payloads: bytes) -> list[PacketIn]:

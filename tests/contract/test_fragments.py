@@ -17,9 +17,9 @@ from data_flow_segment.targets.contract import (
     InstallFlow,
     PacketReason,
 )
-from support.packets import fragments, hop, ip_packet, macs, wrong_checksums
-from support.rig import CLIENT_MAC, NODE_MAC, Frame, Side
-from support.scene import Scene
+from support.octets.packets import fragments, hop, ip_packet, macs, wrong_checksums
+from support.targets.rig import CLIENT_MAC, NODE_MAC, Frame, Side
+from support.targets.scene import Scene
 
 PAYLOAD = bytes(range(256)) * 4 + b"odd"
 SIZE = 256

@@ -14,10 +14,10 @@ from scapy.packet import Packet as ScapyPacket
 
 from data_flow_segment.targets.contract import FlowEntry, InstallFlow
 from ssmb.constants import Flag, ForwardMode
-from support import packets
-from support.packets import hop, ip_packet, macs, unreachable, wrong_checksums
-from support.rig import CLIENT_MAC, NODE_MAC, Side
-from support.scene import NAT, Scene, assert_packet, only
+from support.octets import packets
+from support.octets.packets import hop, ip_packet, macs, unreachable, wrong_checksums
+from support.targets.rig import CLIENT_MAC, NODE_MAC, Side
+from support.targets.scene import NAT, Scene, assert_packet, only
 
 KINDS = pytest.mark.parametrize("kind", ["port", "too_big", "time"])
 

@@ -9,16 +9,9 @@ from scapy.layers.inet6 import ICMPv6TimeExceeded
 from scapy.packet import Packet as ScapyPacket
 
 from data_flow_segment.targets.contract import AddVirtualServer, InjectPacket, InstallFlow
-from support.packets import (
-    hop,
-    ip_packet,
-    macs,
-    parsed,
-    vlan_of,
-    wrong_checksums,
-)
-from support.rig import CLIENT_MAC, NODE_MAC, TARGET_MAC, Frame, Side
-from support.scene import Scene, assert_packet, only
+from support.octets.packets import hop, ip_packet, macs, parsed, vlan_of, wrong_checksums
+from support.targets.rig import CLIENT_MAC, NODE_MAC, TARGET_MAC, Frame, Side
+from support.targets.scene import Scene, assert_packet, only
 
 
 def assert_time_exceeded(scene: Scene, octets: bytes, sent: ScapyPacket, own: str) -> None:

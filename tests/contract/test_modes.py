@@ -14,10 +14,10 @@ from scapy.packet import Packet as ScapyPacket
 from data_flow_segment.targets.contract import FlowEntry, InstallFailed, InstallFlow
 from ssmb.addresses import UNSPECIFIED
 from ssmb.constants import Flag, ForwardMode
-from support import packets
-from support.packets import hop, ip_packet, macs, parsed
-from support.rig import CLIENT_MAC, FIREWALL_MAC, NODE2_MAC, NODE_MAC, TARGET_MAC, Side
-from support.scene import NAT, Scene, assert_packet, only
+from support.octets import packets
+from support.octets.packets import hop, ip_packet, macs, parsed
+from support.targets.rig import CLIENT_MAC, FIREWALL_MAC, NODE2_MAC, NODE_MAC, TARGET_MAC, Side
+from support.targets.scene import NAT, Scene, assert_packet, only
 
 MODES = pytest.mark.parametrize("mode", [ForwardMode.L2, ForwardMode.TUNNEL], ids=["l2", "tunnel"])
 

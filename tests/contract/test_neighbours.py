@@ -7,12 +7,8 @@ import pytest
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
-from data_flow_segment.targets.contract import (
-    AddVirtualServer,
-    InstallFlow,
-    RemoveVirtualServer,
-)
-from support.packets import (
+from data_flow_segment.targets.contract import AddVirtualServer, InstallFlow, RemoveVirtualServer
+from support.octets.packets import (
     TCP_PROTOCOL,
     arp_request,
     hop,
@@ -21,8 +17,8 @@ from support.packets import (
     solicitation,
     wrong_checksums,
 )
-from support.rig import CLIENT_MAC, IPV4, IPV6, TARGET_MAC, Frame, Rig, Side
-from support.scene import Scene, assert_packet, only
+from support.targets.rig import CLIENT_MAC, IPV4, IPV6, TARGET_MAC, Frame, Rig, Side
+from support.targets.scene import Scene, assert_packet, only
 
 OWN = TARGET_MAC[Side.EXTERNAL]
 

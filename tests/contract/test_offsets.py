@@ -14,9 +14,9 @@ from scapy.packet import Packet as ScapyPacket
 
 from data_flow_segment.targets.contract import InstallFlow
 from ssmb.constants import Flag
-from support.packets import TCP_PROTOCOL, hop, tcp
-from support.rig import FAMILIES, Family, MemoryRig, Rig, Side
-from support.scene import NAT, Scene, assert_packet, only
+from support.octets.packets import TCP_PROTOCOL, hop, tcp
+from support.targets.rig import FAMILIES, Family, MemoryRig, Rig, Side
+from support.targets.scene import NAT, Scene, assert_packet, only
 
 WORD = 0xFFFFFFFF
 

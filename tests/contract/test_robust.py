@@ -9,9 +9,9 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 
 from data_flow_segment.targets.contract import AddVirtualServer, InstallFlow
-from support.packets import TCP_PROTOCOL, fragments, hop, ip_packet, tcp, unreachable
-from support.rig import FAMILIES, IPV4, Frame, Rig, Side
-from support.scene import Scene, assert_packet, only
+from support.octets.packets import TCP_PROTOCOL, fragments, hop, ip_packet, tcp, unreachable
+from support.targets.rig import FAMILIES, IPV4, Frame, Rig, Side
+from support.targets.scene import Scene, assert_packet, only
 
 
 def samples(scene: Scene) -> list[Frame]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from data_flow_segment.targets.contract import CloseCause, FlowClosed, InstallFlow
-from support.scene import Scene
+from support.targets.scene import Scene
 
 
 def established(scene: Scene) -> None:

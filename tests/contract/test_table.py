@@ -17,7 +17,7 @@ from data_flow_segment.targets.contract import (
     RemoveFlow,
 )
 from ssmb.constants import CLOSE_TIMEOUT_S
-from support.scene import Scene
+from support.targets.scene import Scene
 
 
 def flows(scene: Scene, count: int, **changes: int) -> list[FlowEntry]:

@@ -14,9 +14,9 @@ from scapy.packet import Packet as ScapyPacket
 
 from data_flow_segment.targets.contract import FlowEntry, InstallFlow, RemoveFlow
 from ssmb.constants import Flag
-from support import packets
-from support.packets import hop, macs
-from support.rig import (
+from support.octets import packets
+from support.octets.packets import hop, macs
+from support.targets.rig import (
     CLIENT_MAC,
     FAMILIES,
     FIREWALL_MAC,
@@ -29,7 +29,7 @@ from support.rig import (
     Rig,
     Side,
 )
-from support.scene import Scene, assert_packet, only
+from support.targets.scene import Scene, assert_packet, only
 
 End = tuple[str, int]
 

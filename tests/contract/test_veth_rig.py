@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from data_flow_segment.targets.contract import Target
-from support.packets import TCP_PROTOCOL, hop, macs
+from support.octets.packets import TCP_PROTOCOL, hop, macs
 from support.require import require
-from support.rig import IPV4, IPV6, NODE_MAC, TARGET_MAC, Family, MemoryRig, Side
-from support.scene import Scene, assert_packet, only
-from support.veth_rig import INTERFACE, VethRig, missing_for_veth
-from support.wire import Wire
+from support.targets.rig import IPV4, IPV6, NODE_MAC, TARGET_MAC, Family, MemoryRig, Side
+from support.targets.scene import Scene, assert_packet, only
+from support.targets.veth_rig import INTERFACE, VethRig, missing_for_veth
+from support.targets.wire import Wire
 
 pytestmark = pytest.mark.network
 

@@ -15,9 +15,9 @@ from data_flow_segment.targets.contract import (
     VirtualServerKey,
 )
 from ssmb.addresses import from_text
-from support.packets import hop, macs, tcp, udp
-from support.rig import FIREWALL_MAC, NODE_MAC, TARGET_MAC, Family, Rig, Side
-from support.scene import Scene, assert_packet, only
+from support.octets.packets import hop, macs, tcp, udp
+from support.targets.rig import FIREWALL_MAC, NODE_MAC, TARGET_MAC, Family, Rig, Side
+from support.targets.scene import Scene, assert_packet, only
 
 
 def install_all_four(scene: Scene) -> dict[str, VirtualServerKey]:

@@ -18,8 +18,8 @@ import pytest
 from data_flow_segment.targets.bpf import BpfOptions, BpfTarget
 from data_flow_segment.targets.bpf.libbpf import library
 from support.require import require
-from support.veth_rig import BPF_FILESYSTEM, missing_for_bpf
-from support.wire import inside
+from support.targets.veth_rig import BPF_FILESYSTEM, missing_for_bpf
+from support.targets.wire import inside
 
 _serials = itertools.count(1)
 

@@ -23,13 +23,13 @@ from data_flow_segment.agent import Agent
 from data_flow_segment.targets.bpf import BpfTarget
 from data_flow_segment.targets.contract import Command, InstallFlow
 from ssmb.addresses import from_text, to_text
-from support.agent_rig import DFS_ENDPOINT, DFS_ID, KEY, VIP
-from support.packets import TCP_PROTOCOL
-from support.planes import Planes
+from support.octets.packets import TCP_PROTOCOL
 from support.require import require
-from support.rig import IPV4, Side
-from support.scene import Scene
-from support.veth_rig import VethRig, missing_for_bpf, open_bpf
+from support.segments.agent_rig import DFS_ENDPOINT, DFS_ID, KEY, VIP
+from support.segments.planes import Planes
+from support.targets.rig import IPV4, Side
+from support.targets.scene import Scene
+from support.targets.veth_rig import VethRig, missing_for_bpf, open_bpf
 
 pytestmark = pytest.mark.dataplane
 

@@ -26,11 +26,18 @@ from data_flow_segment.targets.contract import (
 )
 from ssmb.addresses import from_text
 from ssmb.constants import Flag
-from support.packets import TCP_PROTOCOL, UDP_PROTOCOL, ip_packet, macs, parsed, wrong_checksums
+from support.octets.packets import (
+    TCP_PROTOCOL,
+    UDP_PROTOCOL,
+    ip_packet,
+    macs,
+    parsed,
+    wrong_checksums,
+)
 from support.require import require
-from support.rig import FAMILIES, IPV4, IPV6, Family, Side, neighbours
-from support.scene import NAT, Scene, only, reset
-from support.veth_rig import VethRig, missing_for_bpf, open_bpf, run
+from support.targets.rig import FAMILIES, IPV4, IPV6, Family, Side, neighbours
+from support.targets.scene import NAT, Scene, only, reset
+from support.targets.veth_rig import VethRig, missing_for_bpf, open_bpf, run
 
 pytestmark = pytest.mark.dataplane
 

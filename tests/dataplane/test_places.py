@@ -201,7 +201,7 @@ def test_a_pin_path_with_a_dot_is_refused_in_words(ground: Any) -> None:
 
 def test_two_agents_with_one_pin_path_in_two_namespaces(ground: Any) -> None:
     target = ground.open()
-    from support.wire import inside
+    from support.targets.wire import inside
 
     with inside(ground.far), pytest.raises(TargetError, match="another agent"):
         ground.open()

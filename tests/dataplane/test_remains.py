@@ -15,11 +15,11 @@ from data_flow_segment.targets.contract import Event, FlowClosed, FlowEntry, Ins
 from ssmb.addresses import UNSPECIFIED, from_text
 from ssmb.constants import Flag
 from ssmb.messages import FlowSignature
-from support.packets import TCP_PROTOCOL
+from support.octets.packets import TCP_PROTOCOL
 from support.require import require
-from support.rig import IPV4
-from support.scene import NAT, Scene
-from support.veth_rig import VethRig, missing_for_bpf, open_bpf
+from support.targets.rig import IPV4
+from support.targets.scene import NAT, Scene
+from support.targets.veth_rig import VethRig, missing_for_bpf, open_bpf
 
 pytestmark = pytest.mark.dataplane
 

@@ -37,7 +37,9 @@ from data_flow_segment.targets.contract import (
 )
 from ssmb.addresses import UNSPECIFIED, from_text
 from ssmb.messages import FlowSignature
-from support.bpf_variants import (
+from support.octets.packets import TCP_PROTOCOL
+from support.require import require
+from support.targets.bpf_variants import (
     A_COUNTER,
     A_FIELD,
     A_FIELD_ELSEWHERE,
@@ -49,11 +51,9 @@ from support.bpf_variants import (
     Edit,
     compile_program,
 )
-from support.packets import TCP_PROTOCOL
-from support.require import require
-from support.scene import NAT
-from support.veth_rig import missing_for_bpf
-from support.wire import inside
+from support.targets.scene import NAT
+from support.targets.veth_rig import missing_for_bpf
+from support.targets.wire import inside
 
 pytestmark = pytest.mark.dataplane
 
@@ -553,8 +553,8 @@ def closed_serials(target: BpfTarget) -> list[int]:
 def run_dying_agent(ground: Any, deadly: int, artifact: Path, capacity: int) -> list[str] | None:
     """The changes that it made; None if it died."""
     done = subprocess.run(
-        [sys.executable, "-P", "tests/support/dying_agent.py", str(deadly), str(ground.pin_path),
-         str(artifact), str(capacity)],
+        [sys.executable, "-P", "tests/support/targets/dying_agent.py", str(deadly),
+         str(ground.pin_path), str(artifact), str(capacity)],
         env=os.environ | {"PYTHONPATH": str(Path.cwd())},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -16,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 with atheris.instrument_imports(include=["csmb", "ssmb"]):
     from support.fuzz_arguments import arguments
-    from support.wire_checks import check_csmb
+    from support.octets.wire_checks import check_csmb
 
 if __name__ == "__main__":
     atheris.Setup(arguments(sys.argv, "csmb"), check_csmb)

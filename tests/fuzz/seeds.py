@@ -25,8 +25,8 @@ from csmb.settings import ConnectionSettings
 from ssmb import codec as ssmb_codec
 from ssmb import messages as ssmb_messages
 from ssmb.constants import Flag
-from support.vectors import load
-from support.wire_checks import CS_LISTENS, WITH_KEY
+from support.octets.vectors import load
+from support.octets.wire_checks import CS_LISTENS, WITH_KEY
 
 CORPUS = Path(__file__).parent / "corpus"
 VECTORS_EACH = 2  # of a type and version; more teach a fuzzer nothing
@@ -40,7 +40,7 @@ def seeds(bus: str) -> dict[str, bytes]:
 
 
 def _choice(version: int, listener: int = 0) -> bytes:
-    """The octets in front: see support.wire_checks."""
+    """The octets in front: see support.octets.wire_checks."""
     return bytes([version - 1 | listener, 0xFF, 5, 1])
 
 

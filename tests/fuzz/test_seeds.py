@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.wire_checks import check_csmb, check_ssmb
+from support.octets.wire_checks import check_csmb, check_ssmb
 
 CORPUS = Path(__file__).parent / "corpus"
 CHECKS: dict[str, Callable[[bytes], None]] = {"ssmb": check_ssmb, "csmb": check_csmb}

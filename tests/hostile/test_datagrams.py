@@ -15,15 +15,8 @@ from typing import Final
 import pytest
 
 from ssmb.codec import encode
-from ssmb.messages import (
-    AuthChallenge,
-    Sync,
-)
-from support.agent_rig import (
-    AgentRig,
-)
-from support.busy import BusyAgent, BusyCs
-from support.hostile import (
+from ssmb.messages import AuthChallenge, Sync
+from support.octets.hostile import (
     BAD_TAG,
     MALFORMED,
     REPLAYED,
@@ -34,6 +27,8 @@ from support.hostile import (
     Hostile,
     counted,
 )
+from support.segments.agent_rig import AgentRig
+from support.segments.busy import BusyAgent, BusyCs
 
 EACH: Final = 1_000_000
 FEWER: Final = EACH // 20  # where only the version differs

@@ -15,7 +15,7 @@ import pytest
 
 from data_flow_segment.targets.contract import AddVirtualServer, FlowEntry, InstallFlow
 from packets.parse import Kind, MalformedPacket, parse
-from support.packets import (
+from support.octets.packets import (
     TCP_PROTOCOL,
     UDP_PROTOCOL,
     arp_request,
@@ -26,9 +26,9 @@ from support.packets import (
     with_destination_options,
 )
 from support.require import require
-from support.rig import CLIENT_MAC, FAMILIES, Frame, Rig, Side
-from support.scene import Scene, is_drop
-from support.veth_rig import VethRig, missing_for_bpf, open_bpf
+from support.targets.rig import CLIENT_MAC, FAMILIES, Frame, Rig, Side
+from support.targets.scene import Scene, is_drop
+from support.targets.veth_rig import VethRig, missing_for_bpf, open_bpf
 
 if TYPE_CHECKING:
     from data_flow_segment.targets.bpf.target import BpfTarget

@@ -22,10 +22,10 @@ from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.runtime.sockets import UNREAD_MAX, CsmbProtocol
 from data_flow_segment.targets.memory import MemoryTarget
 from ssmb.seal import Opener, Sealer
-from support.agent_rig import KEY, AgentRig, options
-from support.busy import BusyAgent
-from support.csmb_pair import START, ScriptedPeer, connect
-from support.hostile_streams import Scene
+from support.octets.hostile_streams import Scene
+from support.segments.agent_rig import KEY, AgentRig, options
+from support.segments.busy import BusyAgent
+from support.segments.csmb_pair import START, ScriptedPeer, connect
 
 MEBI: Final = 1 << 20
 SIEGE: Final = 5_000

@@ -17,10 +17,10 @@ from csmb.connection import Connection
 from csmb.constants import FIRST_IGNORED_TYPE, MessageType, Role
 from csmb.transitions import State
 from ssmb.seal import tag
-from support.agent_rig import AgentRig
-from support.busy import BusyAgent, BusyCs
-from support.dfs_double import Rig
-from support.hostile_streams import KINDS, Scene, outcome, spoilt
+from support.octets.hostile_streams import KINDS, Scene, outcome, spoilt
+from support.segments.agent_rig import AgentRig
+from support.segments.busy import BusyAgent, BusyCs
+from support.segments.dfs_double import Rig
 from support.snapshot import snapshot
 
 EACH: Final = 1_000_000

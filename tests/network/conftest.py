@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import pytest
 
 from splitplane.lab import Lab, state
-from support.laboratory import require_laboratory
+from support.cluster.laboratory import require_laboratory
 
 MakeLab: TypeAlias = Callable[..., Lab]
 

@@ -27,7 +27,7 @@ from splitplane.lab.topology import (
     VIRTUAL_ADDRESS,
     VIRTUAL_ADDRESS_6,
 )
-from support.laboratory import Client, connected, crowd, echo, fetch, until
+from support.cluster.laboratory import Client, connected, crowd, echo, fetch, until
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 

@@ -22,7 +22,7 @@ import pytest
 
 from splitplane.lab import Lab
 from splitplane.lab.topology import UDP_PORT, VIRTUAL_ADDRESS, VIRTUAL_ADDRESS_6
-from support.laboratory import TARGETS, echo, fetch, wait_until_served
+from support.cluster.laboratory import TARGETS, echo, fetch, wait_until_served
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 

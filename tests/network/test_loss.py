@@ -19,7 +19,7 @@ import pytest
 from admin.answers import COUNTERS
 from splitplane.impair import VARIABLE
 from splitplane.lab import Lab
-from support.laboratory import (
+from support.cluster.laboratory import (
     Broken,
     connected,
     crowd,

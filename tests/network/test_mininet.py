@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from splitplane.lab.processes import wait_for
-from support.laboratory import require_laboratory
+from support.cluster.laboratory import require_laboratory
 from support.require import require
 
 pytestmark = pytest.mark.network

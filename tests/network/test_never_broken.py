@@ -18,14 +18,14 @@ import pytest
 from admin.answers import DFS_STATUS, RELOAD, SET_NODE
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
-from support.downloads import (
+from support.cluster.downloads import (
     SERVERS,
     Downloads,
     assert_cs_knows,
     new_connections,
     open_sessions,
 )
-from support.laboratory import TARGETS, wait_until_served
+from support.cluster.laboratory import TARGETS, wait_until_served
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 

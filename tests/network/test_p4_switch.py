@@ -28,7 +28,7 @@ from splitplane.lab.processes import wait_for
 from splitplane.lab.switch import socket_path
 from splitplane.lab.topology import DFS_ADDRESS
 from ssmb.constants import SSMB_PORT
-from support.laboratory import Client, connected, cs_knows, fetch, wait_until_served
+from support.cluster.laboratory import Client, connected, cs_knows, fetch, wait_until_served
 
 pytestmark = pytest.mark.network
 

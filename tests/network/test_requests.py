@@ -19,7 +19,7 @@ import pytest
 from admin.answers import COUNTERS, VIRTUAL_SERVERS
 from splitplane.lab import Lab
 from splitplane.lab.topology import VIRTUAL_ADDRESS, VIRTUAL_ADDRESS_6
-from support.laboratory import TARGETS, crowd, echo, fetch
+from support.cluster.laboratory import TARGETS, crowd, echo, fetch
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 

@@ -24,7 +24,7 @@ from splitplane.lab import state
 from splitplane.lab.lab import PROGRAMS
 from splitplane.lab.namespaces import existing
 from splitplane.lab.topology import prefix
-from support.laboratory import TARGETS, require_laboratory
+from support.cluster.laboratory import TARGETS, require_laboratory
 from support.require import require
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]

@@ -20,7 +20,7 @@ import pytest
 
 from splitplane.lab import Lab
 from splitplane.lab.topology import VIRTUAL_ADDRESS, VIRTUAL_ADDRESS_6
-from support.laboratory import TARGETS, fetch
+from support.cluster.laboratory import TARGETS, fetch
 from support.require import require
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]

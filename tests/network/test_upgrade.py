@@ -15,15 +15,9 @@ import pytest
 
 from admin.answers import COUNTERS, DFS_STATUS
 from splitplane.lab import Lab
-from support.bpf_variants import A_VERSION_WITH_MORE, copy_version
-from support.downloads import (
-    SERVERS,
-    Arrivals,
-    Downloads,
-    assert_cs_knows,
-    new_connections,
-)
-from support.laboratory import wait_until_served
+from support.cluster.downloads import SERVERS, Arrivals, Downloads, assert_cs_knows, new_connections
+from support.cluster.laboratory import wait_until_served
+from support.targets.bpf_variants import A_VERSION_WITH_MORE, copy_version
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 

@@ -48,9 +48,9 @@ from data_flow_segment.targets.p4runtime.operations import (
 )
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.program import Program, split
-from support.bmv2 import Cables, missing_for_bmv2, running_switch
-from support.p4_switch import REPORT, FakeSwitch
 from support.require import require
+from support.targets.bmv2 import Cables, missing_for_bmv2, running_switch
+from support.targets.p4_switch import REPORT, FakeSwitch
 
 WAIT_S: Final = 15.0
 INDEX: Final = 131070  # a place that no flow of these tests has

@@ -13,8 +13,9 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
 from ssmb.addresses import from_text
-from support import packets
-from support.bmv2 import (
+from support.octets import packets
+from support.require import require
+from support.targets.bmv2 import (
     PORT,
     Cables,
     P4Client,
@@ -23,9 +24,8 @@ from support.bmv2 import (
     missing_for_bmv2,
     running_switch,
 )
-from support.require import require
-from support.rig import CLIENT_MAC, IPV4, NODE_MAC, TARGET_MAC, Side
-from support.scene import assert_packet
+from support.targets.rig import CLIENT_MAC, IPV4, NODE_MAC, TARGET_MAC, Side
+from support.targets.scene import assert_packet
 
 pytestmark = pytest.mark.network
 

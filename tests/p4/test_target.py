@@ -26,13 +26,13 @@ from data_flow_segment.targets.contract import (
 )
 from data_flow_segment.targets.p4runtime import core
 from ssmb.addresses import IPV4_PREFIX
-from support.bmv2 import missing_for_bmv2
-from support.p4_model_rig import P4ModelRig
-from support.p4_rig import P4Rig
-from support.packets import TCP_PROTOCOL, hop
+from support.octets.packets import TCP_PROTOCOL, hop
 from support.require import require
-from support.rig import FAMILIES, NODE_MAC, TARGET_MAC, Family, Side
-from support.scene import Scene, assert_packet, only
+from support.targets.bmv2 import missing_for_bmv2
+from support.targets.p4_model_rig import P4ModelRig
+from support.targets.p4_rig import P4Rig
+from support.targets.rig import FAMILIES, NODE_MAC, TARGET_MAC, Family, Side
+from support.targets.scene import Scene, assert_packet, only
 
 AnyRig = P4Rig | P4ModelRig
 

@@ -5,8 +5,8 @@ of connections, and none ends wrong."""
 import pytest
 
 from ssmb.constants import MessageType
-from support.agent_rig import CLIENT, DFS_ID
-from support.planes import Connection, Planes, Weather
+from support.segments.agent_rig import CLIENT, DFS_ID
+from support.segments.planes import Connection, Planes, Weather
 
 ROUGH = {"loss": 0.05, "doubling": 0.05, "late": 0.05}
 

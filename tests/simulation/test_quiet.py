@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from ssmb.constants import MessageType
-from support.agent_rig import CLIENT
-from support.planes import Connection, Planes, Weather
+from support.segments.agent_rig import CLIENT
+from support.segments.planes import Connection, Planes, Weather
 
 IDLE_S = 5
 INACTIVITY_S = IDLE_S + 2 + 5  # idle, statistics, grace

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from support.agent_rig import CLIENT, EXTERNAL
-from support.frames import SYN
-from support.planes import WIRE_S, Connection, Planes
+from support.octets.frames import SYN
+from support.segments.agent_rig import CLIENT, EXTERNAL
+from support.segments.planes import WIRE_S, Connection, Planes
 
 ROUND_TRIP_S = (0.0002, 0.0008)  # what the planes' network takes both ways
 FLAGS_AT = 33  # in an IPv4 packet without options

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from support.laboratory import require_laboratory
+from support.cluster.laboratory import require_laboratory
 
 SUPPORT: Final = Path(__file__).resolve().parents[1]
 

@@ -17,8 +17,8 @@ import ssmb.constants
 from ssmb import messages as ssmb_messages
 from ssmb.keys import derive, directional
 from ssmb.seal import Opener
-from support import protocol_tables
-from support.protocol_tables import DOCUMENTS, TABLES, csmb_size, fields_of
+from support.octets import protocol_tables
+from support.octets.protocol_tables import DOCUMENTS, TABLES, csmb_size, fields_of
 
 BUSES: list[tuple[str, ModuleType]] = [("ssmb", ssmb.constants), ("csmb", csmb.constants)]
 CHAPTER = {"ssmb": 6, "csmb": 7}
@@ -40,7 +40,7 @@ def rows(document: str, heading: str) -> list[list[str]]:
 @pytest.mark.parametrize("document", TABLES)
 def test_the_tables_are_those_of_the_code(document: str) -> None:
     text = (DOCUMENTS / document).read_text()
-    renew = "run tests/support/protocol_tables.py"
+    renew = "run tests/support/octets/protocol_tables.py"
     assert protocol_tables.renewed(document, text) == text, renew
 
 

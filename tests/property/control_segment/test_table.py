@@ -16,7 +16,7 @@ from control_segment.flows import SESSION
 from control_segment.wire import session_key
 from ssmb.constants import CloseReason, Flag, ResetReason
 from ssmb.messages import Delete, Reset, Stats
-from support.dfs_double import (
+from support.segments.dfs_double import (
     ACK,
     CLIENT,
     CONFIG,

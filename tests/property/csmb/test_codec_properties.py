@@ -14,7 +14,7 @@ from csmb import codec
 from csmb.constants import CSMB_MSG_MAX, HEADER_SIZE, SMALLEST_MESSAGE, Flag, MessageType
 from csmb.errors import MalformedMessage
 from csmb.messages import Message, VsEntry
-from support.wire_strategies import csmb_message, numbers, versions, virtual_server
+from support.octets.wire_strategies import csmb_message, numbers, versions, virtual_server
 
 CLASSES = list(codec.TYPE_OF)
 SMALLEST_ENTRY = 28

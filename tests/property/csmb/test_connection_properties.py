@@ -13,7 +13,7 @@ from csmb.constants import CSMB_MSG_MAX, SEAL_SIZE, ErrorCode, Role
 from csmb.events import Closed, Event, MessageReceived, Ready
 from csmb.messages import AddVs, Config, DelVs, GetVsList, Message, VsList
 from csmb.transitions import State
-from support.csmb_pair import START, Pair, ScriptedPeer, connect, events, ready_pair
+from support.segments.csmb_pair import START, Pair, ScriptedPeer, connect, events, ready_pair
 
 LABORATORY: dict[str, Any] = {"laboratory": True, "key": b""}
 

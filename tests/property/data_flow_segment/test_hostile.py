@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ssmb.codec import encode
 from ssmb.constants import Flag
 from ssmb.messages import Query, Reap, Reset, Sync, Timeout
-from support.agent_rig import CLIENT, AgentRig, FakeCs, newflow_for, ready_rig, reply_to
-from support.frames import ACK, FIN, RST, SYN
+from support.octets.frames import ACK, FIN, RST, SYN
+from support.segments.agent_rig import CLIENT, AgentRig, FakeCs, newflow_for, ready_rig, reply_to
 
 DROPS = (
     "drop_unknown_source",

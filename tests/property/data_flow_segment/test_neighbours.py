@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from data_flow_segment.targets.p4runtime import neighbours
 from data_flow_segment.targets.p4runtime.neighbours import WAITING_FOR_ONE_MAX
 from data_flow_segment.targets.p4runtime.packets import FrameUp
-from support.neighbours_rig import CLIENT6, GATEWAY, GATEWAY6, SERVER, Rig, question
+from support.targets.neighbours_rig import CLIENT6, GATEWAY, GATEWAY6, SERVER, Rig, question
 
 STATIONS = {
     SERVER: 11,

@@ -17,8 +17,8 @@ from data_flow_segment.targets.translation import inbound, returning
 from packets.checksum import word_sum
 from packets.parse import parse
 from packets.rewrite import translate
-from support.p4_rows import WORD, flow_entries, program_schema
-from support.packets import frame, segment
+from support.octets.packets import frame, segment
+from support.targets.p4_rows import WORD, flow_entries, program_schema
 
 MAC = "02:00:00:00:00:01"
 INDEX = st.integers(0, (1 << 17) - 1).map(lambda place: 2 * place)

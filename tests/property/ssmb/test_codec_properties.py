@@ -14,7 +14,7 @@ from ssmb import codec
 from ssmb.constants import BATCHABLE, SSMB_DGRAM_MAX, SSMB_MSG_MAX, MessageType
 from ssmb.errors import MalformedMessage
 from ssmb.messages import Message
-from support.wire_strategies import ssmb_message, versions
+from support.octets.wire_strategies import ssmb_message, versions
 
 CLASSES = list(codec.TYPE_OF)
 BATCHABLE_CLASSES = [cls for cls, kind in codec.TYPE_OF.items() if kind in BATCHABLE]

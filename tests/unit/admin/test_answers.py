@@ -22,7 +22,7 @@ from admin.answers import FLOWS, HELLO, RELOAD, Command, Identity
 from admin.client import AdminClient, UnfitAnswer, ask, living_sockets
 from admin.errors import CommandError
 from admin.server import AdminServer
-from support.admin import flow
+from support.segments.admin import flow
 
 
 @contextmanager

@@ -33,7 +33,8 @@ from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.targets.memory import MemoryTarget
 from ssmb.addresses import to_text
-from support.agent_rig import (
+from support.octets.frames import SYN, framed, tcp_packet
+from support.segments.agent_rig import (
     CLIENT,
     EXTERNAL,
     EXTERNAL_MAC,
@@ -43,7 +44,6 @@ from support.agent_rig import (
     options,
     ready_rig,
 )
-from support.frames import SYN, framed, tcp_packet
 
 KEY: Final = b"sixteen octets or more"
 ENDS: Final = {"client": f"{to_text(CLIENT[0])}:{CLIENT[1]}", "vip": f"{to_text(VIP[0])}:{VIP[1]}"}

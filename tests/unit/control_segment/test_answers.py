@@ -13,7 +13,15 @@ from csmb.messages import AddVs, VsList
 from ssmb import codec
 from ssmb.constants import DFS_SENDS, ErrorCode, Flag, MessageType
 from ssmb.messages import Delete, FlowSignature, Query, Reply, Reset, Stats
-from support.dfs_double import CLIENT, SERVER, SYN, Rig, changed_pool, changed_server, config
+from support.segments.dfs_double import (
+    CLIENT,
+    SERVER,
+    SYN,
+    Rig,
+    changed_pool,
+    changed_server,
+    config,
+)
 
 CLASSES = {kind: cls for cls, kind in codec.TYPE_OF.items()}
 ASKING = {MessageType.QUERY, MessageType.APP_QUERY}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from support.dfs_double import CONFIG, changed_pool, changed_server, config
+from support.segments.dfs_double import CONFIG, changed_pool, changed_server, config
 
 POOL_OF_SIX = [{"name": "web", "nodes": [{"name": "a", "address": "fd00::2", "port": 80}]}]
 MIXED = changed_pool(web2={"address": "fd00::2"})

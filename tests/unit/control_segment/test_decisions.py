@@ -11,7 +11,15 @@ from control_segment.runtime import admin
 from ssmb.addresses import UNSPECIFIED, from_text, to_text
 from ssmb.constants import ErrorCode, Flag, ForwardMode
 from ssmb.messages import AppQuery, Reply
-from support.dfs_double import ACK, SERVER, DfsDouble, Rig, changed_pool, changed_server, config
+from support.segments.dfs_double import (
+    ACK,
+    SERVER,
+    DfsDouble,
+    Rig,
+    changed_pool,
+    changed_server,
+    config,
+)
 
 NAT = Flag.TRANSLATE_ADDR | Flag.TRANSLATE_PORT | Flag.ROUTE_BY_DST_IP | Flag.ADDR16
 

@@ -8,7 +8,7 @@ from control_segment.reaper import AWAY_S, HOLD_S, RECORDS_AT_ONCE
 from ssmb.addresses import from_text
 from ssmb.constants import CloseReason, ErrorCode
 from ssmb.messages import Delete, FlowState, Message, Query, Reap, Stats, Timeout
-from support.dfs_double import ACK, CLIENT, SERVER, DfsDouble, Rig, config
+from support.segments.dfs_double import ACK, CLIENT, SERVER, DfsDouble, Rig, config
 
 INACTIVITY_S = 300 + 60 + 5  # idle, statistics, grace
 

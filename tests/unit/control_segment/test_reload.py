@@ -13,7 +13,7 @@ from control_segment.runtime import admin
 from csmb.constants import Flag as VsFlag
 from csmb.messages import AddVs, Config, DelVs, GetVsList, VsList
 from ssmb.addresses import from_text
-from support.dfs_double import (
+from support.segments.dfs_double import (
     ACK,
     CONFIG,
     SERVER,

@@ -16,7 +16,7 @@ from control_segment.runtime import ControlSegmentRuntime
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.targets.registry import open_target
-from support.dfs_double import CONFIG
+from support.segments.dfs_double import CONFIG
 
 KEY = b"0123456789abcdef"
 

@@ -13,7 +13,7 @@ from csmb.constants import Flag as CsmbFlag
 from csmb.events import Closed
 from csmb.messages import Hello
 from ssmb.messages import Query, Reply, Timeout
-from support.dfs_double import CLIENT, SERVER, DfsDouble, Rig, changed_pool, config
+from support.segments.dfs_double import CLIENT, SERVER, DfsDouble, Rig, changed_pool, config
 
 
 def test_a_dfs_that_cannot_be_reached_is_tried_ever_slower_up_to_half_a_minute() -> None:

@@ -9,7 +9,16 @@ from control_segment.flows import ACTIVE, SESSION, Flow
 from control_segment.runtime import admin
 from ssmb.constants import CloseReason, ErrorCode, Flag, ResetReason
 from ssmb.messages import Delete, Reset, Stats
-from support.dfs_double import ACK, CLIENT, SERVER, SYN, DfsDouble, Rig, changed_pool, config
+from support.segments.dfs_double import (
+    ACK,
+    CLIENT,
+    SERVER,
+    SYN,
+    DfsDouble,
+    Rig,
+    changed_pool,
+    config,
+)
 
 
 def delete(serial: int, reason: CloseReason, *, port: int = 40000, **fields: int) -> Delete:

@@ -18,7 +18,7 @@ from ssmb.messages import (
     SyncDone,
     Timeout,
 )
-from support.dfs_double import ACK, CLIENT, SERVER, DfsDouble, Rig, changed_pool, config
+from support.segments.dfs_double import ACK, CLIENT, SERVER, DfsDouble, Rig, changed_pool, config
 
 
 def state(port: int, *, node: str = "10.1.1.3", serial: int | None = None) -> FlowState:

@@ -25,7 +25,7 @@ from csmb.messages import (
 )
 from csmb.transitions import TABLE, Input, State
 from ssmb.addresses import UNSPECIFIED, from_text
-from support.csmb_pair import (
+from support.segments.csmb_pair import (
     CS_SETTINGS,
     DFS_SETTINGS,
     START,

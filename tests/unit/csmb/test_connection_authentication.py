@@ -9,13 +9,9 @@ from csmb.authentication import Exchange
 from csmb.connection import Connection
 from csmb.constants import RETRY_MAX_S, ErrorCode, Role
 from csmb.events import Ready
-from csmb.messages import (
-    AuthChallenge,
-    AuthResult,
-    Config,
-)
+from csmb.messages import AuthChallenge, AuthResult, Config
 from csmb.transitions import State
-from support.csmb_pair import (
+from support.segments.csmb_pair import (
     CS_SETTINGS,
     KEY,
     START,

@@ -9,13 +9,9 @@ import pytest
 from csmb import versions
 from csmb.constants import RETRY_MAX_S, ErrorCode, Flag, Role
 from csmb.events import HelloReceived, Ready
-from csmb.messages import (
-    AuthChallenge,
-    Config,
-    Hello,
-)
+from csmb.messages import AuthChallenge, Config, Hello
 from csmb.transitions import State
-from support.csmb_pair import (
+from support.segments.csmb_pair import (
     START,
     Pair,
     ScriptedPeer,

@@ -19,7 +19,15 @@ from csmb.messages import (
     VsList,
 )
 from csmb.transitions import State
-from support.csmb_pair import START, Pair, ScriptedPeer, closed, connect, events, ready_pair
+from support.segments.csmb_pair import (
+    START,
+    Pair,
+    ScriptedPeer,
+    closed,
+    connect,
+    events,
+    ready_pair,
+)
 
 BOTH = [Role.CS, Role.DFS]
 

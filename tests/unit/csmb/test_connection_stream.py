@@ -10,17 +10,11 @@ from csmb.constants import ErrorCode, MessageType, Role
 from csmb.errors import EncodeError
 from csmb.events import Closed, MessageReceived
 from csmb.keys import stream_keys
-from csmb.messages import (
-    AddVs,
-    Config,
-    DelVs,
-    GetVsList,
-    Hello,
-)
+from csmb.messages import AddVs, Config, DelVs, GetVsList, Hello
 from csmb.stream import Outbound
 from csmb.transitions import State
 from ssmb.addresses import from_text
-from support.csmb_pair import (
+from support.segments.csmb_pair import (
     CS_SETTINGS,
     KEY,
     START,

@@ -9,7 +9,7 @@ from csmb.constants import AUTH_WAIT_S, Flag, MessageType, Role
 from csmb.events import Closed
 from csmb.messages import AuthResult, Hello
 from csmb.transitions import State
-from support.csmb_pair import START, ScriptedPeer, closed, connect, events, ready_pair
+from support.segments.csmb_pair import START, ScriptedPeer, closed, connect, events, ready_pair
 
 
 def test_a_dfs_says_nothing_before_the_cs_does() -> None:

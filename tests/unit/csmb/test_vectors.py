@@ -8,7 +8,7 @@ import pytest
 from csmb import codec
 from csmb.constants import MessageType
 from csmb.messages import Message
-from support.vectors import Vector, load, message_fields
+from support.octets.vectors import Vector, load, message_fields
 
 VECTORS = load("CSMB")
 CLASS_OF = {kind.name: cls for cls, kind in codec.TYPE_OF.items()}

@@ -18,8 +18,16 @@ from ssmb.messages import (
     Sync,
     Translation,
 )
-from support.agent_rig import CLIENT, VIP, AgentRig, newflow_for, ready_rig, reply_to, vs_list
-from support.frames import SYN
+from support.octets.frames import SYN
+from support.segments.agent_rig import (
+    CLIENT,
+    VIP,
+    AgentRig,
+    newflow_for,
+    ready_rig,
+    reply_to,
+    vs_list,
+)
 
 SIGNATURE = FlowSignature(CLIENT[0], VIP[0], CLIENT[1], VIP[1], 6)
 ONLY_A_DFS_SENDS = sorted(DFS_SENDS - CS_SENDS)

@@ -13,9 +13,9 @@ from data_flow_segment.targets.flow_table import INBOUND, RETURN, FlowTable
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.translation import CannotInstall, inbound, reverse_key
 from ssmb.constants import Flag
-from support.packets import TCP_PROTOCOL
-from support.rig import IPV4, MemoryRig
-from support.scene import NAT, Scene
+from support.octets.packets import TCP_PROTOCOL
+from support.targets.rig import IPV4, MemoryRig
+from support.targets.scene import NAT, Scene
 
 SCENE = Scene(MemoryRig(), IPV4, TCP_PROTOCOL)
 CAPACITY = 6

@@ -18,7 +18,8 @@ from data_flow_segment.targets.contract import TargetError
 from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.registry import open_target
 from ssmb.addresses import to_text
-from support.agent_rig import (
+from support.octets.frames import SYN, ends_of, framed, tcp_packet
+from support.segments.agent_rig import (
     CLIENT,
     EXTERNAL,
     EXTERNAL_MAC,
@@ -28,7 +29,6 @@ from support.agent_rig import (
     VIP,
     options,
 )
-from support.frames import SYN, ends_of, framed, tcp_packet
 
 KEY = b"sixteen octets or more"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packets import checksum
-from support.packets import ones_sum
+from support.octets.packets import ones_sum
 
 EVEN = st.binary(max_size=80).map(lambda octets: octets[: len(octets) & ~1])
 

@@ -21,7 +21,7 @@ from scapy.packet import Packet as ScapyPacket
 from packets.icmp import is_error, quoted_packet
 from packets.parse import Kind, MalformedPacket, Packet, parse
 from ssmb.addresses import from_text
-from support.packets import frame, ip, tcp, udp, unreachable, wrong_checksums
+from support.octets.packets import frame, ip, tcp, udp, unreachable, wrong_checksums
 
 A4, B4 = ("192.0.2.10", 40000), ("203.0.113.10", 80)
 A6, B6 = ("2001:db8::10", 40000), ("2001:db8::20", 80)

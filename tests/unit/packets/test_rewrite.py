@@ -15,7 +15,7 @@ from packets.parse import parse
 from packets.rewrite import decrement_ttl, shifted_window, translate, undo
 from ssmb.addresses import from_text
 from ssmb.messages import FlowSignature
-from support.packets import frame, tcp, udp, wrong_checksums
+from support.octets.packets import frame, tcp, udp, wrong_checksums
 
 MAC = "02:00:00:00:00:01"
 WORD = st.integers(0, 0xFFFFFFFF)

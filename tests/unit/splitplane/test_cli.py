@@ -23,7 +23,7 @@ from admin.server import AdminServer
 from splitplane.cli import cli
 from splitplane.commands.show import parse_flow
 from splitplane.commands.tables import amount, table_of
-from support.admin import flow
+from support.segments.admin import flow
 
 
 def node(name: str, address: str, **changes: Any) -> Node:

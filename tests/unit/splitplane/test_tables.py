@@ -3,15 +3,9 @@
 
 from __future__ import annotations
 
-from admin.answers import (
-    ControlSegmentPeer,
-    Counter,
-    DataFlowSegmentStatus,
-    Group,
-    Messages,
-)
+from admin.answers import ControlSegmentPeer, Counter, DataFlowSegmentStatus, Group, Messages
 from splitplane.commands.tables import message_rows, table_of, tables_of
-from support.admin import flow
+from support.segments.admin import flow
 
 
 def headings(answer: object) -> list[object]:

@@ -8,7 +8,7 @@ import pytest
 from ssmb import codec
 from ssmb.constants import MessageType
 from ssmb.messages import Message
-from support.vectors import Vector, load, message_fields
+from support.octets.vectors import Vector, load, message_fields
 
 VECTORS = load("SSMB")
 CLASS_OF = {kind.name: cls for cls, kind in codec.TYPE_OF.items()}

@@ -36,10 +36,10 @@ from data_flow_segment.targets.p4runtime.program import Program
 from data_flow_segment.targets.p4runtime.schema import key
 from data_flow_segment.targets.translation import Key
 from ssmb.constants import Flag
-from support.packets import TCP_PROTOCOL
-from support.rig import IPV4, MemoryRig
-from support.scene import NAT, Scene
-from support.switch_model import SwitchModel
+from support.octets.packets import TCP_PROTOCOL
+from support.targets.rig import IPV4, MemoryRig
+from support.targets.scene import NAT, Scene
+from support.targets.switch_model import SwitchModel
 
 SCENE = Scene(MemoryRig(), IPV4, TCP_PROTOCOL)
 MEMORY = MemoryRig().options

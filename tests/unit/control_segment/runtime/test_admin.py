@@ -12,7 +12,7 @@ from control_segment.runtime import admin
 from control_segment.statistics import DROPS
 from ssmb.constants import ResetReason, ResetScope
 from ssmb.messages import Reset, Sync
-from support.dfs_double import ACK, SYN, Rig, changed_pool, config
+from support.segments.dfs_double import ACK, SYN, Rig, changed_pool, config
 
 
 def ask(rig: Rig, command: str, **arguments: object) -> Any:

@@ -7,8 +7,8 @@ from csmb.messages import Config
 from ssmb.addresses import from_text
 from ssmb.constants import CloseReason, ErrorCode, Flag, ResetScope
 from ssmb.messages import Delete, FlowSignature, Query, Reap, Reset, Stats, Timeout
-from support.agent_rig import CLIENT, NODE, VIP, AgentRig, FakeCs, newflow_for, ready_rig
-from support.frames import ACK, FIN, RST, SYN, ends_of
+from support.octets.frames import ACK, FIN, RST, SYN, ends_of
+from support.segments.agent_rig import CLIENT, NODE, VIP, AgentRig, FakeCs, newflow_for, ready_rig
 
 SIGNATURE = FlowSignature(CLIENT[0], VIP[0], CLIENT[1], VIP[1], 6)
 
@@ -167,7 +167,7 @@ def test_a_flow_that_was_installed_in_the_same_wake_up_is_seen() -> None:
 
 def _encoded(cs: FakeCs, query: Query) -> bytes:
     from ssmb.codec import encode
-    from support.agent_rig import reply_to
+    from support.segments.agent_rig import reply_to
 
     return encode(reply_to(query), cs.version)
 

@@ -23,7 +23,8 @@ from data_flow_segment.targets.contract import (
 from ssmb.addresses import from_text
 from ssmb.constants import CloseReason, Flag
 from ssmb.messages import Bridge, FlowSignature, Query, Reap, Reset
-from support.agent_rig import (
+from support.octets.frames import ACK, FIN, RST, SYN, ends_of, framed, tcp_packet
+from support.segments.agent_rig import (
     CLIENT,
     EXTERNAL,
     EXTERNAL_MAC,
@@ -40,7 +41,6 @@ from support.agent_rig import (
     vs_list,
     web_server,
 )
-from support.frames import ACK, FIN, RST, SYN, ends_of, framed, tcp_packet
 
 SIGNATURE = FlowSignature(CLIENT[0], VIP[0], CLIENT[1], VIP[1], 6)
 OTHER_NODE = (from_text("10.1.1.3"), 8080)

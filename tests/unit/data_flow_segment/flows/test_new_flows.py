@@ -10,7 +10,8 @@ from csmb.messages import Config
 from ssmb.addresses import from_text
 from ssmb.constants import CloseReason, ErrorCode, Flag, ForwardMode
 from ssmb.messages import Bridge, Delete, FlowSignature, Query
-from support.agent_rig import (
+from support.octets.frames import ACK, FIN, RST, SYN, ends_of, framed, tcp_packet, udp_packet
+from support.segments.agent_rig import (
     CLIENT,
     EXTERNAL,
     EXTERNAL_MAC,
@@ -28,7 +29,6 @@ from support.agent_rig import (
     vs_list,
     web_server,
 )
-from support.frames import ACK, FIN, RST, SYN, ends_of, framed, tcp_packet, udp_packet
 
 SIGNATURE = FlowSignature(CLIENT[0], VIP[0], CLIENT[1], VIP[1], 6)
 

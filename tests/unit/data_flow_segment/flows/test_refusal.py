@@ -7,7 +7,7 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
 
 from data_flow_segment.flows import refusal
 from ssmb.addresses import from_text
-from support.frames import ACK, FIN, RST, SYN, framed, tcp_packet, udp_packet
+from support.octets.frames import ACK, FIN, RST, SYN, framed, tcp_packet, udp_packet
 
 ENDS = {
     4: ((from_text("198.51.100.7"), 40000), (from_text("203.0.113.10"), 80)),

@@ -26,7 +26,7 @@ from data_flow_segment.targets.contract import (
 from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.memory import MemoryOptions, MemoryTarget
 from ssmb.addresses import from_text
-from support.packets import (
+from support.octets.packets import (
     TCP_PROTOCOL,
     fragments,
     hop,
@@ -35,8 +35,8 @@ from support.packets import (
     segment,
     wrong_checksums,
 )
-from support.rig import FAMILIES, IPV4, Family, MemoryRig, Side
-from support.scene import Scene, only
+from support.targets.rig import FAMILIES, IPV4, Family, MemoryRig, Side
+from support.targets.scene import Scene, only
 
 
 def risen(scene: Scene, before: Mapping[str, int]) -> dict[str, int]:

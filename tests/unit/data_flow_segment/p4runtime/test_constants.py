@@ -12,7 +12,7 @@ from data_flow_segment.targets.contract import PacketReason
 from data_flow_segment.targets.counters import MEANINGS
 from data_flow_segment.targets.p4runtime import constants
 from data_flow_segment.targets.p4runtime.constants import CloseBit, Operation, Outcome, Reason
-from support.p4_rows import P4_SOURCES, program_schema
+from support.targets.p4_rows import P4_SOURCES, program_schema
 
 
 def in_p4(file: str) -> dict[str, int]:

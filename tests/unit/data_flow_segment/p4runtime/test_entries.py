@@ -15,7 +15,7 @@ from data_flow_segment.targets.p4runtime.schema import Row
 from ssmb.addresses import UNSPECIFIED, from_text
 from ssmb.constants import Flag, ForwardMode
 from ssmb.messages import FlowSignature
-from support.p4_rows import program_schema
+from support.targets.p4_rows import program_schema
 
 CLIENT, VIP, NODE, SNAT, NEXT = map(
     from_text, ("192.0.2.10", "203.0.113.10", "10.1.0.2", "10.1.0.50", "10.1.0.254")

@@ -10,9 +10,9 @@ from data_flow_segment.targets.p4runtime.constants import CloseBit
 from data_flow_segment.targets.p4runtime.flows import Flows, SwitchFlow
 from data_flow_segment.targets.p4runtime.packets import Half, Report
 from data_flow_segment.targets.translation import CannotInstall
-from support.packets import TCP_PROTOCOL
-from support.rig import IPV4, MemoryRig
-from support.scene import Scene
+from support.octets.packets import TCP_PROTOCOL
+from support.targets.rig import IPV4, MemoryRig
+from support.targets.scene import Scene
 
 SCENE = Scene(MemoryRig(), IPV4, TCP_PROTOCOL)
 

@@ -13,7 +13,7 @@ from scapy.packet import Raw
 from data_flow_segment.targets.p4runtime.neighbour_frames import Announced, announced, question
 from data_flow_segment.targets.p4runtime.routes import Routes, link_local
 from ssmb.addresses import from_text, to_text
-from support.neighbours_rig import OPTIONS, advertisement, arp_reply, interface, mac_octets
+from support.targets.neighbours_rig import OPTIONS, advertisement, arp_reply, interface, mac_octets
 
 OURS, THEIRS = "02:5b:00:00:00:01", "02:00:00:00:00:99"
 OUR_MAC, THEIR_MAC = mac_octets(OURS), mac_octets(THEIRS)

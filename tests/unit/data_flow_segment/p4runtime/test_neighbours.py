@@ -19,7 +19,7 @@ from data_flow_segment.targets.p4runtime.neighbours import (
 from data_flow_segment.targets.p4runtime.next_hops import Ask, DropRow, InjectFrame, PutRow
 from data_flow_segment.targets.p4runtime.schema import Row
 from ssmb.addresses import from_text
-from support.neighbours_rig import (
+from support.targets.neighbours_rig import (
     CLIENT6,
     GATEWAY,
     GATEWAY6,

@@ -17,7 +17,7 @@ from data_flow_segment.targets.p4runtime.packets import (
     packet_out,
 )
 from ssmb.addresses import from_text
-from support.p4_rows import program_schema
+from support.targets.p4_rows import program_schema
 
 FRAME = bytes(range(60))
 PACKET_IN = ("reason", "protocol", "port", "src_port", "dst_port", "server", "value")

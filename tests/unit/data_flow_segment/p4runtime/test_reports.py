@@ -7,9 +7,9 @@ import pytest
 
 from data_flow_segment.targets.p4runtime.flows import Flows, SwitchFlow
 from data_flow_segment.targets.p4runtime.reports import ANSWER_S, TRIES, WINDOW, Reports
-from support.packets import TCP_PROTOCOL
-from support.rig import IPV4, MemoryRig
-from support.scene import Scene
+from support.octets.packets import TCP_PROTOCOL
+from support.targets.rig import IPV4, MemoryRig
+from support.targets.scene import Scene
 
 SCENE = Scene(MemoryRig(), IPV4, TCP_PROTOCOL)
 COUNT = 2 * WINDOW + 5

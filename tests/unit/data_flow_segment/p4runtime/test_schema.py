@@ -8,7 +8,7 @@ from finsy.proto import p4i, p4r
 
 from data_flow_segment.targets.p4runtime.schema import Row, Schema, SchemaError, Value, key, octets
 from ssmb.addresses import from_text
-from support.p4_rows import program_schema
+from support.targets.p4_rows import program_schema
 
 ADDRESS = from_text("10.1.0.2")
 MAC = bytes.fromhex("00000000002a")

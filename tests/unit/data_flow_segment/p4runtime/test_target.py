@@ -17,15 +17,13 @@ from data_flow_segment.targets.contract import (
     InstallFlow,
     RemoveFlow,
 )
-from data_flow_segment.targets.p4runtime.operations import (
-    IdleTimeout,
-)
+from data_flow_segment.targets.p4runtime.operations import IdleTimeout
 from data_flow_segment.targets.p4runtime.target import LOOK_S, SULK_S
 from ssmb.constants import CLOSE_TIMEOUT_S
-from support.p4_model_rig import P4ModelRig
-from support.packets import TCP_PROTOCOL
-from support.rig import IPV4, Side
-from support.scene import Scene
+from support.octets.packets import TCP_PROTOCOL
+from support.targets.p4_model_rig import P4ModelRig
+from support.targets.rig import IPV4, Side
+from support.targets.scene import Scene
 
 
 @pytest.fixture

@@ -32,10 +32,10 @@ from data_flow_segment.targets.p4runtime.operations import (
 )
 from data_flow_segment.targets.p4runtime.schema import Row
 from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
-from support.p4_model_rig import ModelDriver, P4ModelRig
-from support.packets import TCP_PROTOCOL, ip_packet
-from support.rig import IPV4, NODE_MAC, TARGET_MAC, Side
-from support.scene import Scene, only
+from support.octets.packets import TCP_PROTOCOL, ip_packet
+from support.targets.p4_model_rig import ModelDriver, P4ModelRig
+from support.targets.rig import IPV4, NODE_MAC, TARGET_MAC, Side
+from support.targets.scene import Scene, only
 
 
 @pytest.fixture

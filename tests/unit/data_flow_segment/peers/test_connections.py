@@ -11,7 +11,8 @@ from data_flow_segment.targets.contract import VirtualServerKey
 from ssmb.addresses import from_text
 from ssmb.constants import Flag
 from ssmb.messages import Delete, FlowState, NewFlow, Query, Reap, Reset, Sync, SyncDone
-from support.agent_rig import (
+from support.octets.frames import ACK, SYN
+from support.segments.agent_rig import (
     CLIENT,
     KEY,
     VIP,
@@ -22,7 +23,6 @@ from support.agent_rig import (
     vs_list,
     web_server,
 )
-from support.frames import ACK, SYN
 
 KEY_OF_VIP = VirtualServerKey(VIP[0], VIP[1], 6)
 
@@ -413,8 +413,8 @@ def test_flows_that_closed_while_no_agent_ran_are_found_by_the_first_sweep() -> 
     cs.answer(cs.one(Query))
     path = rig.target.data_path
     rig.target.close(detach=False)
-    from support.agent_rig import INTERNAL, INTERNAL_MAC, NODE, NODE_MAC
-    from support.frames import framed, tcp_packet
+    from support.octets.frames import framed, tcp_packet
+    from support.segments.agent_rig import INTERNAL, INTERNAL_MAC, NODE, NODE_MAC
 
     refused = tcp_packet(NODE, CLIENT, 4 | ACK, seq=0, ack=2)
     path.receive(INTERNAL, framed(refused, NODE_MAC, INTERNAL_MAC))

@@ -6,7 +6,8 @@ from csmb.constants import Flag as CsmbFlag
 from data_flow_segment.peers.connections import NOT_READY_MAX
 from ssmb.constants import Flag
 from ssmb.messages import Bridge, FlowSignature, FlowState, Query, Sync, SyncDone
-from support.agent_rig import (
+from support.octets.frames import ACK, SYN, ends_of
+from support.segments.agent_rig import (
     CLIENT,
     INTERNAL,
     NODE,
@@ -18,7 +19,6 @@ from support.agent_rig import (
     vs_list,
     web_server,
 )
-from support.frames import ACK, SYN, ends_of
 
 SIGNATURE = FlowSignature(CLIENT[0], VIP[0], CLIENT[1], VIP[1], 6)
 

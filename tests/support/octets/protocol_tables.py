@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of docs/protocols that come from the code.
 
-    python tests/support/protocol_tables.py      # writes them anew
+    python tests/support/octets/protocol_tables.py      # writes them anew
 
 Where a field stands is found by trying: it is set to ones, and the octets that change are its own.
 So the documents say what the codecs do, not what somebody copied from them.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 if __name__ == "__main__":  # pytest has its own path
-    sys.path[:0] = [str(Path(__file__).parents[2])]
+    sys.path[:0] = [str(Path(__file__).parents[3])]
 
 import csmb.constants
 import ssmb.constants
@@ -30,7 +30,7 @@ from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED
 from ssmb.errors import EncodeError
 from ssmb.messages import FlowSignature, Query
 
-DOCUMENTS = Path(__file__).parents[2] / "docs" / "protocols"
+DOCUMENTS = Path(__file__).parents[3] / "docs" / "protocols"
 _BEGIN, _END = "<!-- from the code: {} -->", "<!-- end -->"
 _ONES = (2**64 - 1, 2**32 - 1, 2**16 - 1, 0xEFFF, 0xFF, -1)  # 0xEFFF: flags without PARKED
 _DERIVED = {"app_data": "app_length", "frag_data": "frag_length", "entries": "vs_count"}

@@ -2,7 +2,7 @@
 """A target with a network around it: clients on its external side, nodes on its internal side.
 
 A `Rig` is all that the contract suite sees.  What differs between targets (how packets get in and
-out, how time passes) is in here and in `support.veth_rig`, never in a test.
+out, how time passes) is in here and in `support.targets.veth_rig`, never in a test.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from splitplane.lab.processes import wait_for
 from splitplane.lab.topology import HTTP_PORT, UDP_PORT
 from splitplane.lab.web import pattern
 from ssmb.addresses import endpoint_text, from_text
-from support.bmv2 import missing_for_bmv2
 from support.require import require
+from support.targets.bmv2 import missing_for_bmv2
 
 TIMEOUT_S: Final = 30.0  # of one exchange: a hang is a failure, a busy machine is none
 _READ_OCTETS: Final = 64 * 1024

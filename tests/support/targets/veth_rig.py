@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Final
 
 from data_flow_segment.targets.contract import Command, Event, Target
-from support.rig import FAMILIES, IPV4, TARGET_MAC, Frame, Rig, Side, neighbours
-from support.wire import Wire, first_readable, inside
-from support.xdp_pass import attach_pass
+from support.targets.rig import FAMILIES, IPV4, TARGET_MAC, Frame, Rig, Side, neighbours
+from support.targets.wire import Wire, first_readable, inside
+from support.targets.xdp_pass import attach_pass
 
 INTERFACE: Final = {Side.EXTERNAL: "ext0", Side.INTERNAL: "int0"}
 FAR: Final = "far"

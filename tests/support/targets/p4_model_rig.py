@@ -32,9 +32,9 @@ from data_flow_segment.targets.p4runtime.operations import (
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.schema import key
 from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
-from support.rig import Frame, MemoryRig, Rig, Side
-from support.switch_model import SwitchModel
-from support.switch_path import SwitchPath
+from support.targets.rig import Frame, MemoryRig, Rig, Side
+from support.targets.switch_model import SwitchModel
+from support.targets.switch_path import SwitchPath
 
 STEP_S = 0.5
 """How far time goes between two looks of the agent: it says LISTEN once a second."""

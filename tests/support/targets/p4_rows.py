@@ -17,7 +17,7 @@ from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED, is_ipv4
 from ssmb.constants import Flag, ForwardMode
 from ssmb.messages import FlowSignature
 
-P4_SOURCES: Final = Path(__file__).parents[2] / "p4"
+P4_SOURCES: Final = Path(__file__).parents[3] / "p4"
 
 OCTET = st.integers(0, 0xFF)
 SHORT = st.integers(0, 0xFFFF)

@@ -22,7 +22,7 @@ from csmb.messages import Ack, AddVs, Config, DelVs, GetVsList, Message, VsEntry
 from csmb.stream import Outbound
 from csmb.transitions import State
 from ssmb.seal import tag
-from support.csmb_pair import KEY, START, CountingRandom, ScriptedPeer, connect
+from support.segments.csmb_pair import KEY, START, CountingRandom, ScriptedPeer, connect
 
 SEAL: Final = 8
 NOW: Final = START + 0.5

@@ -22,7 +22,8 @@ from data_flow_segment.agent import Agent
 from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.memory.datapath import DataPath
 from ssmb.addresses import from_text, to_text
-from support.agent_rig import (
+from support.octets.frames import ACK, FIN, RST, SYN, ends_of, framed, tcp_packet, udp_packet
+from support.segments.agent_rig import (
     DFS_ENDPOINT,
     DFS_ID,
     EXTERNAL,
@@ -35,7 +36,6 @@ from support.agent_rig import (
     VIP,
     options,
 )
-from support.frames import ACK, FIN, RST, SYN, ends_of, framed, tcp_packet, udp_packet
 
 CS_ENDPOINT: Final = ("10.255.0.2", 61019)
 End = tuple[bytes, int]

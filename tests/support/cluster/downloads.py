@@ -13,7 +13,7 @@ from typing import NamedTuple
 from admin.answers import NODES
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
-from support.laboratory import Client, connected, cs_knows, fetch
+from support.cluster.laboratory import Client, connected, cs_knows, fetch
 
 SIGN_OF_LIFE = 2_000  # more octets than were on their way when something happened
 

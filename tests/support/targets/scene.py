@@ -25,8 +25,8 @@ from data_flow_segment.targets.contract import (
 from ssmb.addresses import UNSPECIFIED, from_text
 from ssmb.constants import Flag
 from ssmb.messages import FlowSignature
-from support import packets
-from support.rig import CLIENT_MAC, NODE_MAC, TARGET_MAC, Family, Frame, Rig, Side
+from support.octets import packets
+from support.targets.rig import CLIENT_MAC, NODE_MAC, TARGET_MAC, Family, Frame, Rig, Side
 
 NAT: Final = Flag.TRANSLATE_ADDR | Flag.TRANSLATE_PORT | Flag.ROUTE_BY_DST_IP
 

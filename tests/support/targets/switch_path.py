@@ -25,7 +25,7 @@ from data_flow_segment.targets.translation import Key as FlowKey
 from packets.neighbours import ADVERTISEMENT, ARP, ARP_REPLY, ARP_REQUEST
 from packets.parse import ICMPV6, Packet, parse
 from packets.parse import Kind as PacketKind
-from support.switch_rows import FlowRows, PlacedFlow, RowRouter, ServerRows, Unresolved
+from support.targets.switch_rows import FlowRows, PlacedFlow, RowRouter, ServerRows, Unresolved
 
 _NOT_TOLD: Final = frozenset((Reason.REPORT, Reason.CLOSED))  # goes up whoever listens
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ssmb.addresses import UNSPECIFIED, from_text
 
-VECTORS_FILE = Path(__file__).parents[1] / "vectors" / "wire_vectors.json"
+VECTORS_FILE = Path(__file__).parents[2] / "vectors" / "wire_vectors.json"
 # The vectors write these as text, what is not an address or a number as hexadecimal digits.
 _OCTETS = frozenset({"app_data", "auth_data", "auth_nonce", "frag_data"})
 _DERIVED = frozenset({"app_length", "frag_length", "vs_count"})

@@ -26,7 +26,7 @@ from ssmb.constants import Flag
 from ssmb.keys import SessionKeys, auth_proof
 from ssmb.messages import AuthChallenge, AuthResponse, Message, NewFlow, Query, Reply, Reset
 from ssmb.seal import KeyRing, Sealer
-from support.frames import framed, tcp_packet, udp_packet
+from support.octets.frames import framed, tcp_packet, udp_packet
 
 KEY: Final = b"a key of twenty octets"
 DFS_ID: Final = 256

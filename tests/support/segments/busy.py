@@ -30,8 +30,10 @@ from ssmb.messages import (
     Timeout,
 )
 from ssmb.seal import Sealer
-from support import dfs_double
-from support.agent_rig import (
+from support.octets.frames import ACK, RST, SYN
+from support.octets.hostile import Attacker, Hostile, Watch, counted
+from support.segments import dfs_double
+from support.segments.agent_rig import (
     CLIENT,
     VIP,
     AgentRig,
@@ -41,14 +43,7 @@ from support.agent_rig import (
     vs_list,
     web_server,
 )
-from support.dfs_double import DfsDouble
-from support.frames import ACK, RST, SYN
-from support.hostile import (
-    Attacker,
-    Hostile,
-    Watch,
-    counted,
-)
+from support.segments.dfs_double import DfsDouble
 
 WRONG_KEY: Final = bytes(range(16))
 GENUINE: Final = 1300  # datagrams before anything else: more than a window

@@ -25,11 +25,11 @@ from typing import Any, Final, NamedTuple
 
 from data_flow_segment.targets.p4runtime.constants import PORT_AGENT
 from splitplane.lab.switch import SWITCH, listens, switch_command
-from support.rig import TARGET_MAC, Side
-from support.veth_rig import FAR, INTERFACE, missing_for_veth, run
-from support.wire import Wire, inside
+from support.targets.rig import TARGET_MAC, Side
+from support.targets.veth_rig import FAR, INTERFACE, missing_for_veth, run
+from support.targets.wire import Wire, inside
 
-PROGRAM: Final = Path(__file__).parents[2] / "p4"
+PROGRAM: Final = Path(__file__).parents[3] / "p4"
 PORT: Final = {Side.EXTERNAL: 1, Side.INTERNAL: 2}
 DEVICE_ID: Final = 1
 START_S: Final = 20.0

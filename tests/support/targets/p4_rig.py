@@ -12,9 +12,9 @@ from pathlib import Path
 
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
-from support.bmv2 import DEVICE_ID, PORT, Cables, running_switch
-from support.rig import Frame, MemoryRig, Rig, Side
-from support.veth_rig import VethRig
+from support.targets.bmv2 import DEVICE_ID, PORT, Cables, running_switch
+from support.targets.rig import Frame, MemoryRig, Rig, Side
+from support.targets.veth_rig import VethRig
 
 
 class P4Rig(VethRig):
