@@ -290,7 +290,7 @@ def _check_nodes_fit(
             )
     if server.address == "*" and server.translates_address and len(families) > 1:
         raise _wrong(
-            f"{where}: address * with nodes of both families in pool {pool.name}; "
+            f"{where}: address * cannot have nodes of both families, as in pool {pool.name}; "
             "make a pool for each family",
             *at,
         )

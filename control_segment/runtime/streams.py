@@ -50,7 +50,7 @@ class Stream:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection(self._host, self._port)
         except OSError as error:  # asyncio's own text names the address, which we log anyway
-            reason = os.strerror(error.errno) if error.errno else "no answer to connect"
+            reason = os.strerror(error.errno) if error.errno else "connecting timed out"
             return self._segment.connections.connect_failed(self._index, reason)
         self._writer = writer
         self._segment.connections.connected(self._index, self._loop.time())

@@ -175,7 +175,7 @@ def _lead_once(
         target = open_target(settings, on_standby)
     if target.flow_capacity != settings.flow_capacity:
         log.warning(
-            "flow_capacity stays %d: more flows than %d are in the table; restart with fewer",
+            "flow_capacity stays %d: the table has more than %d flows; restart when it has fewer",
             target.flow_capacity,
             settings.flow_capacity,
         )

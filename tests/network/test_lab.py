@@ -193,7 +193,7 @@ def test_lab_clean_takes_away_what_a_killed_owner_left() -> None:
 def test_a_running_laboratory_is_neither_taken_over_nor_cleaned() -> None:
     process, pids = owner()
     try:
-        with pytest.raises(CommandError, match=f"is running \\(process {process.pid}\\)"):
+        with pytest.raises(CommandError, match=f"is already running \\(process {process.pid}\\)"):
             Lab(NAME).__enter__()
         assert state.clean(NAME) is False
         assert all(state.start_time(pid) is not None for pid in pids)
@@ -223,5 +223,5 @@ def test_a_process_that_got_a_recorded_pid_later_is_not_killed() -> None:
 
 @pytest.mark.parametrize("name", ["", "Lab", "a-b", "../x", "x" * 17, "1"])
 def test_a_name_that_cannot_be_one_is_refused(name: str) -> None:
-    with pytest.raises(CommandError, match="cannot be a laboratory's name"):
+    with pytest.raises(CommandError, match="is not a valid laboratory name"):
         Lab(name)

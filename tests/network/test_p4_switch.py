@@ -347,7 +347,7 @@ def test_a_switch_that_restarts_is_filled_by_the_agent_that_knows_what_it_held(
 
         hold(lab, restart)
         assert len(new_connections(lab)) == 3
-        assert "anew" not in lab.dfs().log.read_text()
+        assert "starting over" not in lab.dfs().log.read_text()
         standby.send_signal(signal.SIGTERM)
         _, rest = standby.communicate(timeout=20)
         assert standby.returncode == 0

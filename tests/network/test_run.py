@@ -97,7 +97,7 @@ def test_once_prints_the_screen_once() -> None:
         env={**os.environ, "COLUMNS": "100"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
-    for part in ("nodes", "flows:", "messages/s", "QUERY", "web6", "0 failures"):
+    for part in ("nodes", " flows, newest first", "messages/s", "QUERY", "web6", "0 failures"):
         assert part in done.stdout
 
 

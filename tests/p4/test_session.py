@@ -767,7 +767,7 @@ def test_a_switch_that_is_started_anew_gets_the_program_anew(
     assert refused[2] == FenceDone(INDEX, answered=False)
     switch.start()
     while isinstance(found := results(driver, 1)[0], Lost):
-        assert "nobody listens there" in found.reason  # a reason that it has not told yet
+        assert "nothing listens there" in found.reason  # a reason that it has not told yet
     assert isinstance(found, Connected)
     assert found.pushed
     (read,) = do(driver, everything())
