@@ -23,6 +23,7 @@ from data_flow_segment.runtime.sockets import UNREAD_MAX, CsmbProtocol
 from data_flow_segment.targets.memory import MemoryTarget
 from ssmb.seal import Opener, Sealer
 from support.octets.hostile_streams import Scene
+from support.ports import free_port
 from support.segments.agent_rig import KEY, AgentRig, options
 from support.segments.busy import BusyAgent
 from support.segments.csmb_pair import START, ScriptedPeer, connect
@@ -178,17 +179,12 @@ def test_counters_of_every_lane_are_all_that_a_key_remembers() -> None:
 
 
 def dfs_config() -> DataFlowSegmentConfig:
-    ports = []
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        with socket.socket(socket.AF_INET, kind) as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports.append(probe.getsockname()[1])
     return DataFlowSegmentConfig.model_validate(
         {
             "segment_id": 256,
             "target": "memory",
-            "csmb": {"address": "127.0.0.1", "port": ports[0]},
-            "ssmb": {"address": "127.0.0.1", "port": ports[1]},
+            "csmb": {"address": "127.0.0.1", "port": free_port()},
+            "ssmb": {"address": "127.0.0.1", "port": free_port()},
             "key_file": "unused",
         }
     )

@@ -16,18 +16,10 @@ from control_segment.runtime import ControlSegmentRuntime
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.targets.registry import open_target
+from support.ports import free_port
 from support.segments.dfs_double import CONFIG
 
 KEY = b"0123456789abcdef"
-
-
-def free_port() -> int:
-    """Return a port that is free for UDP and TCP now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        udp.bind(("127.0.0.1", 0))
-        port: int = udp.getsockname()[1]
-        tcp.bind(("127.0.0.1", port))
-        return port
 
 
 def cs_config(

@@ -19,6 +19,7 @@ from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.registry import open_target
 from ssmb.addresses import to_text
 from support.octets.frames import SYN, ends_of, framed, tcp_packet
+from support.ports import free_port
 from support.segments.agent_rig import (
     CLIENT,
     EXTERNAL,
@@ -33,20 +34,13 @@ from support.segments.agent_rig import (
 KEY = b"sixteen octets or more"
 
 
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def dfs_config(**changes: Any) -> DataFlowSegmentConfig:
     return DataFlowSegmentConfig.model_validate(
         {
             "segment_id": 256,
             "target": "memory",
-            "csmb": {"address": "127.0.0.1", "port": free_port(socket.SOCK_STREAM)},
-            "ssmb": {"address": "127.0.0.1", "port": free_port(socket.SOCK_DGRAM)},
+            "csmb": {"address": "127.0.0.1", "port": free_port()},
+            "ssmb": {"address": "127.0.0.1", "port": free_port()},
             "key_file": "unused",
             **changes,
         }
@@ -57,7 +51,7 @@ def cs_config(csmb_port: int) -> ControlSegmentConfig:
     return ControlSegmentConfig.model_validate(
         {
             "segment_id": 1,
-            "ssmb": {"address": "127.0.0.1", "port": free_port(socket.SOCK_DGRAM)},
+            "ssmb": {"address": "127.0.0.1", "port": free_port()},
             "key_file": "unused",
             "data_flow_segments": [{"address": "127.0.0.1", "port": csmb_port}],
             "pools": [

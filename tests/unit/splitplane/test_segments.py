@@ -19,14 +19,7 @@ import yaml
 from admin.answers import CS_STATUS, HELLO, NODES, RELOAD
 from admin.client import ask
 from admin.errors import CommandError
-
-
-def free_port() -> int:
-    """A port that nobody has, for a moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+from support.ports import free_port
 
 
 @pytest.fixture
