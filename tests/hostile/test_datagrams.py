@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A million forged, replayed, truncated and oversized datagrams each, to an agent and to a CS in
-the middle of their work: nothing that either holds changes, but the counters that say why.
+"""Forged, replayed, truncated and oversized datagrams, to an agent and to a CS in the middle of
+their work: nothing that either holds changes, but the counters that say why.  `make soak` sends a
+million of each kind, `make test` a twentieth.
 
 "Nothing" is everything that can be reached from the object (support.snapshot), and the counters
 must add up to the last one.
@@ -29,9 +30,10 @@ from support.octets.hostile import (
 )
 from support.segments.agent_rig import AgentRig
 from support.segments.busy import BusyAgent, BusyCs
+from support.soak import part
 
-EACH: Final = 1_000_000
-FEWER: Final = EACH // 20  # where only the version differs
+EACH: Final = part(1_000_000)
+FEWER: Final = part(50_000)  # where only the version differs
 KINDS: Final[dict[str, Callable[[Attacker, int], Iterator[Hostile]]]] = {
     "forged": Attacker.forged,
     "replayed": Attacker.replayed,
@@ -65,8 +67,9 @@ def agent_rises(expected: Counter[str], **more: int) -> dict[str, int]:
     return {f"['count']['{name}']": number for name, number in rises.items()}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_million_of_each_change_nothing_in_an_agent(kind: str) -> None:
+def test_hostile_datagrams_change_nothing_in_an_agent(kind: str) -> None:
     busy = BusyAgent()
     for cs, count in ((busy.active, EACH), (busy.other, FEWER)):
         watch = busy.watch()
@@ -137,8 +140,9 @@ def cs_rises(expected: Counter[str]) -> dict[str, int]:
     return {f"['count']['{CS_COUNTERS[drop]}']": number for drop, number in expected.items()}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_million_of_each_change_nothing_in_a_cs(kind: str) -> None:
+def test_hostile_datagrams_change_nothing_in_a_cs(kind: str) -> None:
     busy = BusyCs()
     for dfs, count in ((busy.rig.dfs, EACH), (busy.old, FEWER)):
         watch = busy.watch()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A million forged, replayed, truncated and oversized CSMB streams each, to connections of both
-roles in each state, and to whole segments: nobody without the key gets anywhere, and each is
-counted."""
+"""Forged, replayed, truncated and oversized CSMB streams, to connections of both roles in each
+state, and to whole segments: nobody without the key gets anywhere, and each is counted.  `make
+soak` sends a million of each kind, `make test` a twentieth."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from support.segments.agent_rig import AgentRig
 from support.segments.busy import BusyAgent, BusyCs
 from support.segments.dfs_double import Rig
 from support.snapshot import snapshot
+from support.soak import part
 
 EACH: Final = 1_000_000
 # role, state, whether a DFS has answered the challenge; how many of each kind
@@ -35,8 +36,8 @@ SCENES: Final[dict[str, tuple[Role, State, bool, int]]] = {
     "CS ready": (Role.CS, State.READY, False, 125_000),
 }
 CLOSED_HEARS: Final = 125_000  # in each role, of each kind
-SEGMENTS_HEAR: Final = 50_000
-SEALED_NONSENSE: Final = 100_000
+SEGMENTS_HEAR: Final = part(50_000)
+SEALED_NONSENSE: Final = part(100_000)
 READY_ENDS: Final = {"closed: AUTHFAIL", "closed: BADMSG", "incomplete"}
 UNPROVED_ENDS: Final = {"dropped", "heard, nothing proved", "incomplete"}
 
@@ -49,9 +50,11 @@ def test_the_scenes_make_a_million_of_each_kind_and_a_million_to_each_state() ->
         assert sum(shares) * len(KINDS) >= EACH
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", SCENES)
 def test_hostile_streams_prove_nothing_and_each_is_counted(name: str) -> None:
-    role, state, challenged, share = SCENES[name]
+    role, state, challenged, whole = SCENES[name]
+    share = part(whole)
     scene = Scene(role, state, challenged=challenged)
     connection, rewind = scene.connection, scene.rewind
     for make in KINDS.values():
@@ -80,6 +83,7 @@ def test_what_would_be_in_order_is_heeded(role: Role) -> None:
             assert scene.connection.next_event() or scene.connection.data_to_send()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("role", Role)
 def test_a_closed_connection_takes_everything_and_keeps_nothing(role: Role) -> None:
     scene = Scene(role, State.CLOSED)
@@ -87,11 +91,12 @@ def test_a_closed_connection_takes_everything_and_keeps_nothing(role: Role) -> N
     receive = connection.receive_data
     before = snapshot(connection, "")
     for make in KINDS.values():
-        for octets in make(scene, CLOSED_HEARS):
+        for octets in make(scene, part(CLOSED_HEARS)):
             receive(octets, 100.0)
     assert snapshot(connection, "") == before
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("role", Role)
 def test_nonsense_under_the_right_seal_is_counted_and_answered_but_not_heeded(role: Role) -> None:
     """The peer has the key and is broken: unknown types, types that it must not send, no bodies."""
@@ -162,6 +167,7 @@ def streams(conversation: Sequence[bytes], count: int) -> Iterator[list[bytes]]:
         yield spoilt(conversation, dice)
 
 
+@pytest.mark.soak
 def test_hostile_streams_change_nothing_in_an_agent() -> None:
     busy = BusyAgent()
     sessions, now = busy.rig.agent.connections, busy.rig.now
@@ -186,6 +192,7 @@ def test_hostile_streams_change_nothing_in_an_agent() -> None:
     }
 
 
+@pytest.mark.soak
 def test_hostile_streams_change_nothing_in_a_cs() -> None:
     """Somebody else answers at the address of a DFS."""
     busy = BusyCs()

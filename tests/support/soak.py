@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The long tests: `make soak` runs them in their whole length, every other run a short form."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+SOAKING: Final = os.environ.get("SPLITPLANE_SOAK") == "1"
+
+
+def part(whole: int, divisor: int = 20) -> int:
+    """How much of it is to be run."""
+    return whole if SOAKING else whole // divisor
