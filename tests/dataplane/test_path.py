@@ -24,6 +24,7 @@ from data_flow_segment.targets.contract import (
     InstallFlow,
     RemoveFlow,
 )
+from splitplane.lab.processes import wait_for
 from ssmb.addresses import from_text
 from ssmb.constants import Flag
 from support.octets.packets import (
@@ -219,10 +220,14 @@ def test_the_end_of_a_flow_that_finds_the_ring_full_is_told_by_the_sweep(rig: Ve
     assert before["drop_up_call_full"] > 0
     there, back = (scene.client, scene.vip), (scene.node, scene.client)
     wires = rig._network.wires
+
+    def rose(counter: str) -> bool:
+        return scene.values()[counter] > before[counter]
+
     wires[Side.EXTERNAL].send(scene.inbound(scene.segment(*there, flags="S", seq=9))[1])
-    time.sleep(0.05)
+    wait_for("the SYN to go through", lambda: rose("flow_packets"))
     wires[Side.INTERNAL].send(scene.outbound(scene.segment(*back, flags="RA", ack=10))[1])
-    time.sleep(0.05)
+    wait_for("the end to be lost", lambda: rose("event_lost"))
     assert scene.values()["event_lost"] - before["event_lost"] == 1
     while target.events():
         pass
@@ -286,6 +291,5 @@ def test_tables_change_under_a_flood(rig: VethRig) -> None:
     assert seen > 100
     assert target.flow_count() == 0
     assert list(target.flows.table.keys()) == []
-    time.sleep(0.3)  # what the kernel still has in its queues
-    rig.exchange(())
+    wait_for("the kernel's queues to be empty", lambda: not rig.exchange(()))
     rig.events()

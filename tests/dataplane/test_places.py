@@ -37,7 +37,7 @@ def descriptors() -> list[str]:
 
 def settle(target: Any, counter: str, wanted: int) -> None:
     """Let the target look at its interfaces, which it does at most once a second."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while target.counters()[counter].value < wanted:
         assert time.monotonic() < deadline, f"{counter} stays below {wanted}"
         target.sweep(8, stats=False)
@@ -164,7 +164,7 @@ def test_a_mac_address_that_changes_is_followed(ground: Any) -> None:
     target = ground.open(attach="xdp")
     number = socket.if_nametoindex("ext0")
     ground.ip("link", "set", "ext0", "address", "02:00:00:00:00:77")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while target._program.interfaces.lookup(number.to_bytes(4, sys.byteorder))[9] != 0x77:
         assert time.monotonic() < deadline
         target.sweep(8, stats=False)
@@ -175,7 +175,7 @@ def test_an_address_that_the_machine_gets_later_is_its_own(ground: Any) -> None:
     target = ground.open()
     ground.ip("address", "add", "192.0.2.9/24", "dev", "ext0")
     key = bytes(10) + b"\xff\xff" + socket.inet_aton("192.0.2.9")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while target._program.local_addresses.lookup(key) is None:
         assert time.monotonic() < deadline
         target.sweep(8, stats=False)

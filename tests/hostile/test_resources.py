@@ -194,7 +194,7 @@ def run(scenario: Callable[[DataFlowSegmentRuntime], Awaitable[None]]) -> None:
     async def main() -> None:
         target = MemoryTarget(options(), asyncio.get_running_loop().time)
         dfs = DataFlowSegmentRuntime(dfs_config(), target, key=KEY)
-        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(90), asyncio.TaskGroup() as tasks:
             tasks.create_task(dfs.run())
             await dfs.ready.wait()
             try:

@@ -67,7 +67,7 @@ def owner() -> tuple[subprocess.Popen[str], list[int]]:
 def end(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     process.stdout.close()
-    process.wait(20)
+    process.wait(60)
 
 
 @pytest.mark.parametrize("family", ["IPv4", "IPv6"])
@@ -100,7 +100,7 @@ def test_udp_is_echoed_with_the_servers_name() -> None:
         Lab(NAME, clients=1, servers=2, segments=False) as lab,
         lab.socket("client1", kind=socket.SOCK_DGRAM) as udp,
     ):
-        udp.settimeout(5)
+        udp.settimeout(60)
         udp.sendto(b"hello", (lab.host("server2").address, SERVER_UDP_PORT))
         assert udp.recv(100) == b"server2 hello"
 

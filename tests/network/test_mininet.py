@@ -160,14 +160,14 @@ def test_nothing_is_left_after(running: subprocess.Popen[str], ending: signal.Si
     assert len(folders(running.pid)) == 2
     assert len(sessions(running)) >= 3  # a CS, an agent, a server
     running.send_signal(ending)
-    running.wait(30)
+    running.wait(90)
     assert folders(running.pid) == []
     assert sessions(running) == []
 
 
 def test_the_next_one_takes_away_what_a_killed_one_left(running: subprocess.Popen[str]) -> None:
     running.kill()
-    running.wait(30)
+    running.wait(90)
     wait_for("its processes to end", lambda: not sessions(running))
     assert len(folders(running.pid)) == 2
     options = ("--target", "bpf", "--no-cli", "--seconds", "0.1", "--clients", "1")

@@ -61,7 +61,7 @@ def hold(lab: Lab, happens: Callable[[dict[tuple[str, int], str]], None]) -> Non
                 held.append((http, await http.get(OCTETS)))
             happens({http.local_address: server for http, server in held})
             again: list[Awaitable[str]] = [http.get(OCTETS) for http, _ in held]
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 assert await asyncio.gather(*again) == [server for _, server in held]
 
     asyncio.run(story())
@@ -143,7 +143,7 @@ def test_an_agent_that_stands_by_says_so_once_and_ends_cleanly(
     with agent(lab, 4) as standby:
         assert "the agent with election_id 5 is primary; this one (4) stands by" in line_of(standby)
         standby.send_signal(ending)
-        _, rest = standby.communicate(timeout=20)
+        _, rest = standby.communicate(timeout=60)
     assert standby.returncode == 0
     assert rest.count("\n") == 1, rest  # that it ended
     assert len(new_connections(lab)) == 3
@@ -164,7 +164,7 @@ def test_an_agent_that_stands_by_takes_over_with_all_flows(lab: Lab) -> None:
         hold(lab, primary_dies)
         assert len(new_connections(lab)) == 3
         standby.send_signal(signal.SIGTERM)
-        standby.communicate(timeout=20)
+        standby.communicate(timeout=60)
         assert standby.returncode == 0
 
 
@@ -197,7 +197,7 @@ def test_a_primary_stands_by_when_a_higher_one_comes_and_leads_again_afterwards(
                 in words
             )
             higher.send_signal(signal.SIGTERM)
-            assert higher.wait(20) == 0
+            assert higher.wait(60) == 0
         wait_until_served(lab)
         assert lab.admin("dfs", DFS_STATUS).adopted
         assert cs_knows(lab, servers)
@@ -205,14 +205,14 @@ def test_a_primary_stands_by_when_a_higher_one_comes_and_leads_again_afterwards(
     hold(lab, higher_one_comes)
     assert len(new_connections(lab)) == 3
     lab.dfs().signal(signal.SIGTERM)
-    assert lab.dfs().wait(20) == 0
+    assert lab.dfs().wait(60) == 0
 
 
 def test_sigterm_ends_a_primary_that_was_put_out(lab: Lab) -> None:
     with agent(lab, 9, **elsewhere(lab)):
         wait_for("our own to stand by", lambda: "starting over" in lab.dfs().last_words())
         lab.dfs().signal(signal.SIGTERM)
-        assert lab.dfs().wait(20) == 0
+        assert lab.dfs().wait(60) == 0
         assert "Traceback" not in lab.dfs().log.read_text()
 
 
@@ -322,7 +322,7 @@ def test_a_blip_of_the_primarys_connection_ends_nothing(
         lab.dfs().kill9()
         wait_for("the other one to lead", lambda: leads(others))
         standby.send_signal(signal.SIGTERM)
-        _, rest = standby.communicate(timeout=20)
+        _, rest = standby.communicate(timeout=60)
         assert standby.returncode == 0
         assert "Traceback" not in rest
     assert "Traceback" not in lab.dfs().log.read_text()
@@ -349,7 +349,7 @@ def test_a_switch_that_restarts_is_filled_by_the_agent_that_knows_what_it_held(
         assert len(new_connections(lab)) == 3
         assert "starting over" not in lab.dfs().log.read_text()
         standby.send_signal(signal.SIGTERM)
-        _, rest = standby.communicate(timeout=20)
+        _, rest = standby.communicate(timeout=60)
         assert standby.returncode == 0
         assert rest.count("\n") == 1, rest  # that it ended
 

@@ -52,7 +52,7 @@ from support.require import require
 from support.targets.bmv2 import Cables, missing_for_bmv2, running_switch
 from support.targets.p4_switch import REPORT, FakeSwitch
 
-WAIT_S: Final = 15.0
+WAIT_S: Final = 60.0
 INDEX: Final = 131070  # a place that no flow of these tests has
 Kind = TypeVar("Kind", bound=Result)
 

@@ -16,7 +16,7 @@ def imported_by(statement: str) -> set[str]:
     """The top-level modules that a fresh interpreter has after *statement*."""
     done = subprocess.run(
         [sys.executable, "-c", f"{statement}\nimport sys\nprint(*sys.modules)"],
-        cwd="/", capture_output=True, text=True, check=True, timeout=60,
+        cwd="/", capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     return {name.split(".")[0] for name in done.stdout.split()}
 

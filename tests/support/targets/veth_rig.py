@@ -32,7 +32,7 @@ FAR: Final = "far"
 BPF_MODULE: Final = "data_flow_segment.targets.bpf"
 BPF_FILESYSTEM: Final = Path("/sys/fs/bpf")
 
-_FENCE_WAIT_S: Final = 2.0
+_FENCE_WAIT_S: Final = 60.0
 _QUIET_S: Final = 0.003
 """How long nothing more may come after the fences: what a redirect hands to another queue."""
 

@@ -40,7 +40,7 @@ def _with_server(path: Path, ask: Callable[[], Any], handler: Handler = _handle)
 def _lines(path: Path, sent: bytes) -> list[dict[str, Any]]:
     """What a raw client gets for raw octets."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(str(path))
         client.sendall(sent)
         client.shutdown(socket.SHUT_WR)
@@ -138,7 +138,7 @@ def test_whoever_connects_as_the_server_ends_is_left_nowhere(tmp_path: Path, tur
 
     with socket.socket(socket.AF_UNIX) as client:
         asyncio.run(run(client))
-        client.settimeout(10)
+        client.settimeout(60)
         with contextlib.suppress(ConnectionError):
             assert client.recv(1) == b""
 

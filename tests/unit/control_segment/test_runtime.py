@@ -55,8 +55,8 @@ def dfs_runtime(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, 20 s at most."""
-    for _ in range(4000):
+    """Wait for a condition, a minute at most."""
+    for _ in range(12_000):
         if condition():
             return
         await asyncio.sleep(0.005)

@@ -74,7 +74,7 @@ def cs_config(csmb_port: int) -> ControlSegmentConfig:
 
 
 async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             met = condition()
             if met if isinstance(met, bool) else await met:

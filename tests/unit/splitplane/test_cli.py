@@ -86,7 +86,7 @@ def serving(folder: Path, *segments: FakeSegment) -> Iterator[list[str]]:
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield options
     finally:
