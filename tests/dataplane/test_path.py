@@ -121,6 +121,7 @@ def test_a_neighbour_that_is_not_known_yet_is_asked_for(
     command = ("ip", "-n", rig._network.target, "neighbour")
     mac = neighbours(family)[Side.INTERNAL][asked]
     run(*command, "delete", asked, "dev", "int0")
+    rig._network.set_questions(Side.INTERNAL, 3)
     try:
         rig.apply(InstallFlow(scene.entry(**changes)))
         before = scene.values()
@@ -131,6 +132,7 @@ def test_a_neighbour_that_is_not_known_yet_is_asked_for(
         assert scene.dropped_since(before) == 0
     finally:
         run(*command, "replace", asked, "lladdr", mac, "dev", "int0", "nud", "permanent")
+        rig._network.set_questions(Side.INTERNAL, 0)
     scene.send()  # what waited may go now
     packet = only(scene.send(scene.inbound(scene.to_vip(b"now"))), Side.INTERNAL)
     assert macs(packet)[0] == mac

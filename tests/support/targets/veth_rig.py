@@ -29,6 +29,7 @@ from support.targets.xdp_pass import attach_pass
 
 INTERFACE: Final = {Side.EXTERNAL: "ext0", Side.INTERNAL: "int0"}
 FAR: Final = "far"
+IP: Final = ("ipv4", "ipv6")  # as sysctl calls them
 BPF_MODULE: Final = "data_flow_segment.targets.bpf"
 BPF_FILESYSTEM: Final = Path("/sys/fs/bpf")
 
@@ -139,6 +140,7 @@ class Network:
         for namespace, interface in ((end, FAR), (target, name)):
             run("ip", "netns", "exec", namespace, "ethtool", "-K", interface, "gro", "off")
         run("ip", "-n", target, "link", "set", name, "up")
+        self.set_questions(side, 0)
         for family in FAMILIES:
             length = family.external_net.split("/")[1]
             address = getattr(family, side.value)
@@ -146,6 +148,15 @@ class Network:
             for neighbour, mac in neighbours(family)[side].items():
                 link = ("lladdr", mac, "dev", name, "nud", "permanent")
                 run("ip", "-n", target, "neighbour", "replace", neighbour, *link)
+
+    def set_questions(self, side: Side, count: int) -> None:
+        """How often the kernel asks for a neighbour that it does not know.
+
+        Not at all, as a rule: what is sent to one, as damaged frames are, is given up at once.
+        Questions, and errors three seconds later, would come out in the middle of later tests.
+        """
+        settings = [f"net.{ip}.neigh.{INTERFACE[side]}.mcast_solicit={count}" for ip in IP]
+        run("ip", "netns", "exec", self.target, "sysctl", "-qw", *settings)
 
     def _wire(self, side: Side) -> Wire:
         with inside(self.ends[side]):
