@@ -196,8 +196,12 @@ def wait_until_served(lab: Lab, cs: str = "cs1") -> None:
 
 
 def cs_knows(lab: Lab, servers: Mapping[tuple[str, int], str], cs: str = "cs1") -> bool:
-    """Whether the CS has a record of each client's address and port, with its server."""
-    known = {flow.client: flow.node_name for flow in lab.admin(cs, FLOWS, limit=10_000)}
+    """Whether the CS has a record of each TCP client's address and port, with its server.
+
+    A UDP client of an earlier test may have had the same port.
+    """
+    flows = lab.admin(cs, FLOWS, limit=10_000)
+    known = {flow.client: flow.node_name for flow in flows if flow.protocol == "tcp"}
     wanted = {
         endpoint_text(from_text(address), port): server
         for (address, port), server in servers.items()
