@@ -183,7 +183,7 @@ def test_hostile_streams_change_nothing_in_an_agent() -> None:
     sessions.take_touched()
     assert len(sessions.take_log()) == SEGMENTS_HEAR
     rose = watch.increases()
-    assert rose.pop("['agent'].sessions._last_id") == SEGMENTS_HEAR
+    assert rose.pop("['agent'].connections._last_id") == SEGMENTS_HEAR
     for name in ("cs_not_active", "cs_duplicate_id"):  # how some of the HELLOs were answered
         rose.pop(f"['count']['{name}']", None)
     assert rose == {
