@@ -157,7 +157,7 @@ class Sync:
     """How far a DFS has come with reporting its flows to a CS (SYNC)."""
 
     running: bool
-    flows_told: int
+    flows_reported: int
     tries: int
 
 

@@ -182,10 +182,10 @@ class ControlSegment:
 
     def order_reset(self, now: float) -> list[int]:
         """Let every DFS delete all flows of this CS; return the ids of those that got a RESET."""
-        told = [peer for peer in self.peers.values() if peer.authentication.is_proved]
-        for peer in told:
+        ordered = [peer for peer in self.peers.values() if peer.authentication.is_proved]
+        for peer in ordered:
             self.dispatch.order_reset(peer, int.from_bytes(self._random_octets(4), "big"), now)
-        return [peer.segment_id for peer in told]
+        return [peer.segment_id for peer in ordered]
 
     def order_sync(self, now: float) -> list[int]:
         """Ask every DFS for its flows; return the segment ids of those that were asked."""

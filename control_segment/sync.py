@@ -32,10 +32,10 @@ class Sync:
         "_deadline",
         "_ended",
         "_expected",
+        "_reported",
+        "_reported_before",
+        "_reported_count",
         "_sync_id",
-        "_told",
-        "_told_before",
-        "_told_count",
         "_tries",
         "is_running",
         "started",
@@ -43,10 +43,10 @@ class Sync:
 
     def __init__(self, first_id: int) -> None:
         self._sync_id = first_id & _ID_MASK
-        self._told: set[int] = set()  # serials, by this try
-        self._told_before: set[int] = set()  # only by earlier tries, and not ended since
+        self._reported: set[int] = set()  # serials, by this try
+        self._reported_before: set[int] = set()  # only by earlier tries, and not ended since
         self._ended: set[int] = set()  # since the SYNC began
-        self._told_count = 0
+        self._reported_count = 0
         self._tries = 0
         self._expected: int | None = None
         self._deadline: float | None = None
@@ -63,8 +63,8 @@ class Sync:
 
     def stop(self) -> None:
         """It is over, or the DFS cannot answer now."""
-        self._told_count = self._count()
-        self._told, self._told_before, self._ended = set(), set(), set()
+        self._reported_count = self._count()
+        self._reported, self._reported_before, self._ended = set(), set(), set()
         self.is_running = False
         self._deadline = None
 
@@ -72,8 +72,8 @@ class Sync:
         """A FLOW_STATE came; return whether that ended the SYNC."""
         if not self.is_running:
             return False
-        self._told.add(serial)
-        self._told_before.discard(serial)
+        self._reported.add(serial)
+        self._reported_before.discard(serial)
         if self._is_complete():
             self.stop()
             return True
@@ -84,7 +84,7 @@ class Sync:
         """A DELETE came: later tries do not report this flow."""
         if self.is_running:
             self._ended.add(serial)
-            self._told_before.discard(serial)
+            self._reported_before.discard(serial)
 
     def has_ended(self, serial: int) -> bool:
         """Whether a FLOW_STATE was overtaken by the flow's DELETE."""
@@ -117,21 +117,21 @@ class Sync:
     def _ask(self, now: float) -> int:
         self._tries += 1
         self._expected = None
-        self._told_before |= self._told
-        self._told_before -= self._ended
-        self._told = set()
+        self._reported_before |= self._reported
+        self._reported_before -= self._ended
+        self._reported = set()
         self._sync_id = (self._sync_id + 1) & _ID_MASK
         # A DFS with many flows, or a lossy path, gets longer each time
         self._deadline = now + ANSWER_WAIT_S * self._tries
         return self._sync_id
 
     def _count(self) -> int:
-        return len(self._told) + len(self._told_before)
+        return len(self._reported) + len(self._reported_before)
 
     def _is_complete(self) -> bool:
         return self._expected is not None and self._count() >= self._expected
 
     def describe(self) -> answers.Sync:
         """Return what `status` shows."""
-        told = self._count() if self.is_running else self._told_count
-        return answers.Sync(running=self.is_running, flows_told=told, tries=self._tries)
+        reported = self._count() if self.is_running else self._reported_count
+        return answers.Sync(running=self.is_running, flows_reported=reported, tries=self._tries)
