@@ -7,6 +7,9 @@ import pytest
 from ssmb.constants import MessageType
 from support.segments.agent_rig import CLIENT, DFS_ID
 from support.segments.planes import Connection, Planes, Weather
+from support.soak import seeds
+
+pytestmark = pytest.mark.soak
 
 ROUGH = {"loss": 0.05, "doubling": 0.05, "late": 0.05}
 
@@ -35,7 +38,7 @@ def check(planes: Planes, count: int) -> None:
     assert [node.active for node in planes.cs.model.every_node()] == [0] * 4
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_in_fair_weather_nothing_is_repeated(seed: int) -> None:
     planes = Planes(seed)
     planes.run(1)
@@ -48,7 +51,7 @@ def test_in_fair_weather_nothing_is_repeated(seed: int) -> None:
     assert max(shares) - min(shares) <= 1  # round robin
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 def test_rough_weather_costs_repeats_and_no_connection(seed: int) -> None:
     planes = Planes(seed)
     planes.weather = Weather(**ROUGH)
@@ -60,7 +63,7 @@ def test_rough_weather_costs_repeats_and_no_connection(seed: int) -> None:
     assert planes.agent.outbox.counters["drop_replayed"] > 0
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_the_cs_dies_and_comes_back_and_nobody_notices(seed: int) -> None:
     planes = Planes(seed)
     planes.weather = Weather(**ROUGH)
@@ -73,7 +76,7 @@ def test_the_cs_dies_and_comes_back_and_nobody_notices(seed: int) -> None:
     check(planes, 1500)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_the_agent_dies_and_comes_back_and_nobody_notices(seed: int) -> None:
     planes = Planes(seed)
     planes.weather = Weather(**ROUGH)
@@ -86,7 +89,7 @@ def test_the_agent_dies_and_comes_back_and_nobody_notices(seed: int) -> None:
     check(planes, 1500)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_connections_that_pause_beyond_every_idle_timeout_find_their_node_again(seed: int) -> None:
     planes = Planes(seed, tcp_idle_timeout_s=5, stats_interval_s=2)
     planes.weather = Weather(**ROUGH)
@@ -100,7 +103,7 @@ def test_connections_that_pause_beyond_every_idle_timeout_find_their_node_again(
     assert planes.agent.outbox.counters["flows_idle"] >= 600
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_a_table_that_is_too_small_moves_nobody_to_another_node(seed: int) -> None:
     planes = Planes(seed, flow_capacity=40)
     planes.weather = Weather(**ROUGH)
@@ -112,7 +115,7 @@ def test_a_table_that_is_too_small_moves_nobody_to_another_node(seed: int) -> No
     assert planes.agent.outbox.counters["evictions"] > 0
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_the_same_client_port_again_and_again(seed: int) -> None:
     planes = Planes(seed)
     planes.weather = Weather(**ROUGH)
@@ -125,7 +128,7 @@ def test_the_same_client_port_again_and_again(seed: int) -> None:
     check(planes, 500)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_udp_questions_stay_with_one_node_until_they_are_idle(seed: int) -> None:
     planes = Planes(seed)
     planes.weather = Weather(**ROUGH)
@@ -138,7 +141,7 @@ def test_udp_questions_stay_with_one_node_until_they_are_idle(seed: int) -> None
     assert len(planes.cs.table) == 0
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_foul_weather_a_small_table_and_a_restarting_agent_at_once(seed: int) -> None:
     planes = Planes(seed, flow_capacity=60, tcp_idle_timeout_s=10, stats_interval_s=2)
     planes.weather = Weather(loss=0.1, doubling=0.1, late=0.1)
@@ -152,7 +155,7 @@ def test_foul_weather_a_small_table_and_a_restarting_agent_at_once(seed: int) ->
 
 
 @pytest.mark.parametrize("away_s", [1.0, 12.0, 25.0])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_an_agent_that_is_away_while_every_flow_is_due_to_be_reaped(
     seed: int, away_s: float
 ) -> None:
@@ -174,7 +177,7 @@ def test_an_agent_that_is_away_while_every_flow_is_due_to_be_reaped(
     check(planes, 150)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_a_sync_among_new_connections_is_not_repeated(seed: int) -> None:
     planes = Planes(seed)
     planes.run(1)
@@ -189,7 +192,7 @@ def test_a_sync_among_new_connections_is_not_repeated(seed: int) -> None:
     check(planes, 3000)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_a_restarted_agent_has_its_cs_again_within_a_second(seed: int) -> None:
     planes = Planes(seed)
     planes.weather = Weather(**ROUGH)

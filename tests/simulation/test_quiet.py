@@ -8,6 +8,9 @@ import pytest
 from ssmb.constants import MessageType
 from support.segments.agent_rig import CLIENT
 from support.segments.planes import Connection, Planes, Weather
+from support.soak import seeds
+
+pytestmark = pytest.mark.soak
 
 IDLE_S = 5
 INACTIVITY_S = IDLE_S + 2 + 5  # idle, statistics, grace
@@ -19,7 +22,7 @@ def quiet_planes(seed: int) -> Planes:
     return planes
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_flows_whose_ends_were_lost_are_asked_about_and_forgotten(seed: int) -> None:
     """DELETE is not acknowledged: TIMEOUT and NOFLOW make up for a lost one."""
     planes = quiet_planes(seed)
@@ -39,7 +42,7 @@ def test_flows_whose_ends_were_lost_are_asked_about_and_forgotten(seed: int) -> 
     assert planes.agent.outbox.counters["flows_not_found"] >= 100
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_under_pressure_only_quiet_flows_go_and_their_sessions_end(seed: int) -> None:
     planes = Planes(seed)
     planes.run(3)
@@ -57,7 +60,7 @@ def test_under_pressure_only_quiet_flows_go_and_their_sessions_end(seed: int) ->
     }
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_what_the_cs_counted_is_what_the_dfs_counted(seed: int) -> None:
     """STATS and DELETE are cumulative: loss and disorder cost nothing but time."""
     planes = Planes(seed, stats_interval_s=2)

@@ -10,12 +10,15 @@ import pytest
 from support.octets.frames import SYN
 from support.segments.agent_rig import CLIENT, EXTERNAL
 from support.segments.planes import WIRE_S, Connection, Planes
+from support.soak import seeds
+
+pytestmark = pytest.mark.soak
 
 ROUND_TRIP_S = (0.0002, 0.0008)  # what the planes' network takes both ways
 FLAGS_AT = 33  # in an IPv4 packet without options
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_the_first_packet_waits_for_one_round_trip_and_the_others_for_nothing(seed: int) -> None:
     planes = Planes(seed)
     planes.run(1)
