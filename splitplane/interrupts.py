@@ -35,6 +35,29 @@ def ending_once() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def cancelling_once() -> Iterator[None]:
+    """Inside `ending_once` and a task: the first signal cancels the task, the others do nothing.
+
+    A KeyboardInterrupt may come in the middle of asyncio's own work.  A task whose wake-up is lost
+    there is waited for without end.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def cancel(_number: int, _frame: FrameType | None) -> None:
+        _ignore()
+        loop.call_soon_threadsafe(task.cancel)
+
+    before = {number: signal.signal(number, cancel) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is cancel:  # none came
+                signal.signal(number, handler)
+
+
 class Signals:
     """What a signal does now: notify an event loop, end a wait, or be remembered until then."""
 
@@ -89,9 +112,13 @@ class Signals:
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
+    _ignore()
+    raise KeyboardInterrupt
+
+
+def _ignore() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from rich.live import Live
 from admin.errors import CommandError
 from splitplane.commands import live
 from splitplane.commands.lab import lab_options, make_lab
-from splitplane.interrupts import ending_once
+from splitplane.interrupts import cancelling_once, ending_once
 from splitplane.lab import Lab
 from splitplane.lab.load import Load
 
@@ -44,8 +44,8 @@ def run(rate: float | None, seconds: float | None, once: bool, **options: Any) -
     with ending_once(), contextlib.suppress(KeyboardInterrupt), make_lab(**options) as lab:
         load = Load(lab, connections_per_second=rate or RATES.get(options["target"], RATE))
         try:
-            with asyncio.Runner() as runner:
-                runner.run(_run(lab, load, ONCE_S if once else seconds, once=once))
+            with contextlib.suppress(asyncio.CancelledError):  # by a signal
+                asyncio.run(_run(lab, load, ONCE_S if once else seconds, once=once))
         finally:
             _say_how_it_was(load)
     if load is not None and load.tally.failures:
@@ -65,12 +65,13 @@ def _say_how_it_was(load: Load) -> None:
 
 
 async def _run(lab: Lab, load: Load, seconds: float | None, *, once: bool) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(load.run())
-        try:
-            await _watch(lab, load, seconds, once=once)
-        finally:
-            load.stop()
+    with cancelling_once():
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(load.run())
+            try:
+                await _watch(lab, load, seconds, once=once)
+            finally:
+                load.stop()
 
 
 async def _watch(lab: Lab, load: Load, seconds: float | None, *, once: bool) -> None:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from splitplane.interrupts import SIGNALS, Signals, ending_once, ignored
+from splitplane.interrupts import SIGNALS, Signals, cancelling_once, ending_once, ignored
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -39,6 +39,41 @@ def test_what_is_started_after_the_first_signal_does_not_end_by_the_terminals() 
             [sys.executable, "-c", script], capture_output=True, text=True, check=False
         )
     assert done.stdout == "alive\n"
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_cancels_a_task_and_the_others_do_nothing(number: signal.Signals) -> None:
+    """And interrupts no other: asyncio may be anywhere when a signal comes."""
+    taken_down = False
+
+    async def run() -> None:
+        nonlocal taken_down
+        with cancelling_once():
+            try:
+                os.kill(os.getpid(), number)
+                await asyncio.Event().wait()
+            finally:
+                for again in SIGNALS:
+                    os.kill(os.getpid(), again)
+                await asyncio.sleep(0)
+                taken_down = True
+
+    with ending_once():
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(run())
+        os.kill(os.getpid(), number)
+    assert taken_down
+
+
+def test_a_task_that_no_signal_cancelled_leaves_them_as_they_were() -> None:
+    async def run() -> None:
+        with cancelling_once():
+            pass
+
+    with ending_once():
+        asyncio.run(run())
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize("block", [ending_once, ignored, Signals().handled])
