@@ -19,7 +19,7 @@ BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=$(ARTIFACTS)/%.bpf.o)
 MULTIARCH := /usr/include/$(shell uname -m)-linux-gnu
 BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I$(MULTIARCH) -ffile-prefix-map=$(CURDIR)/=
 
-.PHONY: help run run-p4 p4-shell mininet test soak check bpf p4 p4-tna bench fuzz docs format clean setup
+.PHONY: coverage help run run-p4 p4-shell mininet test soak check bpf p4 p4-tna bench fuzz docs format clean setup
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ test: bpf check ## build the BPF program, run the checks and every test, in rand
 soak: bpf ## run the long tests in full; `make test` runs a short form of them (minutes)
 	SPLITPLANE_SOAK=1 $(PYTEST) -m soak --timeout 1800 $(ARGS)
 comma := ,
+
+coverage: setup ## report the branch coverage of the code that decides, and hold its floor
+	@scripts/setup test
+	SPLITPLANE_TARGETS=memory $(PYTEST) --cov --cov-report=term tests/unit tests/contract tests/property tests/simulation $(ARGS)
 
 C_FILES := $(wildcard bpf/*.[ch] bench/*.c)
 

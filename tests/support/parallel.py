@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tests share a process when several run at once, and which begin first.
 
-xdist's own groups (`xdist_group`) are not heeded with pytest 9.1 and later, and nobody says so:
+xdist's own groups (`xdist_group`) are not heeded with pytest 9.2, and nobody says so:
 this is a scheduler like xdist's, with groups that depend on a test's place and name alone.
 """
 
