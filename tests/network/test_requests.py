@@ -80,13 +80,17 @@ def connections(volume: Volume, chance: random.Random) -> Iterator[list[int]]:
 
 
 def assert_nothing_odd(lab: Lab) -> None:
-    """What clients did not see did not happen either: no refusal, no counter of a fault."""
+    """What clients did not see did not happen either: no refusal, no counter of a fault.
+
+    A repeated QUERY says only that the CS took more than 50 ms, as on a busy machine; that nothing
+    is repeated without a reason is held in virtual time (tests/simulation/test_planes.py).
+    """
     refused = {each.name: each.refused for each in lab.admin("cs1", VIRTUAL_SERVERS)}
     assert set(refused.values()) == {0}, refused
     faults = {
         name: counter.value
         for name, counter in lab.admin("dfs", COUNTERS).items()
-        if not counter.normal
+        if not counter.normal and name != "query_retries"
     }
     assert faults
     assert {name: value for name, value in faults.items() if value} == {}

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +33,7 @@ from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.targets.memory import MemoryTarget
 from ssmb.addresses import to_text
 from support.octets.frames import SYN, framed, tcp_packet
+from support.ports import free_port
 from support.segments.agent_rig import (
     CLIENT,
     EXTERNAL,
@@ -56,14 +56,6 @@ FLOW_OF_ONE: Final = {
     "state", "opened_ms", "idle_ms", "packets_in", "bytes_in", "packets_out", "bytes_out",
     "virtual_server", "pool", "node_name", "packets_held", "query_repeats",
 }  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        udp.bind(("127.0.0.1", 0))
-        port: int = udp.getsockname()[1]
-        tcp.bind(("127.0.0.1", port))
-        return port
 
 
 def segments() -> tuple[ControlSegmentRuntime, DataFlowSegmentRuntime, MemoryTarget]:
