@@ -124,6 +124,11 @@ def kernel_counter(lab: Lab, host: str, name: str) -> int:
     return int(dict(zip(names, values, strict=True))[name])
 
 
+ROUNDS_MAX = 10
+"""On a busy machine a server's kernel may find a loss by its timer before the SACKs have come, so
+that one round of downloads has no such recovery."""
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_downloads_are_whole_and_selectively_acknowledged(lab: Lab, family: str) -> None:
     before = kernel_counter(lab, "server1", "TCPSackRecovery"), lost(lab, "client1")
@@ -135,7 +140,10 @@ def test_downloads_are_whole_and_selectively_acknowledged(lab: Lab, family: str)
                 tasks.create_task(wanted)
 
     with counting_sacks(lab, "server1") as sacks:
-        asyncio.run(all_of_them())
+        for _ in range(ROUNDS_MAX):
+            asyncio.run(all_of_them())
+            if kernel_counter(lab, "server1", "TCPSackRecovery") > before[0]:
+                break
     assert lost(lab, "client1") > before[1], "nothing was lost"
     assert sacks[0] > 0
     # the server's kernel understood them: none was out of its window, and it filled the gaps
