@@ -56,7 +56,7 @@ soak: bpf ## run the long tests in full; `make test` runs a short form of them (
 	SPLITPLANE_SOAK=1 $(PYTEST) -m soak --timeout 1800 $(ARGS)
 comma := ,
 
-coverage: setup ## report the branch coverage of the code that decides, and hold its floor
+coverage: ## report the branch coverage of the code that decides, and hold its floor
 	@scripts/setup test
 	SPLITPLANE_TARGETS=memory $(PYTEST) --cov --cov-report=term tests/unit tests/contract tests/property tests/simulation $(ARGS)
 

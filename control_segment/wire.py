@@ -24,7 +24,6 @@ from ssmb.constants import Flag, MessageType
 from ssmb.messages import FlowSignature, Reply, Translation
 
 QUERY_SIZE: Final = size_of(MessageType.QUERY, 2)
-DELETE_SIZE: Final = size_of(MessageType.DELETE, 2)
 KEY_SIZE: Final = 37
 KEY_END: Final = 45  # in a message; it begins at 8
 # The parts of a session key, and the two that virtual servers are looked up by

@@ -86,6 +86,3 @@ class Syncs:
                 del self._jobs[identity]
                 done.append(job.peer)
         return done
-
-    def __len__(self) -> int:
-        return len(self._jobs)

@@ -7,8 +7,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from admin.answers import NODES
 from splitplane.lab import Lab
@@ -30,7 +31,25 @@ SIZES = {"bpf": Size(200, 1_500_000, 10_000), "p4runtime": Size(24, 900_000, 6_0
 SERVERS = {"server1", "server2", "server3"}
 
 
-class Downloads:
+class _Thread:
+    """Work in an event loop of its own; `_done` ends as it does."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._work = work
+        self._done: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._work())
+        except BaseException as error:
+            self._done.set_exception(error)
+        else:
+            self._done.set_result(None)
+
+
+class Downloads(_Thread):
     """The downloads, in an event loop of their own: the laboratory's processes are this thread's.
 
     One that breaks fails the next question about them.
@@ -41,17 +60,7 @@ class Downloads:
         self._size = SIZES[lab.dfs_config["target"]]
         self._clients: list[Client] = []
         self.servers: dict[tuple[str, int], str] = {}  # by the client's address and port
-        self._done: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._all())
-        except BaseException as error:
-            self._done.set_exception(error)
-        else:
-            self._done.set_result(None)
+        super().__init__(self._all)
 
     async def _all(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -103,7 +112,7 @@ class Downloads:
         assert [client.received for client in self._clients] == [octets] * count
 
 
-class Arrivals:
+class Arrivals(_Thread):
     """New connections, one after another in each of many workers, in a thread, until `stop`.
 
     Each fetches an octet and then some; what the first failure said fails `stop`.
@@ -113,22 +122,12 @@ class Arrivals:
         self.count = 0
         self._lab, self._at_once = lab, at_once
         self._stopping = threading.Event()
-        self._done: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        super().__init__(self._all)
 
     def stop(self) -> None:
         """Return when what has begun is finished."""
         self._stopping.set()
         self._done.result(120)
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._all())
-        except BaseException as error:
-            self._done.set_exception(error)
-        else:
-            self._done.set_result(None)
 
     async def _all(self) -> None:
         async with asyncio.TaskGroup() as tasks:
