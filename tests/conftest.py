@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections import Counter
 from typing import Any
 
@@ -20,6 +21,9 @@ from support.parallel import GroupScheduling, long_ones_first
 
 def pytest_configure(config: pytest.Config) -> None:
     """Called by pytest once, in every process."""
+    # a shell without job control starts what is in the background with SIGINT ignored, and so would
+    # every process be that a test starts and interrupts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(LeakDetector())
 
 
