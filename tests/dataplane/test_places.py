@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from data_flow_segment.targets.bpf import links, places
 from data_flow_segment.targets.bpf.layout import LAYOUT_VERSION, META
 from data_flow_segment.targets.bpf.libbpf import TcHook, TcOptions, library
 from data_flow_segment.targets.contract import TargetError
+from support.targets.xdp_pass import attach_pass
 
 pytestmark = pytest.mark.dataplane
 
@@ -76,16 +78,68 @@ def test_a_start_that_fails_leaves_nothing(ground: Any) -> None:
         ground.open(internal=("nosuch",))
     assert not ground.pin_path.exists()
     # the second interface refuses: somebody else's XDP program is there
-    own = ground.open(external=("int0",), internal=("int0",), attach="xdp")
-    other = ground.pin_path.with_name(ground.pin_path.name + "-other")
+    theirs = attach_pass(socket.if_nametoindex("int0"))
+    assert theirs is not None
     held = descriptors()
     with pytest.raises(TargetError, match="another XDP program"):
-        ground.open(attach="xdp", pin_path=other)
+        ground.open(attach="xdp")
     assert descriptors() == held
     assert ground.programs_on("ext0") == []
-    assert not other.exists()
-    ground.close(own)
+    assert not ground.pin_path.exists()
+    os.close(theirs)
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("running", ["tc", "clsact", "xdp"])
+@pytest.mark.parametrize("second", ["tc", "xdp"])
+def test_a_second_data_path_on_an_interface_is_refused_and_the_first_one_named(
+    ground: Any, running: str, second: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would handle every packet.  The first one's agent need not live."""
+    with monkeypatch.context() as patched:
+        if running == "clsact":
+            patched.setattr(links, "ATTACH_TCX_INGRESS", 4711)
+        how = "xdp" if running == "xdp" else "tc"
+        first = ground.open(external=("int0",), internal=("int0",), attach=how)
+        other = ground.pin_path.with_name(ground.pin_path.name + "-other")
+        wanted = ground.programs_on("int0")
+        held = descriptors()
+        for is_alive in (True, False):
+            if not is_alive:
+                ground.close(first, detach=False)
+            with pytest.raises(TargetError) as caught:
+                ground.open(attach=second, pin_path=other)
+            assert "interface int0: the data path of another DFS" in str(caught.value)
+            assert f"pin_path {ground.pin_path}." in str(caught.value)
+            assert ground.programs_on("int0") == wanted
+            assert ground.programs_on("ext0") == []
+            assert not other.exists()
+            if is_alive:
+                assert descriptors() == held
+        assert ground.open(attach=how, external=("int0",), internal=("int0",)).adopted
+
+
+def test_another_data_path_on_another_interface_is_none_of_ours(ground: Any) -> None:
+    ground.open(external=("int0",), internal=("int0",))
+    other = ground.pin_path.with_name(ground.pin_path.name + "-other")
+    target = ground.open(external=("ext0",), internal=("ext0",), pin_path=other)
+    assert ground.programs_on("ext0") == ground.programs_on("int0") == TCX
+    ground.close(target)
+
+
+def test_an_interface_that_comes_back_with_another_data_path_is_left_to_it(ground: Any) -> None:
+    target = ground.open()
+    ground.ip("link", "delete", "ext0")
+    settle(target, "interface_gone", 1)
+    ground.cable("ext0", "192.0.2.1/24")
+    other = ground.pin_path.with_name(ground.pin_path.name + "-other")
+    second = ground.open(external=("ext0",), internal=("ext0",), pin_path=other)
+    target._places._behind = True
+    target._places.follow(time.monotonic_ns() + 10**10)
+    assert ground.programs_on("ext0") == TCX
+    ground.close(second)
+    settle(target, "interface_came_back", 1)
+    assert ground.programs_on("ext0") == TCX
 
 
 def test_a_table_of_another_layout_is_left_as_it_is(ground: Any) -> None:

@@ -22,6 +22,7 @@ class Device:
     addresses: tuple[bytes, ...]
     veth: bool
     other_namespace: bool  # the other end of a veth lives in another network namespace
+    xdp_program: int = 0  # the kernel's number of the XDP program there; 0: none
 
     def first(self, *, ipv4: bool) -> bytes | None:
         """The address that packets of our own making come from."""
@@ -59,6 +60,7 @@ def devices() -> dict[str, Device]:
                             if "local" in info),
             veth=kind == "veth",
             other_namespace="link_netnsid" in link,
+            xdp_program=link.get("xdp", {}).get("prog", {}).get("id", 0),
         )  # fmt: skip
     return found
 

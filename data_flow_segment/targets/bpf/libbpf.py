@@ -116,7 +116,7 @@ class MapInfo(ctypes.Structure):
 
 
 class ProgramInfo(ctypes.Structure):
-    """struct bpf_prog_info, as far as its maps"""
+    """struct bpf_prog_info, as far as its name"""
 
     _fields_ = (
         ("type", ctypes.c_uint32),
@@ -130,6 +130,7 @@ class ProgramInfo(ctypes.Structure):
         ("created_by_uid", ctypes.c_uint32),
         ("nr_map_ids", ctypes.c_uint32),
         ("map_ids", ctypes.c_uint64),
+        ("name", ctypes.c_char * 16),
     )
 
 
@@ -167,6 +168,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "btf__load_from_kernel_by_id": (_POINTER, (ctypes.c_uint32,)),
     "btf__free": (None, (_POINTER,)),
     "bpf_obj_get_info_by_fd": (_INT, (_INT, _POINTER, _POINTER)),
+    "bpf_prog_query": (_INT, (_INT, _INT, ctypes.c_uint32, _POINTER, _POINTER, _POINTER)),
     "bpf_prog_get_fd_by_id": (_INT, (ctypes.c_uint32,)),
     "bpf_map_create": (
         _INT,

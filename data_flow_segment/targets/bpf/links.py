@@ -31,6 +31,7 @@ from data_flow_segment.targets.contract import TargetError
 _CLSACT_INGRESS, _CLSACT_BOTH = 1, 3
 _TC_REPLACE: Final = 1
 _TC_HANDLE, _TC_PRIORITY = 0x5350, 0x5350  # "SP"
+_TCX_MAX: Final = 64  # programs at one place, BPF_MPROG_MAX of Linux
 _OWN_QDISC: Final = "qdisc"
 
 
@@ -122,12 +123,26 @@ def programs(folder: Path) -> set[int]:
         if facts.get("ifindex") not in (None, "0"):  # else its interface is gone
             found.add(int(facts.get("prog_id", "0")))
     for mark in folder.glob("clsact-*"):
-        ifindex = int(mark.name.removeprefix("clsact-"))
-        hook = TcHook(ctypes.sizeof(TcHook), ifindex, _CLSACT_INGRESS, 0)
-        options = TcOptions(ctypes.sizeof(TcOptions), 0, 0, 0, _TC_HANDLE, _TC_PRIORITY)
-        if library().bpf_tc_query(ctypes.byref(hook), ctypes.byref(options)) == 0:
-            found.add(int(options.prog_id))
+        found |= _clsact_program(int(mark.name.removeprefix("clsact-")))
     return found
+
+
+def tc_programs(ifindex: int) -> set[int]:
+    """The kernel's numbers of the programs that see what comes in on an interface: all by tcx,
+    and by clsact the one at our place there."""
+    numbers, count = (ctypes.c_uint32 * _TCX_MAX)(), ctypes.c_uint32(_TCX_MAX)
+    failed = library().bpf_prog_query(
+        ifindex, ATTACH_TCX_INGRESS, 0, None, ctypes.addressof(numbers), ctypes.addressof(count)
+    )
+    found = set() if failed else set(numbers[: count.value])
+    return found | _clsact_program(ifindex)
+
+
+def _clsact_program(ifindex: int) -> set[int]:
+    hook = TcHook(ctypes.sizeof(TcHook), ifindex, _CLSACT_INGRESS, 0)
+    options = TcOptions(ctypes.sizeof(TcOptions), 0, 0, 0, _TC_HANDLE, _TC_PRIORITY)
+    failed = library().bpf_tc_query(ctypes.byref(hook), ctypes.byref(options))
+    return set() if failed else {int(options.prog_id)}
 
 
 class _Earlier:

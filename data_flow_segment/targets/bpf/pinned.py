@@ -62,6 +62,17 @@ def maps_of_program(number: int) -> set[int]:
         os.close(fd)
 
 
+def program_name(number: int) -> str:
+    """What a loaded program is called; nothing if it is gone."""
+    fd = library().bpf_prog_get_fd_by_id(number)
+    if fd < 0:
+        return ""
+    try:
+        return bytes(_info(fd, ProgramInfo).name).decode(errors="replace")
+    finally:
+        os.close(fd)
+
+
 def object_maps(loaded: int) -> dict[str, Facts]:
     """Those that an object would make."""
     call = library()

@@ -14,6 +14,7 @@ from data_flow_segment.targets.bpf import links
 from data_flow_segment.targets.bpf.interfaces import Device, devices, enable_forwarding
 from data_flow_segment.targets.bpf.layout import INTERFACE, InterfaceFlag
 from data_flow_segment.targets.bpf.options import BpfOptions
+from data_flow_segment.targets.bpf.others import one_at_a_time, refuse_others
 from data_flow_segment.targets.bpf.program import Program
 from data_flow_segment.targets.contract import TargetError
 from ssmb.addresses import UNSPECIFIED
@@ -92,13 +93,15 @@ class Places:
     def attach(self) -> None:
         """Put the program on all interfaces of the configuration, and off all others."""
         present = {device.name: device for device in self.devices.values()}
-        for name in self._chosen:
-            enable_forwarding(name)
-        if self._how == "auto":
-            self._how = self._choose(present)
-        for name in self._chosen:
-            if name not in self._attached:
-                self._attached[name] = self._attach(present[name])
+        with one_at_a_time():
+            refuse_others((present[name] for name in self._chosen), self._options.pin_path)
+            for name in self._chosen:
+                enable_forwarding(name)
+            if self._how == "auto":
+                self._how = self._choose(present)
+            for name in self._chosen:
+                if name not in self._attached:
+                    self._attached[name] = self._attach(present[name])
         links.drop_others(self._options.pin_path, self.attachments)
 
     def follow(self, now_ns: int) -> bool:
@@ -137,8 +140,10 @@ class Places:
             self._gone.discard(name)
             return
         try:
-            enable_forwarding(name)
-            made = self._attach(device)
+            with one_at_a_time():
+                refuse_others((device,), self._options.pin_path)
+                enable_forwarding(name)
+                made = self._attach(device)
         except (TargetError, OSError):
             self._behind = True  # it may be half made yet
             return
