@@ -18,6 +18,7 @@ from ssmb.addresses import from_text
 from support.octets.packets import hop, macs, tcp, udp
 from support.targets.rig import FIREWALL_MAC, NODE_MAC, TARGET_MAC, Family, Rig, Side
 from support.targets.scene import Scene, assert_packet, only
+from support.work import lines_run
 
 
 def install_all_four(scene: Scene) -> dict[str, VirtualServerKey]:
@@ -214,3 +215,26 @@ def test_a_flag_less_or_strange_segment_of_an_unknown_flow_comes_up_too(tcp_scen
     for flags in ("S", "A", "FA", "R", "FPU", ""):
         scene.send(scene.inbound(tcp(scene.client, scene.vip, flags)))
     assert [up.tcp_flags for up in scene.up_calls()] == [2, 16, 17, 4, 41, 0]
+
+
+@pytest.mark.parametrize("is_one_address", [True, False], ids=["one address", "own addresses"])
+def test_a_virtual_server_costs_the_same_however_many_there_are(
+    rig: Rig, family: Family, is_one_address: bool
+) -> None:
+    scene = Scene(rig, family, 6)
+    base = int.from_bytes(from_text(family.vip), "big")
+
+    def server(number: int) -> AddVirtualServer:
+        address = base if is_one_address else base ^ number
+        key = VirtualServerKey(address.to_bytes(16, "big"), 1000 + number, 6)
+        return AddVirtualServer(scene.server(key, answer_arp=False))
+
+    def one_more(number: int) -> int:
+        added = server(number)
+        work = lines_run(lambda: rig.apply(added))
+        return work + lines_run(lambda: rig.apply(RemoveVirtualServer(added.entry.key)))
+
+    rig.apply(server(1), server(2))
+    work_with_few = one_more(3)
+    rig.apply(*(server(number) for number in range(3, 200)))
+    assert one_more(200) < 1.5 * work_with_few + 50

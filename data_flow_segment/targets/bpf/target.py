@@ -61,6 +61,7 @@ from data_flow_segment.targets.contract import (
     VirtualServerKey,
 )
 from data_flow_segment.targets.translation import CannotInstall
+from data_flow_segment.targets.virtual_addresses import VirtualAddresses
 from packets import icmp
 from packets.parse import MalformedPacket, parse
 from ssmb.addresses import UNSPECIFIED
@@ -98,6 +99,9 @@ class BpfTarget:
         self._boot_id = boot_id or secrets.randbits(31) + 1
         self._outbound_query = bool(outbound)
         self._servers = dict(self._read_virtual_servers())
+        self._addresses = VirtualAddresses()
+        for entry in self._servers.values():
+            self._addresses.replace(None, entry)
         self._transmitter = Transmitter()
         self._places = Places(options, program, self._counters.add)
 
@@ -297,13 +301,15 @@ class BpfTarget:
     ) -> None:
         if isinstance(command, AddVirtualServer):
             entry = command.entry
+            before = self._servers.get(entry.key)
             self._servers[entry.key] = entry
             self._program.virtual_servers.update(_pack_server(entry.key), _server_value(entry))
-            self._write_addresses()
+            self._write_address(self._addresses.replace(before, entry))
         elif isinstance(command, RemoveVirtualServer):
-            if self._servers.pop(command.key, None) is not None:
+            before = self._servers.pop(command.key, None)
+            if before is not None:
                 self._program.virtual_servers.delete(_pack_server(command.key))
-                self._write_addresses()
+                self._write_address(self._addresses.replace(before, None))
         elif isinstance(command, SetLocalAddresses):
             self._local_addresses = command.addresses
             self._write_local_addresses()
@@ -311,16 +317,14 @@ class BpfTarget:
             self._outbound_query = command.enabled
             self._write_meta(listening=True)
 
-    def _write_addresses(self) -> None:
-        wanted: dict[bytes, int] = {}
-        for entry in self._servers.values():
-            address = entry.key.virt_ipaddr
-            if address is not None:
-                answer = ADDRESS_ANSWER if entry.answer_arp else 0
-                wanted[address] = wanted.get(address, 0) | answer
-        self._program.addresses.replace_all(
-            {address: struct.pack("=I", flags) for address, flags in wanted.items()}
-        )
+    def _write_address(self, changed: bytes | None) -> None:
+        if changed is None:
+            return
+        if changed in self._addresses:
+            flags = ADDRESS_ANSWER if self._addresses.answers_for(changed) else 0
+            self._program.addresses.update(changed, struct.pack("=I", flags))
+        else:
+            self._program.addresses.delete(changed)
 
     def _write_local_addresses(self) -> None:
         both = self._places.own_addresses | self._local_addresses

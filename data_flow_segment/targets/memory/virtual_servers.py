@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 
 from data_flow_segment.targets.contract import VirtualServerEntry, VirtualServerKey
+from data_flow_segment.targets.virtual_addresses import VirtualAddresses
 
 
 class VirtualServers:
@@ -13,17 +14,16 @@ class VirtualServers:
 
     def __init__(self) -> None:
         self._entries: dict[VirtualServerKey, VirtualServerEntry] = {}
-        self._answered: dict[bytes, bool] = {}
+        self._addresses = VirtualAddresses()
 
     def add(self, entry: VirtualServerEntry) -> None:
         """Add, or replace the one with the same key."""
+        self._addresses.replace(self._entries.get(entry.key), entry)
         self._entries[entry.key] = entry
-        self._note_answered()
 
     def remove(self, key: VirtualServerKey) -> None:
         """Nothing happens if there is none."""
-        self._entries.pop(key, None)
-        self._note_answered()
+        self._addresses.replace(self._entries.pop(key, None), None)
 
     def entries(self) -> Sequence[VirtualServerEntry]:
         return tuple(self._entries.values())
@@ -45,16 +45,8 @@ class VirtualServers:
 
     def is_address(self, address: bytes) -> bool:
         """Whether a virtual server has exactly this address."""
-        return address in self._answered
+        return address in self._addresses
 
     def answers_for(self, address: bytes) -> bool:
         """Whether ARP and neighbour solicitations for it are answered (8.5)."""
-        return self._answered.get(address, False)
-
-    def _note_answered(self) -> None:
-        self._answered = {}
-        for entry in self._entries.values():
-            address = entry.key.virt_ipaddr
-            if address is not None:
-                answered = entry.answer_arp or self._answered.get(address, False)
-                self._answered[address] = answered
+        return self._addresses.answers_for(address)

@@ -10,6 +10,7 @@ from data_flow_segment.targets.contract import VirtualServerEntry, VirtualServer
 from data_flow_segment.targets.interfaces import Interface
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.schema import Row
+from data_flow_segment.targets.virtual_addresses import VirtualAddresses
 
 
 class Servers:
@@ -19,7 +20,7 @@ class Servers:
         self.entries: dict[VirtualServerKey, VirtualServerEntry] = {}
         self._numbers: dict[VirtualServerKey, int] = {}
         self._keys: dict[int, VirtualServerKey] = {}
-        self._by_address: dict[bytes, set[VirtualServerKey]] = {}
+        self._addresses = VirtualAddresses()
         self._last = 0  # numbers are not reused: a packet of an earlier one may be on its way
 
     def add(self, entry: VirtualServerEntry) -> None:
@@ -27,21 +28,19 @@ class Servers:
         if entry.key not in self._numbers:
             self._last += 1
             self._number(entry.key, self._last)
-        self.entries[entry.key] = entry
+        self._enter(entry)
 
     def adopt(self, entry: VirtualServerEntry, number: int) -> None:
         """One that the switch has."""
         self._number(entry.key, number)
         self._last = max(self._last, number)
-        self.entries[entry.key] = entry
+        self._enter(entry)
 
     def remove(self, key: VirtualServerKey) -> None:
-        if self.entries.pop(key, None) is not None:
+        entry = self.entries.pop(key, None)
+        if entry is not None:
             del self._keys[self._numbers.pop(key)]
-            if key.virt_ipaddr is not None:
-                self._by_address[key.virt_ipaddr].discard(key)
-                if not self._by_address[key.virt_ipaddr]:
-                    del self._by_address[key.virt_ipaddr]
+            self._addresses.replace(entry, None)
 
     def key_of(self, number: int) -> VirtualServerKey | None:
         """Whose number it is."""
@@ -60,15 +59,17 @@ class Servers:
             if key.virt_ipaddr is not None:
                 addresses.add(key.virt_ipaddr)
         for address in addresses:
-            there = [self.entries[key] for key in self._by_address.get(address, ())]
-            answered = any(entry.answer_arp for entry in there)
-            yield bool(there), entries.virtual_address_row(address, answered=answered)
+            answered = self._addresses.answers_for(address)
+            is_there = address in self._addresses
+            yield is_there, entries.virtual_address_row(address, answered=answered)
+
+    def _enter(self, entry: VirtualServerEntry) -> None:
+        self._addresses.replace(self.entries.get(entry.key), entry)
+        self.entries[entry.key] = entry
 
     def _number(self, key: VirtualServerKey, number: int) -> None:
         self._numbers[key] = number
         self._keys[number] = key
-        if key.virt_ipaddr is not None:
-            self._by_address.setdefault(key.virt_ipaddr, set()).add(key)
 
 
 def place_rows(
