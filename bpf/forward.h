@@ -215,6 +215,24 @@ static __always_inline int encapsulate(struct context *c, struct packet *p, stru
 
 GLOBAL_FUNCTION(encapsulate, (struct flow *f, __u32 ifindex), (f, ifindex))
 
+/* The kernel takes its neighbour entries for unused, because packets of flows do not pass its own
+ * forwarding: without the agent it would never notice that one has another MAC address. */
+static __always_inline void note_next_hop(struct route *route, bool is_resolved)
+{
+	struct next_hop_key key = { .ifindex = route->ifindex };
+	struct next_hop value = { .used = bpf_ktime_get_coarse_ns(), .unresolved = !is_resolved };
+	struct next_hop *known;
+
+	__builtin_memcpy(key.address, route->next_hop, 16);
+	known = bpf_map_lookup_elem(&next_hops, &key);
+	if (known) {
+		known->used = value.used;
+		known->unresolved = value.unresolved;
+	} else {
+		bpf_map_update_elem(&next_hops, &key, &value, BPF_ANY);
+	}
+}
+
 /* Ask the kernel for the route of this direction, and cache its answer in the entry. */
 static __always_inline int look_up_route(struct context *c, struct packet *p, struct flow *f,
 					 struct route *route)
@@ -228,6 +246,8 @@ static __always_inline int look_up_route(struct context *c, struct packet *p, st
 			    f->bits & FLOW_VIA_NODE	? f->node :
 							  f->new_dst,
 			    route);
+	if (result == ROUTE_FOUND || result == ROUTE_NO_NEIGHBOUR)
+		note_next_hop(route, result == ROUTE_FOUND);
 	/* policy routing may send an ICMP error elsewhere */
 	if (result == ROUTE_FOUND &&
 	    (p->key.protocol == PROTOCOL_TCP || p->key.protocol == PROTOCOL_UDP)) {

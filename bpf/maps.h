@@ -59,6 +59,14 @@ struct {
 	__uint(max_entries, 16384);
 } fragments SEC(".maps");
 
+/* next hops of flows: the agent has the kernel check that they still have their MAC addresses */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct next_hop_key);
+	__type(value, struct next_hop);
+	__uint(max_entries, 4096);
+} next_hops SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);

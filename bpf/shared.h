@@ -143,6 +143,17 @@ struct fragment {
 	__u64 seen; /* ns */
 };
 
+struct next_hop_key {
+	__be32 address[4];
+	__u32 ifindex;
+};
+
+struct next_hop {
+	__u64 used; /* ns, CLOCK_MONOTONIC_COARSE: when a route to it was last looked up */
+	__u32 unresolved; /* it had no neighbour entry then */
+	__u32 pad;
+};
+
 struct meta {
 	__u64 boot_id; /* 0: the table is new */
 	__u32 layout;

@@ -27,6 +27,8 @@ STRUCTS = {
     "virtual_server": layout.VIRTUAL_SERVER,
     "interface": layout.INTERFACE,
     "meta": layout.META,
+    "next_hop_key": layout.NEXT_HOP_KEY,
+    "next_hop": layout.NEXT_HOP,
     "event_packet": layout.EVENT_PACKET,
     "event_closed": layout.EVENT_CLOSED,
 }

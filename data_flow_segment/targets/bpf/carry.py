@@ -32,6 +32,7 @@ FATES: Final = {
     "addresses": Fate.COPIED,
     "local_addresses": Fate.RENEWED,
     "interfaces": Fate.RENEWED,
+    "next_hops": Fate.RENEWED,
     "fragments": Fate.COPIED,
     "meta": Fate.COPIED,
     "counters": Fate.SUMMED,

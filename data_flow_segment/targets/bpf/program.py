@@ -47,6 +47,7 @@ class Program:
         self.addresses = self._map("addresses")
         self.local_addresses = self._map("local_addresses")
         self.interfaces = self._map("interfaces")
+        self.next_hops = self._map("next_hops")
         self.meta = self._map("meta")
         self.counters = self._map("counters", library().libbpf_num_possible_cpus())
         self.events_fd = self._fd("events")

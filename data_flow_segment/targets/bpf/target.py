@@ -26,6 +26,7 @@ from data_flow_segment.targets.bpf.layout import (
     EventKind,
     VirtualServerFlag,
 )
+from data_flow_segment.targets.bpf.neighbours import Neighbours, NeighbourTable
 from data_flow_segment.targets.bpf.options import BpfOptions
 from data_flow_segment.targets.bpf.pins import (
     Lock,
@@ -104,6 +105,7 @@ class BpfTarget:
             self._addresses.replace(None, entry)
         self._transmitter = Transmitter()
         self._places = Places(options, program, self._counters.add)
+        self._neighbours = Neighbours(program.next_hops, NeighbourTable())
 
     @classmethod
     def open(cls, options: BpfOptions) -> BpfTarget:
@@ -186,6 +188,7 @@ class BpfTarget:
     def sweep(self, limit: int, *, stats: bool) -> bool:
         if self._places.follow(now_ns()):
             self._write_local_addresses()
+        self._neighbours.follow(now_ns())
         return self._sweep.look(limit, stats=stats)
 
     def scan(self, cursor: bytes | None, limit: int) -> tuple[Sequence[FlowState], bytes | None]:
@@ -207,6 +210,7 @@ class BpfTarget:
         if self._inject_link is not None:
             links.release(self._inject_link)
         self._places.close(detach=detach)
+        self._neighbours.close()
         self._ring.close()
         self._transmitter.close()
         self._program.close()
