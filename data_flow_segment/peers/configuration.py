@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Generator
+from typing import Final, NamedTuple
+
 from csmb.constants import ErrorCode, Flag
+from csmb.events import MessageReceived
 from csmb.messages import AddVs, Config, DelVs, Message, VsEntry, VsList
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer, Peers
@@ -11,9 +16,27 @@ from data_flow_segment.peers.virtual_servers import VIRTUAL_SERVERS_MAX, Virtual
 from data_flow_segment.targets.contract import SetLocalAddresses, SetOutboundQuery
 from ssmb.addresses import UNSPECIFIED
 
+STEPS_AT_ONCE: Final = 256
+"""Virtual servers added or removed in one wake-up, during which packets wait: some 5 ms."""
+
+
+class Obeyed(NamedTuple):
+    """A message that was obeyed, and the error code of its ACK."""
+
+    connection_id: int
+    event: MessageReceived
+    code: ErrorCode
+
+
+class _Waiting(NamedTuple):
+    connection_id: int
+    event: MessageReceived | None  # None: the connection ended
+    steps: Generator[None, None, ErrorCode | None]
+
 
 class Configuration:
-    """Obeys one message at a time; a VS_LIST in several messages is obeyed with the last one."""
+    """Obeys one message after the other, some virtual servers at a time; a VS_LIST in several
+    messages is obeyed with the last one."""
 
     def __init__(
         self, outbox: Outbox, peers: Peers, servers: VirtualServers, own_address: bytes
@@ -22,18 +45,50 @@ class Configuration:
         self._peers = peers
         self._servers = servers
         self._own_address = own_address
+        self._waiting: deque[_Waiting] = deque()
         self._lists: dict[int, list[VsEntry]] = {}  # by connection, while MORE comes
         self._local_addresses: frozenset[bytes] = frozenset()
         self._outbound_query = False
 
-    def obey(self, connection_id: int, peer: Peer, message: Message) -> ErrorCode | None:
+    @property
+    def is_busy(self) -> bool:
+        """Whether `work` has more to do."""
+        return bool(self._waiting)
+
+    def take(self, connection_id: int, peer: Peer, event: MessageReceived) -> None:
+        """Obey this message when those before it are obeyed."""
+        steps = self._obey(connection_id, peer, event.message)
+        self._waiting.append(_Waiting(connection_id, event, steps))
+
+    def forget(self, connection_id: int) -> None:
+        """The connection ended; a list that was not complete is none."""
+        self._waiting.append(_Waiting(connection_id, None, self._forget(connection_id)))
+
+    def work(self) -> list[Obeyed]:
+        """Do a part of what waits; return what is to be acknowledged."""
+        obeyed = []
+        for _ in range(STEPS_AT_ONCE):
+            if not self._waiting:
+                break
+            connection_id, event, steps = self._waiting[0]
+            try:
+                next(steps)
+            except StopIteration as end:
+                self._waiting.popleft()
+                if event is not None and end.value is not None:
+                    obeyed.append(Obeyed(connection_id, event, end.value))
+        return obeyed
+
+    def _obey(
+        self, connection_id: int, peer: Peer, message: Message
+    ) -> Generator[None, None, ErrorCode | None]:
         """The error code of the ACK; None if the message asks for none."""
         if isinstance(message, Config):
             peer.config = message
             self.settle()
             return ErrorCode.OK
         if isinstance(message, VsList):
-            return self._vs_list(connection_id, peer, message)
+            return (yield from self._vs_list(connection_id, peer, message))
         if isinstance(message, AddVs):
             code, commands = self._servers.add(message.entry, peer.group_id)
         elif isinstance(message, DelVs):
@@ -46,9 +101,9 @@ class Configuration:
             self._outbox.counters["vs_refused"] += 1
         return code
 
-    def forget(self, connection_id: int) -> None:
-        """The connection ended; a list that was not complete is none."""
+    def _forget(self, connection_id: int) -> Generator[None, None, None]:
         self._lists.pop(connection_id, None)
+        yield from ()
 
     def settle(self) -> None:
         """Bring what all CSs together want to the target: addresses and OUTBOUND_QUERY."""
@@ -72,7 +127,9 @@ class Configuration:
             self._outbound_query = outbound_query
             self._outbox.commands.append(SetOutboundQuery(outbound_query))
 
-    def _vs_list(self, connection_id: int, peer: Peer, message: VsList) -> ErrorCode:
+    def _vs_list(
+        self, connection_id: int, peer: Peer, message: VsList
+    ) -> Generator[None, None, ErrorCode]:
         collected = self._lists.setdefault(connection_id, [])
         collected += message.entries
         if len(collected) > VIRTUAL_SERVERS_MAX:
@@ -83,7 +140,10 @@ class Configuration:
         del self._lists[connection_id]
         if len(collected) != message.vs_total:
             return ErrorCode.BADMSG  # nothing of it is obeyed
-        code, refused, commands = self._servers.replace(collected, peer.group_id)
-        self._outbox.commands += commands
-        self._outbox.counters["vs_refused"] += refused
-        return code
+        worst = ErrorCode.OK
+        for code, commands in self._servers.replace(collected, peer.group_id):
+            self._outbox.commands += commands
+            self._outbox.counters["vs_refused"] += code != ErrorCode.OK
+            worst = worst or code
+            yield
+        return worst

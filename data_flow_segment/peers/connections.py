@@ -145,9 +145,10 @@ class Connections:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` wants to be called; known, because it is asked in each wake-up."""
-        return self._timer
+        return 0.0 if self._configuration.is_busy else self._timer
 
     def handle_timer(self, now: float) -> None:
+        self._obey(now)
         for connection_id, accepted in tuple(self._accepted.items()):
             timer = accepted.connection.get_timer()
             if timer is not None and timer <= now:
@@ -190,9 +191,11 @@ class Connections:
                 if accepted.peer is not None:
                     self._hello_again(accepted.peer, event.hello, now)
             elif isinstance(event, MessageReceived):
-                self._message(connection_id, accepted, event, now)
+                assert accepted.peer is not None  # messages come after Ready only
+                self._configuration.take(connection_id, accepted.peer, event)
             else:
                 self._closed(connection_id, accepted, event, now)
+        self._obey(now)
         self._touch(connection_id)
 
     def _ready(self, connection_id: int, accepted: _Accepted, event: Ready, now: float) -> None:
@@ -228,16 +231,15 @@ class Connections:
         self._configuration.settle()
         self._announce(changed, now)
 
-    def _message(
-        self, connection_id: int, accepted: _Accepted, event: MessageReceived, now: float
-    ) -> None:
-        peer = accepted.peer
-        assert peer is not None  # messages come after Ready only
-        code = self._configuration.obey(connection_id, peer, event.message)
-        if code is not None and accepted.connection.is_ready:
-            kind = TYPE_OF[event.message.__class__]
-            ack = Ack(0, code, kind, event.serial_global, event.serial_bytype)
-            accepted.connection.send(ack, now)
+    def _obey(self, now: float) -> None:
+        """Configure a bounded number of virtual servers, and acknowledge the messages obeyed."""
+        for connection_id, event, code in self._configuration.work():
+            accepted = self._accepted.get(connection_id)
+            if accepted is not None and accepted.connection.is_ready:
+                kind = TYPE_OF[event.message.__class__]
+                ack = Ack(0, code, kind, event.serial_global, event.serial_bytype)
+                accepted.connection.send(ack, now)
+                self._touch(connection_id)
 
     def _closed(self, connection_id: int, accepted: _Accepted, event: Closed, now: float) -> None:
         self._configuration.forget(connection_id)

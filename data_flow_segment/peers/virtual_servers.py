@@ -7,7 +7,7 @@ A change returns the commands that bring the target to the same state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,14 @@ from ssmb.addresses import UNSPECIFIED
 from ssmb.constants import PROTOCOL_NAMES, TCP
 from ssmb.messages import FlowSignature
 
-_PROXIES: Final = Flag.SSL_PROXY | Flag.COOKIE_PROXY | Flag.HTTP_PROXY | Flag.RAW_PROXY
+# plain numbers: an enumeration's operators take microseconds, and lists are long
+_PROXIES: Final = int(Flag.SSL_PROXY | Flag.COOKIE_PROXY | Flag.HTTP_PROXY | Flag.RAW_PROXY)
+_COOKIE_PROXY: Final = int(Flag.COOKIE_PROXY)
+_CS_ASSIST: Final = int(Flag.CS_ASSIST)
+_HYBRID: Final = int(Flag.HYBRID)
+_NOARP_MODE: Final = int(Flag.NOARP_MODE)
+_WILDCARD_ADDR: Final = int(Flag.WILDCARD_ADDR)
+_WILDCARD_PORT: Final = int(Flag.WILDCARD_PORT)
 VIRTUAL_SERVERS_MAX: Final = 65536
 
 
@@ -41,20 +48,20 @@ class VirtualServer:
 
     @property
     def bridged(self) -> bool:
-        return bool(self.flags & Flag.CS_ASSIST)
+        return bool(self.flags & _CS_ASSIST)
 
     @property
     def entry(self) -> VirtualServerEntry:
         """What the target needs of it."""
-        silent = self.flags & Flag.NOARP_MODE or self.key.virt_ipaddr is None
+        silent = self.flags & _NOARP_MODE or self.key.virt_ipaddr is None
         return VirtualServerEntry(self.key, self.group_id, not silent, self.bridged)
 
 
 def key_of(flags: int, virt_ipaddr: bytes, virt_port: int, protocol: int) -> VirtualServerKey:
     """The wildcards are flags on the wire and None here."""
     return VirtualServerKey(
-        None if flags & Flag.WILDCARD_ADDR else virt_ipaddr,
-        None if flags & Flag.WILDCARD_PORT else virt_port,
+        None if flags & _WILDCARD_ADDR else virt_ipaddr,
+        None if flags & _WILDCARD_PORT else virt_port,
         protocol,
     )
 
@@ -63,19 +70,19 @@ def judge(entry: VsEntry) -> ErrorCode:
     """Whether an entry is legal (8.2), and whether this DFS supports it."""
     flags = entry.flags
     proxies = flags & _PROXIES
-    if proxies & (proxies - 1) or (proxies and flags & Flag.CS_ASSIST):
+    if proxies & (proxies - 1) or (proxies and flags & _CS_ASSIST):
         return ErrorCode.BADFLAGS
-    if flags & Flag.HYBRID and not flags & Flag.CS_ASSIST:
+    if flags & _HYBRID and not flags & _CS_ASSIST:
         return ErrorCode.BADFLAGS
     if entry.protocol not in PROTOCOL_NAMES or (
-        entry.protocol != TCP and (proxies or flags & Flag.HYBRID)
+        entry.protocol != TCP and (proxies or flags & _HYBRID)
     ):
         return ErrorCode.BADFLAGS
-    if flags & Flag.COOKIE_PROXY and not entry.app_data:
+    if flags & _COOKIE_PROXY and not entry.app_data:
         return ErrorCode.BADFLAGS
-    if not flags & Flag.WILDCARD_ADDR and entry.virt_ipaddr == UNSPECIFIED:
+    if not flags & _WILDCARD_ADDR and entry.virt_ipaddr == UNSPECIFIED:
         return ErrorCode.BADFLAGS
-    if proxies or flags & Flag.HYBRID:
+    if proxies or flags & _HYBRID:
         return ErrorCode.UNSUPPORTED  # neither capability is in this DFS's HELLO
     return ErrorCode.OK
 
@@ -87,11 +94,9 @@ class VirtualServers:
         """`adopted`: what a target was left with; its groups' next VS_LIST replaces it."""
         self.by_key: dict[VirtualServerKey, VirtualServer] = {}
         for entry in adopted:
-            flags = (0 if entry.answer_arp else Flag.NOARP_MODE) | (
-                Flag.CS_ASSIST if entry.bridged else 0
-            )
+            flags = (0 if entry.answer_arp else _NOARP_MODE) | (_CS_ASSIST if entry.bridged else 0)
             self.by_key[entry.key] = VirtualServer(
-                entry.key, entry.group_id, int(flags), UNSPECIFIED, 0, 0
+                entry.key, entry.group_id, flags, UNSPECIFIED, 0, 0
             )
 
     def add(self, entry: VsEntry, group_id: int) -> tuple[ErrorCode, list[Command]]:
@@ -123,29 +128,25 @@ class VirtualServers:
 
     def replace(
         self, entries: Iterable[VsEntry], group_id: int
-    ) -> tuple[ErrorCode, int, list[Command]]:
+    ) -> Iterator[tuple[ErrorCode, list[Command]]]:
         """A complete VS_LIST replaces the group's set (7.7, rule 8).
 
-        Returns the first error, how many were refused, and the commands: additions first, so that
-        no virtual server is away for a moment.
+        One virtual server at a time: whether it was refused, and the commands.  Additions come
+        first, so that no virtual server is away for a moment.
         """
-        worst, refused, commands, kept = ErrorCode.OK, 0, list[Command](), set[VirtualServerKey]()
+        kept = set[VirtualServerKey]()
         for entry in entries:
-            verdict, changes = self.add(entry, group_id)
-            commands += changes
+            verdict, commands = self.add(entry, group_id)
             if verdict == ErrorCode.OK:
                 kept.add(key_of(entry.flags, entry.virt_ipaddr, entry.virt_port, entry.protocol))
-            else:
-                refused += 1
-                worst = worst or verdict
+            yield verdict, commands
         absent = [
             server.key
             for server in self.by_key.values()
             if server.group_id == group_id and server.key not in kept
         ]
         for key in absent:
-            commands += self.remove(key, group_id)[1]
-        return worst, refused, commands
+            yield ErrorCode.OK, self.remove(key, group_id)[1]
 
     def match(self, signature: FlowSignature) -> VirtualServer | None:
         """The virtual server of a flow that the CS originated (the target matches the others)."""

@@ -3,9 +3,11 @@
 
 import pytest
 
+from csmb.codec import split_list
 from csmb.constants import ErrorCode as CsmbError
 from csmb.constants import Flag as CsmbFlag
 from csmb.messages import AddVs, Config, DelVs, VsEntry, VsList
+from data_flow_segment.peers.configuration import STEPS_AT_ONCE
 from data_flow_segment.peers.connections import NOT_READY_MAX
 from data_flow_segment.targets.contract import VirtualServerKey
 from ssmb.addresses import from_text
@@ -436,4 +438,40 @@ def test_a_long_list_of_virtual_servers_survives_the_trip(count: int) -> None:
         part = tuple(entries[start : start + 20])
         more = int(CsmbFlag.MORE) if start + 20 < count else 0
         cs.tell(VsList(more, count, part))
+    rig.advance(0)
     assert len(rig.target.virtual_servers()) == count
+
+
+def test_a_long_list_is_obeyed_some_virtual_servers_at_a_time_and_what_follows_waits() -> None:
+    rig = AgentRig()
+    cs = rig.cs()
+    count = 3 * STEPS_AT_ONCE
+    entries = [web_server(virt_port=1000 + number) for number in range(count)]
+    for part in split_list(entries, 2):
+        cs.connection.send(part, rig.now)
+    gone = DelVs(virt_ipaddr=VIP[0], virt_port=1000 + count - 1)
+    cs.connection.send(gone, rig.now)  # not there yet: it has to wait for the list
+    rig.agent.connections.receive(cs.number, cs.connection.data_to_send(), rig.now)
+    turns = 0
+    while rig.agent.connections.get_timer() == 0.0:
+        assert len(rig.agent.outbox.commands) <= STEPS_AT_ONCE
+        rig.settle()
+        rig.agent.handle_timer(rig.now)
+        turns += 1
+    rig.settle()
+    cs.exchange()
+    assert turns > 1
+    assert [ack.error_code for ack in cs.acks] == [CsmbError.OK] * len(cs.acks)
+    assert len(rig.target.virtual_servers()) == count - 1
+
+
+def test_what_a_cs_configured_before_its_connection_ended_is_obeyed_to_the_end() -> None:
+    rig = AgentRig()
+    cs = rig.cs()
+    entries = [web_server(virt_port=1000 + number) for number in range(2 * STEPS_AT_ONCE)]
+    for part in split_list(entries, 2):
+        cs.connection.send(part, rig.now)
+    rig.agent.connections.receive(cs.number, cs.connection.data_to_send(), rig.now)
+    cs.leave()
+    rig.advance(0)
+    assert len(rig.target.virtual_servers()) == len(entries)

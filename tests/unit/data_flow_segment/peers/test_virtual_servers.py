@@ -88,17 +88,17 @@ def test_a_list_replaces_the_groups_set_and_no_other() -> None:
     other = VsEntry(virt_ipaddr=VIP, virt_port=443)
     servers.add(WEB, 1)
     servers.add(VsEntry(virt_ipaddr=VIP, virt_port=53, protocol=17), 2)
-    verdict, refused, commands = servers.replace([other], 1)
-    assert (verdict, refused) == (ErrorCode.OK, 0)
-    assert [type(command) for command in commands] == [AddVirtualServer, RemoveVirtualServer]
+    (added, (add,)), (removed, (remove,)) = servers.replace([other], 1)
+    assert (added, removed) == (ErrorCode.OK, ErrorCode.OK)
+    assert [type(add), type(remove)] == [AddVirtualServer, RemoveVirtualServer]
     assert {server.key.virt_port for server in servers.by_key.values()} == {443, 53}
 
 
 def test_one_bad_entry_of_a_list_does_not_take_the_others_along() -> None:
     servers = VirtualServers()
     bad = VsEntry(virt_ipaddr=VIP, virt_port=443, flags=Flag.SSL_PROXY)
-    verdict, refused, _ = servers.replace([bad, WEB], 1)
-    assert (verdict, refused) == (ErrorCode.UNSUPPORTED, 1)
+    verdicts = [verdict for verdict, _ in servers.replace([bad, WEB], 1)]
+    assert verdicts == [ErrorCode.UNSUPPORTED, ErrorCode.OK]
     assert set(servers.by_key) == {KEY}
 
 
