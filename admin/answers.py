@@ -172,6 +172,7 @@ class DataFlowSegmentPeer(Peer):
     csmb_version: int | None
     sync: Sync | None
     flow_capacity: int | None  # flows that fit into its table
+    virtual_servers_withheld: int = 0  # with IPv6, which the versions agreed on do not carry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from control_segment.config import SettingsConfig
-from csmb.constants import CSMB_MSG_MAX, Flag
-from csmb.messages import AddVs, Config, DelVs, VsEntry, VsList
-from ssmb.addresses import UNSPECIFIED, is_ipv4
+from csmb.codec import split_list
+from csmb.constants import Flag
+from csmb.messages import AddVs, Config, DelVs, VsList
+from ssmb.addresses import UNSPECIFIED, endpoint_text, is_ipv4
 
-_LIST_HEADER: Final = 16  # of VS_LIST
-_ENTRY_SIZE: Final = {1: 28, 2: 52}  # of an entry without app_data (7.4)
+_NAMED_MAX: Final = 3  # virtual servers in a log line
 
 
 def config_message(settings: SettingsConfig) -> Config:
@@ -26,34 +26,51 @@ def config_message(settings: SettingsConfig) -> Config:
     )
 
 
-def virtual_server_list(servers: list[AddVs], version: int) -> Iterator[VsList]:
-    """Yield the VS_LISTs that say them all; MORE on all but the last."""
-    entries = [server.entry for server in servers if fits(server, version)]
-    at_once = (CSMB_MSG_MAX - _LIST_HEADER) // _ENTRY_SIZE[version]
-    pieces: list[list[VsEntry]] = [
-        entries[start : start + at_once] for start in range(0, len(entries), at_once)
-    ] or [[]]
-    for number, piece in enumerate(pieces, 1):
-        more = Flag.MORE if number < len(pieces) else 0
-        yield VsList(int(more), len(entries), tuple(piece))
+class Versions(NamedTuple):
+    """The major versions of both buses that a CS has agreed on with a DFS."""
+
+    csmb: int
+    ssmb: int
+
+    def carry(self, server: AddVs) -> bool:
+        """Whether it can be announced and served: version 1 of either bus has no IPv6."""
+        addresses = server.virt_ipaddr, server.next_hop_ipaddr
+        return min(self) >= 2 or all(
+            address == UNSPECIFIED or is_ipv4(address) for address in addresses
+        )
 
 
-def changes(before: list[AddVs], after: list[AddVs], version: int) -> Iterator[AddVs | DelVs]:
+def virtual_server_list(servers: list[AddVs], versions: Versions) -> list[VsList]:
+    """Return the VS_LISTs that say all that these versions carry, as long as CSMB writes them."""
+    return split_list((each.entry for each in servers if versions.carry(each)), versions.csmb)
+
+
+def withheld(servers: list[AddVs], versions: Versions) -> list[AddVs]:
+    """Return the virtual servers that these versions do not carry."""
+    return [server for server in servers if not versions.carry(server)]
+
+
+def complaint(lost: list[AddVs], versions: Versions) -> str:
+    """Say that a DFS will not serve these virtual servers, and why."""
+    named = [endpoint_text(server.virt_ipaddr, server.virt_port) for server in lost[:_NAMED_MAX]]
+    more = ", ..." if len(lost) > _NAMED_MAX else ""
+    return (
+        f"{len(lost)} IPv6 virtual servers are not announced, because CSMB {versions.csmb} with"
+        f" SSMB {versions.ssmb} cannot carry them ({', '.join(named)}{more});"
+        " upgrade that DFS to version 2 of both"
+    )
+
+
+def changes(before: list[AddVs], after: list[AddVs], versions: Versions) -> Iterator[AddVs | DelVs]:
     """Yield what turns one set into the other: first what is gone, then what is new or other."""
-    old = {key_of(server): server for server in before if fits(server, version)}
-    new = {key_of(server): server for server in after if fits(server, version)}
+    old = {key_of(server): server for server in before if versions.carry(server)}
+    new = {key_of(server): server for server in after if versions.carry(server)}
     for key, server in old.items():
         if key not in new:
             yield withdrawal(server)
     for key, server in new.items():
         if old.get(key) != server:
             yield server
-
-
-def fits(server: AddVs, version: int) -> bool:
-    """Whether it can be announced in this CSMB version: version 1 has no IPv6."""
-    addresses = server.virt_ipaddr, server.next_hop_ipaddr
-    return version >= 2 or all(address == UNSPECIFIED or is_ipv4(address) for address in addresses)
 
 
 def key_of(server: AddVs) -> tuple[int, bytes, int, int]:

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from control_segment.announcements import changes, config_message, virtual_server_list
+from control_segment.announcements import (
+    Versions,
+    changes,
+    complaint,
+    config_message,
+    virtual_server_list,
+    withheld,
+)
 from control_segment.config import ControlSegmentConfig
 from control_segment.dispatch import Dispatch
 from control_segment.links import Link
@@ -148,14 +155,15 @@ class Connections:
         if peer.epoch != epoch:
             self._check_all(now)
         self._learn_address(peer)
-        link.became_ready(hello.segment_id, min(ready.csmb_version[0], ready.ssmb_version[0]), now)
+        versions = Versions(ready.csmb_version[0], ready.ssmb_version[0])
+        link.became_ready(hello.segment_id, versions, now)
         self._log.append(
             f"DFS {self._name(index)} is ready: segment {hello.segment_id}, "
-            f"CSMB {ready.csmb_version[0]}, SSMB {ready.ssmb_version[0]}"
+            f"CSMB {versions.csmb}, SSMB {versions.ssmb}"
         )
         if self._config.active:
             link.send(config_message(self._config.settings), now)
-            self._send_list(link, now)
+            self._send_list(index, now)
         self._dispatch.authenticate(peer, now)
 
     def _hello(self, index: int, hello: Hello, now: float) -> None:
@@ -176,9 +184,9 @@ class Connections:
             self._dispatch.authenticate(peer, now)
 
     def _message(self, index: int, event: MessageReceived, now: float) -> None:
-        link, message = self.links[index], event.message
+        message = event.message
         if isinstance(message, GetVsList) and self._config.active:
-            self._send_list(link, now)
+            self._send_list(index, now)
         elif isinstance(message, Ack) and message.error_code:
             known = message.error_code in CsmbErrorCode._value2member_map_
             error = CsmbErrorCode(message.error_code).name if known else str(message.error_code)
@@ -186,9 +194,19 @@ class Connections:
             what = CsmbType(kind).name if kind in CsmbType._value2member_map_ else str(kind)
             self._log.append(f"DFS {self._name(index)} refused {what}: {error}")
 
-    def _send_list(self, link: Link, now: float) -> None:
-        for part in virtual_server_list(self._model.announcements(), link.csmb_version):
+    def _send_list(self, index: int, now: float) -> None:
+        link, servers = self.links[index], self._model.announcements()
+        self._complain(index, servers)
+        for part in virtual_server_list(servers, link.versions):
             link.send(part, now)
+
+    def _complain(self, index: int, servers: list[AddVs]) -> None:
+        """Say loudly, once for each number of them, that a DFS will not serve everything."""
+        link = self.links[index]
+        lost = withheld(servers, link.versions)
+        if lost and len(lost) != link.withheld:
+            self._log.append(f"DFS {self._name(index)}: {complaint(lost, link.versions)}")
+        link.withheld = len(lost)
 
     def _learn_address(self, peer: Peer) -> None:
         stale = [address for address, other in self.by_address.items() if other is peer]
@@ -210,12 +228,13 @@ class Connections:
         """Send every DFS what a reload changed; `before` and `after`: the virtual servers."""
         old, self._config = self._config.settings, config
         interval_s = config.settings.hello_interval_s
-        for link in self.links:
+        for index, link in enumerate(self.links):
             if link.connection is not None and interval_s != old.hello_interval_s:
                 link.connection.change_hello_interval(interval_s, now)
             if not link.is_ready or not config.active:
                 continue
             if config.settings != old:
                 link.send(config_message(config.settings), now)
-            for change in changes(before, after, link.csmb_version):
+            self._complain(index, after)
+            for change in changes(before, after, link.versions):
                 link.send(change, now)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from control_segment.announcements import Versions
 from csmb.connection import Connection
 from csmb.constants import RETRY_MIN_S
 from csmb.events import Closed
@@ -29,19 +30,21 @@ class Link:
         "_random_octets",
         "_step",
         "connection",
-        "csmb_version",
         "peer_id",
         "ready_since",
         "reason",
+        "versions",
+        "withheld",
     )
 
     def __init__(self, random_octets: Callable[[int], bytes]) -> None:
         self._random_octets = random_octets
         self.connection: Connection | None = None
-        self.csmb_version = 1
         self.peer_id: int | None = None  # the DFS's segment id, while ready
         self.ready_since = 0.0
         self.reason = "not connected yet"  # why there is no connection
+        self.versions = Versions(csmb=1, ssmb=1)
+        self.withheld = 0  # virtual servers that these versions do not carry
         self._step = _FIRST
         self._last_octets = b""  # of the connection before
 
@@ -71,10 +74,11 @@ class Link:
         part = int.from_bytes(self._random_octets(4), "big") / 2**32
         return wait_s * (1 + _JITTER * part)
 
-    def became_ready(self, peer_id: int, csmb_version: int, now: float) -> None:
+    def became_ready(self, peer_id: int, versions: Versions, now: float) -> None:
         """The connection is authenticated."""
         self.peer_id = peer_id
-        self.csmb_version = csmb_version
+        self.versions = versions
+        self.withheld = 0
         self.ready_since = now
 
     def closed(self, event: Closed, now: float) -> float:

@@ -67,13 +67,14 @@ def _describe_dfs(
         ready=link.is_ready,
         reason=link.reason,
         segment_id=link.peer_id,
-        csmb_version=link.csmb_version if link.is_ready else None,
+        csmb_version=link.versions.csmb if link.is_ready else None,
         ssmb_version=peer.ssmb_version if peer else None,
         ssmb_address=(endpoint_text(from_text(peer.address[0]), peer.address[1]) if peer else None),
         ssmb_authenticated=peer.authentication.is_proved if peer else False,
         active=peer.is_active if peer else False,
         sync=peer.sync.describe() if peer else None,
         flow_capacity=peer.flow_capacity if peer else None,
+        virtual_servers_withheld=link.withheld if link.is_ready else 0,
     )
 
 
