@@ -65,9 +65,10 @@ class Decisions:
             if flow.previous_serial == serial:
                 self._statistics.drops["stale_query"] += 1
                 return None
-            if not is_syn:
+            if not is_syn and self._stays(flow):
                 return self._reattach(flow, peer, serial, now)
-            self._note((now, key, "a SYN with another serial: the previous session is over", ()))
+            why = "a SYN with another serial" if is_syn else "its node takes it no longer"
+            self._note((now, key, "%s: the previous session is over", (why,)))
             self.table.end(flow)
         server = self.servers.match(key)
         if server is None:
@@ -106,8 +107,7 @@ class Decisions:
                 "the virtual server's connection limit is reached",
                 server,
             )
-        persistence = server.persistence
-        node = None if persistence is None else persistence.find(key[SRC_IPADDR], now)
+        node = server.remembered_node(key[SRC_IPADDR], now)
         why = "persistence"
         if node is None:
             node = server.pool.method.pick(key, now)
@@ -130,8 +130,7 @@ class Decisions:
         flow.previous_serial = previous_serial
         flow.source_port = source_port
         table.enter(flow, now)
-        if persistence is not None:
-            persistence.remember(key[SRC_IPADDR], node, now)
+        server.remember_node(key[SRC_IPADDR], node, now)
         self._note((now, key, "virtual server %s: node %s by %s", (server.name, node.name, why)))
         return head, tail
 
@@ -142,6 +141,22 @@ class Decisions:
             self.table.moved(flow, now)
         self._note((now, flow.key, "QUERY repeated: the same REPLY, node %s", (flow.node.name,)))
         return flow.head, flow.tail
+
+    def _stays(self, flow: Flow) -> bool:
+        """Whether a session that is asked about again keeps its node.
+
+        A TCP connection cannot go on anywhere else.  UDP knows no connections: its next datagram
+        goes where a new client's would if the node is not in the virtual server's pool any more, or
+        accepts no new sessions.
+        """
+        if flow.key[PROTOCOL] == TCP:
+            return True
+        server, node = flow.virtual_server, flow.node
+        return (
+            node.takes_new_sessions
+            and server.pool.has(node)
+            and self.servers.match(flow.key) is server
+        )
 
     def _reattach(self, flow: Flow, peer: Peer, serial: int, now: float) -> Answer:
         if flow.node.is_down:

@@ -8,6 +8,10 @@ chosen; it exists until its last session has ended.
 from __future__ import annotations
 
 from enum import Enum
+from typing import TypeAlias
+
+# A node's address and port: what it is known by in other pools, after a reload and after a restart
+Place: TypeAlias = tuple[bytes, int]
 
 
 class NodeState(Enum):
@@ -33,6 +37,7 @@ class Node:
         "name",
         "pkts_in",
         "pkts_out",
+        "place",
         "pool_name",
         "port",
         "rate",
@@ -58,6 +63,7 @@ class Node:
         self.name = name
         self.address = address
         self.port = port  # 0: the client's port is kept
+        self.place: Place = address, port
         self.weight = weight
         self.connection_limit = connection_limit  # sessions; 0: no limit
         self.removed = False  # gone from the configuration

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Source-address persistence: a client's next session goes where its latest one went.
 
-Bounded: when the table is full the client that was seen least recently is forgotten.  A node that
-accepts no new sessions, or is full, is not used.
+Bounded: when the table is full the client that was seen least recently is forgotten.  An entry says
+only where the client was, by address and port.  The virtual server looks for that place in its pool
+of the moment (`VirtualServer.remembered_node`), so that a node of another pool, or one that was
+removed, is never used, and one that comes back is.
 """
 
 from __future__ import annotations
@@ -10,14 +12,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from control_segment.nodes import Node
+from control_segment.nodes import Place
 
 CAPACITY: Final = 1 << 18
 _PURGED_AT_ONCE: Final = 2  # more than one: the table shrinks faster than it grows
 
 
 class SourceAddressPersistence:
-    """Which node a source address had, for one virtual server."""
+    """Where the node of a source address was, for one virtual server."""
 
     __slots__ = ("_capacity", "_clients", "timeout_s")
 
@@ -26,23 +28,22 @@ class SourceAddressPersistence:
         self._capacity = capacity
         # Least recently seen first.  Not a dict: finding its first entry costs as much as was
         # deleted in front of it.
-        self._clients: OrderedDict[bytes, tuple[Node, float]] = OrderedDict()
+        self._clients: OrderedDict[bytes, tuple[Place, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._clients)
 
-    def find(self, address: bytes, now: float) -> Node | None:
-        """Return the client's node if it still takes the client."""
+    def find(self, address: bytes, now: float) -> Place | None:
+        """Return where the client's node was, None if that is unknown or too long ago."""
         entry = self._clients.get(address)
         if entry is None or now - entry[1] >= self.timeout_s:
             return None
-        node = entry[0]
-        return node if node.has_room and node.takes_new_sessions else None
+        return entry[0]
 
-    def remember(self, address: bytes, node: Node, now: float) -> None:
-        """A session of this client begins at this node."""
+    def remember(self, address: bytes, place: Place, now: float) -> None:
+        """A session of this client begins at the node there."""
         clients = self._clients
-        clients[address] = (node, now)
+        clients[address] = (place, now)
         clients.move_to_end(address)
         for _ in range(_PURGED_AT_ONCE):
             oldest = next(iter(clients))

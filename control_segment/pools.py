@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from control_segment.config import NodeConfig, PoolConfig
 from control_segment.methods import METHODS, MeasuresResponse, Method
-from control_segment.nodes import Node, NodeState
+from control_segment.nodes import Node, NodeState, Place
 from ssmb.addresses import from_text
 
 
 class Pool:
     """Nodes that are balanced together."""
 
-    __slots__ = ("_prepared", "leaving", "method", "method_name", "name", "nodes")
+    __slots__ = ("_by_place", "_prepared", "leaving", "method", "method_name", "name", "nodes")
 
     def __init__(self, config: PoolConfig) -> None:
         self.name = config.name
         self.nodes: dict[str, Node] = {}
+        self._by_place: dict[Place, Node] = {}  # the same nodes
         self.leaving: list[Node] = []  # not configured any more, but with living sessions
         self._prepared: list[tuple[Node, int]] | None = None
         self.method_name = ""
@@ -40,6 +41,7 @@ class Pool:
             else:
                 node = _make(self.name, entry)
             self.nodes[entry.name] = node
+        self._by_place = {node.place: node for node in self.nodes.values()}
         for node in before.values():
             node.removed = True
             self.leaving.append(node)
@@ -63,7 +65,7 @@ class Pool:
         for node in self.nodes.values():
             node.removed = True
         self.leaving.extend(self.nodes.values())
-        self.nodes = {}
+        self.nodes, self._by_place = {}, {}
         self.candidates_changed()
 
     def prune(self) -> None:
@@ -85,10 +87,22 @@ class Pool:
 
     def find(self, address: bytes, port: int) -> Node | None:
         """Return the node of a translation that an earlier CS made."""
-        for node in self.every_node():
+        for place in ((address, port), (address, 0)):
+            node = self._by_place.get(place)
+            if node is not None:
+                return node
+        for node in self.leaving:
             if node.address == address and node.port in (port, 0):
                 return node
         return None
+
+    def at(self, place: Place) -> Node | None:
+        """Return the configured node at an address and port, None if there is none."""
+        return self._by_place.get(place)
+
+    def has(self, node: Node) -> bool:
+        """Whether a node is configured in this pool."""
+        return self._by_place.get(node.place) is node
 
 
 def _is_same(node: Node, entry: NodeConfig) -> bool:

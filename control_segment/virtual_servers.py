@@ -82,6 +82,20 @@ class VirtualServer:
         else:
             self.persistence.timeout_s = timeout_s
 
+    def remembered_node(self, client: bytes, now: float) -> Node | None:
+        """Return the node that a client (its address) had, if persistence says so and the pool has
+        it, it accepts new sessions and has room."""
+        place = None if self.persistence is None else self.persistence.find(client, now)
+        node = None if place is None else self.pool.at(place)
+        if node is None or not (node.has_room and node.takes_new_sessions):
+            return None
+        return node
+
+    def remember_node(self, client: bytes, node: Node, now: float) -> None:
+        """A session of a client (its address) begins at a node."""
+        if self.persistence is not None:
+            self.persistence.remember(client, node.place, now)
+
     def answer(self, node: Node) -> Answer:
         """Return what a REPLY says for a node; made once for all its flows."""
         answer = self.answers.get(node)
