@@ -18,6 +18,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "context.h"
+#include "filter.h"
 #include "forward.h"
 #include "icmp.h"
 #include "maps.h"
@@ -49,7 +50,8 @@ static __always_inline struct virtual_server *match(struct packet *p,
 	found = bpf_map_lookup_elem(&virtual_servers, key);
 	if (found)
 		return found;
-	if (bpf_map_lookup_elem(&local_addresses, p->key.dst))
+	if (is_martian(p->version, p->key.dst) ||
+	    bpf_map_lookup_elem(&local_addresses, p->key.dst))
 		return NULL;
 	__builtin_memset(key->address, 0, 16);
 	key->port = p->key.dport;
@@ -115,8 +117,13 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 
 	if (!interface)
 		return pass(c);
-	if (interface->flags & INTERFACE_EXTERNAL) {
+	if (interface->flags & INTERFACE_EXTERNAL && !is_group_frame(c)) {
 		server = match(p, &key);
+		/* behind a one-armed interface a node may answer from a virtual address itself */
+		if ((server || !(interface->flags & INTERFACE_INTERNAL)) && is_ours(p->key.src))
+			return context_drop(c, COUNTER_DROP_OWN_SOURCE);
+		if (server && is_martian(p->version, p->key.src))
+			return context_drop(c, COUNTER_DROP_MARTIAN);
 		if (server) {
 			if (p->fragment == FIRST_FRAGMENT)
 				note_fragment(p);
@@ -155,6 +162,8 @@ static __always_inline int transport(struct context *c, struct packet *p)
 		return pass(c); /* not addressed to a virtual server: the kernel routes it */
 	}
 	f = bpf_map_lookup_elem(&flows, &p->key);
+	if (is_source_routed(c, p) && (f || bpf_map_lookup_elem(&addresses, p->key.dst)))
+		return context_drop(c, COUNTER_DROP_SOURCE_ROUTED);
 	if (!f || is_new_connection(p, f))
 		return c->injected ? context_drop(c, COUNTER_DROP_INJECT_UNMATCHED) :
 				     CALL(unmatched, c, p);
@@ -186,7 +195,11 @@ static __always_inline int icmp(struct context *c, struct packet *p)
 	key.dport = q.key.sport;
 	key.protocol = q.key.protocol;
 	f = bpf_map_lookup_elem(&flows, &key);
-	return f ? forward_error(c, p, &q, f) : pass(c);
+	if (!f)
+		return pass(c);
+	if (is_martian(p->version, p->key.src))
+		return context_drop(c, COUNTER_DROP_MARTIAN);
+	return forward_error(c, p, &q, f);
 }
 
 GLOBAL_FUNCTION(icmp, (), ())
@@ -207,6 +220,8 @@ static __always_inline int process(struct context *c)
 		return c->injected ? pass(c) : CALL(icmp, c, &p);
 	case KIND_ARP:
 		return c->injected ? pass(c) : CALL(answer_arp, c, &p);
+	case KIND_MAPPED:
+		return context_drop(c, COUNTER_DROP_MAPPED);
 	case KIND_MALFORMED:
 	case KIND_SHORT:
 		return context_drop(c, COUNTER_DROP_MALFORMED);

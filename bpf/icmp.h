@@ -67,6 +67,8 @@ static __always_inline bool read_quote(struct context *c, struct packet *p, stru
 		q->l4 = l3 + sizeof(*ip);
 		__builtin_memcpy(q->key.src, &ip->saddr, 16);
 		__builtin_memcpy(q->key.dst, &ip->daddr, 16);
+		if (is_mapped(q->key.src) || is_mapped(q->key.dst))
+			return false;
 		if (ip->nexthdr == PROTOCOL_FRAGMENT) { /* a first one has the ports */
 			__u8 *fragment = context_at(c, q->l4, L4_MAX);
 

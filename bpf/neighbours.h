@@ -144,7 +144,7 @@ static __always_inline int answer_solicitation(struct context *c, struct packet 
 		goto pass;
 	__builtin_memcpy(target, s->target, 16);
 	__builtin_memcpy(mac, data + 6, 6);
-	interface = answering_interface(c, target);
+	interface = is_mapped(target) ? NULL : answering_interface(c, target);
 	if (!interface || !solicitation_checksum_is_right(c, p))
 		goto pass;
 	__builtin_memcpy(receiver, p->key.src, 16);

@@ -42,6 +42,7 @@ enum packet_kind {
 	KIND_TRANSPORT,
 	KIND_ICMP,
 	KIND_MALFORMED,
+	KIND_MAPPED, /* IPv6 with an address that stands for an IPv4 one */
 	KIND_SHORT, /* more of the packet must be made linear */
 };
 
@@ -87,6 +88,7 @@ struct packet {
 	__u8 tos;
 	__u8 tcp_flags;
 	__u8 fragment;
+	__u8 source_routed; /* IPv6 only: dst is a stop on the way (RFC 8200 4.4) */
 	struct flow_key key;
 };
 
@@ -96,6 +98,12 @@ static __always_inline void map_ipv4(__be32 *address, __be32 ipv4)
 	address[1] = 0;
 	address[2] = bpf_htonl(0xffff);
 	address[3] = ipv4;
+}
+
+/* Valid within a machine only (RFC 4291 2.5.5.2), where it is how keys have IPv4. */
+static __always_inline bool is_mapped(const __be32 *address)
+{
+	return !(address[0] | address[1]) && address[2] == bpf_htonl(0xffff);
 }
 
 static __always_inline bool same_address(const __be32 *a, const __be32 *b)
@@ -207,6 +215,8 @@ static __always_inline enum packet_kind parse_ipv6(struct context *c, struct pac
 	p->tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
 	__builtin_memcpy(p->key.src, &ip->saddr, 16);
 	__builtin_memcpy(p->key.dst, &ip->daddr, 16);
+	if (is_mapped(p->key.src) || is_mapped(p->key.dst))
+		return KIND_MAPPED;
 	next = ip->nexthdr;
 	for (i = 0; i < EXTENSIONS_MAX; i++) {
 		__u8 *h = data + offset;
@@ -231,6 +241,8 @@ static __always_inline enum packet_kind parse_ipv6(struct context *c, struct pac
 			if (p->fragment == LATER_FRAGMENT)
 				break;
 		} else {
+			if (next == 43 && h[3])
+				p->source_routed = 1;
 			next = h[0];
 			offset += 8 + h[1] * 8;
 		}

@@ -118,6 +118,11 @@ struct virtual_server {
 
 enum { ADDRESS_ANSWER = 1 << 0 }; /* ARP and neighbour solicitations */
 
+enum { /* values of local_addresses */
+       ADDRESS_RESERVED = 1 << 0, /* every one: wildcards do not catch it */
+       ADDRESS_OWN = 1 << 1, /* an interface of this machine has it */
+};
+
 enum { INTERFACE_EXTERNAL = 1 << 0, INTERFACE_INTERNAL = 1 << 1, INTERFACE_PEER = 1 << 2 };
 
 struct interface {
@@ -242,6 +247,10 @@ enum counter {
 	COUNTER_DROP_UP_CALL_TOO_LONG,
 	COUNTER_DROP_DETACHED,
 	COUNTER_DROP_NO_ROOM,
+	COUNTER_DROP_MARTIAN,
+	COUNTER_DROP_OWN_SOURCE,
+	COUNTER_DROP_MAPPED,
+	COUNTER_DROP_SOURCE_ROUTED,
 	COUNTER_EVENT_LOST, /* not a packet: EVENT_CLOSED found no room; a sweep reports it */
 	COUNTERS,
 };

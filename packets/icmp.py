@@ -8,6 +8,7 @@ import struct
 from typing import Final
 
 from packets import checksum
+from packets.hygiene import has_mapped_address
 from packets.parse import (
     ICMP,
     ICMPV6,
@@ -47,6 +48,8 @@ def quoted_packet(packet: Packet) -> Packet | None:
         read(inner, quoted=True)
     except MalformedPacket:
         return None
+    if has_mapped_address(inner):
+        return None  # its key would be an IPv4 flow's
     return inner if inner.kind == Kind.TRANSPORT and not inner.later_fragment else None
 
 

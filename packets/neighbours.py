@@ -50,7 +50,7 @@ def is_solicitation(packet: Packet) -> bool:
 def advertisement(packet: Packet, mac: bytes, answers_for: Callable[[bytes], bool]) -> bytes | None:
     """The answer to a neighbour solicitation for one of the given addresses."""
     wanted = bytes(packet.data[packet.l4 + 8 : packet.l4 + 24])
-    if not answers_for(wanted):
+    if wanted.startswith(IPV4_PREFIX) or not answers_for(wanted):
         return None
     receiver, receiver_mac, flags = packet.src, packet.source_mac, SOLICITED | OVERRIDE
     if receiver == UNSPECIFIED:  # a host is about to use the address: answer to all

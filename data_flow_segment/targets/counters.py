@@ -28,11 +28,34 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     ),
     "drop_no_route": (False, "Dropped: no route to the packet's destination."),
     "drop_no_neighbour": (False, "Dropped: the next hop's MAC address is not known."),
+    "drop_martian": (
+        True,
+        "Dropped: from or to an address that no router forwards (0.0.0.0/8, 127/8, multicast,"
+        " broadcast, ::, ::1, fe80::/10).",
+    ),
+    "drop_own_source": (
+        False,
+        "Dropped: forged or going round; from a virtual address or an address of this DFS.",
+    ),
+    "drop_mapped": (
+        True,
+        "Dropped: IPv6 with an IPv4-mapped address (::ffff:a.b.c.d), invalid on a wire.",
+    ),
+    "drop_source_routed": (
+        True,
+        "Dropped: to a virtual server or of a flow, and its sender chose the route.",
+    ),
     "drop_inject_unmatched": (True, "Dropped: re-injected by the agent, and no flow matched."),
     "drop_up_call_full": (False, "Dropped: the agent cannot keep up with new flows."),
     "drop_detached": (False, "Dropped: no agent is running to decide new flows."),
     "install_failed": (
         False,
-        "Flows that could not be installed: the table is full, or a key is in use.",
+        "Flows that could not be installed: the table is full, a key is in use, or packets would go"
+        " round (install_looping).",
+    ),
+    "install_looping": (
+        False,
+        "Flows not installed: the client, the node or the next hop is a virtual address or an"
+        " address of this DFS, so packets could go round.",
     ),
 }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ssmb.addresses import IPV4_PREFIX, from_text
@@ -20,6 +21,11 @@ class Interface:
     external: bool = False
     internal: bool = False
     mtu: int = 1500
+
+
+def broadcasts(routes: Iterable[Route]) -> frozenset[bytes]:
+    """Of all connected networks: no wildcard virtual server catches them."""
+    return frozenset(filter(None, (route.broadcast for route in routes)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,15 @@ class Route:
         if parsed.version == 4:
             packed, length = IPV4_PREFIX + packed, length + 96
         return cls(packed, length, interface, None if gateway is None else from_text(gateway))
+
+    @property
+    def broadcast(self) -> bytes | None:
+        """The address of all hosts of a connected IPv4 network, which has one if it has more than
+        two addresses (RFC 3021)."""
+        if self.gateway is not None or not 96 <= self.prefix_length < 127:
+            return None
+        hosts = (1 << 128 - self.prefix_length) - 1
+        return (int.from_bytes(self.network, "big") | hosts).to_bytes(16, "big")
 
     def covers(self, address: bytes) -> bool:
         """Whether `address` lies in the network."""

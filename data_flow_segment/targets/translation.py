@@ -8,11 +8,12 @@ other.  `packets.rewrite` carries them out.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
 
 from data_flow_segment.targets.contract import FlowEntry
 from packets.rewrite import Translation
-from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED
+from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED, to_text
 from ssmb.constants import Flag, ForwardMode
 from ssmb.messages import FlowSignature
 
@@ -20,6 +21,7 @@ _TRANSLATE_ADDR: Final = int(Flag.TRANSLATE_ADDR)  # plain integers: this is on 
 _TRANSLATE_PORT: Final = int(Flag.TRANSLATE_PORT)
 _TRANSLATE_SRC: Final = int(Flag.TRANSLATE_SRC)
 _ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
+_ROUTE_BY_DST_IP: Final = int(Flag.ROUTE_BY_DST_IP)
 _NAT: Final = int(ForwardMode.NAT)
 _MODES: Final = frozenset((_NAT, int(ForwardMode.L2), int(ForwardMode.TUNNEL)))
 
@@ -27,11 +29,13 @@ Key = tuple[bytes, bytes, int, int, int]
 
 
 class CannotInstall(Exception):
-    """A flow cannot be entered; `table_full` says whether room would help."""
+    """A flow cannot be entered; `table_full` says whether room would help, `looping` whether its
+    packets could come back to this DFS for ever."""
 
-    def __init__(self, reason: str, *, table_full: bool = False) -> None:
+    def __init__(self, reason: str, *, table_full: bool = False, looping: bool = False) -> None:
         super().__init__(reason)
         self.table_full = table_full
+        self.looping = looping  # packets could go round
 
 
 def check(entry: FlowEntry) -> None:
@@ -49,6 +53,25 @@ def check(entry: FlowEntry) -> None:
     is_ipv4 = signature.src_ipaddr.startswith(IPV4_PREFIX)
     if any(address.startswith(IPV4_PREFIX) != is_ipv4 for address in wanted):
         raise CannotInstall("addresses of two families in one flow")
+
+
+def check_ends(entry: FlowEntry, virtual: Container[bytes], own: Container[bytes]) -> None:
+    """A flow's client, node and next hop are other machines.  Otherwise a packet could pass through
+    this DFS again after every translation, and what answers it too: one forged datagram from a
+    virtual address to another one would circulate for ever."""
+    signature = entry.signature
+    ends = [("client", signature.src_ipaddr)]
+    if entry.flags & _TRANSLATE_ADDR or entry.forward_mode != _NAT:
+        ends.append(("node", entry.node_ipaddr))
+    if entry.next_hop_ipaddr != UNSPECIFIED and not entry.flags & _ROUTE_BY_DST_IP:
+        ends.append(("next hop", entry.next_hop_ipaddr))
+    for name, address in ends:
+        if address in virtual:
+            raise CannotInstall(f"the {name} {to_text(address)} is a virtual address", looping=True)
+        if address in own:
+            raise CannotInstall(
+                f"the {name} {to_text(address)} is an address of this DFS", looping=True
+            )
 
 
 def inbound(entry: FlowEntry) -> Translation:

@@ -11,12 +11,12 @@ class VirtualAddresses:
     """Which addresses virtual servers have, and which of them are answered for (8.5)."""
 
     def __init__(self) -> None:
-        self._servers: dict[bytes, int] = {}
+        self.servers: dict[bytes, int] = {}  # address: how many have it
         self._answering: dict[bytes, int] = {}
 
-    def __contains__(self, address: bytes) -> bool:
+    def __contains__(self, address: object) -> bool:
         """Whether a virtual server has exactly this address."""
-        return address in self._servers
+        return address in self.servers
 
     def answers_for(self, address: bytes) -> bool:
         """Whether one of its virtual servers wants ARP and neighbour solicitations answered."""
@@ -32,7 +32,7 @@ class VirtualAddresses:
         if address is None:
             return None
         was = address in self, self.answers_for(address)
-        _count(self._servers, address, (after is not None) - (before is not None))
+        _count(self.servers, address, (after is not None) - (before is not None))
         wanted, had = (entry is not None and entry.answer_arp for entry in (after, before))
         _count(self._answering, address, wanted - had)
         return address if was != (address in self, self.answers_for(address)) else None

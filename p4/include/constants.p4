@@ -80,6 +80,10 @@ const bit<32> COUNTER_DROP_NO_NEIGHBOUR = 13;
 const bit<32> COUNTER_DROP_INJECT_UNMATCHED = 14;
 const bit<32> COUNTER_DROP_UP_CALL_FULL = 15;
 const bit<32> COUNTER_DROP_DETACHED = 16;
+const bit<32> COUNTER_DROP_MARTIAN = 17;
+const bit<32> COUNTER_DROP_OWN_SOURCE = 18;
+const bit<32> COUNTER_DROP_MAPPED = 19;
+const bit<32> COUNTER_DROP_SOURCE_ROUTED = 20;
 const bit<32> COUNTERS = 32;
 
 // Which metadata a copy of a packet keeps (@field_list).

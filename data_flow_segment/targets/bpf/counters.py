@@ -36,6 +36,7 @@ _OWN: Final = (
     "interface_gone",
     "interface_came_back",
     "install_failed",
+    "install_looping",
 )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPV4LENGTH, ip_interface
 from pathlib import Path
+from typing import Any
 
 from data_flow_segment.targets.contract import TargetError
 from ssmb.addresses import from_text, is_ipv4
@@ -20,6 +23,7 @@ class Device:
     ifindex: int
     mac: bytes
     addresses: tuple[bytes, ...]
+    broadcasts: tuple[bytes, ...]  # of all hosts of its networks, which wildcards do not catch
     veth: bool
     other_namespace: bool  # the other end of a veth lives in another network namespace
     xdp_program: int = 0  # the kernel's number of the XDP program there; 0: none
@@ -58,11 +62,21 @@ def devices() -> dict[str, Device]:
             mac=mac,
             addresses=tuple(from_text(info["local"]) for info in link.get("addr_info", ())
                             if "local" in info),
+            broadcasts=tuple(_broadcasts(link.get("addr_info", ()))),
             veth=kind == "veth",
             other_namespace="link_netnsid" in link,
             xdp_program=link.get("xdp", {}).get("prog", {}).get("id", 0),
         )  # fmt: skip
     return found
+
+
+def _broadcasts(infos: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """Of all IPv4 networks that have one (RFC 3021: not those of two addresses); the kernel has a
+    route to each, whether or not `ip address` names it."""
+    for info in infos:
+        if info.get("family") == "inet" and info["prefixlen"] < IPV4LENGTH - 1:
+            network = ip_interface(f"{info['local']}/{info['prefixlen']}").network
+            yield from_text(str(network.broadcast_address))
 
 
 def require(names: tuple[str, ...], side: str, present: dict[str, Device]) -> None:

@@ -96,6 +96,10 @@ COUNTERS: Final = (
     "drop_up_call_too_long",
     "drop_detached",
     "drop_no_room",
+    "drop_martian",
+    "drop_own_source",
+    "drop_mapped",
+    "drop_source_routed",
     "event_lost",
 )
 """enum counter, in order."""
@@ -150,6 +154,8 @@ class VirtualServerFlag(IntFlag):
 
 
 ADDRESS_ANSWER: Final = 1
+ADDRESS_RESERVED: Final = 1
+ADDRESS_OWN: Final = 2
 
 
 class Key(NamedTuple):

@@ -64,21 +64,23 @@ class Places:
         self._gone: set[str] = set()
         self._attached: dict[str, links.Attachment] = {}
         self.devices: dict[int, Device] = {}
+        self.own_addresses: frozenset[bytes] = frozenset()
+        self.broadcast_addresses: frozenset[bytes] = frozenset()
 
     @property
     def attachments(self) -> list[links.Attachment]:
         return list(self._attached.values())
 
-    @property
-    def own_addresses(self) -> frozenset[bytes]:
-        return frozenset(
-            address for device in self.devices.values() for address in device.addresses
-        )
-
     def take(self, present: dict[str, Device]) -> None:
         """Fill the program's map of interfaces; before `attach`."""
         wanted: dict[bytes, bytes] = {}
         self.devices = {device.ifindex: device for device in present.values()}
+        self.own_addresses = frozenset(
+            address for device in present.values() for address in device.addresses
+        )
+        self.broadcast_addresses = frozenset(
+            address for device in present.values() for address in device.broadcasts
+        )
         for device in present.values():
             flags = self._flags(device)
             if flags or device.addresses:

@@ -17,6 +17,8 @@ from data_flow_segment.targets.bpf.flows import Flows, closed_state, now_ns
 from data_flow_segment.targets.bpf.interfaces import Device, devices, require
 from data_flow_segment.targets.bpf.layout import (
     ADDRESS_ANSWER,
+    ADDRESS_OWN,
+    ADDRESS_RESERVED,
     EVENT_PACKET,
     FLOW_KEY,
     LAYOUT_VERSION,
@@ -61,7 +63,7 @@ from data_flow_segment.targets.contract import (
     VirtualServerEntry,
     VirtualServerKey,
 )
-from data_flow_segment.targets.translation import CannotInstall
+from data_flow_segment.targets.translation import CannotInstall, check_ends
 from data_flow_segment.targets.virtual_addresses import VirtualAddresses
 from packets import icmp
 from packets.parse import MalformedPacket, parse
@@ -72,7 +74,8 @@ _EVENTS_AT_ONCE: Final = 256
 _PACKET, _CLOSED = int(EventKind.PACKET), int(EventKind.CLOSED)
 _BY_FIN, _BY_RST = CloseCause.FIN, CloseCause.RST
 _META_KEY: Final = bytes(4)
-_ONE: Final = (1).to_bytes(4, "little")
+_RESERVED: Final = struct.pack("=I", ADDRESS_RESERVED)
+_OWN: Final = struct.pack("=I", ADDRESS_RESERVED | ADDRESS_OWN)
 _NO_SERVER: Final = bytes(VIRTUAL_SERVER_KEY.size)
 _HEADER: Final = EVENT_PACKET.size
 _CLOSED_KEY: Final = slice(8, 8 + FLOW_KEY.size)
@@ -290,9 +293,12 @@ class BpfTarget:
 
     def _install(self, command: InstallFlow) -> None:
         try:
+            check_ends(command.entry, self._addresses.servers, self._places.own_addresses)
             self.flows.install(command.entry)
         except CannotInstall as error:
             self._counters.add("install_failed")
+            if error.looping:
+                self._counters.add("install_looping")
             self._waiting.append(InstallFailed(command.entry, error.table_full, str(error)))
 
     def _transmit(self, octets: bytes) -> None:
@@ -331,8 +337,10 @@ class BpfTarget:
             self._program.addresses.delete(changed)
 
     def _write_local_addresses(self) -> None:
-        both = self._places.own_addresses | self._local_addresses
-        self._program.local_addresses.replace_all(dict.fromkeys(both, _ONE))
+        reserved = self._places.broadcast_addresses | self._local_addresses
+        wanted = dict.fromkeys(reserved, _RESERVED)
+        wanted.update(dict.fromkeys(self._places.own_addresses, _OWN))
+        self._program.local_addresses.replace_all(wanted)
 
     def _write_meta(self, *, listening: bool) -> None:
         value = META.pack(self._boot_id, LAYOUT_VERSION, self._outbound_query, listening)

@@ -20,8 +20,8 @@ from data_flow_segment.targets.contract import (
     VirtualServerKey,
 )
 from data_flow_segment.targets.flow_table import INBOUND, FlowTable
-from data_flow_segment.targets.interfaces import Interface
-from data_flow_segment.targets.memory import forward
+from data_flow_segment.targets.interfaces import Interface, broadcasts
+from data_flow_segment.targets.memory import admission, forward
 from data_flow_segment.targets.memory.counters import Counters
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.fragments import FragmentTable
@@ -30,6 +30,7 @@ from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.virtual_servers import VirtualServers
 from data_flow_segment.targets.translation import Key
 from packets import icmp, neighbours
+from packets.hygiene import has_mapped_address, is_martian, is_source_routed
 from packets.parse import ACK, SYN, Kind, MalformedPacket, Packet, parse
 from packets.rewrite import decrement_ttl, translate, undo
 from ssmb.constants import TCP, ForwardMode
@@ -51,8 +52,13 @@ class DataPath:
         self.counters = Counters()
         self.events: deque[Event] = deque()
         self._router = forward.Router(options)
+        self._broadcasts = broadcasts(options.routes)
         self._fragments = FragmentTable(options.fragment_capacity, clock)
         self._out: list[tuple[int, bytes]] = []
+
+    @property
+    def own_addresses(self) -> frozenset[bytes]:
+        return self._router.own_addresses
 
     # --- the ways in ----------------------------------------------------------------------
 
@@ -101,6 +107,8 @@ class DataPath:
             return
         if not self.attached:
             self._pass(interface, packet)
+        elif has_mapped_address(packet):
+            self.counters.add("drop_mapped")
         elif packet.kind == Kind.TRANSPORT:
             self._transport(interface, packet, injected=injected)
         elif injected:
@@ -122,7 +130,10 @@ class DataPath:
             return
         key = (packet.src, packet.dst, *ports, packet.protocol)
         found = self.table.find(key)
-        if found is not None and not _is_new_connection(packet, *found):
+        to_us = found is not None or self.virtual_servers.is_address(packet.dst)
+        if to_us and is_source_routed(packet):
+            self.counters.add("drop_source_routed")
+        elif found is not None and not _is_new_connection(packet, *found):
             if packet.first_fragment:
                 self._fragments.note(packet)
             self._forward_flow(interface, packet, *found)
@@ -133,10 +144,17 @@ class DataPath:
 
     def _unmatched(self, interface: Interface, packet: Packet, key: Key) -> None:
         """No flow: to a virtual server, from the internal side, or neither."""
-        local = self.local_addresses | self._router.own_addresses
+        local = self.local_addresses | self._router.own_addresses | self._broadcasts
+        if is_martian(packet, packet.dst):
+            local |= {packet.dst}  # no wildcard catches it
         reason, server = PacketReason.NEW_FLOW, None
-        if interface.external:
+        if interface.external and not packet.data[0] & 1:  # not to all stations (RFC 1122 3.3.6)
             found = self.virtual_servers.match(packet.dst, key[3], packet.protocol, local)
+            from_us = self._is_ours(packet.src)
+            refusal = admission.refused_at_the_door(packet, interface, found, from_us=from_us)
+            if refusal is not None:
+                self.counters.add(refusal)
+                return
             if found is not None:
                 server = found.key
                 reason = PacketReason.BRIDGED if found.bridged else PacketReason.NEW_FLOW
@@ -226,6 +244,8 @@ class DataPath:
             found = self.table.find((inner.dst, inner.src, back, there, inner.protocol))
         if inner is None or found is None:
             self._pass(interface, packet)
+        elif is_martian(packet, packet.src):
+            self.counters.add("drop_martian")
         elif packet.ttl <= 1:
             self.counters.add("drop_ttl")
         else:
@@ -253,6 +273,11 @@ class DataPath:
         """What any router would do with it."""
         if packet.version == 0 or packet.dst in self._router.own_addresses or packet.data[0] & 1:
             self.counters.add("local")
+            return
+        from_us = packet.src in self._router.own_addresses
+        refusal = admission.refused_by_a_router(packet, from_us=from_us)
+        if refusal is not None:
+            self.counters.add(refusal)
         elif packet.ttl <= 1:
             self._drop_ttl(interface, packet)
         else:
@@ -264,6 +289,10 @@ class DataPath:
                 decrement_ttl(packet)
                 self._emit(route, forward.with_link_header(packet, route))
                 self.counters.add("passed")
+
+    def _is_ours(self, address: bytes) -> bool:
+        own = address in self._router.own_addresses
+        return own or self.virtual_servers.is_address(address)
 
     def _answers_for(self, address: bytes) -> bool:
         own = address in self._router.own_addresses

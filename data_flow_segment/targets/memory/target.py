@@ -24,7 +24,7 @@ from data_flow_segment.targets.contract import (
 from data_flow_segment.targets.memory.datapath import DataPath
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.sweep import Sweep
-from data_flow_segment.targets.translation import CannotInstall
+from data_flow_segment.targets.translation import CannotInstall, check_ends
 from ssmb.messages import FlowSignature
 
 _EVENTS_AT_ONCE = 256
@@ -127,10 +127,14 @@ class MemoryTarget:
         self.data_path.events.append(event)
 
     def _install(self, command: InstallFlow) -> None:
+        path = self.data_path
         try:
-            self.data_path.table.install(command.entry, self._clock())
+            check_ends(command.entry, path.virtual_servers.addresses.servers, path.own_addresses)
+            path.table.install(command.entry, self._clock())
         except CannotInstall as error:
-            self.data_path.counters.add("install_failed")
+            path.counters.add("install_failed")
+            if error.looping:
+                path.counters.add("install_looping")
             self._report(InstallFailed(command.entry, error.table_full, str(error)))
 
     def _configure(

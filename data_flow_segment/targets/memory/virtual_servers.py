@@ -14,16 +14,16 @@ class VirtualServers:
 
     def __init__(self) -> None:
         self._entries: dict[VirtualServerKey, VirtualServerEntry] = {}
-        self._addresses = VirtualAddresses()
+        self.addresses = VirtualAddresses()
 
     def add(self, entry: VirtualServerEntry) -> None:
         """Add, or replace the one with the same key."""
-        self._addresses.replace(self._entries.get(entry.key), entry)
+        self.addresses.replace(self._entries.get(entry.key), entry)
         self._entries[entry.key] = entry
 
     def remove(self, key: VirtualServerKey) -> None:
         """Nothing happens if there is none."""
-        self._addresses.replace(self._entries.pop(key, None), None)
+        self.addresses.replace(self._entries.pop(key, None), None)
 
     def entries(self) -> Sequence[VirtualServerEntry]:
         return tuple(self._entries.values())
@@ -45,8 +45,8 @@ class VirtualServers:
 
     def is_address(self, address: bytes) -> bool:
         """Whether a virtual server has exactly this address."""
-        return address in self._addresses
+        return address in self.addresses
 
     def answers_for(self, address: bytes) -> bool:
         """Whether ARP and neighbour solicitations for it are answered (8.5)."""
-        return self._addresses.answers_for(address)
+        return self.addresses.answers_for(address)

@@ -29,7 +29,7 @@ from data_flow_segment.targets.p4runtime.flows import SwitchFlow
 from data_flow_segment.targets.p4runtime.packets import packet_out
 from data_flow_segment.targets.p4runtime.reports import Reports
 from data_flow_segment.targets.p4runtime.sweep import Sweep
-from data_flow_segment.targets.translation import CannotInstall
+from data_flow_segment.targets.translation import CannotInstall, check_ends
 
 HELD_MAX: Final = 256
 """Packets put back while the switch's tables are compared or filled."""
@@ -111,8 +111,11 @@ class Commands:
         known = desired.flows.table.lookup(entry.signature)
         old_back = None if known is None else known.reverse_key
         try:
+            check_ends(entry, desired.servers.addresses.servers, desired.own_addresses)
             flow = desired.flows.install(entry, desired.now)
         except CannotInstall as error:
+            if error.looping:
+                desired.counters.add("install_looping")
             self._not_installed(entry, str(error), table_full=error.table_full)
             return
         desired.act(desired.neighbours.want(entries.towards(entry), desired.now))

@@ -64,6 +64,10 @@ class Outcome(IntEnum):
     DROP_INJECT_UNMATCHED = 14
     DROP_UP_CALL_FULL = 15
     DROP_DETACHED = 16
+    DROP_MARTIAN = 17
+    DROP_OWN_SOURCE = 18
+    DROP_MAPPED = 19
+    DROP_SOURCE_ROUTED = 20
 
     @property
     def counter(self) -> str:

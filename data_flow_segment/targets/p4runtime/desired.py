@@ -13,6 +13,7 @@ from typing import Final
 from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import VirtualServerKey
+from data_flow_segment.targets.interfaces import broadcasts
 from data_flow_segment.targets.p4runtime.batch import Batch
 from data_flow_segment.targets.p4runtime.constants import FLOWS, INJECT_ARRIVAL, Operation
 from data_flow_segment.targets.p4runtime.counters import Counters
@@ -54,6 +55,9 @@ class Desired:
         self.counters = Counters()
         self.flows = Flows(options.flow_capacity, FLOWS - 1, first_cookie)
         self.servers = Servers()
+        self.own_addresses = frozenset(
+            address for interface in options.interfaces for address in interface.addresses
+        )
         self.neighbours = Neighbours(options)
         self.tables = Tables()
         self.reserved: frozenset[bytes] = frozenset()
@@ -71,7 +75,9 @@ class Desired:
     def put_places(self) -> None:
         """The addresses to keep wildcards off changed, or OUTBOUND_QUERY."""
         rows = place_rows(
-            self.options.interfaces, self.reserved, outbound_query=self.outbound_query
+            self.options.interfaces,
+            self.reserved | broadcasts(self.options.routes),
+            outbound_query=self.outbound_query,
         )
         for change in self.tables.replace(_PLACE_TABLES, rows):
             self.write(change)

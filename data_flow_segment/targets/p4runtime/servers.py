@@ -20,7 +20,7 @@ class Servers:
         self.entries: dict[VirtualServerKey, VirtualServerEntry] = {}
         self._numbers: dict[VirtualServerKey, int] = {}
         self._keys: dict[int, VirtualServerKey] = {}
-        self._addresses = VirtualAddresses()
+        self.addresses = VirtualAddresses()
         self._last = 0  # numbers are not reused: a packet of an earlier one may be on its way
 
     def add(self, entry: VirtualServerEntry) -> None:
@@ -40,7 +40,7 @@ class Servers:
         entry = self.entries.pop(key, None)
         if entry is not None:
             del self._keys[self._numbers.pop(key)]
-            self._addresses.replace(entry, None)
+            self.addresses.replace(entry, None)
 
     def key_of(self, number: int) -> VirtualServerKey | None:
         """Whose number it is."""
@@ -59,12 +59,12 @@ class Servers:
             if key.virt_ipaddr is not None:
                 addresses.add(key.virt_ipaddr)
         for address in addresses:
-            answered = self._addresses.answers_for(address)
-            is_there = address in self._addresses
+            answered = self.addresses.answers_for(address)
+            is_there = address in self.addresses
             yield is_there, entries.virtual_address_row(address, answered=answered)
 
     def _enter(self, entry: VirtualServerEntry) -> None:
-        self._addresses.replace(self.entries.get(entry.key), entry)
+        self.addresses.replace(self.entries.get(entry.key), entry)
         self.entries[entry.key] = entry
 
     def _number(self, key: VirtualServerKey, number: int) -> None:

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Which packets may begin a flow.  All of this is asked after the flow table missed, so that
+ * packets of flows pay nothing for it; no flow whose client is an address of ours is installed.
+ */
+#ifndef SPLITPLANE_FILTER_H
+#define SPLITPLANE_FILTER_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "context.h"
+#include "maps.h"
+#include "parse.h"
+#include "shared.h"
+
+#define OPTION_LOOSE_SOURCE_ROUTE 131
+#define OPTION_STRICT_SOURCE_ROUTE 137
+#define ROUTING_HEADER 43
+
+/* No host's address, or one of one link only: no router forwards from or to it (RFC 1812 5.3.7,
+ * RFC 4291 2.5).  0.0.0.0/8, 127/8, 224/3; ::, ::1, fe80::/10, ff00::/8. */
+static __always_inline bool is_martian(__u8 version, const __be32 *address)
+{
+	__u32 first = bpf_ntohl(address[version == 4 ? 3 : 0]), top = first >> 24;
+
+	if (version == 4)
+		return top == 0 || top == 127 || top >= 224;
+	if (top == 0xff || first >> 22 == 0xfe80 >> 6)
+		return true;
+	return !(first | address[1] | address[2]) && bpf_ntohl(address[3]) <= 1;
+}
+
+/* A virtual address, or one of this machine. */
+static __always_inline bool is_ours(const __be32 *address)
+{
+	__u32 *flags;
+
+	if (bpf_map_lookup_elem(&addresses, address))
+		return true;
+	flags = bpf_map_lookup_elem(&local_addresses, address);
+	return flags && *flags & ADDRESS_OWN;
+}
+
+/* RFC 1122 3.3.6: what was sent to a group of stations is not for one host. */
+static __always_inline bool is_group_frame(struct context *c)
+{
+	__u8 *data = context_data(c);
+
+	return data + 14 > context_end(c) || data[0] & 1;
+}
+
+/* Whether an IPv4 packet says by which routers it wants to go; each octet once, for few verifier
+ * paths. */
+static __always_inline int has_source_route(struct context *c, struct packet *p)
+{
+	UNTRACKED next = 20;
+	__u8 *header = context_at(c, p->l3, L3_MAX), *end = context_end(c);
+	__u32 length = p->l4 - p->l3;
+	int i;
+
+	if (!header)
+		return true;
+	for (i = 0; i < 40; i++) {
+		__u32 at = next;
+		__u8 *option = header + at;
+
+		if (at > 58 || at + 2 > length || option + 2 > end || option[0] == 0)
+			return false;
+		if (option[0] == OPTION_LOOSE_SOURCE_ROUTE ||
+		    option[0] == OPTION_STRICT_SOURCE_ROUTE)
+			return true;
+		if (option[0] != 1 && option[1] < 2)
+			return false;
+		next = at + (option[0] == 1 ? 1 : option[1]);
+	}
+	return false;
+}
+
+GLOBAL_FUNCTION(has_source_route, (), ())
+
+static __always_inline bool is_source_routed(struct context *c, struct packet *p)
+{
+	if (p->version == 6)
+		return p->source_routed;
+	return p->l4 > p->l3 + 20 && CALL(has_source_route, c, p);
+}
+
+#endif

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which packets may begin a flow, and which are not even routed: the counter of what is dropped."""
+
+from __future__ import annotations
+
+from data_flow_segment.targets.contract import VirtualServerEntry
+from data_flow_segment.targets.interfaces import Interface
+from packets.hygiene import is_martian, is_source_routed
+from packets.parse import Packet
+
+
+def refused_at_the_door(
+    packet: Packet, interface: Interface, server: VirtualServerEntry | None, *, from_us: bool
+) -> str | None:
+    """Of a packet of no flow from the external side.  Behind a one-armed interface a node may
+    answer from a virtual address itself (forward modes L2 and TUNNEL)."""
+    if from_us and (server is not None or not interface.internal):
+        return "drop_own_source"
+    if server is not None and is_martian(packet, packet.src):
+        return "drop_martian"
+    return None
+
+
+def refused_by_a_router(packet: Packet, *, from_us: bool) -> str | None:
+    """Of a packet that is routed like any other."""
+    if from_us:
+        return "drop_own_source"
+    if is_martian(packet, packet.src) or is_martian(packet, packet.dst):
+        return "drop_martian"
+    if packet.version == 4 and is_source_routed(packet):
+        return "drop_source_routed"  # IPv6: the concern of the node with that address only
+    return None
