@@ -110,6 +110,8 @@ class SettingsConfig(_Model):
     # How long a TCP session without a DFS flow is remembered: RFC 5382's least for established ones
     session_timeout_s: Annotated[Whole, Field(ge=1, le=86400 * 7)] = 7440
     flow_capacity: Annotated[Whole, Field(ge=1, le=1 << 26)] = 1 << 20
+    # How long a draining node keeps its UDP flows, which have no end of their own; 0: for ever
+    drain_timeout_s: Annotated[Whole, Field(ge=0, le=86400)] = 300
 
 
 class NodeConfig(_Model):
@@ -128,6 +130,7 @@ class PoolConfig(_Model):
 
     name: Name
     method: MethodName = "round_robin"
+    reset_when_down: bool = False  # living TCP connections of a node that is set down are reset
     nodes: tuple[NodeConfig, ...] = ()
 
     @model_validator(mode="after")

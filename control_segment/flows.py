@@ -18,7 +18,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ssmb.constants import REAP_RETRY_MS
+from control_segment.wire import PROTOCOL
+from ssmb.constants import REAP_RETRY_MS, TCP
 
 if TYPE_CHECKING:
     from control_segment.nodes import Node
@@ -95,6 +96,16 @@ class Flow:
         self.tries = 0
         self.source_port: SourcePort | None = None
         self.pkts_in = self.bytes_in = self.pkts_out = self.bytes_out = 0
+
+    def gives_up(self) -> bool:
+        """Whether it is to end now, busy or not: what it goes to is down or gone.
+
+        TCP connections outlive a reload, as UDP flows cannot: those would never end.
+        """
+        protocol, node, server = self.key[PROTOCOL], self.node, self.virtual_server
+        if protocol != TCP and (server.removed or node.pool_name != server.pool.name):
+            return True
+        return node.gives_up(protocol)
 
 
 class FlowTable:

@@ -51,15 +51,17 @@ class Model:
         table.session_timeout_s = settings.session_timeout_s
         self.strangers.idle_s = settings.tcp_idle_timeout_s
         self._apply_pools(config)
-        before, self.virtual_servers = self.virtual_servers, {}
+        before, self.virtual_servers = dict(self.virtual_servers), {}
         for entry in config.virtual_servers:
             pool, idle_s = self.pools[entry.pool], _idle_s(entry, settings)
-            server = before.get(entry.key)
+            server = before.pop(entry.key, None)
             if server is None:
                 server = VirtualServer(entry, pool, idle_s)
             else:
                 server.apply(entry, pool, idle_s)
             self.virtual_servers[entry.key] = server
+        for server in before.values():
+            server.removed = True
         self.matching = VirtualServers(list(self.virtual_servers.values()))
 
     def _apply_pools(self, config: ControlSegmentConfig) -> None:
@@ -98,7 +100,7 @@ class Model:
     def set_node(
         self, pool_name: str, node_name: str, *, weight: int | None, state: str | None
     ) -> Node:
-        """Change a node until the next reload; living sessions do not notice."""
+        """Change a node until the next reload; the reaper ends what one that is down gives up."""
         pool = self.pools.get(pool_name)
         if pool is None:
             raise ValueError(f"there is no pool {pool_name!r}; there are: {', '.join(self.pools)}")

@@ -13,13 +13,15 @@ from typing import TypeAlias
 # A node's address and port: what it is known by in other pools, after a reload and after a restart
 Place: TypeAlias = tuple[bytes, int]
 
+from ssmb.constants import TCP
+
 
 class NodeState(Enum):
     """Which sessions may be there."""
 
     ENABLED = "enabled"  # all
     DRAINING = "draining"  # living sessions only
-    DOWN = "down"  # none: sessions end when their DFS sends another QUERY
+    DOWN = "down"  # none: it gives up its sessions (`Node.gives_up`)
 
 
 class Node:
@@ -31,6 +33,8 @@ class Node:
         "bytes_in",
         "bytes_out",
         "connection_limit",
+        "drained",
+        "drains_until",
         "has_room",
         "is_down",
         "last_active",
@@ -43,6 +47,7 @@ class Node:
         "rate",
         "rated_total",
         "removed",
+        "resets_when_down",
         "state",
         "total",
         "weight",
@@ -67,6 +72,9 @@ class Node:
         self.weight = weight
         self.connection_limit = connection_limit  # sessions; 0: no limit
         self.removed = False  # gone from the configuration
+        self.resets_when_down = False  # of its pool: TCP connections end when it is set down
+        self.drains_until: float | None = None  # None: it does not drain, or nobody looked yet
+        self.drained = False  # it drains, and its time for that is over
         self.active = 0  # sessions
         self.total = 0  # sessions ever
         self.has_room = True
@@ -80,6 +88,28 @@ class Node:
         """Change which sessions may be here."""
         self.state = state
         self.is_down = state is NodeState.DOWN
+        if state is not NodeState.DRAINING:
+            self.drains_until = None
+            self.drained = False
+
+    def drain(self, timeout_s: int, now: float) -> bool:
+        """Look at the time for draining (0: no end); return whether it has just run out."""
+        if self.state is not NodeState.DRAINING or self.drained or not timeout_s:
+            return False
+        if self.drains_until is None:
+            self.drains_until = now + timeout_s
+        self.drained = now >= self.drains_until
+        return self.drained
+
+    def gives_up(self, protocol: int) -> bool:
+        """Whether sessions of this protocol that are here are to end now, busy or not.
+
+        UDP knows no end of its own, and a sender that goes on would hold its node for ever.  A TCP
+        connection is lost when it ends, so that is done by choice only.
+        """
+        if protocol == TCP:
+            return self.is_down and self.resets_when_down
+        return self.is_down or self.removed or self.drained
 
     def set_connection_limit(self, limit: int) -> None:
         """Change how many sessions fit; those there are stay."""

@@ -40,6 +40,7 @@ class Pool:
                 node.set_state(NodeState(entry.state))
             else:
                 node = _make(self.name, entry)
+            node.resets_when_down = config.reset_when_down
             self.nodes[entry.name] = node
         self._by_place = {node.place: node for node in self.nodes.values()}
         for node in before.values():

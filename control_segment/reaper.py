@@ -4,6 +4,7 @@
 For a flow whose inactivity timer expires the CS sends TIMEOUT, three times, a second apart; it
 counts as active until DELETE answers or the tries are used up.  Under pressure the CS asks early,
 with REAP, about the flows that were quiet longest.  A session without a flow is forgotten silently.
+A flow whose node is down or gone (`Flow.gives_up`) is ended by REAP with the reason, busy or not.
 While a DFS cannot answer, its flows are held: the SYNC after it came back reports which are left.
 Work is bounded: a fixed number of records per call, and never a scan of all.
 """
@@ -19,7 +20,7 @@ from control_segment.flows import ACTIVE, ASK_AGAIN_S, ASKED, FREE, SESSION, Flo
 from control_segment.peers import Peer
 from control_segment.trace import Trace
 from control_segment.wire import signature_of
-from ssmb.constants import REAP_TRIES
+from ssmb.constants import REAP_TRIES, CloseReason
 from ssmb.messages import Reap, Timeout
 
 RECORDS_AT_ONCE: Final = 500  # about 2 ms: a QUERY that waits behind this is still quick
@@ -27,6 +28,8 @@ BACKLOG_S: Final = 0.005  # until the next call when more is due
 TICK_S: Final = 1.0
 HOLD_S: Final = 30  # until a flow whose DFS cannot answer is looked at again; SYNC comes sooner
 AWAY_S: Final = 3600  # after which a held flow is given up, for its DFS may never come back
+ASKED_COSTS: Final = 5  # looks: an answer to each comes back, and a DFS has only so large a buffer
+AT_ONCE_MS: Final = 1  # for a DFS that does not know the reason: it ends what is quiet this long
 PRESSURE: Final = 0.95  # of the capacity
 PRESSURE_IDLE_MS: Final = 10_000  # under pressure, a flow this quiet may go
 
@@ -90,6 +93,9 @@ class Reaper:
         table = self._table
         if flow.epoch != flow.peer.epoch and self._decisions.lapse(flow, now) is None:
             return
+        if flow.state != SESSION and flow.peer.answers and flow.gives_up():
+            self._end(flow, now)
+            return
         if flow.state != ASKED:
             expiry = table.expiry_slot(flow)
             if expiry > int(now):
@@ -106,6 +112,15 @@ class Reaper:
         else:
             self._ask(flow, now, Timeout, flow.idle_s * 1000)
 
+    def _end(self, flow: Flow, now: float) -> None:
+        """Its node is down or gone: the DFS ends it, active or not."""
+        if flow.tries >= REAP_TRIES:
+            self._note((now, flow.key, "the DFS did not answer REAP: forgotten", ()))
+            self._table.end(flow)
+            return
+        reason = CloseReason.NODE_FAIL if flow.node.is_down else CloseReason.ADMIN
+        self._ask(flow, now, Reap, AT_ONCE_MS, reason)
+
     def _hold(self, flow: Flow, now: float) -> None:
         """Its DFS is away: wait, but not for one that never comes back."""
         flow.state, flow.tries = ACTIVE, 0
@@ -115,7 +130,14 @@ class Reaper:
         else:
             self._table.file(flow, int(now) + HOLD_S)
 
-    def _ask(self, flow: Flow, now: float, kind: type[Timeout] | type[Reap], limit_ms: int) -> None:
+    def _ask(
+        self,
+        flow: Flow,
+        now: float,
+        kind: type[Timeout] | type[Reap],
+        limit_ms: int,
+        reason: int = 0,
+    ) -> None:
         if not flow.peer.is_active:  # a standby asks nothing (11.3)
             flow.last_active = now
             self._table.file(flow, self._table.expiry_slot(flow))
@@ -124,7 +146,8 @@ class Reaper:
         flow.tries += 1
         what = "asked the DFS by %s whether the flow is over, attempt %s"
         self._note((now, flow.key, what, (kind.__name__.upper(), flow.tries)))
-        message = kind(0, 0, flow.serial, *signature_of(flow.key), idle_limit=limit_ms)
+        signature = signature_of(flow.key)
+        message = kind(0, 0, flow.serial, *signature, detail=reason, idle_limit=limit_ms)
         self._send(flow.peer, message, now)
         self._table.file(flow, int(now) + 1 + ASK_AGAIN_S)
 
@@ -139,21 +162,26 @@ class Reaper:
                 if self._walk is None:
                     return left
                 continue
-            for flow in flows:
-                self._check(flow, now)
-            left -= len(flows)
+            left -= sum(self._check(flow, now) for flow in flows)
         return 0
 
-    def _check(self, flow: Flow, now: float) -> None:
+    def _check(self, flow: Flow, now: float) -> int:
+        """What looking at it has cost."""
         peer = flow.peer
         if flow.state == FREE:
-            return
+            return 1
         if flow.epoch != peer.epoch and self._decisions.lapse(flow, now) is None:
-            return
+            return 1
+        if flow.state == ACTIVE and peer.answers and flow.gives_up():
+            flow.tries = 0
+            self._end(flow, now)
+            return ASKED_COSTS
         if flow.state != SESSION and flow.confirmed != peer.sync_number and peer.answers:
             flow.confirmed = peer.sync_number  # once is enough
             flow.tries = 0  # those before the SYNC may have met a DFS that was not there
             self._ask(flow, now, Timeout, flow.idle_s * 1000)
+            return ASKED_COSTS
+        return 1
 
     def _relieve(self, now: float, left: int) -> None:
         """The table is nearly full: sessions without a flow go first, then ask quiet flows."""

@@ -22,6 +22,7 @@ from control_segment.decisions import Decisions
 from control_segment.dispatch import Dispatch
 from control_segment.flows import FlowTable
 from control_segment.model import Model
+from control_segment.nodes import Node
 from control_segment.peers import Address, Datagram
 from control_segment.reaper import Reaper
 from control_segment.statistics import RATE_INTERVAL_S, Statistics
@@ -153,6 +154,15 @@ class ControlSegment:
         self.model.apply(config)
         self.decisions.servers = self.model.matching
         self.connections.reconfigure(config, before, self.model.announcements(), now)
+        self._check_all(now)  # what is down or gone gives up its flows
+
+    def set_node(
+        self, pool: str, name: str, *, weight: int | None, state: str | None, now: float
+    ) -> Node:
+        """Change a node until the next reload; ValueError says what is wrong."""
+        node = self.model.set_node(pool, name, weight=weight, state=state)
+        self._check_all(now)  # one that is down gives up its flows
+        return node
 
     # --- time ----------------------------------------------------------------------------------
 
@@ -172,7 +182,12 @@ class ControlSegment:
             self.dispatch.handle_timer(peer, now)
         if now >= self._next_rates:
             self._next_rates = now + RATE_INTERVAL_S
-            self.statistics.update_rates(self.model.every_node(), now)
+            nodes = self.model.every_node()
+            self.statistics.update_rates(nodes, now)
+            drain_s = self.config.settings.drain_timeout_s
+            drained = [node for node in nodes if node.drain(drain_s, now)]
+            if drained:
+                self._check_all(now)
             self.model.prune()
 
     def _check_all(self, now: float) -> None:

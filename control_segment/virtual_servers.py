@@ -41,6 +41,7 @@ class VirtualServer:
         "persistence",
         "pool",
         "refused",
+        "removed",
         "source_ports",
         "total",
         "translation",
@@ -50,6 +51,7 @@ class VirtualServer:
         self.active = 0  # sessions
         self.total = 0
         self.refused = 0
+        self.removed = False  # gone from the configuration
         self.persistence: SourceAddressPersistence | None = None
         self.apply(config, pool, default_idle_s)
 

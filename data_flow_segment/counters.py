@@ -93,6 +93,11 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         True,
         "Flows that were inactive and ended at the CS's request (REAP or TIMEOUT).",
     ),
+    "flows_given_up": (
+        True,
+        "Flows that the CS ended, active or not: their node is down or gone. Their TCP connections"
+        " are reset.",
+    ),
     "flows_reset": (True, "Flows deleted by a RESET from the CS."),
     "flows_kept": (True, "REAPs and TIMEOUTs refused: the flow is active."),
     "flows_not_found": (True, "REAPs and TIMEOUTs for a flow or serial that does not exist."),

@@ -254,7 +254,8 @@ class _ReapFields(NamedTuple):
 
 
 class Reap(_ReapFields, _FlowMessage):
-    """REAP: the CS wants a flow to end unless it had a packet within `idle_limit` ms."""
+    """REAP: the CS wants a flow to end unless it had a packet within `idle_limit` ms; with a
+    `detail`, at once."""
 
     __slots__ = ()
 

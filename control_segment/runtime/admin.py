@@ -213,9 +213,8 @@ def _set_node(segment: ControlSegment, arguments: Arguments, now: float) -> answ
     weight = arguments.whole_number("weight", 0)
     if state is None and weight is None:
         raise ValueError("set_node: give a weight or a state")
-    node = segment.model.set_node(
-        arguments.text("pool"), arguments.text("node"), weight=weight, state=state
-    )
+    pool, name = arguments.text("pool"), arguments.text("node")
+    node = segment.set_node(pool, name, weight=weight, state=state, now=now)
     return _describe_node(segment.model.pools[node.pool_name], node, now)
 
 

@@ -187,8 +187,7 @@ class Answers:
         self._counters[_REFUSALS.get(error_code, "refused_unknown")] += 1
         self._counters["held_packets_refused"] += len(flow.packets)
         self._outbox.trace.append((now, "refused", session, flow.serial, error_code))
-        if error_code == ErrorCode.NOTAVAIL:
-            refusal.notify_client(self._outbox, flow.packets[0])
+        refusal.answer_refused(self._outbox, flow.packets[0], error_code)
 
     def _refuse_to_proxy(
         self, peer: Peer, message: Reply | NewFlow, session: Session, now: float

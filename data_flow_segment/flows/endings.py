@@ -9,6 +9,7 @@
 | REAP, TIMEOUT, inactive  | DELETE REAPED    | `reap_came`       |
 | REAP, TIMEOUT, active    | STATS CONNALIVE  | `reap_came`       |
 | REAP, TIMEOUT, unknown   | DELETE NOFLOW    | `reap_came`       |
+| REAP with a reason       | DELETE, as told  | `reap_came`       |
 | cannot be installed      | DELETE NORESOURCE| `install_failed`  |
 | RESET                    | none             | `delete_all`      |
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from data_flow_segment.flows import messages
+from data_flow_segment.flows import messages, resets
 from data_flow_segment.flows.ended import EndedFlows
 from data_flow_segment.flows.pending import PendingFlow
 from data_flow_segment.flows.table import Table
@@ -148,6 +149,11 @@ class Endings:
         if state.entry.group_id != peer.group_id:
             self._counters["drop_other_group"] += 1
             return
+        if asked.detail and isinstance(asked, Reap):
+            self._counters["flows_given_up"] += 1
+            self._outbox.commands += resets.both_ends(state, self._counters)
+            self._remove(state, asked.detail, now)
+            return
         limit_ms = asked.idle_limit or state.entry.idle_timeout_s * 1000
         if state.closing or state.idle_ms < limit_ms:
             self._counters["flows_kept"] += 1
@@ -201,7 +207,7 @@ class Endings:
             if standby.ssmb_proved:
                 standby.link.queue(message._replace(flags=message.flags | _REPLICA), now)
 
-    def _remove(self, state: FlowState, reason: CloseReason, now: float) -> None:
+    def _remove(self, state: FlowState, reason: int, now: float) -> None:
         entry = state.entry
         session: Session = entry.signature.session
         self._outbox.commands.append(RemoveFlow(entry.signature))

@@ -25,7 +25,7 @@ _WORD32: Final = 0xFFFFFFFF
 
 def delete(state: FlowState, reason: int, error_code: int = 0) -> Delete:
     """The flow ended, with everything that was counted."""
-    entry, counters, idle_ms, tcp_flags, _ = state
+    entry, counters, idle_ms, tcp_flags = state[:4]
     return Delete(
         error_code,
         entry.flags & _REPORTED | _HAS_STATS,
@@ -64,7 +64,7 @@ def delete_unknown(asked: Reap | Timeout, reason: int) -> Delete:
 
 def stats(state: FlowState, error_code: int = 0) -> Stats:
     """The flow's counters so far (9.11)."""
-    entry, counters, idle_ms, tcp_flags, _ = state
+    entry, counters, idle_ms, tcp_flags = state[:4]
     return Stats(
         error_code,
         entry.flags & _REPORTED | _HAS_STATS,
@@ -90,7 +90,7 @@ def alive(asked: Reap | Timeout) -> Stats:
 
 def flow_state(state: FlowState) -> messages.FlowState:
     """An installed flow, for SYNC (11.4)."""
-    entry, _, idle_ms, tcp_flags, _ = state
+    entry, _, idle_ms, tcp_flags = state[:4]
     return messages.FlowState._make(
         (
             0,

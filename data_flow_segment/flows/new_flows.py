@@ -19,7 +19,7 @@ from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Group, Peer, Peers, default_retry_s
 from data_flow_segment.peers.virtual_servers import VirtualServers
 from data_flow_segment.targets.contract import InjectPacket, PacketIn, PacketReason
-from ssmb.constants import FLOW_BUFFER_MAX, QUERY_REPEATS, TCP, ErrorCode, Flag
+from ssmb.constants import FLOW_BUFFER_MAX, QUERY_REPEATS, TCP, Flag
 from ssmb.messages import Query, Session
 from ssmb.serials import SerialAllocator
 
@@ -113,8 +113,8 @@ class NewFlows:
         if error_code is None:
             return False
         self._counters["drop_negative"] += 1
-        if error_code == ErrorCode.NOTAVAIL and packet.signature.protocol == TCP:
-            refusal.notify_client(self._outbox, packet)
+        if packet.signature.protocol == TCP:
+            refusal.answer_refused(self._outbox, packet, error_code)
         return True
 
     def _is_late(self, session: Session, packet: PacketIn, now: float) -> bool:

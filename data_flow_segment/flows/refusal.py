@@ -10,7 +10,8 @@ from data_flow_segment.outbox import Outbox
 from data_flow_segment.targets.contract import PacketIn, TransmitPacket
 from packets import checksum
 from packets.parse import ACK, FIN, ICMP, ICMPV6, RST, SYN, Kind, MalformedPacket, Packet, parse
-from ssmb.constants import TCP, UDP
+from ssmb.addresses import is_ipv4
+from ssmb.constants import TCP, UDP, ErrorCode
 
 _HOP_LIMIT: Final = 64
 _DONT_FRAGMENT: Final = 0x4000
@@ -29,6 +30,17 @@ def notify_client(outbox: Outbox, packet: PacketIn) -> None:
         outbox.commands.append(TransmitPacket(octets))
         is_tcp = packet.signature.protocol == TCP
         outbox.counters["reset_sent" if is_tcp else "unreachable_sent"] += 1
+
+
+def answer_refused(outbox: Outbox, packet: PacketIn, error_code: int) -> None:
+    """What the sender of a packet gets whose flow the CS refused.
+
+    UNKNOWN about a connection under way cannot change any more: without a reset its client would
+    wait until it gives up.
+    """
+    is_under_way = packet.signature.protocol == TCP and packet.tcp_flags & (SYN | ACK) != SYN
+    if error_code == ErrorCode.NOTAVAIL or (error_code == ErrorCode.UNKNOWN and is_under_way):
+        notify_client(outbox, packet)
 
 
 def answer(frame: bytes) -> bytes | None:
@@ -57,10 +69,17 @@ def _reset(packet: Packet) -> bytes | None:
         consumed = length + bool(flags & SYN) + bool(flags & FIN)
         ours = (0, (seq + consumed) & _WORD32, RST | ACK)
     src_port, dst_port = packet.ports
-    segment = bytearray(_TCP.pack(dst_port, src_port, ours[0], ours[1], 5 << 4, ours[2], 0, 0, 0))
-    pseudo = checksum.pseudo_header(packet.dst, packet.src, TCP, len(segment))
+    return reset_segment(packet.dst, packet.src, (dst_port, src_port), *ours)
+
+
+def reset_segment(
+    src: bytes, dst: bytes, ports: tuple[int, int], seq: int, ack: int, flags: int
+) -> bytes:
+    """An IP packet with a TCP reset, from `src` to `dst`, of one family."""
+    segment = bytearray(_TCP.pack(*ports, seq, ack, 5 << 4, flags, 0, 0, 0))
+    pseudo = checksum.pseudo_header(src, dst, TCP, len(segment))
     segment[16:18] = checksum.compute(pseudo, segment).to_bytes(2, "big")
-    return _back(packet, TCP, bytes(segment))
+    return _datagram(src, dst, TCP, bytes(segment))
 
 
 def _unreachable(packet: Packet) -> bytes:
@@ -79,10 +98,14 @@ def _unreachable(packet: Packet) -> bytes:
 
 def _back(packet: Packet, protocol: int, payload: bytes) -> bytes:
     """An IP packet to the client, from the address that the client used."""
-    if packet.version == 6:
+    return _datagram(packet.dst, packet.src, protocol, payload)
+
+
+def _datagram(src: bytes, dst: bytes, protocol: int, payload: bytes) -> bytes:
+    if not is_ipv4(src):
         header = struct.pack("!IHBB", 6 << 28, len(payload), protocol, _HOP_LIMIT)
-        return header + packet.dst + packet.src + payload
-    addresses = packet.dst[12:] + packet.src[12:]
+        return header + src + dst + payload
+    addresses = src[12:] + dst[12:]
     header4 = bytearray(
         struct.pack(
             "!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, _DONT_FRAGMENT, _HOP_LIMIT, protocol, 0

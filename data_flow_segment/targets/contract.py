@@ -96,6 +96,9 @@ class FlowState(NamedTuple):
     idle_ms: int
     tcp_flags: int  # OR of all flags seen, both directions
     closing: bool  # after the first FIN, before the fourth step (9.7)
+    # what the client and the node want next of TCP, in the client side's numbers; None: unknown
+    client_wants: int | None = None
+    node_wants: int | None = None
 
 
 class VirtualServerKey(NamedTuple):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from data_flow_segment.targets.contract import CloseCause, FlowClosed, InstallFlow
+from data_flow_segment.targets.contract import CloseCause, FlowClosed, InstallFlow, RemoveFlow
 from support.targets.scene import Scene
 
 
@@ -74,3 +74,22 @@ def test_a_node_that_refuses_another_connection_ends_the_flow(tcp_scene: Scene) 
     (event,) = scene.rig.events()
     assert isinstance(event, FlowClosed)
     assert event.cause == CloseCause.RST
+
+
+def test_what_both_ends_want_next_is_known(tcp_scene: Scene) -> None:
+    """A connection that is ended in the middle is reset with exactly these numbers."""
+    scene = tcp_scene
+    scene.rig.apply(InstallFlow(scene.entry()))
+    state = scene.rig.target.lookup(scene.signature())
+    assert state is not None
+    assert (state.client_wants, state.node_wants) == (None, None)
+    scene.rig.apply(RemoveFlow(scene.signature()))
+    established(scene)
+    there, back = (scene.client, scene.vip), (scene.node, scene.client)
+    scene.send(
+        scene.outbound(scene.segment(*back, flags="A", seq=5004, ack=1004)),
+        scene.inbound(scene.segment(*there, flags="A", seq=1004, ack=5004)),
+    )
+    state = scene.rig.target.lookup(scene.signature())
+    assert state is not None
+    assert (state.client_wants, state.node_wants) == (5004, 1004)

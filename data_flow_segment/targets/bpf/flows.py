@@ -45,6 +45,7 @@ _CLOCK_MONOTONIC_COARSE: Final = 6  # linux/time.h; the module `time` does not n
 _NS_PER_MS: Final = 1_000_000
 _RETURN, _CLOSED = int(FlowBit.RETURN), int(CloseBit.CLOSED)
 _BITS: Final = 40  # where struct flow has its bits
+_HAVE_ACK: Final = int(CloseBit.HAVE_ACK)
 _FINS = int(CloseBit.OWN_FIN | CloseBit.OPPOSITE_FIN)
 
 
@@ -260,6 +261,8 @@ def state_of(key: bytes, home: Direction, back: Direction, now: int) -> FlowStat
         max(0, (now - last) // _NS_PER_MS),
         home.tcp_flags | back.tcp_flags,
         is_closing(home.close),
+        home.ack if home.close & _HAVE_ACK else None,
+        back.ack if back.close & _HAVE_ACK else None,
     )
 
 

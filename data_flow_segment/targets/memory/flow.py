@@ -68,4 +68,5 @@ class Flow:
     def state(self, now: float) -> FlowState:
         counters = FlowCounters(self.packets[0], self.bytes[0], self.packets[1], self.bytes[1])
         idle_ms = max(0, round((now - self.last_seen) * 1000))
-        return FlowState(self.entry, counters, idle_ms, self.tcp_flags, self.tracker.closing)
+        wants, closing = self.tracker.acknowledged, self.tracker.closing
+        return FlowState(self.entry, counters, idle_ms, self.tcp_flags, closing, *wants)

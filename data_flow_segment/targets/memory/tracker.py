@@ -67,6 +67,18 @@ class CloseTracker:
         """After the first FIN, before the fourth step."""
         return self.cause is None and self._fin_end != [None, None]
 
+    @property
+    def acknowledged(self) -> tuple[int | None, int | None]:
+        """What the client and the node want next."""
+        client, node = self._acknowledged
+        return client, node
+
+    @property
+    def sent(self) -> tuple[int | None, int | None]:
+        """The numbers after all that the client and the node have sent."""
+        client, node = self._next_seq
+        return client, node
+
     def observe(
         self, direction: int, flags: int, seq: int, ack: int, window: int, length: int, scale: int
     ) -> CloseCause | None:

@@ -32,6 +32,7 @@ class SwitchFlow:
         "_close_before",
         "_counters",
         "_is_adopted",
+        "_wanted",
         "close_reported",
         "cookie",
         "entry",
@@ -64,6 +65,7 @@ class SwitchFlow:
         self.close_reported = False
         self.last_seen = now
         self._is_adopted = False
+        self._wanted: tuple[int | None, int | None] = None, None
         self.decide(entry)
 
     def decide(self, entry: FlowEntry) -> None:
@@ -101,7 +103,10 @@ class SwitchFlow:
     def state(self, now: float) -> FlowState:
         """As of the last report; the idle time goes on by itself."""
         idle_ms = max(0, round((now - self.last_seen) * 1000))
-        return FlowState(self.entry, self._counters, idle_ms, self.tcp_flags, self.closing)
+        closing = self.closing
+        return FlowState(
+            self.entry, self._counters, idle_ms, self.tcp_flags, closing, *self._wanted
+        )
 
     def is_adopted(self, cookie: int) -> None:
         """An earlier agent entered it: its first report says when it was last seen."""
@@ -125,6 +130,8 @@ class SwitchFlow:
                     seen = now - half.idle_ms / 1000
                     self.last_seen = seen if self._is_adopted else max(self.last_seen, seen)
                     self._is_adopted = False
+        # what an end wants next is what the other one sent last, if all of it has arrived
+        self._wanted = _after(back), _after(there)
         self.reported_at = now
         seen = (there.close if there else 0) | (back.close if back else 0)
         self._close = self._close_before | seen
@@ -137,6 +144,11 @@ class SwitchFlow:
 
     def _own(self, half: Half) -> Half | None:
         return half if half.cookie == self.cookie else None
+
+
+def _after(half: Half | None) -> int | None:
+    """The sequence number after what was seen of a direction."""
+    return half.next_seq if half is not None and half.close & CloseBit.HAVE_SEQ else None
 
 
 class Flows:

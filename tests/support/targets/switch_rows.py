@@ -65,10 +65,13 @@ class PlacedFlow(Flow):
             close = CloseBit.CLOSED | (CloseBit.BY_RST if self.cause == CloseCause.RST else 0)
         elif self.closing:
             close = CloseBit.OWN_FIN
+        sent = self.tracker.sent[direction]
+        close |= 0 if sent is None else CloseBit.HAVE_SEQ
         packets, octets = self.packets[direction], self.bytes[direction]
         counts = (self.cookie << 96 | packets << 56 | octets).to_bytes(16, "big")
         seen = round(self.last_seen * 1e6)
-        word = struct.pack("!HBBIHI", close, self.tcp_flags, 0, 0, seen >> 32, seen & 0xFFFFFFFF)
+        times = seen >> 32, seen & 0xFFFFFFFF
+        word = struct.pack("!HBBIHI", close, self.tcp_flags, 0, sent or 0, *times)
         return counts + word
 
 

@@ -185,6 +185,7 @@ IN_FORCE: dict[str, Callable[[Rig, list[Any]], object]] = {
     "flow_buffer_max": lambda _, said: said[0].flow_buffer_max,
     "session_timeout_s": lambda rig, _: rig.cs.table.session_timeout_s,
     "flow_capacity": lambda rig, _: rig.cs.table.capacity,
+    "drain_timeout_s": lambda rig, _: rig.cs.config.settings.drain_timeout_s,
 }
 
 

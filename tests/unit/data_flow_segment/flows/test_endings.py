@@ -1,14 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of 9.8: every way in which a flow ends, and what the CS hears."""
 
+from collections.abc import Callable
+
 import pytest
 
 from csmb.messages import Config
+from packets.parse import Packet, parse
 from ssmb.addresses import from_text
-from ssmb.constants import CloseReason, ErrorCode, Flag, ResetScope
-from ssmb.messages import Delete, FlowSignature, Query, Reap, Reset, Stats, Timeout
+from ssmb.constants import CloseReason, ErrorCode, Flag, ForwardMode, ResetScope
+from ssmb.messages import Delete, FlowSignature, Query, Reap, Reset, Stats, Sync, Timeout
 from support.octets.frames import ACK, FIN, RST, SYN, ends_of
-from support.segments.agent_rig import CLIENT, NODE, VIP, AgentRig, FakeCs, newflow_for, ready_rig
+from support.segments.agent_rig import (
+    CLIENT,
+    NODE,
+    TRANSLATE,
+    VIP,
+    AgentRig,
+    FakeCs,
+    newflow_for,
+    ready_rig,
+    vs_list,
+    web_server,
+)
 
 SIGNATURE = FlowSignature(CLIENT[0], VIP[0], CLIENT[1], VIP[1], 6)
 
@@ -355,3 +369,79 @@ def test_the_source_port_of_a_node_that_two_flows_would_share_is_refused() -> No
     delete = only_delete(rig, cs)
     assert delete.error_code == ErrorCode.NORESOURCE
     assert rig.target.flow_count() == 1
+
+
+# --- REAP with a reason: what the flow goes to is down or gone ----------------------------------
+
+
+def test_a_flow_whose_node_is_gone_ends_although_its_sender_goes_on() -> None:
+    rig, cs = ready_rig()
+    cs.tell(vs_list(web_server(protocol=17)))
+    rig.client_sends_udp()
+    query = cs.one(Query)
+    cs.answer(query)
+    rig.client_sends_udp()  # this very moment
+    reap = Reap(serial=query.serial, **query.signature._asdict(), idle_limit=1)
+    cs.send(reap)  # a CS that only supposes so
+    rig.advance(0.02)
+    assert cs.one(Stats).error_code == ErrorCode.CONNALIVE
+    rig.client_sends_udp()
+    cs.send(reap._replace(detail=CloseReason.NODE_FAIL))
+    delete = only_delete(rig, cs)
+    assert (delete.detail, delete.serial, delete.pkts_in) == (
+        CloseReason.NODE_FAIL,
+        query.serial,
+        3,
+    )
+    assert rig.target.flow_count() == 0
+    rig.client_sends_udp()
+    again = cs.one(Query)
+    assert again.serial != query.serial
+    other = from_text("10.1.1.3"), NODE[1]
+    ((_, frame),) = rig_sent(rig, lambda: cs.answer(again, node_ipaddr=other[0]))
+    assert ends_of(frame) == (CLIENT, other, 17)
+
+
+def rig_sent(rig: AgentRig, act: Callable[[], object]) -> list[tuple[int, bytes]]:
+    before = len(rig.sent)
+    act()
+    return rig.sent[before:]
+
+
+@pytest.mark.parametrize("mode", [ForwardMode.NAT, ForwardMode.L2])
+def test_both_ends_of_a_connection_that_the_cs_ends_are_reset(mode: ForwardMode) -> None:
+    rig, cs = ready_rig()
+    rig.client_sends(SYN, seq=1)
+    query = cs.one(Query)
+    flags = int(Flag.ROUTE_BY_DST_IP) if mode else TRANSLATE
+    cs.answer(query, forward_mode=mode, flags=flags)
+    if mode == ForwardMode.NAT:
+        rig.node_sends(SYN | ACK, seq=900, ack=2)
+    rig.client_sends(ACK, seq=2, ack=901)
+    reap = Reap(serial=query.serial, **query.signature._asdict(), detail=CloseReason.NODE_FAIL)
+    sent = [parse(frame) for _, frame in rig_sent(rig, lambda: cs.send(reap))]
+    assert all(packet.tcp_flags == RST and packet.checksums_are_right() for packet in sent)
+    seen = {(packet.dst, packet.ports, sequence_of(packet)) for packet in sent}
+    expected = {(CLIENT[0], (VIP[1], CLIENT[1]), 901)}
+    if mode == ForwardMode.NAT:
+        expected.add((NODE[0], (CLIENT[1], NODE[1]), 2))
+    assert seen == expected
+    assert rig.count("reset_sent") == len(expected)
+
+
+def sequence_of(packet: Packet) -> int:
+    return int.from_bytes(packet.data[packet.l4 + 4 : packet.l4 + 8], "big")
+
+
+def test_a_connection_that_no_cs_knows_any_more_is_reset_and_not_left_hanging() -> None:
+    rig, cs = ready_rig()
+    cs.send(Sync(sync_id=9))
+    rig.advance(0.1)
+    rig.client_sends(ACK, seq=700, ack=9000)
+    ((_, frame),) = rig_sent(
+        rig, lambda: cs.answer(cs.one(Query), error_code=ErrorCode.UNKNOWN, flags=0)
+    )
+    packet = parse(frame)
+    assert (packet.tcp_flags, sequence_of(packet)) == (RST, 9000)
+    ((_, frame),) = rig.client_sends(ACK, seq=700, ack=9000)  # within NEG_HOLD
+    assert parse(frame).tcp_flags == RST
