@@ -18,11 +18,14 @@
 /* A loop variable whose range the verifier does not track, or it would follow every path. */
 #define UNTRACKED volatile __u8
 
+/* By the agent: a packet that waited for its flow, or a fragment that may belong to none. */
+enum injected { INJECTED = 1, INJECTED_FRAGMENT = 2 };
+
 struct context {
 	void *raw;
 	__u32 ifindex; /* the ingress interface; of an injected packet, the original one */
 	bool xdp;
-	bool injected;
+	__u8 injected; /* enum injected */
 };
 
 #define SKB(c) ((struct __sk_buff *)(c)->raw)

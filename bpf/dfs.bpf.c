@@ -100,8 +100,15 @@ static __always_inline bool ports_of_fragment(struct packet *p)
 
 static __always_inline int pass(struct context *c)
 {
-	if (c->injected)
+	if (c->injected == INJECTED)
 		return context_drop(c, COUNTER_DROP_INJECT_UNMATCHED);
+	if (c->injected) { /* it enters where it came from, and is passed there */
+		struct interface *interface = interface_at(c->ifindex);
+
+		if (!interface || !set_macs(c, interface->mac, interface->mac))
+			return context_drop(c, COUNTER_DROP_INJECT_UNMATCHED);
+		return bpf_redirect(c->ifindex, BPF_F_INGRESS);
+	}
 	count(COUNTER_PASSED);
 	return context_pass(c);
 }
@@ -133,12 +140,12 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 				       &key);
 		}
 	}
+	if (p->fragment == FIRST_FRAGMENT && interface->flags & INTERFACE_INTERNAL)
+		note_fragment(p); /* its later ones are nobody's, too: they need not wait */
 	m = bpf_map_lookup_elem(&meta, &zero);
 	if (!m || !m->outbound_query || !(interface->flags & INTERFACE_INTERNAL) ||
 	    bpf_map_lookup_elem(&local_addresses, p->key.dst))
 		return pass(c);
-	if (p->fragment == FIRST_FRAGMENT)
-		note_fragment(p);
 	return up_call(c, p, REASON_OUTBOUND, NULL);
 }
 
@@ -152,21 +159,35 @@ static __always_inline bool is_new_connection(struct packet *p, struct flow *f)
 	       (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
+/* A later fragment whose first one is not known.  A flow may be meant if it is addressed to a virtual
+ * server or comes from the internal side; anybody else's is routed by the kernel. */
+static __always_inline int early_fragment(struct context *c, struct packet *p)
+{
+	struct interface *interface;
+
+	if (c->injected)
+		return context_drop(c, COUNTER_DROP_FRAGMENT);
+	if (bpf_map_lookup_elem(&addresses, p->key.dst))
+		return CALL(hold_fragment, c, p);
+	interface = interface_at(c->ifindex);
+	if (!interface || !(interface->flags & INTERFACE_INTERNAL) || is_group_frame(c) ||
+	    bpf_map_lookup_elem(&local_addresses, p->key.dst))
+		return pass(c);
+	return CALL(hold_fragment, c, p);
+}
+
 static __always_inline int transport(struct context *c, struct packet *p)
 {
 	struct flow *f;
 
-	if (p->fragment == LATER_FRAGMENT && !ports_of_fragment(p)) {
-		if (c->injected || bpf_map_lookup_elem(&addresses, p->key.dst))
-			return context_drop(c, COUNTER_DROP_FRAGMENT);
-		return pass(c); /* not addressed to a virtual server: the kernel routes it */
-	}
+	if (p->fragment == LATER_FRAGMENT && !ports_of_fragment(p))
+		return early_fragment(c, p);
 	f = bpf_map_lookup_elem(&flows, &p->key);
 	if (is_source_routed(c, p) && (f || bpf_map_lookup_elem(&addresses, p->key.dst)))
 		return context_drop(c, COUNTER_DROP_SOURCE_ROUTED);
 	if (!f || is_new_connection(p, f))
-		return c->injected ? context_drop(c, COUNTER_DROP_INJECT_UNMATCHED) :
-				     CALL(unmatched, c, p);
+		return c->injected == INJECTED ? context_drop(c, COUNTER_DROP_INJECT_UNMATCHED) :
+						 CALL(unmatched, c, p);
 	if (p->fragment == FIRST_FRAGMENT)
 		note_fragment(p);
 	return forward_flow(c, p, f);
@@ -242,16 +263,17 @@ int dfs_tc(struct __sk_buff *skb)
 	return process(&c);
 }
 
-/* The agent writes the original ingress interface over the MAC addresses, which are not needed
- * any more: they are overwritten when it leaves. */
+/* The agent writes the original ingress interface, and whether it may match no flow, over the MAC
+ * addresses, which are not needed any more: they are overwritten when it leaves. */
 SEC("tc")
 int dfs_inject(struct __sk_buff *skb)
 {
-	struct context c = { .raw = skb, .injected = true };
+	struct context c = { .raw = skb };
 	__u8 *data = (void *)(long)skb->data;
 
 	if (data + 14 > (__u8 *)(long)skb->data_end)
 		return TC_ACT_SHOT;
+	c.injected = data[4] ? INJECTED_FRAGMENT : INJECTED;
 	__builtin_memcpy(&c.ifindex, data + 8, 4);
 	/* with those MAC addresses it is PACKET_OTHERHOST: before Linux 6.16 a packet that
 	 * bpf_redirect_peer hands over keeps that type, and the receiver drops it */

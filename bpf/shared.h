@@ -171,6 +171,7 @@ enum event_kind {
 	EVENT_TTL = 2, /* a packet whose time to live ended here; frame: its beginning */
 	EVENT_TOO_BIG = 3, /* likewise, too long for `mtu` */
 	EVENT_CLOSED = 4,
+	EVENT_FRAGMENT = 5, /* a later fragment that came before its first one */
 };
 
 struct event_packet {

@@ -187,6 +187,29 @@ static __always_inline bool may_notify(__u32 kind)
 	return t->number++ < NOTIFY_MAX;
 }
 
+/* A later fragment came before its first one: up to the agent, which puts it back after a while. */
+static __always_inline int hold_fragment(struct context *c, struct packet *p)
+{
+	__u32 length = context_length(c);
+	struct scratch *s;
+
+	if (!is_listening())
+		return context_drop(c, COUNTER_DROP_DETACHED);
+	if (length > FRAME_MAX)
+		return context_drop(c, COUNTER_DROP_UP_CALL_TOO_LONG);
+	if (!may_notify(0)) /* nobody needs many, and anybody can send them */
+		return context_drop(c, COUNTER_DROP_UP_CALL_FULL);
+	s = copy_frame(c, p, length);
+	if (!s)
+		return context_drop(c, COUNTER_DROP_MALFORMED);
+	s->event.kind = EVENT_FRAGMENT;
+	if (!send_event(s))
+		return context_drop(c, COUNTER_DROP_UP_CALL_FULL);
+	return context_drop(c, COUNTER_UP_CALLS);
+}
+
+GLOBAL_FUNCTION(hold_fragment, (), ())
+
 /* The packet is dropped for `reason`; the agent notifies its sender by ICMP. */
 static __always_inline int notify_sender(struct context *c, struct packet *p, __u32 kind,
 					 __u32 mtu, enum counter reason)

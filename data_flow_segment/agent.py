@@ -26,6 +26,7 @@ from csmb.settings import ConnectionSettings
 from data_flow_segment.dispatch import Dispatch, FlowHandlers
 from data_flow_segment.flows import bridge
 from data_flow_segment.flows.answers import Answers
+from data_flow_segment.flows.early_fragments import EarlyFragments
 from data_flow_segment.flows.endings import Endings
 from data_flow_segment.flows.new_flows import NewFlows
 from data_flow_segment.flows.sweeps import Sweeps
@@ -39,6 +40,7 @@ from data_flow_segment.peers.resets import BootResets
 from data_flow_segment.peers.virtual_servers import VirtualServers
 from data_flow_segment.targets.contract import (
     Counter,
+    EarlyFragment,
     Event,
     FlowClosed,
     FlowIdle,
@@ -81,6 +83,7 @@ class Agent:
             SerialAllocator(cs_id=None, start=int.from_bytes(random_octets(4), "big")),
         )
         self.answers = Answers(self.outbox, self.servers, self.new_flows, self.endings)
+        self.early_fragments = EarlyFragments(self.outbox)
         self.sweeps = Sweeps(self.peers, now)
         self.syncs = Syncs(target, self.endings.ended)
         self.readiness = Readiness(
@@ -112,6 +115,7 @@ class Agent:
         self._timers: tuple[Callable[[], float | None], ...] = (
             self.new_flows.get_timer,
             self.new_flows.negative.get_timer,
+            self.early_fragments.held.get_timer,
             self.endings.get_timer,
             self.endings.ended.get_timer,
             self.readiness.get_timer,
@@ -121,6 +125,7 @@ class Agent:
         )
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             PacketIn: self.new_flows.packet_came_up,
+            EarlyFragment: self.early_fragments.came,
             FlowClosed: self.endings.flow_closed,
             FlowIdle: self.endings.flow_idle,
             FlowMoved: self.endings.flow_moved,
@@ -151,6 +156,8 @@ class Agent:
         """Do everything that is due; too early or twice does no harm."""
         self.new_flows.handle_timer(now)
         self.new_flows.negative.handle_timer(now)
+        if self.early_fragments.count:
+            self.early_fragments.handle_timer(now)
         self.endings.handle_timer(now)
         self.connections.handle_timer(now)
         self.outbox.counters["bridge_incomplete"] += self.reassembly.handle_timer(now)

@@ -38,6 +38,14 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         "Reached the agent's queue before the flow was installed and were read after it;"
         " re-injected.",
     ),
+    "early_fragments": (
+        True,
+        "Later fragments that arrived before their first one; held for 20 ms and put back.",
+    ),
+    "drop_early_fragment": (
+        False,
+        "Dropped: a later fragment that arrived before its first one, and too many are held.",
+    ),
     "drop_negative": (True, "Dropped: the CS refused this flow less than a second ago."),
     "drop_no_outbound_group": (
         True,

@@ -13,8 +13,9 @@ passes (tests/contract).  The rules:
   and `scan`, which is how flows survive the agent.
 * Every packet that a target drops raises a counter named in `counters`.
 * A flow whose signature, or whose return direction, is another flow's key is refused.
-* A later fragment goes where its first one went; an unknown one is dropped if it is addressed
-  to a virtual server, and otherwise routed like any other packet.
+* A later fragment goes where its first one went.  One that comes before its first one is never
+  routed as a stranger's if it is addressed to a virtual server or comes from the internal side: it
+  comes up as EarlyFragment, and is dropped if its first one is still unknown when it is put back.
 * ICMP errors about a flow's packets are carried to the end that they concern.  A client gets them
   from the virtual server; a router on the client's side keeps its own address.  They never count as
   the flow's packets, never refresh it and never end it.
@@ -190,6 +191,15 @@ class InjectPacket(NamedTuple):
     packet: PacketIn
 
 
+class PutBackFragment(NamedTuple):
+    """Process an early fragment as if it arrived now, whether a flow matches or not.
+
+    It is dropped and counted if its first fragment is still unknown.
+    """
+
+    fragment: EarlyFragment
+
+
 class TransmitPacket(NamedTuple):
     """Send an IP packet of the agent's own (RST, ICMP error, a bridged packet) by route lookup."""
 
@@ -204,6 +214,7 @@ Command = (
     | InstallFlow
     | RemoveFlow
     | InjectPacket
+    | PutBackFragment
     | TransmitPacket
 )
 
@@ -224,6 +235,13 @@ class PacketIn(NamedTuple):
     interface: int
     frame: bytes
     virtual_server: VirtualServerKey | None
+
+
+class EarlyFragment(NamedTuple):
+    """A later fragment whose first one, which has the ports, did not come yet."""
+
+    interface: int
+    frame: bytes
 
 
 class FlowClosed(NamedTuple):
@@ -254,7 +272,7 @@ class InstallFailed(NamedTuple):
     reason: str
 
 
-Event = PacketIn | FlowClosed | FlowIdle | FlowMoved | InstallFailed
+Event = PacketIn | EarlyFragment | FlowClosed | FlowIdle | FlowMoved | InstallFailed
 
 # --- the target ----------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "drop_checksum": (False, "Dropped on the way to the agent: wrong checksum."),
     "drop_fragment": (
         True,
-        "Dropped: a later fragment to a virtual server; its first fragment is not known.",
+        "Dropped: a later fragment to a virtual server or from the internal side; its first"
+        " fragment did not arrive.",
     ),
     "drop_ttl": (True, "Dropped: time to live expired (the sender gets ICMP time exceeded)."),
     "drop_too_big": (

@@ -49,6 +49,7 @@ def drops_of(scene: Scene, what: Frame | InjectPacket) -> set[str]:
     """Which drop counters one packet raised, by one each."""
     before = scene.values()
     out = scene.rig.apply(what) if isinstance(what, InjectPacket) else scene.send(what)
+    out += scene.put_back_fragments()
     assert out == []
     rose = {name: by for name, by in risen(before, scene.values()).items() if is_drop(name)}
     assert set(rose.values()) == {1}
@@ -81,6 +82,7 @@ def test_every_packet_that_ends_here_raises_exactly_one_drop_counter(scene: Scen
     late = [fragments(scene.to_vip(bytes(600)), 256)[1] for _ in range(25)]
     before = scene.values()
     assert scene.send(*map(scene.inbound, late)) == []
+    assert scene.put_back_fragments() == []
     assert scene.dropped_since(before) == 25
 
 

@@ -13,9 +13,12 @@ from scapy.packet import Packet as ScapyPacket
 
 from data_flow_segment.targets.contract import (
     AddVirtualServer,
+    EarlyFragment,
     InjectPacket,
     InstallFlow,
+    PacketIn,
     PacketReason,
+    PutBackFragment,
 )
 from support.octets.packets import fragments, hop, ip_packet, macs, wrong_checksums
 from support.targets.rig import CLIENT_MAC, NODE_MAC, Frame, Side
@@ -104,12 +107,108 @@ def test_packets_cut_at_the_same_time_are_not_mixed_up(scene: Scene) -> None:
     assert {macs(octets)[0] for _, octets in out[1::2]} != {NODE_MAC}
 
 
-def test_a_later_fragment_without_its_first_is_dropped_and_counted(scene: Scene) -> None:
+def early(scene: Scene) -> list[PutBackFragment]:
+    """What came up and is to be put back."""
+    return [PutBackFragment(e) for e in scene.rig.events() if isinstance(e, EarlyFragment)]
+
+
+@pytest.fixture
+def holding(scene: Scene) -> Scene:
+    if scene.rig.name.startswith("p4"):
+        pytest.skip("the P4 program drops early fragments")
+    scene.rig.events()
+    return scene
+
+
+@pytest.mark.parametrize("side", [Side.EXTERNAL, Side.INTERNAL], ids=["external", "internal"])
+def test_a_later_fragment_whose_first_one_never_comes_is_dropped_and_counted(
+    holding: Scene, side: Side
+) -> None:
+    """A node's would reach the client with the node's address, which the client never heard of."""
+    scene = holding
     scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
-    _, second, *_ = fragments(long(scene, scene.client, scene.vip), SIZE)
+    if side is Side.EXTERNAL:
+        _, second, *_ = map(scene.inbound, fragments(long(scene, scene.client, scene.vip), SIZE))
+    else:
+        _, second, *_ = map(scene.outbound, fragments(long(scene, scene.node, scene.client), SIZE))
     before = scene.values()
-    assert scene.send(scene.inbound(second)) == []
-    assert scene.up_calls() == []
+    assert scene.send(second) == []
+    assert scene.dropped_since(before) == 0
+    (held,) = early(scene)
+    assert held.fragment.frame == second[1]
+    assert held.fragment.interface == scene.rig.interface(side)
+    assert scene.rig.apply(held) == []
+    assert early(scene) == []
+    assert scene.values()["drop_fragment"] - before["drop_fragment"] == 1
+
+
+@pytest.mark.parametrize("side", [Side.EXTERNAL, Side.INTERNAL], ids=["external", "internal"])
+@pytest.mark.parametrize("order", [(4, 3, 2, 1, 0), (1, 0, 2, 4, 3)], ids=["last first", "mixed"])
+def test_fragments_that_come_before_their_first_one_go_where_it_goes(
+    holding: Scene, side: Side, order: tuple[int, ...]
+) -> None:
+    scene = holding
+    scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
+    if side is Side.EXTERNAL:
+        sent = fragments(long(scene, scene.client, scene.vip), SIZE)
+        frames = [scene.inbound(sent[number]) for number in order]
+        wanted = bytes(hop(long(scene, scene.client, scene.node)))
+        leaves, mac = Side.INTERNAL, NODE_MAC
+    else:
+        sent = fragments(long(scene, scene.node, scene.client), SIZE)
+        frames = [scene.outbound(sent[number]) for number in order]
+        wanted = bytes(hop(long(scene, scene.vip, scene.client)))
+        leaves, mac = Side.EXTERNAL, CLIENT_MAC
+    before = scene.values()
+    out = scene.send(*frames)
+    out += scene.rig.apply(*early(scene))
+    assert len(out) == 5
+    assert reassembled(sorted(out, key=offset), leaves, mac) == wanted
+    assert scene.dropped_since(before) == 0
+
+
+def offset(frame: Frame) -> int:
+    """Where the fragment's data belong."""
+    packet = ip_packet(frame[1])
+    at = 6 if packet[0] >> 4 == 4 else 42
+    return int.from_bytes(packet[at : at + 2], "big") & (0x1FFF if at == 6 else 0xFFF8)
+
+
+def test_an_early_fragment_of_an_unknown_flow_comes_up_with_its_ports(holding: Scene) -> None:
+    scene = holding
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    first, second, *_ = fragments(long(scene, scene.client, scene.vip), SIZE)
+    assert scene.send(scene.inbound(second), scene.inbound(first)) == []
+    seen = scene.rig.events()
+    held = [PutBackFragment(e) for e in seen if isinstance(e, EarlyFragment)]
+    assert len(held) == 1
+    assert scene.rig.apply(*held) == []
+    came = [e for e in (*seen, *scene.rig.events()) if isinstance(e, PacketIn)]
+    assert [e.signature for e in came] == [scene.signature()] * 2
+
+
+def test_a_nodes_own_fragments_in_any_order_are_routed(holding: Scene) -> None:
+    """A flow may be meant until the first one shows that none is."""
+    scene = holding
+    scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
+    inside, outside = (scene.family.node, 5353), (scene.family.far_client, 53)
+    sent = fragments(long(scene, inside, outside), SIZE)
+    out = scene.send(*map(scene.outbound, reversed(sent)))
+    assert [ip_packet(octets) for _, octets in out] == [bytes(hop(sent[0]))]
+    out += scene.rig.apply(*early(scene))
+    assert sorted(ip_packet(octets) for _, octets in out) == sorted(
+        bytes(hop(packet)) for packet in sent
+    )
+    assert {side for side, _ in out} == {Side.EXTERNAL}
+
+
+def test_no_agent_holds_them(holding: Scene) -> None:
+    scene = holding
+    scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
+    _, second, *_ = fragments(long(scene, scene.node, scene.client), SIZE)
+    before = scene.values()
+    with scene.rig.agent_away():
+        assert scene.send(scene.outbound(second)) == []
     assert scene.dropped_since(before) == 1
 
 

@@ -136,6 +136,7 @@ class EventKind(IntEnum):
     TTL = 2
     TOO_BIG = 3
     CLOSED = 4
+    FRAGMENT = 5
 
 
 class InterfaceFlag(IntFlag):

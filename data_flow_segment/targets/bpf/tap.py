@@ -21,7 +21,7 @@ _IFF_UP, _IFF_TAP, _IFF_NO_PI = 0x1, 0x2, 0x1000
 _MTU: Final = 65521
 _IFREQ: Final = struct.Struct("16sH22x")
 _IFREQ_INT: Final = struct.Struct("16si20x")
-_PLACE: Final = struct.Struct("=8xI")
+_PLACE: Final = struct.Struct("=4xII")  # its first octet says that it is no group's frame
 
 
 class Tap:
@@ -50,10 +50,11 @@ class Tap:
             os.close(self._fd)
             raise
 
-    def inject(self, ifindex: int, frame: bytes) -> bool:
-        """Process a frame as if it came in at `ifindex`; False if the kernel did not take it."""
+    def inject(self, ifindex: int, frame: bytes, *, again: bool = False) -> bool:
+        """Process a frame as if it came in at `ifindex`; False if the kernel did not take it.
+        With `again` it is one that may match no flow (an early fragment)."""
         try:
-            os.write(self._fd, _PLACE.pack(ifindex) + frame[12:])
+            os.write(self._fd, _PLACE.pack(again, ifindex) + frame[12:])
         except OSError:
             return False
         return True

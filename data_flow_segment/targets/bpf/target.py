@@ -47,6 +47,7 @@ from data_flow_segment.targets.contract import (
     CloseCause,
     Command,
     Counter,
+    EarlyFragment,
     Event,
     FlowClosed,
     FlowState,
@@ -54,6 +55,7 @@ from data_flow_segment.targets.contract import (
     InstallFailed,
     InstallFlow,
     PacketIn,
+    PutBackFragment,
     RemoveFlow,
     RemoveVirtualServer,
     SetLocalAddresses,
@@ -72,6 +74,7 @@ from ssmb.messages import FlowSignature
 
 _EVENTS_AT_ONCE: Final = 256
 _PACKET, _CLOSED = int(EventKind.PACKET), int(EventKind.CLOSED)
+_FRAGMENT: Final = int(EventKind.FRAGMENT)
 _BY_FIN, _BY_RST = CloseCause.FIN, CloseCause.RST
 _META_KEY: Final = bytes(4)
 _RESERVED: Final = struct.pack("=I", ADDRESS_RESERVED)
@@ -164,6 +167,10 @@ class BpfTarget:
                 packet = command.packet
                 if tap is None or not tap.inject(packet.interface, packet.frame):
                     self._counters.add("drop_inject_failed")
+            elif isinstance(command, PutBackFragment):
+                fragment = command.fragment
+                if tap is None or not tap.inject(fragment.interface, fragment.frame, again=True):
+                    self._counters.add("drop_inject_failed")
             elif isinstance(command, RemoveFlow):
                 self._sweep.forget(self.flows.remove(command.signature))
             elif isinstance(command, TransmitPacket):
@@ -250,16 +257,15 @@ class BpfTarget:
             state, by_rst = closed_state(record, self.flows.window_shift)
             self._sweep.note_reported(record[_CLOSED_KEY], state.entry.serial)
             return FlowClosed(state, _BY_RST if by_rst else _BY_FIN)
+        if kind == _FRAGMENT:
+            ifindex, frame = _arrival(record)
+            return EarlyFragment(ifindex, frame)
         self._notify_sender(record)
         return None
 
     def _packet_in(self, record: bytes) -> PacketIn:
-        _, reason, tcp_flags, tos, ifindex, tci, tag, length, _, key, server = (
-            EVENT_PACKET.unpack_from(record)
-        )
-        frame = record[_HEADER : _HEADER + length]
-        if tag:
-            frame = frame[:12] + struct.pack("=H", tag) + struct.pack(">H", tci) + frame[12:]
+        _, reason, tcp_flags, tos, _, _, _, _, _, key, server = EVENT_PACKET.unpack_from(record)
+        ifindex, frame = _arrival(record)
         src, dst, sport, dport, protocol = FLOW_KEY.unpack(key)
         return PacketIn(
             reason,
@@ -363,6 +369,15 @@ class BpfTarget:
                     bool(flags & VirtualServerFlag.BRIDGED),
                 ),
             )
+
+
+def _arrival(record: bytes) -> tuple[int, bytes]:
+    """The interface and the frame of an event, with the tag that the kernel took off."""
+    _, _, _, _, ifindex, tci, tag, length, _, _, _ = EVENT_PACKET.unpack_from(record)
+    frame = record[_HEADER : _HEADER + length]
+    if tag:
+        frame = frame[:12] + struct.pack("=H", tag) + struct.pack(">H", tci) + frame[12:]
+    return ifindex, frame
 
 
 def _server_key(raw: bytes) -> VirtualServerKey:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from data_flow_segment.targets.contract import (
     CloseCause,
+    EarlyFragment,
     Event,
     FlowClosed,
     PacketIn,
@@ -76,6 +77,14 @@ class DataPath:
             return
         self._process(interface, packet_in.frame, injected=True)
 
+    def put_back(self, fragment: EarlyFragment) -> None:
+        """A later fragment arrives again, after it was held for its first one."""
+        interface = self._router.interfaces.get(fragment.interface)
+        if interface is None:
+            self.counters.add("drop_inject_unmatched")
+            return
+        self._process(interface, fragment.frame, injected=False, again=True)
+
     def transmit(self, octets: bytes) -> None:
         """Route a packet of the agent's own."""
         frame = bytes(12) + (b"\x08\x00" if octets[:1] and octets[0] >> 4 == 4 else b"\x86\xdd")
@@ -96,7 +105,9 @@ class DataPath:
 
     # --- the pipeline ---------------------------------------------------------------------
 
-    def _process(self, interface: Interface, frame: bytes, *, injected: bool) -> None:
+    def _process(
+        self, interface: Interface, frame: bytes, *, injected: bool, again: bool = False
+    ) -> None:
         if not frame[:1] or not (frame[:6] == interface.mac or frame[0] & 1):
             self.counters.add("local")  # for another host, received because a switch floods
             return
@@ -110,7 +121,7 @@ class DataPath:
         elif has_mapped_address(packet):
             self.counters.add("drop_mapped")
         elif packet.kind == Kind.TRANSPORT:
-            self._transport(interface, packet, injected=injected)
+            self._transport(interface, packet, injected=injected, again=again)
         elif injected:
             self.counters.add("drop_inject_unmatched")
         elif packet.kind == Kind.ARP:
@@ -120,13 +131,17 @@ class DataPath:
         else:
             self._pass(interface, packet)
 
-    def _transport(self, interface: Interface, packet: Packet, *, injected: bool) -> None:
+    def _transport(
+        self, interface: Interface, packet: Packet, *, injected: bool, again: bool
+    ) -> None:
         ports = self._fragments.ports_of(packet) if packet.later_fragment else packet.ports
         if ports is None:
-            if injected or self.virtual_servers.is_address(packet.dst):
+            if injected or again:
                 self.counters.add("drop_fragment")
+            elif self._may_be_a_flows(interface, packet):
+                self._hold_fragment(interface, packet)
             else:
-                self._pass(interface, packet)  # not known to belong to a flow
+                self._pass(interface, packet)
             return
         key = (packet.src, packet.dst, *ports, packet.protocol)
         found = self.table.find(key)
@@ -141,6 +156,22 @@ class DataPath:
             self.counters.add("drop_inject_unmatched")
         else:
             self._unmatched(interface, packet, key)
+
+    def _may_be_a_flows(self, interface: Interface, packet: Packet) -> bool:
+        """Whether a later fragment without its first one is not simply a stranger's."""
+        if self.virtual_servers.is_address(packet.dst):
+            return True
+        local = self.local_addresses | self._router.own_addresses
+        return interface.internal and packet.dst not in local and not packet.data[0] & 1
+
+    def _hold_fragment(self, interface: Interface, packet: Packet) -> None:
+        if not self.listening:
+            self.counters.add("drop_detached")
+        elif len(self.events) >= self.options.event_capacity:
+            self.counters.add("drop_up_call_full")
+        else:
+            self.events.append(EarlyFragment(interface.number, bytes(packet.data)))
+            self.counters.add("up_calls")
 
     def _unmatched(self, interface: Interface, packet: Packet, key: Key) -> None:
         """No flow: to a virtual server, from the internal side, or neither."""
@@ -159,6 +190,8 @@ class DataPath:
                 server = found.key
                 reason = PacketReason.BRIDGED if found.bridged else PacketReason.NEW_FLOW
         if server is None:
+            if packet.first_fragment and interface.internal:
+                self._fragments.note(packet)  # the later ones are a stranger's, too
             if not (self.outbound_query and interface.internal) or packet.dst in local:
                 self._pass(interface, packet)
                 return

@@ -14,6 +14,7 @@ from data_flow_segment.targets.contract import (
     InjectPacket,
     InstallFailed,
     InstallFlow,
+    PutBackFragment,
     RemoveFlow,
     RemoveVirtualServer,
     SetLocalAddresses,
@@ -68,6 +69,8 @@ class MemoryTarget:
                 self._install(command)
             elif isinstance(command, InjectPacket):
                 self.data_path.inject(command.packet)
+            elif isinstance(command, PutBackFragment):
+                self.data_path.put_back(command.fragment)
             elif isinstance(command, RemoveFlow):
                 self.data_path.table.remove(command.signature)
             elif isinstance(command, TransmitPacket):

@@ -12,9 +12,11 @@ from scapy.packet import Packet as ScapyPacket
 
 from data_flow_segment.targets.contract import (
     Command,
+    EarlyFragment,
     FlowEntry,
     InstallFlow,
     PacketIn,
+    PutBackFragment,
     RemoveFlow,
     RemoveVirtualServer,
     SetLocalAddresses,
@@ -131,6 +133,14 @@ class Scene:
         events = self.rig.events()
         assert all(isinstance(event, PacketIn) for event in events), events
         return [event for event in events if isinstance(event, PacketIn)]
+
+    def put_back_fragments(self) -> list[Frame]:
+        """Early fragments arrive again, as when the agent held them; what comes out then.  Other
+        events are not expected here."""
+        events = self.rig.events()
+        assert all(isinstance(event, EarlyFragment) for event in events), events
+        held = [PutBackFragment(event) for event in events if isinstance(event, EarlyFragment)]
+        return self.rig.apply(*held)
 
     def values(self) -> Mapping[str, int]:
         return {name: counter.value for name, counter in self.rig.target.counters().items()}

@@ -125,9 +125,17 @@ class SwitchPath(DataPath):
 
     # --- what the program does otherwise -----------------------------------------------------
 
-    def _process(self, interface: Interface, frame: bytes, *, injected: bool) -> None:
+    def _process(
+        self, interface: Interface, frame: bytes, *, injected: bool, again: bool = False
+    ) -> None:
         self._arrived = interface.number, frame
-        super()._process(interface, frame, injected=injected)
+        super()._process(interface, frame, injected=injected, again=again)
+
+    def _may_be_a_flows(self, interface: Interface, packet: Packet) -> bool:
+        return self.virtual_servers.is_address(packet.dst)
+
+    def _hold_fragment(self, interface: Interface, packet: Packet) -> None:
+        self.counters.add("drop_fragment")
 
     def _up_call(
         self,
