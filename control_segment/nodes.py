@@ -10,10 +10,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import TypeAlias
 
+from ssmb.constants import TCP
+
 # A node's address and port: what it is known by in other pools, after a reload and after a restart
 Place: TypeAlias = tuple[bytes, int]
-
-from ssmb.constants import TCP
 
 
 class NodeState(Enum):
