@@ -41,7 +41,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __be32[4]);
 	__type(value, __u32);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 65536); /* at least: the agent sizes it by the host's addresses */
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } local_addresses SEC(".maps");
 
@@ -49,7 +49,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u32); /* ifindex */
 	__type(value, struct interface);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 4096); /* at least, likewise */
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 } interfaces SEC(".maps");
 
 struct {

@@ -219,7 +219,7 @@ def test_a_mac_address_that_changes_is_followed(ground: Any) -> None:
     number = socket.if_nametoindex("ext0")
     ground.ip("link", "set", "ext0", "address", "02:00:00:00:00:77")
     deadline = time.monotonic() + 60
-    while target._program.interfaces.lookup(number.to_bytes(4, sys.byteorder))[9] != 0x77:
+    while target._program.interfaces.table.lookup(number.to_bytes(4, sys.byteorder))[9] != 0x77:
         assert time.monotonic() < deadline
         target.sweep(8, stats=False)
         time.sleep(0.05)
@@ -230,7 +230,7 @@ def test_an_address_that_the_machine_gets_later_is_its_own(ground: Any) -> None:
     ground.ip("address", "add", "192.0.2.9/24", "dev", "ext0")
     key = bytes(10) + b"\xff\xff" + socket.inet_aton("192.0.2.9")
     deadline = time.monotonic() + 60
-    while target._program.local_addresses.lookup(key) is None:
+    while target._program.local_addresses.table.lookup(key) is None:
         assert time.monotonic() < deadline
         target.sweep(8, stats=False)
         time.sleep(0.05)

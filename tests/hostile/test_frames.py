@@ -189,6 +189,7 @@ def outcomes(counters: Mapping[str, int]) -> int:
     """Frames that the program counted in some way; `packets` is made of these."""
     own = {"packets", "transmitted", "drop_transmit", "drop_inject_failed", "install_failed"}
     others = {*own, "event_lost", "interface_gone", "interface_came_back"}
+    others |= {"interfaces_without_room", "addresses_without_room"}
     return sum(value for name, value in counters.items() if name not in others)
 
 

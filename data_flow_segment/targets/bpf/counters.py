@@ -27,6 +27,14 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "event_lost": (False, "Ends of flows lost to a full event ring; a sweep reports them."),
     "interface_gone": (False, "Configured interfaces that disappeared."),
     "interface_came_back": (True, "Configured interfaces that reappeared; attached again."),
+    "interfaces_without_room": (
+        False,
+        "Interfaces of this host that found no room: no tunnel out of them until a restart.",
+    ),
+    "addresses_without_room": (
+        False,
+        "Addresses of this host that found no room: wildcards catch them until a restart.",
+    ),
 }
 
 _OWN: Final = (
@@ -35,6 +43,8 @@ _OWN: Final = (
     "drop_inject_failed",
     "interface_gone",
     "interface_came_back",
+    "interfaces_without_room",
+    "addresses_without_room",
     "install_failed",
     "install_looping",
 )

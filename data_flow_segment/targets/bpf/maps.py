@@ -56,12 +56,38 @@ class Map:
             current = following.raw
             yield current
 
-    def replace_all(self, wanted: dict[bytes, bytes]) -> None:
-        """Make the map hold exactly `wanted`."""
-        for key in [key for key in self.keys() if key not in wanted]:
-            self.delete(key)
+
+class Mirror:
+    """A map of which no one else changes anything: only differences are written.
+
+    What finds no room stays out, to be tried again the next time.
+    """
+
+    def __init__(self, table: Map) -> None:
+        self.table = table
+        self._held: dict[bytes, bytes | None] | None = None
+
+    def replace_all(self, wanted: dict[bytes, bytes]) -> int:
+        """Make the map hold exactly `wanted`; how many of these it has no room for, the last."""
+        table = self.table
+        if self._held is None:
+            self._held = dict.fromkeys(table.keys())
+        held = self._held
+        for key in [key for key in held if key not in wanted]:
+            table.delete(key)
+            del held[key]
+        without_room = 0
         for key, value in wanted.items():
-            self.update(key, value)
+            if held.get(key) == value:
+                continue
+            failed = table.try_update(key, value)
+            if failed == errno.E2BIG:
+                without_room += 1
+            elif failed:
+                raise TargetError(f"map {table.name}: cannot enter an element: {reason(-failed)}")
+            else:
+                held[key] = value
+        return without_room
 
 
 class Batch:

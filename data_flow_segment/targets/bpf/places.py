@@ -4,6 +4,7 @@ anew, renamed or given another address is followed."""
 
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 from collections.abc import Callable
@@ -23,6 +24,13 @@ from ssmb.addresses import UNSPECIFIED
 _GROUPS: Final = 0x1 | 0x10 | 0x100
 _NETLINK_ROUTE: Final = 0
 _PAUSE_NS: Final = 1_000_000_000
+_CONSEQUENCES: Final = {
+    "interfaces": "find no room: packets are not tunnelled out of them; restart the agent, which"
+    " makes room",
+    "addresses": "find no room: wildcard virtual servers catch packets to them; restart the agent,"
+    " which makes room",
+}
+_LOG: Final = logging.getLogger("splitplane.dfs")
 
 
 class Watch:
@@ -52,7 +60,7 @@ class Watch:
 class Places:
     """Where the program is.  `count` counts what became of an interface."""
 
-    def __init__(self, options: BpfOptions, program: Program, count: Callable[[str], None]) -> None:
+    def __init__(self, options: BpfOptions, program: Program, count: Callable[..., None]) -> None:
         self._options = options
         self._program = program
         self._count = count
@@ -61,6 +69,7 @@ class Places:
         self._watch = Watch()
         self._looked_ns = 0
         self._behind = False
+        self._without_room: dict[str, int] = {}
         self._gone: set[str] = set()
         self._attached: dict[str, links.Attachment] = {}
         self.devices: dict[int, Device] = {}
@@ -81,7 +90,7 @@ class Places:
         self.broadcast_addresses = frozenset(
             address for device in present.values() for address in device.broadcasts
         )
-        for device in present.values():
+        for device in sorted(present.values(), key=lambda device: not self._flags(device)):
             flags = self._flags(device)
             if flags or device.addresses:
                 wanted[struct.pack("=I", device.ifindex)] = INTERFACE.pack(
@@ -90,7 +99,11 @@ class Places:
                     device.first(ipv4=True) or UNSPECIFIED,
                     device.first(ipv4=False) or UNSPECIFIED,
                 )
-        self._program.interfaces.replace_all(wanted)
+        self._say_without_room("interfaces", self._program.interfaces.replace_all(wanted))
+
+    def take_addresses(self, wanted: dict[bytes, bytes]) -> None:
+        """Fill the program's map of addresses that wildcard virtual servers never catch."""
+        self._say_without_room("addresses", self._program.local_addresses.replace_all(wanted))
 
     def attach(self) -> None:
         """Put the program on all interfaces of the configuration, and off all others."""
@@ -121,6 +134,12 @@ class Places:
         for name in self._chosen:
             self._follow(name, present.get(name))
         return True
+
+    def _say_without_room(self, what: str, number: int) -> None:
+        before, self._without_room[what] = self._without_room.get(what, 0), number
+        if number > before:
+            self._count(f"{what}_without_room", number - before)
+            _LOG.warning("%d %s of this host %s", number, what, _CONSEQUENCES[what])
 
     def close(self, *, detach: bool) -> None:
         self._watch.close()

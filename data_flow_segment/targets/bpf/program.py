@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from data_flow_segment.targets.bpf.libbpf import (
@@ -15,7 +17,7 @@ from data_flow_segment.targets.bpf.libbpf import (
     library,
     reason,
 )
-from data_flow_segment.targets.bpf.maps import Map
+from data_flow_segment.targets.bpf.maps import Map, Mirror
 from data_flow_segment.targets.bpf.pinned import object_maps
 from data_flow_segment.targets.bpf.upgrade import Upgrade
 from data_flow_segment.targets.contract import TargetError
@@ -26,7 +28,14 @@ EVENTS_SIZE: Final = 16 << 20
 class Program:
     """The loaded object.  `xdp` is False on kernels whose XDP lacks a helper (before 5.18)."""
 
-    def __init__(self, artifact: Path, pin_path: Path, flow_capacity: int) -> None:
+    def __init__(
+        self,
+        artifact: Path,
+        pin_path: Path,
+        flow_capacity: int,
+        present: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """`present`: of some maps, how many elements they will hold at once."""
         if not artifact.exists():
             raise TargetError(f"{artifact} is missing: compile it with `make bpf`")
         self.xdp = has_helper(PROG_TYPE_XDP, HELPER_XDP_LOAD_BYTES)
@@ -36,7 +45,7 @@ class Program:
                 raise TargetError(f"{artifact}: cannot be opened: {_tail(log)}")
             try:
                 self._facts = object_maps(self._object)
-                self._upgrade = Upgrade(pin_path, self._facts, flow_capacity)
+                self._upgrade = Upgrade(pin_path, self._facts, flow_capacity, present)
                 self._load_and_carry(log)
             except TargetError:
                 library().bpf_object__close(self._object)
@@ -45,8 +54,8 @@ class Program:
         self.flows = self._map("flows")
         self.virtual_servers = self._map("virtual_servers")
         self.addresses = self._map("addresses")
-        self.local_addresses = self._map("local_addresses")
-        self.interfaces = self._map("interfaces")
+        self.local_addresses = Mirror(self._map("local_addresses"))
+        self.interfaces = Mirror(self._map("interfaces"))
         self.next_hops = self._map("next_hops")
         self.meta = self._map("meta")
         self.counters = self._map("counters", library().libbpf_num_possible_cpus())
@@ -81,8 +90,8 @@ class Program:
     def _load(self, log: list[str]) -> None:
         for name, pin in self._upgrade.pins.items():
             found = library().bpf_object__find_map_by_name(self._object, name.encode())
-            if name == "flows":
-                library().bpf_map__set_max_entries(found, 2 * self._upgrade.flow_capacity)
+            if name in self._upgrade.entries:
+                library().bpf_map__set_max_entries(found, self._upgrade.entries[name])
             library().bpf_map__set_pin_path(found, str(pin).encode())
         if not self.xdp:
             found = library().bpf_object__find_program_by_name(self._object, b"dfs_xdp")

@@ -124,7 +124,18 @@ class BpfTarget:
             require(options.internal, "internal", present)
             lock = Lock(options.pin_path)
             undo.callback(lock.close)
-            program = Program(options.artifact, options.pin_path, options.flow_capacity)
+            program = Program(
+                options.artifact,
+                options.pin_path,
+                options.flow_capacity,
+                {
+                    "interfaces": len(present),
+                    "local_addresses": sum(
+                        len(device.addresses) + len(device.broadcasts)
+                        for device in present.values()
+                    ),
+                },
+            )
             undo.callback(program.close)
             target = cls(options, lock, program, _read_meta(program))
             undo.pop_all()
@@ -344,9 +355,9 @@ class BpfTarget:
 
     def _write_local_addresses(self) -> None:
         reserved = self._places.broadcast_addresses | self._local_addresses
-        wanted = dict.fromkeys(reserved, _RESERVED)
-        wanted.update(dict.fromkeys(self._places.own_addresses, _OWN))
-        self._program.local_addresses.replace_all(wanted)
+        wanted = dict.fromkeys(self._places.own_addresses, _OWN)
+        wanted.update(dict.fromkeys(reserved - wanted.keys(), _RESERVED))
+        self._places.take_addresses(wanted)
 
     def _write_meta(self, *, listening: bool) -> None:
         value = META.pack(self._boot_id, LAYOUT_VERSION, self._outbound_query, listening)

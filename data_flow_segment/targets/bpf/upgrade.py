@@ -9,7 +9,7 @@ the old one did meanwhile is merged in, and the successors take the places of th
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -44,7 +44,14 @@ FOLDER: Final = "upgrade"
 class Upgrade:
     """Where each map of a program is pinned, and what is still to be carried over."""
 
-    def __init__(self, pin_path: Path, wanted: dict[str, Facts], flow_capacity: int) -> None:
+    def __init__(
+        self,
+        pin_path: Path,
+        wanted: dict[str, Facts],
+        flow_capacity: int,
+        present: Mapping[str, int],
+    ) -> None:
+        """`present`: how many elements some maps will hold at once, more than which must fit."""
         self._pin_path, self._folder = pin_path, pin_path / FOLDER
         # an earlier agent died between the switch and the end, and packets use the successors
         self._resumed = self._is_attached()
@@ -55,7 +62,10 @@ class Upgrade:
         self._refuse_other_meaning()
         self.flow_capacity = self._capacity(flow_capacity)
         self._wanted = dict(wanted)
-        self._wanted["flows"] = replace(wanted["flows"], max_entries=2 * self.flow_capacity)
+        self.entries = {name: self._room(name, number) for name, number in present.items()}
+        self.entries["flows"] = 2 * self.flow_capacity
+        for name, number in self.entries.items():
+            self._wanted[name] = replace(wanted[name], max_entries=number)
         self.pins = {name: self._place(name) for name in FATES}
         self._plans = {name: self._plan(name) for name in self._successors if name in self._old}
 
@@ -151,6 +161,15 @@ class Upgrade:
             return present
         fits = wanted > present or self._count_flows() <= wanted
         return wanted if fits else present
+
+    def _room(self, name: str, present: int) -> int:
+        """A quarter more than there is now, or twice that much where the map is renewed: it is not
+        to be renewed at every start, and to have room for what comes while the agent runs."""
+        held = self._begun.get(name) or self._old.get(name)
+        least = self._wanted[name].max_entries
+        if held and (self._resumed or held.max_entries >= max(least, present + present // 4)):
+            return held.max_entries
+        return max(least, 1 << (2 * present).bit_length())
 
     def _count_flows(self) -> int:
         old = self._old["flows"]
