@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from admin.faults import Faults
 from control_segment.announcements import (
     Versions,
     changes,
@@ -18,17 +19,17 @@ from control_segment.announcements import (
     virtual_server_list,
     withheld,
 )
-from control_segment.config import ControlSegmentConfig
+from control_segment.config import ControlSegmentConfig, SettingsConfig
 from control_segment.dispatch import Dispatch
 from control_segment.links import Link
 from control_segment.model import Model
 from control_segment.peers import Peer
 from control_segment.statistics import Statistics
 from csmb.connection import Connection
+from csmb.constants import RETRY_MAX_S, Role
 from csmb.constants import ErrorCode as CsmbErrorCode
 from csmb.constants import Flag as CsmbFlag
 from csmb.constants import MessageType as CsmbType
-from csmb.constants import Role
 from csmb.events import Closed, HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, AddVs, GetVsList, Hello
 from csmb.settings import ConnectionSettings
@@ -47,6 +48,7 @@ class Connections:
         statistics: Statistics,
         dispatch: Dispatch,
         log: list[str],
+        faults: Faults,
         check_all: Callable[[float], None],
         *,
         key: bytes,
@@ -62,6 +64,7 @@ class Connections:
         self._statistics = statistics
         self._dispatch = dispatch
         self._log = log
+        self._faults = faults
         self._check_all = check_all
         self._key = key
         self._boot_id = cs_boot_id
@@ -98,8 +101,11 @@ class Connections:
         """Take what the stream gave; return after how many seconds to reconnect if it is over."""
         connection = self.links[index].connection
         assert connection is not None, "no octets without a connection"
-        connection.receive_data(octets, now)
-        return self.stream_events(index, now)
+        try:
+            connection.receive_data(octets, now)
+            return self._events(index, now)
+        except Exception as error:
+            return self.fail(index, error, now)
 
     def stream_timer(self, index: int) -> float | None:
         """When `stream_timer_due` is to be called."""
@@ -111,14 +117,34 @@ class Connections:
         connection = self.links[index].connection
         if connection is None:
             return None
-        connection.handle_timer(now)
-        return self.stream_events(index, now)
+        try:
+            connection.handle_timer(now)
+            return self._events(index, now)
+        except Exception as error:
+            return self.fail(index, error, now)
 
     def stream_to_send(self, index: int) -> bytes:
         """Return, once, what is to be written to the stream."""
         return self.links[index].data_to_send()
 
-    def stream_events(self, index: int, now: float) -> float | None:
+    def fail(self, index: int, error: Exception, now: float) -> float:
+        """A mistake of this program on one stream, which ends; return when to reconnect."""
+        self._faults.note(f"serving DFS {self._name(index)}", error)
+        over = Closed("internal error, see the log", retry_after_s=RETRY_MAX_S)
+        return self._closed(index, over, now)
+
+    def is_closing(self, index: int) -> bool:
+        """Whether a connection has ended outside its stream's turn: write, close, say b""."""
+        connection = self.links[index].connection
+        return connection is not None and connection.is_closed
+
+    def _close(self, index: int, reason: str) -> None:
+        """End a connection outside its stream's turn; `is_closing` until its stream has ended."""
+        connection = self.links[index].connection
+        if connection is not None:
+            connection.close(reason)
+
+    def _events(self, index: int, now: float) -> float | None:
         """Act on what a connection says; return when to reconnect (in seconds) if it is over."""
         link = self.links[index]
         while link.connection is not None:
@@ -132,16 +158,20 @@ class Connections:
             elif isinstance(event, MessageReceived):
                 self._message(index, event, now)
             elif isinstance(event, Closed):
-                if not link.is_ready:
-                    self._statistics.drops["stream_unproved"] += 1
-                self._log.append(f"DFS {self._name(index)}: {event.reason}")
-                peer_id, wait_s = link.peer_id, link.closed(event, now)
-                if peer_id is not None:
-                    # Two connections to one DFS: losing one is no event (7.7, rule 10)
-                    still = any(other.peer_id == peer_id for other in self.links)
-                    self.peers[peer_id].is_connected = still
-                return wait_s
+                return self._closed(index, event, now)
         return None
+
+    def _closed(self, index: int, event: Closed, now: float) -> float:
+        link = self.links[index]
+        if not link.is_ready:
+            self._statistics.drops["stream_unproved"] += 1
+        self._log.append(f"DFS {self._name(index)}: {event.reason}")
+        peer_id, wait_s = link.peer_id, link.closed(event, now)
+        if peer_id is not None:
+            # Two connections to one DFS: losing one is no event (7.7, rule 10)
+            still = any(other.peer_id == peer_id for other in self.links)
+            self.peers[peer_id].is_connected = still
+        return wait_s
 
     def _ready(self, index: int, ready: Ready, now: float) -> None:
         link, hello = self.links[index], ready.peer
@@ -150,13 +180,13 @@ class Connections:
             peer = Peer(hello.segment_id, self._key, self._random_octets)
             self.peers[hello.segment_id] = peer
         epoch = peer.epoch
+        versions = Versions(ready.csmb_version[0], ready.ssmb_version[0])
+        link.became_ready(hello.segment_id, versions, now)
         peer.became_ready(ready, now)
         peer.is_active = self._config.active
         if peer.epoch != epoch:
             self._check_all(now)
         self._learn_address(peer)
-        versions = Versions(ready.csmb_version[0], ready.ssmb_version[0])
-        link.became_ready(hello.segment_id, versions, now)
         self._log.append(
             f"DFS {self._name(index)} is ready: segment {hello.segment_id}, "
             f"CSMB {versions.csmb}, SSMB {versions.ssmb}"
@@ -229,12 +259,21 @@ class Connections:
         old, self._config = self._config.settings, config
         interval_s = config.settings.hello_interval_s
         for index, link in enumerate(self.links):
-            if link.connection is not None and interval_s != old.hello_interval_s:
-                link.connection.change_hello_interval(interval_s, now)
-            if not link.is_ready or not config.active:
-                continue
-            if config.settings != old:
-                link.send(config_message(config.settings), now)
-            self._complain(index, after)
-            for change in changes(before, after, link.versions):
-                link.send(change, now)
+            try:
+                if link.connection is not None and interval_s != old.hello_interval_s:
+                    link.connection.change_hello_interval(interval_s, now)
+                if link.is_ready and config.active:
+                    self._send_changes(index, old, before, after, now)
+            except Exception as error:  # READY will send everything again
+                self._faults.note(f"reconfiguring DFS {self._name(index)}", error)
+                self._close(index, "internal error, see the log")
+
+    def _send_changes(
+        self, index: int, old: SettingsConfig, before: list[AddVs], after: list[AddVs], now: float
+    ) -> None:
+        link, settings = self.links[index], self._config.settings
+        if settings != old:
+            link.send(config_message(settings), now)
+        self._complain(index, after)
+        for change in changes(before, after, link.versions):
+            link.send(change, now)

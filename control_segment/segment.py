@@ -13,9 +13,11 @@ decide, encode, seal and send: datagrams in, datagrams out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
+from admin.faults import PAUSE_S, Faults
 from control_segment.config import ControlSegmentConfig
 from control_segment.connections import Connections
 from control_segment.decisions import Decisions
@@ -57,6 +59,8 @@ class ControlSegment:
         self.boot_id = cs_boot_id
         self.log: list[str] = []  # for the runtime to write, and empty
         self.statistics = Statistics(now)
+        self.faults = Faults(self.statistics.drops)
+        self._timers_rest_until = now
         self.trace = Trace()
         self.table = FlowTable(config.settings.flow_capacity)
         self.model = Model(config, self.table)
@@ -81,6 +85,7 @@ class ControlSegment:
             self.statistics,
             self.dispatch,
             self.log,
+            self.faults,
             self._check_all,
             key=key,
             cs_boot_id=cs_boot_id,
@@ -93,9 +98,22 @@ class ControlSegment:
 
     def process_batch(self, datagrams: Sequence[Datagram], now: float) -> list[Datagram]:
         """Take received datagrams; return the REPLYs to the QUERYs among them."""
+        replies: list[Datagram] = []
+        left = iter(datagrams)
+        while True:
+            try:
+                self._process(left, replies, now)
+                break
+            except Exception as error:  # of one datagram; the others go on behind it
+                self.faults.note("handling a datagram of a DFS", error)
+        self.statistics.sent[2] += len(replies)
+        if self.dispatch.waiting and replies:
+            self.dispatch.flush()
+        return replies
+
+    def _process(self, datagrams: Iterator[Datagram], replies: list[Datagram], now: float) -> None:
         by_address, statistics = self._by_address, self.statistics
         decide, received = self.decisions.decide, statistics.received
-        replies: list[Datagram] = []
         for octets, address in datagrams:
             peer = by_address.get(address)
             if peer is None:
@@ -127,10 +145,6 @@ class ControlSegment:
                 other = self.dispatch.receive(peer, octets, now)
                 if other is not None:
                     replies.append(peer.seal(other))
-        statistics.sent[2] += len(replies)
-        if self.dispatch.waiting and replies:
-            self.dispatch.flush()
-        return replies
 
     def receive_datagram(self, octets: bytes, address: Address, now: float) -> None:
         """Take one datagram; the answer is among `datagrams_to_send`."""
@@ -173,13 +187,20 @@ class ControlSegment:
             timer = peer.get_timer()
             if timer is not None and timer < due:
                 due = timer
-        return due
+        return max(due, self._timers_rest_until)
 
     def handle_timer(self, now: float) -> None:
-        """Do what is due."""
-        self.reaper.handle_timer(now)
-        for peer in self.peers.values():
-            self.dispatch.handle_timer(peer, now)
+        """Do what is due; a fault in one thing, or with one DFS, keeps nothing else waiting."""
+        due: list[Callable[[float], None]] = [self.reaper.handle_timer, self._update_rates]
+        due += [partial(self.dispatch.handle_timer, peer) for peer in self.peers.values()]
+        for handle in due:
+            try:
+                handle(now)
+            except Exception as error:
+                self.faults.note("handling what is due", error)
+                self._timers_rest_until = now + PAUSE_S
+
+    def _update_rates(self, now: float) -> None:
         if now >= self._next_rates:
             self._next_rates = now + RATE_INTERVAL_S
             nodes = self.model.every_node()

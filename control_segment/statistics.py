@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final, NamedTuple
 
-from admin import answers
+from admin import answers, faults
 from control_segment.nodes import Node
 from ssmb.constants import MessageType
 
@@ -48,6 +48,7 @@ DROPS: Final[dict[str, Drop]] = {
     "stream_unproved": Drop(
         False, "CSMB connections that ended before authentication; the log says why"
     ),
+    faults.COUNTER: Drop(False, faults.MEANING),
     "encode_failed": Drop(
         False, "answers that cannot be encoded in the SSMB version agreed with the DFS"
     ),

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from admin.faults import PAUSE_S
 from csmb.constants import Flag as CsmbFlag
 from csmb.settings import ConnectionSettings
 from data_flow_segment.dispatch import Dispatch, FlowHandlers
@@ -48,6 +49,7 @@ from data_flow_segment.targets.contract import (
     InstallFailed,
     PacketIn,
     Target,
+    TargetError,
 )
 from ssmb.serials import SerialAllocator
 
@@ -71,6 +73,7 @@ class Agent:
         self.started = now
         self.laboratory = settings.laboratory
         self.outbox = Outbox()
+        self._timers_rest_until = now
         self.peers = Peers()
         adopted = target.virtual_servers() if target.adopted else ()
         self.servers = VirtualServers(adopted)
@@ -136,13 +139,25 @@ class Agent:
 
     def handle_events(self, events: Iterable[Event], now: float) -> None:
         """What the target saw."""
-        handlers = self._handlers
-        for event in events:
-            handlers[event.__class__](event, now)
+        handlers, left = self._handlers, iter(events)
+        while True:
+            try:
+                for event in left:
+                    handlers[event.__class__](event, now)
+                return
+            except TargetError:
+                raise
+            except Exception as error:  # of one event; the others go on behind it
+                self.outbox.faults.note("handling a packet or an event of the target", error)
 
     def receive_datagram(self, octets: bytes, endpoint: Endpoint, now: float) -> None:
         """A datagram from a host that may or may not be a CS."""
-        self.dispatch.receive(octets, endpoint, now)
+        try:
+            self.dispatch.receive(octets, endpoint, now)
+        except TargetError:
+            raise
+        except Exception as error:
+            self.outbox.faults.note(f"handling a datagram of {endpoint[0]}", error)
 
     # --- time --------------------------------------------------------------------------------
 
@@ -150,18 +165,37 @@ class Agent:
         """When `handle_timer` wants to be called next."""
         timers = [get_timer() for get_timer in self._timers]
         timers += [peer.link.get_timer() for peer in self.peers.by_identity.values()]
-        return min([timer for timer in timers if timer is not None], default=None)
+        due = min([timer for timer in timers if timer is not None], default=None)
+        return None if due is None else max(due, self._timers_rest_until)
 
     def handle_timer(self, now: float) -> None:
         """Do everything that is due; too early or twice does no harm."""
-        self.new_flows.handle_timer(now)
-        self.new_flows.negative.handle_timer(now)
+        for handle in (
+            self.new_flows.handle_timer,
+            self.new_flows.negative.handle_timer,
+            self._tidy_early_fragments,
+            self.endings.handle_timer,
+            self.connections.handle_timer,
+            self._tidy_reassembly,
+            self.readiness.handle_timer,
+            self._go_on_with_syncs,
+        ):
+            try:
+                handle(now)
+            except TargetError:
+                raise
+            except Exception as error:  # a fault in one thing keeps nothing else waiting
+                self.outbox.faults.note("handling what is due", error)
+                self._timers_rest_until = now + PAUSE_S
+
+    def _tidy_early_fragments(self, now: float) -> None:
         if self.early_fragments.count:
             self.early_fragments.handle_timer(now)
-        self.endings.handle_timer(now)
-        self.connections.handle_timer(now)
+
+    def _tidy_reassembly(self, now: float) -> None:
         self.outbox.counters["bridge_incomplete"] += self.reassembly.handle_timer(now)
-        self.readiness.handle_timer(now)
+
+    def _go_on_with_syncs(self, now: float) -> None:
         for peer in self.syncs.handle_timer(now):
             self.readiness.knows_all(peer, now)
 

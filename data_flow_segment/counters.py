@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from admin import faults
 from data_flow_segment.targets.contract import Counter
 
 MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
@@ -168,6 +169,7 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         False,
         "Virtual servers refused: contradictory flags, or a kind that is not supported.",
     ),
+    faults.COUNTER: (False, faults.MEANING[0].upper() + faults.MEANING[1:] + "."),
     "reset_unacknowledged": (False, "RESETs sent by this DFS that no CS acknowledged."),
     "sync_waits_over": (
         False,

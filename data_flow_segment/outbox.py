@@ -9,6 +9,7 @@ from collections import Counter as Tally
 from collections import deque
 from typing import Final, NamedTuple
 
+from admin.faults import Faults
 from data_flow_segment.counters import Counters
 from data_flow_segment.targets.contract import Command
 from ssmb.messages import Session
@@ -37,6 +38,7 @@ class Outbox:
         self.commands: list[Command] = []
         self.datagrams: list[tuple[Endpoint, bytes]] = []
         self.counters = Counters()
+        self.faults = Faults(self.counters)
         self.sent: Tally[str] = Tally()  # messages by the name of their type
         self.received: Tally[str] = Tally()
         self.trace: deque[tuple[float, str, Session, int, int]] = deque(maxlen=TRACE_MAX)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds for all tests: the BPF file system is mounted, what leaks fails itself
-(`support.leaks`), what shares something costly runs in one process (`support.parallel`), and the
-tests that were skipped are summed up by their reasons."""
+"""What holds for all tests: no segment may meet a mistake of its own (`admin.faults`), the BPF file
+system is mounted, what leaks fails itself (`support.leaks`), what shares something costly runs in
+one process (`support.parallel`), and the tests that were skipped are summed up by their reasons."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import contextlib
 import os
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from admin.errors import MachineError
+from admin.faults import Faults
 from splitplane import machine
 from support.leaks import LeakDetector
 from support.parallel import GroupScheduling, long_ones_first
@@ -44,6 +46,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
     """Called by xdist once."""
     return GroupScheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _no_faults(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A segment outlives its own mistakes, a test that provokes one by accident must not."""
+    met: list[tuple[str, Exception]] = []
+    note = Faults.note
+
+    def noting(faults: Faults, doing: str, error: Exception) -> None:
+        met.append((doing, error))
+        note(faults, doing, error)
+
+    monkeypatch.setattr(Faults, "note", noting)
+    yield
+    if met and request.node.get_closest_marker("faults") is None:
+        doing, error = met[0]
+        raise AssertionError(f"{len(met)} internal errors, the first while {doing}") from error
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -27,7 +27,10 @@ async def measure_response_times(segment: ControlSegment) -> None:
         for pool in list(segment.model.pools.values()):
             if isinstance(pool.method, MeasuresResponse):
                 for node in list(pool.nodes.values()):
-                    await _measure(pool, node)
+                    try:
+                        await _measure(pool, node)
+                    except Exception as error:
+                        segment.faults.note(f"measuring node {node.name}", error)
         await asyncio.sleep(INTERVAL_S)
 
 

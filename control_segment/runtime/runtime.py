@@ -133,6 +133,8 @@ class ControlSegmentRuntime:
             for line in segment.log:
                 _log.info("%s", line)
             segment.log.clear()
+        for line in segment.faults.take_log():
+            _log.error("%s", line)
         due = segment.get_timer()
         if self._timer is not None:
             if self._timer.when() <= due:

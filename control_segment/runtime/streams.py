@@ -36,14 +36,22 @@ class Stream:
     async def run(self) -> None:
         """Connect, talk, reconnect, for ever."""
         while True:
-            retry_s = await self._connect_and_talk()
+            try:
+                retry_s = await self._connect_and_talk()
+            except Exception as error:  # nothing that one DFS does may end the others' streams
+                now = self._loop.time()
+                retry_s = self._segment.connections.fail(self._index, error, now)
             await asyncio.sleep(retry_s)
 
     def flush(self) -> None:
         """Write what the segment has for this stream."""
         octets = self._segment.connections.stream_to_send(self._index)
-        if octets and self._writer is not None:
+        if self._writer is None:
+            return
+        if octets:
             self._writer.write(octets)
+        if self._segment.connections.is_closing(self._index):
+            self._writer.close()  # our read returns b"", so that our turn comes
 
     async def _connect_and_talk(self) -> float:
         """Return after how many seconds to try again."""

@@ -26,6 +26,7 @@ class Obeyed(NamedTuple):
     connection_id: int
     event: MessageReceived
     code: ErrorCode
+    error: Exception | None = None  # a mistake of this program: the message was not obeyed
 
 
 class _Waiting(NamedTuple):
@@ -77,6 +78,10 @@ class Configuration:
                 self._waiting.popleft()
                 if event is not None and end.value is not None:
                     obeyed.append(Obeyed(connection_id, event, end.value))
+            except Exception as error:
+                self._waiting.popleft()
+                if event is not None:
+                    obeyed.append(Obeyed(connection_id, event, ErrorCode.NORESOURCE, error))
         return obeyed
 
     def _obey(

@@ -23,6 +23,7 @@ from data_flow_segment.outbox import Endpoint, Outbox
 from data_flow_segment.peers.configuration import Configuration
 from data_flow_segment.peers.groups import Group, Peer, Peers
 from data_flow_segment.peers.ssmb_path import Link
+from data_flow_segment.targets.contract import TargetError
 from ssmb.addresses import to_text
 
 NOT_READY_MAX = 64
@@ -119,8 +120,7 @@ class Connections:
         """Octets of a connection; b"" is its end."""
         accepted = self._accepted.get(connection_id)
         if accepted is not None:
-            accepted.connection.receive_data(octets, now)
-            self._handle_events(connection_id, accepted, now)
+            self._guarded(connection_id, accepted, lambda each: each.receive_data(octets, now), now)
 
     def octets_to_send(self, connection_id: int) -> tuple[bytes, bool]:
         """What to write to a connection now, and whether to close it behind that."""
@@ -152,14 +152,12 @@ class Connections:
         for connection_id, accepted in tuple(self._accepted.items()):
             timer = accepted.connection.get_timer()
             if timer is not None and timer <= now:
-                accepted.connection.handle_timer(now)
-                self._handle_events(connection_id, accepted, now)
+                self._guarded(connection_id, accepted, lambda each: each.handle_timer(now), now)
 
     def close(self, reason: str, now: float) -> None:
         """This DFS goes down."""
         for connection_id, accepted in tuple(self._accepted.items()):
-            accepted.connection.close(reason)
-            self._handle_events(connection_id, accepted, now)
+            self._guarded(connection_id, accepted, lambda each: each.close(reason), now)
 
     # --- the hooks -------------------------------------------------------------------------
 
@@ -177,6 +175,30 @@ class Connections:
         return self._peers.group_version(group_id)
 
     # --- events of a connection ------------------------------------------------------------
+
+    def _guarded(
+        self,
+        connection_id: int,
+        accepted: _Accepted,
+        act: Callable[[Connection], None],
+        now: float,
+    ) -> None:
+        """Do something to a connection; a mistake of this program ends that one and no other."""
+        try:
+            act(accepted.connection)
+            self._handle_events(connection_id, accepted, now)
+        except TargetError:
+            raise
+        except Exception as error:
+            self._fail(connection_id, accepted, error, now)
+
+    def _fail(self, connection_id: int, accepted: _Accepted, error: Exception, now: float) -> None:
+        self._outbox.faults.note(f"serving {_who(accepted)}", error)
+        accepted.connection.close("internal error, see the log")
+        while (event := accepted.connection.next_event()) is not None:
+            if isinstance(event, Closed):
+                self._closed(connection_id, accepted, event, now)
+        self._touch(connection_id)
 
     def _touch(self, connection_id: int) -> None:
         self._touched.add(connection_id)
@@ -233,9 +255,11 @@ class Connections:
 
     def _obey(self, now: float) -> None:
         """Configure a bounded number of virtual servers, and acknowledge the messages obeyed."""
-        for connection_id, event, code in self._configuration.work():
+        for connection_id, event, code, error in self._configuration.work():
             accepted = self._accepted.get(connection_id)
-            if accepted is not None and accepted.connection.is_ready:
+            if accepted is not None and error is not None:
+                self._fail(connection_id, accepted, error, now)
+            elif accepted is not None and accepted.connection.is_ready:
                 kind = TYPE_OF[event.message.__class__]
                 ack = Ack(0, code, kind, event.serial_global, event.serial_bytype)
                 accepted.connection.send(ack, now)
@@ -245,8 +269,7 @@ class Connections:
         self._configuration.forget(connection_id)
         counters, peer = self._outbox.counters, accepted.peer
         counters["csmb_closed" if accepted.was_ready else "csmb_auth_failures"] += 1
-        who = "an unauthenticated CS" if peer is None else _name(peer)
-        self._log.append(f"connection to {who} closed: {event.reason}")
+        self._log.append(f"connection to {_who(accepted)} closed: {event.reason}")
         if peer is None:
             return
         accepted.peer = None
@@ -269,6 +292,10 @@ def _endpoint(hello: Hello, ssmb_version: Version) -> Endpoint:
 def _name(peer: Peer) -> str:
     role = "active" if peer.claims_active else "standby"
     return f"CS {peer.hello.segment_id} (group {peer.group_id}, {role})"
+
+
+def _who(accepted: _Accepted) -> str:
+    return "an unauthenticated CS" if accepted.peer is None else _name(accepted.peer)
 
 
 def _text(version: Version) -> str:

@@ -8,20 +8,21 @@ target in one call, datagrams out, octets to the CSMB streams, the timer set aga
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import logging
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, ParamSpec
+from typing import Final, Literal
 
+from admin.faults import PAUSE_S
 from csmb.settings import ConnectionSettings
 from data_flow_segment.agent import Agent
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.outbox import Endpoint
 from data_flow_segment.runtime.admin import Admin
+from data_flow_segment.runtime.callbacks import callback
 from data_flow_segment.runtime.sockets import CsmbProtocol, open_udp
 from data_flow_segment.targets.contract import Target, TargetError
 from ssmb.addresses import from_text
@@ -38,22 +39,6 @@ POLL_S: Final = 0.002
 
 _DATAGRAM_MAX: Final = 2048  # more than SSMB_DGRAM_MAX: an oversized one shows itself
 _LOG: Final = logging.getLogger("splitplane.dfs")
-_P = ParamSpec("_P")
-
-
-def _callback(function: Callable[_P, None]) -> Callable[_P, None]:
-    """Of the event loop, a method: TargetError in it ends `run`."""
-
-    @functools.wraps(function)
-    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            function(*args, **kwargs)
-        except TargetError as error:
-            runtime = args[0]
-            assert isinstance(runtime, DataFlowSegmentRuntime)
-            runtime.fail(error)
-
-    return guarded
 
 
 class DataFlowSegmentRuntime:
@@ -136,6 +121,18 @@ class DataFlowSegmentRuntime:
             self._failure = error
         self.stop()
 
+    def go_on_after(self, error: Exception) -> None:
+        """Note a mistake of this program; what is due is looked at again shortly."""
+        self.agent.outbox.faults.note("handling what the event loop reported", error)
+        self._log_faults()
+        if self._loop is not None and self._timer is None and not self._stopping.is_set():
+            self._timer_at = self._clock() + PAUSE_S
+            self._timer = self._loop.call_later(PAUSE_S, self._timer_fired)
+
+    def _log_faults(self) -> None:
+        for line in self.agent.outbox.faults.take_log():
+            _LOG.error("%s", line)
+
     async def handle_admin(self, command: str, arguments: dict[str, object]) -> object:
         """Answer an operator; ValueError with a sentence for a bad request."""
         try:
@@ -166,11 +163,11 @@ class DataFlowSegmentRuntime:
         if self._timer is not None:
             self._timer.cancel()
 
-    @_callback
+    @callback
     def _settle_finally(self) -> None:
         self._settle()
 
-    @_callback
+    @callback
     def _datagrams_wait(self) -> None:
         assert self._udp is not None
         receive, agent, now = self._udp.recvfrom, self.agent, self._clock()
@@ -189,7 +186,7 @@ class DataFlowSegmentRuntime:
                 self._receive_filtered(octets, endpoint, now)
         self._settle()
 
-    @_callback
+    @callback
     def _events_wait(self) -> None:
         self.agent.handle_events(self.target.events(), self._clock())
         self._settle()
@@ -203,7 +200,7 @@ class DataFlowSegmentRuntime:
             self._events_wait()
             self._loop.call_later(POLL_S, self._poll)
 
-    @_callback
+    @callback
     def _timer_fired(self) -> None:
         self._timer = None
         self._timer_at = float("inf")
@@ -228,6 +225,7 @@ class DataFlowSegmentRuntime:
             self._write(connection_id)
         for sentence in agent.connections.take_log():
             _LOG.info("%s", sentence)
+        self._log_faults()
         self._set_timer(now)
 
     def _set_timer(self, now: float) -> None:
@@ -278,14 +276,14 @@ class DataFlowSegmentRuntime:
             else:
                 self._loop.call_later(delay_s, self._receive_late, copy, endpoint)
 
-    @_callback
+    @callback
     def _receive_late(self, octets: bytes, endpoint: Endpoint) -> None:
         self.agent.receive_datagram(octets, endpoint, self._clock())
         self._settle()
 
     # --- CSMB streams ------------------------------------------------------------------------
 
-    @_callback
+    @callback
     def _stream_made(self, stream: CsmbProtocol) -> None:
         assert stream.transport is not None
         connection_id = self.agent.connections.connection_made(self._clock())
@@ -296,7 +294,7 @@ class DataFlowSegmentRuntime:
         self._streams[connection_id] = stream
         self._settle()
 
-    @_callback
+    @callback
     def _stream_received(self, stream: CsmbProtocol, octets: bytes) -> None:
         if stream.connection_id is not None:
             self.agent.connections.receive(stream.connection_id, octets, self._clock())

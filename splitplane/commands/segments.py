@@ -299,5 +299,7 @@ async def _reload_on_signal(reload: Reload | None) -> None:
         for problem in str(error).splitlines():
             log.error("%s", problem)
         log.error("the configuration was not reloaded; nothing has changed")
+    except Exception:  # the segment goes on, whatever a file does to it
+        log.exception("the configuration was not reloaded: internal error")
     else:
         log.info("the configuration was reloaded")

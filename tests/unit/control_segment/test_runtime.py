@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from admin.answers import ControlSegmentStatus, DataFlowSegmentPeer
+from admin.faults import COUNTER
 from control_segment.config import ControlSegmentConfig
 from control_segment.runtime import ControlSegmentRuntime
+from control_segment.runtime.streams import Stream
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.targets.registry import open_target
@@ -37,11 +39,16 @@ def cs_config(
 
 
 def dfs_runtime(
-    port: int, key: bytes = KEY, host: str = "127.0.0.1", **options: Any
+    port: int,
+    key: bytes = KEY,
+    host: str = "127.0.0.1",
+    *,
+    segment_id: int = 256,
+    **options: Any,
 ) -> DataFlowSegmentRuntime:
     config = DataFlowSegmentConfig.model_validate(
         {
-            "segment_id": 256,
+            "segment_id": segment_id,
             "target": "memory",
             "external": ["ext0"],
             "internal": ["int0"],
@@ -235,4 +242,37 @@ def test_response_times_are_measured_for_the_method_that_wants_them() -> None:
         async with server:
             await together(story, cs)
 
+    run(test)
+
+
+@pytest.mark.faults
+def test_a_running_cs_outlives_a_mistake_in_the_stream_of_one_dfs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Over real sockets: before, the exception of one stream ended all of them and the process."""
+    exchange = Stream._exchange
+
+    async def mistaken(stream: Stream, *streams: Any) -> bytes | None:
+        if stream._index == 0:
+            raise ZeroDivisionError
+        return await exchange(stream, *streams)
+
+    async def test() -> None:
+        port, bad_port, good_port = free_port(), free_port(), free_port()
+        listed = [{"address": "127.0.0.1", "port": each} for each in (bad_port, good_port)]
+        cs = ControlSegmentRuntime(cs_config(port, bad_port, data_flow_segments=listed), KEY)
+        bad, good = dfs_runtime(bad_port), dfs_runtime(good_port, segment_id=257)
+
+        async def story() -> None:
+            def good_one_is_served() -> bool:
+                answer: Any = cs.handle_admin("status", {})
+                return bool(answer.data_flow_segments[1].ssmb_authenticated)
+
+            await until(lambda: cs.is_running and good_one_is_served())
+            await until(lambda: cs.segment.statistics.drops[COUNTER] == 1)
+            assert status(cs).reason == "internal error, see the log"
+
+        await together(story, bad, good, cs)
+
+    monkeypatch.setattr(Stream, "_exchange", mistaken)
     run(test)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from admin.faults import COUNTER
 from control_segment.config import ControlSegmentConfig
 from control_segment.runtime.runtime import ControlSegmentRuntime
 from data_flow_segment.config.segment import DataFlowSegmentConfig
@@ -229,3 +230,25 @@ def test_what_the_target_cannot_do_ends_the_run_with_its_words(
         run(scenario)
     assert [str(error) for error in told.value.exceptions] == [f"{call}: another agent has it"]
     assert "Exception in callback" not in caplog.text
+
+
+@pytest.mark.faults
+def test_a_mistake_in_what_the_event_loop_calls_is_noted_and_the_dfs_goes_on() -> None:
+    """Before, its timer was never set again: no sweep, no repeat, no keep-alive."""
+
+    async def scenario(dfs: DataFlowSegmentRuntime, target: MemoryTarget) -> None:
+        sweep, met = target.sweep, []
+
+        def mistaken(limit: int, *, stats: bool) -> bool:
+            met.append(limit)
+            if len(met) == 1:
+                raise ZeroDivisionError
+            return sweep(limit, stats=stats)
+
+        target.sweep = mistaken  # type: ignore[method-assign]
+        await until(lambda: len(met) > 1)
+        assert dfs.agent.outbox.counters[COUNTER] == 1
+        target.receive(EXTERNAL, syn(1000))
+        await until(lambda: target.flow_count() == 1)
+
+    run(scenario)
