@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from fractions import Fraction
 from string import ascii_lowercase
+from sys import setprofile
 from time import process_time
 
 import pytest
@@ -13,9 +15,10 @@ from control_segment.methods import METHODS
 from control_segment.methods.fastest_response import FastestResponse
 from control_segment.methods.least_connections import LeastConnections
 from control_segment.methods.least_recently_active import LeastRecentlyActive
-from control_segment.methods.maglev import TABLE_SIZE, Maglev, _build, _free_entries
+from control_segment.methods.maglev import Maglev
 from control_segment.methods.protocol import Method
 from control_segment.methods.round_robin import RoundRobin
+from control_segment.methods.table import Member, _free_entries, build, entries
 from control_segment.methods.weighted_least_connections import WeightedLeastConnections
 from control_segment.methods.weighted_round_robin import WeightedRoundRobin
 from control_segment.nodes import Node
@@ -179,44 +182,124 @@ def test_maglev_survives_weights_that_are_far_apart() -> None:
     assert names["b"] < 50
 
 
-def filled_slowly(nodes: list[Node], size: int) -> list[int]:
-    """The paper's figure, entry by entry."""
+def filled_slowly(members: list[Member], size: int) -> list[int]:
+    """The paper's figure, entry by entry; each node's turns are at even distances."""
+    counts = entries([weight for _, weight in members], size)
     permutations = []
-    for member in nodes:
+    for name, _ in members:
         empty = memoryview(bytearray(b"\x01") * size)
-        walked = [entry for walk in _free_entries(member, empty) for entry in walk]
+        walked = [entry for walk in _free_entries(name, empty) for entry in walk]
         permutations.append(iter(dict.fromkeys(walked)))
+    turns = sorted(
+        (Fraction(2 * turn + 1, 2 * count), index)
+        for index, count in enumerate(counts)
+        for turn in range(count)
+    )
     table: dict[int, int] = {}
-    while True:
-        for index, member in enumerate(nodes):
-            for _ in range(member.weight):
-                entry = next(entry for entry in permutations[index] if entry not in table)
-                table[entry] = index
-                if len(table) == size:
-                    return [table[entry] for entry in range(size)]
+    for _, index in turns:
+        entry = next(entry for entry in permutations[index] if entry not in table)
+        table[entry] = index
+    return [table[entry] for entry in range(size)]
 
 
-@pytest.mark.parametrize("weights", [[1], [1, 1, 1], [3, 1, 2, 1], [1] * 25])
+@pytest.mark.parametrize("weights", [[1], [1, 1, 1], [3, 1, 2, 1], [1, 2, 2], [1] * 20])
 def test_maglevs_table_is_filled_as_the_paper_says(weights: list[int]) -> None:
-    nodes = [node(letter, weight) for letter, weight in zip(ascii_lowercase, weights, strict=False)]
-    assert list(_build(nodes, 2003)) == filled_slowly(nodes, 2003)
+    members = list(zip(ascii_lowercase, weights, strict=False))
+    assert list(build(members, 2003)) == filled_slowly(members, 2003)
 
 
 def test_every_node_has_a_permutation_of_all_entries() -> None:
     for letter in ascii_lowercase:
         view = memoryview(bytearray(b"\x01") * 2003)
-        walked = [entry for walk in _free_entries(node(letter), view) for entry in walk]
+        walked = [entry for walk in _free_entries(letter, view) for entry in walk]
         assert set(walked) == set(range(2003))
 
 
+@pytest.mark.parametrize(
+    ("weights", "size", "expected"),
+    [
+        ([1, 1, 1], 10, [4, 3, 3]),
+        ([3, 1, 2], 12, [6, 2, 4]),
+        ([1000, 1], 10, [9, 1]),  # at least one
+        ([5, 1, 1, 1], 9, [6, 1, 1, 1]),
+        ([1, 1, 1], 2, [1, 1, 0]),  # more nodes than entries
+    ],
+)
+def test_entries_are_counted_out_by_the_largest_remainders(
+    weights: list[int], size: int, expected: list[int]
+) -> None:
+    assert entries(weights, size) == expected
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        [1000] * 30 + [999],
+        [1000] * 200 + [1],
+        [1000, *range(1, 17)],
+        [1] * 999 + [1000],
+        list(range(1, 1001)),
+    ],
+    ids=["31 nodes", "201 nodes", "17 nodes", "one heavy", "1,000 nodes"],
+)
+def test_no_node_is_starved_however_odd_the_weights(weights: list[int]) -> None:
+    method = Maglev()
+    method.prepare(
+        [
+            Node("pool", f"node{number}", SERVER, 80, weight=weight)
+            for number, weight in enumerate(weights)
+        ]
+    )
+    table = method._table
+    found = Counter(table)
+    for index, weight in enumerate(weights):
+        fair = len(table) * weight / sum(weights)
+        assert abs(found[index] - fair) <= max(1, fair / 100)
+        assert found[index]
+
+
 def test_queries_do_not_wait_long_for_maglevs_table() -> None:
-    nodes = [
-        Node("pool", f"node{number}", from_text(f"10.0.0.{number + 1}"), 80)
-        for number in range(160)
-    ]
+    members = [(f"node{number}", 1 + number % 7) for number in range(1000)]
     seconds = []
     for _ in range(5):
         begun = process_time()
-        _build(nodes, TABLE_SIZE)
+        build(members)
         seconds.append(process_time() - begun)
-    assert min(seconds) < 0.03  # 5 ms, on a machine that has nothing else to do
+    assert min(seconds) < 0.1  # 20 ms, on a machine that has nothing else to do
+
+
+@pytest.mark.parametrize("name", ["maglev", "source_hash"])
+def test_a_pick_costs_the_same_however_many_nodes_there_are(name: str) -> None:
+    """Counted in calls of Python functions, which no busy machine changes."""
+
+    def calls(size: int) -> int:
+        method = METHODS[name]()
+        nodes = [Node("pool", f"node{number}", SERVER, number) for number in range(1, size + 1)]
+        method.prepare(nodes)
+        count = 0
+
+        def counted(frame: object, event: str, argument: object) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        setprofile(counted)
+        try:
+            for number in range(100):
+                method.pick(key(number), 0.0)
+        finally:
+            setprofile(None)
+        return count
+
+    assert calls(1000) <= calls(2)
+
+
+def test_a_nearly_full_pool_is_not_searched_entry_by_entry() -> None:
+    nodes = [
+        Node("pool", f"node{number}", SERVER, number, connection_limit=1)
+        for number in range(1, 1001)
+    ]
+    method = Maglev()
+    method.prepare(nodes)
+    for other in nodes[1:]:
+        other.session_started(0.0)
+    assert {method.pick(key(number), 0.0) for number in range(200)} == {nodes[0]}
