@@ -46,6 +46,16 @@ class TargetLost(TargetError):
     """The target cannot be had now, which may pass by itself."""
 
 
+class Waiting(NamedTuple):
+    """What an agent that opens its target waits for."""
+
+    reason: str
+    """A sentence: what is in the way, where, and what to do if it is not meant to be."""
+
+    for_another: bool
+    """Another agent has the target: this one stands by for it."""
+
+
 class FlowEntry(NamedTuple):
     """What the CS decided for a flow (wire protocol 9.1 and 9.4).
 

@@ -3,7 +3,7 @@
 
 A target's module is imported when the target is wanted: numpy and gRPC are extras.  It has
 
-    def open_target(config, on_standby) -> Target
+    def open_target(config, on_wait) -> Target
 
 with the whole configuration of the DFS, of which it declares as a protocol what it reads.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from data_flow_segment.targets.contract import Target, TargetError
+from data_flow_segment.targets.contract import Target, TargetError, Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,11 @@ class NamesTarget(Protocol):
         """A name of TARGETS."""
 
 
-def open_target(config: NamesTarget, on_standby: Callable[[str], None]) -> Target:
+def open_target(config: NamesTarget, on_wait: Callable[[Waiting], None]) -> Target:
     """Open what moves packets; TargetError says what is missing and what to do about it.
 
-    While another agent has a switch this waits, and says so once to `on_standby`.
+    While a switch is not there, or another agent has it, this waits, and says for what to
+    `on_wait`: once, then rarely.  What that raises ends it.
     """
     registered = TARGETS[config.target]
     try:
@@ -61,5 +62,5 @@ def open_target(config: NamesTarget, on_standby: Callable[[str], None]) -> Targe
             f"target {config.target}: {error}; install the extra:"
             f" pip install 'splitplane[{registered.extra}]'"
         ) from None
-    opened: Target = module.open_target(config, on_standby)
+    opened: Target = module.open_target(config, on_wait)
     return opened

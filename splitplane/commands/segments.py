@@ -29,6 +29,7 @@ from splitplane.keys import read_key
 if TYPE_CHECKING:
     from control_segment.config import ControlSegmentConfig
     from data_flow_segment.config.segment import DataFlowSegmentConfig
+    from data_flow_segment.targets.contract import Waiting
 
 log = logging.getLogger("splitplane")
 _SIDES: Final = ("external", "internal")
@@ -113,16 +114,21 @@ def dfs(config: Path, kind: str | None, address: str | None, detach: bool) -> No
 def _detach(settings: DataFlowSegmentConfig) -> None:
     from data_flow_segment.targets.registry import open_target
 
+    def on_wait(waiting: Waiting) -> None:
+        if not waiting.for_another:  # what is not there has nothing to remove
+            raise MachineError(waiting.reason)
+        log.warning("%s", waiting.reason)
+
     # an interface that is gone took its program with it, and no key is needed to go
     sides = {side: machine.present_interfaces(getattr(settings, side)) for side in _SIDES}
-    open_target(settings.model_copy(update=sides), log.warning).close(detach=True)
+    open_target(settings.model_copy(update=sides), on_wait).close(detach=True)
 
 
 def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
     """Serve until a signal.  An agent that is not alone starts over, in this process, whenever
-    another one has the target.  Errors that would end it otherwise pass by themselves then: a
-    switch that restarts, addresses that the other one still has."""
-    from data_flow_segment.targets.contract import TargetLost, TargetTaken
+    another one has the target.  An error that would end it otherwise passes by itself then:
+    addresses that the other one still has.  A target that is lost is waited for in any case."""
+    from data_flow_segment.targets.contract import TargetLost, TargetTaken, Waiting
     from data_flow_segment.targets.registry import TARGETS
 
     if TARGETS[settings.target].in_kernel:
@@ -133,22 +139,22 @@ def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
     impairment = _impairment()
     signals, told, is_alone = Signals(), "", True
 
-    def on_standby(sentence: str) -> None:
+    def on_wait(waiting: Waiting) -> None:
         nonlocal is_alone
-        is_alone = False
-        log.warning("%s", sentence)
+        is_alone = is_alone and not waiting.for_another
+        log.warning("%s", waiting.reason)
 
     with signals.handled():
         while not signals.ended:
             try:
-                _lead_once(settings, key, impairment, signals, on_standby)
+                _lead_once(settings, key, impairment, signals, on_wait)
                 return
             except TargetTaken as error:
-                on_standby(f"{error}; starting over")
+                on_wait(Waiting(f"{error}; starting over", for_another=True))
                 told = ""
                 continue
             except (TargetLost, AddressError) as error:
-                if is_alone:
+                if is_alone and isinstance(error, AddressError):
                     raise
                 if told != str(error):
                     told = str(error)
@@ -165,14 +171,14 @@ def _lead_once(
     key: bytes,
     impairment: impair.DatagramFilter | None,
     signals: Signals,
-    on_standby: Callable[[str], None],
+    on_wait: Callable[[Waiting], None],
 ) -> None:
     """KeyboardInterrupt if a signal comes before the target is open."""
     from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
     from data_flow_segment.targets.registry import open_target
 
     with signals.ending_a_wait():  # an agent may stand by for days, and then get a signal to end
-        target = open_target(settings, on_standby)
+        target = open_target(settings, on_wait)
     if target.flow_capacity != settings.flow_capacity:
         log.warning(
             "flow_capacity stays %d: the table has more than %d flows; restart when it has fewer",

@@ -24,7 +24,7 @@ import grpc
 import pytest
 from finsy.proto import p4i, p4r
 
-from data_flow_segment.targets.contract import TargetError
+from data_flow_segment.targets.contract import TargetError, Waiting
 from data_flow_segment.targets.p4runtime import inbox, line, session
 from data_flow_segment.targets.p4runtime.driver import Driver
 from data_flow_segment.targets.p4runtime.line import Line
@@ -326,16 +326,85 @@ def failure(wanted: P4RuntimeOptions, program: Program | None = None) -> str:
     return text.removeprefix(prefix)
 
 
+class Interrupted(Exception):
+    """The agent has said for what it waits; that is enough."""
+
+
+def waits_for(wanted: P4RuntimeOptions, for_another: bool = False) -> str:
+    """What an agent says first that waits for its switch."""
+    told: list[Waiting] = []
+
+    def hear(waiting: Waiting) -> None:
+        told.append(waiting)
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        Driver.open(wanted, Program.load(), on_wait=hear)
+    (waiting,) = told
+    assert waiting.for_another is for_another
+    prefix, ending = f"switch {wanted.address}, device {wanted.device_id}: ", "; waiting for it"
+    assert waiting.reason.startswith(prefix)
+    assert waiting.reason.endswith(ending)
+    assert "\n" not in waiting.reason
+    return waiting.reason.removeprefix(prefix).removesuffix(ending)
+
+
 def test_another_device(switch: Switch) -> None:
-    told = failure(replace(options(switch), device_id=99))
+    """BMv2 has every device until it has a program; others may only have loaded no device yet."""
+    wanted = replace(options(switch), device_id=99)
+    told = waits_for(wanted) if isinstance(switch, Fake) else failure(wanted)
     assert told.startswith("there is no such device (")
     assert told.endswith("): correct p4runtime.device_id")
 
 
 def test_nobody_listens() -> None:
     nobody = "nothing listens there: start the switch, or correct p4runtime.address"
-    assert failure(P4RuntimeOptions("unix:/nowhere/grpc", ())) == nobody
-    assert failure(P4RuntimeOptions("127.0.0.1:1", ())) == nobody
+    assert waits_for(P4RuntimeOptions("unix:/nowhere/grpc", ())) == nobody
+    assert waits_for(P4RuntimeOptions("127.0.0.1:1", ())) == nobody
+
+
+@pytest.mark.parametrize("kind", ["fake", pytest.param("bmv2", marks=pytest.mark.network)])
+def test_an_agent_that_is_started_before_its_switch_waits_for_it(
+    kind: str,
+    folder: str,
+    drivers: contextlib.ExitStack,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a power cut nobody says which of the two comes first."""
+    monkeypatch.setattr(line, "STANDBY_S", 0.1)
+    switch: Switch = Fake(folder)
+    if kind == "bmv2":
+        require("p4", missing_for_bmv2())
+        switch = Bmv2(folder, request.getfixturevalue("cables"))
+    agent = Patient(drivers, options(switch))
+    assert "nothing listens there: start the switch" in agent.heard.get(timeout=WAIT_S)
+    switch.start()
+    try:
+        (connected,) = agent.opened().take()
+        assert isinstance(connected, Connected)
+        assert connected.pushed
+        assert agent.heard.empty()  # once
+        drivers.close()
+    finally:
+        switch.stop()
+
+
+def test_an_agent_that_only_knew_the_switch_away_lets_the_one_come_first_that_knows_more(
+    fake: Fake, drivers: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "STANDBY_S", 2.0)
+    known, before = opened(drivers, options(fake, election_id=1))
+    fake.stop()
+    new = Patient(drivers, options(fake, election_id=2))  # it would be primary
+    new.heard.get(timeout=WAIT_S)
+    fake.start()
+    found: list[Result] = []
+    while not any(isinstance(result, Connected) for result in found):
+        assert known.wait(WAIT_S)
+        found += known.take()
+    assert found[-1] == Connected(pushed=True, cookie=before.cookie)
+    assert new.opened().take() == [Connected(pushed=False, cookie=before.cookie)]
 
 
 @pytest.fixture
@@ -384,7 +453,7 @@ def server_that_says(octets: bytes | None) -> Iterator[P4RuntimeOptions]:
 )
 def test_something_that_speaks_no_grpc(octets: bytes) -> None:
     with server_that_says(octets) as wanted:
-        told = failure(wanted)
+        told = waits_for(wanted)  # a switch that starts or ends may say anything
     assert told.startswith("the server there does not speak P4Runtime (")
     assert told.endswith("): correct p4runtime.address")
 
@@ -392,7 +461,7 @@ def test_something_that_speaks_no_grpc(octets: bytes) -> None:
 def test_something_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "ANSWER_S", 0.5)
     with server_that_says(None) as wanted:
-        told = failure(wanted)
+        told = waits_for(wanted)
     assert told == "no answer within 0.5 s: is p4runtime.address a P4Runtime switch?"
 
 
@@ -404,7 +473,7 @@ def test_permission_denied(fake: Fake) -> None:
 
 def test_any_other_refusal_is_told_in_the_switchs_words(fake: Fake) -> None:
     fake.model.refuses = grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many\nconnections"
-    told = failure(options(fake))
+    told = waits_for(options(fake))
     assert told == "the switch ended the session: RESOURCE_EXHAUSTED Too many connections"
 
 
@@ -412,7 +481,7 @@ def test_an_election_id_that_another_agent_has(
     switch: Switch, drivers: contextlib.ExitStack
 ) -> None:
     opened(drivers, options(switch))
-    assert failure(options(switch)) == (
+    assert waits_for(options(switch), for_another=True) == (
         "another agent uses election_id 1: give this one another p4runtime.election_id (the"
         " agent with the highest is primary)"
     )
@@ -699,8 +768,8 @@ def test_nothing_is_to_be_done_to_be_asleep(fake: Fake, drivers: contextlib.Exit
 # --- two agents, and losses ----------------------------------------------------------------------
 
 
-class Waiting:
-    """An agent that opens its driver while another one is primary."""
+class Patient:
+    """An agent that opens its driver while the switch is away, or another agent is primary."""
 
     def __init__(self, drivers: contextlib.ExitStack, wanted: P4RuntimeOptions) -> None:
         self.heard: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -710,7 +779,9 @@ class Waiting:
         self._drivers = drivers
 
     def _open(self, wanted: P4RuntimeOptions) -> None:
-        self.driver = Driver.open(wanted, Program.load(), on_standby=self.heard.put)
+        self.driver = Driver.open(
+            wanted, Program.load(), on_wait=lambda waiting: self.heard.put(waiting.reason)
+        )
 
     def is_waiting(self) -> bool:
         return self._thread.is_alive()
@@ -725,7 +796,7 @@ def test_a_lower_agent_stands_by_until_the_higher_one_ends(
     switch: Switch, drivers: contextlib.ExitStack
 ) -> None:
     high, before = opened(drivers, options(switch, election_id=2))
-    low = Waiting(drivers, options(switch, election_id=1))
+    low = Patient(drivers, options(switch, election_id=1))
     told = low.heard.get(timeout=WAIT_S)
     words = "the agent with election_id 2 is primary; this one (1) stands by"
     assert told.endswith(f"device 1: {words}")
@@ -844,11 +915,11 @@ def test_a_switch_that_answers_no_more_is_noticed(
 def test_an_interrupted_agent_stops_waiting(fake: Fake, drivers: contextlib.ExitStack) -> None:
     opened(drivers, options(fake, election_id=2))
 
-    def interrupt(_: str) -> None:
+    def interrupt(_: Waiting) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Driver.open(options(fake), Program.load(), on_standby=interrupt)
+        Driver.open(options(fake), Program.load(), on_wait=interrupt)
     fake.model.await_agents({2})
 
 
@@ -869,7 +940,7 @@ def test_an_agent_that_stands_by_outlives_the_switch(
     fake: Fake, drivers: contextlib.ExitStack
 ) -> None:
     high, _ = opened(drivers, options(fake, election_id=2))
-    low = Waiting(drivers, options(fake, election_id=1))
+    low = Patient(drivers, options(fake, election_id=1))
     low.heard.get(timeout=WAIT_S)
     fake.stop()
     high.close()
@@ -886,7 +957,7 @@ def test_an_agent_that_stands_by_lets_the_primary_come_first(
     """After a restart of the switch: the primary knows what it held."""
     monkeypatch.setattr(line, "STANDBY_S", 1.0)
     high, before = opened(drivers, options(fake, election_id=2))
-    low = Waiting(drivers, options(fake, election_id=1))
+    low = Patient(drivers, options(fake, election_id=1))
     low.heard.get(timeout=WAIT_S)
     for _ in range(3):
         fake.stop()
@@ -909,7 +980,7 @@ def test_an_agent_that_the_switch_calls_primary_leads_at_once(
 ) -> None:
     monkeypatch.setattr(line, "STANDBY_S", 1000.0)
     high, before = opened(drivers, options(fake, election_id=2))
-    low = Waiting(drivers, options(fake, election_id=1))
+    low = Patient(drivers, options(fake, election_id=1))
     low.heard.get(timeout=WAIT_S)
     high.close()
     assert low.opened().take() == [Connected(pushed=False, cookie=before.cookie)]
@@ -939,7 +1010,7 @@ def test_one_that_is_put_out_before_it_had_begun_tries_again(
     fake.model.denies = True
     tried = threading.Event()
     fake.model.before_write = tried.set
-    low = Waiting(drivers, options(fake, election_id=1))
+    low = Patient(drivers, options(fake, election_id=1))
     assert tried.wait(WAIT_S)
     tried.clear()
     assert tried.wait(WAIT_S)

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from data_flow_segment.targets.bpf.options import BpfOptions
 from data_flow_segment.targets.bpf.target import BpfTarget
+from data_flow_segment.targets.contract import Waiting
 
 
 class BpfConfig(Protocol):
@@ -26,7 +27,7 @@ class BpfConfig(Protocol):
     def flow_capacity(self) -> int: ...
 
 
-def open_target(config: BpfConfig, on_standby: Callable[[str], None]) -> BpfTarget:
+def open_target(config: BpfConfig, on_wait: Callable[[Waiting], None]) -> BpfTarget:
     """Load and attach the program, or adopt the one that is there; nobody has to be waited for."""
     return BpfTarget.open(
         BpfOptions(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from data_flow_segment.targets.contract import Waiting
 from data_flow_segment.targets.interfaces import Interface
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.target import MemoryTarget
@@ -25,7 +26,7 @@ class MemoryConfig(Protocol):
     def flow_capacity(self) -> int: ...
 
 
-def open_target(config: MemoryConfig, on_standby: Callable[[str], None]) -> MemoryTarget:
+def open_target(config: MemoryConfig, on_wait: Callable[[Waiting], None]) -> MemoryTarget:
     """Make it, with the configuration's interfaces by number."""
     names = list(dict.fromkeys((*config.external, *config.internal)))
     interfaces = tuple(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from data_flow_segment.targets.contract import Waiting
 from data_flow_segment.targets.p4runtime.inbox import Inbox
 from data_flow_segment.targets.p4runtime.line import CLOSE_S, FORGET_S, Line
 from data_flow_segment.targets.p4runtime.operations import Connected, Operation, Result
@@ -38,22 +39,21 @@ class Driver:
         options: P4RuntimeOptions,
         program: Program,
         *,
-        on_standby: Callable[[str], None] | None = None,
+        on_wait: Callable[[Waiting], None] | None = None,
     ) -> Driver:
         """Wait until this agent is primary; TargetError if that cannot become true by itself.
 
-        `on_standby` is called once if another agent is primary.  The first result is Connected.
+        `on_wait` hears for what it waits; an exception of it ends the wait.  The first result is
+        Connected.
         """
         driver = cls(options, program)
         driver._thread.start()
-        told = False
         try:
             while not isinstance(news := driver._line.news.get(), Connected):
                 if isinstance(news, BaseException):
                     raise news
-                if on_standby is not None and not told:
-                    told = True
-                    on_standby(news)
+                if on_wait is not None:
+                    on_wait(news)
         except BaseException:
             driver.close()
             raise

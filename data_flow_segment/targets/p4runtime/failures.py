@@ -66,11 +66,15 @@ def cannot_connect(
         case grpc.StatusCode.UNAVAILABLE:
             text = _unreachable(details)
         case grpc.StatusCode.UNIMPLEMENTED:
-            text = "a gRPC server without P4Runtime answers there: correct p4runtime.address"
+            return TargetError(
+                f"{at}: a gRPC server without P4Runtime answers there: correct p4runtime.address"
+            )
         case grpc.StatusCode.NOT_FOUND:
             text = f"there is no such device ({details}): correct p4runtime.device_id"
         case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
-            text = f"permission denied ({details}): configure the switch to accept this agent"
+            return TargetError(
+                f"{at}: permission denied ({details}): configure the switch to accept this agent"
+            )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             text = f"no answer within {wait_s:g} s: is p4runtime.address a P4Runtime switch?"
         case _:

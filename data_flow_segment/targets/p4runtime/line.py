@@ -14,10 +14,9 @@ from typing import Final
 
 from finsy.proto import p4r
 
-from data_flow_segment.targets.contract import TargetError
+from data_flow_segment.targets.contract import TargetError, Waiting
 from data_flow_segment.targets.p4runtime.constants import Reason
 from data_flow_segment.targets.p4runtime.failures import (
-    ElectionIdInUse,
     NoP4Runtime,
     NotPrimary,
     SwitchLost,
@@ -46,13 +45,14 @@ from data_flow_segment.targets.p4runtime.operations import (
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.program import Program, split
 from data_flow_segment.targets.p4runtime.session import Session
+from data_flow_segment.targets.p4runtime.waiting import Patience
 
 RETRY_FIRST_S: Final = 0.2
 RETRY_LAST_S: Final = 2.0
 
 STANDBY_S: Final = 3.0
-"""How long a standby leaves a switch that is back to the agent that was primary, which tries at
-least every RETRY_LAST_S and knows what the switch held."""
+"""How long a standby, or an agent that has only known the switch away, leaves a switch that is back
+to the agent that was primary, which tries at least every RETRY_LAST_S and knows what it held."""
 
 PULSE_S: Final = 2.0
 """How often the switch is asked whether it lives.  HTTP/2's own pings would be cheaper, but a gRPC
@@ -82,7 +82,7 @@ class Line:
 
     def __init__(self, options: P4RuntimeOptions, program: Program, inbox: Inbox) -> None:
         self._options, self._program, self._inbox = options, program, inbox
-        self.news: queue.SimpleQueue[Connected | str | BaseException] = queue.SimpleQueue()
+        self.news: queue.SimpleQueue[Connected | Waiting | BaseException] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._failed: TargetError | None = None
         self._main: asyncio.Task[None] | None = None
@@ -98,7 +98,8 @@ class Line:
         self._cookie: int | None = None  # while primary, with the program in place
         # of the connection
         self._opened = False
-        self._stands_by = False
+        self._patience = Patience()  # until it is opened
+        self._gives_way = False  # to another agent, which may know what the switch held
         self._reported = ""
         self._fenced: set[bytes] = set()
         self._fences = 0  # ever
@@ -165,7 +166,7 @@ class Line:
             self._loop.call_later(limit, self._main.cancel)
 
     async def _keep_connected(self) -> None:
-        pause, patience = RETRY_FIRST_S, 10
+        pause = RETRY_FIRST_S
         while not self._is_closing():
             epoch = self._epoch
             try:
@@ -173,25 +174,27 @@ class Line:
             except TargetError as error:
                 if self._is_closing():
                     return
-                # perhaps this agent's own previous connection, of a process that was killed
-                is_ghost = isinstance(error, ElectionIdInUse) and patience > 0
-                may_pass = isinstance(error, NotPrimary) or (
-                    self._stands_by and isinstance(error, SwitchLost)
-                )
-                if not (self._opened or is_ghost or may_pass):
-                    self.news.put(error)
+                if not (self._opened or self._can_wait(error)):
                     return
-                patience -= 1
                 self._lose(error)
             pause = RETRY_FIRST_S if epoch != self._epoch else min(2 * pause, RETRY_LAST_S)
-            await asyncio.sleep(pause if self._opened else RETRY_FIRST_S)
+            await asyncio.sleep(pause)
+
+    def _can_wait(self, error: TargetError) -> bool:
+        """Whether the agent, which has not had the switch yet, may get it by waiting."""
+        said = self._patience.hear(error, self._loop.time())
+        if said is not None:
+            self.news.put(said)
+        if isinstance(error, SwitchLost) and not isinstance(error, NotPrimary):
+            self._gives_way = True
+        return not isinstance(said, TargetError)
 
     async def _live(self) -> None:
         """One session, until its end, which is always an exception."""
         try:
             async with Session.open(self._options, self._program) as session:
                 await session.knock()
-                if self._stands_by:
+                if self._gives_way:
                     await asyncio.sleep(STANDBY_S)
                 update = await session.arbitrate()
                 async with asyncio.TaskGroup() as group:
@@ -265,11 +268,12 @@ class Line:
             self._inbox.put(Lost(reason))
 
     def _stand_by(self, reason: str) -> None:
-        self._stands_by = True
+        self._gives_way = True
         self._cookie = None
         self._drop(reason)
         if not self._opened:
-            self.news.put(reason)
+            if (said := self._patience.stand_by(reason)) is not None:
+                self.news.put(said)
         elif reason != self._reported:
             self._reported = reason
             self._inbox.put(Demoted(reason))
@@ -281,7 +285,7 @@ class Line:
         connected = await session.prepare(self._boot_id or _new_boot_id())
         self._boot_id = split(connected.cookie).boot_id
         self._epoch += 1
-        self._stands_by = False
+        self._gives_way = False
         self._cookie, self._reported = connected.cookie, ""
         self._fenced.clear()
         self._inbox.put(connected)

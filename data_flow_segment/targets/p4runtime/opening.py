@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from data_flow_segment.targets.contract import Waiting
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
 
@@ -26,12 +27,11 @@ class SwitchConfig(Protocol):
     def flow_capacity(self) -> int: ...
 
 
-def open_target(config: SwitchConfig, on_standby: Callable[[str], None]) -> P4RuntimeTarget:
+def open_target(config: SwitchConfig, on_wait: Callable[[Waiting], None]) -> P4RuntimeTarget:
     """Connect to the switch; TargetError says what is wrong and what to do about it.
 
-    While another agent is the switch's primary this waits, and says so once to `on_standby`.
+    While the switch is not there, or another agent is its primary, this waits, and says for what
+    to `on_wait`: once, then rarely.
     """
     assert config.p4runtime is not None  # the configuration's model has seen to it
-    return P4RuntimeTarget.open(
-        config.p4runtime.options(config.flow_capacity), on_standby=on_standby
-    )
+    return P4RuntimeTarget.open(config.p4runtime.options(config.flow_capacity), on_wait=on_wait)

@@ -22,6 +22,7 @@ from data_flow_segment.targets.contract import (
     TargetError,
     TargetLost,
     VirtualServerEntry,
+    Waiting,
 )
 from data_flow_segment.targets.flow_table import FlowTable, worth
 from data_flow_segment.targets.p4runtime.core import Core, Phase
@@ -62,16 +63,17 @@ class P4RuntimeTarget:
         cls,
         options: P4RuntimeOptions,
         *,
-        on_standby: Callable[[str], None] | None = None,
+        on_wait: Callable[[Waiting], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> P4RuntimeTarget:
         """Take the switch over, and what an earlier agent left in it; raises TargetError.
 
-        While another agent is primary this waits, having said so once to `on_standby`.
+        While the switch is not there, or another agent is primary, this waits, and says for what
+        to `on_wait`: once, then rarely.
         """
         program = Program.load()
         core = Core(options, program, secrets.randbits(32), clock())
-        driver = Driver.open(options, program, on_standby=on_standby)
+        driver = Driver.open(options, program, on_wait=on_wait)
         target = cls(core, driver, clock)
         try:
             target._wait_until_ready()

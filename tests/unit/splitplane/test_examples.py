@@ -81,6 +81,10 @@ def test_the_units_start_the_commands_and_make_the_folder_of_the_socket(kind: st
     unit.read(EXAMPLES / "systemd" / f"splitplane-{kind}@.service")
     service = unit["Service"]
     assert service["ExecStart"].endswith(f"bin/splitplane {kind} /etc/splitplane/%i.yaml")
+    # what passes by itself is tried again for ever: the others are for a person (admin/errors.py)
+    assert service["Restart"] == "always"
+    assert service["RestartPreventExitStatus"].split() == ["2", "3", "4"]
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
     folder = "/run/" + service["RuntimeDirectory"].replace("%i", kind)
     name, model = FILES[("cs", "dfs").index(kind)]
     config = load(EXAMPLES / "two-machines" / name, model)
