@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from admin.errors import ConfigError
-from splitplane.config import load, parse
+from splitplane.config import MISTAKES_MAX, load, parse
+from support.work import lines_run
 
 
 class Strict(BaseModel):
@@ -147,7 +149,6 @@ def test_a_good_file_is_loaded(tmp_path: Path) -> None:
         "a: [1\n",
         "a: *b\n",
         "\ta: 1\n",
-        "a: !!python/object:os.system 1\n",
         "a: \x07\n",
         "[" * 5000,
     ],
@@ -173,3 +174,122 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
 def test_an_alias_to_itself_ends() -> None:
     with pytest.raises(ConfigError, match="a: unknown field"):
         parse("a: &x [*x]\n", "x.yaml", Portal)
+
+
+BASE = """\
+base: &base {name: web1, port: 80, state: down}
+pools:
+  - name: web
+    nodes:
+"""
+
+
+class WithBase(Portal):
+    base: object = None
+
+
+def nodes_of(text: str) -> list[Node]:
+    return parse(BASE + text, "x.yaml", WithBase).pools[0].nodes
+
+
+def test_what_a_mapping_says_itself_goes_before_what_is_merged_into_it() -> None:
+    one, two, three = nodes_of(
+        "      - {<<: *base, port: 81}\n"
+        "      - {port: 82, <<: *base}\n"
+        "      - {<<: [{port: 83}, *base], name: web3}\n"
+    )
+    assert (one.name, one.port, one.state) == ("web1", 81, "down")
+    assert (two.name, two.port) == ("web1", 82)
+    assert (three.name, three.port, three.state) == ("web3", 83, "down")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (
+            "{<<: *base, port: 81, port: 82}",
+            "x.yaml:5: pools[0].nodes[0].port: given twice; keep one",
+        ),
+        ("{<<: *base, <<: *base}", "x.yaml:5: pools[0].nodes[0].<<: given twice; keep one"),
+        (
+            "{<<: web, name: a, port: 1}",
+            "x.yaml:5: pools[0].nodes[0].<<: neither a mapping nor a list of mappings;"
+            " give one of them",
+        ),
+        (
+            "{<<: {port: 70000}, name: a}",
+            "x.yaml:5: pools[0].nodes[0].port: 70000 is too large; give at most 65535",
+        ),
+    ],
+)  # fmt: skip
+def test_a_merge_that_is_wrong_is_said_where_it_is(line: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        nodes_of(f"      - {line}\n")
+    assert list(caught.value.problems) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("9" * 5000, "a number of 5000 digits; give a smaller one"),
+        ("-" + "1" * 101, "a number of 102 digits; give a smaller one"),
+        ("!!binary ODA=", "the tag !!binary is not allowed; write the value without it"),
+        ("!!timestamp 2026-01-01",
+         "the tag !!timestamp is not allowed; write the value without it"),
+        ("!!python/name:os.system 1",
+         "the tag !!python/name:os.system is not allowed; write the value without it"),
+        ("!mine 80", "the tag !mine is not allowed; write the value without it"),
+        ("!!int eighty", "'eighty' is no !!int; write the value without the tag"),
+        ("!!set {80}", "the tag !!set is not allowed; write the value without it"),
+        ("!!omap [a: 80]", "the tag !!omap is not allowed; write the value without it"),
+    ],
+)  # fmt: skip
+def test_a_value_that_no_field_can_have_is_said_with_its_line_and_field(
+    given: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD.replace("81", given), "x.yaml", Portal)
+    assert list(caught.value.problems) == [f"x.yaml:7: pools[0].nodes[1].port: {sentence}"]
+
+
+@pytest.mark.parametrize("given", ["!!int 81", "!!int '81'", "! 81"])
+def test_a_tag_that_says_what_the_value_is_may_stand(given: str) -> None:
+    if given == "! 81":  # the tag of "as it stands": text
+        with pytest.raises(ConfigError, match="port"):
+            parse(GOOD.replace("port: 81", "port: ! x"), "x.yaml", Portal)
+        return
+    assert parse(GOOD.replace("81", given), "x.yaml", Portal).pools[0].nodes[1].port == 81
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\n---\na: 2\n", "? [a, b]\n: 1\n", "a: {{b: 1}: 2}\n", "a: &x 1\nb: *y\n"]
+)
+def test_what_yaml_has_and_a_configuration_has_not_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "x.yaml", Portal)
+    (problem,) = caught.value.problems
+    assert problem.startswith("x.yaml:")
+
+
+def mistakes(number: int) -> str:
+    wrong = "\n".join(f"      - {{name: {n}, port: {n}, limit: x}}" for n in range(number))
+    return f"pools:\n  - name: web\n    nodes:\n{wrong}\n"
+
+
+def problems_of(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "x.yaml", Portal)
+    return list(caught.value.problems)
+
+
+def test_so_many_mistakes_are_said_and_the_others_counted() -> None:
+    problems = problems_of(mistakes(1000))
+    assert len(problems) == MISTAKES_MAX + 1
+    # of each node the name and the field that there is not, and of the first the port too
+    assert problems[-1] == f"x.yaml: {2001 - MISTAKES_MAX} further mistakes are not shown"
+    assert problems[0].startswith("x.yaml:4: pools[0].nodes[0]")
+
+
+def test_twice_the_mistakes_are_twice_the_work() -> None:
+    once, twice = (lines_run(partial(problems_of, mistakes(number))) for number in (200, 400))
+    assert twice < 2.5 * once
