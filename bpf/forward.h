@@ -297,6 +297,14 @@ static __always_inline int send_on_route(struct context *c, struct packet *p, st
 	return transmit(c, route->ifindex, route->peer, counter);
 }
 
+static __always_inline bool may_be_split(struct context *c, struct packet *p)
+{
+	struct iphdr *ip = (void *)context_at(c, p->l3, L3_MAX);
+
+	return p->version == 4 && ip && (__u8 *)(ip + 1) <= context_end(c) &&
+	       !(ip->frag_off & bpf_htons(0x4000));
+}
+
 static __always_inline int forward_flow(struct context *c, struct packet *p, struct flow *f)
 {
 	__u32 gso = 0, on_wire;
@@ -316,6 +324,8 @@ static __always_inline int forward_flow(struct context *c, struct packet *p, str
 		on_wire = p->l4 - p->l3 + p->payload_at + gso;
 	if (f->bits & FLOW_TUNNEL)
 		route.mtu -= p->version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	if (on_wire > route.mtu && !gso && may_be_split(c, p))
+		return CALL(split, c, p, route.mtu);
 	if (on_wire > route.mtu)
 		return CALL(notify_sender, c, p, EVENT_TOO_BIG, route.mtu, COUNTER_DROP_TOO_BIG);
 	observe(c, p, f, now);

@@ -172,6 +172,8 @@ enum event_kind {
 	EVENT_TOO_BIG = 3, /* likewise, too long for `mtu` */
 	EVENT_CLOSED = 4,
 	EVENT_FRAGMENT = 5, /* a later fragment that came before its first one */
+	EVENT_SPLIT =
+		6, /* too long for `mtu`, and its sender allows fragments; frame: all of it */
 };
 
 struct event_packet {

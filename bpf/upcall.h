@@ -18,6 +18,9 @@
 #define CHUNK 512 /* what bpf_csum_diff takes at once before Linux 6.13 */
 #define NOTIFY_PERIOD_NS 100000000ull
 #define NOTIFY_MAX 100
+/* places of the map rate_limit, beside the event kinds EVENT_TTL and EVENT_TOO_BIG */
+#define RATE_FRAGMENT 0
+#define RATE_SPLIT 1
 #define QUOTE_MAX 1280 /* of a packet that an ICMP error is about (RFC 4443 2.4) */
 
 static __always_inline __u16 fold(__u64 sum)
@@ -197,7 +200,7 @@ static __always_inline int hold_fragment(struct context *c, struct packet *p)
 		return context_drop(c, COUNTER_DROP_DETACHED);
 	if (length > FRAME_MAX)
 		return context_drop(c, COUNTER_DROP_UP_CALL_TOO_LONG);
-	if (!may_notify(0)) /* nobody needs many, and anybody can send them */
+	if (!may_notify(RATE_FRAGMENT)) /* nobody needs many, and anybody can send them */
 		return context_drop(c, COUNTER_DROP_UP_CALL_FULL);
 	s = copy_frame(c, p, length);
 	if (!s)
@@ -227,6 +230,27 @@ static __always_inline int notify_sender(struct context *c, struct packet *p, __
 	}
 	return context_drop(c, reason);
 }
+
+/* The packet is too long for its route and may be fragmented, which no program can do: the agent
+ * splits it, and injects the pieces. */
+static __always_inline int split(struct context *c, struct packet *p, __u32 mtu)
+{
+	__u32 length = context_length(c);
+	struct scratch *s;
+
+	if (length > FRAME_MAX || !is_listening() || !may_notify(RATE_SPLIT))
+		return context_drop(c, COUNTER_DROP_TOO_BIG);
+	s = copy_frame(c, p, length);
+	if (!s)
+		return context_drop(c, COUNTER_DROP_MALFORMED);
+	if (!finish_checksums(s, p, length))
+		return context_drop(c, COUNTER_DROP_CHECKSUM);
+	s->event.kind = EVENT_SPLIT;
+	s->event.mtu = mtu;
+	return context_drop(c, send_event(s) ? COUNTER_UP_CALLS : COUNTER_DROP_TOO_BIG);
+}
+
+GLOBAL_FUNCTION(split, (__u32 mtu), (mtu))
 
 GLOBAL_FUNCTION(notify_sender, (__u32 kind, __u32 mtu, enum counter reason), (kind, mtu, reason))
 

@@ -27,6 +27,10 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         True,
         "Dropped: longer than the MTU of the route (the sender gets an ICMP error).",
     ),
+    "fragmented": (
+        True,
+        "Packets longer than the MTU of their route, sent on in fragments as their sender allows.",
+    ),
     "drop_no_route": (False, "Dropped: no route to the packet's destination."),
     "drop_no_neighbour": (False, "Dropped: the next hop's MAC address is not known."),
     "drop_martian": (

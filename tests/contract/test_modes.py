@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from scapy.layers.inet import ICMP
+from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6PacketTooBig
 from scapy.packet import Packet as ScapyPacket
 
@@ -200,6 +200,65 @@ def sized(scene: Scene, length: int, **ip_fields: Any) -> ScapyPacket:
     """A packet to the virtual server of exactly this IP length."""
     head = len(bytes(scene.to_vip(ip_fields=ip_fields)))
     return scene.to_vip(b"z" * (length - head), ip_fields=ip_fields)
+
+
+def joined(pieces: list[bytes], wanted: ScapyPacket) -> bytes:
+    """What fragments in order make up; each has the addresses of `wanted`."""
+    whole = b""
+    for number, packet in enumerate(pieces):
+        piece = IP(packet)
+        assert packets.wrong_checksums(packet) == []
+        assert (piece.frag * 8, bool(piece.flags.MF)) == (len(whole), number < len(pieces) - 1)
+        assert (piece.src, piece.dst) == (wanted.src, wanted.dst)
+        whole += packet[20:]
+    return whole
+
+
+@pytest.mark.parametrize("mode", list(ForwardMode)[:3], ids=lambda mode: mode.name.lower())
+@pytest.mark.parametrize("side", [Side.EXTERNAL, Side.INTERNAL], ids=["to node", "to client"])
+def test_what_is_too_long_goes_on_in_fragments_where_its_sender_allows_them(
+    scene: Scene, mode: ForwardMode, side: Side
+) -> None:
+    """A tunnel leaves 1,480 of 1,500 octets; without one, a link before ours carries more."""
+    if not scene.family.is_ipv4:
+        pytest.skip("IPv6 packets are fragmented by their senders only")
+    if side is Side.INTERNAL and mode is not ForwardMode.NAT:
+        pytest.skip("the node answers the client directly")
+    if scene.rig.name.startswith("bpf") and mode is not ForwardMode.TUNNEL:
+        pytest.skip("veth carries no more than 1,500 octets; tests/dataplane/test_path.py does it")
+    if mode is ForwardMode.NAT:
+        scene.rig.apply(InstallFlow(scene.entry()))
+    else:
+        installed(scene, mode)
+    data = bytes(range(250)) * 12
+    if mode is ForwardMode.TUNNEL:
+        data = data[: 1500 - len(bytes(scene.to_vip(b"")))]
+    if side is Side.EXTERNAL:
+        sent = scene.inbound(scene.to_vip(data))
+        wanted = scene.segment(scene.client, scene.vip, data)
+        if mode is ForwardMode.NAT:
+            wanted = scene.segment(scene.client, scene.node, data)
+    else:
+        sent = scene.outbound(scene.segment(scene.node, scene.client, data))
+        wanted = scene.segment(scene.vip, scene.client, data)
+    before = scene.values()
+    out = scene.send(sent)
+    while more := scene.send():  # a target may need its agent's half of the work
+        out += more
+    leaves = Side.INTERNAL if side is Side.EXTERNAL else Side.EXTERNAL
+    assert {found for found, _ in out} == {leaves}
+    pieces = [ip_packet(octets) for _, octets in out]
+    assert max(map(len, pieces)) <= 1500
+    if mode is ForwardMode.TUNNEL:
+        pieces = [unwrapped(scene, octets, scene.family.node) for _, octets in out]
+    whole = joined(pieces, wanted)
+    assert whole == bytes(wanted)[20:]
+    assert len(out) == (3 if mode is not ForwardMode.TUNNEL else 2)
+    assert scene.dropped_since(before) == 0
+    assert scene.values()["fragmented"] - before["fragmented"] == 1
+    state = scene.rig.target.lookup(scene.signature())
+    assert state is not None
+    assert state.counters[0 if side is Side.EXTERNAL else 2] == len(out)
 
 
 def test_a_tunnel_carries_what_just_fits_and_tells_the_sender_of_what_does_not(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from scapy.layers.inet import ICMP
+from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6PacketTooBig
 
 from data_flow_segment.targets.bpf import BpfTarget, links
@@ -107,6 +107,49 @@ def test_the_mtu_is_the_routes(scene: Scene, rig: VethRig) -> None:
             assert error[ICMPv6PacketTooBig].mtu == 1400
     finally:
         run(*command, "delete", *where)
+
+
+@pytest.mark.parametrize("mode", [0, L2], ids=["nat", "l2"])
+@pytest.mark.parametrize("side", [Side.EXTERNAL, Side.INTERNAL], ids=["to node", "to client"])
+def test_what_is_too_long_for_its_route_goes_on_in_fragments(
+    rig: VethRig, mode: int, side: Side
+) -> None:
+    """The agent splits it: a program cannot, and the kernel's forwarding would apply its own rules
+    to addresses that are not the sender's any more (rp_filter, netfilter)."""
+    if side is Side.INTERNAL and mode == L2:
+        pytest.skip("the node answers the client directly")
+    scene = Scene(rig, IPV4, UDP_PROTOCOL)
+    flags = int(NAT) if mode == 0 else int(Flag.ROUTE_BY_DST_IP)
+    rig.apply(InstallFlow(scene.entry(forward_mode=mode, flags=flags)))
+    data = bytes(range(256)) * 5
+    if side is Side.EXTERNAL:
+        sent = scene.inbound(scene.to_vip(data))
+        wanted = scene.segment(scene.client, scene.node if mode == 0 else scene.vip, data)
+        narrow = (IPV4.node, "dev", "int0")
+    else:
+        sent = scene.outbound(scene.segment(scene.node, scene.client, data))
+        wanted = scene.segment(scene.vip, scene.client, data)
+        narrow = (IPV4.client, "dev", "ext0")
+    command = ("ip", "-n", rig._network.target, "route")
+    run(*command, "add", *narrow, "mtu", "lock", "700")
+    try:
+        before = scene.values()
+        out = scene.send(sent)
+    finally:
+        run(*command, "delete", *narrow)
+    whole = b""
+    for number, (_, octets) in enumerate(out):
+        packet = ip_packet(octets)
+        piece = IP(packet)
+        assert len(packet) <= 700
+        assert wrong_checksums(packet) == []
+        assert (piece.frag * 8, bool(piece.flags.MF)) == (len(whole), number < len(out) - 1)
+        assert (piece.src, piece.dst) == (wanted.src, wanted.dst)
+        whole += packet[20:]
+    assert whole == bytes(wanted)[20:]
+    assert len(out) == 2
+    assert scene.dropped_since(before) == 0
+    assert scene.values()["fragmented"] - before["fragmented"] == 1
 
 
 @pytest.mark.parametrize("next_hop", [False, True], ids=["direct", "next hop"])

@@ -39,6 +39,7 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
 
 _OWN: Final = (
     "transmitted",
+    "fragmented",
     "drop_transmit",
     "drop_inject_failed",
     "interface_gone",

@@ -137,6 +137,7 @@ class EventKind(IntEnum):
     TOO_BIG = 3
     CLOSED = 4
     FRAGMENT = 5
+    SPLIT = 6
 
 
 class InterfaceFlag(IntFlag):

@@ -69,12 +69,13 @@ from data_flow_segment.targets.translation import CannotInstall, check_ends
 from data_flow_segment.targets.virtual_addresses import VirtualAddresses
 from packets import icmp
 from packets.parse import MalformedPacket, parse
+from packets.split import split
 from ssmb.addresses import UNSPECIFIED
 from ssmb.messages import FlowSignature
 
 _EVENTS_AT_ONCE: Final = 256
 _PACKET, _CLOSED = int(EventKind.PACKET), int(EventKind.CLOSED)
-_FRAGMENT: Final = int(EventKind.FRAGMENT)
+_FRAGMENT, _SPLIT = int(EventKind.FRAGMENT), int(EventKind.SPLIT)
 _BY_FIN, _BY_RST = CloseCause.FIN, CloseCause.RST
 _META_KEY: Final = bytes(4)
 _RESERVED: Final = struct.pack("=I", ADDRESS_RESERVED)
@@ -269,9 +270,11 @@ class BpfTarget:
             self._sweep.note_reported(record[_CLOSED_KEY], state.entry.serial)
             return FlowClosed(state, _BY_RST if by_rst else _BY_FIN)
         if kind == _FRAGMENT:
-            ifindex, frame = _arrival(record)
-            return EarlyFragment(ifindex, frame)
-        self._notify_sender(record)
+            return EarlyFragment(*_arrival(record))
+        if kind == _SPLIT:
+            self._split(record)
+        else:
+            self._notify_sender(record)
         return None
 
     def _packet_in(self, record: bytes) -> PacketIn:
@@ -286,6 +289,19 @@ class BpfTarget:
             frame,
             None if server == _NO_SERVER else _server_key(server),
         )
+
+    def _split(self, record: bytes) -> None:
+        """Put a packet back in pieces that fit; the program takes them for fragments."""
+        ifindex, frame = _arrival(record)
+        mtu = EVENT_PACKET.unpack_from(record)[8]
+        try:
+            pieces = split(parse(frame), mtu)
+        except (MalformedPacket, ValueError):
+            pieces = []
+        for piece in pieces:
+            if self._tap is None or not self._tap.inject(ifindex, piece):
+                self._counters.add("drop_inject_failed")
+        self._counters.add("fragmented")
 
     def _notify_sender(self, record: bytes) -> None:
         """The program dropped a packet that its sender has to know about."""

@@ -34,6 +34,7 @@ from packets import icmp, neighbours
 from packets.hygiene import has_mapped_address, is_martian, is_source_routed
 from packets.parse import ACK, SYN, Kind, MalformedPacket, Packet, parse
 from packets.rewrite import decrement_ttl, translate, undo
+from packets.split import may_be_split, split
 from ssmb.constants import TCP, ForwardMode
 from ssmb.messages import FlowSignature
 
@@ -231,31 +232,40 @@ class DataPath:
             return
         before = packet.copy()
         translate(packet, flow.there if direction == INBOUND else flow.back)
+        route = self._way(interface, before, packet, flow, direction)
+        if route is None:
+            return
         cause = observe(flow, direction, before, packet, self.clock())
         if cause is not None and self.listening:
             flow.close_reported = True
             self.events.append(FlowClosed(flow.state(self.clock()), CloseCause(cause)))
         decrement_ttl(packet)
-        if self._send_along(interface, before, packet, flow, direction):
+        if self._leave(route, packet, flow, direction):
             self.counters.add("flow_packets")
 
-    def _send_along(
+    def _way(
         self, interface: Interface, before: Packet, packet: Packet, flow: Flow, direction: int
-    ) -> bool:
-        """Send a flow's packet on; `before` is what its sender sent."""
+    ) -> forward.Exit | None:
+        """Where a flow's packet leaves, None if it cannot; `before` is what its sender sent."""
         entry = flow.entry
         towards = packet.dst
-        tunnel = direction == INBOUND and entry.forward_mode == ForwardMode.TUNNEL
         if direction == INBOUND:
             towards = forward.inbound_next_hop(entry, packet)
         route = self._route_to(towards)
         if route is None:
-            return False
-        mtu = route.interface.mtu - (forward.tunnel_overhead(entry.node_ipaddr) if tunnel else 0)
+            return None
+        mtu = route.interface.mtu
+        if _is_tunnelled(flow, direction):
+            mtu -= forward.tunnel_overhead(entry.node_ipaddr)
         if packet.ip_length > mtu:
-            self._drop_too_big(interface, before, mtu)
-            return False
-        if not tunnel:
+            self._too_long(interface, before, mtu)
+            return None
+        return route
+
+    def _leave(self, route: forward.Exit, packet: Packet, flow: Flow, direction: int) -> bool:
+        """Send a flow's packet on."""
+        entry = flow.entry
+        if not _is_tunnelled(flow, direction):
             return self._emit(route, forward.with_link_header(packet, route))
         src = self._router.source_address(route.interface, ipv4=packet.version == 4)
         if src is None:
@@ -297,7 +307,8 @@ class DataPath:
         else:  # whatever sent it, the client gets it from the virtual server
             icmp.translate_error(packet, inner, undo(there, back), back.src, back.dst)
         decrement_ttl(packet)
-        if self._send_along(interface, before, packet, flow, direction):
+        route = self._way(interface, before, packet, flow, direction)
+        if route is not None and self._leave(route, packet, flow, direction):
             self.counters.add("icmp_translated")
 
     # --- ordinary routing and errors of our own -------------------------------------------
@@ -317,7 +328,7 @@ class DataPath:
             route = self._route_to(packet.dst)
             if route is not None:
                 if packet.ip_length > route.interface.mtu:
-                    self._drop_too_big(interface, packet, route.interface.mtu)
+                    self._too_long(interface, packet, route.interface.mtu)
                     return
                 decrement_ttl(packet)
                 self._emit(route, forward.with_link_header(packet, route))
@@ -344,6 +355,15 @@ class DataPath:
         if src is not None and icmp.may_be_answered(packet):
             self._send_error(interface, packet, icmp.time_exceeded(packet, src))
 
+    def _too_long(self, interface: Interface, packet: Packet, mtu: int) -> None:
+        """Longer than its next link carries: it goes on in pieces, or its sender is told."""
+        if not may_be_split(packet):
+            self._drop_too_big(interface, packet, mtu)
+            return
+        self.counters.add("fragmented")
+        for piece in split(packet, mtu):
+            self._process(interface, piece, injected=False, again=True)
+
     def _drop_too_big(self, interface: Interface, packet: Packet, mtu: int) -> None:
         self.counters.add("drop_too_big")
         src = self._router.source_address(interface, ipv4=packet.version == 4)
@@ -369,6 +389,10 @@ class DataPath:
     def _emit(self, route: forward.Exit, frame: bytes) -> bool:
         self._out.append((route.interface.number, frame))
         return True
+
+
+def _is_tunnelled(flow: Flow, direction: int) -> bool:
+    return direction == INBOUND and flow.entry.forward_mode == ForwardMode.TUNNEL
 
 
 def _is_new_connection(packet: Packet, flow: Flow, direction: int) -> bool:

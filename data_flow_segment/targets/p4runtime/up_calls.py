@@ -12,7 +12,7 @@ from finsy.proto import p4r
 from data_flow_segment.targets.contract import Event, PacketIn
 from data_flow_segment.targets.flow_table import event_of
 from data_flow_segment.targets.interfaces import Interface
-from data_flow_segment.targets.p4runtime.constants import Operation, Reason
+from data_flow_segment.targets.p4runtime.constants import INJECT_ARRIVAL, Operation, Reason
 from data_flow_segment.targets.p4runtime.desired import Desired
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow
 from data_flow_segment.targets.p4runtime.packets import (
@@ -24,6 +24,7 @@ from data_flow_segment.targets.p4runtime.packets import (
 )
 from packets import icmp
 from packets.parse import MalformedPacket, Packet, parse
+from packets.split import split
 from ssmb.addresses import is_ipv4
 from ssmb.messages import FlowSignature
 
@@ -67,13 +68,14 @@ class UpCalls:
         elif up.resolve is not None:
             desired.act(desired.neighbours.resolve(up, desired.now))
         elif up.reason in _TELL_SENDER:
-            self._send_error(up)
+            self._split_or_tell(up)
         else:
             desired.act(desired.neighbours.heard(up.frame, up.port, desired.now))
 
-    def _send_error(self, up: FrameUp) -> None:
-        """As many as a router sends (RFC 1812 4.3.2.8, RFC 4443 2.4 f): a flood of packets whose
-        time is over shall not keep the agent from new flows."""
+    def _split_or_tell(self, up: FrameUp) -> None:
+        """As many errors as a router sends (RFC 1812 4.3.2.8, RFC 4443 2.4 f): a flood of packets
+        whose time is over shall not keep the agent from new flows.  Likewise for packets that are
+        too long and may be fragmented."""
         now = self._desired.now
         self._errors_left = min(
             ERRORS_BURST, self._errors_left + (now - self._errors_at) * ERRORS_PER_S
@@ -81,6 +83,15 @@ class UpCalls:
         self._errors_at = now
         if self._errors_left < 1:
             self._counters.add("icmp_limited")
+            return
+        pieces = _pieces(up)
+        if pieces:
+            self._errors_left -= 1
+            self._counters.instead("drop_too_big", "fragmented")
+            for piece in pieces:
+                self._desired.send(
+                    packet_out(Operation.INJECT, port=up.port, value=INJECT_ARRIVAL, frame=piece)
+                )
             return
         error = error_frame(up, self._interfaces.get(up.port))
         if error is not None:
@@ -123,6 +134,16 @@ class UpCalls:
             event = event_of(flow, now, stats=False)
             if event is not None:
                 self._emit(event)
+
+
+def _pieces(up: FrameUp) -> list[bytes]:
+    """What a packet becomes that is too long for its route, if its sender allows fragments."""
+    if up.reason != Reason.TOO_BIG:
+        return []
+    try:
+        return split(parse(up.frame), up.value)
+    except (MalformedPacket, ValueError):
+        return []
 
 
 def error_frame(up: FrameUp, interface: Interface | None) -> bytes | None:

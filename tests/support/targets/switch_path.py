@@ -178,6 +178,9 @@ class SwitchPath(DataPath):
         self.counters.add("drop_ttl")
         self._tell_agent(Reason.TTL)
 
+    def _too_long(self, interface: Interface, packet: Packet, mtu: int) -> None:
+        self._drop_too_big(interface, packet, mtu)  # the agent splits what may be split
+
     def _drop_too_big(self, interface: Interface, packet: Packet, mtu: int) -> None:
         self.counters.add("drop_too_big")
         self._tell_agent(Reason.TOO_BIG, value=mtu)
