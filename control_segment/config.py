@@ -12,9 +12,9 @@ import ipaddress
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from control_segment.methods import METHODS
+from control_segment.references import check_references, family, wrong
 from csmb.constants import CS_ID_MAX
 from ssmb.constants import (
     FLOW_BUFFER_MAX,
@@ -205,21 +205,21 @@ class VirtualServerConfig(_Model):
         if self.forward_mode != "nat":
             for field in ("translate_address", "translate_port"):
                 if getattr(self, field):
-                    raise _wrong(
+                    raise wrong(
                         f"{where}: {field} needs forward_mode nat; with {self.forward_mode} "
                         "the packet reaches the node unchanged",
                         field,
                     )
             if self.source_translation is not None:
-                raise _wrong(
+                raise wrong(
                     f"{where}: source_translation needs forward_mode nat", "source_translation"
                 )
         for field, text in (
             ("next_hop", self.next_hop),
             ("source_translation", self.source.address if self.source else None),
         ):
-            if text is not None and self.address != "*" and _family(text) != _family(self.address):
-                raise _wrong(
+            if text is not None and self.address != "*" and family(text) != family(self.address):
+                raise wrong(
                     f"{where}: {field} {text} is not of the address family of {self.address}", field
                 )
         return self
@@ -243,7 +243,7 @@ class ControlSegmentConfig(_Model):
     @model_validator(mode="after")
     def _check_key(self) -> Self:
         if self.laboratory_no_authentication and self.key_file is not None:
-            raise _wrong("give key_file or laboratory_no_authentication, not both", "key_file")
+            raise wrong("give key_file or laboratory_no_authentication, not both", "key_file")
         if not self.laboratory_no_authentication and self.key_file is None:
             raise ValueError(
                 "key_file is missing; add it (or laboratory_no_authentication: true, in a lab)"
@@ -264,48 +264,8 @@ class ControlSegmentConfig(_Model):
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
-        pools = {pool.name: pool for pool in self.pools}
-        for index, server in enumerate(self.virtual_servers):
-            pool = pools.get(server.pool)
-            if pool is None:
-                known = ", ".join(pools) or "none"
-                raise _wrong(
-                    f"virtual server {server.name}: there is no pool {server.pool!r};"
-                    f" there are: {known}",
-                    "virtual_servers", index, "pool",
-                )  # fmt: skip
-            _check_nodes_fit(server, pool, ("virtual_servers", index, "pool"))
+        check_references(self.virtual_servers, self.pools)
         return self
-
-
-def _check_nodes_fit(
-    server: VirtualServerConfig, pool: PoolConfig, at: tuple[str | int, ...]
-) -> None:
-    where = f"virtual server {server.name}"
-    families = {_family(node.address) for node in pool.nodes}
-    for node in pool.nodes:
-        if server.address != "*" and _family(node.address) != _family(server.address):
-            raise _wrong(
-                f"{where}: node {node.name} of pool {pool.name} is IPv{_family(node.address)} "
-                f"({node.address}) behind an IPv{_family(server.address)} address "
-                f"({server.address}); IPv4 and IPv6 are not translated into each other",
-                *at,
-            )
-    if server.address == "*" and server.translates_address and len(families) > 1:
-        raise _wrong(
-            f"{where}: address * cannot have nodes of both families, as in pool {pool.name}; "
-            "make a pool for each family",
-            *at,
-        )
-
-
-def _wrong(sentence: str, *at: str | int) -> PydanticCustomError:
-    """A rule across fields that is broken; *at*: the place, from the model that has the rule."""
-    return PydanticCustomError("rule", "{sentence}", {"sentence": sentence, "at": at})
-
-
-def _family(address: str) -> int:
-    return ipaddress.ip_address(address).version
 
 
 def _unique(what: str, names: list[str], *at: str) -> None:
@@ -313,5 +273,5 @@ def _unique(what: str, names: list[str], *at: str) -> None:
     seen: set[str] = set()
     for index, name in enumerate(names):
         if name in seen:
-            raise _wrong(f"{what} {name!r} is given twice", at[0], index, *at[1:])
+            raise wrong(f"{what} {name!r} is given twice", at[0], index, *at[1:])
         seen.add(name)

@@ -17,6 +17,7 @@ from control_segment.config import (
 from control_segment.flows import FlowTable
 from control_segment.nodes import Node, NodeState
 from control_segment.pools import Pool
+from control_segment.references import listed
 from control_segment.virtual_servers import VirtualServer, VirtualServers
 from csmb.messages import AddVs
 
@@ -103,11 +104,11 @@ class Model:
         """Change a node until the next reload; the reaper ends what one that is down gives up."""
         pool = self.pools.get(pool_name)
         if pool is None:
-            raise ValueError(f"there is no pool {pool_name!r}; there are: {', '.join(self.pools)}")
+            raise ValueError(f"there is no pool {pool_name!r}; there are: {listed(self.pools)}")
         node = pool.nodes.get(node_name)
         if node is None:
             raise ValueError(
-                f"pool {pool_name} has no node {node_name!r}; it has: {', '.join(pool.nodes)}"
+                f"pool {pool_name} has no node {node_name!r}; it has: {listed(pool.nodes)}"
             )
         if weight is not None and not 0 <= weight <= 1000:
             raise ValueError(f"weight must be 0 to 1000, not {weight}")
