@@ -13,7 +13,7 @@ from typing import Final
 
 from csmb import versions
 from csmb.authentication import CHALLENGE_SIZE
-from csmb.constants import ErrorCode, Role
+from csmb.constants import ErrorCode, Flag, Role
 from csmb.events import Closed, Event, HelloReceived, MessageReceived, Ready
 from csmb.judgements import Judgement, Standing, error_name
 from csmb.messages import Ack, AuthChallenge, AuthResponse, Hello, Message
@@ -63,6 +63,7 @@ class Actions:
     def challenge(self, judgement: Judgement) -> None:
         """A CS agrees, and demands proof."""
         self._agree(judgement)
+        self._note_transcript(self.outbound.hellos + self.inbound.hellos)
         size = 4 + CHALLENGE_SIZE
         octets = bytes(size) if self.settings.laboratory else self._random_octets(size)
         challenge = AuthChallenge(
@@ -76,6 +77,7 @@ class Actions:
         """A DFS agrees."""
         self._agree(judgement)
         self.answer(judgement)
+        self._note_transcript(self.inbound.hellos + self.outbound.hellos)
 
     def answer_hello(self, judgement: Judgement) -> None:
         self.note_hello(judgement)
@@ -104,6 +106,13 @@ class Actions:
     def _agree(self, judgement: Judgement) -> None:
         self.standing = self.standing._replace(agreed=judgement.versions)
         self.note_hello(judgement)
+
+    def _note_transcript(self, hellos: bytes) -> None:
+        """What the CS and the DFS have said so far, in this order, if both want it proved."""
+        peer = self.standing.peer
+        assert peer is not None
+        if self.settings.proves_hellos and peer.flags & Flag.TRANSCRIPT:
+            self.standing = self.standing._replace(transcript=hellos)
 
     # --- authentication ---
 
@@ -149,7 +158,7 @@ class Actions:
         self._become_ready()
 
     def _become_ready(self) -> None:
-        _, _, _, _, agreed, peer, exchange = self.standing
+        agreed, peer, exchange = self.standing.agreed, self.standing.peer, self.standing.exchange
         assert agreed is not None
         assert peer is not None
         assert exchange is not None

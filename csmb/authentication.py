@@ -31,6 +31,7 @@ class Exchange:
     challenge_id: int
     challenge: bytes
     nonce: bytes = b""  # unset until the DFS has chosen it
+    transcript: bytes = b""  # of both sides' HELLOs; unset: one of them does not prove its own
 
     @property
     def algorithm(self) -> int:
@@ -115,7 +116,7 @@ class Exchange:
             return bytes(32)
         return auth_proof(
             self.key, self.challenge_id, self.challenge, nonce,
-            dfs_id=self.dfs_id, cs_id=self.cs_id,
+            dfs_id=self.dfs_id, cs_id=self.cs_id, transcript=self.transcript,
         )  # fmt: skip
 
     def _result_proof(self) -> bytes:
@@ -123,5 +124,5 @@ class Exchange:
             return bytes(32)
         return result_proof(
             self.key, self.challenge_id, self.challenge, self.nonce,
-            dfs_id=self.dfs_id, cs_id=self.cs_id,
+            dfs_id=self.dfs_id, cs_id=self.cs_id, transcript=self.transcript,
         )  # fmt: skip

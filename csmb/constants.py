@@ -90,6 +90,7 @@ class Flag(IntFlag):
     BRIDGE_ENCAP = 0x00040000
     APP_NOTIFY_CAP = 0x00080000
     OUTBOUND_QUERY = 0x00100000
+    TRANSCRIPT = 0x00200000
 
 
 class ErrorCode(IntEnum):

@@ -35,6 +35,7 @@ from csmb.versions import Pair
 OWNERS_TYPES: Final = ACKNOWLEDGED | {MessageType.GET_VS_LIST}
 _NAMES: Final = {int(code): code.name for code in ErrorCode}
 _VERSION_ERRORS: Final = frozenset({ErrorCode.VERS_NEW, ErrorCode.VERS_OBSOLETE})
+_STRIPPED: Final = "the HELLOs were changed on the way: both sides prove theirs (TRANSCRIPT)"
 # never answered with an ACK, so a malformed one ends the connection
 _FATAL_IF_MALFORMED: Final = frozenset({MessageType.HELLO, MessageType.ACK})
 
@@ -49,6 +50,7 @@ class Standing(NamedTuple):
     agreed: Pair | None = None
     peer: Hello | None = None  # its last HELLO in order
     exchange: Exchange | None = None
+    transcript: bytes = b""  # once agreed, if both sides want it in the proofs (12.6)
 
     @property
     def codec_version(self) -> int:
@@ -61,8 +63,9 @@ class Standing(NamedTuple):
         ids = (self.settings.segment_id, self.peer.segment_id)
         cs_id, dfs_id = ids if self.role is Role.CS else ids[::-1]
         return Exchange(
-            self.settings.key, cs_id, dfs_id, challenge.challenge_id, challenge.auth_data, nonce
-        )
+            self.settings.key, cs_id, dfs_id, challenge.challenge_id, challenge.auth_data, nonce,
+            self.transcript,
+        )  # fmt: skip
 
 
 class Judgement(NamedTuple):
@@ -135,14 +138,19 @@ def _judge_authentication(message: Message, standing: Standing) -> Judgement:
     if isinstance(message, AuthResponse):
         if exchange is not None and exchange.accepts_response(message):
             return Judgement(Input.RESPONSE)
-        reason = "authentication failed: the DFS has a different key"
+        reason = _unproved("DFS", standing)
         return Judgement(Input.RESPONSE_WRONG, reason, ErrorCode.AUTHFAIL, RETRY_MAX_S)
     assert isinstance(message, AuthResult)
     if exchange is not None and exchange.accepts_result(message):
         return Judgement(Input.RESULT)
     refused = f"the CS refused the connection: {error_name(message.error_code)}"
-    reason = refused if message.error_code else "authentication failed: the CS has a different key"
+    reason = refused if message.error_code else _unproved("CS", standing)
     return Judgement(Input.RESULT_WRONG, reason, ErrorCode.AUTHFAIL, RETRY_MAX_S)
+
+
+def _unproved(peer: str, standing: Standing) -> str:
+    changed = ", or the HELLOs were changed on the way" if standing.transcript else ""
+    return f"authentication failed: the {peer} has a different key{changed}"
 
 
 # --- HELLO ---
@@ -165,6 +173,8 @@ def _judge_hello_of_cs(hello: Hello, standing: Standing) -> Judgement:
         return _refusal("CS", hello)
     if not 1 <= hello.segment_id <= CS_ID_MAX:
         return _refused(f"segment_id {hello.segment_id} is not that of a control segment")
+    if _was_stripped(hello, standing):
+        return _refused(_STRIPPED, ErrorCode.AUTHFAIL)
     fault = _seal_fault(hello, settings) or _change(hello, standing.peer)
     if not fault and standing.peer and hello.group_id != standing.peer.group_id:
         fault = f"group_id changes from {standing.peer.group_id} to {hello.group_id}"
@@ -204,6 +214,8 @@ def _judge_hello_of_dfs(hello: Hello, standing: Standing) -> Judgement:
     settings, agreed, offer = standing.settings, standing.agreed, standing.offer
     if hello.segment_id < DFS_ID_MIN:
         return _refused(f"segment_id {hello.segment_id} is not that of a data flow segment")
+    if _was_stripped(hello, standing):
+        return _refused(_STRIPPED, ErrorCode.AUTHFAIL)
     fault = _seal_fault(hello, settings) or _change(hello, standing.peer)
     if fault:
         return _refused(fault)
@@ -236,6 +248,15 @@ def _seal_fault(hello: Hello, settings: ConnectionSettings) -> str:
     if not wants_seal and not settings.laboratory:
         return "the peer runs with laboratory_no_authentication, and this segment does not"
     return ""
+
+
+def _was_stripped(hello: Hello, standing: Standing) -> bool:
+    """Whether the peer says under its seal that it proves its HELLOs, and was not asked to (12.6).
+
+    Its first HELLO, unsealed, did not say so: somebody on the way took the flag out of it.
+    """
+    wants = bool(hello.flags & Flag.TRANSCRIPT) and standing.settings.proves_hellos
+    return standing.peer is not None and wants and not standing.transcript
 
 
 def _change(hello: Hello, before: Hello | None) -> str:

@@ -16,7 +16,8 @@ from ssmb.keys import KEY_MIN
 
 CSMB_VERSIONS: Final[Versions] = ((1, 0), (2, 0))
 SSMB_VERSIONS: Final[Versions] = ((1, 0), (2, 0))
-_OURS: Final = Flag.ACTIVE | Flag.REDUNDANT | Flag.SSMB_MAC  # follow from other settings
+# follow from other settings
+_OURS: Final = Flag.ACTIVE | Flag.REDUNDANT | Flag.SSMB_MAC | Flag.TRANSCRIPT
 
 
 def _accept(_: Hello) -> int:
@@ -45,9 +46,7 @@ class ConnectionSettings:
     active: bool = False
     role_epoch: int = 0
     flow_capacity: int = 0
-    flags: int = (
-        0  # capabilities; ACTIVE, REDUNDANT and SSMB_MAC are set by what is above and below
-    )
+    flags: int = 0  # capabilities; those of _OURS are set by what is above and below
     laboratory: bool = False  # no authentication, no seals: the segments log a warning
     # a DFS's owner: NOTACTIVE keeps the connection, any other error closes it
     accept_hello: Callable[[Hello], int] = _accept
@@ -82,12 +81,18 @@ class ConnectionSettings:
     def _speaks_ssmb_2(self) -> bool:
         return max(self.ssmb_versions)[0] >= 2
 
+    @property
+    def proves_hellos(self) -> bool:
+        """Whether this side wants both sides' HELLOs in the proofs (12.6)."""
+        return not self.laboratory and max(self.csmb_versions)[0] >= 2
+
     def hello(self, versions: Pair, *, error_code: int, active: bool, role_epoch: int) -> Hello:
         """Return the HELLO of a segment with these settings."""
         flags = self.flags & ~_OURS
         flags |= Flag.ACTIVE if active else 0
         flags |= Flag.REDUNDANT if self.standby_ipaddr != UNSPECIFIED else 0
         flags |= 0 if self.laboratory else Flag.SSMB_MAC
+        flags |= Flag.TRANSCRIPT if self.proves_hellos else 0
         address, address6 = _two_fields(self.ssmb_ipaddr)
         standby, standby6 = _two_fields(self.standby_ipaddr)
         (major, minor), (ssmb_major, ssmb_minor) = versions

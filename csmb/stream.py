@@ -13,8 +13,15 @@ from hmac import compare_digest
 from typing import NamedTuple
 
 from csmb.codec import TYPE_OF, encode, message_header, message_length
-from csmb.constants import HEADER_SIZE, SEAL_SIZE, SERIAL_MODULUS, VIRTUAL_SERVER_TYPES
+from csmb.constants import (
+    HEADER_SIZE,
+    SEAL_SIZE,
+    SERIAL_MODULUS,
+    VIRTUAL_SERVER_TYPES,
+    MessageType,
+)
 from csmb.errors import BadSeal, BrokenStream, LostMessage, MalformedMessage
+from csmb.keys import NO_HELLOS, with_hello
 from csmb.messages import Message
 from ssmb.seal import tag
 
@@ -40,6 +47,7 @@ class Inbound:
         self._count = 0
         self._counts = dict.fromkeys(map(int, VIRTUAL_SERVER_TYPES), 0)
         self._key: bytes | None = None
+        self.hellos = NO_HELLOS  # the digest of those that came unsealed
 
     @property
     def count(self) -> int:
@@ -81,7 +89,10 @@ class Inbound:
             _seal(self._key, self._count, octets), seal
         ):
             raise BadSeal(f"message {self._count} has a wrong seal")
-        return self._check_serials(Frame(*message_header(octets), octets))
+        frame = self._check_serials(Frame(*message_header(octets), octets))
+        if self._key is None and frame.kind == MessageType.HELLO:
+            self.hellos = with_hello(self.hellos, octets)
+        return frame
 
     def _check_serials(self, frame: Frame) -> Frame:
         """7.7, rule 7."""
@@ -106,6 +117,7 @@ class Outbound:
         self._count = 0
         self._counts: dict[int, int] = {}
         self._key: bytes | None = None
+        self.hellos = NO_HELLOS  # the digest of those that were sent unsealed
 
     def seal_with(self, key: bytes) -> None:
         """From the next message on."""
@@ -121,6 +133,8 @@ class Outbound:
         self._buffer += octets
         if self._key is not None:
             self._buffer += _seal(self._key, count, octets)
+        elif kind is MessageType.HELLO:
+            self.hellos = with_hello(self.hellos, octets)
         return serials
 
     def take(self) -> bytes:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 from enum import Enum
 from types import ModuleType
@@ -188,5 +190,22 @@ def test_the_keys_of_the_worked_examples_follow_from_the_key() -> None:
         assert written.startswith(made.hex())
 
 
+def test_the_proofs_of_the_worked_example_with_transcripts_follow_from_its_hellos() -> None:
+    """Computed here from the text of 12.6 alone."""
+    octets = {title: octets for bus, title, octets in EXAMPLES if bus == "csmb"}
+    exchange = [octets for title, octets in octets.items() if title.startswith("v2 ")]
+    cs, dfs, response, result = exchange
+    t_cs, t_dfs = (hashlib.sha256(bytes(32) + hello).digest() for hello in (cs, dfs))
+    stands = dict(
+        re.findall(r"^\| (\S+).* \| `([0-9a-f]+)` \|$", text_of("examples"), re.MULTILINE)
+    )
+    assert (stands["T_cs"], stands["T_dfs"]) == (t_cs.hex(), t_dfs.hex())
+    key, challenge, nonce = b"0123456789abcdef" * 2, bytes(range(32)), bytes(range(0x80, 0xA0))
+    of_dfs = b"CSMB-AUTH-2\0" + b"\0\0\0\7" + challenge + nonce + b"\1\0" + b"\0\1" + t_cs + t_dfs
+    of_cs = b"CSMB-AUTHRES-2\0" + b"\0\0\0\7" + nonce + challenge + b"\0\1" + b"\1\0" + t_cs + t_dfs
+    assert response[20:52] == hmac.digest(key, of_dfs, "sha256")
+    assert result[20:52] == hmac.digest(key, of_cs, "sha256")
+
+
 def test_every_kind_of_worked_example_is_there() -> None:
-    assert [sum(each[0] == bus for each in EXAMPLES) for bus in ("ssmb", "csmb")] == [17, 9]
+    assert [sum(each[0] == bus for each in EXAMPLES) for bus in ("ssmb", "csmb")] == [17, 13]

@@ -119,7 +119,9 @@ def test_hello_says_what_the_settings_say() -> None:
     )  # fmt: skip
     hello = ScriptedPeer(cs).heard()[0]
     assert isinstance(hello, Hello)
-    assert hello.flags == Flag.SYNC_CAP | Flag.ACTIVE | Flag.REDUNDANT | Flag.SSMB_MAC
+    assert hello.flags == (
+        Flag.SYNC_CAP | Flag.ACTIVE | Flag.REDUNDANT | Flag.SSMB_MAC | Flag.TRANSCRIPT
+    )
     assert hello.role_epoch == 4
     assert hello.ssmb_address(2) == hello.ssmb_address(1) == address
     assert hello.ssmb_standby_address(2) == standby

@@ -22,11 +22,12 @@ def test_the_proof_of_a_cs() -> None:
 
 
 def test_no_two_uses_share_a_key_or_a_proof() -> None:
-    ids = {"dfs_id": 256, "cs_id": 1}
     made = [
-        keys.auth_proof(KEY, 7, CHALLENGE, NONCE, **ids),
-        keys.result_proof(KEY, 7, CHALLENGE, NONCE, **ids),
-        ssmb_keys.auth_proof(KEY, 7, CHALLENGE, NONCE, **ids),
+        keys.auth_proof(KEY, 7, CHALLENGE, NONCE, dfs_id=256, cs_id=1),
+        keys.result_proof(KEY, 7, CHALLENGE, NONCE, dfs_id=256, cs_id=1),
+        keys.auth_proof(KEY, 7, CHALLENGE, NONCE, dfs_id=256, cs_id=1, transcript=bytes(64)),
+        keys.result_proof(KEY, 7, CHALLENGE, NONCE, dfs_id=256, cs_id=1, transcript=bytes(64)),
+        ssmb_keys.auth_proof(KEY, 7, CHALLENGE, NONCE, dfs_id=256, cs_id=1),
         *keys.stream_keys(KEY, 7, CHALLENGE, NONCE),
         *ssmb_keys.session_keys(KEY, 7, CHALLENGE, NONCE),
     ]
