@@ -131,6 +131,8 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 			return context_drop(c, COUNTER_DROP_OWN_SOURCE);
 		if (server && is_martian(p->version, p->key.src))
 			return context_drop(c, COUNTER_DROP_MARTIAN);
+		if (server && CALL(is_from_elsewhere, c, p))
+			return context_drop(c, COUNTER_DROP_REVERSE_PATH);
 		if (server) {
 			if (p->fragment == FIRST_FRAGMENT)
 				note_fragment(p);

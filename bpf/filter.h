@@ -17,7 +17,6 @@
 
 #define OPTION_LOOSE_SOURCE_ROUTE 131
 #define OPTION_STRICT_SOURCE_ROUTE 137
-#define ROUTING_HEADER 43
 
 /* No host's address, or one of one link only: no router forwards from or to it (RFC 1812 5.3.7,
  * RFC 4291 2.5).  0.0.0.0/8, 127/8, 224/3; ::, ::1, fe80::/10, ff00::/8. */
@@ -79,6 +78,49 @@ static __always_inline int has_source_route(struct context *c, struct packet *p)
 }
 
 GLOBAL_FUNCTION(has_source_route, (), ())
+
+/* What the kernel checks of a packet that it forwards itself (net.ipv4.conf.*.rp_filter, for both
+ * families).  Several external interfaces may share the routes to the clients, and a look-up gives
+ * one of them only, so they count as one.  A VLAN tag leads to an interface of its own. */
+static __always_inline int is_from_elsewhere(struct context *c, struct packet *p)
+{
+	struct interface *interface = interface_at(c->ifindex), *leads_to;
+	struct bpf_fib_lookup fib = {};
+	long result;
+
+	if (!interface || !(interface->flags & (INTERFACE_LOOSE | INTERFACE_STRICT)))
+		return false;
+	if (p->l3 != 14 || (!c->xdp && SKB(c)->vlan_present))
+		return false;
+	fib.ifindex = c->ifindex;
+	fib.l4_protocol = p->key.protocol;
+	fib.sport = p->key.dport;
+	fib.dport = p->key.sport;
+	fib.tot_len = 1;
+	if (p->version == 4) {
+		fib.family = AF_INET_;
+		fib.tos = p->tos;
+		fib.ipv4_src = p->key.dst[3];
+		fib.ipv4_dst = p->key.src[3];
+	} else {
+		fib.family = AF_INET6_;
+		fib.flowinfo = bpf_htonl((__u32)p->tos << 20);
+		__builtin_memcpy(fib.ipv6_src, p->key.dst, 16);
+		__builtin_memcpy(fib.ipv6_dst, p->key.src, 16);
+	}
+	result = bpf_fib_lookup(c->raw, &fib, sizeof(fib), 0);
+	if (result < 0 || result == BPF_FIB_LKUP_RET_FWD_DISABLED ||
+	    result == BPF_FIB_LKUP_RET_UNSUPP_LWT)
+		return false;
+	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return true;
+	if (!(interface->flags & INTERFACE_STRICT) || fib.ifindex == c->ifindex)
+		return false;
+	leads_to = interface_at(fib.ifindex);
+	return !leads_to || !(leads_to->flags & INTERFACE_EXTERNAL);
+}
+
+GLOBAL_FUNCTION(is_from_elsewhere, (), ())
 
 static __always_inline bool is_source_routed(struct context *c, struct packet *p)
 {

@@ -32,6 +32,9 @@
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
+#define AF_INET_ 2
+#define AF_INET6_ 10
+
 #define EXTENSIONS_MAX 6 /* more than legitimate packets have; the loop needs a limit */
 #define L3_MAX 22
 #define L4_MAX 2048 /* highest offset of a transport header */

@@ -123,7 +123,13 @@ enum { /* values of local_addresses */
        ADDRESS_OWN = 1 << 1, /* an interface of this machine has it */
 };
 
-enum { INTERFACE_EXTERNAL = 1 << 0, INTERFACE_INTERNAL = 1 << 1, INTERFACE_PEER = 1 << 2 };
+enum {
+	INTERFACE_EXTERNAL = 1 << 0,
+	INTERFACE_INTERNAL = 1 << 1,
+	INTERFACE_PEER = 1 << 2,
+	INTERFACE_LOOSE = 1 << 3, /* rp_filter: a source needs a route */
+	INTERFACE_STRICT = 1 << 4, /* rp_filter: one that leads back out here */
+};
 
 struct interface {
 	__u32 flags;
@@ -254,6 +260,7 @@ enum counter {
 	COUNTER_DROP_OWN_SOURCE,
 	COUNTER_DROP_MAPPED,
 	COUNTER_DROP_SOURCE_ROUTED,
+	COUNTER_DROP_REVERSE_PATH,
 	COUNTER_EVENT_LOST, /* not a packet: EVENT_CLOSED found no room; a sweep reports it */
 	COUNTERS,
 };

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,7 +22,7 @@ from data_flow_segment.config.values import (
     Whole,
     mac_octets,
 )
-from data_flow_segment.targets.interfaces import Interface, Route
+from data_flow_segment.targets.interfaces import Interface, ReversePath, Route
 from data_flow_segment.targets.p4runtime.constants import FLOWS, PORT_AGENT
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from ssmb.addresses import from_text
@@ -70,6 +70,7 @@ class SwitchInterface(Section):
     external: Truth = False
     internal: Truth = False
     mtu: Annotated[Whole, Field(ge=1280, le=65535)] = 1500  # IPv6 needs 1280
+    reverse_path: Literal["off", "loose", "strict"] = "strict"  # for external ones
 
     def networks(self) -> Iterator[Network]:
         """Those that it is connected to."""
@@ -85,6 +86,7 @@ class SwitchInterface(Section):
             external=self.external,
             internal=self.internal,
             mtu=self.mtu,
+            reverse_path=ReversePath(self.reverse_path),
         )
 
 

@@ -46,6 +46,11 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         True,
         "Dropped: IPv6 with an IPv4-mapped address (::ffff:a.b.c.d), invalid on a wire.",
     ),
+    "drop_reverse_path": (
+        False,
+        "Dropped: new flows from addresses that are not behind the interface they came in by"
+        " (rp_filter).",
+    ),
     "drop_source_routed": (
         True,
         "Dropped: to a virtual server or of a flow, and its sender chose the route.",

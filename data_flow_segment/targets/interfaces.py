@@ -4,10 +4,19 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ssmb.addresses import IPV4_PREFIX, from_text
+
+
+class ReversePath(StrEnum):
+    """Which sources may begin a flow on an interface, as the kernel's rp_filter has it."""
+
+    OFF = "off"
+    LOOSE = "loose"  # those that have a route
+    STRICT = "strict"  # those whose route leads back out here
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,23 @@ class Interface:
     external: bool = False
     internal: bool = False
     mtu: int = 1500
+    reverse_path: ReversePath = ReversePath.OFF
+
+
+def is_from_elsewhere(
+    interface: Interface, route: Route | None, interfaces: Mapping[int, Interface]
+) -> bool:
+    """Whether a packet that came in by `interface` is not from where `route`, the one to its
+    source, leads.  Several external interfaces may share the routes to the clients: they count as
+    one."""
+    if interface.reverse_path is ReversePath.OFF:
+        return False
+    if route is None:
+        return True
+    if interface.reverse_path is ReversePath.LOOSE or route.interface == interface.number:
+        return False
+    leads_to = interfaces.get(route.interface)
+    return leads_to is None or not leads_to.external
 
 
 def broadcasts(routes: Iterable[Route]) -> frozenset[bytes]:

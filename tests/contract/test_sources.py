@@ -198,6 +198,21 @@ def test_what_no_router_passes_on_is_not_routed(scene: Scene) -> None:
         assert [side for side, _ in out if side is Side.EXTERNAL] == [], group
 
 
+def test_no_flow_begins_with_an_inner_address_from_outside(scene: Scene) -> None:
+    """The external interface has rp_filter=1, or what corresponds to it."""
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    before = snapshot(scene)
+    inner = (scene.family.node, scene.family.firewall)
+    for source in inner:
+        forged = scene.segment((source, 80), scene.vip, b"x", flags="S")
+        assert scene.send(scene.inbound(forged)) == []
+    assert scene.up_calls() == []
+    assert counted(scene, "drop_reverse_path", before) == len(inner)
+    for source in (scene.family.far_client, scene.family.client):
+        scene.send(scene.inbound(scene.segment((source, 80), scene.vip, b"x", flags="S")))
+    assert len(scene.up_calls()) == 2
+
+
 def mapped(address: str) -> str:
     return f"::ffff:{address}"
 

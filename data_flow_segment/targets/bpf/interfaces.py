@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +26,7 @@ class Device:
     addresses: tuple[bytes, ...]
     broadcasts: tuple[bytes, ...]  # of all hosts of its networks, which wildcards do not catch
     veth: bool
+    enslaved: bool  # its packets are those of a bridge, a bond or the like
     other_namespace: bool  # the other end of a veth lives in another network namespace
     xdp_program: int = 0  # the kernel's number of the XDP program there; 0: none
 
@@ -63,6 +65,7 @@ def devices() -> dict[str, Device]:
             addresses=tuple(from_text(info["local"]) for info in link.get("addr_info", ())
                             if "local" in info),
             broadcasts=tuple(_broadcasts(link.get("addr_info", ()))),
+            enslaved="master" in link,
             veth=kind == "veth",
             other_namespace="link_netnsid" in link,
             xdp_program=link.get("xdp", {}).get("prog", {}).get("id", 0),
@@ -88,6 +91,17 @@ def require(names: tuple[str, ...], side: str, present: dict[str, Device]) -> No
             raise TargetError(f"{side} interface {name!r} does not exist; interfaces here: {known}")
         if device.mac == bytes(6):
             raise TargetError(f"{side} interface {name!r} is not an Ethernet")
+
+
+def reverse_path(name: str) -> int:
+    """The kernel's rp_filter on this interface: 0 off, 1 strict, 2 loose (ip-sysctl: the highest of
+    this interface's and of `all`)."""
+    found = 0
+    for place in ("all", name):
+        setting = Path(f"/proc/sys/net/ipv4/conf/{place}/rp_filter")
+        with contextlib.suppress(OSError, ValueError):  # the interface went meanwhile
+            found = max(found, int(setting.read_text()))
+    return found
 
 
 def enable_forwarding(name: str) -> None:

@@ -100,6 +100,7 @@ COUNTERS: Final = (
     "drop_own_source",
     "drop_mapped",
     "drop_source_routed",
+    "drop_reverse_path",
     "event_lost",
 )
 """enum counter, in order."""
@@ -146,6 +147,8 @@ class InterfaceFlag(IntFlag):
     EXTERNAL = 1
     INTERNAL = 2
     PEER = 4
+    LOOSE = 8
+    STRICT = 16
 
 
 class VirtualServerFlag(IntFlag):

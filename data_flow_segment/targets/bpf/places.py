@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from data_flow_segment.targets.bpf import links
-from data_flow_segment.targets.bpf.interfaces import Device, devices, enable_forwarding
+from data_flow_segment.targets.bpf.interfaces import (
+    Device,
+    devices,
+    enable_forwarding,
+    reverse_path,
+)
 from data_flow_segment.targets.bpf.layout import INTERFACE, InterfaceFlag
 from data_flow_segment.targets.bpf.options import BpfOptions
 from data_flow_segment.targets.bpf.others import one_at_a_time, refuse_others
@@ -20,9 +25,10 @@ from data_flow_segment.targets.bpf.program import Program
 from data_flow_segment.targets.contract import TargetError
 from ssmb.addresses import UNSPECIFIED
 
-# linux/rtnetlink.h: links, and addresses of both families
-_GROUPS: Final = 0x1 | 0x10 | 0x100
+# linux/rtnetlink.h: links, addresses of both families, and settings of IPv4 as rp_filter
+_GROUPS: Final = 0x1 | 0x10 | 0x100 | 0x800000
 _NETLINK_ROUTE: Final = 0
+_REVERSE_PATH: Final = {1: InterfaceFlag.STRICT, 2: InterfaceFlag.LOOSE}
 _PAUSE_NS: Final = 1_000_000_000
 _CONSEQUENCES: Final = {
     "interfaces": "find no room: packets are not tunnelled out of them; restart the agent, which"
@@ -210,6 +216,8 @@ class Places:
             flags |= InterfaceFlag.INTERNAL
         if device.veth and device.other_namespace and self._options.redirect_peer:
             flags |= InterfaceFlag.PEER
+        if device.name in self._options.external and not device.enslaved:
+            flags |= _REVERSE_PATH.get(reverse_path(device.name), 0)
         return flags
 
     def _pin_of(self, interface: str) -> Path:

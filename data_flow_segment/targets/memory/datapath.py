@@ -21,7 +21,7 @@ from data_flow_segment.targets.contract import (
     VirtualServerKey,
 )
 from data_flow_segment.targets.flow_table import INBOUND, FlowTable
-from data_flow_segment.targets.interfaces import Interface, broadcasts
+from data_flow_segment.targets.interfaces import Interface, broadcasts, is_from_elsewhere
 from data_flow_segment.targets.memory import admission, forward
 from data_flow_segment.targets.memory.counters import Counters
 from data_flow_segment.targets.memory.flow import Flow
@@ -207,6 +207,10 @@ class DataPath:
         reason: PacketReason,
         server: VirtualServerKey | None,
     ) -> None:
+        route = None if server is None else self._router.route_to(packet.src)
+        if server is not None and is_from_elsewhere(interface, route, self._router.interfaces):
+            self.counters.add("drop_reverse_path")
+            return
         if not packet.checksums_are_right():
             self.counters.add("drop_checksum")
             return

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from data_flow_segment.targets.contract import FlowEntry
-from data_flow_segment.targets.interfaces import Interface
+from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.memory.options import MemoryOptions
 from packets.icmp import ipv4_header
 from packets.parse import IPV4, IPV6, Packet
@@ -45,14 +45,18 @@ class Router:
 
     def exit_towards(self, address: bytes) -> Exit:
         """By the longest prefix that covers the address."""
-        for route in self._routes:
-            if route.covers(address):
-                next_hop = address if route.gateway is None else route.gateway
-                mac = self._neighbours.get(next_hop)
-                if mac is None:
-                    raise NoNeighbour
-                return Exit(self.interfaces[route.interface], mac)
-        raise NoRoute
+        route = self.route_to(address)
+        if route is None:
+            raise NoRoute
+        next_hop = address if route.gateway is None else route.gateway
+        mac = self._neighbours.get(next_hop)
+        if mac is None:
+            raise NoNeighbour
+        return Exit(self.interfaces[route.interface], mac)
+
+    def route_to(self, address: bytes) -> Route | None:
+        """The one with the longest prefix that covers the address."""
+        return next((route for route in self._routes if route.covers(address)), None)
 
     def source_address(self, interface: Interface, *, ipv4: bool) -> bytes | None:
         """The address that the target's own packets on this interface come from."""

@@ -11,7 +11,7 @@ from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import Event, PacketIn
 from data_flow_segment.targets.flow_table import event_of
-from data_flow_segment.targets.interfaces import Interface
+from data_flow_segment.targets.interfaces import Interface, ReversePath, is_from_elsewhere
 from data_flow_segment.targets.p4runtime.constants import INJECT_ARRIVAL, Operation, Reason
 from data_flow_segment.targets.p4runtime.desired import Desired
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow
@@ -22,6 +22,7 @@ from data_flow_segment.targets.p4runtime.packets import (
     frame_up,
     packet_out,
 )
+from data_flow_segment.targets.p4runtime.routes import Routes
 from packets import icmp
 from packets.parse import MalformedPacket, Packet, parse
 from packets.split import split
@@ -31,6 +32,7 @@ from ssmb.messages import FlowSignature
 ERRORS_PER_S: Final = 500
 ERRORS_BURST: Final = 100
 _NEW: Final = frozenset((int(Reason.NEW_FLOW), int(Reason.BRIDGED), int(Reason.OUTBOUND)))
+_FROM_OUTSIDE: Final = frozenset((int(Reason.NEW_FLOW), int(Reason.BRIDGED)))
 _TELL_SENDER: Final = frozenset((int(Reason.TTL), int(Reason.TOO_BIG)))
 _CLOSED: Final = int(Reason.CLOSED)
 
@@ -47,6 +49,7 @@ class UpCalls:
     ) -> None:
         self._desired = desired
         self._interfaces = {each.number: each for each in desired.options.interfaces}
+        self._routes = Routes(desired.options.routes)
         self._counters = desired.counters
         self._emit = emit
         self._errors_left: float = ERRORS_BURST
@@ -107,6 +110,9 @@ class UpCalls:
         if packet.protocol != up.protocol:  # nothing that the program sends up
             self._counters.instead("up_calls", "drop_malformed")
             return
+        if up.reason in _FROM_OUTSIDE and self._is_from_elsewhere(up.port, packet.src):
+            self._counters.instead("up_calls", "drop_reverse_path")
+            return
         # the switch sums no payload before it sends a packet up
         if not packet.checksums_are_right():
             self._counters.instead("up_calls", "drop_checksum")
@@ -116,6 +122,12 @@ class UpCalls:
         )
         server = self._desired.servers.key_of(up.server)
         self._emit(PacketIn(up.reason, signature, packet.tcp_flags, up.port, up.frame, server))
+
+    def _is_from_elsewhere(self, port: int, source: bytes) -> bool:
+        interface = self._interfaces.get(port)
+        if interface is None or interface.reverse_path is ReversePath.OFF:
+            return False
+        return is_from_elsewhere(interface, self._routes.find(source), self._interfaces)
 
     def _report(self, up: FrameUp, report: Report) -> None:
         now = self._desired.now

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 from data_flow_segment.targets.contract import Command, Event, Target
-from data_flow_segment.targets.interfaces import Interface, Route
+from data_flow_segment.targets.interfaces import Interface, ReversePath, Route
 from data_flow_segment.targets.memory import MemoryOptions, MemoryTarget
 from ssmb.addresses import from_text
 
@@ -178,6 +178,7 @@ class MemoryRig:
             addresses=tuple(map(from_text, own)),
             external=side is Side.EXTERNAL,
             internal=side is Side.INTERNAL,
+            reverse_path=ReversePath.STRICT if side is Side.EXTERNAL else ReversePath.OFF,
         )
 
     def _routes(self) -> Iterable[Route]:

@@ -139,6 +139,9 @@ class Network:
         run("ip", "-n", end, "link", "set", FAR, "arp", "off", "promisc", "on", "up")
         for namespace, interface in ((end, FAR), (target, name)):
             run("ip", "netns", "exec", namespace, "ethtool", "-K", interface, "gro", "off")
+        if side is Side.EXTERNAL:
+            setting = f"net.ipv4.conf.{name}.rp_filter=1"
+            run("ip", "netns", "exec", target, "sysctl", "-qw", setting)
         run("ip", "-n", target, "link", "set", name, "up")
         self.set_questions(side, 0)
         for family in FAMILIES:

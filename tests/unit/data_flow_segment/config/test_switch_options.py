@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from data_flow_segment.config.p4runtime import P4RuntimeSection
-from data_flow_segment.targets.interfaces import Interface, Route
+from data_flow_segment.targets.interfaces import Interface, ReversePath, Route
 from ssmb.addresses import from_text
 
 SECTION = P4RuntimeSection.model_validate(
@@ -44,6 +44,7 @@ def test_each_port_is_an_interface() -> None:
             bytes.fromhex("025b00000001"),
             (from_text("10.1.1.1"), from_text("10.1.1.2"), from_text("2001:db8::1")),
             external=True,
+            reverse_path=ReversePath.STRICT,
         ),
         Interface(
             11,
@@ -52,6 +53,7 @@ def test_each_port_is_an_interface() -> None:
             (from_text("10.2.1.1"),),
             internal=True,
             mtu=9000,
+            reverse_path=ReversePath.STRICT,
         ),
     )
 
