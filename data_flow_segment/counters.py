@@ -164,6 +164,10 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "csmb_closed": (True, "CSMB connections that ended; the CS reconnects."),
     "csmb_auth_failures": (False, "CSMB connections that ended before they were authenticated."),
     "cs_not_active": (False, "HELLOs answered with NOTACTIVE: another CS of the group is active."),
+    "configuration_not_active": (
+        False,
+        "CONFIG, ADD_VS, DEL_VS and VS_LIST refused: from a CS that is not its group's active one.",
+    ),
     "cs_duplicate_id": (False, "HELLOs answered with DUPID: two CSs have the same segment_id."),
     "vs_refused": (
         False,

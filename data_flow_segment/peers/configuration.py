@@ -88,6 +88,10 @@ class Configuration:
         self, connection_id: int, peer: Peer, message: Message
     ) -> Generator[None, None, ErrorCode | None]:
         """The error code of the ACK; None if the message asks for none."""
+        if not self._peers.is_active(peer):  # 7.7, rule 11; judged now: it may have changed
+            self._lists.pop(connection_id, None)
+            self._outbox.counters["configuration_not_active"] += 1
+            return ErrorCode.NOTACTIVE
         if isinstance(message, Config):
             peer.config = message
             self.settle()
@@ -111,17 +115,19 @@ class Configuration:
         yield from ()
 
     def settle(self) -> None:
-        """Bring what all CSs together want to the target: addresses and OUTBOUND_QUERY."""
+        """Bring what the active CSs together want to the target: addresses, OUTBOUND_QUERY."""
         addresses = {self._own_address}
         outbound_query = False
         for peer in self._peers:
+            addresses.add(peer.hello.ssmb_address(peer.ssmb_version[0]))
+            if not self._peers.is_active(peer):
+                continue
             config = peer.config
             addresses |= {
                 config.ext_admin_ipaddr,
                 config.int_admin_ipaddr,
                 config.ext_shared_ipaddr,
                 config.int_shared_ipaddr,
-                peer.hello.ssmb_address(peer.ssmb_version[0]),
             }
             outbound_query |= bool(config.flags & Flag.OUTBOUND_QUERY)
         wanted = frozenset(addresses - {UNSPECIFIED})

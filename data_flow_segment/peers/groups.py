@@ -169,6 +169,11 @@ class Peers:
                 return peer.ssmb_version
         return None
 
+    def is_active(self, peer: Peer) -> bool:
+        """Whether a CS is the active one of its group."""
+        active = self.active_of(peer.group_id)
+        return active is not None and active.identity == peer.identity
+
     def active_of(self, group_id: int) -> Peer | None:
         group = self.groups.get(group_id)
         return None if group is None else group.active

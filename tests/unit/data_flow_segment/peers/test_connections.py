@@ -148,6 +148,40 @@ def test_a_cs_that_announces_a_higher_epoch_on_its_connection_takes_over() -> No
     assert active.hello.segment_id == 2
 
 
+def test_only_the_active_cs_of_a_group_configures() -> None:
+    rig, _ = ready_rig()
+    waiting = rig.cs(2)
+    for message in (
+        Config(int(CsmbFlag.OUTBOUND_QUERY), ext_shared_ipaddr=from_text("203.0.113.200")),
+        VsList(int(CsmbFlag.MORE), 1),
+        VsList(0, 1, (web_server(virt_port=81),)),
+        AddVs(virt_ipaddr=VIP[0], virt_port=81),
+        DelVs(virt_ipaddr=VIP[0], virt_port=VIP[1]),
+    ):
+        ack = waiting.tell(message)
+        assert ack is not None
+        assert ack.error_code == CsmbError.NOTACTIVE
+    assert [entry.key for entry in rig.target.virtual_servers()] == [KEY_OF_VIP]
+    assert from_text("203.0.113.200") not in rig.target.data_path.local_addresses
+    assert not rig.target.data_path.outbound_query
+    assert rig.count("configuration_not_active") == 5
+
+
+def test_what_a_cs_configured_before_another_took_over_is_not_added_to_the_others_list() -> None:
+    """The parts of a list come from one active CS, or from none."""
+    rig, old = ready_rig()
+    old.tell(Config(int(CsmbFlag.OUTBOUND_QUERY)))
+    old.tell(VsList(int(CsmbFlag.MORE), 2, (web_server(virt_port=81),)))
+    new = rig.cs(2, role_epoch=2)
+    assert not rig.target.data_path.outbound_query
+    ack = old.tell(VsList(0, 2, (web_server(virt_port=82),)))
+    assert ack is not None
+    assert ack.error_code == CsmbError.NOTACTIVE
+    assert [entry.key for entry in rig.target.virtual_servers()] == [KEY_OF_VIP]
+    new.tell(vs_list(web_server(virt_port=83)))
+    assert [entry.key.virt_port for entry in rig.target.virtual_servers()] == [83]
+
+
 def test_without_the_active_one_an_old_epoch_is_better_than_none() -> None:
     rig, active = ready_rig()
     active.leave()
