@@ -172,6 +172,8 @@ class DataFlowSegmentPeer(Peer):
     csmb_version: int | None
     sync: Sync | None
     flow_capacity: int | None  # flows that fit into its table
+    group_role: str | None = None  # of this CS at it: active, waiting ...; None: never connected
+    role_epoch: int | None = None  # that this CS has at it
     virtual_servers_withheld: int = 0  # with IPv6, which the versions agreed on do not carry
 
 

@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 
 from control_segment.config import SettingsConfig
 from csmb.codec import split_list
-from csmb.constants import Flag
-from csmb.messages import AddVs, Config, DelVs, VsList
+from csmb.constants import Flag, MessageType
+from csmb.judgements import error_name
+from csmb.messages import Ack, AddVs, Config, DelVs, VsList
 from ssmb.addresses import UNSPECIFIED, endpoint_text, is_ipv4
 
 _NAMED_MAX: Final = 3  # virtual servers in a log line
@@ -59,6 +60,13 @@ def complaint(lost: list[AddVs], versions: Versions) -> str:
         f" SSMB {versions.ssmb} cannot carry them ({', '.join(named)}{more});"
         " upgrade that DFS to version 2 of both"
     )
+
+
+def refusal(ack: Ack) -> str:
+    """Say what a DFS did not obey, and why."""
+    kinds, kind = MessageType._value2member_map_, ack.ack_msg_type
+    what = MessageType(kind).name if kind in kinds else str(kind)
+    return f"refused {what}: {error_name(ack.error_code)}"
 
 
 def changes(before: list[AddVs], after: list[AddVs], versions: Versions) -> Iterator[AddVs | DelVs]:

@@ -16,6 +16,7 @@ from control_segment.announcements import (
     changes,
     complaint,
     config_message,
+    refusal,
     virtual_server_list,
     withheld,
 )
@@ -24,12 +25,11 @@ from control_segment.dispatch import Dispatch
 from control_segment.links import Link
 from control_segment.model import Model
 from control_segment.peers import Peer
+from control_segment.roles import GroupRole
 from control_segment.statistics import Statistics
 from csmb.connection import Connection
 from csmb.constants import RETRY_MAX_S, Role
-from csmb.constants import ErrorCode as CsmbErrorCode
 from csmb.constants import Flag as CsmbFlag
-from csmb.constants import MessageType as CsmbType
 from csmb.events import Closed, HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, AddVs, GetVsList, Hello
 from csmb.settings import ConnectionSettings
@@ -72,7 +72,9 @@ class Connections:
 
     def connected(self, index: int, now: float) -> None:
         """TCP to a configured DFS is up."""
-        config = self._config
+        config, link = self._config, self.links[index]
+        known = None if link.dfs_id is None else self.peers.get(link.dfs_id)
+        role = GroupRole(active=config.active) if known is None else known.group_role
         settings = ConnectionSettings(
             segment_id=config.segment_id,
             key=self._key,
@@ -81,14 +83,12 @@ class Connections:
             ssmb_ipaddr=from_text(config.ssmb.address),
             ssmb_port=config.ssmb.port,
             hello_interval_s=config.settings.hello_interval_s,
-            active=config.active,
-            role_epoch=1,
+            active=role.claims,
+            role_epoch=role.epoch,
             flags=_CAPABILITIES,
             laboratory=config.laboratory_no_authentication,
         )
-        self.links[index].opened(
-            Connection(Role.CS, settings, random_octets=self._random_octets, now=now)
-        )
+        link.opened(Connection(Role.CS, settings, random_octets=self._random_octets, now=now))
 
     def connect_failed(self, index: int, reason: str) -> float:
         """TCP could not be connected; return after how many seconds to try again."""
@@ -177,13 +177,15 @@ class Connections:
         link, hello = self.links[index], ready.peer
         peer = self.peers.get(hello.segment_id)
         if peer is None:
-            peer = Peer(hello.segment_id, self._key, self._random_octets)
+            peer = Peer(
+                hello.segment_id, self._key, self._random_octets, active=self._config.active
+            )
             self.peers[hello.segment_id] = peer
         epoch = peer.epoch
         versions = Versions(ready.csmb_version[0], ready.ssmb_version[0])
         link.became_ready(hello.segment_id, versions, now)
         peer.became_ready(ready, now)
-        peer.is_active = self._config.active
+        peer.group_role.reconnected()
         if peer.epoch != epoch:
             self._check_all(now)
         self._learn_address(peer)
@@ -191,9 +193,7 @@ class Connections:
             f"DFS {self._name(index)} is ready: segment {hello.segment_id}, "
             f"CSMB {versions.csmb}, SSMB {versions.ssmb}"
         )
-        if self._config.active:
-            link.send(config_message(self._config.settings), now)
-            self._send_list(index, now)
+        link.announce(peer.group_role, now)
         self._dispatch.authenticate(peer, now)
 
     def _hello(self, index: int, hello: Hello, now: float) -> None:
@@ -202,27 +202,40 @@ class Connections:
         peer = None if link.peer_id is None else self.peers.get(link.peer_id)
         if peer is None:
             return
-        if hello.error_code == CsmbErrorCode.NOTACTIVE and peer.is_active:
-            peer.is_active = False
-            peer.update()
-            self._log.append(f"DFS {self._name(index)}: another CS of the group is active")
-            assert link.connection is not None
-            link.connection.announce(active=False, role_epoch=1, now=now)
+        self._take_role(index, peer, hello, now)
         if peer.hello_again(hello):
             self._learn_address(peer)
             self._check_all(now)
             self._dispatch.authenticate(peer, now)
 
+    def _take_role(self, index: int, peer: Peer, hello: Hello, now: float) -> None:
+        """Be what the DFS says that this CS is in its group (11.1, 11.5)."""
+        role, link = peer.group_role, self.links[index]
+        news = role.heard(hello, self._config.settings.hello_interval_s, now)
+        peer.is_active = role.is_active
+        peer.update()
+        for each in self.links:
+            if each.peer_id == peer.segment_id:
+                each.announce(role, now)
+        if news is not None:
+            self._log.append(f"DFS {self._name(index)}: {news}")
+            if peer.is_active and peer.authentication.is_proved:
+                self._dispatch.synchronise(peer, now)  # what the one before it decided
+        if peer.is_active and not link.is_configured:
+            self._configure(index, now)
+
+    def _configure(self, index: int, now: float) -> None:
+        link = self.links[index]
+        link.is_configured = True
+        link.send(config_message(self._config.settings), now)
+        self._send_list(index, now)
+
     def _message(self, index: int, event: MessageReceived, now: float) -> None:
         message = event.message
-        if isinstance(message, GetVsList) and self._config.active:
+        if isinstance(message, GetVsList) and self.links[index].is_configured:
             self._send_list(index, now)
         elif isinstance(message, Ack) and message.error_code:
-            known = message.error_code in CsmbErrorCode._value2member_map_
-            error = CsmbErrorCode(message.error_code).name if known else str(message.error_code)
-            kind = message.ack_msg_type
-            what = CsmbType(kind).name if kind in CsmbType._value2member_map_ else str(kind)
-            self._log.append(f"DFS {self._name(index)} refused {what}: {error}")
+            self._log.append(f"DFS {self._name(index)} {refusal(message)}")
 
     def _send_list(self, index: int, now: float) -> None:
         link, servers = self.links[index], self._model.announcements()
@@ -255,14 +268,14 @@ class Connections:
     def reconfigure(
         self, config: ControlSegmentConfig, before: list[AddVs], after: list[AddVs], now: float
     ) -> None:
-        """Send every DFS what a reload changed; `before` and `after`: the virtual servers."""
+        """Send what a reload changed; `before` and `after`: the virtual servers."""
         old, self._config = self._config.settings, config
         interval_s = config.settings.hello_interval_s
         for index, link in enumerate(self.links):
             try:
                 if link.connection is not None and interval_s != old.hello_interval_s:
                     link.connection.change_hello_interval(interval_s, now)
-                if link.is_ready and config.active:
+                if link.is_configured:
                     self._send_changes(index, old, before, after, now)
             except Exception as error:  # READY will send everything again
                 self._faults.note(f"reconfiguring DFS {self._name(index)}", error)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from control_segment.announcements import Versions
+from control_segment.roles import GroupRole
 from csmb.connection import Connection
 from csmb.constants import RETRY_MIN_S
 from csmb.events import Closed
@@ -28,8 +29,11 @@ class Link:
     __slots__ = (
         "_last_octets",
         "_random_octets",
+        "_said",
         "_step",
         "connection",
+        "dfs_id",
+        "is_configured",
         "peer_id",
         "ready_since",
         "reason",
@@ -41,12 +45,15 @@ class Link:
         self._random_octets = random_octets
         self.connection: Connection | None = None
         self.peer_id: int | None = None  # the DFS's segment id, while ready
+        self.dfs_id: int | None = None  # that of the DFS that was found there last
+        self.is_configured = False  # CONFIG and the whole list have been sent
         self.ready_since = 0.0
         self.reason = "not connected yet"  # why there is no connection
         self.versions = Versions(csmb=1, ssmb=1)
         self.withheld = 0  # virtual servers that these versions do not carry
         self._step = _FIRST
         self._last_octets = b""  # of the connection before
+        self._said = False, 0  # ACTIVE and role_epoch of the last HELLO
 
     @property
     def is_ready(self) -> bool:
@@ -56,6 +63,7 @@ class Link:
     def opened(self, connection: Connection) -> None:
         """TCP is connected."""
         self.connection = connection
+        self._said = connection.settings.active, connection.settings.role_epoch
         self._last_octets = b""
         self.reason = ""
 
@@ -76,7 +84,8 @@ class Link:
 
     def became_ready(self, peer_id: int, versions: Versions, now: float) -> None:
         """The connection is authenticated."""
-        self.peer_id = peer_id
+        self.peer_id = self.dfs_id = peer_id
+        self.is_configured = False
         self.versions = versions
         self.withheld = 0
         self.ready_since = now
@@ -91,9 +100,20 @@ class Link:
             self._step = max(self._step, _SLOWER)
         self._last_octets = self.data_to_send()
         self.peer_id = None
+        self.is_configured = False
         self.connection = None
         wait_s = self.failed(event.reason)
         return wait_s if event.retry_after_s is None else event.retry_after_s
+
+    def announce(self, role: GroupRole, now: float) -> None:
+        """Say HELLO with this role, if the connection is ready and has said another one."""
+        if self.connection is None or not self.connection.is_ready:
+            return
+        if self._said != (role.claims, role.epoch):
+            self._said = role.claims, role.epoch
+            self.connection.announce(*self._said, now)
+        if not role.claims:
+            self.is_configured = False
 
     def send(self, message: Message, now: float) -> None:
         """Send a message if the connection is ready; otherwise READY will send everything again.

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from control_segment.roles import GroupRole
 from control_segment.ssmb_authentication import SsmbAuthentication
 from control_segment.sync import Sync
 from csmb.events import Ready
@@ -36,6 +37,7 @@ class Peer:
         "epoch",
         "executed_reset",
         "flow_capacity",
+        "group_role",
         "is_active",
         "is_connected",
         "is_fast",
@@ -48,10 +50,19 @@ class Peer:
         "sync_number",
     )
 
-    def __init__(self, segment_id: int, key: bytes, random_octets: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        segment_id: int,
+        key: bytes,
+        random_octets: Callable[[int], bytes],
+        *,
+        active: bool = True,
+    ) -> None:
+        """`active`: whether this CS is configured as the active one of its group."""
         self.segment_id = segment_id
         self.boot_id: int | None = None
         self.address: Address = ("", 0)
+        self.group_role = GroupRole(active=active)
         self.is_active = False  # whether the DFS takes us for the active CS of the group
         self.is_connected = False  # whether CSMB is ready
         self.is_fast = False

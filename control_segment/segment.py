@@ -218,7 +218,8 @@ class ControlSegment:
 
     def order_reset(self, now: float) -> list[int]:
         """Let every DFS delete all flows of this CS; return the ids of those that got a RESET."""
-        ordered = [peer for peer in self.peers.values() if peer.authentication.is_proved]
+        peers = self.peers.values()
+        ordered = [each for each in peers if each.is_active and each.authentication.is_proved]
         for peer in ordered:
             self.dispatch.order_reset(peer, int.from_bytes(self._random_octets(4), "big"), now)
         return [peer.segment_id for peer in ordered]

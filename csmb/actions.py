@@ -192,10 +192,15 @@ class Actions:
     def _send_hello(
         self, pair: versions.Pair, error_code: int = ErrorCode.OK, echo: Hello | None = None
     ) -> None:
-        """Say HELLO; a DFS echoes what a CS decides, hello_interval and group_id."""
-        hello = self.settings.hello(
-            pair, error_code=error_code, active=self.active, role_epoch=self.role_epoch
-        )
+        """Say HELLO; a DFS echoes what a CS decides, hello_interval and group_id.
+
+        To a CS that is READY it also says whether the group has an active one (11.5); nobody else
+        needs to know.
+        """
+        settings, active, role_epoch = self.settings, self.active, self.role_epoch
+        if echo is not None and settings.group_role and self.standing.state is State.READY:
+            active, role_epoch = settings.group_role(echo.group_id)
+        hello = settings.hello(pair, error_code=error_code, active=active, role_epoch=role_epoch)
         if self._role is Role.DFS and echo is not None:
             hello = hello._replace(hello_interval=echo.hello_interval, group_id=echo.group_id)
         self.put(hello)

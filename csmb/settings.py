@@ -52,6 +52,8 @@ class ConnectionSettings:
     accept_hello: Callable[[Hello], int] = _accept
     # a DFS's owner: the one SSMB version that a group already speaks (7.8), None: any
     group_ssmb_version: Callable[[int], Version | None] = _any_version
+    # a DFS's owner: whether the group has an active CS, and its role_epoch, or that of the last one
+    group_role: Callable[[int], tuple[bool, int]] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could not work on any connection."""

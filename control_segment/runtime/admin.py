@@ -74,6 +74,8 @@ def _describe_dfs(
         active=peer.is_active if peer else False,
         sync=peer.sync.describe() if peer else None,
         flow_capacity=peer.flow_capacity if peer else None,
+        group_role=peer.group_role.role.value if peer else None,
+        role_epoch=peer.group_role.epoch if peer else None,
         virtual_servers_withheld=link.withheld if link.is_ready else 0,
     )
 

@@ -69,7 +69,10 @@ class Connections:
     ) -> None:
         """`settings` come without the hooks, which are set here."""
         self._settings = replace(
-            settings, accept_hello=self._accept, group_ssmb_version=self._group_version
+            settings,
+            accept_hello=self._accept,
+            group_ssmb_version=self._group_version,
+            group_role=peers.role_of,
         )
         self._outbox = outbox
         self._peers = peers

@@ -91,11 +91,12 @@ def default_retry_s(tries: int) -> float:
 class Group:
     """The CSs with one group_id at this DFS; at most one is active."""
 
-    __slots__ = ("active", "group_id", "standbys")
+    __slots__ = ("active", "group_id", "role_epoch", "standbys")
 
     def __init__(self, group_id: int) -> None:
         self.group_id = group_id
         self.active: Peer | None = None
+        self.role_epoch = 0  # of the active one, or of the last that was
         self.standbys: tuple[Peer, ...] = ()  # ready, and not active: they get copies
 
 
@@ -136,6 +137,8 @@ class Peers:
             claiming = [peer for peer in peers if peer.claims_active]
             active = max(claiming, key=lambda peer: peer.rank, default=None)
             group.standbys = tuple(peer for peer in peers if peer is not active)
+            if active is not None:
+                group.role_epoch = active.hello.role_epoch
             if active is not group.active:
                 group.active = active
                 changed.append(group)
@@ -168,6 +171,11 @@ class Peers:
             if peer.group_id == group_id:
                 return peer.ssmb_version
         return None
+
+    def role_of(self, group_id: int) -> tuple[bool, int]:
+        """Whether a group has an active CS, and its role epoch, or that of the last one."""
+        group = self.groups.get(group_id)
+        return (False, 0) if group is None else (group.active is not None, group.role_epoch)
 
     def is_active(self, peer: Peer) -> bool:
         """Whether a CS is the active one of its group."""

@@ -86,6 +86,7 @@ def test_a_mistake_at_ready_leaves_nothing_half_ready(monkeypatch: pytest.Monkey
         assert rig.cs.statistics.drops[COUNTER] == 1
         assert not rig.cs.peers[256].is_connected
         assert not rig.cs.connections.links[0].is_ready
+    rig.cs.datagrams_to_send()  # under keys that the DFS has not taken
     rig.dfs.connect(rig)
     assert served(rig, rig.dfs)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import pytest
 
+from admin.answers import ControlSegmentStatus
 from control_segment.links import Link
 from control_segment.pools import Pool
+from control_segment.runtime.admin import handle
 from csmb.constants import RETRY_MAX_S, RETRY_MIN_S
 from csmb.constants import ErrorCode as CsmbErrorCode
 from csmb.constants import Flag as CsmbFlag
 from csmb.events import Closed
-from csmb.messages import Hello
+from csmb.messages import Config, Hello, VsList
 from ssmb.messages import Query, Reply, Timeout
 from support.segments.dfs_double import CLIENT, SERVER, DfsDouble, Rig, changed_pool, config
 
@@ -120,6 +122,34 @@ def test_a_cs_that_is_told_not_to_be_active_steps_back() -> None:
     assert rig.cs.connections.links[0].is_ready
     assert not hellos[-1].flags & CsmbFlag.ACTIVE
     assert rig.dfs.query(rig) is None
+
+
+def test_with_a_dfs_that_names_no_epoch_a_waiting_cs_never_raises_its_own() -> None:
+    """A DFS of an earlier release: a raised epoch would displace a CS that it does not mention."""
+    hellos: list[Hello] = []
+    is_there = True
+
+    def another_is_active(hello: Hello) -> int:
+        hellos.append(hello)
+        claims = hello.flags & CsmbFlag.ACTIVE
+        return CsmbErrorCode.NOTACTIVE if claims and is_there else CsmbErrorCode.OK
+
+    rig = Rig(None, DfsDouble(accept_hello=another_is_active))
+    rig.advance(60)
+    assert rig.dfs.csmb == []
+    assert sum(1 for line in rig.cs.log if "this one waits" in line) == 1
+    is_there = False
+    rig.advance(15)
+    assert {type(message) for message in rig.dfs.csmb} == {Config, VsList}
+    assert {hello.role_epoch for hello in hellos} == {1}
+
+
+def test_a_role_is_shown() -> None:
+    rig = Rig(None, DfsDouble(accept_hello=lambda hello: CsmbErrorCode.NOTACTIVE))
+    status = handle(rig.cs, "status", {}, rig.now)
+    assert isinstance(status, ControlSegmentStatus)
+    (dfs,) = status.data_flow_segments
+    assert (dfs.ready, dfs.active, dfs.group_role, dfs.role_epoch) == (True, False, "waiting", 1)
 
 
 def test_a_reply_takes_the_waiting_timeouts_along() -> None:

@@ -198,3 +198,13 @@ def test_a_capability_cannot_pass_for_a_role_or_for_a_seal() -> None:
     assert isinstance(hello, Hello)
     assert not hello.flags & (Flag.ACTIVE | Flag.REDUNDANT | Flag.SSMB_MAC)
     assert hello.flags & Flag.SYNC_CAP
+
+
+def test_a_dfs_says_whether_its_group_has_an_active_cs_to_nobody_but_a_ready_cs() -> None:
+    pair = pair_of({"group_id": 9}, {"group_role": lambda group_id: (group_id == 9, 5)})
+    pair.exchange()
+    heard = [event.hello for event in events(pair.cs) if isinstance(event, HelloReceived)]
+    assert [(bool(hello.flags & Flag.ACTIVE), hello.role_epoch) for hello in heard] == [
+        (False, 0),
+        (True, 5),
+    ]
