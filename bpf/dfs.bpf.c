@@ -25,6 +25,7 @@
 #include "neighbours.h"
 #include "parse.h"
 #include "shared.h"
+#include "track.h"
 #include "upcall.h"
 #include "upgrade.h"
 
@@ -33,6 +34,12 @@
 #define REASON_NEW_FLOW 1
 #define REASON_BRIDGED 2
 #define REASON_OUTBOUND 3
+#define REASON_UNANSWERED 10
+
+/* The least between two questions about one flow: clients repeat a SYN after a second, and a flood
+ * of one flow's SYNs shall not reach the agent. */
+#define ASK_AGAIN_NS 200000000ull
+#define GO_ON -1
 
 static __always_inline struct virtual_server *match(struct packet *p,
 						    struct virtual_server_key *key)
@@ -178,8 +185,40 @@ static __always_inline int early_fragment(struct context *c, struct packet *p)
 	return CALL(hold_fragment, c, p);
 }
 
+/* A client's SYN on a living entry whose node has said nothing since the client's last packet: the
+ * node may be dead.  The agent asks the CS, and puts the SYN back or sends it elsewhere. */
+static __always_inline bool is_unanswered(struct context *c, struct packet *p, struct flow *f)
+{
+	struct flow_key key;
+	struct flow *back;
+
+	if (c->injected || f->bits & FLOW_RETURN || p->key.protocol != PROTOCOL_TCP ||
+	    p->fragment == LATER_FRAGMENT || (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN ||
+	    !f->packets || f->last_seen + ASK_AGAIN_NS > bpf_ktime_get_coarse_ns())
+		return false;
+	opposite_key(f, p->key.protocol, &key);
+	back = bpf_map_lookup_elem(&flows, &key);
+	return back && (!back->packets || back->last_seen < f->last_seen);
+}
+
+static __always_inline int ask_again(struct context *c, struct packet *p)
+{
+	struct virtual_server_key key;
+	struct virtual_server *server;
+
+	if (!is_listening())
+		return GO_ON;
+	server = match(p, &key);
+	if (!server || server->flags & VIRTUAL_SERVER_BRIDGED)
+		return GO_ON;
+	return up_call(c, p, REASON_UNANSWERED, &key);
+}
+
+GLOBAL_FUNCTION(ask_again, (), ())
+
 static __always_inline int transport(struct context *c, struct packet *p)
 {
+	int action;
 	struct flow *f;
 
 	if (p->fragment == LATER_FRAGMENT && !ports_of_fragment(p))
@@ -190,6 +229,11 @@ static __always_inline int transport(struct context *c, struct packet *p)
 	if (!f || is_new_connection(p, f))
 		return c->injected == INJECTED ? context_drop(c, COUNTER_DROP_INJECT_UNMATCHED) :
 						 CALL(unmatched, c, p);
+	if (is_unanswered(c, p, f)) {
+		action = CALL(ask_again, c, p);
+		if (action != GO_ON)
+			return action;
+	}
 	if (p->fragment == FIRST_FRAGMENT)
 		note_fragment(p);
 	return forward_flow(c, p, f);

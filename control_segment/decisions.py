@@ -29,7 +29,7 @@ from control_segment.wire import (
     Answer,
     reply_head,
 )
-from ssmb.constants import TCP, ErrorCode
+from ssmb.constants import TCP, Asking, ErrorCode
 
 SYN: Final = 0x02
 SYN_ACK: Final = 0x12
@@ -86,6 +86,28 @@ class Decisions:
                 )
         previous = 0 if flow is None else flow.serial
         return self._begin(server, peer, key, serial, previous, now)
+
+    def decide_again(
+        self, peer: Peer, key: bytes, serial: int, asking: int, now: float
+    ) -> Answer | None:
+        """About a flow that a DFS has, whose node does not answer a SYN: it stays, or moves.
+
+        Only a node that is down loses connections that it answered once: a SYN proves nothing of
+        who sent it, and a node that is draining or removed still serves its own.
+        """
+        flow = self._by_key.get(key)
+        if flow is not None and flow.epoch != flow.peer.epoch:
+            flow = self.lapse(flow, now)
+        if flow is None or flow.serial != serial or flow.peer is not peer:
+            self._statistics.drops["stale_query"] += 1
+            return None
+        server, node = self.servers.match(key), flow.node
+        stays = node.takes_new_sessions and flow.virtual_server.pool.has(node)
+        if server is None or stays or (asking != Asking.UNANSWERED and not node.is_down):
+            return self._repeat(flow, now)
+        self._note((now, key, "node %s does not answer and takes no sessions", (node.name,)))
+        self.table.end(flow)
+        return self._begin(server, peer, key, serial, 0, now)
 
     def _begin(
         self,

@@ -107,7 +107,10 @@ class Dispatch:
         else:
             frame = query.frame
             key = session_key(*query[3:8])
-            answer = self._decisions.decide(peer, key, query.serial, query.tcp_flags, now)
+            if query.detail:
+                answer = self._decisions.decide_again(peer, key, query.serial, query.detail, now)
+            else:
+                answer = self._decisions.decide(peer, key, query.serial, query.tcp_flags, now)
             if answer is None:
                 return None
             head, tail = answer

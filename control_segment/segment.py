@@ -125,12 +125,13 @@ class ControlSegment:
                 except SealError as error:
                     statistics.drops[_SEAL_DROPS.get(type(error), "bad_seal")] += 1
                     continue
-            # One QUERY of version 2, neither PARKED nor OUTBOUND (`control_segment.wire`)
+            # One QUERY of version 2 about a new flow, neither PARKED nor OUTBOUND (`wire`)
             if (
                 len(octets) == QUERY_SIZE
                 and octets[0] == 1
                 and octets[2] & 0x50 == 0x40
                 and not octets[3] & 1
+                and not octets[47]
                 and peer.is_fast
             ):
                 received[1] += 1

@@ -102,10 +102,16 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         True,
         "Flows that were inactive and ended at the CS's request (REAP or TIMEOUT).",
     ),
+    "flows_asked_again": (
+        True,
+        "SYNs on installed flows whose node did not answer the client's last packet; the agent"
+        " asked the CS again.",
+    ),
+    "flows_moved": (True, "Flows that the CS, asked again, sent to another node."),
     "flows_given_up": (
         True,
-        "Flows that the CS ended, active or not: their node is down or gone. Their TCP connections"
-        " are reset.",
+        "Flows that the CS ended, active or not: their node is down or gone, or refused when asked"
+        " again. Their TCP connections are reset.",
     ),
     "flows_reset": (True, "Flows deleted by a RESET from the CS."),
     "flows_kept": (True, "REAPs and TIMEOUTs refused: the flow is active."),

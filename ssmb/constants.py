@@ -165,8 +165,16 @@ class AppType(IntEnum):
     HTTP_REQUEST = 3
 
 
+class Asking(IntEnum):
+    """`detail` of QUERY: about a new flow, or again about one that is installed."""
+
+    NEW = 0
+    UNANSWERED = 1  # its node has never answered
+    SILENT = 2  # its node has answered, but not what the client sent last
+
+
 class CloseReason(IntEnum):
-    """`detail` of DELETE."""
+    """`detail` of DELETE, and of a REAP that ends a flow at once."""
 
     UNSPECIFIED = 0
     FIN = 1

@@ -16,7 +16,13 @@ from data_flow_segment.flows.pending import PendingFlow
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer
 from data_flow_segment.peers.virtual_servers import VirtualServer, VirtualServers
-from data_flow_segment.targets.contract import FlowEntry, InjectPacket, InstallFlow, PacketIn
+from data_flow_segment.targets.contract import (
+    FlowEntry,
+    InjectPacket,
+    InstallFlow,
+    PacketIn,
+    RemoveFlow,
+)
 from ssmb.addresses import UNSPECIFIED
 from ssmb.constants import CloseReason, ErrorCode, Flag
 from ssmb.messages import NewFlow, Reply, Session
@@ -65,6 +71,9 @@ class Answers:
         if flow.group_id != peer.hello.group_id or not flow.sent:
             self._counters["replies_invalid"] += 1
             return
+        if flow.asking:
+            self._answered_again(peer, reply, flow, now)
+            return
         if reply.error_code:
             self._refuse(session, reply.error_code, now)
             return
@@ -74,6 +83,33 @@ class Answers:
         server = self._servers.by_key.get(flow.packets[0].virtual_server)  # type: ignore[arg-type]
         entry = self._entry_of(peer, reply, server, flow.opened_ms)
         self._install(session, entry, self.pending.remove(session).packets, now)
+
+    def _answered_again(self, peer: Peer, reply: Reply, flow: PendingFlow, now: float) -> None:
+        """About an installed flow whose node does not answer: it stays, moves or ends."""
+        session, signature = reply.session, flow.signature
+        state = self._table.lookup(signature)
+        is_over = flow.serial in self._ended.serials
+        if state is None or state.entry.serial != flow.serial or is_over:
+            self._counters["replies_stale"] += 1  # it ended meanwhile; the client asks again
+            self._drop_held(self.pending.remove(session))
+            return
+        if reply.error_code or reply.flags & _PROXY_SERVER:
+            self._endings.refused(state.entry, now)
+            self._refuse(session, reply.error_code or int(ErrorCode.UNKNOWN), now)
+            return
+        packets = self.pending.remove(session).packets
+        server = self._servers.by_key.get(packets[0].virtual_server)  # type: ignore[arg-type]
+        entry = self._entry_of(peer, reply, server, flow.opened_ms)
+        if entry._replace(signature=state.entry.signature) == state.entry:
+            self._outbox.commands += map(InjectPacket, packets)
+            self._counters["flows_updated"] += 1
+            return
+        self._counters["flows_moved"] += 1
+        self._outbox.commands.append(RemoveFlow(signature))  # nothing of it counts for the new node
+        self._install(session, entry, packets, now)
+
+    def _drop_held(self, flow: PendingFlow) -> None:
+        self._counters["held_packets_given_up"] += len(flow.packets)
 
     def _reply_unasked(
         self, peer: Peer, reply: Reply, flow: PendingFlow | None, now: float

@@ -26,6 +26,7 @@ from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer, Peers
 from data_flow_segment.targets.contract import (
     FlowClosed,
+    FlowEntry,
     FlowIdle,
     FlowMoved,
     FlowState,
@@ -161,6 +162,12 @@ class Endings:
             return
         self._counters["flows_reaped"] += 1
         self._remove(state, CloseReason.REAPED, now)
+
+    def refused(self, entry: FlowEntry, now: float) -> None:
+        """The CS, asked again, refuses an installed flow: it knows that it ended."""
+        self._counters["flows_given_up"] += 1
+        self._outbox.commands.append(RemoveFlow(entry.signature))
+        self.ended.note(entry.signature, entry.serial, now)
 
     def delete_all(self, group_id: int | None, now: float) -> int:
         """RESET: every flow, or those of one group, without a DELETE (9.8).  How many."""

@@ -18,8 +18,8 @@ from data_flow_segment.flows.pending import PendingFlow, PendingFlows
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Group, Peer, Peers, default_retry_s
 from data_flow_segment.peers.virtual_servers import VirtualServers
-from data_flow_segment.targets.contract import InjectPacket, PacketIn, PacketReason
-from ssmb.constants import FLOW_BUFFER_MAX, QUERY_REPEATS, TCP, Flag
+from data_flow_segment.targets.contract import FlowState, InjectPacket, PacketIn, PacketReason
+from ssmb.constants import FLOW_BUFFER_MAX, QUERY_REPEATS, TCP, Asking, Flag, ForwardMode
 from ssmb.messages import Query, Session
 from ssmb.serials import SerialAllocator
 
@@ -31,6 +31,8 @@ _OUTBOUND: Final = int(Flag.OUTBOUND)
 _RETRY: Final = int(Flag.RETRY)
 _NEW_FLOW: Final = int(PacketReason.NEW_FLOW)
 _BRIDGED: Final = int(PacketReason.BRIDGED)
+_UNANSWERED: Final = int(PacketReason.UNANSWERED)
+_NEW_OR_UNANSWERED: Final = (_NEW_FLOW, _UNANSWERED)
 
 
 class NewFlows:
@@ -50,6 +52,7 @@ class NewFlows:
         self._counters = outbox.counters
         self._peers = peers
         self._servers = servers
+        self._endings = endings
         self._ended: EndedFlows = endings.ended
         self._recent = endings.table.recent
         self._serials = serials
@@ -68,9 +71,11 @@ class NewFlows:
             return
         if session in self.negative.by_session and self._is_refused(session, packet, now):
             return
+        if reason == _UNANSWERED and self._ask_about_installed(packet, now):
+            return
         if session in self._recent.by_session and self._is_late(session, packet, now):
             return
-        if reason == _NEW_FLOW:
+        if reason in _NEW_OR_UNANSWERED:
             server = self._servers.by_key.get(key) if key is not None else None
             if server is None:
                 self._counters["drop_no_virtual_server"] += 1
@@ -97,7 +102,7 @@ class NewFlows:
             packet,
             group_id,
             int(now * 1000) & _WORD32,
-            outbound=reason != _NEW_FLOW,
+            outbound=reason not in _NEW_OR_UNANSWERED,
             is_syn=signature.protocol != TCP or tcp_flags & _SYN_ACK == _SYN,
             room=buffer_max - octets,
         )
@@ -106,6 +111,38 @@ class NewFlows:
         self._ask(session, flow, peer, now)
         wait = default_retry_s(0) if peer is None else peer.retry_s(0)
         pending.schedule(session, flow, now + wait)
+
+    def _ask_about_installed(self, packet: PacketIn, now: float) -> bool:
+        """The node of an installed flow does not answer a SYN: ask whether it is to go on there.
+        False if there is no such flow any more.  The flow stays as it is until a REPLY says other;
+        if there is nobody to ask, so does the SYN."""
+        signature, frame = packet.signature, packet.frame
+        state = self._endings.table.lookup(signature)
+        if state is None:
+            return False
+        entry = state.entry
+        peer = self._peers.active_of(entry.group_id)
+        octets = len(frame)
+        has_room = not self.pending.full and self.pending.has_room_for(octets)
+        if peer is None or not peer.may_ask or not has_room:
+            self._outbox.commands.append(InjectPacket(packet))
+            return True
+        flow = PendingFlow(
+            entry.serial,
+            packet,
+            entry.group_id,
+            entry.opened_ms,
+            outbound=False,
+            is_syn=True,
+            room=peer.config.flow_buffer_max - octets,
+        )
+        flow.asking = int(_asking(state))
+        session = signature.session
+        self.pending.add(session, flow, octets)
+        self._counters["flows_asked_again"] += 1
+        self._ask(session, flow, peer, now)
+        self.pending.schedule(session, flow, now + peer.retry_s(0))
+        return True
 
     def _is_refused(self, session: Session, packet: PacketIn, now: float) -> bool:
         """Whether the flow was refused a moment ago; TCP gets another RST where 9.9 sends one."""
@@ -168,7 +205,7 @@ class NewFlows:
                 *session,
                 signature.tos & _NO_ECN,
                 flow.tcp_flags,
-                0,
+                flow.asking,
                 flow.opened_ms,
             )
         )
@@ -212,5 +249,18 @@ class NewFlows:
     def _give_up(self, session: Session, flow: PendingFlow, now: float) -> None:
         self.pending.remove(session)
         self._counters["query_timeouts"] += 1
+        if flow.asking:  # the flow is there: its packets go where they would have gone
+            self._outbox.commands += map(InjectPacket, flow.packets)
+            return
         self._counters["held_packets_given_up"] += len(flow.packets)
         self._outbox.trace.append((now, "given up", session, flow.serial, flow.tries))
+
+
+def _asking(state: FlowState) -> Asking:
+    """Whether the node ever answered.  With direct return the DFS sees no answers, so a second
+    packet of the client has to do."""
+    counters = state.counters
+    answered = counters.pkts_out > 0
+    if state.entry.forward_mode != ForwardMode.NAT:
+        answered = counters.pkts_in > 1
+    return Asking.SILENT if answered else Asking.UNANSWERED

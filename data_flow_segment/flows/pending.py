@@ -24,6 +24,7 @@ class PendingFlow:
     """One flow that waits."""
 
     __slots__ = (
+        "asking",
         "deadline",
         "group_id",
         "is_syn",
@@ -55,6 +56,7 @@ class PendingFlow:
         self.group_id = group_id
         self.opened_ms = opened_ms
         self.outbound = outbound
+        self.asking = 0  # of ssmb.constants.Asking; not NEW: the flow is installed
         self.is_syn = is_syn  # begins a TCP session, or needs no distinction (UDP)
         self.packets = [packet]
         self.room = room  # octets that may still be held for it

@@ -136,6 +136,9 @@ class PacketReason(IntEnum):
     NEW_FLOW = 1  # a virtual server matches and no flow entry, or a SYN meets a closed entry
     BRIDGED = 2  # its virtual server is of class CS_ASSIST
     OUTBOUND = 3  # internal side, no flow, OUTBOUND_QUERY is on
+    # A client's SYN on a living flow that was silent for 0.2 s, and whose node has sent nothing
+    # since the client's last packet.  Without an agent it is forwarded like any other.
+    UNANSWERED = 10
 
 
 class CloseCause(IntEnum):

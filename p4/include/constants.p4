@@ -43,7 +43,7 @@ const bit<8> TUNNEL_TTL = 64;
 const port_t PORT_AGENT = 510;
 const bit<32> CLONE_SESSION_AGENT = 1;
 
-// Why a packet came up: 1 to 3 are the contract's PacketReason, the rest is for the target itself.
+// Why a packet came up: 1 to 3 and 10 are the contract's PacketReason, the rest is for the target itself.
 const bit<8> REASON_NEW_FLOW = 1;
 const bit<8> REASON_BRIDGED = 2;
 const bit<8> REASON_OUTBOUND = 3;
@@ -53,6 +53,7 @@ const bit<8> REASON_NEIGHBOUR = 6; // an ARP reply or a neighbour advertisement
 const bit<8> REASON_RESOLVE = 7;   // the next hop's MAC is not known; a `resolve` header follows
 const bit<8> REASON_CLOSED = 8;    // a copy of the packet that ended a flow; a `report` follows
 const bit<8> REASON_REPORT = 9;    // the answer to OPERATION_REPORT; a `report` follows
+const bit<8> REASON_UNANSWERED = 10;
 
 // What the agent asks for with a packet.
 const bit<8> OPERATION_INJECT = 1; // handle it as if it arrived at `port` now

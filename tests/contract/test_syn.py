@@ -3,7 +3,16 @@
 
 from __future__ import annotations
 
-from data_flow_segment.targets.contract import CloseCause, FlowClosed, InstallFlow, RemoveFlow
+from data_flow_segment.targets.contract import (
+    AddVirtualServer,
+    CloseCause,
+    FlowClosed,
+    InjectPacket,
+    InstallFlow,
+    PacketReason,
+    RemoveFlow,
+)
+from support.targets.rig import Side
 from support.targets.scene import Scene
 
 
@@ -93,3 +102,61 @@ def test_what_both_ends_want_next_is_known(tcp_scene: Scene) -> None:
     state = scene.rig.target.lookup(scene.signature())
     assert state is not None
     assert (state.client_wants, state.node_wants) == (5004, 1004)
+
+
+# --- a node that does not answer ---------------------------------------------------------------
+
+
+def test_a_second_syn_that_the_node_does_not_answer_comes_up(tcp_scene: Scene) -> None:
+    scene = tcp_scene
+    scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
+    syn = scene.inbound(scene.to_vip(flags="S", seq=1000))
+    assert len(scene.send(syn)) == 1  # the first one of all is the node's
+    scene.rig.advance(0.3)
+    assert scene.send(syn) == []
+    (up,) = scene.up_calls()
+    assert (up.reason, up.signature.session) == (
+        PacketReason.UNANSWERED,
+        scene.signature().session,
+    )
+    assert up.virtual_server == scene.key()
+    ((side, _),) = scene.rig.apply(InjectPacket(up))  # put back it goes to the node
+    assert side == Side.INTERNAL
+    assert scene.up_calls() == []
+
+
+def test_without_an_agent_a_second_syn_goes_to_the_node(tcp_scene: Scene) -> None:
+    scene = tcp_scene
+    scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
+    syn = scene.inbound(scene.to_vip(flags="S", seq=1000))
+    with scene.rig.agent_away():
+        scene.send(syn)
+        scene.rig.advance(0.3)
+        assert len(scene.send(syn)) == 1
+
+
+def test_a_syn_on_a_connection_whose_node_speaks_does_not_come_up(tcp_scene: Scene) -> None:
+    """A stranger's, say: the node answers for itself."""
+    scene = tcp_scene
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    established(scene)
+    scene.send(
+        scene.outbound(scene.segment(scene.node, scene.client, flags="A", seq=5004, ack=1004))
+    )
+    scene.rig.advance(0.3)
+    assert len(scene.send(scene.inbound(scene.to_vip(flags="S", seq=7_000_000)))) == 1
+    assert scene.up_calls() == []
+
+
+def test_a_syn_on_a_connection_whose_node_fell_silent_comes_up(tcp_scene: Scene) -> None:
+    scene = tcp_scene
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    established(scene)
+    scene.rig.advance(0.3)
+    scene.send(
+        scene.inbound(scene.segment(scene.client, scene.vip, b"?", flags="PA", seq=1004, ack=5004))
+    )
+    scene.rig.advance(0.3)
+    assert scene.send(scene.inbound(scene.to_vip(flags="S", seq=7_000_000))) == []
+    (up,) = scene.up_calls()
+    assert up.reason == PacketReason.UNANSWERED

@@ -81,7 +81,13 @@ def test_every_error_code_stands_there(bus: str, constants: ModuleType) -> None:
 def test_every_detail_stands_there() -> None:
     c = ssmb.constants
     found = rows("ssmb", "### What `detail` and `forward_mode` say")
-    enums: list[type[Enum]] = [c.AppType, c.CloseReason, c.ResetReason, c.ForwardMode]
+    enums: list[type[Enum]] = [
+        c.AppType,
+        c.Asking,
+        c.CloseReason,
+        c.ResetReason,
+        c.ForwardMode,
+    ]
     for column, enum in enumerate(enums, 1):
         stands = {int(row[0]): row[column] for row in found if row[column]}
         assert stands == {member.value: member.name for member in enum}

@@ -22,7 +22,7 @@ from data_flow_segment.targets.contract import (
 )
 from data_flow_segment.targets.flow_table import INBOUND, FlowTable
 from data_flow_segment.targets.interfaces import Interface, broadcasts, is_from_elsewhere
-from data_flow_segment.targets.memory import admission, forward
+from data_flow_segment.targets.memory import admission, forward, syns
 from data_flow_segment.targets.memory.counters import Counters
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.fragments import FragmentTable
@@ -32,10 +32,10 @@ from data_flow_segment.targets.memory.virtual_servers import VirtualServers
 from data_flow_segment.targets.translation import Key
 from packets import icmp, neighbours
 from packets.hygiene import has_mapped_address, is_martian, is_source_routed
-from packets.parse import ACK, SYN, Kind, MalformedPacket, Packet, parse
+from packets.parse import Kind, MalformedPacket, Packet, parse
 from packets.rewrite import decrement_ttl, translate, undo
 from packets.split import may_be_split, split
-from ssmb.constants import TCP, ForwardMode
+from ssmb.constants import ForwardMode
 from ssmb.messages import FlowSignature
 
 
@@ -149,10 +149,11 @@ class DataPath:
         to_us = found is not None or self.virtual_servers.is_address(packet.dst)
         if to_us and is_source_routed(packet):
             self.counters.add("drop_source_routed")
-        elif found is not None and not _is_new_connection(packet, *found):
+        elif found is not None and not syns.is_new_connection(packet, *found):
             if packet.first_fragment:
                 self._fragments.note(packet)
-            self._forward_flow(interface, packet, *found)
+            if injected or not self._asks_again(interface, packet, key, *found):
+                self._forward_flow(interface, packet, *found)
         elif injected:
             self.counters.add("drop_inject_unmatched")
         else:
@@ -173,6 +174,24 @@ class DataPath:
         else:
             self.events.append(EarlyFragment(interface.number, bytes(packet.data)))
             self.counters.add("up_calls")
+
+    def _asks_again(
+        self, interface: Interface, packet: Packet, key: Key, flow: Flow, direction: int
+    ) -> bool:
+        """Whether the packet came up because its flow's node does not answer."""
+        if not self._is_listened_to or not syns.is_unanswered(
+            packet, flow, direction, self.clock()
+        ):
+            return False
+        found = self.virtual_servers.match(packet.dst, key[3], packet.protocol, frozenset())
+        if found is None or found.bridged:
+            return False
+        self._up_call(interface, packet, key, PacketReason.UNANSWERED, found.key)
+        return True
+
+    @property
+    def _is_listened_to(self) -> bool:
+        return self.listening
 
     def _unmatched(self, interface: Interface, packet: Packet, key: Key) -> None:
         """No flow: to a virtual server, from the internal side, or neither."""
@@ -397,10 +416,3 @@ class DataPath:
 
 def _is_tunnelled(flow: Flow, direction: int) -> bool:
     return direction == INBOUND and flow.entry.forward_mode == ForwardMode.TUNNEL
-
-
-def _is_new_connection(packet: Packet, flow: Flow, direction: int) -> bool:
-    """A client's SYN on an entry that only lingers is another connection."""
-    if not flow.closed or direction != INBOUND or packet.protocol != TCP or packet.later_fragment:
-        return False
-    return packet.tcp_flags & (SYN | ACK) == SYN

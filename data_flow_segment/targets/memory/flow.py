@@ -15,6 +15,7 @@ class Flow:
     __slots__ = (
         "back",
         "bytes",
+        "client_was_last",
         "close_reported",
         "entry",
         "last_seen",
@@ -39,6 +40,7 @@ class Flow:
         self.close_reported = False
         self.tcp_flags = 0
         self.last_seen = now
+        self.client_was_last = False
         self.tracker = CloseTracker()
         self.decide(entry)
 

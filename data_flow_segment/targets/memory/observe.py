@@ -21,6 +21,7 @@ def observe(
     flow.packets[direction] += 1
     flow.bytes[direction] += before.ip_length
     flow.last_seen = now
+    flow.client_was_last = direction == INBOUND
     if before.protocol != TCP or before.later_fragment:
         return None
     flow.tcp_flags |= before.tcp_flags

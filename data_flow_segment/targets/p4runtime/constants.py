@@ -17,7 +17,7 @@ FLOWS: Final = 131072
 
 
 class Reason(IntEnum):
-    """Why a packet came up; 1 to 3 are the contract's PacketReason."""
+    """Why a packet came up; 1 to 3 and 10 are the contract's PacketReason."""
 
     NEW_FLOW = 1
     BRIDGED = 2
@@ -28,6 +28,7 @@ class Reason(IntEnum):
     RESOLVE = 7  # a Resolve precedes the frame
     CLOSED = 8  # a Report precedes the frame
     REPORT = 9  # a Report
+    UNANSWERED = 10
 
 
 class Operation(IntEnum):

@@ -31,8 +31,10 @@ from ssmb.messages import FlowSignature
 
 ERRORS_PER_S: Final = 500
 ERRORS_BURST: Final = 100
-_NEW: Final = frozenset((int(Reason.NEW_FLOW), int(Reason.BRIDGED), int(Reason.OUTBOUND)))
-_FROM_OUTSIDE: Final = frozenset((int(Reason.NEW_FLOW), int(Reason.BRIDGED)))
+_NEW: Final = frozenset(
+    map(int, (Reason.NEW_FLOW, Reason.BRIDGED, Reason.OUTBOUND, Reason.UNANSWERED))
+)
+_FROM_OUTSIDE: Final = frozenset(map(int, (Reason.NEW_FLOW, Reason.BRIDGED, Reason.UNANSWERED)))
 _TELL_SENDER: Final = frozenset((int(Reason.TTL), int(Reason.TOO_BIG)))
 _CLOSED: Final = int(Reason.CLOSED)
 

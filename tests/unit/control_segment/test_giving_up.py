@@ -9,9 +9,9 @@ import pytest
 
 from control_segment.reaper import ASKED_COSTS, RECORDS_AT_ONCE
 from control_segment.wire import head_flags, signature_of, unpack_translation
-from ssmb.constants import TCP, UDP, CloseReason, ErrorCode
-from ssmb.messages import Delete, FlowState, Reap, Stats
-from support.segments.dfs_double import ACK, CONFIG, DfsDouble, Rig, changed_pool, config
+from ssmb.constants import TCP, UDP, Asking, CloseReason, ErrorCode
+from ssmb.messages import Delete, FlowState, Query, Reap, Reply, Stats
+from support.segments.dfs_double import ACK, CONFIG, SYN, DfsDouble, Rig, changed_pool, config
 
 
 def begin(rig: Rig, *, protocol: int = UDP, port: int = 40000) -> int:
@@ -211,3 +211,64 @@ def state_of(rig: Rig) -> FlowState:
     signature = signature_of(flow.key)
     fields = (0, head_flags(flow.head), flow.serial, *signature, 0, 0, *translation, 0, 0)
     return FlowState._make(fields)
+
+
+# --- a SYN that its node does not answer (6.7, rule 8) -------------------------------------------
+
+
+def ask_again(rig: Rig, serial: int, asking: Asking) -> Reply | None:
+    signature = signature_of(next(iter(rig.cs.table.by_key)))
+    query = Query(0, 0, serial, *signature, SYN, asking)
+    found = [message for message in rig.dfs.tell(rig, query) if isinstance(message, Reply)]
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize(
+    ("state", "asking", "moves"),
+    [
+        ("enabled", Asking.UNANSWERED, False),
+        ("draining", Asking.UNANSWERED, True),
+        ("down", Asking.UNANSWERED, True),
+        ("draining", Asking.SILENT, False),
+        ("down", Asking.SILENT, True),
+    ],
+)
+def test_a_syn_without_an_answer_goes_elsewhere_where_its_node_takes_none(
+    state: str, asking: Asking, moves: bool
+) -> None:
+    rig = Rig()
+    serial = begin(rig, protocol=TCP)
+    set_state(rig, "web1", state)
+    reply = ask_again(rig, serial, asking)
+    assert reply is not None
+    assert (reply.serial, reply.error_code) == (serial, 0)
+    assert rig.active()["web1"] == (0 if moves else 1)
+    assert sum(rig.active().values()) == 1
+
+
+def test_a_removed_node_keeps_the_connections_that_it_answered() -> None:
+    rig = Rig()
+    serial = begin(rig, protocol=TCP)
+    (flow,) = rig.cs.table.by_key.values()
+    reload(rig, pools=WITHOUT_WEB1)
+    ask_again(rig, serial, Asking.SILENT)
+    assert next(iter(rig.cs.table.by_key.values())) is flow
+    ask_again(rig, serial, Asking.UNANSWERED)
+    assert next(iter(rig.cs.table.by_key.values())).node.name != "web1"
+
+
+def test_without_another_node_the_client_is_refused() -> None:
+    rig = Rig(config(pools=changed_pool(web2=None, web3=None)))
+    serial = begin(rig, protocol=TCP)
+    set_state(rig, "web1", "down")
+    reply = ask_again(rig, serial, Asking.UNANSWERED)
+    assert reply is not None
+    assert reply.error_code == ErrorCode.NOTAVAIL
+    assert len(rig.cs.table) == 0
+
+
+def test_a_flow_that_the_cs_does_not_hold_is_not_moved() -> None:
+    """It may be a living connection, and the SYN a stranger's."""
+    rig = Rig()
+    serial = begin(rig, protocol=TCP)
+    assert ask_again(rig, serial + 1, Asking.SILENT) is None

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client's SYN that meets an entry of its flow: which ones the agent has to see."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from data_flow_segment.targets.flow_table import INBOUND
+from data_flow_segment.targets.memory.flow import Flow
+from packets.parse import ACK, SYN, Packet
+from ssmb.constants import TCP
+
+ASK_AGAIN_S: Final = 0.2
+"""The least between two questions about one flow: clients repeat a SYN after a second, and a flood
+of one flow's SYNs shall not reach the agent."""
+
+
+def _is_syn(packet: Packet, direction: int) -> bool:
+    if direction != INBOUND or packet.protocol != TCP or packet.later_fragment:
+        return False
+    return packet.tcp_flags & (SYN | ACK) == SYN
+
+
+def is_new_connection(packet: Packet, flow: Flow, direction: int) -> bool:
+    """On an entry that only lingers it is another connection."""
+    return flow.closed and _is_syn(packet, direction)
+
+
+def is_unanswered(packet: Packet, flow: Flow, direction: int, now: float) -> bool:
+    """The node has said nothing since the client's last packet: it may be dead."""
+    return (
+        flow.client_was_last and _is_syn(packet, direction) and now - flow.last_seen >= ASK_AGAIN_S
+    )
