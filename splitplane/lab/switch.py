@@ -98,14 +98,19 @@ def command(topology: Topology, folder: Path) -> list[str]:
     return switch_command(links, _device_id(topology), socket_path(folder))
 
 
-def switch_command(links: Mapping[int, str], device_id: int, grpc: Path) -> list[str]:
-    """What runs a switch between these links, without a program: the agent brings it."""
+def switch_command(
+    links: Mapping[int, str], device_id: int, grpc: Path, agent_port: int | None = None
+) -> list[str]:
+    """What runs a switch between these links, without a program: the agent brings it.
+
+    `agent_port`: another one than the program's.
+    """
     # the laboratory's commands answer without loading a segment
     from data_flow_segment.targets.p4runtime.constants import PORT_AGENT
 
     named = [f"-i{port}@{link}" for port, link in links.items()]
     identity = ["--device-id", str(device_id), "--log-level", "off"]
-    agent = ["--grpc-server-addr", f"unix:{grpc}", "--cpu-port", str(PORT_AGENT)]
+    agent = ["--grpc-server-addr", f"unix:{grpc}", "--cpu-port", str(agent_port or PORT_AGENT)]
     return [SWITCH, "--no-p4", *named, *identity, "--", *agent]
 
 

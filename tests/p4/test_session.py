@@ -500,6 +500,31 @@ def test_a_switch_that_keeps_no_cookie(fake: Fake) -> None:
     assert failure(options(fake)).startswith("the switch does not keep its program's cookie (0 ")
 
 
+@pytest.mark.parametrize("kind", ["fake", pytest.param("bmv2", marks=pytest.mark.network)])
+def test_a_switch_whose_packets_do_not_come_up_is_told_what_it_lacks(
+    kind: str,
+    folder: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(line, "FENCE_S", 0.5)
+    if kind == "bmv2":
+        require("p4", missing_for_bmv2())
+        cables = request.getfixturevalue("cables")
+        with running_switch(cables, Path(folder), agent_port=64):
+            told = waits_for(options(Bmv2(folder, cables)))
+    else:
+        fake = Fake(folder)
+        fake.start()
+        fake.model.answers_reports = False
+        told = waits_for(options(fake))
+        fake.stop()
+    assert told == (
+        "what the program sends to the agent does not come up: the agent's port has to be 510:"
+        " start simple_switch_grpc with --cpu-port 510"
+    )
+
+
 # --- operations ----------------------------------------------------------------------------------
 
 

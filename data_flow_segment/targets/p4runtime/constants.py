@@ -16,6 +16,11 @@ FLOWS: Final = 131072
 """Flows that the program has registers for; each has two places, the even one and the next."""
 
 
+FENCE_INDEX: Final = 2 * (FLOWS - 1)
+"""The last place belongs to no flow: its report only says that all before was handled, and that
+what the switch sends to its agent arrives."""
+
+
 class Reason(IntEnum):
     """Why a packet came up; 1 to 3 and 10 are the contract's PacketReason."""
 

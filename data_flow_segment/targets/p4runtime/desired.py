@@ -15,7 +15,12 @@ from finsy.proto import p4r
 from data_flow_segment.targets.contract import VirtualServerKey
 from data_flow_segment.targets.interfaces import broadcasts
 from data_flow_segment.targets.p4runtime.batch import Batch
-from data_flow_segment.targets.p4runtime.constants import FLOWS, INJECT_ARRIVAL, Operation
+from data_flow_segment.targets.p4runtime.constants import (
+    FENCE_INDEX,
+    FLOWS,
+    INJECT_ARRIVAL,
+    Operation,
+)
 from data_flow_segment.targets.p4runtime.counters import Counters
 from data_flow_segment.targets.p4runtime.flows import Flows
 from data_flow_segment.targets.p4runtime.neighbours import Neighbours
@@ -34,9 +39,6 @@ from data_flow_segment.targets.p4runtime.servers import Servers, place_rows
 from data_flow_segment.targets.p4runtime.tables import Change, Tables
 from data_flow_segment.targets.p4runtime.writer import Writer
 from packets.parse import MalformedPacket, parse
-
-FENCE_INDEX: Final = 2 * (FLOWS - 1)
-"""The last place belongs to no flow: its report only says that all before was handled."""
 
 _NEIGHBOUR_TABLES: Final = frozenset(("next_hops", "neighbours"))
 _PLACE_TABLES: Final = frozenset(("interfaces", "tunnel_sources", "local_addresses"))

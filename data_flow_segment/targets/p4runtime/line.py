@@ -15,7 +15,14 @@ from typing import Final
 from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import TargetError, Waiting
-from data_flow_segment.targets.p4runtime.constants import Reason
+from data_flow_segment.targets.p4runtime.constants import (
+    FENCE_INDEX,
+    PORT_AGENT,
+    Reason,
+)
+from data_flow_segment.targets.p4runtime.constants import (
+    Operation as Wish,
+)
 from data_flow_segment.targets.p4runtime.failures import (
     NoP4Runtime,
     NotPrimary,
@@ -43,6 +50,7 @@ from data_flow_segment.targets.p4runtime.operations import (
     WriteDone,
 )
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from data_flow_segment.targets.p4runtime.packets import packet_out
 from data_flow_segment.targets.p4runtime.program import Program, split
 from data_flow_segment.targets.p4runtime.session import Session
 from data_flow_segment.targets.p4runtime.waiting import Patience
@@ -283,6 +291,7 @@ class Line:
     async def _lead(self, session: Session) -> None:
         # a switch that restarted is filled again with what the agent knows: the same tables
         connected = await session.prepare(self._boot_id or _new_boot_id())
+        await self._require_answers(session)
         self._boot_id = split(connected.cookie).boot_id
         self._epoch += 1
         self._gives_way = False
@@ -309,6 +318,17 @@ class Line:
                     await session.push(_new_boot_id())
                 await session.finish()
             await self._work.wait()
+
+    async def _require_answers(self, session: Session) -> None:
+        """A switch that is given another port for its agent than the program has accepts every
+        entry, drops what is for the agent and says nothing.  It may be started anew, correctly."""
+        question = packet_out(Wish.REPORT, value=FENCE_INDEX)
+        if not await self._fence(session, question, FENCE_INDEX):
+            raise SwitchLost(
+                f"{where(self._options)}: what the program sends to the agent does not come up: the"
+                f" agent's port has to be {PORT_AGENT}: start simple_switch_grpc with"
+                f" --cpu-port {PORT_AGENT}"
+            )
 
     def _accept(self) -> None:
         self._woken = False
