@@ -51,6 +51,7 @@ def options(address: str, capacity: int) -> P4RuntimeOptions:
         known.routes,
         known.neighbours,
         device_id=DEVICE_ID,
+        replace_program=True,
         flow_capacity=capacity,
     )
 

@@ -69,7 +69,12 @@ def dfs_config(
         }
         for port, host in ports(plan, dfs)
     ]
-    switch = {"address": GRPC_ADDRESS, "device_id": dfs.number, "interfaces": interfaces}
+    switch = {
+        "address": GRPC_ADDRESS,
+        "device_id": dfs.number,
+        "replace_program": True,  # the emulation starts its own switches, without one
+        "interfaces": interfaces,
+    }
     return {**common, "p4runtime": switch}
 
 

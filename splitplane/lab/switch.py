@@ -59,6 +59,7 @@ def section(topology: Topology, folder: Path) -> dict[str, Any]:
     return {
         "address": f"unix:{socket_path(folder)}",
         "device_id": _device_id(topology),
+        "replace_program": True,  # the laboratory starts its own switch, without one
         "interfaces": [_interface(topology, port, host) for port, host in ports(topology)],
     }
 
@@ -99,11 +100,16 @@ def command(topology: Topology, folder: Path) -> list[str]:
 
 
 def switch_command(
-    links: Mapping[int, str], device_id: int, grpc: Path, agent_port: int | None = None
+    links: Mapping[int, str],
+    device_id: int,
+    grpc: Path,
+    *,
+    agent_port: int | None = None,
+    program: Path | None = None,
 ) -> list[str]:
     """What runs a switch between these links, without a program: the agent brings it.
 
-    `agent_port`: another one than the program's.
+    `agent_port`: another one than splitplane's program has.  `program`: one that it has already.
     """
     # the laboratory's commands answer without loading a segment
     from data_flow_segment.targets.p4runtime.constants import PORT_AGENT
@@ -111,7 +117,8 @@ def switch_command(
     named = [f"-i{port}@{link}" for port, link in links.items()]
     identity = ["--device-id", str(device_id), "--log-level", "off"]
     agent = ["--grpc-server-addr", f"unix:{grpc}", "--cpu-port", str(agent_port or PORT_AGENT)]
-    return [SWITCH, "--no-p4", *named, *identity, "--", *agent]
+    begins_with = "--no-p4" if program is None else str(program)
+    return [SWITCH, begins_with, *named, *identity, "--", *agent]
 
 
 def answers(folder: Path) -> bool:

@@ -48,7 +48,12 @@ def config(folder: Path, **changes: Any) -> Path:
     settings = {
         "segment_id": 256,
         "target": "p4runtime",
-        "p4runtime": {"address": f"unix:{folder}/grpc", "interfaces": [interface], **changes},
+        "p4runtime": {
+            "address": f"unix:{folder}/grpc",
+            "interfaces": [interface],
+            "replace_program": True,
+            **changes,
+        },
         "csmb": {"address": "127.0.0.1", "port": free_port()},
         "ssmb": {"address": "127.0.0.1", "port": free_port()},
         "key_file": "cluster.key",
@@ -133,7 +138,11 @@ def test_what_no_waiting_mends_ends_the_agent(folder: Path) -> None:
     switch.config.p4info.tables.add().preamble.name = "ingress.somebody_elses"
     try:
         done = subprocess.run(
-            command(config(folder)), capture_output=True, text=True, check=False, timeout=WAIT_S
+            command(config(folder, replace_program=False)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=WAIT_S,
         )
     finally:
         switch.stop()

@@ -53,6 +53,7 @@ from support.targets.bmv2 import Cables, missing_for_bmv2, running_switch
 from support.targets.p4_switch import REPORT, FakeSwitch
 
 WAIT_S: Final = 60.0
+MINIMAL: Final = Path(__file__).parents[2] / "bench/p4/minimal.json"
 INDEX: Final = 131070  # a place that no flow of these tests has
 Kind = TypeVar("Kind", bound=Result)
 
@@ -137,7 +138,7 @@ def drivers() -> Iterator[contextlib.ExitStack]:
 
 
 def options(switch: Switch, election_id: int = 1) -> P4RuntimeOptions:
-    return P4RuntimeOptions(switch.address, (), election_id=election_id)
+    return P4RuntimeOptions(switch.address, (), election_id=election_id, replace_program=True)
 
 
 def opened(
@@ -231,6 +232,35 @@ def test_an_empty_switch_gets_the_program(switch: Switch, drivers: contextlib.Ex
     assert boot_id != 0
 
 
+@pytest.mark.parametrize("kind", ["fake", pytest.param("bmv2", marks=pytest.mark.network)])
+def test_a_switch_that_reports_no_program_gets_one_only_when_it_may(
+    kind: str, folder: str, drivers: contextlib.ExitStack, request: pytest.FixtureRequest
+) -> None:
+    """BMv2 runs a program that it was given on its command line, and reports none."""
+    with contextlib.ExitStack() as stack:
+        if kind == "bmv2":
+            require("p4", missing_for_bmv2())
+            cables = request.getfixturevalue("cables")
+            switch: Switch = Bmv2(folder, cables)
+            stack.enter_context(running_switch(cables, Path(folder), program=MINIMAL))
+        else:
+            switch = Fake(folder)
+            switch.start()
+            stack.callback(switch.stop)
+        told = failure(replace(options(switch), replace_program=False))
+        assert told == (
+            "the switch reports no program; BMv2 hides one that it was given on its command line:"
+            " to install splitplane's, set p4runtime.replace_program: true"
+        )
+        driver, connected = opened(drivers, options(switch))
+        assert connected.pushed
+        driver.close()
+        # the next one finds it, and needs no permission
+        _, connected = opened(drivers, replace(options(switch), replace_program=False))
+        assert not connected.pushed
+        drivers.close()
+
+
 def test_the_next_agent_finds_the_program_and_the_entries(
     switch: Switch, drivers: contextlib.ExitStack
 ) -> None:
@@ -250,7 +280,7 @@ from data_flow_segment.targets.p4runtime.driver import Driver
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.program import Program
 
-driver = Driver.open(P4RuntimeOptions(sys.argv[1], ()), Program.load())
+driver = Driver.open(P4RuntimeOptions(sys.argv[1], (), replace_program=True), Program.load())
 print(driver.take()[0].cookie, flush=True)
 """
 
@@ -288,7 +318,7 @@ def test_what_is_not_ours_is_replaced_only_when_it_may(
         fake.model.config.p4info.CopyFrom(p4i.P4Info())
         fake.model.config.cookie.cookie = Program.load().cookie(5)
     with pytest.raises(TargetError) as told:
-        Driver.open(options(fake), Program.load())
+        Driver.open(replace(options(fake), replace_program=False), Program.load())
     assert str(told.value) == (
         f"switch {fake.address}, device 1: the switch runs {whose}; to replace it, which ends its"
         " flows, set p4runtime.replace_program: true"
@@ -304,8 +334,9 @@ def test_another_version_is_refused_and_replaced(
     first, _ = opened(drivers, options(switch))
     do(first, insert(7))
     first.close()
+    careful = replace(options(switch), replace_program=False)
     with pytest.raises(TargetError, match="runs another version of this program; to replace it"):
-        Driver.open(options(switch), other_version())
+        Driver.open(careful, other_version())
     wanted = replace(options(switch), replace_program=True)
     second, connected = opened(drivers, wanted, other_version())
     assert connected.pushed
@@ -850,7 +881,9 @@ def test_a_higher_agent_takes_over_and_gives_back(
 def test_a_switch_that_is_started_anew_gets_the_program_anew(
     switch: Switch, drivers: contextlib.ExitStack
 ) -> None:
-    driver, before = opened(drivers, options(switch))
+    """Also from an agent that may not bring it to a switch that it does not know."""
+    opened(drivers, options(switch))[0].close()
+    driver, before = opened(drivers, replace(options(switch), replace_program=False))
     do(driver, insert(1))
     switch.stop()
     assert f"{switch.address}, device 1: " in one(driver, Lost).reason
@@ -921,7 +954,8 @@ def test_a_program_that_is_replaced_meanwhile_is_noticed(
     fake: Fake, drivers: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line, "PULSE_S", 0.05)
-    driver, _ = opened(drivers, options(fake))
+    opened(drivers, options(fake))[0].close()
+    driver, _ = opened(drivers, replace(options(fake), replace_program=False))
     fake.model.config.CopyFrom(p4r.ForwardingPipelineConfig(p4info=p4i.P4Info()))
     assert one(driver, Lost).reason.endswith("the switch's program was replaced")
     assert "runs another program; to replace it" in one(driver, Lost).reason

@@ -290,7 +290,8 @@ class Line:
 
     async def _lead(self, session: Session) -> None:
         # a switch that restarted is filled again with what the agent knows: the same tables
-        connected = await session.prepare(self._boot_id or _new_boot_id())
+        known = self._boot_id
+        connected = await session.prepare(known or _new_boot_id(), refills=known is not None)
         await self._require_answers(session)
         self._boot_id = split(connected.cookie).boot_id
         self._epoch += 1

@@ -33,7 +33,8 @@ class P4RuntimeOptions:
     """Of the agents of one switch the one with the highest is primary; the others stand by."""
 
     replace_program: bool = False
-    """Whether another program on the switch, and its state, may be replaced."""
+    """Whether the program may be installed where this agent has not seen it before: on a switch
+    that reports none, or in place of another one and its state."""
 
     flow_capacity: int = 65536
     """Flows at most, no more than the program has room for."""

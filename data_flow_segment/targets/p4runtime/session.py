@@ -194,20 +194,29 @@ class Session:
 
     # --- the program in place --------------------------------------------------------------------
 
-    async def prepare(self, boot_id: int) -> Connected:
-        """Get the program in place; `boot_id` is for the tables that a push creates."""
-        cookie = await self._adopted()
+    async def prepare(self, boot_id: int, *, refills: bool) -> Connected:
+        """Get the program in place; `boot_id` is for the tables that a push creates.
+
+        `refills`: this agent had the switch before, so one without a program has restarted.
+        """
+        cookie = await self._adopted(refills=refills)
         pushed = cookie is None
         if cookie is None:
             cookie = await self.push(boot_id)
         await self._lead_copies()
         return Connected(pushed, cookie)
 
-    async def _adopted(self) -> int | None:
+    async def _adopted(self, *, refills: bool) -> int | None:
         """The cookie of the program if the switch has it; None if it is to be pushed."""
         config = await self._config(p4r.GetForwardingPipelineConfigRequest.P4INFO_AND_COOKIE)
         if not config.HasField("p4info"):
-            return None
+            if refills or self._options.replace_program:
+                return None
+            raise TargetError(
+                f"{where(self._options)}: the switch reports no program; BMv2 hides one that it was"
+                " given on its command line: to install splitplane's, set"
+                " p4runtime.replace_program: true"
+            )
         cookie = config.cookie.cookie
         ours = self._program.is_ours(config.p4info)
         if ours and split(cookie).digest == self._program.digest:

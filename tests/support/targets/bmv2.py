@@ -91,21 +91,17 @@ class Cables:
 
 
 @contextlib.contextmanager
-def running_switch(
-    cables: Cables, at: Path | None = None, agent_port: int = PORT_AGENT
-) -> Iterator[str]:
-    """simple_switch_grpc without a program; its gRPC address (a socket in the folder `at`)."""
+def running_switch(cables: Cables, at: Path | None = None, **differently: Any) -> Iterator[str]:
+    """simple_switch_grpc without a program; its gRPC address (a socket in the folder `at`).
+
+    `differently`: of what `switch_command` takes.
+    """
     with contextlib.ExitStack() as stack:
         folder = at or stack.enter_context(tempfile.TemporaryDirectory(prefix="p4-"))
         grpc = Path(folder, "grpc")
         links = {PORT[side]: INTERFACE[side] for side in Side}
-        command = [
-            "ip",
-            "netns",
-            "exec",
-            cables.switch,
-            *switch_command(links, DEVICE_ID, grpc, agent_port),
-        ]
+        switch_words = switch_command(links, DEVICE_ID, grpc, **differently)
+        command = ["ip", "netns", "exec", cables.switch, *switch_words]
         with Path(folder, "log").open("wb") as log:
             switch = subprocess.Popen(command, stdout=log, stderr=log)
             try:

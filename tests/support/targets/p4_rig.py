@@ -43,6 +43,7 @@ class P4Rig(VethRig):
                 memory.routes,
                 memory.neighbours,
                 device_id=DEVICE_ID,
+                replace_program=True,
                 flow_capacity=flow_capacity,
             )
             self.target = self._switch = P4RuntimeTarget.open(self.options)

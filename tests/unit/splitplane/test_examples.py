@@ -49,10 +49,11 @@ def test_an_example_shows_every_field(name: str, model: type[BaseModel]) -> None
 def test_the_example_of_a_switch_loads_and_its_defaults_are_those_it_says() -> None:
     section = load(SWITCH, DataFlowSegmentConfig).p4runtime
     assert section is not None
-    default = {"device_id": 1, "election_id": 1, "replace_program": False}
+    default = {"device_id": 1, "election_id": 1}
     assert section.model_dump(include=set(default)) == default
     fields = {**P4RuntimeSection.model_fields, **SwitchInterface.model_fields}
     assert {name: fields[name].default for name in default} == default
+    assert fields["replace_program"].default is False
     assert fields["mtu"].default == 1500
 
 
