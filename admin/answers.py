@@ -80,12 +80,14 @@ class Node:
     active: int  # sessions now
     total: int  # sessions so far
     connections_per_second: float  # new sessions, smoothed
-    response_ms: float | None  # to accept a connection, smoothed; None: not measured
+    response_ms: float | None  # to accept a connection, smoothed; None: not measured, or it failed
     idle_ms: int | None  # since a session began or moved; None: it had no session yet
     packets_in: int
     bytes_in: int
     packets_out: int
     bytes_out: int
+    failed: int = 0  # connections that the node refused, or did not answer, so far
+    failing: float = 0.0  # of these the recent ones; each counts half after ten seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

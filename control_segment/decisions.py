@@ -102,6 +102,8 @@ class Decisions:
             self._statistics.drops["stale_query"] += 1
             return None
         server, node = self.servers.match(key), flow.node
+        if asking == Asking.UNANSWERED:
+            node.connection_waits(now)
         stays = node.takes_new_sessions and flow.virtual_server.pool.has(node)
         if server is None or stays or (asking != Asking.UNANSWERED and not node.is_down):
             return self._repeat(flow, now)

@@ -8,12 +8,20 @@ chosen; it exists until its last session has ended.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ssmb.constants import TCP
 
 # A node's address and port: what it is known by in other pools, after a reload and after a restart
 Place: TypeAlias = tuple[bytes, int]
+
+
+# Connections that failed to open.  Each doubles the load that a node seems to have, one that opened
+# takes that back, and time halves it: so a dead node is tried again within half a minute, and one
+# that fails now and then is hardly avoided.
+FAILING_HALF_LIFE_S: Final = 10.0
+FAILING_MAX: Final = 10.0  # more would only keep a node that is back waiting longer
+_FAILING_LEAST: Final = 0.1  # less makes no difference
 
 
 class NodeState(Enum):
@@ -33,8 +41,12 @@ class Node:
         "bytes_in",
         "bytes_out",
         "connection_limit",
+        "decayed_at",
         "drained",
         "drains_until",
+        "failed",
+        "failed_at",
+        "failing",
         "has_room",
         "is_down",
         "last_active",
@@ -77,6 +89,10 @@ class Node:
         self.drained = False  # it drains, and its time for that is over
         self.active = 0  # sessions
         self.total = 0  # sessions ever
+        self.failed = 0  # connections that failed to open, ever
+        self.failed_at = 0.0  # the latest of them
+        self.failing = 0.0  # the recent ones, as of `decayed_at`
+        self.decayed_at = 0.0
         self.has_room = True
         self.last_active = 0.0  # the latest session begun or seen moving
         self.rate = 0.0  # sessions a second, smoothed
@@ -134,3 +150,31 @@ class Node:
         self.active -= 1
         if self.connection_limit:
             self.has_room = self.active < self.connection_limit
+
+    def connection_failed(self, now: float) -> None:
+        """A connection was refused by this node, or not answered."""
+        self.failed += 1
+        self.connection_waits(now)
+
+    def connection_waits(self, now: float) -> None:
+        """A client tries again, for this node has not answered it yet; it may still do."""
+        self.failing = min(FAILING_MAX, self.failing_now(now) + 1)
+        self.failed_at = self.decayed_at = now
+
+    def connection_opened(self, began: float, now: float) -> None:
+        """A connection was accepted; what began before the latest failure says nothing."""
+        if self.failing and began >= self.failed_at:
+            self.failing = max(0.0, self.failing_now(now) - 1)
+
+    def failing_now(self, now: float) -> float:
+        """Return how many connections failed lately; old ones count less."""
+        if self.failing:
+            self.failing *= 0.5 ** ((now - self.decayed_at) / FAILING_HALF_LIFE_S)
+            self.decayed_at = now
+            if self.failing < _FAILING_LEAST:
+                self.failing = 0.0
+        return self.failing
+
+    def reluctance(self, now: float) -> float:
+        """Return what the load of this node is to be multiplied by, when nodes are compared."""
+        return float(2 ** self.failing_now(now))

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from control_segment.decisions import SYN, Decisions
+from control_segment.decisions import Decisions
 from control_segment.flows import ASKED, SESSION, Flow, FlowTable
 from control_segment.nodes import Node
+from control_segment.openings import FAILED, NEVER_ESTABLISHED, Opening, opening_of
 from control_segment.peers import Peer
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
@@ -64,12 +65,17 @@ class Notices:
             return
         if message.flags & _HAS_STATS:
             _count(flow, message)
+        opening = opening_of(message, flow.tail[-1], flow.idle_s)
+        if opening in FAILED:
+            flow.node.connection_failed(now)
+        elif opening is Opening.OPENED:
+            flow.node.connection_opened(flow.opened, now)
         reason = message.detail
         name = _REASONS.get(reason, reason)
         if (
             reason in _SESSION_GOES_ON
             and flow.key[PROTOCOL] == TCP
-            and _is_established(flow, message)
+            and opening not in NEVER_ESTABLISHED
         ):
             if message.flags & _ADD_TCP_OFFSETS:
                 _adopt_offsets(flow, message)
@@ -179,17 +185,6 @@ def _count(flow: Flow, message: Delete | Stats) -> None:
     node.bytes_out += message.bytes_out - flow.bytes_out
     flow.pkts_in, flow.bytes_in = message.pkts_in, message.bytes_in
     flow.pkts_out, flow.bytes_out = message.pkts_out, message.bytes_out
-
-
-def _is_established(flow: Flow, message: Delete) -> bool:
-    """Whether there is a session to keep: not for SYNs that were never answered.
-
-    With direct return the DFS sees no answers, so a second packet of the client has to do.  A flow
-    without a SYN was a session's next one.
-    """
-    if not message.flags & _HAS_STATS or not message.tcp_flags & SYN:
-        return True
-    return message.pkts_out > 0 or message.pkts_in > 1
 
 
 def _adopt_offsets(flow: Flow, message: Delete) -> None:

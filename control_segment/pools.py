@@ -77,14 +77,20 @@ class Pool:
         """All nodes, those that leave last."""
         return [*self.nodes.values(), *self.leaving]
 
-    def response_measured(self, node: Node, response_ms: float) -> None:
+    def response_measured(self, node: Node, response_ms: float, now: float) -> None:
         """Give the method one measurement, if it still wants any."""
         if isinstance(self.method, MeasuresResponse):
-            self.method.response_measured(node, response_ms)
+            self.method.response_measured(node, response_ms, now)
 
-    def response_ms(self, node: Node) -> float | None:
+    def response_failed(self, node: Node, now: float, *, refused: bool) -> None:
+        """A node was to be measured and refused, or did not answer."""
+        if isinstance(self.method, MeasuresResponse):
+            self.method.response_failed(node, now, refused=refused)
+
+    def response_ms(self, node: Node, now: float) -> float | None:
         """Return how fast a node answers, None if the method does not want to know, or not yet."""
-        return self.method.response_ms(node) if isinstance(self.method, MeasuresResponse) else None
+        method = self.method
+        return method.response_ms(node, now) if isinstance(method, MeasuresResponse) else None
 
     def find(self, address: bytes, port: int) -> Node | None:
         """Return the node of a translation that an earlier CS made."""

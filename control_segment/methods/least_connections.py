@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node with the fewest sessions; among equals the one that has waited longest for one."""
+"""The node with the fewest sessions; among equals the one that has waited longest for one.
+
+A node that refuses connections, or does not answer them, has none and would get all: each failure
+doubles what it seems to have (`Node.reluctance`).
+"""
 
 from __future__ import annotations
 
@@ -23,14 +27,12 @@ class LeastConnections:
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the least loaded node that has room."""
         best = None
-        fewest, oldest = 0, 0.0
+        fewest, oldest = 0.0, 0.0
         for node in self._nodes:
             if node.has_room:
-                active = node.active
-                if (
-                    best is None
-                    or active < fewest
-                    or (active == fewest and node.last_active < oldest)
-                ):
-                    best, fewest, oldest = node, active, node.last_active
+                load: float = node.active + 1  # with the new session
+                if node.failing:
+                    load *= node.reluctance(now)
+                if best is None or load < fewest or (load == fewest and node.last_active < oldest):
+                    best, fewest, oldest = node, load, node.last_active
         return best

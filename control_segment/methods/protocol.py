@@ -31,8 +31,11 @@ class Method(Protocol):
 class MeasuresResponse(Protocol):
     """A method that wants to know how fast nodes answer; the runtime measures for it."""
 
-    def response_measured(self, node: Node, response_ms: float) -> None:
+    def response_measured(self, node: Node, response_ms: float, now: float) -> None:
         """Take one measurement."""
 
-    def response_ms(self, node: Node) -> float | None:
-        """Return the smoothed response time, None if the node was not measured."""
+    def response_failed(self, node: Node, now: float, *, refused: bool) -> None:
+        """A connect failed: the node refused it, or there was no answer."""
+
+    def response_ms(self, node: Node, now: float) -> float | None:
+        """Return the smoothed response time, None if there is no fresh one."""

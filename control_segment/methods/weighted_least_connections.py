@@ -2,7 +2,8 @@
 """The node with the fewest sessions for its weight.
 
 It compares (active + 1) / weight, the load as it will be with the new session: with `active` alone,
-all idle nodes would be equal and the weights would count only under load.
+all idle nodes would be equal and the weights would count only under load.  A node that fails:
+`least_connections`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class WeightedLeastConnections:
         for node in self._nodes:
             if node.has_room:
                 load = (node.active + 1) / node.weight
+                if node.failing:
+                    load *= node.reluctance(now)
                 if best is None or load < lowest or (load == lowest and node.last_active < oldest):
                     best, lowest, oldest = node, load, node.last_active
         return best

@@ -133,7 +133,7 @@ def _nodes(segment: ControlSegment, arguments: Arguments, now: float) -> list[an
 
 
 def _describe_node(pool: Pool, node: Node, now: float) -> answers.Node:
-    response_ms = pool.response_ms(node)
+    response_ms = pool.response_ms(node, now)
     return answers.Node(
         name=node.name,
         pool=node.pool_name,
@@ -147,6 +147,8 @@ def _describe_node(pool: Pool, node: Node, now: float) -> answers.Node:
         connections_per_second=round(node.rate, 2),
         response_ms=None if response_ms is None else round(response_ms, 3),
         idle_ms=round((now - node.last_active) * 1000) if node.total else None,
+        failed=node.failed,
+        failing=round(node.failing_now(now), 2),
         packets_in=node.pkts_in,
         bytes_in=node.bytes_in,
         packets_out=node.pkts_out,

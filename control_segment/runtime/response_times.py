@@ -3,7 +3,7 @@
 
 No packet of a plain flow passes the CS, and the DFS reports no times, so they must be measured.  A
 node that cannot be reached from here (or serves only UDP) stays unmeasured, which the method must
-handle.
+handle.  One that answered before and fails now, or refuses, is reported as failed.
 """
 
 from __future__ import annotations
@@ -12,26 +12,39 @@ import asyncio
 from typing import Final
 
 from control_segment.methods import MeasuresResponse
+from control_segment.methods.fastest_response import WORST_MS
 from control_segment.nodes import Node
 from control_segment.pools import Pool
 from control_segment.segment import ControlSegment
 from ssmb.addresses import to_text
 
 INTERVAL_S: Final = 2.0
-TIMEOUT_S: Final = 1.0
+TIMEOUT_S: Final = WORST_MS / 1000
+AT_ONCE: Final = 32  # so that nodes that do not answer hardly delay the others
 
 
 async def measure_response_times(segment: ControlSegment) -> None:
-    """Measure the nodes of the pools that want it, one after the other, for ever."""
+    """Measure the nodes of the pools that want it, some at a time, for ever."""
     while True:
-        for pool in list(segment.model.pools.values()):
-            if isinstance(pool.method, MeasuresResponse):
-                for node in list(pool.nodes.values()):
-                    try:
-                        await _measure(pool, node)
-                    except Exception as error:
-                        segment.faults.note(f"measuring node {node.name}", error)
+        places = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            for pool in list(segment.model.pools.values()):
+                if isinstance(pool.method, MeasuresResponse):
+                    for node in list(pool.nodes.values()):
+                        await places.acquire()
+                        tasks.create_task(_measure_one(segment, pool, node, places))
         await asyncio.sleep(INTERVAL_S)
+
+
+async def _measure_one(
+    segment: ControlSegment, pool: Pool, node: Node, places: asyncio.Semaphore
+) -> None:
+    try:
+        await _measure(pool, node)
+    except Exception as error:
+        segment.faults.note(f"measuring node {node.name}", error)
+    finally:
+        places.release()
 
 
 async def _measure(pool: Pool, node: Node) -> None:
@@ -42,7 +55,9 @@ async def _measure(pool: Pool, node: Node) -> None:
     try:
         async with asyncio.timeout(TIMEOUT_S):
             _, writer = await asyncio.open_connection(to_text(node.address), node.port)
-    except OSError:
+    except OSError as error:  # TimeoutError is one
+        pool.response_failed(node, loop.time(), refused=isinstance(error, ConnectionRefusedError))
         return
-    pool.response_measured(node, (loop.time() - started) * 1000)
+    now = loop.time()
+    pool.response_measured(node, (now - started) * 1000, now)
     writer.close()

@@ -28,7 +28,7 @@ COLUMNS: Final[Mapping[type, tuple[str, ...]]] = {
     ),
     Node: (
         "pool", "name", "address", "port", "state", "weight", "active", "total",
-        "connections_per_second", "response_ms", "bytes_in", "bytes_out",
+        "connections_per_second", "failed", "response_ms", "bytes_in", "bytes_out",
     ),
     VirtualServer: (
         "name", "address", "port", "protocol", "pool", "method", "forward_mode", "active", "total",

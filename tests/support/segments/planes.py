@@ -123,6 +123,9 @@ class Node:
         self.address = address
         self.open: dict[End, Accepted] = {}
         self.accepted = 0
+        self.is_dead = False
+        self.is_silent = False  # the machine too
+        self.asked = 0  # SYNs that it got since it died
 
     def receive(self, client: End, flags: int, seq: int, ack: int, payload: bytes) -> None:
         known = self.open.get(client)
@@ -149,6 +152,12 @@ class Node:
             self._send(client, ACK, sent, known.following, payload)
         if flags & FIN and seq == known.following:
             self._send(client, FIN | ACK, sent, (seq + 1) & WORD32)
+
+    def refuse(self, client: End, flags: int, seq: int) -> None:
+        """Nothing listens there: its kernel answers for it, or nobody does."""
+        self.asked += flags & SYN == SYN
+        if not self.is_silent and not flags & RST:
+            self._send(client, RST | ACK, 0, (seq + 1) & WORD32)
 
     def _send(self, client: End, flags: int, seq: int, ack: int, payload: bytes = b"") -> None:
         packet = tcp_packet((self.address, 8080), client, flags, seq=seq, ack=ack, payload=payload)
@@ -372,7 +381,11 @@ class Planes:
         ack = int.from_bytes(frame[start + 8 : start + 12], "big")
         flags, payload = frame[start + 13], frame[start + 20 :]
         if interface == INTERNAL:
-            self.nodes[dst[0]].receive(src, flags, seq, ack, payload)
+            node = self.nodes[dst[0]]
+            if node.is_dead:
+                node.refuse(src, flags, seq)
+            else:
+                node.receive(src, flags, seq, ack, payload)
         elif src == VIP and dst in self.connections:
             self._client_receives(self.connections[dst], flags, seq, ack, payload)
 

@@ -12,7 +12,7 @@ from time import process_time
 import pytest
 
 from control_segment.methods import METHODS
-from control_segment.methods.fastest_response import FastestResponse
+from control_segment.methods.fastest_response import FRESH_S, FastestResponse
 from control_segment.methods.least_connections import LeastConnections
 from control_segment.methods.least_recently_active import LeastRecentlyActive
 from control_segment.methods.maglev import Maglev
@@ -21,7 +21,7 @@ from control_segment.methods.round_robin import RoundRobin
 from control_segment.methods.table import Member, _free_entries, build, entries
 from control_segment.methods.weighted_least_connections import WeightedLeastConnections
 from control_segment.methods.weighted_round_robin import WeightedRoundRobin
-from control_segment.nodes import Node
+from control_segment.nodes import FAILING_MAX, Node
 from control_segment.wire import session_key
 from ssmb.addresses import from_text
 
@@ -42,9 +42,10 @@ def picks(method: Method, count: int, *, keeps: bool = False) -> str:
     """Begin sessions one after the other; return the nodes' names."""
     names = []
     for number in range(count):
-        picked = method.pick(key(number), float(number))
+        now = number / 10
+        picked = method.pick(key(number), now)
         assert picked is not None
-        picked.session_started(float(number))
+        picked.session_started(now)
         if not keeps:
             picked.session_ended()
         names.append(picked.name)
@@ -92,7 +93,7 @@ def test_weighted_least_connections_fills_by_weight() -> None:
 def measured(times: dict[Node, float]) -> FastestResponse:
     method = FastestResponse()
     for each, response_ms in times.items():
-        method.response_measured(each, response_ms)
+        method.response_measured(each, response_ms, 0.0)
     return method
 
 
@@ -115,8 +116,8 @@ def test_fastest_response_takes_unmeasured_nodes_for_the_slowest() -> None:
 def test_response_times_are_smoothed() -> None:
     a = node("a")
     method = measured({a: 8.0})
-    method.response_measured(a, 16.0)
-    assert method.response_ms(a) == 9.0
+    method.response_measured(a, 16.0, 1.0)
+    assert method.response_ms(a, 1.0) == 9.0
 
 
 def test_a_response_time_is_kept_while_a_node_drains_and_goes_with_the_node() -> None:
@@ -125,7 +126,92 @@ def test_a_response_time_is_kept_while_a_node_drains_and_goes_with_the_node() ->
     leaves.removed = True
     method.prepare([stays])
     method.prepare([stays, drains])
-    assert [method.response_ms(each) for each in (stays, drains, leaves)] == [1.0, 2.0, None]
+    times = [method.response_ms(each, 1.0) for each in (stays, drains, leaves)]
+    assert times == [1.0, 2.0, None]
+
+
+def test_a_failed_connect_is_the_worst_response_at_once() -> None:
+    fast, slow = node("a"), node("b")
+    method = measured({fast: 0.1, slow: 5.0})
+    method.response_failed(fast, 1.0, refused=True)
+    assert method.response_ms(fast, 1.0) is None
+    names = picks(prepared(method, fast, slow), 150, keeps=True)
+    assert Counter(names) == {"b": 150}
+    method.response_measured(fast, 0.2, 2.0)
+    assert method.response_ms(fast, 2.0) == 0.2  # what it was before says nothing any more
+
+
+def test_silence_says_nothing_about_a_node_that_never_answered_from_here() -> None:
+    known, unknown = node("a"), node("b")
+    method = measured({known: 5.0})
+    method.response_failed(unknown, 1.0, refused=False)
+    names = picks(prepared(method, known, unknown), 100, keeps=True)
+    assert Counter(names) == {"a": 50, "b": 50}
+    method.response_failed(known, 1.0, refused=False)  # but this one did
+    assert picks(prepared(method, known, unknown), 20, keeps=True) == 20 * "b"
+
+
+def test_a_response_time_that_is_not_measured_again_is_not_believed_for_ever() -> None:
+    fast, slow = node("a"), node("b")
+    method = measured({fast: 1.0, slow: 4.0})
+    method.response_measured(slow, 4.0, FRESH_S)
+    assert method.response_ms(fast, FRESH_S - 1) == 1.0
+    assert method.response_ms(fast, FRESH_S) is None
+    method.prepare([fast, slow])
+    fast.active = slow.active = 10
+    assert method.pick(key(1), FRESH_S - 1) is fast
+    fast.last_active = 1.0
+    assert method.pick(key(1), FRESH_S) is slow  # equal, and it has waited longer
+
+
+AVOIDING = ["least_connections", "weighted_least_connections", "fastest_response"]
+
+
+@pytest.mark.parametrize("name", AVOIDING)
+def test_a_node_that_fails_gets_few_and_is_tried_again_later(name: str) -> None:
+    dead, others = node("a"), [node("b"), node("c")]
+    method = METHODS[name]()
+    method.prepare([dead, *others])
+
+    def failures(begin: float, count: int) -> int:
+        failed = 0
+        for number in range(count):
+            now = begin + number / 10
+            picked = method.pick(key(number), now)
+            assert picked is not None
+            picked.session_started(now)
+            if picked is dead:
+                picked.session_ended()
+                picked.connection_failed(now)
+                failed += 1
+        return failed
+
+    assert failures(0.0, 150) <= 15
+    assert dead.failed <= 15
+    assert 1 <= failures(100.0, 150) <= 15  # tried again, and avoided again
+    before = dead.active
+    for number in range(30):  # it is back, and empty
+        picked = method.pick(key(number), 200.0 + number)
+        assert picked is not None
+        picked.session_started(200.0 + number)
+        picked.connection_opened(200.0 + number, 200.0 + number)
+    assert dead.active - before == 30
+
+
+def test_a_connection_that_opened_takes_a_failure_back_unless_it_is_older() -> None:
+    a = node("a")
+    a.connection_failed(10.0)
+    a.connection_failed(10.0)
+    a.connection_opened(9.0, 10.0)
+    assert a.failing_now(10.0) == 2.0
+    a.connection_opened(10.0, 10.0)
+    assert a.failing_now(10.0) == 1.0
+    assert a.failing_now(20.0) == 0.5
+    assert a.failing_now(100.0) == 0.0
+    for _ in range(50):
+        a.connection_failed(100.0)
+    assert a.failing_now(100.0) == FAILING_MAX
+    assert a.failed == 52
 
 
 def test_least_recently_active_takes_the_quietest() -> None:
