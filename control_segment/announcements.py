@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from control_segment.config import SettingsConfig
-from csmb.codec import split_list
+from csmb.codec import parts_of_list
 from csmb.constants import Flag, MessageType
 from csmb.judgements import error_name
 from csmb.messages import Ack, AddVs, Config, DelVs, VsList
@@ -27,6 +27,14 @@ def config_message(settings: SettingsConfig) -> Config:
     )
 
 
+class Changes(NamedTuple):
+    """What a reload changed of what DFSs know of virtual servers."""
+
+    gone: list[AddVs]
+    added: list[AddVs]
+    changed: list[tuple[AddVs, AddVs]]  # before, after
+
+
 class Versions(NamedTuple):
     """The major versions of both buses that a CS has agreed on with a DFS."""
 
@@ -41,9 +49,9 @@ class Versions(NamedTuple):
         )
 
 
-def virtual_server_list(servers: list[AddVs], versions: Versions) -> list[VsList]:
-    """Return the VS_LISTs that say all that these versions carry, as long as CSMB writes them."""
-    return split_list((each.entry for each in servers if versions.carry(each)), versions.csmb)
+def virtual_server_list(servers: list[AddVs], versions: Versions) -> Iterator[VsList]:
+    """Yield the VS_LISTs that say all that these versions carry, as long as CSMB writes them."""
+    return parts_of_list([each.entry for each in servers if versions.carry(each)], versions.csmb)
 
 
 def withheld(servers: list[AddVs], versions: Versions) -> list[AddVs]:
@@ -69,22 +77,16 @@ def refusal(ack: Ack) -> str:
     return f"refused {what}: {error_name(ack.error_code)}"
 
 
-def changes(before: list[AddVs], after: list[AddVs], versions: Versions) -> Iterator[AddVs | DelVs]:
-    """Yield what turns one set into the other: first what is gone, then what is new or other."""
-    old = {key_of(server): server for server in before if versions.carry(server)}
-    new = {key_of(server): server for server in after if versions.carry(server)}
-    for key, server in old.items():
-        if key not in new:
-            yield withdrawal(server)
-    for key, server in new.items():
-        if old.get(key) != server:
-            yield server
-
-
-def key_of(server: AddVs) -> tuple[int, bytes, int, int]:
-    """What makes two announcements mean the same virtual server (8.3)."""
-    gone = withdrawal(server)
-    return gone.flags, gone.virt_ipaddr, gone.virt_port, gone.protocol
+def messages(changes: Changes, versions: Versions) -> Iterator[AddVs | DelVs]:
+    """Yield what a reload changed: first what is gone, then what is new or other."""
+    carry = versions.carry
+    yield from (withdrawal(server) for server in changes.gone if carry(server))
+    for before, after in changes.changed:
+        if carry(after):
+            yield after
+        elif carry(before):
+            yield withdrawal(before)
+    yield from (server for server in changes.added if carry(server))
 
 
 def withdrawal(server: AddVs) -> DelVs:

@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 from admin.faults import Faults
 from control_segment.announcements import (
+    Changes,
     Versions,
-    changes,
     complaint,
     config_message,
+    messages,
     refusal,
     virtual_server_list,
     withheld,
@@ -227,7 +228,7 @@ class Connections:
     def _configure(self, index: int, now: float) -> None:
         link = self.links[index]
         link.is_configured = True
-        link.send(config_message(self._config.settings), now)
+        link.send([config_message(self._config.settings)], now)
         self._send_list(index, now)
 
     def _message(self, index: int, event: MessageReceived, now: float) -> None:
@@ -240,8 +241,7 @@ class Connections:
     def _send_list(self, index: int, now: float) -> None:
         link, servers = self.links[index], self._model.announcements()
         self._complain(index, servers)
-        for part in virtual_server_list(servers, link.versions):
-            link.send(part, now)
+        link.send(virtual_server_list(servers, link.versions), now)
 
     def _complain(self, index: int, servers: list[AddVs]) -> None:
         """Say loudly, once for each number of them, that a DFS will not serve everything."""
@@ -265,10 +265,8 @@ class Connections:
 
     # --- configuration -------------------------------------------------------------------------
 
-    def reconfigure(
-        self, config: ControlSegmentConfig, before: list[AddVs], after: list[AddVs], now: float
-    ) -> None:
-        """Send what a reload changed; `before` and `after`: the virtual servers."""
+    def reconfigure(self, config: ControlSegmentConfig, changes: Changes, now: float) -> None:
+        """Send every DFS what a reload changed."""
         old, self._config = self._config.settings, config
         interval_s = config.settings.hello_interval_s
         for index, link in enumerate(self.links):
@@ -276,17 +274,26 @@ class Connections:
                 if link.connection is not None and interval_s != old.hello_interval_s:
                     link.connection.change_hello_interval(interval_s, now)
                 if link.is_configured:
-                    self._send_changes(index, old, before, after, now)
-            except Exception as error:  # READY will send everything again
-                self._faults.note(f"reconfiguring DFS {self._name(index)}", error)
-                self._close(index, "internal error, see the log")
+                    self._send_changes(index, old, changes, now)
+            except Exception as error:
+                self._give_up(index, f"reconfiguring DFS {self._name(index)}", error)
 
-    def _send_changes(
-        self, index: int, old: SettingsConfig, before: list[AddVs], after: list[AddVs], now: float
-    ) -> None:
+    def send_on(self, now: float) -> None:
+        """Send every DFS some more of what waits."""
+        for index, link in enumerate(self.links):
+            try:
+                link.send_on(now)
+            except Exception as error:
+                self._give_up(index, f"configuring DFS {self._name(index)}", error)
+
+    def _give_up(self, index: int, doing: str, error: Exception) -> None:
+        """A mistake of this program: READY will send everything again."""
+        self._faults.note(doing, error)
+        self._close(index, "internal error, see the log")
+
+    def _send_changes(self, index: int, old: SettingsConfig, changes: Changes, now: float) -> None:
         link, settings = self.links[index], self._config.settings
         if settings != old:
-            link.send(config_message(settings), now)
-        self._complain(index, after)
-        for change in changes(before, after, link.versions):
-            link.send(change, now)
+            link.send([config_message(settings)], now)
+        self._complain(index, self._model.announcements())
+        link.send(messages(changes, link.versions), now)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from control_segment.announcements import Versions
@@ -19,6 +20,7 @@ from csmb.messages import Message
 _WAITS_S: Final = (0.15, 0.5, *(RETRY_MIN_S,) * 30, 2.0, 4.0, 8.0, 16.0, 24.0)
 _FIRST: Final = _WAITS_S.index(RETRY_MIN_S)
 _SLOWER: Final = _WAITS_S.index(2.0) - 1
+SENT_AT_ONCE: Final = 32  # messages, during which QUERYs wait: of VS_LISTs, some 4 ms
 _JITTER: Final = 0.25  # of the wait, at most: a DFS's many CSs should not come all at once
 _QUICK_AFTER_S: Final = RETRY_MIN_S  # of being ready: one that fails at once waits a second
 
@@ -31,6 +33,7 @@ class Link:
         "_random_octets",
         "_said",
         "_step",
+        "_waiting",
         "connection",
         "dfs_id",
         "is_configured",
@@ -54,6 +57,7 @@ class Link:
         self._step = _FIRST
         self._last_octets = b""  # of the connection before
         self._said = False, 0  # ACTIVE and role_epoch of the last HELLO
+        self._waiting: deque[Iterator[Message]] = deque()
 
     @property
     def is_ready(self) -> bool:
@@ -89,6 +93,7 @@ class Link:
         self.versions = versions
         self.withheld = 0
         self.ready_since = now
+        self._waiting.clear()
 
     def closed(self, event: Closed, now: float) -> float:
         """The connection is over; return how long to wait before the next."""
@@ -101,6 +106,7 @@ class Link:
         self._last_octets = self.data_to_send()
         self.peer_id = None
         self.is_configured = False
+        self._waiting.clear()
         self.connection = None
         wait_s = self.failed(event.reason)
         return wait_s if event.retry_after_s is None else event.retry_after_s
@@ -114,12 +120,36 @@ class Link:
             self.connection.announce(*self._said, now)
         if not role.claims:
             self.is_configured = False
+            self._waiting.clear()
 
-    def send(self, message: Message, now: float) -> None:
-        """Send a message if the connection is ready; otherwise READY will send everything again.
+    @property
+    def is_sending(self) -> bool:
+        """Whether `send_on` has more to send."""
+        return bool(self._waiting)
 
-        It may have ended already: one segment can bring both READY and what ends it, and the
-        events are taken one by one.
+    def send(self, messages: Iterable[Message], now: float) -> None:
+        """Send messages if the connection is ready; otherwise READY will send everything again.
+
+        Some of them at once, the others by `send_on`, behind those that wait already.
         """
-        if self.connection is not None and self.connection.is_ready:
-            self.connection.send(message, now)
+        if self.is_ready:
+            self._waiting.append(iter(messages))
+            self.send_on(now)
+
+    def send_on(self, now: float) -> None:
+        """Send some of what waits.
+
+        The connection may have ended already: one segment can bring both READY and what ends it,
+        and the events are taken one by one.
+        """
+        connection = self.connection
+        if connection is None or not connection.is_ready:
+            self._waiting.clear()
+            return
+        for _ in range(SENT_AT_ONCE):
+            while self._waiting:
+                message = next(self._waiting[0], None)
+                if message is not None:
+                    connection.send(message, now)
+                    break
+                self._waiting.popleft()

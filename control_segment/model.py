@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pools and virtual servers in force, made from a configuration and carried through reloads.
 
-A configuration has passed every check before it comes here, and `apply` cannot fail half-way: it
-only assigns.  Existing sessions keep their node, translation and timers; whatever was removed
-accepts no new ones.
+A configuration has passed every check before it comes here, and putting it in force cannot fail
+half-way: it only assigns.  Existing sessions keep their node, translation and timers; whatever was
+removed accepts no new ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Final, TypeAlias, TypeVar
+
+from control_segment.announcements import Changes
 from control_segment.config import (
     ControlSegmentConfig,
     PoolConfig,
@@ -21,8 +25,25 @@ from control_segment.references import listed
 from control_segment.virtual_servers import VirtualServer, VirtualServers
 from csmb.messages import AddVs
 
+# Some 5 ms: QUERYs wait meanwhile.  A reload that changes more of them is in force some at a time.
+SWITCHED_AT_ONCE: Final = 200
+
 # Takes the flows that SYNC reports of virtual servers that are no longer configured
 _STRANGERS = "(not configured)"
+ResultT = TypeVar("ResultT")
+
+
+ServerKey: TypeAlias = tuple[str, int | str, str]
+
+
+def finish(steps: Generator[None, None, ResultT]) -> ResultT:
+    """Do all steps at once; return what they return."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: ResultT = end.value
+            return result
 
 
 class Model:
@@ -32,7 +53,7 @@ class Model:
         self._table = table
         self.pools: dict[str, Pool] = {}
         self.removed_pools: list[Pool] = []
-        self.virtual_servers: dict[tuple[str, int | str, str], VirtualServer] = {}
+        self.virtual_servers: dict[ServerKey, VirtualServer] = {}
         self.matching = VirtualServers([])
         strangers = VirtualServerConfig(
             name="strangers", address="*", port="*", protocol="tcp", pool="strangers"
@@ -41,47 +62,95 @@ class Model:
         idle_s = config.settings.tcp_idle_timeout_s
         self.strangers = VirtualServer(strangers, pool, idle_s)
         self.strangers.name = pool.name = _STRANGERS
-        self.apply(config)
+        finish(self.applying(config))
 
-    def apply(self, config: ControlSegmentConfig) -> None:
-        """Put a configuration in force."""
-        self.config = config
-        table, settings = self._table, config.settings
+    def applying(self, config: ControlSegmentConfig) -> Generator[None, None, Changes]:
+        """Put a (checked) configuration in force, step by step: between two, QUERYs are answered.
+
+        What takes long (new pools and virtual servers, tables) is made first, and changes nothing.
+        Then all comes in force in one step; where more than SWITCHED_AT_ONCE pools and virtual
+        servers differ, in several, of which each changes some of them whole.
+        """
+        pools: dict[str, Pool] = {}
+        differing: dict[str, object] = {}  # pools by name, with the tables that they will want
+        for entry in config.pools:
+            pool = self.pools.get(entry.name)
+            if pool is None:
+                pool = Pool(entry)
+            elif not pool.is_as(entry):
+                differing[entry.name] = pool.build(entry)
+            pools[entry.name] = pool
+            yield
+        servers: dict[ServerKey, VirtualServer] = {}
+        different: list[tuple[VirtualServer, VirtualServerConfig]] = []
+        added: list[AddVs] = []
+        matching = VirtualServers([])
+        for each in config.virtual_servers:
+            pool, idle_s = pools[each.pool], _idle_s(each, config.settings)
+            server = self.virtual_servers.get(each.key)
+            if server is None:
+                server = VirtualServer(each, pool, idle_s)
+                added.append(server.announced)
+            elif not server.is_as(each, pool, idle_s):
+                different.append((server, each))
+            servers[each.key] = server
+            matching.add(server)
+            yield
+        changed = yield from self._switch(config, pools, differing, different)
+        gone = [server for key, server in self.virtual_servers.items() if key not in servers]
+        self.virtual_servers = servers
+        self.matching.become(matching)
+        for server in gone:
+            server.removed = True
+        yield from self._retire(pools)
+        return Changes([server.announced for server in gone], added, changed)
+
+    def _switch(
+        self,
+        config: ControlSegmentConfig,
+        pools: dict[str, Pool],
+        differing: dict[str, object],
+        different: list[tuple[VirtualServer, VirtualServerConfig]],
+    ) -> Generator[None, None, list[tuple[AddVs, AddVs]]]:
+        """Return the announcements that are other ones, each with the one before."""
+        self.config, settings, table = config, config.settings, self._table
         table.capacity = settings.flow_capacity
         table.stats_interval_s = settings.stats_interval_s
         table.session_timeout_s = settings.session_timeout_s
         self.strangers.idle_s = settings.tcp_idle_timeout_s
-        self._apply_pools(config)
-        before, self.virtual_servers = dict(self.virtual_servers), {}
-        for entry in config.virtual_servers:
-            pool, idle_s = self.pools[entry.pool], _idle_s(entry, settings)
-            server = before.pop(entry.key, None)
-            if server is None:
-                server = VirtualServer(entry, pool, idle_s)
-            else:
-                server.apply(entry, pool, idle_s)
-            self.virtual_servers[entry.key] = server
-        for server in before.values():
-            server.removed = True
-        self.matching = VirtualServers(list(self.virtual_servers.values()))
-
-    def _apply_pools(self, config: ControlSegmentConfig) -> None:
-        before, self.pools = self.pools, {}
+        switched = 0
         for entry in config.pools:
-            pool = before.pop(entry.name, None)
-            if pool is None:
-                pool = Pool(entry)
-            else:
+            pool = pools[entry.name]
+            if entry.name in differing or pool.is_touched:
                 pool.apply(entry)
-            self.pools[entry.name] = pool
-        for pool in before.values():
+                switched += 1
+                if not switched % SWITCHED_AT_ONCE:
+                    yield
+        changed = []
+        for server, each in different:
+            before = server.announced
+            server.apply(each, pools[each.pool], _idle_s(each, settings))
+            if server.announced != before:
+                changed.append((before, server.announced))
+            switched += 1
+            if not switched % SWITCHED_AT_ONCE:
+                yield
+        return changed
+
+    def _retire(self, pools: dict[str, Pool]) -> Generator[None, None, None]:
+        """These are the pools now; others only have living sessions."""
+        gone = [pool for name, pool in self.pools.items() if name not in pools]
+        self.pools = pools
+        for number, pool in enumerate(gone, 1):
             pool.remove()
             self.removed_pools.append(pool)
+            if not number % SWITCHED_AT_ONCE:
+                yield
         self.prune()
 
     def announcements(self) -> list[AddVs]:
         """Return what DFSs must know of the virtual servers."""
-        return [server.announcement() for server in self.virtual_servers.values()]
+        return [server.announced for server in self.virtual_servers.values()]
 
     def prune(self) -> None:
         """Forget removed pools and nodes whose last session has ended."""
@@ -118,7 +187,7 @@ class Model:
             node.weight = weight
         if state is not None:
             node.set_state(NodeState(state))
-        pool.candidates_changed()
+        pool.node_changed()
         return node
 
 

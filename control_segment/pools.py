@@ -8,7 +8,7 @@ counters and place in the round stay.  Otherwise the old one is removed and a ne
 from __future__ import annotations
 
 from control_segment.config import NodeConfig, PoolConfig
-from control_segment.methods import METHODS, MeasuresResponse, Method
+from control_segment.methods import METHODS, BuildsTable, MeasuresResponse, Method
 from control_segment.nodes import Node, NodeState, Place
 from ssmb.addresses import from_text
 
@@ -16,7 +16,16 @@ from ssmb.addresses import from_text
 class Pool:
     """Nodes that are balanced together."""
 
-    __slots__ = ("_by_place", "_prepared", "leaving", "method", "method_name", "name", "nodes")
+    __slots__ = (
+        "_by_place",
+        "_config",
+        "_prepared",
+        "leaving",
+        "method",
+        "method_name",
+        "name",
+        "nodes",
+    )
 
     def __init__(self, config: PoolConfig) -> None:
         self.name = config.name
@@ -24,12 +33,14 @@ class Pool:
         self._by_place: dict[Place, Node] = {}  # the same nodes
         self.leaving: list[Node] = []  # not configured any more, but with living sessions
         self._prepared: list[tuple[Node, int]] | None = None
+        self._config: PoolConfig | None = None  # None: a node was changed since
         self.method_name = ""
         self.method: Method = METHODS[config.method]()
         self.apply(config)
 
     def apply(self, config: PoolConfig) -> None:
         """Become what a (checked) configuration says; living sessions keep their nodes."""
+        self._config = config
         before, self.nodes = self.nodes, {}
         for entry in config.nodes:
             node = before.get(entry.name)
@@ -51,6 +62,34 @@ class Pool:
             self.method_name = config.method
             self.method = METHODS[config.method]()
             self._prepared = None
+        self.candidates_changed()
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether a node is not as configured, by `node_changed`."""
+        return self._config is None
+
+    def is_as(self, config: PoolConfig) -> bool:
+        """Whether `apply` would change nothing."""
+        return config == self._config
+
+    def build(self, config: PoolConfig) -> object:
+        """Return what is to be kept until `apply`, which takes long otherwise; nothing changes."""
+        method = METHODS[config.method]()
+        if not isinstance(method, BuildsTable):
+            return None
+        state = NodeState.ENABLED.value
+        return method.build(
+            [
+                (node.name, node.weight)
+                for node in config.nodes
+                if node.state == state and node.weight
+            ]
+        )
+
+    def node_changed(self) -> None:
+        """A node was given another weight or state than the configuration has."""
+        self._config = None
         self.candidates_changed()
 
     def candidates_changed(self) -> None:

@@ -13,17 +13,18 @@ decide, encode, seal and send: datagrams in, datagrams out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Final
 
 from admin.faults import PAUSE_S, Faults
+from control_segment.announcements import Changes
 from control_segment.config import ControlSegmentConfig
 from control_segment.connections import Connections
 from control_segment.decisions import Decisions
 from control_segment.dispatch import Dispatch
 from control_segment.flows import FlowTable
-from control_segment.model import Model
+from control_segment.model import Model, finish
 from control_segment.nodes import Node
 from control_segment.peers import Address, Datagram
 from control_segment.reaper import Reaper
@@ -34,6 +35,7 @@ from ssmb.errors import BadTag, Replayed, SealError, TooOld, TooShort
 
 # The top-level fields that a reload may change.  Every other one is refused by its name.
 _RELOADED_FIELDS: Final = frozenset(("settings", "pools", "virtual_servers"))
+NODES_AT_ONCE: Final = 2000  # looked at, during which QUERYs wait: some ms
 _SEAL_DROPS = {
     BadTag: "bad_seal",
     Replayed: "replayed",
@@ -69,6 +71,7 @@ class ControlSegment:
         self._random_octets = random_octets
         self._out: list[Datagram] = []
         self._next_rates = now + RATE_INTERVAL_S
+        self._rating: Iterator[bool] | None = None
         self.dispatch = Dispatch(
             config.segment_id,
             self.decisions,
@@ -161,14 +164,20 @@ class ControlSegment:
 
     def apply_config(self, config: ControlSegmentConfig, now: float) -> None:
         """Put another configuration in force; ValueError, nothing changed: it needs a restart."""
+        self.announce(finish(self.applying(config)), now)
+
+    def applying(self, config: ControlSegmentConfig) -> Generator[None, None, Changes]:
+        """The same step by step, between which datagrams may be handled; `announce` ends it."""
         for field in ControlSegmentConfig.model_fields.keys() - _RELOADED_FIELDS:
             if getattr(config, field) != getattr(self.config, field):
                 raise ValueError(f"{field} cannot be changed while the CS runs; restart it")
-        before = self.model.announcements()
+        changes = yield from self.model.applying(config)
         self.config = config
-        self.model.apply(config)
-        self.decisions.servers = self.model.matching
-        self.connections.reconfigure(config, before, self.model.announcements(), now)
+        return changes
+
+    def announce(self, changes: Changes, now: float) -> None:
+        """Another configuration is in force: send DFSs what changed."""
+        self.connections.reconfigure(self.config, changes, now)
         self._check_all(now)  # what is down or gone gives up its flows
 
     def set_node(
@@ -183,6 +192,8 @@ class ControlSegment:
 
     def get_timer(self) -> float:
         """When to call `handle_timer` (connections have their own)."""
+        if self._rating is not None or any(link.is_sending for link in self.connections.links):
+            return self._timers_rest_until  # at once
         due = min(self._next_rates, self.reaper.get_timer())
         for peer in self.peers.values():
             timer = peer.get_timer()
@@ -192,7 +203,11 @@ class ControlSegment:
 
     def handle_timer(self, now: float) -> None:
         """Do what is due; a fault in one thing, or with one DFS, keeps nothing else waiting."""
-        due: list[Callable[[float], None]] = [self.reaper.handle_timer, self._update_rates]
+        due: list[Callable[[float], None]] = [
+            self.reaper.handle_timer,
+            self._update_rates,
+            self.connections.send_on,
+        ]
         due += [partial(self.dispatch.handle_timer, peer) for peer in self.peers.values()]
         for handle in due:
             try:
@@ -202,15 +217,30 @@ class ControlSegment:
                 self._timers_rest_until = now + PAUSE_S
 
     def _update_rates(self, now: float) -> None:
-        if now >= self._next_rates:
+        """Look at every node once per interval, at some of them in each call."""
+        if self._rating is None and now >= self._next_rates:
             self._next_rates = now + RATE_INTERVAL_S
-            nodes = self.model.every_node()
-            self.statistics.update_rates(nodes, now)
-            drain_s = self.config.settings.drain_timeout_s
-            drained = [node for node in nodes if node.drain(drain_s, now)]
-            if drained:
-                self._check_all(now)
-            self.model.prune()
+            self._rating = self._rate_nodes(now)
+        if self._rating is not None and next(self._rating, True):
+            self._rating = None
+
+    def _rate_nodes(self, now: float) -> Iterator[bool]:
+        """Yields whether it has ended."""
+        elapsed_s = self.statistics.rate_interval_s(now)
+        drain_s, drained, looked_at = self.config.settings.drain_timeout_s, False, 0
+        for pool in self.model.every_pool():
+            nodes = pool.every_node()
+            self.statistics.update_rates(nodes, elapsed_s)
+            for node in nodes:
+                drained |= node.drain(drain_s, now)
+            looked_at += len(nodes)
+            if looked_at >= NODES_AT_ONCE:
+                looked_at = 0
+                yield False
+        if drained:
+            self._check_all(now)
+        self.model.prune()
+        yield True
 
     def _check_all(self, now: float) -> None:
         self.reaper.check_all(now)

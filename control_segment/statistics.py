@@ -67,14 +67,18 @@ class Statistics:
         self.refused: Counter[str] = Counter()  # REPLYs with an error, by its name
         self._rated_at = now
 
-    def update_rates(self, nodes: list[Node], now: float) -> None:
-        """Take one more interval into the rates of the nodes."""
-        elapsed = now - self._rated_at
-        if elapsed < RATE_INTERVAL_S / 2:
+    def rate_interval_s(self, now: float) -> float:
+        """Return how long ago this was asked last: what the next rates are of."""
+        elapsed_s, self._rated_at = now - self._rated_at, now
+        return elapsed_s
+
+    @staticmethod
+    def update_rates(nodes: list[Node], elapsed_s: float) -> None:
+        """Take one more interval into the rates of nodes."""
+        if elapsed_s < RATE_INTERVAL_S / 2:
             return
-        self._rated_at = now
         for node in nodes:
-            latest = (node.total - node.rated_total) / elapsed
+            latest = (node.total - node.rated_total) / elapsed_s
             node.rated_total = node.total
             node.rate += (latest - node.rate) * _RATE_SHARE
 

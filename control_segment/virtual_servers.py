@@ -31,6 +31,7 @@ class VirtualServer:
 
     __slots__ = (
         "active",
+        "announced",
         "answers",
         "config",
         "connection_limit",
@@ -55,6 +56,11 @@ class VirtualServer:
         self.persistence: SourceAddressPersistence | None = None
         self.apply(config, pool, default_idle_s)
 
+    def is_as(self, config: VirtualServerConfig, pool: Pool, default_idle_s: int) -> bool:
+        """Whether `apply` would change nothing."""
+        idle_s = config.idle_timeout_s or default_idle_s
+        return self.pool is pool and self.idle_s == idle_s and self.config == config
+
     def apply(self, config: VirtualServerConfig, pool: Pool, default_idle_s: int) -> None:
         """Become what a (checked) configuration says."""
         self.config = config
@@ -75,6 +81,7 @@ class VirtualServer:
             idle_timeout=config.idle_timeout_s,
             forward_mode=_MODES[config.forward_mode],
         )
+        self.announced = self._announcement()  # what DFSs are sent
         self.answers: dict[Node, Answer] = {}
         timeout_s = config.persistence.timeout_s if config.persistence else None
         if timeout_s is None:
@@ -116,8 +123,7 @@ class VirtualServer:
         )
         return reply_head(0, flags), pack_translation(translation)
 
-    def announcement(self) -> AddVs:
-        """Return the message that announces this virtual server to a DFS."""
+    def _announcement(self) -> AddVs:
         config = self.config
         flags = VsFlag(0)
         for flag, wanted in (
@@ -166,10 +172,17 @@ class VirtualServers:
         self._any: dict[bytes, VirtualServer] = {}
         self.has_wildcards = False
         for server in servers:
-            self._add(server)
+            self.add(server)
 
-    def _add(self, server: VirtualServer) -> None:
-        added = server.announcement()
+    def become(self, other: VirtualServers) -> None:
+        """Find what another one finds, from now on."""
+        self._exact, self._any_port = other._exact, other._any_port
+        self._any_address, self._any = other._any_address, other._any
+        self.has_wildcards = other.has_wildcards
+
+    def add(self, server: VirtualServer) -> None:
+        """Let it be found, by its destination."""
+        added = server.announced
         address, protocol = added.virt_ipaddr, bytes([added.protocol])
         port = added.virt_port.to_bytes(2, "big")
         any_address = bool(added.flags & VsFlag.WILDCARD_ADDR)

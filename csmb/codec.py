@@ -9,7 +9,7 @@ rest.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from csmb import messages as m
@@ -246,21 +246,20 @@ def _address(address: bytes, field: str, version: int) -> bytes:
 
 def split_list(entries: Iterable[VsEntry], version: int) -> list[m.VsList]:
     """Return the VS_LIST messages that carry *entries*, MORE on all but the last (7.7)."""
-    parts: list[list[VsEntry]] = [[]]
-    room = CSMB_MSG_MAX - HEADER_SIZE - _LIST.size
-    left, total = room, 0
+    return list(parts_of_list(list(entries), version))
+
+
+def parts_of_list(entries: Sequence[VsEntry], version: int) -> Iterator[m.VsList]:
+    """Yield them one by one: a long list takes a while, and other work may be done between."""
+    room = left = CSMB_MSG_MAX - HEADER_SIZE - _LIST.size
+    total, part = len(entries), list[VsEntry]()
     for entry in entries:
         size = len(_encode_entry(entry, version))
         if size > room:
             raise EncodeError(f"a virtual server of {size} octets fits no message: {entry!r}")
         if size > left:
-            parts.append([])
-            left = room
-        parts[-1].append(entry)
+            yield m.VsList(Flag.MORE, total, tuple(part))
+            part, left = [], room
+        part.append(entry)
         left -= size
-        total += 1
-    last = len(parts) - 1
-    return [
-        m.VsList(0 if number == last else Flag.MORE, total, tuple(part))
-        for number, part in enumerate(parts)
-    ]
+    yield m.VsList(0, total, tuple(part))

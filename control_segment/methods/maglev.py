@@ -33,7 +33,11 @@ class Maglev:
     def prepare(self, nodes: Sequence[Node]) -> None:
         """Rebuild the table."""
         self._nodes = tuple(nodes)
-        self._table = table.build([(node.name, node.weight) for node in nodes], self._size)
+        self._table = self.build([(node.name, node.weight) for node in nodes])
+
+    def build(self, members: Sequence[table.Member]) -> array[int]:
+        """Return the table for these names and weights; `prepare` takes it if it is kept."""
+        return table.shared(members, self._size)
 
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the key's node; if that is full, the next entries' first that is not."""

@@ -28,6 +28,15 @@ class Method(Protocol):
 
 
 @runtime_checkable
+class BuildsTable(Protocol):
+    """A method for which `prepare` takes long, unless what `build` returned for the same nodes is
+    still kept: a reload builds before it puts anything in force."""
+
+    def build(self, members: Sequence[tuple[str, int]]) -> object:
+        """Return what follows from the names and weights of nodes."""
+
+
+@runtime_checkable
 class MeasuresResponse(Protocol):
     """A method that wants to know how fast nodes answer; the runtime measures for it."""
 

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, compress, cycle, islice
 from operator import ge
 from typing import Final, TypeAlias
+from weakref import WeakValueDictionary
 
 from control_segment.methods.hashing import hash64
 
@@ -43,6 +44,20 @@ _STRIDES: Final = tuple(
 _TURNS: Final = 1 << 40  # parts of the time that filling takes, finer than any two turns are apart
 
 Member: TypeAlias = tuple[str, int]  # a node's name, and its weight, which is above 0
+
+
+# Tables in use, by what they are built from.  Pools with equal nodes share one, and a table that
+# was built before a reload puts it in force (`Model.applying`) is only looked up then.
+_shared: WeakValueDictionary[tuple[int, tuple[Member, ...]], array[int]] = WeakValueDictionary()
+
+
+def shared(members: Sequence[Member], size: int = TABLE_SIZE) -> array[int]:
+    """Return the table of these members, which no one may change; built if nobody has it."""
+    key = size, tuple(members)
+    found = _shared.get(key)
+    if found is None:
+        _shared[key] = found = build(members, size)
+    return found
 
 
 def build(members: Sequence[Member], size: int = TABLE_SIZE) -> array[int]:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from typing import Final
 
 from control_segment.config import ControlSegmentConfig
 from control_segment.peers import Datagram
@@ -15,6 +16,9 @@ from control_segment.runtime.datagrams import DatagramFilter, DatagramSocket
 from control_segment.runtime.response_times import measure_response_times
 from control_segment.runtime.streams import Stream
 from control_segment.segment import ControlSegment
+
+# How long datagrams wait at most, beside one step: a table for a pool of some hundred nodes
+SLICE_S: Final = 0.002
 
 _log = logging.getLogger("control_segment")
 
@@ -98,9 +102,24 @@ class ControlSegmentRuntime:
         """Let `run` end."""
         self._stopping.set()
 
-    def apply_config(self, config: ControlSegmentConfig) -> None:
-        """Put another configuration in force; ValueError, nothing changed: it needs a restart."""
-        self.segment.apply_config(config, asyncio.get_running_loop().time())
+    async def apply_config(self, config: ControlSegmentConfig) -> None:
+        """Put another configuration in force; ValueError, nothing changed: it needs a restart.
+
+        A large one takes seconds.  Datagrams are answered meanwhile; call it again only when it
+        has returned.
+        """
+        loop, segment = asyncio.get_running_loop(), self.segment
+        steps, changes = segment.applying(config), None
+        while changes is None:
+            until = loop.time() + SLICE_S
+            try:
+                while loop.time() < until:
+                    next(steps)
+            except StopIteration as end:
+                changes = end.value
+            else:
+                await asyncio.sleep(0)
+        segment.announce(changes, loop.time())
         self._changed()
 
     def handle_admin(self, command: str, arguments: dict[str, object]) -> object:

@@ -72,7 +72,7 @@ def cs(config: Path) -> None:
 
     async def reload() -> None:
         # reading a large file takes time, and datagrams must not wait for it
-        runtime.apply_config(await asyncio.to_thread(load, config, ControlSegmentConfig))
+        await runtime.apply_config(await asyncio.to_thread(load, config, ControlSegmentConfig))
 
     signals = Signals()
     with signals.handled():

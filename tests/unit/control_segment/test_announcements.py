@@ -65,7 +65,7 @@ def test_the_lists_fill_their_messages_as_the_version_that_writes_them_counts(
     csmb: int, ssmb: int
 ) -> None:
     entries = [AddVs(virt_ipaddr=from_text("203.0.113.10"), virt_port=port) for port in range(100)]
-    lists = virtual_server_list(entries, Versions(csmb, ssmb))
+    lists = list(virtual_server_list(entries, Versions(csmb, ssmb)))
     sizes = [len(encode(message, csmb, 1, 1)) for message in lists]
     assert max(sizes) <= CSMB_MSG_MAX
     one_more = 28 if csmb == 1 else 52

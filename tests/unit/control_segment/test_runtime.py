@@ -115,7 +115,7 @@ def test_a_cs_finds_its_dfs_and_tells_it_the_virtual_servers_also_after_a_reload
             listed = await dfs.handle_admin("virtual_servers", {})
             assert isinstance(listed, list)
             assert len(listed) == 2
-            cs.apply_config(cs_config(port, dfs_port, virtual_servers=[]))
+            await cs.apply_config(cs_config(port, dfs_port, virtual_servers=[]))
             for _ in range(2000):
                 if not await dfs.handle_admin("virtual_servers", {}):
                     return
