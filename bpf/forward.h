@@ -22,6 +22,7 @@
 
 #define ROUTE_LIFETIME_NS 1000000000ull
 #define TUNNEL_TTL 64
+#define IPV6_MTU_MIN 1280 /* RFC 8200 5 */
 
 enum route_result { ROUTE_FOUND, ROUTE_NO_NEIGHBOUR, ROUTE_NONE, ROUTE_FORWARDING_OFF };
 
@@ -322,6 +323,14 @@ static __always_inline int forward_flow(struct context *c, struct packet *p, str
 		on_wire = p->l4 - p->l3 + p->payload_at + gso;
 	if (f->bits & FLOW_TUNNEL)
 		route.mtu -= p->version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	if (f->bits & FLOW_TUNNEL && p->version == 6 && route.mtu < IPV6_MTU_MIN) {
+		/* no sender makes packets as small: the agent fragments the outer one */
+		if (!gso && on_wire > route.mtu && on_wire <= IPV6_MTU_MIN) {
+			observe(c, p, f, now);
+			return CALL(split, c, p, route.mtu);
+		}
+		route.mtu = IPV6_MTU_MIN;
+	}
 	if (on_wire > route.mtu && !gso && may_be_split(c, p))
 		return CALL(split, c, p, route.mtu);
 	if (on_wire > route.mtu)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from scapy.layers.inet import ICMP, IP
-from scapy.layers.inet6 import ICMPv6PacketTooBig
+from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6ExtHdrFragment
 
 from data_flow_segment.targets.bpf import BpfTarget, links
 from data_flow_segment.targets.bpf.libbpf import TestRunOptions as RunOptions
@@ -30,6 +30,7 @@ from ssmb.constants import Flag
 from support.octets.packets import (
     TCP_PROTOCOL,
     UDP_PROTOCOL,
+    hop,
     ip_packet,
     macs,
     parsed,
@@ -150,6 +151,35 @@ def test_what_is_too_long_for_its_route_goes_on_in_fragments(
     assert len(out) == 2
     assert scene.dropped_since(before) == 0
     assert scene.values()["fragmented"] - before["fragmented"] == 1
+
+
+def test_an_ipv6_tunnel_without_room_for_the_least_packet_fragments_its_own(rig: VethRig) -> None:
+    """No sender makes packets below 1,280 octets (RFC 8200 5, RFC 2473 7.1)."""
+    scene = Scene(rig, IPV6, TCP_PROTOCOL)
+    flags = int(Flag.ROUTE_BY_DST_IP)
+    rig.apply(InstallFlow(scene.entry(forward_mode=TUNNEL, flags=flags)))
+    head = len(bytes(scene.to_vip()))
+    fits, too_long = (scene.to_vip(b"z" * (length - head)) for length in (1280, 1281))
+    where = (IPV6.node, "dev", "int0")
+    command = ("ip", "-n", rig._network.target, "-6", "route")
+    run(*command, "add", *where, "mtu", "lock", "1300")
+    try:
+        before = scene.values()
+        out = scene.send(scene.inbound(fits))
+        assert scene.dropped_since(before) == 0
+        error = parsed(only(scene.send(scene.inbound(too_long)), Side.EXTERNAL))
+    finally:
+        run(*command, "delete", *where)
+    pieces = [parsed(octets) for side, octets in out if side is Side.INTERNAL]
+    assert len(pieces) == len(out) == 2
+    assert {(piece.src, piece.dst) for piece in pieces} == {(IPV6.internal, IPV6.node)}
+    assert [piece[IPv6ExtHdrFragment].m for piece in pieces] == [1, 0]
+    assert all(len(ip_packet(octets)) <= 1300 for _, octets in out)
+    assert b"".join(ip_packet(octets)[48:] for _, octets in out) == bytes(hop(fits))
+    assert error[ICMPv6PacketTooBig].mtu == 1280
+    state = rig.target.lookup(scene.signature())
+    assert state is not None
+    assert state.counters.pkts_in == 1
 
 
 @pytest.mark.parametrize("next_hop", [False, True], ids=["direct", "next hop"])

@@ -7,6 +7,8 @@ import mmap
 import struct
 from typing import Final
 
+from data_flow_segment.targets.bpf.layout import EVENT_PACKET
+
 _POSITION: Final = struct.Struct("=Q")
 _HEADER: Final = struct.Struct("=I")
 _HEADER_SIZE: Final = 8
@@ -55,3 +57,12 @@ class Ring:
     def close(self) -> None:
         self._consumer.close()
         self._producer.close()
+
+
+def arrival(record: bytes) -> tuple[int, bytes]:
+    """The interface and the frame of an event, with the tag that the kernel took off."""
+    _, _, _, _, ifindex, tci, tag, length, _, _, _ = EVENT_PACKET.unpack_from(record)
+    frame = record[EVENT_PACKET.size : EVENT_PACKET.size + length]
+    if tag:
+        frame = frame[:12] + struct.pack("=H", tag) + struct.pack(">H", tci) + frame[12:]
+    return ifindex, frame

@@ -38,7 +38,8 @@ from data_flow_segment.targets.bpf.pins import (
 )
 from data_flow_segment.targets.bpf.places import Places
 from data_flow_segment.targets.bpf.program import EVENTS_SIZE, Program
-from data_flow_segment.targets.bpf.ring import Ring
+from data_flow_segment.targets.bpf.ring import Ring, arrival
+from data_flow_segment.targets.bpf.slow_path import SlowPath
 from data_flow_segment.targets.bpf.sweep import Sweep
 from data_flow_segment.targets.bpf.tap import Tap
 from data_flow_segment.targets.bpf.transmit import Transmitter
@@ -67,15 +68,12 @@ from data_flow_segment.targets.contract import (
 )
 from data_flow_segment.targets.translation import CannotInstall, check_ends
 from data_flow_segment.targets.virtual_addresses import VirtualAddresses
-from packets import icmp
-from packets.parse import MalformedPacket, parse
-from packets.split import split
 from ssmb.addresses import UNSPECIFIED
 from ssmb.messages import FlowSignature
 
 _EVENTS_AT_ONCE: Final = 256
 _PACKET, _CLOSED = int(EventKind.PACKET), int(EventKind.CLOSED)
-_FRAGMENT, _SPLIT = int(EventKind.FRAGMENT), int(EventKind.SPLIT)
+_FRAGMENT: Final = int(EventKind.FRAGMENT)
 _BY_FIN, _BY_RST = CloseCause.FIN, CloseCause.RST
 _META_KEY: Final = bytes(4)
 _RESERVED: Final = struct.pack("=I", ADDRESS_RESERVED)
@@ -112,6 +110,7 @@ class BpfTarget:
             self._addresses.replace(None, entry)
         self._transmitter = Transmitter()
         self._places = Places(options, program, self._counters.add)
+        self._slow_path = SlowPath(self.flows, self._places, self._transmitter, self._counters.add)
         self._neighbours = Neighbours(program.next_hops, NeighbourTable())
 
     @classmethod
@@ -186,7 +185,7 @@ class BpfTarget:
             elif isinstance(command, RemoveFlow):
                 self._sweep.forget(self.flows.remove(command.signature))
             elif isinstance(command, TransmitPacket):
-                self._transmit(command.octets)
+                self._slow_path.transmit(command.octets)
             else:
                 self._configure(command)
 
@@ -270,16 +269,13 @@ class BpfTarget:
             self._sweep.note_reported(record[_CLOSED_KEY], state.entry.serial)
             return FlowClosed(state, _BY_RST if by_rst else _BY_FIN)
         if kind == _FRAGMENT:
-            return EarlyFragment(*_arrival(record))
-        if kind == _SPLIT:
-            self._split(record)
-        else:
-            self._notify_sender(record)
+            return EarlyFragment(*arrival(record))
+        self._slow_path.take(record, self._tap)
         return None
 
     def _packet_in(self, record: bytes) -> PacketIn:
         _, reason, tcp_flags, tos, _, _, _, _, _, key, server = EVENT_PACKET.unpack_from(record)
-        ifindex, frame = _arrival(record)
+        ifindex, frame = arrival(record)
         src, dst, sport, dport, protocol = FLOW_KEY.unpack(key)
         return PacketIn(
             reason,
@@ -289,38 +285,6 @@ class BpfTarget:
             frame,
             None if server == _NO_SERVER else _server_key(server),
         )
-
-    def _split(self, record: bytes) -> None:
-        """Put a packet back in pieces that fit; the program takes them for fragments."""
-        ifindex, frame = _arrival(record)
-        mtu = EVENT_PACKET.unpack_from(record)[8]
-        try:
-            pieces = split(parse(frame), mtu)
-        except (MalformedPacket, ValueError):
-            pieces = []
-        for piece in pieces:
-            if self._tap is None or not self._tap.inject(ifindex, piece):
-                self._counters.add("drop_inject_failed")
-        self._counters.add("fragmented")
-
-    def _notify_sender(self, record: bytes) -> None:
-        """The program dropped a packet that its sender has to know about."""
-        kind, _, _, _, ifindex, _, _, _, mtu, _, _ = EVENT_PACKET.unpack_from(record)
-        device = self._places.devices.get(ifindex)
-        try:
-            packet = parse(_completed(record[_HEADER:]))
-        except MalformedPacket:
-            return
-        src = None if device is None else device.first(ipv4=packet.version == 4)
-        if src is None or not icmp.may_be_answered(packet):
-            return
-        error = (
-            icmp.time_exceeded(packet, src)
-            if kind == EventKind.TTL
-            else icmp.too_big(packet, src, mtu)
-        )
-        if error is not None:
-            self._transmit(error)
 
     # --- commands -------------------------------------------------------------------------
 
@@ -333,10 +297,6 @@ class BpfTarget:
             if error.looping:
                 self._counters.add("install_looping")
             self._waiting.append(InstallFailed(command.entry, error.table_full, str(error)))
-
-    def _transmit(self, octets: bytes) -> None:
-        sent = self._transmitter.send(octets)
-        self._counters.add("transmitted" if sent else "drop_transmit")
 
     def _configure(
         self,
@@ -398,15 +358,6 @@ class BpfTarget:
             )
 
 
-def _arrival(record: bytes) -> tuple[int, bytes]:
-    """The interface and the frame of an event, with the tag that the kernel took off."""
-    _, _, _, _, ifindex, tci, tag, length, _, _, _ = EVENT_PACKET.unpack_from(record)
-    frame = record[_HEADER : _HEADER + length]
-    if tag:
-        frame = frame[:12] + struct.pack("=H", tag) + struct.pack(">H", tci) + frame[12:]
-    return ifindex, frame
-
-
 def _server_key(raw: bytes) -> VirtualServerKey:
     address, port, protocol = VIRTUAL_SERVER_KEY.unpack(raw)
     return VirtualServerKey(None if address == UNSPECIFIED else address, port or None, protocol)
@@ -421,11 +372,6 @@ def _server_value(entry: VirtualServerEntry) -> bytes:
     if entry.answer_arp and entry.key.virt_ipaddr is not None:
         flags |= VirtualServerFlag.ANSWER_ARP
     return VIRTUAL_SERVER.pack(flags, entry.group_id)
-
-
-def _completed(frame: bytes) -> bytes:
-    """A packet's beginning as long as its header says: only the beginning is quoted anyway."""
-    return frame + bytes(65536)
 
 
 def _read_meta(program: Program) -> tuple[int, ...]:

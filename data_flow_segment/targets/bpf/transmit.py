@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import socket
 
+from ssmb.addresses import from_text, is_ipv4, to_text
+
 
 class Transmitter:
     """A raw socket for each family that this kernel has (ipv6.disable=1 is a setting)."""
@@ -28,6 +30,17 @@ class Transmitter:
         except OSError:
             return False
         return True
+
+    def source_towards(self, address: bytes) -> bytes | None:
+        """The address that the kernel sends from to this one; None if it has no route."""
+        ipv4 = is_ipv4(address)
+        family = socket.AF_INET if ipv4 else socket.AF_INET6
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((to_text(address), 9))  # any port: nothing is sent
+                return from_text(probe.getsockname()[0])
+        except OSError:
+            return None
 
     def close(self) -> None:
         for found in (self._ipv4, self._ipv6):

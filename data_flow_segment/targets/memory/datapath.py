@@ -30,7 +30,7 @@ from data_flow_segment.targets.memory.observe import observe
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.virtual_servers import VirtualServers
 from data_flow_segment.targets.translation import Key
-from packets import icmp, neighbours
+from packets import icmp, neighbours, tunnel
 from packets.hygiene import has_mapped_address, is_martian, is_source_routed
 from packets.parse import Kind, MalformedPacket, Packet, parse
 from packets.rewrite import decrement_ttl, translate, undo
@@ -57,6 +57,7 @@ class DataPath:
         self._broadcasts = broadcasts(options.routes)
         self._fragments = FragmentTable(options.fragment_capacity, clock)
         self._out: list[tuple[int, bytes]] = []
+        self._identification = 0  # of fragments of our own
 
     @property
     def own_addresses(self) -> frozenset[bytes]:
@@ -279,7 +280,9 @@ class DataPath:
             return None
         mtu = route.interface.mtu
         if _is_tunnelled(flow, direction):
-            mtu -= forward.tunnel_overhead(entry.node_ipaddr)
+            mtu = tunnel.told_mtu(
+                mtu - tunnel.tunnel_overhead(entry.node_ipaddr), entry.node_ipaddr
+            )
         if packet.ip_length > mtu:
             self._too_long(interface, before, mtu)
             return None
@@ -294,8 +297,13 @@ class DataPath:
         if src is None:
             self.counters.add("drop_no_route")
             return False
-        outer = forward.tunnelled(packet, src, entry.node_ipaddr)
-        return self._emit(route, forward.framed(outer, packet, route))
+        outer = tunnel.tunnelled(packet, src, entry.node_ipaddr)
+        if packet.version == 4:
+            return self._emit(route, forward.framed(outer, packet, route))
+        self._identification = self._identification + 1 & 0xFFFFFFFF
+        for piece in tunnel.in_fragments(outer, route.interface.mtu, self._identification):
+            self._emit(route, forward.framed(piece, packet, route))
+        return True
 
     def _icmp(self, interface: Interface, packet: Packet) -> None:
         if neighbours.is_solicitation(packet):

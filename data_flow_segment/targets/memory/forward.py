@@ -8,13 +8,9 @@ from typing import NamedTuple
 from data_flow_segment.targets.contract import FlowEntry
 from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.memory.options import MemoryOptions
-from packets.icmp import ipv4_header
-from packets.parse import IPV4, IPV6, Packet
+from packets.parse import Packet
 from ssmb.addresses import UNSPECIFIED, is_ipv4
 from ssmb.constants import Flag, ForwardMode
-
-_IPV4_IN_IP, _IPV6_IN_IP = 4, 41  # RFC 2003, RFC 2473
-_TUNNEL_TTL = 64
 
 
 class NoRoute(Exception):
@@ -71,19 +67,6 @@ def inbound_next_hop(entry: FlowEntry, packet: Packet) -> bytes:
     if not entry.flags & Flag.ROUTE_BY_DST_IP and entry.next_hop_ipaddr != UNSPECIFIED:
         return entry.next_hop_ipaddr
     return packet.dst if entry.forward_mode == ForwardMode.NAT else entry.node_ipaddr
-
-
-def tunnelled(packet: Packet, src: bytes, node: bytes) -> bytes:
-    """The packet within another one to the node; the type of service is copied (RFC 2983)."""
-    inner = bytes(packet.data[packet.l3 : packet.end])
-    if is_ipv4(node):
-        return ipv4_header(src, node, _IPV4_IN_IP, len(inner), packet.tos) + inner
-    first = 6 << 28 | packet.tos << 20
-    return IPV6.pack(first, len(inner), _IPV6_IN_IP, _TUNNEL_TTL, src, node) + inner
-
-
-def tunnel_overhead(node: bytes) -> int:
-    return IPV4.size if is_ipv4(node) else IPV6.size
 
 
 def with_link_header(packet: Packet, route: Exit) -> bytes:

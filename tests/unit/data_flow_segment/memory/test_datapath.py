@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP
-from scapy.layers.inet6 import ICMPv6PacketTooBig
+from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6ExtHdrFragment
+from scapy.layers.inet6 import IPv6 as IP6
 
 from data_flow_segment.targets.contract import (
     AddVirtualServer,
@@ -26,6 +27,7 @@ from data_flow_segment.targets.contract import (
 from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.memory import MemoryOptions, MemoryTarget
 from ssmb.addresses import from_text
+from ssmb.constants import Flag, ForwardMode
 from support.octets.packets import (
     TCP_PROTOCOL,
     fragments,
@@ -35,7 +37,7 @@ from support.octets.packets import (
     segment,
     wrong_checksums,
 )
-from support.targets.rig import FAMILIES, IPV4, Family, MemoryRig, Side
+from support.targets.rig import FAMILIES, IPV4, IPV6, Family, MemoryRig, Side
 from support.targets.scene import Scene, only
 
 
@@ -113,6 +115,31 @@ def test_a_way_that_carries_less_tells_the_sender(family: Family) -> None:
     told = error[ICMP].nexthopmtu if family.is_ipv4 else error[ICMPv6PacketTooBig].mtu
     assert told == 1300
     assert ip_packet(octets).endswith(bytes(too_long)[: 576 - 28 if family.is_ipv4 else 1232])
+
+
+def test_an_ipv6_tunnel_without_room_for_the_least_packet_fragments_its_own() -> None:
+    """No sender makes packets below 1,280 octets (RFC 8200 5, RFC 2473 7.1)."""
+    rig = rigged()
+    narrow = [
+        dataclasses.replace(found, mtu=1300 if found.internal else 1500)
+        for found in rig._memory.data_path.options.interfaces
+    ]
+    scene = Scene(rigged(interfaces=tuple(narrow)), IPV6, TCP_PROTOCOL)
+    scene.rig.apply(
+        InstallFlow(scene.entry(forward_mode=ForwardMode.TUNNEL, flags=int(Flag.ROUTE_BY_DST_IP)))
+    )
+    head = len(bytes(scene.to_vip()))
+    fits = scene.to_vip(b"z" * (1280 - head))
+    out = scene.send(scene.inbound(fits))
+    assert len(out) == 2
+    assert all(len(ip_packet(octets)) <= 1300 for _, octets in out)
+    pieces = [IP6(ip_packet(octets)) for _, octets in out]
+    assert [piece[IPv6ExtHdrFragment].m for piece in pieces] == [1, 0]
+    assert pieces[1][IPv6ExtHdrFragment].offset * 8 == len(bytes(pieces[0])) - 48
+    inner = b"".join(bytes(piece)[48:] for piece in pieces)
+    assert inner == bytes(hop(fits))
+    octets = only(scene.send(scene.inbound(scene.to_vip(b"z" * (1281 - head)))), Side.EXTERNAL)
+    assert parsed(octets)[ICMPv6PacketTooBig].mtu == 1280
 
 
 def test_one_arm_is_both_sides() -> None:
