@@ -170,6 +170,9 @@ class VirtualServerConfig(_Model):
     source_translation: SourceTranslationConfig | Address | None = None
     next_hop: Address | None = None  # None: by the routing table
     connection_limit: Annotated[Whole, Field(ge=0)] = 0
+    # What a client meets where this limit, the nodes' or that of source ports leaves no place
+    at_limit: Literal["drop", "reset", "wait"] = "reset"
+    limit_wait_s: Annotated[Whole, Field(ge=1, le=60)] = 5
     maintenance: bool = False
     persistence: PersistenceConfig | None = None
     idle_timeout_s: Annotated[Whole, Field(ge=0, le=65535)] = 0

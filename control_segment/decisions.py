@@ -11,6 +11,8 @@ the same node for it.
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import Final
 
 from control_segment.flows import ASKED, SESSION, Flow, FlowTable
@@ -20,6 +22,7 @@ from control_segment.source_ports import SourcePort, SourcePorts
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer, VirtualServers
+from control_segment.waiting import Served, Waiter
 from control_segment.wire import (
     DST_PORT,
     NO_TRANSLATION,
@@ -27,17 +30,26 @@ from control_segment.wire import (
     SRC_IPADDR,
     SRC_PORT,
     Answer,
+    pack_translation,
     reply_head,
 )
 from ssmb.constants import TCP, Asking, ErrorCode
+from ssmb.messages import Translation
 
 SYN: Final = 0x02
 SYN_ACK: Final = 0x12
 
 _REFUSALS: Final[dict[ErrorCode, Answer]] = {
     code: (reply_head(code, 0), NO_TRANSLATION)
-    for code in (ErrorCode.UNKNOWN, ErrorCode.NOTAVAIL, ErrorCode.CONNLIMIT)
+    for code in (ErrorCode.UNKNOWN, ErrorCode.NOTAVAIL, ErrorCode.CONNLIMIT, ErrorCode.BUSY)
 }
+
+
+@lru_cache(maxsize=64)
+def _wait(seconds: int) -> Answer:
+    """What a REPLY says to a flow that waits."""
+    translation = Translation(idle_timeout=seconds)
+    return reply_head(ErrorCode.WAIT, 0), pack_translation(translation)
 
 
 class Decisions:
@@ -124,36 +136,33 @@ class Decisions:
         if server.maintenance:
             return self._refuse(ErrorCode.NOTAVAIL, key, now, "maintenance", server)
         if server.connection_limit and server.active >= server.connection_limit:
-            return self._refuse(
-                ErrorCode.CONNLIMIT,
-                key,
-                now,
-                "the virtual server's connection limit is reached",
-                server,
-            )
+            why = "the virtual server's connection limit is reached"
+            return self._at_limit(server, peer, key, serial, now, why)
         node = server.remembered_node(key[SRC_IPADDR], now)
         why = "persistence"
         if node is None:
             node = server.pool.method.pick(key, now)
             if node is None:
-                return self._refuse_without_node(server, key, now)
+                return self._without_node(server, peer, key, serial, now)
             why = server.pool.method_name
         table = self.table
         if len(self._by_key) >= table.capacity and not table.make_room():
             self._statistics.drops["table_full"] += 1
-            return self._refuse(ErrorCode.CONNLIMIT, key, now, "all records are in use", server)
+            return self._at_limit(server, peer, key, serial, now, "all records are in use")
         source_port = None
         if server.source_ports is None:
             head, tail = server.answer(node)
         else:
             source_port = self._take_source_port(server, node, key)
             if source_port is None:
-                return self._refuse(ErrorCode.CONNLIMIT, key, now, "no source port is free", server)
+                return self._at_limit(server, peer, key, serial, now, "no source port is free")
             head, tail = server.answer_from(node, source_port.number)
         flow = Flow(key, serial, peer, server, node, head, tail, server.idle_s, now)
         flow.previous_serial = previous_serial
         flow.source_port = source_port
         table.enter(flow, now)
+        if table.waiting:
+            table.waiting.forget(server, key)
         server.remember_node(key[SRC_IPADDR], node, now)
         self._note((now, key, "virtual server %s: node %s by %s", (server.name, node.name, why)))
         return head, tail
@@ -207,12 +216,47 @@ class Decisions:
         self.table.end(flow)
         return None
 
-    def _refuse_without_node(self, server: VirtualServer, key: bytes, now: float) -> Answer:
+    def _without_node(
+        self, server: VirtualServer, peer: Peer, key: bytes, serial: int, now: float
+    ) -> Answer:
         if any(node.takes_new_sessions for node in server.pool.nodes.values()):
             why = f"every node of pool {server.pool.name} is at its connection limit"
-            return self._refuse(ErrorCode.CONNLIMIT, key, now, why, server)
+            return self._at_limit(server, peer, key, serial, now, why)
         why = f"no node of pool {server.pool.name} accepts new sessions"
         return self._refuse(ErrorCode.NOTAVAIL, key, now, why, server)
+
+    def _at_limit(
+        self,
+        server: VirtualServer,
+        peer: Peer,
+        key: bytes,
+        serial: int,
+        now: float,
+        why: str,
+    ) -> Answer:
+        """There is no place: drop, reset or wait, as the virtual server has it."""
+        if server.config.at_limit == "wait":
+            waiting = self.table.waiting
+            until = waiting.until(server, peer, key, serial, now)
+            if until is not None:
+                self._note((now, key, "waits for a place: %s", (why,)))
+                return _wait(math.ceil(until - now))
+            waiting.forget(server, key)
+        code = ErrorCode.CONNLIMIT if server.config.at_limit == "drop" else ErrorCode.BUSY
+        return self._refuse(code, key, now, why, server)
+
+    def serve_waiting(self, now: float) -> list[Served]:
+        """Give places that became free to flows that wait for one."""
+
+        def begin(server: VirtualServer, waiter: Waiter, key: bytes) -> Answer | None:
+            if self.servers.match(key) is not server:
+                return self._refuse(ErrorCode.NOTAVAIL, key, now, "it was removed", server)
+            answer = self._begin(server, waiter.peer, key, waiter.serial, 0, now)
+            return None if answer[0][1] == ErrorCode.WAIT else answer
+
+        for server, key in self.table.waiting.expire(now):
+            self._refuse(ErrorCode.BUSY, key, now, "waited in vain for a place", server)
+        return self.table.waiting.serve(begin, now)
 
     def _refuse(
         self,

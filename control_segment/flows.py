@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from control_segment.waiting import Waiting
 from control_segment.wire import PROTOCOL
 from ssmb.constants import REAP_RETRY_MS, TCP
 
@@ -117,6 +118,7 @@ class FlowTable:
         self.wheel: dict[int, set[Flow]] = {}
         # Records without a DFS flow, the oldest first; as `persistence` no dict
         self.sessions: OrderedDict[Flow, None] = OrderedDict()
+        self.waiting = Waiting()
         self.stats_interval_s = 60
         self.session_timeout_s = 7440
 
@@ -146,6 +148,7 @@ class FlowTable:
         flows.discard(flow)
         if not flows:
             del self.wheel[flow.slot]
+        self.waiting.freed = True
         flow.node.session_ended()
         flow.virtual_server.active -= 1
         if flow.source_port is not None:

@@ -30,7 +30,7 @@ from control_segment.peers import Address, Datagram
 from control_segment.reaper import Reaper
 from control_segment.statistics import RATE_INTERVAL_S, Statistics
 from control_segment.trace import Trace
-from control_segment.wire import KEY_END, QUERY_SIZE, reply_octets
+from control_segment.wire import KEY_END, QUERY_SIZE, reply_octets, signature_of, slow_reply
 from ssmb.errors import BadTag, Replayed, SealError, TooOld, TooShort
 
 # The top-level fields that a reload may change.  Every other one is refused by its name.
@@ -109,6 +109,8 @@ class ControlSegment:
                 break
             except Exception as error:  # of one datagram; the others go on behind it
                 self.faults.note("handling a datagram of a DFS", error)
+        if self.table.waiting and self.table.waiting.freed:
+            replies += self._serve_waiting(now)
         self.statistics.sent[2] += len(replies)
         if self.dispatch.waiting and replies:
             self.dispatch.flush()
@@ -149,6 +151,16 @@ class ControlSegment:
                 other = self.dispatch.receive(peer, octets, now)
                 if other is not None:
                     replies.append(peer.seal(other))
+
+    def _serve_waiting(self, now: float) -> list[Datagram]:
+        """REPLYs that were not asked for: a place was found."""
+        replies = []
+        for peer, key, serial, answer in self.decisions.serve_waiting(now):
+            signature = signature_of(key)
+            version = peer.ssmb_version
+            reply = slow_reply(signature, serial, *answer, version=version, frame=b"")
+            replies.append(peer.seal(reply))
+        return replies
 
     def receive_datagram(self, octets: bytes, address: Address, now: float) -> None:
         """Take one datagram; the answer is among `datagrams_to_send`."""
@@ -221,6 +233,10 @@ class ControlSegment:
         if self._rating is None and now >= self._next_rates:
             self._next_rates = now + RATE_INTERVAL_S
             self._rating = self._rate_nodes(now)
+            if self.table.waiting:  # a limit may have been raised, or a time be over
+                replies = self._serve_waiting(now)
+                self.statistics.sent[2] += len(replies)
+                self._out += replies
         if self._rating is not None and next(self._rating, True):
             self._rating = None
 

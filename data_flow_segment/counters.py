@@ -77,6 +77,14 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         "Flows refused: the virtual server is in maintenance, or has no node available.",
     ),
     "refused_connlimit": (True, "Flows refused: the virtual server's connection limit is reached."),
+    "flows_waited": (
+        True,
+        "Flows that waited for a place because a limit was reached (at_limit: wait).",
+    ),
+    "wait_timeouts": (
+        True,
+        "Flows refused because they waited in vain for a place (limit_wait_s).",
+    ),
     "reset_sent": (True, "TCP resets sent to clients whose flow was refused."),
     "unreachable_sent": (
         True,

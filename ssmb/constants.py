@@ -32,6 +32,7 @@ REAP_TRIES: Final = 3
 RESET_RETRY_MS: Final = 200
 RESET_TRIES: Final = 5
 NEG_HOLD_MS: Final = 1000
+LIMIT_HOLD_MS: Final = 200
 LINGER_MS: Final = 2000
 BATCH_DELAY_MS: Final = 10
 TCP_IDLE_TIMEOUT_S: Final = 300
@@ -155,6 +156,8 @@ class ErrorCode(IntEnum):
     NORESOURCE = 18
     BADMSG = 19
     NOTAUTH = 20
+    BUSY = 21
+    WAIT = 22
 
 
 class AppType(IntEnum):

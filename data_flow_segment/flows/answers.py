@@ -11,7 +11,8 @@ from typing import Final
 
 from data_flow_segment.flows import messages, refusal
 from data_flow_segment.flows.endings import Endings
-from data_flow_segment.flows.new_flows import NewFlows
+from data_flow_segment.flows.negative import hold_ms
+from data_flow_segment.flows.new_flows import ASK_WAITING_S, NewFlows
 from data_flow_segment.flows.pending import PendingFlow
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer
@@ -38,10 +39,16 @@ _INSTALLED: Final = int(
     | Flag.TRANSLATE_SRC
     | Flag.ROUTE_BY_DST_IP
 )
+_WAIT: Final = int(ErrorCode.WAIT)
+WAIT_MAX_S: Final = 60
+"""However long a CS says: clients have given up by then."""
+
 _REFUSALS: Final = {
     int(ErrorCode.UNKNOWN): "refused_unknown",
     int(ErrorCode.NOTAVAIL): "refused_notavail",
     int(ErrorCode.CONNLIMIT): "refused_connlimit",
+    int(ErrorCode.BUSY): "refused_connlimit",
+    int(ErrorCode.WAIT): "refused_connlimit",
 }
 
 
@@ -71,6 +78,9 @@ class Answers:
         if flow.group_id != peer.hello.group_id or not flow.sent:
             self._counters["replies_invalid"] += 1
             return
+        if reply.error_code == _WAIT and not flow.asking:
+            self._wait(session, flow, reply.idle_timeout, now)
+            return
         if flow.asking:
             self._answered_again(peer, reply, flow, now)
             return
@@ -80,9 +90,20 @@ class Answers:
         if reply.flags & _PROXY_SERVER:
             self._refuse_to_proxy(peer, reply, session, now)
             return
+        if flow.waits_until:  # such a REPLY is made without the QUERY
+            reply = reply._replace(tos=flow.signature.tos)
         server = self._servers.by_key.get(flow.packets[0].virtual_server)  # type: ignore[arg-type]
         entry = self._entry_of(peer, reply, server, flow.opened_ms)
         self._install(session, entry, self.pending.remove(session).packets, now)
+
+    def _wait(self, session: Session, flow: PendingFlow, seconds: int, now: float) -> None:
+        """There may be a place soon: hold what is there, and ask again every second (9.9)."""
+        if not flow.waits_until:
+            flow.waits_until = now + min(seconds, WAIT_MAX_S)
+            self._counters["flows_waited"] += 1
+        flow.tries = 0
+        again = min(now + ASK_WAITING_S, flow.waits_until)
+        self.pending.schedule(session, flow, again)
 
     def _answered_again(self, peer: Peer, reply: Reply, flow: PendingFlow, now: float) -> None:
         """About an installed flow whose node does not answer: it stays, moves or ends."""
@@ -219,7 +240,7 @@ class Answers:
     def _refuse(self, session: Session, error_code: int, now: float) -> None:
         """9.9: silence, RST or ICMP; and no QUERY is sent for the flow for NEG_HOLD."""
         flow = self.pending.remove(session)
-        self.negative.add(session, error_code, now)
+        self.negative.add(session, error_code, now, hold_ms(flow, error_code))
         self._counters[_REFUSALS.get(error_code, "refused_unknown")] += 1
         self._counters["held_packets_refused"] += len(flow.packets)
         self._outbox.trace.append((now, "refused", session, flow.serial, error_code))

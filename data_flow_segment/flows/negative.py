@@ -5,12 +5,23 @@ from __future__ import annotations
 
 from typing import Final
 
+from data_flow_segment.flows.pending import PendingFlow
 from data_flow_segment.timers import Wheel
-from ssmb.constants import NEG_HOLD_MS
+from ssmb.constants import LIMIT_HOLD_MS, NEG_HOLD_MS, TCP, ErrorCode
 from ssmb.messages import Session
 
 NEGATIVE_MAX: Final = 65536
 """Refusals remembered at a time; one more is not remembered, and its client asks again."""
+
+
+_LIMITS: Final = frozenset((int(ErrorCode.CONNLIMIT), int(ErrorCode.BUSY)))
+
+
+def hold_ms(flow: PendingFlow, error_code: int) -> int:
+    """For how long a refusal holds.  A client that a limit refused repeats its SYN after a second;
+    it shall find a place that was freed meanwhile."""
+    is_tcp = flow.signature.protocol == TCP
+    return LIMIT_HOLD_MS if is_tcp and flow.is_syn and error_code in _LIMITS else NEG_HOLD_MS
 
 
 class NegativeEntries:
@@ -24,10 +35,10 @@ class NegativeEntries:
     def __len__(self) -> int:
         return len(self.by_session)
 
-    def add(self, session: Session, error_code: int, now: float) -> None:
+    def add(self, session: Session, error_code: int, now: float, for_ms: int = NEG_HOLD_MS) -> None:
         """Remember a refusal."""
         if len(self.by_session) < self._negative_max:
-            deadline = now + NEG_HOLD_MS / 1000
+            deadline = now + for_ms / 1000
             self.by_session[session] = (error_code, deadline)
             self._ends.schedule(deadline, session)
 

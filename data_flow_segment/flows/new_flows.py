@@ -13,13 +13,13 @@ from csmb.constants import Flag as CsmbFlag
 from data_flow_segment.flows import bridge, refusal
 from data_flow_segment.flows.ended import EndedFlows
 from data_flow_segment.flows.endings import Endings
-from data_flow_segment.flows.negative import NegativeEntries
+from data_flow_segment.flows.negative import NegativeEntries, hold_ms
 from data_flow_segment.flows.pending import PendingFlow, PendingFlows
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Group, Peer, Peers, default_retry_s
 from data_flow_segment.peers.virtual_servers import VirtualServers
 from data_flow_segment.targets.contract import FlowState, InjectPacket, PacketIn, PacketReason
-from ssmb.constants import FLOW_BUFFER_MAX, QUERY_REPEATS, TCP, Asking, Flag, ForwardMode
+from ssmb.constants import FLOW_BUFFER_MAX, QUERY_REPEATS, TCP, Asking, ErrorCode, Flag, ForwardMode
 from ssmb.messages import Query, Session
 from ssmb.serials import SerialAllocator
 
@@ -33,6 +33,10 @@ _NEW_FLOW: Final = int(PacketReason.NEW_FLOW)
 _BRIDGED: Final = int(PacketReason.BRIDGED)
 _UNANSWERED: Final = int(PacketReason.UNANSWERED)
 _NEW_OR_UNANSWERED: Final = (_NEW_FLOW, _UNANSWERED)
+
+
+ASK_WAITING_S: Final = 1.0
+"""Between the questions of a flow that waits for a place; the CS does not wait for them."""
 
 
 class NewFlows:
@@ -233,6 +237,9 @@ class NewFlows:
         """Repeat what was not answered; give up what was repeated often enough."""
         for session, flow in self.pending.due(now):
             peer = self._peers.active_of(flow.group_id)
+            if flow.waits_until:
+                self._wait_on(session, flow, peer, now)
+                continue
             if flow.tries >= QUERY_REPEATS:
                 self._give_up(session, flow, now)
                 continue
@@ -245,6 +252,19 @@ class NewFlows:
                 flow.tries += 1
             wait = default_retry_s(flow.tries) if peer is None else peer.retry_s(flow.tries)
             self.pending.schedule(session, flow, now + wait)
+
+    def _wait_on(self, session: Session, flow: PendingFlow, peer: Peer | None, now: float) -> None:
+        """A flow that waits for a place asks again every second, until its time is over."""
+        if now < flow.waits_until:
+            self._ask(session, flow, peer, now)
+            self.pending.schedule(session, flow, min(now + ASK_WAITING_S, flow.waits_until))
+            return
+        self.pending.remove(session)
+        self._counters["wait_timeouts"] += 1
+        self._counters["held_packets_refused"] += len(flow.packets)
+        self.negative.add(session, ErrorCode.BUSY, now, hold_ms(flow, ErrorCode.BUSY))
+        self._outbox.trace.append((now, "refused", session, flow.serial, ErrorCode.BUSY))
+        refusal.answer_refused(self._outbox, flow.packets[0], ErrorCode.BUSY)
 
     def _give_up(self, session: Session, flow: PendingFlow, now: float) -> None:
         self.pending.remove(session)

@@ -37,6 +37,7 @@ class PendingFlow:
         "signature",
         "tcp_flags",
         "tries",
+        "waits_until",
     )
 
     def __init__(
@@ -63,6 +64,7 @@ class PendingFlow:
         self.tries = 0  # repeats so far
         self.sent = False  # whether a CS was ever asked
         self.deadline = 0.0  # of the next repeat
+        self.waits_until = 0.0  # for a place (WAIT); 0: it does not
 
 
 class PendingFlows:

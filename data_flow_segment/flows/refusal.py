@@ -32,6 +32,9 @@ def notify_client(outbox: Outbox, packet: PacketIn) -> None:
         outbox.counters["reset_sent" if is_tcp else "unreachable_sent"] += 1
 
 
+_ANSWERED: Final = frozenset((int(ErrorCode.NOTAVAIL), int(ErrorCode.BUSY)))
+
+
 def answer_refused(outbox: Outbox, packet: PacketIn, error_code: int) -> None:
     """What the sender of a packet gets whose flow the CS refused.
 
@@ -39,7 +42,7 @@ def answer_refused(outbox: Outbox, packet: PacketIn, error_code: int) -> None:
     wait until it gives up.
     """
     is_under_way = packet.signature.protocol == TCP and packet.tcp_flags & (SYN | ACK) != SYN
-    if error_code == ErrorCode.NOTAVAIL or (error_code == ErrorCode.UNKNOWN and is_under_way):
+    if error_code in _ANSWERED or (error_code == ErrorCode.UNKNOWN and is_under_way):
         notify_client(outbox, packet)
 
 

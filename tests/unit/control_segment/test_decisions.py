@@ -69,7 +69,7 @@ def test_a_virtual_server_at_its_limit_refuses_until_a_session_ends() -> None:
         assert reply.error_code == 0
     refused = rig.dfs.query(rig, port=3)
     assert refused is not None
-    assert refused.error_code == ErrorCode.CONNLIMIT
+    assert refused.error_code == ErrorCode.BUSY
     rig.cs.table.end(next(iter(rig.cs.table.by_key.values())))
     reply = rig.dfs.query(rig, port=3)
     assert reply is not None
@@ -88,7 +88,7 @@ def test_full_nodes_are_passed_over_and_a_full_pool_refuses(method: str) -> None
     assert len(nodes) == 3
     refused = rig.dfs.query(rig, port=4)
     assert refused is not None
-    assert refused.error_code == ErrorCode.CONNLIMIT
+    assert refused.error_code == ErrorCode.BUSY
 
 
 def test_a_pool_without_a_node_for_new_sessions_is_not_available() -> None:
@@ -152,7 +152,7 @@ def test_translated_sources_are_unique_towards_a_node() -> None:
     assert first.flags & Flag.TRANSLATE_SRC
     assert to_text(first.snat_ipaddr) == "10.1.1.254"
     assert {first.snat_port, second.snat_port} == {2000, 2001}
-    assert third.error_code == ErrorCode.CONNLIMIT
+    assert third.error_code == ErrorCode.BUSY
     rig.cs.table.end(next(iter(rig.cs.table.by_key.values())))
     fourth = rig.dfs.query(rig, client=from_text("198.51.100.9"), port=2000)
     assert fourth is not None
@@ -234,7 +234,7 @@ def test_a_full_table_gives_up_sessions_without_a_flow_and_then_refuses() -> Non
         rig.dfs.query(rig, port=port)
     refused = rig.dfs.query(rig, port=3)
     assert refused is not None
-    assert refused.error_code == ErrorCode.CONNLIMIT
+    assert refused.error_code == ErrorCode.BUSY
     assert rig.cs.statistics.drops["table_full"] == 1
     flow = next(iter(rig.cs.table.by_key.values()))
     rig.cs.table.detach(flow, rig.now)
