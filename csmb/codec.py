@@ -187,6 +187,13 @@ def encode(message: Message, version: int, serial_global: int, serial_bytype: in
         raise EncodeError(f"{kind.name}: {error}: {message!r}") from None
 
 
+def encode_empty(kind: int, serial_global: int, serial_bytype: int) -> bytes:
+    """Return a message of any type that consists of the header and flags, all zero."""
+    length = SMALLEST_MESSAGE
+    header = _HEADER.pack(kind, serial_global, serial_bytype, length)
+    return header + bytes(length - HEADER_SIZE)
+
+
 def _encode_body(message: Message, version: int) -> bytes:
     if isinstance(message, m.Hello):
         return _encode_hello(message)

@@ -95,6 +95,11 @@ class Connection:
         """How many messages had no effect, by reason."""
         return self._actions.dropped
 
+    @property
+    def messages_received(self) -> int:
+        """How many messages the peer has sent."""
+        return self._actions.inbound.count
+
     def receive_data(self, octets: bytes, now: float) -> None:
         """Take what the stream gave; b"" is its end."""
         self._actions.now = now
@@ -174,10 +179,23 @@ class Connection:
         if self.is_ready:
             self._actions.keep_alive(Judgement(Input.HELLO_DUE))
 
-    def close(self, reason: str) -> None:
-        """End the connection from this side; a Closed event follows."""
-        if not self.is_closed:
-            self._step(Judgement(Input.CLOSE, reason))
+    def probe(self, now: float) -> None:
+        """Send what every peer answers at once, if it is READY (7.7, rule 12)."""
+        self._actions.now = now
+        if self.is_ready:
+            self._actions.outbound.put_probe()
+
+    def close(self, reason: str, error_code: int = ErrorCode.OK) -> None:
+        """End the connection from this side; a Closed event follows.
+
+        A DFS may name an error, which it says in a last HELLO.
+        """
+        if self.is_closed:
+            return
+        judgement = Judgement(Input.CLOSE, reason, error_code)
+        if error_code and self.is_ready:
+            self._actions.answer(judgement._replace(message=self._actions.standing.peer))
+        self._step(judgement)
 
     # --- from octets to the table ---
 

@@ -20,6 +20,7 @@ HELLO_INTERVAL_S: Final = 5
 DEAD_INTERVALS: Final = 3  # without traffic: either side closes
 AUTH_WAIT_S: Final = 5.0
 RETRY_MIN_S: Final = 1.0  # connect back-off, doubling
+RETRY_DUPID_S: Final = 5.0  # a CS's, refused because its segment_id is connected
 RETRY_MAX_S: Final = 30.0  # also after giving up a negotiation (7.8)
 
 SERIAL_MODULUS: Final = 1 << 16
@@ -51,6 +52,7 @@ class MessageType(IntEnum):
     ACK = 10
 
 
+PROBE_TYPE: Final = 127  # never used for anything: every receiver answers UNSUPPORTED (7.1)
 FIRST_IGNORED_TYPE: Final = 128  # unknown from here on: ignored silently; below: UNSUPPORTED
 
 CS_SENDS: Final = frozenset(MessageType) - {MessageType.AUTH_RESPONSE, MessageType.GET_VS_LIST}

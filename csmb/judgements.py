@@ -19,6 +19,7 @@ from csmb.constants import (
     DFS_ID_MIN,
     DFS_SENDS,
     FIRST_IGNORED_TYPE,
+    RETRY_DUPID_S,
     RETRY_MAX_S,
     ErrorCode,
     Flag,
@@ -184,7 +185,7 @@ def _judge_hello_of_cs(hello: Hello, standing: Standing) -> Judgement:
     if agreed is not None and offered != agreed:
         return _refused(f"the version changes from {agreed} to {offered} within a connection")
     if agreed is None:
-        code, answered = _answer(offered, hello.group_id, settings)
+        code, answered = _answer(offered, hello, settings)
         if code:
             return Judgement(Input.HELLO_OTHER_VERSION, error_code=code, versions=answered)
     return _ask_owner(hello, settings)
@@ -199,9 +200,9 @@ def _ask_owner(hello: Hello, settings: ConnectionSettings) -> Judgement:
     return _refused(f"this DFS refused CS {hello.segment_id}: {error_name(code)}", code)
 
 
-def _answer(offered: Pair, group_id: int, settings: ConnectionSettings) -> tuple[ErrorCode, Pair]:
+def _answer(offered: Pair, hello: Hello, settings: ConnectionSettings) -> tuple[ErrorCode, Pair]:
     """Negotiate; a group that already speaks one SSMB version is held to it (7.8)."""
-    only = settings.group_ssmb_version(group_id)
+    only = settings.group_ssmb_version(hello)
     ssmb = settings.ssmb_versions if only is None else (only,)
     code, answered = versions.answer(offered, settings.csmb_versions, ssmb)
     if code == ErrorCode.OK and only is not None and offered[1] != only:
@@ -271,4 +272,6 @@ def _refused(reason: str, code: int = ErrorCode.BADMSG) -> Judgement:
 
 def _refusal(peer: str, hello: Hello) -> Judgement:
     reason = f"the {peer} refused the connection: {error_name(hello.error_code)}"
-    return Judgement(Input.HELLO_REFUSAL, reason, hello.error_code, RETRY_MAX_S)
+    is_duplicate = hello.error_code == ErrorCode.DUPID  # ends with the other one (7.7, rule 12)
+    wait_s = RETRY_DUPID_S if is_duplicate else RETRY_MAX_S
+    return Judgement(Input.HELLO_REFUSAL, reason, hello.error_code, wait_s)

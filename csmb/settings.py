@@ -24,7 +24,7 @@ def _accept(_: Hello) -> int:
     return ErrorCode.OK
 
 
-def _any_version(_: int) -> Version | None:
+def _any_version(_: Hello) -> Version | None:
     return None
 
 
@@ -50,8 +50,8 @@ class ConnectionSettings:
     laboratory: bool = False  # no authentication, no seals: the segments log a warning
     # a DFS's owner: NOTACTIVE keeps the connection, any other error closes it
     accept_hello: Callable[[Hello], int] = _accept
-    # a DFS's owner: the one SSMB version that a group already speaks (7.8), None: any
-    group_ssmb_version: Callable[[int], Version | None] = _any_version
+    # a DFS's owner: the one SSMB version that a CS's group already speaks (7.8), None: any
+    group_ssmb_version: Callable[[Hello], Version | None] = _any_version
     # a DFS's owner: whether the group has an active CS, and its role_epoch, or that of the last one
     group_role: Callable[[int], tuple[bool, int]] | None = None
 

@@ -9,12 +9,14 @@ repeated, left out or moved has a wrong seal, and the stream is worthless from t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hmac import compare_digest
 from typing import NamedTuple
 
-from csmb.codec import TYPE_OF, encode, message_header, message_length
+from csmb.codec import TYPE_OF, encode, encode_empty, message_header, message_length
 from csmb.constants import (
     HEADER_SIZE,
+    PROBE_TYPE,
     SEAL_SIZE,
     SERIAL_MODULUS,
     VIRTUAL_SERVER_TYPES,
@@ -125,15 +127,23 @@ class Outbound:
 
     def put(self, message: Message, version: int) -> tuple[int, int]:
         """Queue a message and return its serials; after an EncodeError nothing has happened."""
-        kind = TYPE_OF[message.__class__]
+        return self._put(
+            TYPE_OF[message.__class__], lambda *serials: encode(message, version, *serials)
+        )
+
+    def put_probe(self) -> tuple[int, int]:
+        """The same for a message of a type that no peer knows."""
+        return self._put(PROBE_TYPE, lambda *serials: encode_empty(PROBE_TYPE, *serials))
+
+    def _put(self, kind: int, encoded: Callable[[int, int], bytes]) -> tuple[int, int]:
         count, count_bytype = self._count + 1, self._counts.get(kind, 0) + 1
         serials = count % SERIAL_MODULUS, count_bytype % SERIAL_MODULUS
-        octets = encode(message, version, *serials)
+        octets = encoded(*serials)
         self._count, self._counts[kind] = count, count_bytype
         self._buffer += octets
         if self._key is not None:
             self._buffer += _seal(self._key, count, octets)
-        elif kind is MessageType.HELLO:
+        elif kind == MessageType.HELLO:
             self.hellos = with_hello(self.hellos, octets)
         return serials
 

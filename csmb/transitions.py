@@ -140,7 +140,7 @@ TABLE: Final[dict[Role, dict[State, Row]]] = {
         _READY: {
             **_ENDS,
             Input.HELLO: (_READY, "answer_hello"),
-            Input.HELLO_NOTACTIVE: (_READY, "answer"),
+            Input.HELLO_NOTACTIVE: (_READY, "answer_hello"),
             Input.HELLO_REFUSED: (_CLOSED, "answer_and_fail"),
             Input.PAYLOAD: (_READY, "deliver"),
             Input.ACK: (_READY, "deliver"),

@@ -182,7 +182,10 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         False,
         "CONFIG, ADD_VS, DEL_VS and VS_LIST refused: from a CS that is not its group's active one.",
     ),
-    "cs_duplicate_id": (False, "HELLOs answered with DUPID: two CSs have the same segment_id."),
+    "cs_duplicate_id": (
+        False,
+        "CSs refused with DUPID: another CS with the same segment_id is connected.",
+    ),
     "vs_refused": (
         False,
         "Virtual servers refused: contradictory flags, or a kind that is not supported.",

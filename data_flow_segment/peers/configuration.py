@@ -88,6 +88,8 @@ class Configuration:
         self, connection_id: int, peer: Peer, message: Message
     ) -> Generator[None, None, ErrorCode | None]:
         """The error code of the ACK; None if the message asks for none."""
+        if not isinstance(message, Config | VsList | AddVs | DelVs):
+            return None
         if not self._peers.is_active(peer):  # 7.7, rule 11; judged now: it may have changed
             self._lists.pop(connection_id, None)
             self._outbox.counters["configuration_not_active"] += 1
@@ -100,11 +102,9 @@ class Configuration:
             return (yield from self._vs_list(connection_id, peer, message))
         if isinstance(message, AddVs):
             code, commands = self._servers.add(message.entry, peer.group_id)
-        elif isinstance(message, DelVs):
+        else:
             key = key_of(message.flags, message.virt_ipaddr, message.virt_port, message.protocol)
             code, commands = self._servers.remove(key, peer.group_id)
-        else:
-            return None
         self._outbox.commands += commands
         if code not in (ErrorCode.OK, ErrorCode.NOVS):
             self._outbox.counters["vs_refused"] += 1

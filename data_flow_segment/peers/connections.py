@@ -9,22 +9,20 @@ of `Listener`, what that means for flows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 from csmb.codec import TYPE_OF
 from csmb.connection import Connection
-from csmb.constants import ErrorCode, Role
+from csmb.constants import ACKNOWLEDGED, ErrorCode, Role
 from csmb.events import Closed, HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, Hello
 from csmb.settings import ConnectionSettings
-from csmb.versions import Version
-from data_flow_segment.outbox import Endpoint, Outbox
+from data_flow_segment.outbox import Outbox
+from data_flow_segment.peers.accepted import Accepted
 from data_flow_segment.peers.configuration import Configuration
-from data_flow_segment.peers.groups import Group, Peer, Peers
+from data_flow_segment.peers.groups import Group, Listener, Peer, Peers, endpoint_of
 from data_flow_segment.peers.ssmb_path import Link
 from data_flow_segment.targets.contract import TargetError
-from ssmb.addresses import to_text
 
 NOT_READY_MAX = 64
 """Connections that have not proved anything yet.  Each ends by itself after AUTH wait."""
@@ -32,27 +30,6 @@ NOT_READY_MAX = 64
 FRESH_S = 0.05
 """How long each may take at least when all are in use; then the oldest yields to a further one, so
 that whoever holds them all keeps no CS out.  Proving itself takes a CS a few round trips."""
-
-
-class Listener(Protocol):
-    """What the agent wants to hear."""
-
-    def peer_came(self, peer: Peer, now: float) -> None:
-        """A CS is ready that was not there before."""
-
-    def peer_left(self, peer: Peer, now: float) -> None:
-        """The last connection of a CS ended."""
-
-    def active_changed(self, groups: list[Group], now: float) -> None:
-        """Other CSs are active, or none."""
-
-
-@dataclass(slots=True)
-class _Accepted:
-    connection: Connection
-    since: float
-    peer: Peer | None = None
-    was_ready: bool = False
 
 
 class Connections:
@@ -71,7 +48,7 @@ class Connections:
         self._settings = replace(
             settings,
             accept_hello=self._accept,
-            group_ssmb_version=self._group_version,
+            group_ssmb_version=peers.group_version,
             group_role=peers.role_of,
         )
         self._outbox = outbox
@@ -79,7 +56,9 @@ class Connections:
         self._configuration = configuration
         self._listener = listener
         self._random_octets = random_octets
-        self._accepted: dict[int, _Accepted] = {}
+        self._accepted: dict[int, Accepted] = {}
+        self._acting: Accepted | None = None  # whose octets are being looked at
+        self._now = 0.0
         self._last_id = 0
         self._touched: set[int] = set()  # may have something to send
         self._timer: float | None = None
@@ -96,7 +75,7 @@ class Connections:
         connection = Connection(
             Role.DFS, self._settings, random_octets=self._random_octets, now=now
         )
-        self._accepted[self._last_id] = _Accepted(connection, now)
+        self._accepted[self._last_id] = Accepted(connection, now)
         self._touch(self._last_id)
         self._outbox.counters["csmb_connections"] += 1
         return self._last_id
@@ -165,28 +144,39 @@ class Connections:
     # --- the hooks -------------------------------------------------------------------------
 
     def _accept(self, hello: Hello) -> int:
-        """Nothing is proved yet: this looks, and changes nothing but counters."""
-        if self._peers.is_duplicate(hello):
-            self._outbox.counters["cs_duplicate_id"] += 1
-            return ErrorCode.DUPID
+        """Judge a HELLO; an unsealed one proves nothing, and causes no more than a probe."""
+        is_sealed = self._acting is not None and self._acting.connection.is_ready
+        for connection_id, each in self._of_another_boot(hello):
+            if not is_sealed:
+                each.probe(self._now)
+                self._touch(connection_id)
+            elif each.has_answered:
+                self._outbox.counters["cs_duplicate_id"] += 1
+                return ErrorCode.DUPID
         if self._peers.outranks(hello):
             self._outbox.counters["cs_not_active"] += 1
             return ErrorCode.NOTACTIVE
         return ErrorCode.OK
 
-    def _group_version(self, group_id: int) -> Version | None:
-        return self._peers.group_version(group_id)
+    def _of_another_boot(self, hello: Hello) -> list[tuple[int, Accepted]]:
+        """The connections of what this CS was before, or of a second CS with its number."""
+        return [
+            (connection_id, each)
+            for connection_id, each in self._accepted.items()
+            if each is not self._acting and each.is_of_another_boot(hello.segment_id, hello.boot_id)
+        ]
 
     # --- events of a connection ------------------------------------------------------------
 
     def _guarded(
         self,
         connection_id: int,
-        accepted: _Accepted,
+        accepted: Accepted,
         act: Callable[[Connection], None],
         now: float,
     ) -> None:
         """Do something to a connection; a mistake of this program ends that one and no other."""
+        self._acting, self._now = accepted, now
         try:
             act(accepted.connection)
             self._handle_events(connection_id, accepted, now)
@@ -194,9 +184,11 @@ class Connections:
             raise
         except Exception as error:
             self._fail(connection_id, accepted, error, now)
+        finally:
+            self._acting, self._now = None, 0.0
 
-    def _fail(self, connection_id: int, accepted: _Accepted, error: Exception, now: float) -> None:
-        self._outbox.faults.note(f"serving {_who(accepted)}", error)
+    def _fail(self, connection_id: int, accepted: Accepted, error: Exception, now: float) -> None:
+        self._outbox.faults.note(f"serving {accepted.who}", error)
         accepted.connection.close("internal error, see the log")
         while (event := accepted.connection.next_event()) is not None:
             if isinstance(event, Closed):
@@ -208,28 +200,49 @@ class Connections:
         timers = (accepted.connection.get_timer() for accepted in self._accepted.values())
         self._timer = min((timer for timer in timers if timer is not None), default=None)
 
-    def _handle_events(self, connection_id: int, accepted: _Accepted, now: float) -> None:
+    def _handle_events(self, connection_id: int, accepted: Accepted, now: float) -> None:
         while (event := accepted.connection.next_event()) is not None:
             if isinstance(event, Ready):
-                self._ready(connection_id, accepted, event, now)
+                accepted.ready = event
             elif isinstance(event, HelloReceived):
-                if accepted.peer is not None:
-                    self._hello_again(accepted.peer, event.hello, now)
+                self._hello(connection_id, accepted, event.hello, now)
             elif isinstance(event, MessageReceived):
-                assert accepted.peer is not None  # messages come after Ready only
-                self._configuration.take(connection_id, accepted.peer, event)
+                self._message(connection_id, accepted, event, now)
             else:
                 self._closed(connection_id, accepted, event, now)
         self._obey(now)
         self._touch(connection_id)
 
-    def _ready(self, connection_id: int, accepted: _Accepted, event: Ready, now: float) -> None:
+    def _hello(self, connection_id: int, accepted: Accepted, hello: Hello, now: float) -> None:
+        """Nothing that a CS says of itself counts before it has said it under the seal."""
+        if accepted.peer is not None:
+            self._hello_again(accepted.peer, hello, now)
+        elif accepted.ready is not None:
+            for other_id, other in self._of_another_boot(hello):
+                self._displace(other_id, other, now)
+            self._ready(connection_id, accepted, replace(accepted.ready, peer=hello), now)
+
+    def _displace(self, connection_id: int, accepted: Accepted, now: float) -> None:
+        """A CS that was started again has proved it, and this is of what it was (7.7, rule 12)."""
+        accepted.connection.close("this CS was started again", ErrorCode.DUPID)
+        self._handle_events(connection_id, accepted, now)
+
+    def _message(
+        self, connection_id: int, accepted: Accepted, event: MessageReceived, now: float
+    ) -> None:
+        if accepted.peer is not None:
+            self._configuration.take(connection_id, accepted.peer, event)
+        elif (kind := TYPE_OF[event.message.__class__]) in ACKNOWLEDGED:
+            ack = Ack(0, ErrorCode.NOTAUTH, kind, event.serial_global, event.serial_bytype)
+            accepted.connection.send(ack, now)
+
+    def _ready(self, connection_id: int, accepted: Accepted, event: Ready, now: float) -> None:
         accepted.was_ready = True
-        hello = event.peer
+        hello, version = event.peer, event.ssmb_version
         peer = self._peers.by_identity.get((hello.segment_id, hello.group_id))
         is_new = peer is None or peer.ssmb_version != event.ssmb_version
         if peer is None or is_new:
-            link = Link(_endpoint(hello, event.ssmb_version), event.ssmb_version[0], self._outbox)
+            link = Link(endpoint_of(hello, event.ssmb_version), event.ssmb_version[0], self._outbox)
             peer = Peer(hello, link, event.ssmb_version)
         peer.hello = hello
         peer.connections.append(connection_id)
@@ -239,7 +252,7 @@ class Connections:
             peer.ssmb_proved = True  # laboratory: there is nothing to prove
         changed = self._peers.add(peer) if is_new else self._peers.rearrange()
         self._configuration.settle()
-        self._log.append(f"{_name(peer)} is connected, SSMB {_text(event.ssmb_version)}")
+        self._log.append(f"{peer.name} is connected, SSMB {version[0]}.{version[1]}")
         if is_new:
             self._listener.peer_came(peer, now)
         self._announce(changed, now)
@@ -249,7 +262,7 @@ class Connections:
         before, peer.hello = peer.hello, hello
         if hello == before:
             return
-        peer.link.endpoint = _endpoint(hello, peer.ssmb_version)
+        peer.link.endpoint = endpoint_of(hello, peer.ssmb_version)
         changed = self._peers.rearrange()
         if hello.boot_id != peer.boot_id:
             self._listener.peer_came(peer, now)
@@ -268,11 +281,11 @@ class Connections:
                 accepted.connection.send(ack, now)
                 self._touch(connection_id)
 
-    def _closed(self, connection_id: int, accepted: _Accepted, event: Closed, now: float) -> None:
+    def _closed(self, connection_id: int, accepted: Accepted, event: Closed, now: float) -> None:
         self._configuration.forget(connection_id)
         counters, peer = self._outbox.counters, accepted.peer
         counters["csmb_closed" if accepted.was_ready else "csmb_auth_failures"] += 1
-        self._log.append(f"connection to {_who(accepted)} closed: {event.reason}")
+        self._log.append(f"connection to {accepted.who} closed: {event.reason}")
         if peer is None:
             return
         accepted.peer = None
@@ -286,20 +299,3 @@ class Connections:
     def _announce(self, changed: list[Group], now: float) -> None:
         if changed:
             self._listener.active_changed(changed, now)
-
-
-def _endpoint(hello: Hello, ssmb_version: Version) -> Endpoint:
-    return to_text(hello.ssmb_address(ssmb_version[0])), hello.ssmb_port
-
-
-def _name(peer: Peer) -> str:
-    role = "active" if peer.claims_active else "standby"
-    return f"CS {peer.hello.segment_id} (group {peer.group_id}, {role})"
-
-
-def _who(accepted: _Accepted) -> str:
-    return "an unauthenticated CS" if accepted.peer is None else _name(accepted.peer)
-
-
-def _text(version: Version) -> str:
-    return f"{version[0]}.{version[1]}"

@@ -8,13 +8,14 @@ A peer is a CS in a group: (segment_id, group_id).  It may have several CSMB con
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from csmb.constants import Flag
 from csmb.messages import Config, Hello
 from csmb.versions import Version
 from data_flow_segment.outbox import Endpoint
 from data_flow_segment.peers.ssmb_path import Link
+from ssmb.addresses import to_text
 from ssmb.constants import QUERY_REPEATS, QUERY_RETRY_MS, TCP
 
 QUERY_TIMEOUT_MIN_MS: Final = 5  # a CONFIG of 0 would repeat without a pause
@@ -57,6 +58,12 @@ class Peer:
     @property
     def group_id(self) -> int:
         return self.hello.group_id
+
+    @property
+    def name(self) -> str:
+        """For the log."""
+        role = "active" if self.claims_active else "standby"
+        return f"CS {self.hello.segment_id} (group {self.group_id}, {role})"
 
     @property
     def claims_active(self) -> bool:
@@ -158,17 +165,13 @@ class Peers:
             return False
         return active.rank > (hello.role_epoch, -hello.segment_id)
 
-    def is_duplicate(self, hello: Hello) -> bool:
-        """Whether this segment id is connected with another boot id (DUPID)."""
-        return any(
-            peer.hello.segment_id == hello.segment_id and peer.boot_id != hello.boot_id
-            for peer in self.by_identity.values()
-        )
+    def group_version(self, hello: Hello) -> Version | None:
+        """The one SSMB version that the group's connected members speak (7.8).
 
-    def group_version(self, group_id: int) -> Version | None:
-        """The one SSMB version that the group's connected members speak (7.8)."""
+        What a CS spoke before it was started again does not bind it.
+        """
         for peer in self.by_identity.values():
-            if peer.group_id == group_id:
+            if peer.group_id == hello.group_id and not _is_other_boot(peer, hello):
                 return peer.ssmb_version
         return None
 
@@ -185,3 +188,25 @@ class Peers:
     def active_of(self, group_id: int) -> Peer | None:
         group = self.groups.get(group_id)
         return None if group is None else group.active
+
+
+class Listener(Protocol):
+    """What the agent wants to hear."""
+
+    def peer_came(self, peer: Peer, now: float) -> None:
+        """A CS is ready that was not there before."""
+
+    def peer_left(self, peer: Peer, now: float) -> None:
+        """The last connection of a CS ended."""
+
+    def active_changed(self, groups: list[Group], now: float) -> None:
+        """Other CSs are active, or none."""
+
+
+def endpoint_of(hello: Hello, ssmb_version: Version) -> Endpoint:
+    """Where a CS receives SSMB."""
+    return to_text(hello.ssmb_address(ssmb_version[0])), hello.ssmb_port
+
+
+def _is_other_boot(peer: Peer, hello: Hello) -> bool:
+    return peer.hello.segment_id == hello.segment_id and peer.boot_id != hello.boot_id

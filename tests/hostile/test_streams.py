@@ -173,6 +173,10 @@ def test_hostile_streams_change_nothing_in_an_agent() -> None:
     sessions, now = busy.rig.agent.connections, busy.rig.now
     sessions.take_touched()
     sessions.take_log()
+    # A HELLO in a CS's name makes the DFS ask that CS whether it is there, once a second
+    for living, accepted in sessions._accepted.items():
+        accepted.probe(now)
+        sessions.octets_to_send(living)
     watch = busy.watch()
     for parts in streams(conversation_to_an_agent(), SEGMENTS_HEAR):
         number = sessions.connection_made(now)
@@ -184,8 +188,7 @@ def test_hostile_streams_change_nothing_in_an_agent() -> None:
     assert len(sessions.take_log()) == SEGMENTS_HEAR
     rose = watch.increases()
     assert rose.pop("['agent'].connections._last_id") == SEGMENTS_HEAR
-    for name in ("cs_not_active", "cs_duplicate_id"):  # how some of the HELLOs were answered
-        rose.pop(f"['count']['{name}']", None)
+    rose.pop("['count']['cs_not_active']", None)  # how some of the HELLOs were answered
     assert rose == {
         "['count']['csmb_connections']": SEGMENTS_HEAR,
         "['count']['csmb_auth_failures']": SEGMENTS_HEAR,

@@ -149,3 +149,49 @@ def test_one_that_is_configured_as_a_standby_never_takes_over(group: CsGroup) ->
     assert [entry.key for entry in group.target.virtual_servers()] == [
         VirtualServerKey(VIP[0], 80, 6)
     ]
+
+
+# --- one CS, twice -----------------------------------------------------------------------------
+
+
+def test_a_cs_back_after_a_power_loss_serves_at_once(group: CsGroup) -> None:
+    """Nobody closed its connection, and three intervals are far."""
+    dead = group.start(1, 80)
+    group.run(2)
+    dead.lose_power()
+    group.run(0.5)
+    again = group.start(1, 8080)
+    took_s = group.run(30, lambda: group.ports == [8080])
+    assert took_s < 0.1
+    assert (group.active, again.role) == (1, "ACTIVE")
+    assert group.agent.outbox.counters["cs_duplicate_id"] == 0
+    group.run(60)
+    assert (group.active, group.ports) == (1, [8080])
+
+
+def test_of_two_living_css_with_one_number_the_first_keeps_working(group: CsGroup) -> None:
+    """A copied file: both logs say why the second does not."""
+    first = group.start(1, 80)
+    group.run(2)
+    second = group.start(1, 8080)
+    group.run(120)
+    assert (group.active, group.ports, first.role) == (1, [80], "ACTIVE")
+    assert first.cs.connections.links[0].is_ready
+    assert "the DFS refused the connection: DUPID" in " ".join(second.log)
+    assert "this DFS refused CS 1: DUPID" in " ".join(group.log)
+    first.crash()
+    group.run(10)
+    assert group.ports == [8080]
+
+
+def test_a_cs_that_comes_back_twice_with_one_boot_id_is_one_cs(group: CsGroup) -> None:
+    """Its connection before is half open: both belong to it until the old one is silent."""
+    first = group.start(1, 80, boot_id=9)
+    group.run(2)
+    first.number = None  # nothing says so to the DFS
+    first.over(first.cs.connections.stream_received(0, b"", group.now))
+    group.run(5)
+    assert len(group.agent.peers.by_identity[1, 1].connections) == 2
+    group.run(30)
+    assert len(group.agent.peers.by_identity[1, 1].connections) == 1
+    assert (group.active, group.ports, first.role) == (1, [80], "ACTIVE")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from csmb import versions
-from csmb.constants import RETRY_MAX_S, ErrorCode, Flag, Role
+from csmb.constants import RETRY_DUPID_S, RETRY_MAX_S, ErrorCode, Flag, Role
 from csmb.events import HelloReceived, Ready
 from csmb.messages import AuthChallenge, Config, Hello
 from csmb.transitions import State
@@ -67,7 +67,7 @@ def test_a_group_is_held_to_the_ssmb_version_that_it_speaks() -> None:
     groups = {7: (1, 1)}
     dfs: dict[str, Any] = {
         "ssmb_versions": ((1, 3), (2, 0)),
-        "group_ssmb_version": groups.get,
+        "group_ssmb_version": lambda hello: groups.get(hello.group_id),
     }
     pair = pair_of({"ssmb_versions": ((1, 2), (2, 0))}, dfs)
     assert next(e for e in events(pair.cs) if isinstance(e, Ready)).ssmb_version == (1, 1)
@@ -129,7 +129,7 @@ def test_a_duplicate_id_is_refused_with_its_reason() -> None:
     cs, dfs = closed(pair.cs), closed(pair.dfs)
     assert (cs.error_code, cs.reason) == (ErrorCode.DUPID, "the DFS refused the connection: DUPID")
     assert (dfs.error_code, dfs.reason) == (ErrorCode.DUPID, "this DFS refused CS 1: DUPID")
-    assert cs.retry_after_s == RETRY_MAX_S
+    assert cs.retry_after_s == RETRY_DUPID_S
 
 
 def test_a_cs_that_is_not_the_active_one_connects_all_the_same_and_can_stand_by() -> None:

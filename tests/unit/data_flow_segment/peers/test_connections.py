@@ -4,6 +4,7 @@
 import pytest
 
 from csmb.codec import split_list
+from csmb.constants import SEAL_SIZE, SMALLEST_MESSAGE
 from csmb.constants import ErrorCode as CsmbError
 from csmb.constants import Flag as CsmbFlag
 from csmb.messages import AddVs, Config, DelVs, VsEntry, VsList
@@ -190,12 +191,79 @@ def test_without_the_active_one_an_old_epoch_is_better_than_none() -> None:
     assert len(rig.css[-1].take(Query)) == 1
 
 
-def test_a_second_boot_of_a_connected_segment_is_refused() -> None:
-    rig, _ = ready_rig()
+def test_a_second_boot_of_a_living_segment_is_refused() -> None:
+    rig, first = ready_rig()
     copy = FakeCs(rig, 1, boot_id=5)
+    _reach_auth_wait(rig, copy)
+    first.exchange()  # it answers whether it is there
     copy.exchange()
-    assert not copy.connection.is_ready
+    assert copy.closed == "the DFS refused the connection: DUPID"
     assert rig.count("cs_duplicate_id") == 1
+    assert rig.agent.peers.by_identity[1, 1].boot_id == first.settings.boot_id
+    rig.client_sends(SYN)
+    assert len(first.take(Query)) == 1
+
+
+def test_a_cs_started_again_takes_the_place_of_what_it_was() -> None:
+    """At once, although its connection before was never closed."""
+    rig, dead = ready_rig()
+    both = FakeCs(rig, 1, group_id=2)  # in both its groups
+    both.exchange()
+    dead.is_there = False
+    again = rig.cs(1, boot_id=5)
+    assert rig.agent.peers.by_identity.keys() == {(1, 1)}
+    assert rig.count("cs_duplicate_id") == 0
+    assert any("started again" in line for line in rig.agent.connections.take_log())
+    rig.client_sends(SYN)
+    assert len(again.take(Query)) == 1
+    octets, closed = rig.agent.connections.octets_to_send(dead.number)
+    assert octets
+    assert closed
+
+
+def test_who_has_no_key_displaces_nobody() -> None:
+    """He may say HELLO in its name: then it is asked whether it is there, once a second."""
+    rig, cs = ready_rig()
+    cs.is_there = False  # and even if it does not answer
+    for _ in range(50):
+        stranger = FakeCs(rig, 1, boot_id=5, key=b"not the key at all!!")
+        stranger.exchange()
+        assert stranger.closed
+    probes, _ = rig.agent.connections.octets_to_send(cs.number)
+    assert len(probes) == SMALLEST_MESSAGE + SEAL_SIZE
+    cs.connection.receive_data(probes, rig.now)
+    cs.exchange()
+    assert cs.connection.is_ready
+    assert rig.agent.peers.by_identity[1, 1].boot_id == cs.settings.boot_id
+    assert rig.count("configuration_not_active") == 0  # an ACK is none
+
+
+def test_a_cs_started_again_may_speak_another_version() -> None:
+    """What it was before does not hold its group to the version."""
+    rig = AgentRig()
+    old = rig.cs(1, ssmb_versions=((1, 0),))
+    old.is_there = False
+    assert rig.cs(1, boot_id=5).version == 2
+    assert rig.agent.peers.by_identity[1, 1].ssmb_version == (2, 0)
+
+
+def test_nothing_is_obeyed_before_the_first_sealed_hello() -> None:
+    rig = AgentRig()
+    cs = FakeCs(rig, 1)
+    cs.connection._actions.keep_alive = lambda _: None  # type: ignore[method-assign]
+    cs.exchange()
+    assert rig.agent.peers.by_identity == {}
+    ack = cs.tell(vs_list())
+    assert ack is not None
+    assert ack.error_code == CsmbError.NOTAUTH
+    assert rig.target.virtual_servers() == ()
+
+
+def _reach_auth_wait(rig: AgentRig, cs: FakeCs) -> None:
+    """HELLO, and the DFS's answer."""
+    rig.agent.connections.receive(cs.number, cs.connection.data_to_send(), rig.now)
+    answer, _ = rig.agent.connections.octets_to_send(cs.number)
+    cs.connection.receive_data(answer, rig.now)
 
 
 def test_two_connections_of_one_cs_are_one_cs() -> None:
