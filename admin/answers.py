@@ -76,8 +76,8 @@ class Node:
     port: int  # 0: the port that the client sends to
     weight: int
     state: str  # enabled, draining, down; removed: gone from the configuration, sessions remain
-    connection_limit: int  # sessions at the same time; 0: no limit
-    active: int  # sessions now
+    connection_limit: int  # of `active`; 0: no limit
+    active: int  # sessions that a DFS carries now
     total: int  # sessions so far
     connections_per_second: float  # new sessions, smoothed
     response_ms: float | None  # to accept a connection, smoothed; None: not measured, or it failed
@@ -88,6 +88,7 @@ class Node:
     bytes_out: int
     failed: int = 0  # connections that the node refused, or did not answer, so far
     failing: float = 0.0  # of these the recent ones; each counts half after ten seconds
+    sessions_without_flow: int = 0  # silent for so long that no DFS carries them; may come back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +105,12 @@ class VirtualServer:
     pool: str | None = None
     method: str | None = None
     maintenance: bool | None = None
-    connection_limit: int | None = None  # sessions at the same time; 0: no limit
+    connection_limit: int | None = None  # of `active`; 0: no limit
     persistence: int | None = None  # clients remembered; None: it has no persistence
-    active: int | None = None  # sessions now
+    active: int | None = None  # sessions that a DFS carries now
     total: int | None = None  # sessions so far
     refused: int | None = None  # flows
+    sessions_without_flow: int | None = None  # silent ones that no DFS carries; may come back
     bridged: bool | None = None  # a DFS's: class CS_ASSIST, every packet goes to the CS
     active_cs: int | None = None  # a DFS's: segment id; None: no CS of the group is active
 

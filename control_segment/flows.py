@@ -142,6 +142,11 @@ class FlowTable:
         """Forget a record: its session is over."""
         if flow.state == SESSION:
             del self.sessions[flow]
+            flow.node.without_flow -= 1
+            flow.virtual_server.without_flow -= 1
+        else:
+            flow.node.session_ended()
+            flow.virtual_server.active -= 1
         flow.state = FREE
         del self.by_key[flow.key]
         flows = self.wheel[flow.slot]
@@ -149,8 +154,6 @@ class FlowTable:
         if not flows:
             del self.wheel[flow.slot]
         self.waiting.freed = True
-        flow.node.session_ended()
-        flow.virtual_server.active -= 1
         if flow.source_port is not None:
             flow.source_port.release()
 
@@ -158,6 +161,9 @@ class FlowTable:
         """A DFS (again, or another one) carries this session: adopt its serial (6.7)."""
         if flow.state == SESSION:
             del self.sessions[flow]
+            flow.node.session_came_back()
+            flow.virtual_server.without_flow -= 1
+            flow.virtual_server.active += 1
         flow.previous_serial = flow.serial
         flow.peer = peer
         flow.epoch = peer.epoch
@@ -168,8 +174,12 @@ class FlowTable:
         self.file(flow, self.expiry_slot(flow))
 
     def detach(self, flow: Flow, now: float) -> None:
-        """The DFS carries it no longer; keep the session (9.8)."""
+        """The DFS carries it no longer; keep the session (9.8), which no limit counts (10.3)."""
+        flow.node.session_lost_its_flow()
+        flow.virtual_server.active -= 1
+        flow.virtual_server.without_flow += 1
         flow.state = SESSION
+        self.waiting.freed = True
         self.sessions[flow] = None
         flow.last_active = now
         self.file(flow, self.expiry_slot(flow))

@@ -63,6 +63,7 @@ class Node:
         "state",
         "total",
         "weight",
+        "without_flow",
     )
 
     def __init__(
@@ -82,12 +83,13 @@ class Node:
         self.port = port  # 0: the client's port is kept
         self.place: Place = address, port
         self.weight = weight
-        self.connection_limit = connection_limit  # sessions; 0: no limit
+        self.connection_limit = connection_limit  # of `active`; 0: no limit
         self.removed = False  # gone from the configuration
         self.resets_when_down = False  # of its pool: TCP connections end when it is set down
         self.drains_until: float | None = None  # None: it does not drain, or nobody looked yet
         self.drained = False  # it drains, and its time for that is over
-        self.active = 0  # sessions
+        self.active = 0  # sessions that a DFS carries
+        self.without_flow = 0  # sessions that none carries now, and that may come back
         self.total = 0  # sessions ever
         self.failed = 0  # connections that failed to open, ever
         self.failed_at = 0.0  # the latest of them
@@ -150,6 +152,23 @@ class Node:
         self.active -= 1
         if self.connection_limit:
             self.has_room = self.active < self.connection_limit
+
+    def session_lost_its_flow(self) -> None:
+        """It cannot send without being asked about, so it counts as no load."""
+        self.session_ended()
+        self.without_flow += 1
+
+    def session_came_back(self) -> None:
+        """A DFS carries it again; if the node is full, it is over its limit by one."""
+        self.without_flow -= 1
+        self.active += 1
+        if self.connection_limit:
+            self.has_room = self.active < self.connection_limit
+
+    @property
+    def has_sessions(self) -> bool:
+        """Whether any is left that may send, now or later."""
+        return self.active > 0 or self.without_flow > 0
 
     def connection_failed(self, now: float) -> None:
         """A connection was refused by this node, or not answered."""

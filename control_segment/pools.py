@@ -110,7 +110,7 @@ class Pool:
 
     def prune(self) -> None:
         """Forget leaving nodes whose last session has ended."""
-        self.leaving = [node for node in self.leaving if node.active > 0]
+        self.leaving = [node for node in self.leaving if node.has_sessions]
 
     def every_node(self) -> list[Node]:
         """All nodes, those that leave last."""

@@ -46,10 +46,12 @@ class VirtualServer:
         "source_ports",
         "total",
         "translation",
+        "without_flow",
     )
 
     def __init__(self, config: VirtualServerConfig, pool: Pool, default_idle_s: int) -> None:
-        self.active = 0  # sessions
+        self.active = 0  # sessions that a DFS carries
+        self.without_flow = 0  # sessions that none carries now, and that may come back
         self.total = 0
         self.refused = 0
         self.removed = False  # gone from the configuration

@@ -148,6 +148,7 @@ def _describe_node(pool: Pool, node: Node, now: float) -> answers.Node:
         response_ms=None if response_ms is None else round(response_ms, 3),
         idle_ms=round((now - node.last_active) * 1000) if node.total else None,
         failed=node.failed,
+        sessions_without_flow=node.without_flow,
         failing=round(node.failing_now(now), 2),
         packets_in=node.pkts_in,
         bytes_in=node.bytes_in,
@@ -180,6 +181,7 @@ def _describe_server(server: VirtualServer, group_id: int) -> answers.VirtualSer
         connection_limit=config.connection_limit,
         persistence=None if server.persistence is None else len(server.persistence),
         active=server.active,
+        sessions_without_flow=server.without_flow,
         total=server.total,
         refused=server.refused,
     )

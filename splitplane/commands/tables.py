@@ -27,8 +27,9 @@ COLUMNS: Final[Mapping[type, tuple[str, ...]]] = {
         "bytes_in", "bytes_out",
     ),
     Node: (
-        "pool", "name", "address", "port", "state", "weight", "active", "total",
-        "connections_per_second", "failed", "response_ms", "bytes_in", "bytes_out",
+        "pool", "name", "address", "port", "state", "weight", "active",
+        "sessions_without_flow", "total", "connections_per_second", "failed", "response_ms",
+        "bytes_in", "bytes_out",
     ),
     VirtualServer: (
         "name", "address", "port", "protocol", "pool", "method", "forward_mode", "active", "total",
@@ -38,6 +39,7 @@ COLUMNS: Final[Mapping[type, tuple[str, ...]]] = {
 _HEADINGS: Final = {
     "connections_per_second": "new/s",
     "response_ms": "response ms",
+    "sessions_without_flow": "silent",
     "virtual_server": "server",
 }
 _SENTENCES: Final = frozenset({"meaning", "value", "what"})  # columns that may be folded

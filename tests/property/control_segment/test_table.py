@@ -149,11 +149,15 @@ class Segment(RuleBasedStateMachine):
         assert all(flow in segment.table.wheel[flow.slot] for flow in flows)
         assert set(segment.table.sessions) == {flow for flow in flows if flow.state == SESSION}
         for node in segment.model.every_node():
-            assert node.active == sum(flow.node is node for flow in flows)
+            here = [flow for flow in flows if flow.node is node]
+            assert node.active == sum(flow.state != SESSION for flow in here)
+            assert node.without_flow == sum(flow.state == SESSION for flow in here)
             limit = node.connection_limit
             assert node.has_room == (not limit or node.active < limit)
         for server in segment.model.virtual_servers.values():
-            assert server.active == sum(flow.virtual_server is server for flow in flows)
+            here = [flow for flow in flows if flow.virtual_server is server]
+            assert server.active == sum(flow.state != SESSION for flow in here)
+            assert server.without_flow == sum(flow.state == SESSION for flow in here)
 
     @invariant()
     def no_session_has_moved(self) -> None:

@@ -17,6 +17,7 @@ from support.segments.dfs_double import (
     DfsDouble,
     Rig,
     changed_pool,
+    changed_server,
     config,
 )
 
@@ -84,12 +85,78 @@ def test_a_session_whose_flow_idled_or_was_evicted_gets_its_old_node(reason: Clo
     first = rig.dfs.query(rig, serial=5)
     rig.dfs.tell(rig, delete(5, reason))
     assert only_flow(rig).state == SESSION
-    assert rig.active()["web1"] == 1  # limits count sessions, not flows
+    assert rig.active()["web1"] == 0  # limits count what can send without being asked about
     rig.advance(3600)
     again = rig.dfs.query(rig, serial=9, tcp_flags=ACK)
     assert first is not None
     assert again == first._replace(serial=9)
     assert only_flow(rig).state == ACTIVE
+    assert rig.active()["web1"] == 1
+
+
+def silent(rig: Rig, how: str, port: int = 1) -> None:
+    """A session begins, and its flow ends although the session may go on."""
+    reply = rig.dfs.query(rig, serial=port, port=port)
+    assert reply is not None
+    assert reply.error_code == 0
+    if how == "boot":
+        rig.dfs.tell(rig, Reset(reset_id=port, detail=ResetReason.BOOT))
+        rig.advance(1)
+    else:
+        rig.dfs.tell(rig, delete(port, CloseReason[how], port=port))
+
+
+@pytest.mark.parametrize("how", ["IDLE", "OVERFLOW", "boot"])
+def test_a_limit_counts_only_connections_that_can_still_send(how: str) -> None:
+    rig = Rig(config(virtual_servers=changed_server(connection_limit=1)))
+    silent(rig, how)
+    other = rig.dfs.query(rig, port=2)
+    assert other is not None
+    assert other.error_code == 0
+    third = rig.dfs.query(rig, port=3)
+    assert third is not None
+    assert third.error_code == ErrorCode.BUSY
+    # An established connection that goes on is not refused, although it is one too many
+    again = rig.dfs.query(rig, port=1, serial=50, tcp_flags=ACK)
+    assert again is not None
+    assert again.error_code == 0
+    (server,) = [each for each in rig.cs.model.virtual_servers.values() if each.name == "www"]
+    assert (server.active, server.without_flow) == (2, 0)
+
+
+def test_a_nodes_limit_counts_likewise() -> None:
+    pools = changed_pool(web1={"connection_limit": 1}, web2=None, web3=None)
+    rig = Rig(config(pools=pools))
+    silent(rig, "IDLE")
+    other = rig.dfs.query(rig, port=2)
+    assert other is not None
+    assert other.error_code == 0
+    node = rig.cs.model.pools["web"].nodes["web1"]
+    assert (node.active, node.without_flow, node.has_room) == (1, 1, False)
+    rig.advance(7441)  # session_timeout_s, and nobody came back
+    assert node.without_flow == 0
+
+
+def test_vanished_clients_are_no_load_and_a_drained_node_shows_them_apart() -> None:
+    rig = Rig(config(pools=changed_pool("least_connections", web3=None)))
+    for port in range(1, 11):
+        rig.advance(1)
+        silent(rig, "IDLE", port)
+    for port in range(11, 41):
+        rig.dfs.query(rig, port=port)
+    assert rig.active() == {"web1": 15, "web2": 15}
+    nodes = admin.handle(rig.cs, "nodes", {}, rig.now)
+    assert isinstance(nodes, list)
+    assert [node.sessions_without_flow for node in nodes] == [5, 5]
+
+
+def test_a_removed_node_is_kept_while_a_silent_session_may_come_back() -> None:
+    rig = Rig()
+    silent(rig, "IDLE")
+    rig.cs.apply_config(config(pools=changed_pool(web1=None)), rig.now)
+    rig.advance(10)
+    (node,) = rig.cs.model.pools["web"].leaving
+    assert (node.name, node.without_flow) == ("web1", 1)
 
 
 @pytest.mark.parametrize(
