@@ -13,7 +13,6 @@ from collections.abc import Callable
 from admin.faults import Faults
 from control_segment.announcements import (
     Changes,
-    Versions,
     complaint,
     config_message,
     messages,
@@ -27,9 +26,10 @@ from control_segment.links import Link
 from control_segment.model import Model
 from control_segment.peers import Peer
 from control_segment.roles import GroupRole
+from control_segment.seal_doubt import SEAL_DOUBT_S
 from control_segment.statistics import Statistics
 from csmb.connection import Connection
-from csmb.constants import RETRY_MAX_S, Role
+from csmb.constants import DEAD_INTERVALS, RETRY_MAX_S, Role
 from csmb.constants import Flag as CsmbFlag
 from csmb.events import Closed, HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, AddVs, GetVsList, Hello
@@ -134,13 +134,22 @@ class Connections:
         over = Closed("internal error, see the log", retry_after_s=RETRY_MAX_S)
         return self._closed(index, over, now)
 
+    def handle_timer(self, now: float) -> None:
+        """Authenticate again where only wrong seals come (12.4)."""
+        for peer in self.peers.values():
+            if peer.keys is not None and peer.doubt.is_confirmed(peer.keys.heard(), now):
+                reason = f"only wrong seals for {SEAL_DOUBT_S:g} s: authenticating again"
+                for index, link in enumerate(self.links):
+                    if link.peer_id == peer.segment_id:
+                        self._close(index, reason)
+
     def is_closing(self, index: int) -> bool:
         """Whether a connection has ended outside its stream's turn: write, close, say b""."""
         connection = self.links[index].connection
         return connection is not None and connection.is_closed
 
     def _close(self, index: int, reason: str) -> None:
-        """End a connection outside its stream's turn; `is_closing` until its stream has ended."""
+        """End a connection outside its stream's turn; it `is_closing` until its stream is."""
         connection = self.links[index].connection
         if connection is not None:
             connection.close(reason)
@@ -170,32 +179,46 @@ class Connections:
         peer_id, wait_s = link.peer_id, link.closed(event, now)
         if peer_id is not None:
             # Two connections to one DFS: losing one is no event (7.7, rule 10)
-            still = any(other.peer_id == peer_id for other in self.links)
-            self.peers[peer_id].is_connected = still
+            peer = self.peers[peer_id]
+            peer.is_connected = any(other.peer_id == peer_id for other in self.links)
+            silent_s = DEAD_INTERVALS * self._config.settings.hello_interval_s
+            peer.connection_ended(link.keys, now + silent_s)
         return wait_s
 
     def _ready(self, index: int, ready: Ready, now: float) -> None:
         link, hello = self.links[index], ready.peer
         peer = self.peers.get(hello.segment_id)
+        if peer is not None and self._contradicts(index, peer, ready):
+            return
         if peer is None:
             peer = Peer(
                 hello.segment_id, self._key, self._random_octets, active=self._config.active
             )
             self.peers[hello.segment_id] = peer
         epoch = peer.epoch
-        versions = Versions(ready.csmb_version[0], ready.ssmb_version[0])
-        link.became_ready(hello.segment_id, versions, now)
-        peer.became_ready(ready, now)
+        link.became_ready(ready, now)
+        peer.became_ready(ready)
         peer.group_role.reconnected()
         if peer.epoch != epoch:
             self._check_all(now)
         self._learn_address(peer)
         self._log.append(
             f"DFS {self._name(index)} is ready: segment {hello.segment_id}, "
-            f"CSMB {versions.csmb}, SSMB {versions.ssmb}"
+            f"CSMB {link.versions.csmb}, SSMB {link.versions.ssmb}"
         )
         link.announce(peer.group_role, now)
         self._dispatch.authenticate(peer, now)
+
+    def _contradicts(self, index: int, peer: Peer, ready: Ready) -> bool:
+        """Whether a DFS's further connection cannot stand beside its first; then it is closed."""
+        if not peer.is_connected or peer.ssmb_version == ready.ssmb_version[0]:
+            return False
+        self._close(
+            index,
+            f"another connection of this DFS speaks SSMB {peer.ssmb_version},"
+            f" this one SSMB {ready.ssmb_version[0]}",
+        )
+        return True
 
     def _hello(self, index: int, hello: Hello, now: float) -> None:
         """A keep-alive; what it says counts once the connection is authenticated (12)."""

@@ -187,6 +187,11 @@ class Dispatch:
         else:
             self.send(peer, challenge, now)
 
+    def bad_seal(self, peer: Peer, now: float) -> None:
+        """A datagram from its address had a wrong one: is it the DFS's (12.4)?"""
+        if peer.keys is not None and peer.doubt.bad_seal(peer.keys.heard(), now):
+            peer.authentication.recheck(now)
+
     def synchronise(self, peer: Peer, now: float) -> None:
         """Ask a DFS for all its flows (11.4)."""
         peer.sync_number += 1

@@ -11,8 +11,9 @@ from control_segment.announcements import Versions
 from control_segment.roles import GroupRole
 from csmb.connection import Connection
 from csmb.constants import RETRY_MIN_S
-from csmb.events import Closed
+from csmb.events import Closed, Ready
 from csmb.messages import Message
+from ssmb.keys import SessionKeys
 
 # A DFS that was there and is gone is most likely being restarted, which takes about a second; then
 # every second counts.  Otherwise the protocol's 1 to 30 s (7.7), which jitter must not exceed.
@@ -37,6 +38,7 @@ class Link:
         "connection",
         "dfs_id",
         "is_configured",
+        "keys",
         "peer_id",
         "ready_since",
         "reason",
@@ -53,6 +55,7 @@ class Link:
         self.ready_since = 0.0
         self.reason = "not connected yet"  # why there is no connection
         self.versions = Versions(csmb=1, ssmb=1)
+        self.keys: SessionKeys | None = None  # that its authentication made for SSMB
         self.withheld = 0  # virtual servers that these versions do not carry
         self._step = _FIRST
         self._last_octets = b""  # of the connection before
@@ -86,11 +89,12 @@ class Link:
         part = int.from_bytes(self._random_octets(4), "big") / 2**32
         return wait_s * (1 + _JITTER * part)
 
-    def became_ready(self, peer_id: int, versions: Versions, now: float) -> None:
+    def became_ready(self, ready: Ready, now: float) -> None:
         """The connection is authenticated."""
-        self.peer_id = self.dfs_id = peer_id
+        self.peer_id = self.dfs_id = ready.peer.segment_id
         self.is_configured = False
-        self.versions = versions
+        self.versions = Versions(ready.csmb_version[0], ready.ssmb_version[0])
+        self.keys = ready.ssmb_keys
         self.withheld = 0
         self.ready_since = now
         self._waiting.clear()

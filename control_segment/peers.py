@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from control_segment.roles import GroupRole
+from control_segment.seal_doubt import SealDoubt
 from control_segment.ssmb_authentication import SsmbAuthentication
 from control_segment.sync import Sync
 from csmb.events import Ready
@@ -16,6 +17,7 @@ from ssmb.batch import Batcher
 from ssmb.codec import encode
 from ssmb.constants import RESET_RETRY_MS, RESET_TRIES, Flag, ResetReason, ResetScope
 from ssmb.errors import EncodeError
+from ssmb.keys import SessionKeys
 from ssmb.messages import Message, Reset
 from ssmb.seal import KeyRing, Sealer
 
@@ -34,6 +36,7 @@ class Peer:
         "authentication",
         "batcher",
         "boot_id",
+        "doubt",
         "epoch",
         "executed_reset",
         "flow_capacity",
@@ -71,6 +74,7 @@ class Peer:
         self.authentication = SsmbAuthentication(key, random_octets)
         self.keys: KeyRing | None = None  # None: a laboratory, no seals
         self.sealer: Sealer | None = None
+        self.doubt = SealDoubt()
         self.batcher = Batcher(2)
         self.sync = Sync(int.from_bytes(random_octets(4), "big"))
         self.sync_number = 0  # of SYNCs begun; a flow confirmed by an earlier one is doubted
@@ -81,7 +85,7 @@ class Peer:
         self._reset_at = 0.0
         self._reset_tries = 0
 
-    def became_ready(self, ready: Ready, now: float) -> None:
+    def became_ready(self, ready: Ready) -> None:
         """Take over what a new connection has negotiated."""
         hello = ready.peer
         self.is_connected = True
@@ -99,8 +103,14 @@ class Peer:
             return
         if self.keys is None:
             self.keys = KeyRing()
-        self.keys.install(ready.ssmb_keys.d2c, now)
-        self.sealer = Sealer(ready.ssmb_keys.c2d)
+        self.keys.add(ready.ssmb_keys.d2c, ready.ssmb_keys.c2d)
+        self.sealer = self.keys.sealer
+
+    def connection_ended(self, keys: SessionKeys | None, until: float) -> None:
+        """One of its connections is over; the DFS may take it for READY until then."""
+        if keys is not None and self.keys is not None:
+            self.keys.end(keys.d2c, until)
+            self.sealer = self.keys.sealer
 
     @property
     def answers(self) -> bool:
@@ -179,6 +189,7 @@ class Peer:
             self.authentication.get_timer(),
             self.sync.get_timer(),
             self.batcher.get_timer(),
+            self.doubt.get_timer(),
             None if self._reset is None else self._reset_at,
         )
         return min((timer for timer in timers if timer is not None), default=None)

@@ -129,6 +129,8 @@ class ControlSegment:
                     octets = peer.keys.open(octets, now)
                 except SealError as error:
                     statistics.drops[_SEAL_DROPS.get(type(error), "bad_seal")] += 1
+                    if isinstance(error, BadTag):
+                        self.dispatch.bad_seal(peer, now)
                     continue
             # One QUERY of version 2 about a new flow, neither PARKED nor OUTBOUND (`wire`)
             if (
@@ -219,6 +221,7 @@ class ControlSegment:
             self.reaper.handle_timer,
             self._update_rates,
             self.connections.send_on,
+            self.connections.handle_timer,
         ]
         due += [partial(self.dispatch.handle_timer, peer) for peer in self.peers.values()]
         for handle in due:

@@ -55,6 +55,12 @@ class SsmbAuthentication:
         self._repeat_s = FIRST_REPEAT_S
         return self._ask(now, ErrorCode.OK) if is_needed else None
 
+    def recheck(self, now: float) -> None:
+        """Challenge the DFS again soon, and trust it meanwhile; not if a challenge is under way."""
+        if self._challenge is None:
+            self._timer = now
+            self._repeat_s = FIRST_REPEAT_S
+
     def answered(self, response: AuthResponse, *, dfs_id: int, cs_id: int, now: float) -> bool:
         """Take an AUTH_RESPONSE; return whether it is right."""
         if self._challenge is None or response.challenge_id != self._challenge_id:

@@ -2,8 +2,8 @@
 """The seal behind each datagram: counter and tag (wire protocol 12.4).
 
 The counter's top octet is the sender's lane, so that parallel senders need no lock; the rest rises
-from 1 in each lane.  The receiver keeps a window of 1024 counters per lane.  A key that was
-replaced is accepted for two more seconds, for the datagrams that were under way.
+from 1 in each lane.  The receiver keeps a window of 1024 counters per lane.  Every connection on
+CSMB has keys of its own.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from typing import Final
 
 from siphash24 import siphash24
 
-from ssmb.constants import KEY_OVERLAP_S, SEAL_SIZE
-from ssmb.errors import BadTag, Replayed, SealError, TooOld, TooShort
+from ssmb.constants import SEAL_SIZE
+from ssmb.errors import BadTag, Replayed, TooOld, TooShort
 
 TAG_SIZE: Final = 8
 WINDOW: Final = 1024
+ENDED_KEYS_MAX: Final = (
+    4  # remembered beside the living ones, of a pair that reconnects again and again
+)
 _LANE_SHIFT: Final = 56
 _WINDOW_MASK: Final = (1 << WINDOW) - 1
 
@@ -75,6 +78,10 @@ class Opener:
             _note(lane, counter, ahead)
         return datagram[:-SEAL_SIZE]
 
+    def highest(self) -> int:
+        """Return the sum of the highest counters of all lanes."""
+        return sum(lane[0] for lane in self._lanes.values())
+
 
 def _note(lane: list[int], counter: int, ahead: int) -> None:
     """Move or mark a lane's window, or raise."""
@@ -89,34 +96,77 @@ def _note(lane: list[int], counter: int, ahead: int) -> None:
     lane[1] |= 1 << -ahead
 
 
-class KeyRing:
-    """The key in force and, for two seconds after a change, the one before."""
+class _Key:
+    """Both directions' keys of one connection on CSMB."""
 
-    __slots__ = ("_current", "_previous", "_previous_until")
+    __slots__ = ("key", "opener", "sealer", "until")
+
+    def __init__(self, opening: bytes, sealing: bytes) -> None:
+        self.key = opening
+        self.opener = Opener(opening)
+        self.sealer = Sealer(sealing)
+        self.until: float | None = None  # None: its connection is READY
+
+    def has_run_out(self, now: float) -> bool:
+        """Whether the peer can no longer take its connection for READY."""
+        return self.until is not None and now >= self.until
+
+
+class KeyRing:
+    """The keys of all connections of one pair; a new one makes no other invalid (12.4).
+
+    `sealer` is that of the connection that became READY last of those that still are.  While none
+    is, what the last ones left goes on.
+    """
+
+    __slots__ = ("_current", "_keys", "sealer")
 
     def __init__(self) -> None:
-        self._current: Opener | None = None
-        self._previous: Opener | None = None
-        self._previous_until = 0.0
+        self._keys: list[_Key] = []  # the newest first
+        self._current: Opener | None = None  # tried first: it opened the last datagram
+        self.sealer: Sealer | None = None
 
-    def install(self, key: bytes, now: float) -> None:
-        """Put a new key in force."""
-        if self._current is not None:
-            self._previous = self._current
-            self._previous_until = now + KEY_OVERLAP_S
-        self._current = Opener(key)
+    def add(self, opening: bytes, sealing: bytes) -> None:
+        """A connection is READY: its keys for what comes and for what goes."""
+        ended = [key for key in self._keys if key.until is not None][:ENDED_KEYS_MAX]
+        self._keys = [key for key in self._keys if key.until is None or key in ended]
+        self._keys.insert(0, _Key(opening, sealing))
+        self._choose()
+
+    def end(self, opening: bytes, until: float) -> None:
+        """That connection has ended; what the peer still seals with its keys is good until then."""
+        for key in self._keys:
+            if key.key == opening:
+                key.until = until
+        self._choose()
 
     def open(self, datagram: bytes, now: float) -> bytes:
-        """Return what was sealed with either key, or raise what the current key says."""
+        """Return what was sealed with any of the keys, or raise BadTag, Replayed, ..."""
         if self._current is None:
             raise BadTag("no key yet")
         try:
             return self._current.open(datagram)
         except BadTag:
-            if self._previous is None or now >= self._previous_until:
-                self._previous = None
-                raise
+            return self._open_with_others(datagram, now)
+
+    def heard(self) -> int:
+        """Return a number that changes with every new datagram that opened."""
+        return sum(key.opener.highest() for key in self._keys)
+
+    def _open_with_others(self, datagram: bytes, now: float) -> bytes:
+        is_any_ready = any(key.until is None for key in self._keys)
+        for key in self._keys:
+            if key.opener is self._current or (is_any_ready and key.has_run_out(now)):
+                continue
             try:
-                return self._previous.open(datagram)
-            except SealError as error:
-                raise error from None
+                opened = key.opener.open(datagram)
+            except BadTag:
+                continue
+            if key.until is None:
+                self._current = key.opener
+            return opened
+        raise BadTag("the tag matches none of the keys")
+
+    def _choose(self) -> None:
+        newest = next((key for key in self._keys if key.until is None), None) or self._keys[0]
+        self.sealer, self._current = newest.sealer, newest.opener

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from csmb.codec import TYPE_OF
 from csmb.connection import Connection
-from csmb.constants import ACKNOWLEDGED, ErrorCode, Role
+from csmb.constants import ACKNOWLEDGED, DEAD_INTERVALS, HELLO_INTERVAL_S, ErrorCode, Role
 from csmb.events import Closed, HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, Hello
 from csmb.settings import ConnectionSettings
@@ -232,7 +232,9 @@ class Connections:
     ) -> None:
         if accepted.peer is not None:
             self._configuration.take(connection_id, accepted.peer, event)
-        elif (kind := TYPE_OF[event.message.__class__]) in ACKNOWLEDGED:
+        elif (kind := TYPE_OF[event.message.__class__]) in ACKNOWLEDGED and (
+            accepted.connection.is_ready
+        ):
             ack = Ack(0, ErrorCode.NOTAUTH, kind, event.serial_global, event.serial_bytype)
             accepted.connection.send(ack, now)
 
@@ -240,14 +242,18 @@ class Connections:
         accepted.was_ready = True
         hello, version = event.peer, event.ssmb_version
         peer = self._peers.by_identity.get((hello.segment_id, hello.group_id))
-        is_new = peer is None or peer.ssmb_version != event.ssmb_version
-        if peer is None or is_new:
-            link = Link(endpoint_of(hello, event.ssmb_version), event.ssmb_version[0], self._outbox)
+        is_new = peer is None
+        if peer is not None and peer.ssmb_version != version:
+            spoken = f"SSMB {peer.ssmb_version[0]}, this one SSMB {version[0]}"
+            accepted.connection.close(f"another connection of this CS speaks {spoken}")
+            return
+        if peer is None:
+            link = Link(endpoint_of(hello, version), version[0], self._outbox)
             peer = Peer(hello, link, event.ssmb_version)
         peer.hello = hello
         peer.connections.append(connection_id)
         accepted.peer = peer
-        peer.link.install_keys(event.ssmb_keys, now)
+        peer.link.add_keys(event.ssmb_keys)
         if event.ssmb_keys is None:
             peer.ssmb_proved = True  # laboratory: there is nothing to prove
         changed = self._peers.add(peer) if is_new else self._peers.rearrange()
@@ -290,6 +296,9 @@ class Connections:
             return
         accepted.peer = None
         peer.connections.remove(connection_id)
+        silent_s = DEAD_INTERVALS * (peer.hello.hello_interval or HELLO_INTERVAL_S)
+        assert accepted.ready is not None
+        peer.link.end_keys(accepted.ready.ssmb_keys, now + silent_s)
         if not peer.connections:
             changed = self._peers.remove(peer)
             self._configuration.settle()

@@ -39,16 +39,22 @@ class Link:
         self._urgent = False  # an H message went out since the last flush
         self._queued = False  # an L message may wait
 
-    def install_keys(self, keys: SessionKeys | None, now: float) -> None:
-        """Keys of a new CSMB authentication; what waits is sent under the old ones."""
+    def add_keys(self, keys: SessionKeys | None) -> None:
+        """Keys of a new CSMB authentication; what waits is sent under the ones before."""
         self.flush_all()
         if keys is None:
             self._ring = self._sealer = None
             return
         if self._ring is None:
             self._ring = KeyRing()
-        self._ring.install(keys.c2d, now)
-        self._sealer = Sealer(keys.d2c)
+        self._ring.add(keys.c2d, keys.d2c)
+        self._sealer = self._ring.sealer
+
+    def end_keys(self, keys: SessionKeys | None, until: float) -> None:
+        """That connection is over; the CS may take it for READY until then."""
+        if keys is not None and self._ring is not None:
+            self._ring.end(keys.c2d, until)
+            self._sealer = self._ring.sealer
 
     def open(self, datagram: bytes, now: float) -> bytes:
         """Return the messages of a datagram, or raise SealError."""

@@ -15,6 +15,7 @@ from typing import Final
 
 import pytest
 
+from csmb.constants import DEAD_INTERVALS, HELLO_INTERVAL_S
 from ssmb.codec import encode
 from ssmb.messages import AuthChallenge, Sync
 from support.octets.hostile import (
@@ -91,12 +92,12 @@ def test_each_message_would_be_felt_by_the_agent_if_it_came_through(number: int)
 def test_old_datagrams_change_nothing_when_keys_change_either() -> None:
     busy = BusyAgent()
     attacker = busy.attacker(busy.active)
-    busy.rig.cs(1, prepare=False)  # a second connection: new keys, the old ones count for 2 s
+    busy.rig.cs(1, prepare=False)  # a second connection: new keys beside the old ones
     watch = busy.watch()
     expected = counted(attacker.replayed(FEWER), busy.receive)
     assert watch.increases() == agent_rises(expected)
-    busy.rig.now += 2.0
-    busy.receive(attacker.history[0], attacker.endpoint)  # from here on the old key is forgotten
+    busy.active.leave()
+    busy.rig.now += DEAD_INTERVALS * HELLO_INTERVAL_S  # from here on the old key is no more
     watch = busy.watch()
     expected = counted(attacker.known_no_more(FEWER), busy.receive)
     assert watch.increases() == agent_rises(expected)
@@ -170,7 +171,7 @@ def test_old_datagrams_change_nothing_in_a_cs_when_keys_change_either() -> None:
     watch = busy.watch()
     expected = busy.deliver(attacker.replayed(FEWER))
     assert watch.increases() == cs_rises(expected)
-    busy.rig.now += 2.0
+    busy.rig.now += DEAD_INTERVALS * HELLO_INTERVAL_S
     busy.deliver(iter([Hostile(attacker.history[0], attacker.endpoint, BAD_TAG)]))
     watch = busy.watch()
     expected = busy.deliver(attacker.known_no_more(FEWER))

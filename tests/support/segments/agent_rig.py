@@ -134,8 +134,8 @@ class FakeCs:
                 self.version = event.ssmb_version[0]
                 self.keys = event.ssmb_keys
                 if event.ssmb_keys is not None:
-                    self._ring.install(event.ssmb_keys.d2c, self.rig.now)
-                    self._sealer = Sealer(event.ssmb_keys.c2d)
+                    self._ring.add(event.ssmb_keys.d2c, event.ssmb_keys.c2d)
+                    self._sealer = self._ring.sealer
             elif isinstance(event, MessageReceived):
                 if isinstance(event.message, Ack):
                     self.acks.append(event.message)

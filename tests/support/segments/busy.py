@@ -152,6 +152,7 @@ class BusyCs:
             self._end_one(dfs, 40059)
             while len(self.history[dfs.segment_id]) < GENUINE:
                 dfs.send(self.rig, Stats(serial=1, src_ipaddr=dfs_double.CLIENT))
+            self.rig.cs.receive_datagram(bytes(60), dfs.address, self.rig.now)  # a doubt begins
         self.rig.settle()
         self.rig.cs.datagrams_to_send()
 

@@ -118,6 +118,7 @@ class DfsDouble:
         self.loses: Callable[[Message], bool] = lambda message: False
         self.answers_challenges = True
         self.answers_sync = True
+        self.reconnect_s: float | None = None  # the CS has closed the connection
         self.serial = 100
         self._keys: KeyRing | None = None
         self._sealer: Sealer | None = None
@@ -136,9 +137,21 @@ class DfsDouble:
         assert wait is not None
         return wait
 
+    def _is_hung_up_on(self, rig: Rig, last: bytes) -> bool:
+        """Whether the CS has closed the connection; `last`: its last octets."""
+        if rig.cs.connections.is_closing(self.index):
+            self.reconnect_s = rig.cs.connections.stream_received(self.index, b"", rig.now)
+        if rig.cs.connections.links[self.index].connection is not None:
+            return False
+        self.connection.receive_data(last, rig.now)
+        self.connection.receive_data(b"", rig.now)
+        return True
+
     def exchange(self, rig: Rig) -> bool:
         """Carry CSMB octets both ways; return whether there were any."""
         to_dfs = rig.cs.connections.stream_to_send(self.index)
+        if self._is_hung_up_on(rig, to_dfs):
+            return False
         if to_dfs:
             self.connection.receive_data(to_dfs, rig.now)
         while event := self.connection.next_event():
@@ -146,8 +159,8 @@ class DfsDouble:
                 self.version = event.ssmb_version[0]
                 if event.ssmb_keys is not None:
                     self._keys = self._keys or KeyRing()
-                    self._keys.install(event.ssmb_keys.c2d, rig.now)
-                    self._sealer = Sealer(event.ssmb_keys.d2c)
+                    self._keys.add(event.ssmb_keys.c2d, event.ssmb_keys.d2c)
+                    self._sealer = self._keys.sealer
             elif isinstance(event, HelloReceived):
                 self.cs_hello = event.hello
             elif isinstance(event, MessageReceived):
@@ -159,7 +172,7 @@ class DfsDouble:
                     self.connection.send(ack, rig.now)
         to_cs = self.connection.data_to_send()
         if to_cs:
-            rig.cs.connections.stream_received(self.index, to_cs, rig.now)
+            self.reconnect_s = rig.cs.connections.stream_received(self.index, to_cs, rig.now)
         return bool(to_dfs or to_cs)
 
     def take(self, rig: Rig, octets: bytes) -> None:
@@ -299,7 +312,8 @@ class Rig:
             self.now = max(self.now, due)
             self.cs.handle_timer(self.now)
             for dfs in self.dfss:
-                self.cs.connections.stream_timer_due(dfs.index, self.now)
+                ended = self.cs.connections.stream_timer_due(dfs.index, self.now)
+                dfs.reconnect_s = ended or dfs.reconnect_s
             self.settle()
         self.now = end
 

@@ -258,6 +258,10 @@ class Planes:
         """Both ends of the CSMB stream talk until they are quiet."""
         while self._number is not None and self.agent_is_up and self.cs_is_up:
             there = self.cs.connections.stream_to_send(0)
+            if self.cs.connections.is_closing(0):
+                self.agent.connections.receive(self._number, there, self.now)
+                self._lost(self.cs.connections.stream_received(0, b"", self.now))
+                break
             if there:
                 self.agent.connections.receive(self._number, there, self.now)
             back, closed = self.agent.connections.octets_to_send(self._number)

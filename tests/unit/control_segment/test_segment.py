@@ -191,6 +191,7 @@ def test_two_addresses_of_one_dfs_are_one_dfs() -> None:
     rig = Rig(configuration, DfsDouble(0))
     rig.dfs.address = ("nowhere", 0)  # datagrams go to the one double that has the newest keys
     second = DfsDouble(1)
+    second._keys = rig.dfs._keys  # of the same DFS
     rig.dfss.append(second)
     second.connect(rig)
     assert list(rig.cs.peers) == [256]

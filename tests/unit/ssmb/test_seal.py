@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
-from ssmb.constants import KEY_OVERLAP_S, SEAL_SIZE
+from ssmb.constants import SEAL_SIZE
 from ssmb.errors import BadTag, Replayed, SealError, TooOld, TooShort
-from ssmb.seal import WINDOW, KeyRing, Opener, Sealer, tag
+from ssmb.seal import ENDED_KEYS_MAX, WINDOW, KeyRing, Opener, Sealer, tag
 
 KEY = bytes(range(16))
 OTHER_KEY = bytes(range(1, 17))
@@ -170,44 +172,88 @@ def test_no_key_opens_nothing() -> None:
         KeyRing().open(sealed(1), now=0.0)
 
 
-def test_the_previous_key_is_good_for_two_seconds_more() -> None:
+SENDING = bytes(range(16))  # what a test of opening does not look at
+
+
+def ring_of(*keys: bytes) -> KeyRing:
     ring = KeyRing()
-    ring.install(KEY, now=10.0)
-    assert ring.open(sealed(1), now=10.0) == BODY
-    ring.install(OTHER_KEY, now=20.0)
-    assert ring.open(sealed(1, key=OTHER_KEY), now=20.0) == BODY
-    assert ring.open(sealed(2), now=20.0) == BODY
-    assert ring.open(sealed(3), now=20.0 + KEY_OVERLAP_S - 0.001) == BODY
-    with pytest.raises(BadTag):
-        ring.open(sealed(4), now=20.0 + KEY_OVERLAP_S)
-    assert ring.open(sealed(2, key=OTHER_KEY), now=30.0) == BODY
+    for key in keys:
+        ring.add(key, SENDING)
+    return ring
 
 
-def test_the_first_key_has_none_before_it() -> None:
+def test_every_ready_connections_key_is_good_in_any_order_and_for_ever() -> None:
+    ring = ring_of(KEY, OTHER_KEY)
+    for number in range(1, 50):
+        for key in (KEY, OTHER_KEY)[:: 1 if number % 3 else -1]:
+            assert ring.open(sealed(number, key=key), now=1e6 * number) == BODY
+            with pytest.raises(Replayed):
+                ring.open(sealed(number, key=key), now=1e6 * number)
+
+
+def test_the_sender_uses_the_key_of_the_connection_that_became_ready_last_and_still_is() -> None:
+    first, second = bytes(16), bytes([1]) * 16
     ring = KeyRing()
-    ring.install(KEY, now=10.0)
-    with pytest.raises(BadTag):
-        ring.open(sealed(1, key=OTHER_KEY), now=10.0)
+    ring.add(KEY, first)
+    assert ring.sealer is not None
+    assert ring.sealer.seal(BODY) == Sealer(first).seal(BODY)
+    ring.add(OTHER_KEY, second)
+    assert ring.sealer.seal(BODY) == Sealer(second).seal(BODY)
+    ring.end(OTHER_KEY, until=20.0)
+    again = Sealer(first)
+    again.seal(BODY)
+    assert ring.sealer.seal(BODY) == again.seal(BODY)  # no counter is used twice
+    ring.end(KEY, until=20.0)
+    assert ring.sealer is not None  # none is ready: what the last ones left goes on
 
 
-def test_the_previous_key_still_refuses_replays() -> None:
-    ring = KeyRing()
-    ring.install(KEY, now=10.0)
-    ring.open(sealed(1), now=10.0)
-    ring.install(OTHER_KEY, now=11.0)
+def test_an_ended_connections_key_is_good_until_the_peer_must_have_noticed() -> None:
+    ring = ring_of(KEY, OTHER_KEY)
+    assert ring.open(sealed(1, key=KEY), now=10.0) == BODY
+    ring.end(KEY, until=25.0)
+    assert ring.open(sealed(2, key=KEY), now=24.9) == BODY
     with pytest.raises(Replayed):
-        ring.open(sealed(1), now=11.5)
-    ring.open(sealed(1, key=OTHER_KEY), now=11.5)
-    with pytest.raises(Replayed):
-        ring.open(sealed(1, key=OTHER_KEY), now=11.5)
-
-
-def test_two_changes_within_two_seconds_leave_the_last_two_keys() -> None:
-    ring = KeyRing()
-    third = bytes(16)
-    for key, now in ((KEY, 10.0), (OTHER_KEY, 10.5), (third, 11.0)):
-        ring.install(key, now)
-    assert ring.open(sealed(1, key=third), now=11.0) == BODY
-    assert ring.open(sealed(1, key=OTHER_KEY), now=11.0) == BODY
+        ring.open(sealed(2, key=KEY), now=24.9)
     with pytest.raises(BadTag):
-        ring.open(sealed(1), now=11.0)
+        ring.open(sealed(3, key=KEY), now=25.0)
+    assert ring.open(sealed(1, key=OTHER_KEY), now=25.0) == BODY
+
+
+def test_while_no_connection_is_ready_the_last_keys_are_good() -> None:
+    ring = ring_of(KEY)
+    ring.end(KEY, until=25.0)
+    assert ring.open(sealed(1), now=1000.0) == BODY
+    ring.add(OTHER_KEY, SENDING)
+    with pytest.raises(BadTag):
+        ring.open(sealed(2), now=1000.0)
+
+
+def test_a_strangers_key_opens_nothing() -> None:
+    with pytest.raises(BadTag):
+        ring_of(KEY).open(sealed(1, key=OTHER_KEY), now=10.0)
+
+
+def test_few_ended_keys_are_kept_of_a_pair_that_reconnects_again_and_again() -> None:
+    ring = KeyRing()
+    keys = [bytes([number]) * 16 for number in range(1, 21)]
+    for key in keys:
+        ring.add(key, SENDING)
+        ring.end(key, until=1e9)
+    good = []
+    for key in keys:
+        with contextlib.suppress(BadTag):
+            ring.open(sealed(1, key=key), now=1.0)
+            good.append(key)
+    assert good == keys[-ENDED_KEYS_MAX - 1 :]
+
+
+def test_each_right_seal_is_heard_and_no_wrong_one() -> None:
+    ring = ring_of(KEY, OTHER_KEY)
+    heard = [ring.heard()]
+    for datagram in (sealed(1), sealed(1, key=OTHER_KEY), sealed(2)):
+        ring.open(datagram, now=1.0)
+        heard.append(ring.heard())
+    assert len(set(heard)) == 4
+    with pytest.raises(BadTag):
+        ring.open(sealed(9, key=bytes(16)), now=1.0)
+    assert ring.heard() == heard[-1]

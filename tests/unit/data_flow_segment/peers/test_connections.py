@@ -97,6 +97,23 @@ def test_removing_a_virtual_server_leaves_its_flows() -> None:
     assert len(rig.client_sends(ACK, seq=2)) == 1
 
 
+def test_two_connections_of_one_cs_that_agreed_at_once_speak_one_version_of_ssmb() -> None:
+    rig = AgentRig()
+    first, second = FakeCs(rig, 1), FakeCs(rig, 1, ssmb_versions=((1, 0),))
+    for cs in (first, second):  # both HELLOs, before either is READY
+        rig.agent.connections.receive(cs.number, cs.connection.data_to_send(), rig.now)
+    for cs in (first, second):
+        cs.exchange()
+    assert first.closed is None
+    assert second.closed is not None
+    (peer,) = rig.agent.peers
+    assert peer.ssmb_version == (2, 0)
+    assert any(
+        line.endswith("another connection of this CS speaks SSMB 2, this one SSMB 1")
+        for line in rig.agent.connections.take_log()
+    )
+
+
 # --- who is active -----------------------------------------------------------------------------
 
 
