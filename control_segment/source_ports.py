@@ -3,60 +3,95 @@
 
 Two sessions to one node must not share (address, port, protocol) after translation, or the node's
 answers could not be distinguished.  The client's own port is kept where it is free.
+
+For LINGER after a connection ended its DFS still translates late packets, and the node may be in
+TIME_WAIT for longer.  So a port that was given back is taken again last, the one that has rested
+longest first.  A DFS whose entry still lingers replaces it (wire protocol 9.2).
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections import OrderedDict
+from typing import Final, TypeAlias
 
 # Where a translated source must be unique: our address, node address, node port, protocol
 Scope: TypeAlias = tuple[bytes, bytes, int, int]
 
 
+RESTING_MAX: Final = 4096
+"""Of one scope; 2,000 connections a second end within LINGER before one is forgotten too soon."""
+
+
+class _Ports:
+    """Of one scope."""
+
+    __slots__ = ("next", "resting", "used")
+
+    def __init__(self) -> None:
+        self.used: set[int] = set()
+        self.resting: OrderedDict[int, None] = OrderedDict()  # given back, the first one first
+        self.next: int | None = None
+
+    def mark(self, number: int) -> SourcePort:
+        self.used.add(number)
+        self.resting.pop(number, None)
+        return SourcePort(number, self)
+
+
 class SourcePort:
     """One port in use."""
 
-    __slots__ = ("_used", "number")
+    __slots__ = ("_ports", "number")
 
-    def __init__(self, number: int, used: set[int]) -> None:
+    def __init__(self, number: int, ports: _Ports) -> None:
         self.number = number
-        self._used = used
+        self._ports = ports
 
     def release(self) -> None:
         """Give it back."""
-        self._used.discard(self.number)
+        used, resting = self._ports.used, self._ports.resting
+        if self.number in used:
+            used.remove(self.number)
+            if len(resting) >= RESTING_MAX:
+                resting.popitem(last=False)
+            resting[self.number] = None
 
 
 class SourcePorts:
     """Which ports are in use, for every scope."""
 
     def __init__(self) -> None:
-        self._used: dict[Scope, set[int]] = {}
-        self._next: dict[Scope, int] = {}
+        self._scopes: dict[Scope, _Ports] = {}
 
     def take(self, scope: Scope, wanted: int, first: int, last: int) -> SourcePort | None:
         """Return a port from first to last, *wanted* if it is free; None: all are in use."""
-        used = self._used.setdefault(scope, set())
-        if first <= wanted <= last and wanted not in used:
-            return self._mark(wanted, used)
+        ports = self._of(scope)
+        used, resting = ports.used, ports.resting
+        if first <= wanted <= last and wanted not in used and wanted not in resting:
+            return ports.mark(wanted)
         size = last - first + 1
-        # Each port of the range stands in `used` at most once, so more than half free is soon found
-        # and a full range is known without a search.
-        if len(used) >= size and all(port in used for port in range(first, last + 1)):
-            return None
-        number = self._next.get(scope, first)
-        for _ in range(size):
-            number = number + 1 if first <= number < last else first
-            if number not in used:
-                self._next[scope] = number
-                return self._mark(number, used)
+        # Each port of the range stands in one of the two at most once, so one that is in neither is
+        # soon found, and a full range is known without a search.
+        if len(used) + len(resting) < size or not all(
+            port in used or port in resting for port in range(first, last + 1)
+        ):
+            number = first if ports.next is None else ports.next
+            for _ in range(size):
+                number = number + 1 if first <= number < last else first
+                if number not in used and number not in resting:
+                    ports.next = number
+                    return ports.mark(number)
+        for number in resting:
+            if first <= number <= last:
+                return ports.mark(number)
         return None
 
     def adopt(self, scope: Scope, number: int) -> SourcePort:
         """Mark a port that a flow from before our start uses."""
-        return self._mark(number, self._used.setdefault(scope, set()))
+        return self._of(scope).mark(number)
 
-    @staticmethod
-    def _mark(number: int, used: set[int]) -> SourcePort:
-        used.add(number)
-        return SourcePort(number, used)
+    def _of(self, scope: Scope) -> _Ports:
+        ports = self._scopes.get(scope)
+        if ports is None:
+            ports = self._scopes[scope] = _Ports()
+        return ports

@@ -92,6 +92,10 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     ),
     # --- installing and ending
     "flows_installed": (True, "Flows installed in the target because of a REPLY or NEWFLOW."),
+    "lingering_replaced": (
+        True,
+        "Flows that lingered after their end and gave way to a new one with their source port.",
+    ),
     "flows_updated": (True, "REPLYs and NEWFLOWs that repeated or changed an installed flow."),
     "replies_stale": (
         True,

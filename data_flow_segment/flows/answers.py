@@ -26,7 +26,7 @@ from data_flow_segment.targets.contract import (
 )
 from ssmb.addresses import UNSPECIFIED
 from ssmb.constants import CloseReason, ErrorCode, Flag
-from ssmb.messages import NewFlow, Reply, Session
+from ssmb.messages import FlowSignature, NewFlow, Reply, Session
 
 _WORD32: Final = 0xFFFFFFFF
 _PROXY_SERVER: Final = int(Flag.PROXY_SERVER)
@@ -217,11 +217,16 @@ class Answers:
         replaces: bool = False,
     ) -> None:
         """Both directions from one decision, then the packets that waited for it (9.5)."""
+        commands = self._outbox.commands
+        other = self._ended.in_the_way_of(entry)
+        if other is not None:  # its source port is this one's now
+            self._ended.begin(other)
+            commands.append(RemoveFlow(FlowSignature(*other)))
+            self._counters["lingering_replaced"] += 1
         if session in self._ended.lingering:
             self._ended.begin(session)
-        elif not replaces:
+        elif not replaces and other is None:
             self._table.take_room(now)
-        commands = self._outbox.commands
         commands.append(InstallFlow(entry))
         for packet in packets:
             commands.append(InjectPacket(packet))

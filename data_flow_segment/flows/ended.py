@@ -16,9 +16,13 @@ from collections import OrderedDict
 from typing import Final
 
 from data_flow_segment.flows.table import RecentFlows
+from data_flow_segment.targets.contract import FlowEntry
+from data_flow_segment.targets.translation import Key, inbound, reverse_key
 from data_flow_segment.timers import Wheel
-from ssmb.constants import LINGER_MS
+from ssmb.constants import LINGER_MS, Flag
 from ssmb.messages import FlowSignature, Session
+
+_TRANSLATE_SRC: Final = int(Flag.TRANSLATE_SRC)
 
 REASONS_MAX: Final = 65536
 """Ends remembered with their reason, the oldest is dropped: a CS asks after its own idle time, so
@@ -33,13 +37,23 @@ class EndedFlows:
         # Not a dict: finding its first entry costs as much as was deleted in front of it
         self._reasons: OrderedDict[tuple[Session, int], int] = OrderedDict()
         self.lingering: dict[Session, int] = {}  # session -> serial of its entry in the target
+        # of those, where the source is translated: the key of the return direction
+        self._backs: dict[Key, Session] = {}
+        self._back_of: dict[Session, Key] = {}
         self.serials: dict[int, Session] = {}  # ended less than LINGER ago
         self._recent = recent
         self._ends: Wheel[tuple[FlowSignature, int]] = Wheel()
 
-    def linger(self, signature: FlowSignature, serial: int, now: float) -> None:
+    def linger(self, entry: FlowEntry, now: float) -> None:
         """The flow closed; its entry stays for LINGER."""
-        self.lingering[signature.session] = serial
+        signature, serial = entry.signature, entry.serial
+        session = signature.session
+        self.lingering[session] = serial
+        if entry.flags & _TRANSLATE_SRC:
+            self._forget_back(session)
+            back = reverse_key(signature, inbound(entry))
+            self._backs[back] = session
+            self._back_of[session] = back
         self.note(signature, serial, now)
 
     def note(self, signature: FlowSignature, serial: int, now: float) -> None:
@@ -59,9 +73,18 @@ class EndedFlows:
         """Why this flow was taken out; 0 (unspecified) if it is not remembered."""
         return self._reasons.get((session, serial), 0)
 
+    def in_the_way_of(self, entry: FlowEntry) -> Session | None:
+        """The lingering flow that has this one's return direction: the CS gave its source port out
+        again."""
+        if not self._backs or not entry.flags & _TRANSLATE_SRC:
+            return None
+        session = self._backs.get(reverse_key(entry.signature, inbound(entry)))
+        return None if session == entry.signature.session else session
+
     def begin(self, session: Session) -> None:
         """Another flow takes the place of a lingering entry."""
         self.lingering.pop(session, None)
+        self._forget_back(session)
 
     def get_timer(self) -> float | None:
         return self._ends.get_timer()
@@ -73,10 +96,17 @@ class EndedFlows:
             self.serials.pop(serial, None)
             session = signature.session
             if self.lingering.get(session) == serial:
-                del self.lingering[session]
+                self.begin(session)
                 found.append(signature)
         return found
 
     def forget_all(self) -> None:
         """RESET: nothing lingers any more; serials stay remembered."""
         self.lingering.clear()
+        self._backs.clear()
+        self._back_of.clear()
+
+    def _forget_back(self, session: Session) -> None:
+        back = self._back_of.pop(session, None)
+        if back is not None and self._backs.get(back) == session:
+            del self._backs[back]

@@ -73,7 +73,7 @@ class Endings:
         signature = entry.signature
         if self.ended.lingering.get(signature.session) == entry.serial:
             return  # a sweep found again what was reported
-        self.ended.linger(signature, entry.serial, now)
+        self.ended.linger(entry, now)
         self._counters["flows_closed"] += 1
         self.report(messages.delete(state, cause), entry.group_id, now)
         self._outbox.trace.append((now, "closed", signature.session, entry.serial, cause))
