@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 SOCKET_FOLDER: Final = Path("/run/splitplane")
+_PROGRESS: Final = b'{"progress":'
 CLIENT_TIMEOUT_S: Final = 10.0  # a million flows take a few seconds to list
 
 
@@ -50,7 +51,19 @@ class AdminClient:
 
     def ask(self, command: Command[AnswerT], **arguments: object) -> AnswerT:
         """The answer; CommandError with the segment's sentence, or UnfitAnswer."""
-        line = self._exchange(command.name, arguments)
+        return self._decoded(command, self._exchange(command.name, arguments))
+
+    def ask_and_wait(
+        self, command: Command[AnswerT], on_progress: Callable[[str], None]
+    ) -> AnswerT:
+        """The same, for as long as the segment says, again and again, what it does."""
+        line = self._exchange(command.name, {"progress": True})
+        while line.startswith(_PROGRESS):
+            on_progress(str(json.loads(line)["progress"]))
+            line = self._read(command.name)
+        return self._decoded(command, line)
+
+    def _decoded(self, command: Command[AnswerT], line: bytes) -> AnswerT:
         from pydantic import ValidationError  # only who asks waits for it to load
 
         try:
@@ -70,6 +83,12 @@ class AdminClient:
         request = json.dumps({"command": command, **arguments})
         try:
             self._socket.sendall(request.encode() + b"\n")
+        except OSError as error:
+            raise CommandError(f"{self.path}: {command}: {error.strerror}") from None
+        return self._read(command)
+
+    def _read(self, command: str) -> bytes:
+        try:
             line = self._lines.readline()
         except TimeoutError:
             raise CommandError(f"{self.path}: no answer to {command} in time") from None

@@ -17,6 +17,7 @@ import os
 import socket
 import stat
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -28,12 +29,22 @@ from admin.answers import Identity
 from admin.errors import AddressError, CommandError, from_os_error
 
 REQUEST_OCTETS_MAX: Final = 64 * 1024
+PROGRESS_S: Final = 1.0
 _PATH_OCTETS_MAX: Final = 107  # sun_path less its terminating zero
 _ACCEPT_AGAIN_S: Final = 1.0
 _SLICE: Final = 512  # of a long list, encoded at a time: about a millisecond
 
 # (command, arguments) -> of `answers`; ValueError with a sentence for a bad request
 Handler: TypeAlias = Callable[[str, dict[str, object]], object | Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ongoing:
+    """An answer that takes long.  A client that asks with `"progress": true` gets lines like
+    {"progress": "..."} before it, once per PROGRESS_S: what is being done."""
+
+    answer: Awaitable[object]
+    doing: Callable[[], str]
 
 
 class AdminServer:
@@ -118,11 +129,11 @@ class AdminServer:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
-            for piece in await self._answer(line):
+            for piece in await self._answer(line, writer):
                 writer.write(piece)
                 await writer.drain()
 
-    async def _answer(self, line: bytes) -> list[bytes]:
+    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> list[bytes]:
         try:
             request = json.loads(line)
             command = request.pop("command")
@@ -130,13 +141,29 @@ class AdminServer:
             return _refusal('a request is a line like {"command": "status"}')
         if command == "hello":
             return await _encoded(self._identity)
+        is_told = request.pop("progress", False) is True
         try:
             data = self._handler(str(command), request)
-            if isinstance(data, Awaitable):
+            if isinstance(data, Ongoing):
+                data = await _await(data, writer if is_told else None)
+            elif isinstance(data, Awaitable):
                 data = await data
             return await _encoded(data)
         except (ValueError, CommandError) as error:
             return _refusal(str(error))
+
+
+async def _await(ongoing: Ongoing, writer: asyncio.StreamWriter | None) -> object:
+    """Wait for an answer; it is worked for to the end, also if its client leaves."""
+    task = asyncio.ensure_future(ongoing.answer)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=PROGRESS_S)
+            if writer is not None and not task.done() and not writer.transport.is_closing():
+                writer.write(to_json({"progress": ongoing.doing()}) + b"\n")
+        return await task
+    finally:
+        task.cancel()
 
 
 def _refusal(sentence: str) -> list[bytes]:

@@ -102,19 +102,24 @@ class ControlSegmentRuntime:
         """Let `run` end."""
         self._stopping.set()
 
-    async def apply_config(self, config: ControlSegmentConfig) -> None:
+    async def apply_config(
+        self, config: ControlSegmentConfig, say: Callable[[str], None] = lambda _: None
+    ) -> None:
         """Put another configuration in force; ValueError, nothing changed: it needs a restart.
 
         A large one takes seconds.  Datagrams are answered meanwhile; call it again only when it
-        has returned.
+        has returned.  `say`: what is being done, for people who wait.
         """
         loop, segment = asyncio.get_running_loop(), self.segment
-        steps, changes = segment.applying(config), None
+        steps, changes, done = segment.applying(config), None, 0
+        parts = len(config.pools) + len(config.virtual_servers)
         while changes is None:
+            say(f"putting in force {min(done, parts)} of {parts} pools and virtual servers")
             until = loop.time() + SLICE_S
             try:
                 while loop.time() < until:
                     next(steps)
+                    done += 1
             except StopIteration as end:
                 changes = end.value
             else:

@@ -13,18 +13,19 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import click
 
 from admin.answers import RELOAD, Identity
 from admin.errors import AddressError, CommandError, ConfigError, MachineError, from_os_error
-from admin.server import AdminServer
+from admin.server import AdminServer, Ongoing
 from splitplane import __version__, impair, machine
 from splitplane.commands.target_name import TargetName
 from splitplane.config import first_level, load
 from splitplane.interrupts import Signals
 from splitplane.keys import read_key
+from splitplane.reloads import Reload, Reloads, Say
 
 if TYPE_CHECKING:
     from control_segment.config import ControlSegmentConfig
@@ -35,8 +36,6 @@ log = logging.getLogger("splitplane")
 _SIDES: Final = ("external", "internal")
 AGAIN_S: Final = 2.0
 _FILE: Final = click.Path(path_type=Path)
-# reads the configuration again; raises ConfigError or ValueError and then has changed nothing
-Reload: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class Runtime(Protocol):
@@ -64,15 +63,15 @@ def cs(config: Path) -> None:
     """
     from control_segment.config import ControlSegmentConfig
     from control_segment.runtime import ControlSegmentRuntime
+    from splitplane.reading import read_beside
 
     _log_to_stderr()
     settings = load(config, ControlSegmentConfig)
     key = _key(config, settings.key_file)
     runtime = ControlSegmentRuntime(settings, key, datagram_filter=_impairment())
 
-    async def reload() -> None:
-        # reading a large file takes time, and datagrams must not wait for it
-        await runtime.apply_config(await asyncio.to_thread(load, config, ControlSegmentConfig))
+    async def reload(say: Say) -> None:
+        await runtime.apply_config(await read_beside(config), say)
 
     signals = Signals()
     with signals.handled():
@@ -268,39 +267,49 @@ async def _serve(
     socket: str | Path | None,
     reload: Reload | None,
 ) -> None:
+    reloads = None if reload is None else Reloads(reload)
     async with AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if socket is not None:
-            handler = _with_reload(runtime, reload)
+            handler = _with_reload(runtime, reloads)
             await stack.enter_async_context(AdminServer(Path(socket), identity, handler))
+        reloading = set[asyncio.Task[None]]()
+
+        def reload_on_signal() -> None:
+            task = tasks.create_task(_reload_on_signal(reloads))
+            reloading.add(task)
+            task.add_done_callback(reloading.discard)
+
         handlers: dict[int, Callable[[], object]] = {
             signal.SIGTERM: runtime.stop,
             signal.SIGINT: runtime.stop,
-            signal.SIGHUP: lambda: tasks.create_task(_reload_on_signal(reload)),
+            signal.SIGHUP: reload_on_signal,
         }
         stack.enter_context(signals.telling(asyncio.get_running_loop(), handlers))
         await runtime.run()
+        for task in reloading:
+            task.cancel()
 
 
 def _with_reload(
-    runtime: Runtime, reload: Reload | None
+    runtime: Runtime, reloads: Reloads | None
 ) -> Callable[[str, dict[str, object]], object]:
     def handle(command: str, arguments: dict[str, object]) -> object:
         if command != RELOAD.name:
             return runtime.handle_admin(command, arguments)
-        if reload is None:
+        if reloads is None:
             raise ValueError("a DFS has nothing to reload: its CSs send it the virtual servers")
-        return reload()
+        return Ongoing(reloads.request(), reloads.describe)
 
     return handle
 
 
-async def _reload_on_signal(reload: Reload | None) -> None:
-    if reload is None:
+async def _reload_on_signal(reloads: Reloads | None) -> None:
+    if reloads is None:
         log.warning("SIGHUP: a DFS has nothing to reload; restart it instead, connections continue")
         return
     try:
-        await reload()
+        await reloads.request()
     except (ConfigError, ValueError) as error:
         for problem in str(error).splitlines():
             log.error("%s", problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -12,6 +13,7 @@ import click
 
 from admin import answers
 from admin.answers import Command
+from admin.client import AdminClient
 from admin.errors import CommandError
 from splitplane.commands.sockets import Segment, every_segment, segments, socket_option
 from splitplane.commands.tables import print_json, print_tables
@@ -194,8 +196,14 @@ def set_node(
 def reload(sockets: tuple[Path, ...]) -> None:
     """Make every CS reload its configuration.
 
-    A file with an error changes nothing.
+    A file with an error changes nothing. The command waits until the file is in force; what takes
+    more than a second is reported to the standard error.
     """
     for segment in segments(sockets, "cs"):
-        segment.ask(answers.RELOAD)
+        with AdminClient(segment.socket) as client:
+            client.ask_and_wait(answers.RELOAD, partial(_say, segment.name))
         click.echo(f"{segment.name}: reloaded")
+
+
+def _say(name: str, doing: str) -> None:
+    click.echo(f"{name}: {doing} ...", err=True)

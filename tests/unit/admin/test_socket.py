@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from admin.answers import HELLO, Identity, TraceEntry
+from admin.answers import HELLO, RELOAD, Identity, TraceEntry
 from admin.client import AdminClient, ask, call, living_sockets
 from admin.errors import AddressError, CommandError
-from admin.server import REQUEST_OCTETS_MAX, AdminServer, Handler
+from admin.server import REQUEST_OCTETS_MAX, AdminServer, Handler, Ongoing
 
 IDENTITY = Identity(role="cs", segment_id=1, release="1.2.3", pid=7)
 
@@ -98,6 +98,62 @@ def test_a_handler_may_answer_later(tmp_path: Path) -> None:
         return "done"
 
     assert _with_server(path, lambda: call(path, "reload"), lambda *_: later()) == "done"
+
+
+def _slow(path: Path, ask: Callable[[AdminClient], Any], error: str = "") -> Any:
+    """Ask for something that ends when progress has been said three times."""
+    said: list[str] = []
+    enough = asyncio.Event()
+
+    def doing() -> str:
+        said.append(f"step {len(said) + 1}")
+        if len(said) == 3:
+            enough.set()
+        return said[-1]
+
+    async def work() -> None:
+        await enough.wait()
+        if error:
+            raise ValueError(error)
+
+    def client() -> Any:
+        with AdminClient(path) as client:
+            return ask(client)
+
+    return _with_server(path, client, lambda *_: Ongoing(work(), doing))
+
+
+def test_who_waits_for_a_long_answer_is_told_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("admin.server.PROGRESS_S", 0.002)
+    steps: list[str] = []
+    _slow(tmp_path / "cs.sock", lambda client: client.ask_and_wait(RELOAD, steps.append))
+    assert steps == ["step 1", "step 2", "step 3"]
+
+
+def test_what_goes_wrong_after_progress_is_said_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("admin.server.PROGRESS_S", 0.002)
+    with pytest.raises(CommandError, match="the file is wrong"):
+        _slow(
+            tmp_path / "cs.sock",
+            lambda client: client.ask_and_wait(RELOAD, lambda _: None),
+            "the file is wrong",
+        )
+
+
+def test_a_long_answer_is_one_line_for_a_client_that_does_not_ask_for_progress(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "cs.sock"
+
+    async def work() -> str:
+        return "done"
+
+    ongoing = Ongoing(work(), lambda: "never")
+    assert _with_server(path, lambda: call(path, "reload"), lambda *_: ongoing) == "done"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reloads: one at a time, the last state of the file wins, and a large file is read in a process
+of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from admin.errors import CommandError, ConfigError
+from control_segment.config import ControlSegmentConfig
+from splitplane.config import load
+from splitplane.reading import read_beside
+from splitplane.reloads import Reloads
+
+GOOD = """\
+segment_id: 1
+ssmb: {address: 192.0.2.1}
+laboratory_no_authentication: true
+data_flow_segments: [{address: 192.0.2.2}]
+settings: {hello_interval_s: 7}
+pools:
+"""
+
+
+def large(pools: int) -> str:
+    lines = [
+        f"  - {{name: p{n}, nodes: [{{name: a, address: 10.1.{n >> 8}.{n & 255}, port: 80}},"
+        f" {{name: b, address: 10.2.{n >> 8}.{n & 255}}}]}}\n"
+        for n in range(pools)
+    ]
+    servers = [
+        f"  - {{name: s{n}, address: 10.3.{n >> 8}.{n & 255}, port: 80, protocol: tcp,"
+        f" pool: p{n}}}\n"
+        for n in range(pools)
+    ]
+    return GOOD + "".join(lines) + "virtual_servers:\n" + "".join(servers)
+
+
+class File:
+    """A file that takes as long to read as a test wants."""
+
+    def __init__(self) -> None:
+        self.state = "first"
+        self.in_force = ""
+        self.reads = 0
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def reload(self, say: Callable[[str], None]) -> None:
+        self.reads += 1
+        read = self.state
+        self.begun.set()
+        await self.go_on.wait()
+        if read == "wrong":
+            raise ConfigError(["cs.yaml:1: wrong"])
+        self.in_force = read
+
+
+def run(story: Callable[[File, Reloads], object]) -> None:
+    async def test() -> None:
+        file = File()
+        await story(file, Reloads(file.reload))  # type: ignore[misc]
+
+    asyncio.run(test())
+
+
+def test_the_last_state_of_the_file_wins_however_many_ask_while_one_is_read() -> None:
+    async def story(file: File, reloads: Reloads) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(reloads.request())
+            await file.begun.wait()
+            file.state = "second"
+            others = [tasks.create_task(reloads.request()) for _ in range(5)]
+            await asyncio.sleep(0)
+            file.state = "third"
+            file.go_on.set()
+            await first
+            await asyncio.gather(*others)
+        assert file.in_force == "third"
+        assert file.reads == 2  # the five shared one
+
+    run(story)
+
+
+def test_who_shares_a_reading_shares_what_is_wrong_with_it() -> None:
+    async def story(file: File, reloads: Reloads) -> None:
+        first = asyncio.ensure_future(reloads.request())
+        await file.begun.wait()
+        file.state = "wrong"
+        others = [asyncio.ensure_future(reloads.request()) for _ in range(2)]
+        await asyncio.sleep(0)
+        file.go_on.set()
+        await first
+        said = await asyncio.gather(*others, return_exceptions=True)
+        assert [str(error) for error in said] == ["cs.yaml:1: wrong"] * 2
+        assert file.in_force == "first"
+        file.state = "better"
+        await reloads.request()
+        assert file.in_force == "better"
+
+    run(story)
+
+
+def test_a_reload_that_is_given_up_does_not_count_for_those_who_wait() -> None:
+    async def story(file: File, reloads: Reloads) -> None:
+        first = asyncio.ensure_future(reloads.request())
+        await file.begun.wait()
+        second = asyncio.ensure_future(reloads.request())
+        await asyncio.sleep(0)
+        first.cancel()
+        file.go_on.set()
+        await second
+        assert file.reads == 2
+
+    run(story)
+
+
+@pytest.mark.parametrize("pools", [1, 500])
+def test_a_process_of_its_own_reads_what_this_one_would(tmp_path: Path, pools: int) -> None:
+    path = tmp_path / "cs.yaml"
+    path.write_text(large(pools))
+    here = load(path, ControlSegmentConfig)
+    beside = asyncio.run(read_beside(path, in_thread_max=-1))
+    assert beside == here
+    assert beside.settings.hello_interval_s == 7
+    assert [server.key for server in beside.virtual_servers] == [
+        s.key for s in here.virtual_servers
+    ]
+
+
+def test_a_process_of_its_own_finds_the_same_mistakes(tmp_path: Path) -> None:
+    path = tmp_path / "cs.yaml"
+    path.write_text(large(3).replace("port: 80", "port: 0"))
+    with pytest.raises(ConfigError) as here:
+        load(path, ControlSegmentConfig)
+    with pytest.raises(ConfigError) as beside:
+        asyncio.run(read_beside(path, in_thread_max=-1))
+    assert beside.value.problems == here.value.problems
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for in_thread_max in (-1, 1 << 20):
+        with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file"):
+            asyncio.run(read_beside(tmp_path / "none.yaml", in_thread_max))
+
+
+def test_a_process_that_dies_is_an_error_and_no_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cs.yaml"
+    path.write_text(large(1))
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(CommandError, match="the process that reads it ended early"):
+        asyncio.run(read_beside(path, in_thread_max=-1))
