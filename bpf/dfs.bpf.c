@@ -23,6 +23,7 @@
 #include "icmp.h"
 #include "maps.h"
 #include "neighbours.h"
+#include "own.h"
 #include "parse.h"
 #include "shared.h"
 #include "track.h"
@@ -30,11 +31,6 @@
 #include "upgrade.h"
 
 #define FRAGMENT_LIFETIME_NS 30000000000ull /* as long as Linux keeps fragments, ipfrag_time */
-
-#define REASON_NEW_FLOW 1
-#define REASON_BRIDGED 2
-#define REASON_OUTBOUND 3
-#define REASON_UNANSWERED 10
 
 /* The least between two questions about one flow: clients repeat a SYN after a second, and a flood
  * of one flow's SYNs shall not reach the agent. */
@@ -125,37 +121,42 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 {
 	struct interface *interface = interface_at(c->ifindex);
 	struct virtual_server_key key;
-	struct virtual_server *server;
+	struct virtual_server *server = NULL;
+	__u8 reason = REASON_OUTBOUND;
 	struct meta *m;
 	__u32 zero = 0;
 
 	if (!interface)
 		return pass(c);
-	if (interface->flags & INTERFACE_EXTERNAL && !is_group_frame(c)) {
-		server = match(p, &key);
+	if (!is_group_frame(c)) {
+		if (interface->flags & INTERFACE_EXTERNAL)
+			server = match(p, &key);
+		if (server)
+			reason = server->flags & VIRTUAL_SERVER_BRIDGED ? REASON_BRIDGED :
+									  REASON_NEW_FLOW;
+		else if (is_owned(p->key.dst))
+			reason = REASON_UNSERVED;
 		/* behind a one-armed interface a node may answer from a virtual address itself */
-		if ((server || !(interface->flags & INTERFACE_INTERNAL)) && is_ours(p->key.src))
+		if ((reason != REASON_OUTBOUND || !(interface->flags & INTERFACE_INTERNAL)) &&
+		    is_ours(p->key.src))
 			return context_drop(c, COUNTER_DROP_OWN_SOURCE);
-		if (server && is_martian(p->version, p->key.src))
+		if (reason != REASON_OUTBOUND && is_martian(p->version, p->key.src))
 			return context_drop(c, COUNTER_DROP_MARTIAN);
-		if (server && CALL(is_from_elsewhere, c, p))
+		if (reason != REASON_OUTBOUND && CALL(is_from_elsewhere, c, p))
 			return context_drop(c, COUNTER_DROP_REVERSE_PATH);
-		if (server) {
-			if (p->fragment == FIRST_FRAGMENT)
-				note_fragment(p);
-			return up_call(c, p,
-				       server->flags & VIRTUAL_SERVER_BRIDGED ? REASON_BRIDGED :
-										REASON_NEW_FLOW,
-				       &key);
-		}
+		if (reason == REASON_UNSERVED && !may_answer(QUIET_UNSERVED, RATE_UNSERVED))
+			return context_drop(c, COUNTER_DROP_UNSERVED);
 	}
-	if (p->fragment == FIRST_FRAGMENT && interface->flags & INTERFACE_INTERNAL)
-		note_fragment(p); /* its later ones are nobody's, too: they need not wait */
+	/* also of what is nobody's, from the internal side: its later ones need not wait */
+	if (p->fragment == FIRST_FRAGMENT &&
+	    (reason != REASON_OUTBOUND || interface->flags & INTERFACE_INTERNAL))
+		note_fragment(p);
 	m = bpf_map_lookup_elem(&meta, &zero);
-	if (!m || !m->outbound_query || !(interface->flags & INTERFACE_INTERNAL) ||
-	    bpf_map_lookup_elem(&local_addresses, p->key.dst))
+	if (reason == REASON_OUTBOUND &&
+	    (!m || !m->outbound_query || !(interface->flags & INTERFACE_INTERNAL) ||
+	     bpf_map_lookup_elem(&local_addresses, p->key.dst)))
 		return pass(c);
-	return up_call(c, p, REASON_OUTBOUND, NULL);
+	return up_call(c, p, reason, server ? &key : NULL);
 }
 
 GLOBAL_FUNCTION(unmatched, (), ())
@@ -241,6 +242,11 @@ static __always_inline int transport(struct context *c, struct packet *p)
 
 GLOBAL_FUNCTION(transport, (), ())
 
+static __always_inline int of_no_flow(struct context *c, struct packet *p)
+{
+	return !is_group_frame(c) && is_owned(p->key.dst) ? CALL(answer_echo, c, p) : pass(c);
+}
+
 static __always_inline int icmp(struct context *c, struct packet *p)
 {
 	struct flow_key key = {};
@@ -255,7 +261,7 @@ static __always_inline int icmp(struct context *c, struct packet *p)
 	if (is_solicitation(c, p))
 		return CALL(answer_solicitation, c, p);
 	if (!is_error(p->version, h[0]) || !read_quote(c, p, &q))
-		return pass(c);
+		return of_no_flow(c, p);
 	__builtin_memcpy(key.src, q.key.dst, 16);
 	__builtin_memcpy(key.dst, q.key.src, 16);
 	key.sport = q.key.dport;
@@ -263,7 +269,7 @@ static __always_inline int icmp(struct context *c, struct packet *p)
 	key.protocol = q.key.protocol;
 	f = bpf_map_lookup_elem(&flows, &key);
 	if (!f)
-		return pass(c);
+		return of_no_flow(c, p);
 	if (is_martian(p->version, p->key.src))
 		return context_drop(c, COUNTER_DROP_MARTIAN);
 	return forward_error(c, p, &q, f);
@@ -293,6 +299,9 @@ static __always_inline int process(struct context *c)
 	case KIND_SHORT:
 		return context_drop(c, COUNTER_DROP_MALFORMED);
 	default:
+		/* another protocol, which comes back from the router if it is routed */
+		if (p.version && !c->injected && !is_group_frame(c) && is_owned(p.key.dst))
+			return context_drop(c, COUNTER_DROP_UNSERVED);
 		return pass(c);
 	}
 }

@@ -116,7 +116,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
 	__type(value, struct rate_limit);
-	__uint(max_entries, 4);
+	__uint(max_entries, 8);
 } rate_limit SEC(".maps");
 
 static __always_inline struct interface *interface_at(__u32 ifindex)

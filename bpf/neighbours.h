@@ -51,9 +51,9 @@ static __always_inline struct interface *answering_interface(struct context *c, 
 	return interface_at(c->ifindex);
 }
 
-static __always_inline int reflect(struct context *c)
+static __always_inline int reflect(struct context *c, enum counter counter)
 {
-	count(COUNTER_ARP_ANSWERED);
+	count(counter);
 	return c->xdp ? XDP_TX : bpf_redirect(c->ifindex, 0);
 }
 
@@ -89,7 +89,7 @@ static __always_inline int answer_arp(struct context *c, struct packet *p)
 	arp->operation = bpf_htons(2);
 	__builtin_memcpy(data, arp->target_mac, 6);
 	__builtin_memcpy(data + 6, interface->mac, 6);
-	return reflect(c);
+	return reflect(c, COUNTER_ARP_ANSWERED);
 pass:
 	count(COUNTER_LOCAL);
 	return context_pass(c);
@@ -186,7 +186,7 @@ static __always_inline int answer_solicitation(struct context *c, struct packet 
 	      (__u32)bpf_csum_diff(NULL, 0, receiver, 16, 0) + bpf_htons(PROTOCOL_ICMPV6) +
 	      bpf_htons(sizeof(*s)) + (__u32)bpf_csum_diff(NULL, 0, (__be32 *)s, sizeof(*s), 0);
 	s->checksum = ~fold(sum);
-	return reflect(c);
+	return reflect(c, COUNTER_ARP_ANSWERED);
 pass:
 	count(COUNTER_LOCAL);
 	return context_pass(c);

@@ -165,11 +165,14 @@ struct next_hop {
 	__u32 pad;
 };
 
+enum { QUIET_ECHO = 1 << 0, QUIET_UNSERVED = 1 << 1 };
+
 struct meta {
 	__u64 boot_id; /* 0: the table is new */
 	__u32 layout;
 	__u32 outbound_query;
 	__u64 listening; /* 0: no agent listens */
+	__u64 quiet; /* what packets to virtual addresses are not answered */
 };
 
 enum event_kind {
@@ -261,6 +264,8 @@ enum counter {
 	COUNTER_DROP_MAPPED,
 	COUNTER_DROP_SOURCE_ROUTED,
 	COUNTER_DROP_REVERSE_PATH,
+	COUNTER_DROP_UNSERVED,
+	COUNTER_ECHO_ANSWERED,
 	COUNTER_EVENT_LOST, /* not a packet: EVENT_CLOSED found no room; a sweep reports it */
 	COUNTERS,
 };

@@ -15,12 +15,20 @@
 #include "parse.h"
 #include "shared.h"
 
+#define REASON_NEW_FLOW 1
+#define REASON_BRIDGED 2
+#define REASON_OUTBOUND 3
+#define REASON_UNANSWERED 10
+#define REASON_UNSERVED 11
+
 #define CHUNK 512 /* what bpf_csum_diff takes at once before Linux 6.13 */
 #define NOTIFY_PERIOD_NS 100000000ull
 #define NOTIFY_MAX 100
 /* places of the map rate_limit, beside the event kinds EVENT_TTL and EVENT_TOO_BIG */
 #define RATE_FRAGMENT 0
 #define RATE_SPLIT 1
+#define RATE_ECHO 6
+#define RATE_UNSERVED 7
 #define QUOTE_MAX 1280 /* of a packet that an ICMP error is about (RFC 4443 2.4) */
 
 static __always_inline __u16 fold(__u64 sum)
@@ -156,7 +164,8 @@ static __always_inline int up_call(struct context *c, struct packet *p, __u8 rea
 	struct scratch *s;
 
 	if (!is_listening())
-		return context_drop(c, COUNTER_DROP_DETACHED);
+		return context_drop(c, reason == REASON_UNSERVED ? COUNTER_DROP_UNSERVED :
+								   COUNTER_DROP_DETACHED);
 	if (length > FRAME_MAX)
 		return context_drop(c, COUNTER_DROP_UP_CALL_TOO_LONG);
 	s = copy_frame(c, p, length);
@@ -170,7 +179,8 @@ static __always_inline int up_call(struct context *c, struct packet *p, __u8 rea
 		s->event.server = *server;
 	if (!send_event(s))
 		return context_drop(c, COUNTER_DROP_UP_CALL_FULL);
-	return context_drop(c, COUNTER_UP_CALLS);
+	return context_drop(c,
+			    reason == REASON_UNSERVED ? COUNTER_DROP_UNSERVED : COUNTER_UP_CALLS);
 }
 
 /* The senders of packets that cannot be forwarded decide how many come: unlimited, they would

@@ -48,10 +48,14 @@ from data_flow_segment.targets.contract import (
     FlowMoved,
     InstallFailed,
     PacketIn,
+    SetAnswers,
     Target,
     TargetError,
 )
 from ssmb.serials import SerialAllocator
+
+ANSWERS: Final = SetAnswers()
+"""How a target begins."""
 
 CAPABILITIES: Final = int(CsmbFlag.SYNC_CAP | CsmbFlag.BRIDGE_ENCAP)
 
@@ -66,13 +70,17 @@ class Agent:
         *,
         random_octets: Callable[[int], bytes],
         now: float,
+        answers: SetAnswers = ANSWERS,
     ) -> None:
-        """`settings` of this DFS; boot id, capacity and capabilities are filled in from here."""
+        """`settings` of this DFS; boot id, capacity and capabilities are filled in from here.
+        `answers`: what strangers get who send to virtual addresses what no virtual server takes."""
         self.target = target
         self.segment_id = settings.segment_id
         self.started = now
         self.laboratory = settings.laboratory
         self.outbox = Outbox()
+        if answers != ANSWERS:
+            self.outbox.commands.append(answers)
         self._timers_rest_until = now
         self.peers = Peers()
         adopted = target.virtual_servers() if target.adopted else ()

@@ -85,10 +85,13 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         True,
         "Flows refused because they waited in vain for a place (limit_wait_s).",
     ),
-    "reset_sent": (True, "TCP resets sent to clients whose flow was refused."),
+    "reset_sent": (
+        True,
+        "TCP resets sent to clients: their flow was refused, or nothing serves the port.",
+    ),
     "unreachable_sent": (
         True,
-        "ICMP port unreachable messages sent to clients whose flow was refused.",
+        "ICMP port unreachable messages sent: a flow was refused, or nothing serves the port.",
     ),
     # --- installing and ending
     "flows_installed": (True, "Flows installed in the target because of a REPLY or NEWFLOW."),

@@ -20,7 +20,7 @@ from packets.parse import (
     parse_ipv4,
     parse_ipv6,
 )
-from packets.rewrite import Translation, set_addresses, translate
+from packets.rewrite import Translation, set_addresses, set_ttl, translate
 
 _ERRORS_V4: Final = frozenset((3, 4, 11, 12))  # a redirect (5) concerns one link and stays there
 _ERRORS_V6: Final = frozenset((1, 2, 3, 4))
@@ -30,6 +30,9 @@ _PACKET_MAX_V6: Final = 1280  # RFC 4443 2.4 (c)
 _TTL: Final = 64
 _DONT_FRAGMENT: Final = 0x4000
 
+_PLAIN_HEADER: Final = {4: IPV4.size, 6: IPV6.size}
+_ECHO_REQUEST: Final = {4: b"\x08\x00", 6: b"\x80\x00"}
+_ECHO_REPLY: Final = {4: 0, 6: 129}
 _TIME_EXCEEDED: Final = {4: (11, 0), 6: (3, 0)}
 _TOO_BIG: Final = {4: (3, 4), 6: (2, 0)}
 
@@ -37,6 +40,23 @@ _TOO_BIG: Final = {4: (3, 4), 6: (2, 0)}
 def is_error(packet: Packet) -> bool:
     """Whether an ICMP packet quotes another packet."""
     return packet.data[packet.l4] in (_ERRORS_V4 if packet.version == 4 else _ERRORS_V6)
+
+
+def is_plain_echo_request(packet: Packet) -> bool:
+    """Whether it asks for an echo, in one piece and without options or extension headers."""
+    if packet.first_fragment or packet.l4 != packet.l3 + _PLAIN_HEADER[packet.version]:
+        return False
+    return bytes(packet.data[packet.l4 : packet.l4 + 2]) == _ECHO_REQUEST[packet.version]
+
+
+def turn_echo_around(packet: Packet) -> None:
+    """Make the reply of the request in place; its checksum stays as right or wrong as it was."""
+    before = _covered(packet)
+    set_addresses(packet, packet.dst, packet.src)
+    packet.data[packet.l4] = _ECHO_REPLY[packet.version]
+    total = checksum.adjusted(packet.word(packet.l4 + 2), before, _covered(packet))
+    struct.pack_into("!H", packet.data, packet.l4 + 2, total)
+    set_ttl(packet, _TTL)
 
 
 def quoted_packet(packet: Packet) -> Packet | None:

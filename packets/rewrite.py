@@ -73,12 +73,17 @@ def set_addresses(packet: Packet, src: bytes | None, dst: bytes | None) -> None:
 
 def decrement_ttl(packet: Packet) -> None:
     """One less (the caller knows that it is above 1)."""
+    set_ttl(packet, packet.ttl - 1)
+
+
+def set_ttl(packet: Packet, ttl: int) -> None:
+    """Time to live, or hop limit."""
     data, start = packet.data, packet.l3
     if packet.version == 6:
-        data[start + 7] -= 1
+        data[start + 7] = ttl
         return
     old = bytes(data[start + 8 : start + 10])
-    data[start + 8] -= 1
+    data[start + 8] = ttl
     new = bytes(data[start + 8 : start + 10])
     struct.pack_into("!H", data, start + 10, checksum.adjusted(packet.word(start + 10), old, new))
 

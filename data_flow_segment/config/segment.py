@@ -22,6 +22,7 @@ from data_flow_segment.config.values import (
     InterfaceName,
     Port,
     Section,
+    Truth,
     Whole,
 )
 from data_flow_segment.targets.registry import TARGETS
@@ -74,6 +75,13 @@ class SsmbSocket(Section):
         return self
 
 
+class VirtualAddresses(Section):
+    """What those get who send to a virtual address what no virtual server takes."""
+
+    echo: Truth = True
+    unserved: Literal["refuse", "drop"] = "refuse"
+
+
 class DataFlowSegmentConfig(Section):
     """One DFS."""
 
@@ -89,6 +97,7 @@ class DataFlowSegmentConfig(Section):
     admin_socket: FilePath | None = None
     flow_capacity: Annotated[Whole, Field(ge=1, le=FLOW_CAPACITY_MAX)] = 65536
     pin_path: FilePath = Path("/sys/fs/bpf/splitplane/dfs")
+    virtual_addresses: VirtualAddresses = VirtualAddresses()
     p4runtime: P4RuntimeSection | None = None
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ _RETRY: Final = int(Flag.RETRY)
 _NEW_FLOW: Final = int(PacketReason.NEW_FLOW)
 _BRIDGED: Final = int(PacketReason.BRIDGED)
 _UNANSWERED: Final = int(PacketReason.UNANSWERED)
+_ANSWERED_AT_ONCE: Final = frozenset((_BRIDGED, int(PacketReason.UNSERVED)))
 _NEW_OR_UNANSWERED: Final = (_NEW_FLOW, _UNANSWERED)
 
 
@@ -85,8 +86,8 @@ class NewFlows:
                 self._counters["drop_no_virtual_server"] += 1
                 return
             group_id = server.group_id
-        elif reason == _BRIDGED:
-            self._bridge(packet)
+        elif reason in _ANSWERED_AT_ONCE:
+            self._answer_at_once(packet)
             return
         else:
             asked = self._outbound_group()
@@ -173,6 +174,12 @@ class NewFlows:
             if group.active is not None and group.active.config.flags & CsmbFlag.OUTBOUND_QUERY:
                 return group
         return None
+
+    def _answer_at_once(self, packet: PacketIn) -> None:
+        if packet.reason == _BRIDGED:
+            self._bridge(packet)
+        else:  # UNSERVED; the target limits how many come
+            refusal.notify_client(self._outbox, packet)
 
     def _bridge(self, packet: PacketIn) -> None:
         server = self._servers.by_key.get(packet.virtual_server) if packet.virtual_server else None

@@ -24,7 +24,7 @@ from data_flow_segment.outbox import Endpoint
 from data_flow_segment.runtime.admin import Admin
 from data_flow_segment.runtime.callbacks import callback
 from data_flow_segment.runtime.sockets import CsmbProtocol, open_udp
-from data_flow_segment.targets.contract import Target, TargetError
+from data_flow_segment.targets.contract import SetAnswers, Target, TargetError
 from ssmb.addresses import from_text
 
 DatagramFilter = Callable[[Literal["in", "out"], bytes], Iterable[tuple[float, bytes]]]
@@ -63,7 +63,14 @@ class DataFlowSegmentRuntime:
             laboratory=config.laboratory_no_authentication,
         )
         self._clock = time.monotonic
-        self.agent = Agent(settings, target, random_octets=secrets.token_bytes, now=self._clock())
+        answers = config.virtual_addresses
+        self.agent = Agent(
+            settings,
+            target,
+            random_octets=secrets.token_bytes,
+            now=self._clock(),
+            answers=SetAnswers(echo=answers.echo, unserved=answers.unserved == "refuse"),
+        )
         self.admin = Admin(self.agent, self._clock)
         self._filter = datagram_filter
         self._streams: dict[int, CsmbProtocol] = {}

@@ -19,6 +19,8 @@ passes (tests/contract).  The rules:
 * ICMP errors about a flow's packets are carried to the end that they concern.  A client gets them
   from the virtual server; a router on the client's side keeps its own address.  They never count as
   the flow's packets, never refresh it and never end it.
+* A virtual address that ARP is answered for is the target's own: echo requests to it are answered,
+  TCP and UDP to ports without a virtual server come up to be refused, nothing to it is routed.
 * A flow that ended and lingers is reported once more to an agent that adopts the table.
 
 Addresses are 16 octets, IPv4 as ``::ffff:a.b.c.d`` (see `ssmb.addresses`).
@@ -139,6 +141,7 @@ class PacketReason(IntEnum):
     # A client's SYN on a living flow that was silent for 0.2 s, and whose node has sent nothing
     # since the client's last packet.  Without an agent it is forwarded like any other.
     UNANSWERED = 10
+    UNSERVED = 11  # TCP or UDP to a virtual address that is answered for, without a virtual server
 
 
 class CloseCause(IntEnum):
@@ -177,6 +180,15 @@ class SetOutboundQuery:
     """Report packets of the internal side that match nothing (OUTBOUND_QUERY of CONFIG)."""
 
     enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetAnswers:
+    """What a target answers for the virtual addresses that it owns: those that ARP is answered for
+    and that are not addresses of the machine.  A target begins with both."""
+
+    echo: bool = True
+    unserved: bool = True  # ports without a virtual server come up, at a limited rate
 
 
 class InstallFlow(NamedTuple):
@@ -219,17 +231,12 @@ class TransmitPacket(NamedTuple):
     octets: bytes
 
 
-Command = (
-    AddVirtualServer
-    | RemoveVirtualServer
-    | SetLocalAddresses
-    | SetOutboundQuery
-    | InstallFlow
-    | RemoveFlow
-    | InjectPacket
-    | PutBackFragment
-    | TransmitPacket
+Configure = (
+    AddVirtualServer | RemoveVirtualServer | SetLocalAddresses | SetOutboundQuery | SetAnswers
 )
+"""What is changed rarely."""
+
+Command = Configure | InstallFlow | RemoveFlow | InjectPacket | PutBackFragment | TransmitPacket
 
 # --- events: target -> agent ---------------------------------------------------------------
 

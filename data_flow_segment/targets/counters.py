@@ -14,6 +14,7 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "up_calls": (True, "Packets handed to the agent."),
     "icmp_translated": (True, "ICMP errors translated and forwarded to the affected host."),
     "arp_answered": (True, "ARP requests and neighbour solicitations answered."),
+    "echo_answered": (True, "Echo requests (ping) to virtual addresses answered."),
     "transmitted": (True, "Packets sent by the agent itself."),
     "drop_malformed": (False, "Dropped: malformed, lengths or headers contradict each other."),
     "drop_checksum": (False, "Dropped on the way to the agent: wrong checksum."),
@@ -50,6 +51,11 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         False,
         "Dropped: new flows from addresses that are not behind the interface they came in by"
         " (rp_filter).",
+    ),
+    "drop_unserved": (
+        True,
+        "Dropped: to a virtual address, but no virtual server has this port; TCP gets a reset, UDP"
+        " an ICMP error, both within limits.",
     ),
     "drop_source_routed": (
         True,

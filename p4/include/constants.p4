@@ -54,6 +54,7 @@ const bit<8> REASON_RESOLVE = 7;   // the next hop's MAC is not known; a `resolv
 const bit<8> REASON_CLOSED = 8;    // a copy of the packet that ended a flow; a `report` follows
 const bit<8> REASON_REPORT = 9;    // the answer to OPERATION_REPORT; a `report` follows
 const bit<8> REASON_UNANSWERED = 10;
+const bit<8> REASON_UNSERVED = 11; // to a virtual address, and no virtual server takes it
 
 // What the agent asks for with a packet.
 const bit<8> OPERATION_INJECT = 1; // handle it as if it arrived at `port` now
@@ -85,6 +86,8 @@ const bit<32> COUNTER_DROP_MARTIAN = 17;
 const bit<32> COUNTER_DROP_OWN_SOURCE = 18;
 const bit<32> COUNTER_DROP_MAPPED = 19;
 const bit<32> COUNTER_DROP_SOURCE_ROUTED = 20;
+const bit<32> COUNTER_DROP_UNSERVED = 21;
+const bit<32> COUNTER_ECHO_ANSWERED = 22;
 const bit<32> COUNTERS = 32;
 
 // Which metadata a copy of a packet keeps (@field_list).

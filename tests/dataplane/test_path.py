@@ -223,6 +223,17 @@ def test_senders_of_what_cannot_go_on_do_not_keep_the_agent_busy(scene: Scene) -
     assert 1 <= sent < 1000
 
 
+def test_what_is_answered_for_virtual_addresses_is_limited(scene: Scene) -> None:
+    """To ports without a virtual server; pings are limited by the same means."""
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    frame = scene.inbound(scene.segment(scene.client, (scene.family.vip, 81), flags="S"))
+    time.sleep(0.15)  # what earlier senders were sent counts too
+    before = scene.values()
+    scene.send(*[frame] * 1000)
+    assert scene.values()["drop_unserved"] - before["drop_unserved"] == 1000
+    assert 1 <= len(scene.up_calls()) < 1000
+
+
 def with_whole_sum(rig: VethRig, side: Side, frame: bytes) -> int:
     """Run the program on a packet of which the NIC summed every octet; EBADMSG if the sum is
     not that of what the program made of it."""

@@ -17,7 +17,7 @@ FLOW_KEY: Final = struct.Struct(">16s16sHHB3x")
 VIRTUAL_SERVER_KEY: Final = struct.Struct(">16sHBx")
 VIRTUAL_SERVER: Final = struct.Struct("=HH")
 INTERFACE: Final = struct.Struct("=I6s2x16s16s")
-META: Final = struct.Struct("=QIIQ")
+META: Final = struct.Struct("=QIIQQ")
 NEXT_HOP_KEY: Final = struct.Struct("=16sI")
 NEXT_HOP: Final = struct.Struct("=QII")
 EVENT_PACKET: Final = struct.Struct("=BBBBIHHHH40s20s")
@@ -101,6 +101,8 @@ COUNTERS: Final = (
     "drop_mapped",
     "drop_source_routed",
     "drop_reverse_path",
+    "drop_unserved",
+    "echo_answered",
     "event_lost",
 )
 """enum counter, in order."""
@@ -149,6 +151,13 @@ class InterfaceFlag(IntFlag):
     PEER = 4
     LOOSE = 8
     STRICT = 16
+
+
+class Quiet(IntFlag):
+    """struct meta, quiet."""
+
+    ECHO = 1
+    UNSERVED = 2
 
 
 class VirtualServerFlag(IntFlag):

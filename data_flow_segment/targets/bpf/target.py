@@ -26,6 +26,7 @@ from data_flow_segment.targets.bpf.layout import (
     VIRTUAL_SERVER,
     VIRTUAL_SERVER_KEY,
     EventKind,
+    Quiet,
     VirtualServerFlag,
 )
 from data_flow_segment.targets.bpf.neighbours import Neighbours, NeighbourTable
@@ -47,6 +48,7 @@ from data_flow_segment.targets.contract import (
     AddVirtualServer,
     CloseCause,
     Command,
+    Configure,
     Counter,
     EarlyFragment,
     Event,
@@ -59,8 +61,8 @@ from data_flow_segment.targets.contract import (
     PutBackFragment,
     RemoveFlow,
     RemoveVirtualServer,
+    SetAnswers,
     SetLocalAddresses,
-    SetOutboundQuery,
     TargetError,
     TransmitPacket,
     VirtualServerEntry,
@@ -89,7 +91,7 @@ class BpfTarget:
     def __init__(
         self, options: BpfOptions, lock: Lock, program: Program, meta: tuple[int, ...]
     ) -> None:
-        boot_id, _, outbound, _ = meta
+        boot_id, _, outbound, _, _ = meta
         self._options = options
         self._lock = lock
         self._program = program
@@ -104,6 +106,7 @@ class BpfTarget:
         self._sweep = Sweep(self.flows, self._waiting.append, now_ns(), adopted=self._adopted)
         self._boot_id = boot_id or secrets.randbits(31) + 1
         self._outbound_query = bool(outbound)
+        self._quiet = 0
         self._servers = dict(self._read_virtual_servers())
         self._addresses = VirtualAddresses()
         for entry in self._servers.values():
@@ -300,7 +303,7 @@ class BpfTarget:
 
     def _configure(
         self,
-        command: AddVirtualServer | RemoveVirtualServer | SetLocalAddresses | SetOutboundQuery,
+        command: Configure,
     ) -> None:
         if isinstance(command, AddVirtualServer):
             entry = command.entry
@@ -316,6 +319,11 @@ class BpfTarget:
         elif isinstance(command, SetLocalAddresses):
             self._local_addresses = command.addresses
             self._write_local_addresses()
+        elif isinstance(command, SetAnswers):
+            self._quiet = int(
+                (not command.echo) * Quiet.ECHO | (not command.unserved) * Quiet.UNSERVED
+            )
+            self._write_meta(listening=True)
         else:
             self._outbound_query = command.enabled
             self._write_meta(listening=True)
@@ -336,7 +344,9 @@ class BpfTarget:
         self._places.take_addresses(wanted)
 
     def _write_meta(self, *, listening: bool) -> None:
-        value = META.pack(self._boot_id, LAYOUT_VERSION, self._outbound_query, listening)
+        value = META.pack(
+            self._boot_id, LAYOUT_VERSION, self._outbound_query, listening, self._quiet
+        )
         self._program.meta.update(_META_KEY, value)
 
     def _read_virtual_servers(self) -> Iterable[tuple[VirtualServerKey, VirtualServerEntry]]:

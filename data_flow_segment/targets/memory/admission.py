@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-from data_flow_segment.targets.contract import VirtualServerEntry
 from data_flow_segment.targets.interfaces import Interface
 from packets.hygiene import is_martian, is_source_routed
 from packets.parse import Packet
 
 
 def refused_at_the_door(
-    packet: Packet, interface: Interface, server: VirtualServerEntry | None, *, from_us: bool
+    packet: Packet, interface: Interface, *, for_us: bool, from_us: bool
 ) -> str | None:
-    """Of a packet of no flow from the external side.  Behind a one-armed interface a node may
-    answer from a virtual address itself (forward modes L2 and TUNNEL)."""
-    if from_us and (server is not None or not interface.internal):
+    """Of a packet of no flow; `for_us`: to a virtual server or to an address that we own.  Behind a
+    one-armed interface a node may answer from a virtual address itself (forward modes L2 and
+    TUNNEL)."""
+    if from_us and (for_us or not interface.internal):
         return "drop_own_source"
-    if server is not None and is_martian(packet, packet.src):
+    if for_us and is_martian(packet, packet.src):
         return "drop_martian"
     return None
 

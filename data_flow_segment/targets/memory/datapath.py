@@ -29,6 +29,7 @@ from data_flow_segment.targets.memory.fragments import FragmentTable
 from data_flow_segment.targets.memory.observe import observe
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.virtual_servers import VirtualServers
+from data_flow_segment.targets.ownership import Ownership, Question
 from data_flow_segment.targets.translation import Key
 from packets import icmp, neighbours, tunnel
 from packets.hygiene import has_mapped_address, is_martian, is_source_routed
@@ -53,6 +54,7 @@ class DataPath:
         self.attached = True
         self.counters = Counters()
         self.events: deque[Event] = deque()
+        self.ownership = Ownership(clock)
         self._router = forward.Router(options)
         self._broadcasts = broadcasts(options.routes)
         self._fragments = FragmentTable(options.fragment_capacity, clock)
@@ -130,6 +132,8 @@ class DataPath:
             self._answer(neighbours.arp_reply(packet, interface.mac, self._answers_for), interface)
         elif packet.kind == Kind.ICMP:
             self._icmp(interface, packet)
+        elif packet.version and self._is_owned(packet):
+            self.counters.add("drop_unserved")  # routed, it would come back from the router
         else:
             self._pass(interface, packet)
 
@@ -199,25 +203,25 @@ class DataPath:
         local = self.local_addresses | self._router.own_addresses | self._broadcasts
         if is_martian(packet, packet.dst):
             local |= {packet.dst}  # no wildcard catches it
-        reason, server = PacketReason.NEW_FLOW, None
+        found = None
         if interface.external and not packet.data[0] & 1:  # not to all stations (RFC 1122 3.3.6)
             found = self.virtual_servers.match(packet.dst, key[3], packet.protocol, local)
-            from_us = self._is_ours(packet.src)
-            refusal = admission.refused_at_the_door(packet, interface, found, from_us=from_us)
-            if refusal is not None:
-                self.counters.add(refusal)
-                return
-            if found is not None:
-                server = found.key
-                reason = PacketReason.BRIDGED if found.bridged else PacketReason.NEW_FLOW
-        if server is None:
+        if found is not None:
+            reason = PacketReason.BRIDGED if found.bridged else PacketReason.NEW_FLOW
+        else:
+            reason = PacketReason.UNSERVED if self._is_owned(packet) else PacketReason.OUTBOUND
+        if not self._is_admitted(interface, packet, for_us=reason != PacketReason.OUTBOUND):
+            return
+        if reason == PacketReason.OUTBOUND:
             if packet.first_fragment and interface.internal:
                 self._fragments.note(packet)  # the later ones are a stranger's, too
             if not (self.outbound_query and interface.internal) or packet.dst in local:
                 self._pass(interface, packet)
                 return
-            reason = PacketReason.OUTBOUND
-        self._up_call(interface, packet, key, reason, server)
+        elif reason == PacketReason.UNSERVED and not self._may_answer(Question.UNSERVED):
+            self.counters.add("drop_unserved")
+            return
+        self._up_call(interface, packet, key, reason, None if found is None else found.key)
 
     def _up_call(
         self,
@@ -227,17 +231,14 @@ class DataPath:
         reason: PacketReason,
         server: VirtualServerKey | None,
     ) -> None:
-        route = None if server is None else self._router.route_to(packet.src)
-        if server is not None and is_from_elsewhere(interface, route, self._router.interfaces):
-            self.counters.add("drop_reverse_path")
-            return
         if not packet.checksums_are_right():
             self.counters.add("drop_checksum")
             return
         if packet.first_fragment:
             self._fragments.note(packet)
+        is_unserved = reason == PacketReason.UNSERVED
         if not self.listening:
-            self.counters.add("drop_detached")
+            self.counters.add("drop_unserved" if is_unserved else "drop_detached")
         elif len(self.events) >= self.options.event_capacity:
             self.counters.add("drop_up_call_full")
         else:
@@ -246,7 +247,28 @@ class DataPath:
             flags = packet.tcp_flags
             up = PacketIn(reason, signature, flags, interface.number, frame, server)
             self.events.append(up)
-            self.counters.add("up_calls")
+            self.counters.add("drop_unserved" if is_unserved else "up_calls")
+
+    def _is_admitted(self, interface: Interface, packet: Packet, *, for_us: bool) -> bool:
+        """Whether a packet of no flow may come from where it says; otherwise it is counted."""
+        if packet.data[0] & 1:
+            return True
+        from_us = self._is_ours(packet.src)
+        refusal = admission.refused_at_the_door(packet, interface, for_us=for_us, from_us=from_us)
+        if refusal is None and for_us and self._is_from_elsewhere(interface, packet):
+            refusal = "drop_reverse_path"
+        if refusal is not None:
+            self.counters.add(refusal)
+        return refusal is None
+
+    def _is_from_elsewhere(self, interface: Interface, packet: Packet) -> bool:
+        if not interface.external:
+            return False
+        route = self._router.route_to(packet.src)
+        return is_from_elsewhere(interface, route, self._router.interfaces)
+
+    def _may_answer(self, question: Question) -> bool:
+        return self.ownership.may_answer(question)
 
     def _forward_flow(
         self, interface: Interface, packet: Packet, flow: Flow, direction: int
@@ -317,13 +339,28 @@ class DataPath:
             there, back = inner.ports
             found = self.table.find((inner.dst, inner.src, back, there, inner.protocol))
         if inner is None or found is None:
-            self._pass(interface, packet)
+            if self._is_owned(packet):
+                self._answer_echo(interface, packet)
+            else:
+                self._pass(interface, packet)
         elif is_martian(packet, packet.src):
             self.counters.add("drop_martian")
         elif packet.ttl <= 1:
             self.counters.add("drop_ttl")
         else:
             self._forward_error(interface, packet, inner, *found)
+
+    def _answer_echo(self, interface: Interface, packet: Packet) -> None:
+        """ICMP to an address that we own, and about no flow."""
+        if not self._is_admitted(interface, packet, for_us=True):
+            return
+        if icmp.is_plain_echo_request(packet) and self._may_answer(Question.ECHO):
+            icmp.turn_echo_around(packet)
+            link = packet.source_mac + interface.mac + bytes(packet.data[12:])
+            self._out.append((interface.number, link))
+            self.counters.add("echo_answered")
+        else:
+            self.counters.add("drop_unserved")
 
     def _forward_error(
         self, interface: Interface, packet: Packet, inner: Packet, flow: Flow, direction: int
@@ -368,6 +405,12 @@ class DataPath:
     def _is_ours(self, address: bytes) -> bool:
         own = address in self._router.own_addresses
         return own or self.virtual_servers.is_address(address)
+
+    def _is_owned(self, packet: Packet) -> bool:
+        """Whether it is sent to a virtual address that we answer for, and the kernel would not."""
+        if packet.data[0] & 1 or not self.virtual_servers.answers_for(packet.dst):
+            return False
+        return packet.dst not in self.local_addresses | self._router.own_addresses
 
     def _answers_for(self, address: bytes) -> bool:
         own = address in self._router.own_addresses

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from data_flow_segment.targets.contract import (
     AddVirtualServer,
     Command,
+    Configure,
     Counter,
     Event,
     FlowState,
@@ -17,8 +18,8 @@ from data_flow_segment.targets.contract import (
     PutBackFragment,
     RemoveFlow,
     RemoveVirtualServer,
+    SetAnswers,
     SetLocalAddresses,
-    SetOutboundQuery,
     TransmitPacket,
     VirtualServerEntry,
 )
@@ -48,6 +49,7 @@ class MemoryTarget:
         self._adopted = data_path is not None
         self.data_path = DataPath(options, clock) if data_path is None else data_path
         self.data_path.listening = True
+        self.data_path.ownership.answers = SetAnswers()
         self._clock = self.data_path.clock
         self._sweep = Sweep(self.data_path.table, self._report)
 
@@ -142,7 +144,7 @@ class MemoryTarget:
 
     def _configure(
         self,
-        command: AddVirtualServer | RemoveVirtualServer | SetLocalAddresses | SetOutboundQuery,
+        command: Configure,
     ) -> None:
         path = self.data_path
         if isinstance(command, AddVirtualServer):
@@ -151,5 +153,7 @@ class MemoryTarget:
             path.virtual_servers.remove(command.key)
         elif isinstance(command, SetLocalAddresses):
             path.local_addresses = command.addresses
+        elif isinstance(command, SetAnswers):
+            path.ownership.answers = command
         else:
             path.outbound_query = command.enabled

@@ -17,6 +17,7 @@ from data_flow_segment.targets.contract import (
     PacketIn,
     RemoveFlow,
     RemoveVirtualServer,
+    SetAnswers,
     SetLocalAddresses,
     SetOutboundQuery,
     TransmitPacket,
@@ -57,6 +58,7 @@ class Commands:
             RemoveVirtualServer: self._remove_server,
             SetLocalAddresses: self._set_local_addresses,
             SetOutboundQuery: self._set_outbound_query,
+            SetAnswers: self._set_answers,
         }
 
     def apply(self, commands: Iterable[Command]) -> None:
@@ -170,6 +172,9 @@ class Commands:
     def _set_local_addresses(self, command: SetLocalAddresses) -> None:
         self._desired.reserved = command.addresses
         self._desired.put_places()
+
+    def _set_answers(self, command: SetAnswers) -> None:
+        self._desired.ownership.answers = command
 
     def _set_outbound_query(self, command: SetOutboundQuery) -> None:
         self._desired.outbound_query = command.enabled

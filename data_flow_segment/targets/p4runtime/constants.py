@@ -22,7 +22,7 @@ what the switch sends to its agent arrives."""
 
 
 class Reason(IntEnum):
-    """Why a packet came up; 1 to 3 and 10 are the contract's PacketReason."""
+    """Why a packet came up; 1 to 3, 10 and 11 are the contract's PacketReason."""
 
     NEW_FLOW = 1
     BRIDGED = 2
@@ -34,6 +34,7 @@ class Reason(IntEnum):
     CLOSED = 8  # a Report precedes the frame
     REPORT = 9  # a Report
     UNANSWERED = 10
+    UNSERVED = 11  # TCP, UDP or an echo request to an address that we own, and of no server
 
 
 class Operation(IntEnum):
@@ -74,6 +75,8 @@ class Outcome(IntEnum):
     DROP_OWN_SOURCE = 18
     DROP_MAPPED = 19
     DROP_SOURCE_ROUTED = 20
+    DROP_UNSERVED = 21
+    ECHO_ANSWERED = 22
 
     @property
     def counter(self) -> str:

@@ -14,6 +14,7 @@ from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import VirtualServerKey
 from data_flow_segment.targets.interfaces import broadcasts
+from data_flow_segment.targets.ownership import Ownership
 from data_flow_segment.targets.p4runtime.batch import Batch
 from data_flow_segment.targets.p4runtime.constants import (
     FENCE_INDEX,
@@ -56,6 +57,7 @@ class Desired:
         self.writes_tables = False
         self.counters = Counters()
         self.flows = Flows(options.flow_capacity, FLOWS - 1, first_cookie)
+        self.ownership = Ownership(lambda: self.now)
         self.servers = Servers()
         self.own_addresses = frozenset(
             address for interface in options.interfaces for address in interface.addresses

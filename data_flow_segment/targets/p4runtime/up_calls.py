@@ -11,7 +11,8 @@ from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import Event, PacketIn
 from data_flow_segment.targets.flow_table import event_of
-from data_flow_segment.targets.interfaces import Interface, ReversePath, is_from_elsewhere
+from data_flow_segment.targets.interfaces import Interface, is_from_elsewhere
+from data_flow_segment.targets.ownership import Question
 from data_flow_segment.targets.p4runtime.constants import INJECT_ARRIVAL, Operation, Reason
 from data_flow_segment.targets.p4runtime.desired import Desired
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow
@@ -24,7 +25,7 @@ from data_flow_segment.targets.p4runtime.packets import (
 )
 from data_flow_segment.targets.p4runtime.routes import Routes
 from packets import icmp
-from packets.parse import MalformedPacket, Packet, parse
+from packets.parse import Kind, MalformedPacket, Packet, parse
 from packets.split import split
 from ssmb.addresses import is_ipv4
 from ssmb.messages import FlowSignature
@@ -34,7 +35,8 @@ ERRORS_BURST: Final = 100
 _NEW: Final = frozenset(
     map(int, (Reason.NEW_FLOW, Reason.BRIDGED, Reason.OUTBOUND, Reason.UNANSWERED))
 )
-_FROM_OUTSIDE: Final = frozenset(map(int, (Reason.NEW_FLOW, Reason.BRIDGED, Reason.UNANSWERED)))
+_UNSERVED: Final = int(Reason.UNSERVED)
+_FROM_OUTSIDE: Final = _NEW - {int(Reason.OUTBOUND)} | {_UNSERVED}
 _TELL_SENDER: Final = frozenset((int(Reason.TTL), int(Reason.TOO_BIG)))
 _CLOSED: Final = int(Reason.CLOSED)
 
@@ -67,7 +69,9 @@ class UpCalls:
             self._counters.add("drop_malformed")
             return
         if up.reason in _NEW:
-            self._new(up)
+            self._new(up, "up_calls")
+        elif up.reason == _UNSERVED:
+            self._unserved(up)
         elif up.report is not None:
             self._report(up, up.report)
         elif up.resolve is not None:
@@ -103,21 +107,42 @@ class UpCalls:
             self._errors_left -= 1
             self._desired.send(packet_out(Operation.SEND, port=up.port, frame=error))
 
-    def _new(self, up: FrameUp) -> None:
+    def _unserved(self, up: FrameUp) -> None:
+        """To an address that we own, and no virtual server takes it."""
+        frame, interface = up.frame, self._interfaces.get(up.port)
+        try:
+            packet = parse(frame)
+        except MalformedPacket:
+            return
+        if packet.kind != Kind.ICMP:
+            if self._desired.ownership.may_answer(Question.UNSERVED):
+                self._new(up, "drop_unserved")
+            return
+        if interface is None or not icmp.is_plain_echo_request(packet):
+            return
+        if self._is_from_elsewhere(up.port, packet.src):
+            self._counters.instead("drop_unserved", "drop_reverse_path")
+        elif self._desired.ownership.may_answer(Question.ECHO):
+            icmp.turn_echo_around(packet)
+            reply = packet.source_mac + interface.mac + bytes(packet.data[12:])
+            self._desired.send(packet_out(Operation.SEND, port=up.port, frame=reply))
+            self._counters.instead("drop_unserved", "echo_answered")
+
+    def _new(self, up: FrameUp, counted: str) -> None:
         try:
             packet = parse(up.frame)
         except MalformedPacket:
-            self._counters.instead("up_calls", "drop_malformed")
+            self._counters.instead(counted, "drop_malformed")
             return
         if packet.protocol != up.protocol:  # nothing that the program sends up
-            self._counters.instead("up_calls", "drop_malformed")
+            self._counters.instead(counted, "drop_malformed")
             return
         if up.reason in _FROM_OUTSIDE and self._is_from_elsewhere(up.port, packet.src):
-            self._counters.instead("up_calls", "drop_reverse_path")
+            self._counters.instead(counted, "drop_reverse_path")
             return
         # the switch sums no payload before it sends a packet up
         if not packet.checksums_are_right():
-            self._counters.instead("up_calls", "drop_checksum")
+            self._counters.instead(counted, "drop_checksum")
             return
         signature = FlowSignature(
             packet.src, packet.dst, up.src_port, up.dst_port, up.protocol, packet.tos
@@ -127,7 +152,7 @@ class UpCalls:
 
     def _is_from_elsewhere(self, port: int, source: bytes) -> bool:
         interface = self._interfaces.get(port)
-        if interface is None or interface.reverse_path is ReversePath.OFF:
+        if interface is None or not interface.external:
             return False
         return is_from_elsewhere(interface, self._routes.find(source), self._interfaces)
 

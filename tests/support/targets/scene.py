@@ -19,6 +19,7 @@ from data_flow_segment.targets.contract import (
     PutBackFragment,
     RemoveFlow,
     RemoveVirtualServer,
+    SetAnswers,
     SetLocalAddresses,
     SetOutboundQuery,
     VirtualServerEntry,
@@ -168,7 +169,7 @@ def reset(rig: Rig) -> None:
             break
     commands: list[Command] = [RemoveFlow(signature) for signature in states]
     commands += [RemoveVirtualServer(entry.key) for entry in target.virtual_servers()]
-    commands += [SetLocalAddresses(frozenset()), SetOutboundQuery(enabled=False)]
+    commands += [SetLocalAddresses(frozenset()), SetOutboundQuery(enabled=False), SetAnswers()]
     rig.apply(*commands)
     while not target.sweep(256, stats=True):
         pass

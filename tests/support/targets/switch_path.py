@@ -19,9 +19,11 @@ from data_flow_segment.targets.memory.datapath import DataPath
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.forward import Exit, NoNeighbour, NoRoute
 from data_flow_segment.targets.memory.options import MemoryOptions
+from data_flow_segment.targets.ownership import Question
 from data_flow_segment.targets.p4runtime.constants import Reason
 from data_flow_segment.targets.p4runtime.schema import Key, Row
 from data_flow_segment.targets.translation import Key as FlowKey
+from packets import icmp
 from packets.neighbours import ADVERTISEMENT, ARP, ARP_REPLY, ARP_REQUEST
 from packets.parse import ICMPV6, Packet, parse
 from packets.parse import Kind as PacketKind
@@ -148,9 +150,25 @@ class SwitchPath(DataPath):
         if packet.first_fragment:
             self._fragments.note(packet)
         numbers = cast(ServerRows, self.virtual_servers).numbers
-        self.counters.add("up_calls" if self._is_listened_to else "drop_detached")
+        if reason == PacketReason.UNSERVED:
+            self.counters.add("drop_unserved")
+        else:
+            self.counters.add("up_calls" if self._is_listened_to else "drop_detached")
         number = 0 if server is None else numbers[server]
         self._tell_agent(Reason(reason), key=key, server=number)
+
+    def _may_answer(self, question: Question) -> bool:
+        return True  # the agent decides
+
+    def _is_from_elsewhere(self, interface: Interface, packet: Packet) -> bool:
+        return False  # likewise
+
+    def _answer_echo(self, interface: Interface, packet: Packet) -> None:
+        if not self._is_admitted(interface, packet, for_us=True):
+            return
+        self.counters.add("drop_unserved")
+        if icmp.is_plain_echo_request(packet):
+            self._tell_agent(Reason.UNSERVED)
 
     def _forward_flow(
         self, interface: Interface, packet: Packet, flow: Flow, direction: int

@@ -25,6 +25,8 @@ def test_the_least_configuration_gets_the_documented_defaults() -> None:
     assert config.ssmb.port == 61019
     assert (config.target, config.attach, config.flow_capacity) == ("bpf", "auto", 65536)
     assert config.key_file == Path("cluster.key")
+    assert config.virtual_addresses.echo
+    assert config.virtual_addresses.unserved == "refuse"
 
 
 def test_one_arm_is_the_same_interface_on_both_sides() -> None:
@@ -47,6 +49,8 @@ def test_one_arm_is_the_same_interface_on_both_sides() -> None:
         ({"key_file": None}, "give either key_file"),
         ({"laboratory_no_authentication": True}, "give either key_file"),
         ({"flow_capacity": 0}, "greater than or equal to 1"),
+        ({"virtual_addresses": {"unserved": "reject"}}, "'refuse' or 'drop'"),
+        ({"virtual_addresses": {"echo": 1}}, "valid boolean"),
         ({"flows": 1}, "Extra inputs are not permitted"),
     ],
 )

@@ -464,3 +464,16 @@ def close(rig: AgentRig, **fields: Any) -> None:
     rig.client_sends(FIN | ACK, seq=2, ack=10, **fields)
     rig.node_sends(FIN | ACK, seq=10, ack=3, **fields)
     rig.client_sends(ACK, seq=3, ack=11, **fields)
+
+
+def test_a_port_without_a_virtual_server_is_refused_at_once() -> None:
+    rig, cs = ready_rig()
+    ((interface, frame),) = rig.client_sends(SYN, vip=(VIP[0], 81), seq=9)
+    assert interface == EXTERNAL
+    assert ends_of(frame) == ((VIP[0], 81), CLIENT, 6)
+    assert frame[14 + 20 + 13] == RST | ACK
+    ((interface, frame),) = rig.client_sends_udp()
+    assert interface == EXTERNAL
+    assert (frame[14 + 9], frame[34], frame[35]) == (1, 3, 3)
+    assert cs.take(Query) == []
+    assert (rig.count("reset_sent"), rig.count("unreachable_sent")) == (1, 1)
