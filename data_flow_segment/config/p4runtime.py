@@ -6,12 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from data_flow_segment.config.values import (
+    FilePath,
     HostAddress,
     InterfaceName,
     MacText,
@@ -24,15 +26,19 @@ from data_flow_segment.config.values import (
 )
 from data_flow_segment.targets.interfaces import Interface, ReversePath, Route
 from data_flow_segment.targets.p4runtime.constants import FLOWS, PORT_AGENT
-from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
+from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions, TlsOptions
 from ssmb.addresses import from_text
 
 PORT_MAX: Final = 511  # nine bits
+PORT_DROPS: Final = 511
+"""v1model's mark_to_drop sends packets there: nothing that leaves by it arrives."""
+
 FLOWS_RESERVED: Final = 16
 FLOW_CAPACITY_MAX: Final = FLOWS - FLOWS_RESERVED
 """One place is for fences (FENCE_INDEX); the others are reserved, so that a target that needs more
 of them does not have to refuse a configuration that was valid before."""
 _ID_MAX: Final = (1 << 64) - 1
+_HOST_NAME: Final = re.compile(r"[0-9A-Za-z._:-]{1,253}")
 _HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([1-9][0-9]{0,4})")
 
 
@@ -52,12 +58,51 @@ def grpc_address(text: str) -> str:
 def _switch_port(number: int) -> int:
     if number == PORT_AGENT:
         raise ValueError(f"port {PORT_AGENT} leads to the agent; give the number of another port")
+    if number == PORT_DROPS:
+        raise ValueError(
+            f"port {PORT_DROPS} is where BMv2 drops packets; give the number of another port"
+        )
     return number
 
 
+def _host_name(text: str) -> str:
+    if _HOST_NAME.fullmatch(text) is None:
+        raise ValueError(f"{text!r} cannot be a name in a certificate; give one")
+    return text
+
+
 GrpcAddress = Annotated[str, AfterValidator(grpc_address)]
+HostName = Annotated[str, AfterValidator(_host_name)]
 SwitchPort = Annotated[Whole, Field(ge=1, le=PORT_MAX), AfterValidator(_switch_port)]
 Network = IPv4Network | IPv6Network
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"{str(path)!r} is not an absolute path; give one")
+    return path
+
+
+PemFile = Annotated[FilePath, AfterValidator(_absolute)]
+
+
+class TlsSection(Section):
+    """How the connection to the switch is encrypted."""
+
+    ca_file: PemFile | None = None
+    certificate_file: PemFile | None = None
+    key_file: PemFile | None = None
+    server_name: HostName | None = None
+
+    def options(self) -> TlsOptions:
+        """The same as the target wants it."""
+        return TlsOptions(self.ca_file, self.certificate_file, self.key_file, self.server_name)
+
+    @model_validator(mode="after")
+    def _is_a_pair(self) -> TlsSection:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("a certificate needs its key; give both certificate_file and key_file")
+        return self
 
 
 class SwitchInterface(Section):
@@ -112,6 +157,7 @@ class P4RuntimeSection(Section):
     device_id: Annotated[Whole, Field(ge=0, le=_ID_MAX)] = 1
     election_id: Annotated[Whole, Field(ge=1, le=_ID_MAX)] = 1
     replace_program: Truth = False
+    tls: TlsSection | None = None
     interfaces: Annotated[tuple[SwitchInterface, ...], Field(min_length=1)]
     routes: tuple[SwitchRoute, ...] = ()
     neighbours: dict[HostAddress, MacText] = Field(default_factory=dict)
@@ -149,6 +195,7 @@ class P4RuntimeSection(Section):
             device_id=self.device_id,
             election_id=self.election_id,
             replace_program=self.replace_program,
+            tls=None if self.tls is None else self.tls.options(),
             flow_capacity=flow_capacity,
         )
 

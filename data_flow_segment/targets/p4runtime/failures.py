@@ -23,6 +23,8 @@ _NOBODY_LISTENS: Final = re.compile(
     r"connection refused|no such file|connection reset", re.IGNORECASE
 )
 _NAME_UNKNOWN: Final = re.compile(r"dns resolution failed|name or service|domain name", re.I)
+_NOT_TRUSTED: Final = re.compile(r"certificate_verify|hostname verification", re.I)
+_NO_TLS: Final = re.compile(r"wrong_version_number|packet_length_too_long", re.I)
 _NOT_GRPC: Final = re.compile(r"http1|settings|preface|invalid header|socket closed|end of", re.I)
 
 
@@ -83,11 +85,20 @@ def cannot_connect(
 
 
 def _speaks_no_grpc(details: str) -> bool:
-    known = _NOBODY_LISTENS.search(details) or _NAME_UNKNOWN.search(details)
+    known = any(
+        each.search(details) for each in (_NOBODY_LISTENS, _NAME_UNKNOWN, _NOT_TRUSTED, _NO_TLS)
+    )
     return not known and _NOT_GRPC.search(details) is not None
 
 
 def _unreachable(details: str) -> str:
+    if _NOT_TRUSTED.search(details):
+        return (
+            f"the switch's certificate is not accepted ({one_line(details)}): correct"
+            " p4runtime.tls.ca_file or server_name, or the switch's certificate"
+        )
+    if _NO_TLS.search(details):
+        return "the server there speaks no TLS: remove p4runtime.tls, or let the switch use it"
     if _NOBODY_LISTENS.search(details):
         return "nothing listens there: start the switch, or correct p4runtime.address"
     if _NAME_UNKNOWN.search(details):

@@ -8,8 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from data_flow_segment.targets.interfaces import Interface, Route
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """How the connection to a switch is encrypted; every file is PEM."""
+
+    ca_file: Path | None = None
+    """Whose certificates are accepted; None: the machine's own certificate authorities."""
+
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    """What the agent shows to a switch that wants to know it; both or neither."""
+
+    server_name: str | None = None
+    """The name in the switch's certificate, if it is not that of the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +51,9 @@ class P4RuntimeOptions:
     replace_program: bool = False
     """Whether the program may be installed where this agent has not seen it before: on a switch
     that reports none, or in place of another one and its state."""
+
+    tls: TlsOptions | None = None
+    """None: plain text."""
 
     flow_capacity: int = 65536
     """Flows at most, no more than the program has room for."""

@@ -21,8 +21,10 @@ import grpc
 from finsy.proto import U128, p4r, p4r_grpc, rpc_code
 
 from data_flow_segment.targets.contract import TargetError
+from data_flow_segment.targets.p4runtime import tls
 from data_flow_segment.targets.p4runtime.constants import CLONE_SESSION_AGENT, PORT_AGENT
 from data_flow_segment.targets.p4runtime.failures import (
+    NoP4Runtime,
     NotPrimary,
     SwitchLost,
     cannot_connect,
@@ -64,6 +66,15 @@ _LOST: Final = (
 )
 
 
+def _channel(options: P4RuntimeOptions) -> grpc.aio.Channel:
+    if options.tls is None:
+        return grpc.aio.insecure_channel(options.address, options=_CHANNEL)
+    more = tls.channel_options(options.tls)
+    return grpc.aio.secure_channel(
+        options.address, tls.credentials(options.tls), options=(*_CHANNEL, *more)
+    )
+
+
 class Session:
     """One stream; the owner calls `receive` repeatedly and says when it is primary."""
 
@@ -79,12 +90,17 @@ class Session:
     @contextlib.asynccontextmanager
     async def open(options: P4RuntimeOptions, program: Program) -> AsyncIterator[Session]:
         """A session to arbitrate in; its calls end with it."""
-        async with grpc.aio.insecure_channel(options.address, options=_CHANNEL) as channel:
+        async with _channel(options) as channel:
             yield Session(options, program, p4r_grpc.P4RuntimeStub(channel))
 
     async def knock(self) -> None:
         """Whether a switch is there."""
-        await self._config(p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY)
+        try:
+            await self._config(p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY)
+        except NoP4Runtime:
+            if (told := await tls.why_it_hangs_up(self._options)) is None:
+                raise
+            raise SwitchLost(f"{where(self._options)}: {told}") from None
 
     async def arbitrate(self) -> p4r.MasterArbitrationUpdate:
         """Announce this agent; return the switch's answer.

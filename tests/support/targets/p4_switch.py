@@ -27,7 +27,7 @@ _Stream = queue.Queue[p4r.StreamMessageResponse | None]
 class FakeSwitch(p4r_grpc.P4RuntimeServicer):
     """One device.  What it knows is gone when it is stopped, as a switch's."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: grpc.ServerCredentials | None = None) -> None:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._agents: dict[int, _Stream] = {}  # by election id
@@ -43,7 +43,10 @@ class FakeSwitch(p4r_grpc.P4RuntimeServicer):
         self._workers = ThreadPoolExecutor(20)
         self._server = grpc.server(self._workers, options=[("grpc.so_reuseport", 0)])
         p4r_grpc.add_P4RuntimeServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(address)
+        if credentials is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, credentials)
         self._server.start()
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from admin.errors import ConfigError
 from data_flow_segment.config.p4runtime import FLOW_CAPACITY_MAX, grpc_address
 from data_flow_segment.config.segment import DataFlowSegmentConfig
+from data_flow_segment.targets.p4runtime.options import TlsOptions
 from splitplane.config import parse
 
 RIGHT = """\
@@ -41,6 +43,7 @@ WRONG = [
     ("port: 11", "port: 1", "dfs.yaml:11: p4runtime.interfaces[1].port: port 1 is that of interfa"),
     ("port: 11", "port: 512", "dfs.yaml:11: p4runtime.interfaces[1].port: 512 is too large; give"),
     ("port: 11", "port: 0", "dfs.yaml:11: p4runtime.interfaces[1].port: 0 is too small; give at"),
+    ("port: 11", "port: 511", "dfs.yaml:11: p4runtime.interfaces[1].port: port 511 is where BMv2"),
     ("port: 11", "port: 510", "dfs.yaml:11: p4runtime.interfaces[1].port: port 510 leads to the"),
     ("name: server1", "name: client1", "dfs.yaml:12: p4runtime.interfaces[1].name: name client1 "),
     ("00:00:0b", "00:0b", "dfs.yaml:13: p4runtime.interfaces[1].mac: '02:5b:00:00:0b' is not the"),
@@ -95,6 +98,31 @@ def test_what_cannot_work_is_told_at_its_line(right: str, wrong: str, said: str)
     with pytest.raises(ConfigError) as caught:
         read(RIGHT.replace(right, wrong))
     assert any(problem.startswith(said) for problem in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("tls", "said"),
+    [
+        ({"certificate_file": "/a.pem"}, "a certificate needs its key"),
+        ({"key_file": "/a.key"}, "a certificate needs its key"),
+        ({"ca_file": "ca.pem"}, "'ca.pem' is not an absolute path; give one"),
+        ({"server_name": "two words"}, "'two words' cannot be a name in a certificate"),
+    ],
+)
+def test_what_cannot_encrypt_is_told(tls: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read(changed(tls=tls))
+
+
+def test_tls_is_given_to_the_target() -> None:
+    files = {"ca_file": "/ca.pem", "certificate_file": "/a.pem", "key_file": "/a.key"}
+    section = read(changed(tls={**files, "server_name": "switch1"})).p4runtime
+    assert section is not None
+    told = section.options(1000).tls
+    assert told == TlsOptions(Path("/ca.pem"), Path("/a.pem"), Path("/a.key"), "switch1")
+    section = read(RIGHT).p4runtime
+    assert section is not None
+    assert section.options(1000).tls is None
 
 
 def test_a_target_without_its_section_is_refused() -> None:
