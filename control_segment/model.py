@@ -54,6 +54,8 @@ class Model:
         self.pools: dict[str, Pool] = {}
         self.removed_pools: list[Pool] = []
         self.virtual_servers: dict[ServerKey, VirtualServer] = {}
+        # Those that left with living sessions, which count when it comes back
+        self.removed_servers: dict[ServerKey, VirtualServer] = {}
         self.matching = VirtualServers([])
         strangers = VirtualServerConfig(
             name="strangers", address="*", port="*", protocol="tcp", pool="strangers"
@@ -71,39 +73,47 @@ class Model:
         Then all comes in force in one step; where more than SWITCHED_AT_ONCE pools and virtual
         servers differ, in several, of which each changes some of them whole.
         """
+        known_pools = {pool.name: pool for pool in self.removed_pools} | self.pools
         pools: dict[str, Pool] = {}
         differing: dict[str, object] = {}  # pools by name, with the tables that they will want
         for entry in config.pools:
-            pool = self.pools.get(entry.name)
+            pool = known_pools.get(entry.name)
             if pool is None:
                 pool = Pool(entry)
             elif not pool.is_as(entry):
                 differing[entry.name] = pool.build(entry)
             pools[entry.name] = pool
             yield
+        known = self.removed_servers | self.virtual_servers
         servers: dict[ServerKey, VirtualServer] = {}
         different: list[tuple[VirtualServer, VirtualServerConfig]] = []
         added: list[AddVs] = []
         matching = VirtualServers([])
         for each in config.virtual_servers:
             pool, idle_s = pools[each.pool], _idle_s(each, config.settings)
-            server = self.virtual_servers.get(each.key)
+            server = known.get(each.key)
             if server is None:
                 server = VirtualServer(each, pool, idle_s)
                 added.append(server.announced)
-            elif not server.is_as(each, pool, idle_s):
+            elif server.removed or not server.is_as(each, pool, idle_s):
                 different.append((server, each))
             servers[each.key] = server
             matching.add(server)
             yield
         changed = yield from self._switch(config, pools, differing, different)
-        gone = [server for key, server in self.virtual_servers.items() if key not in servers]
+        back = [server for server in servers.values() if server.removed]
+        gone = {key: server for key, server in self.virtual_servers.items() if key not in servers}
         self.virtual_servers = servers
         self.matching.become(matching)
-        for server in gone:
+        for server in back:
+            server.removed = False
+            added.append(server.announced)
+        for server in gone.values():
             server.removed = True
+        left = {key: it for key, it in self.removed_servers.items() if it.removed}
+        self.removed_servers = left | gone
         yield from self._retire(pools)
-        return Changes([server.announced for server in gone], added, changed)
+        return Changes([server.announced for server in gone.values()], added, changed)
 
     def _switch(
         self,
@@ -130,7 +140,7 @@ class Model:
         for server, each in different:
             before = server.announced
             server.apply(each, pools[each.pool], _idle_s(each, settings))
-            if server.announced != before:
+            if server.announced != before and not server.removed:
                 changed.append((before, server.announced))
             switched += 1
             if not switched % SWITCHED_AT_ONCE:
@@ -140,6 +150,7 @@ class Model:
     def _retire(self, pools: dict[str, Pool]) -> Generator[None, None, None]:
         """These are the pools now; others only have living sessions."""
         gone = [pool for name, pool in self.pools.items() if name not in pools]
+        self.removed_pools = [pool for pool in self.removed_pools if pool.name not in pools]
         self.pools = pools
         for number, pool in enumerate(gone, 1):
             pool.remove()
@@ -153,11 +164,14 @@ class Model:
         return [server.announced for server in self.virtual_servers.values()]
 
     def prune(self) -> None:
-        """Forget removed pools and nodes whose last session has ended."""
+        """Forget removed virtual servers, pools and nodes whose last session has ended."""
         for pool in self.every_pool():
             if pool.leaving:
                 pool.prune()
         self.removed_pools = [pool for pool in self.removed_pools if pool.leaving]
+        if self.removed_servers:
+            left = self.removed_servers.items()
+            self.removed_servers = {key: server for key, server in left if server.has_sessions}
 
     def every_pool(self) -> list[Pool]:
         """All pools, also those that only have living sessions."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pools: nodes and the method that chooses among them, kept through reloads.
 
-A node is the same node after a reload if its name, address and port are: then its sessions,
-counters and place in the round stay.  Otherwise the old one is removed and a new one is added.
+A node is the same node after a reload if its address and port are: then its sessions, counters and
+place in the round stay, also if it was away for a while.  Otherwise the old one is removed and a
+new one is added.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Pool:
         self.nodes: dict[str, Node] = {}
         self._by_place: dict[Place, Node] = {}  # the same nodes
         self.leaving: list[Node] = []  # not configured any more, but with living sessions
-        self._prepared: list[tuple[Node, int]] | None = None
+        self._prepared: list[tuple[Node, str, int]] | None = None
         self._config: PoolConfig | None = None  # None: a node was changed since
         self.method_name = ""
         self.method: Method = METHODS[config.method]()
@@ -41,22 +42,22 @@ class Pool:
     def apply(self, config: PoolConfig) -> None:
         """Become what a (checked) configuration says; living sessions keep their nodes."""
         self._config = config
-        before, self.nodes = self.nodes, {}
+        before, self.nodes = {node.place: node for node in self.every_node()}, {}
         for entry in config.nodes:
-            node = before.get(entry.name)
-            if node is not None and _is_same(node, entry):
-                del before[entry.name]
+            node = before.pop((from_text(entry.address), entry.port or 0), None)
+            if node is None:
+                node = _make(self.name, entry)
+            else:
+                node.name, node.removed = entry.name, False
                 node.weight = entry.weight
                 node.set_connection_limit(entry.connection_limit)
                 node.set_state(NodeState(entry.state))
-            else:
-                node = _make(self.name, entry)
             node.resets_when_down = config.reset_when_down
             self.nodes[entry.name] = node
         self._by_place = {node.place: node for node in self.nodes.values()}
-        for node in before.values():
+        self.leaving = list(before.values())
+        for node in self.leaving:
             node.removed = True
-            self.leaving.append(node)
         self.prune()
         if config.method != self.method_name:
             self.method_name = config.method
@@ -95,13 +96,14 @@ class Pool:
     def candidates_changed(self) -> None:
         """Tell the method which nodes may have new sessions."""
         nodes = [node for node in self.nodes.values() if node.takes_new_sessions]
-        wanted = [(node, node.weight) for node in nodes]
+        wanted = [(node, node.name, node.weight) for node in nodes]
         if wanted != self._prepared:  # otherwise a reload would restart the round for nothing
             self._prepared = wanted
             self.method.prepare(nodes)
 
     def remove(self) -> None:
-        """The pool has left the configuration."""
+        """The pool has left the configuration; `apply` brings it back."""
+        self._config = None
         for node in self.nodes.values():
             node.removed = True
         self.leaving.extend(self.nodes.values())
@@ -149,10 +151,6 @@ class Pool:
     def has(self, node: Node) -> bool:
         """Whether a node is configured in this pool."""
         return self._by_place.get(node.place) is node
-
-
-def _is_same(node: Node, entry: NodeConfig) -> bool:
-    return node.address == from_text(entry.address) and node.port == (entry.port or 0)
 
 
 def _make(pool_name: str, entry: NodeConfig) -> Node:

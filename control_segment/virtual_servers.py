@@ -58,6 +58,11 @@ class VirtualServer:
         self.persistence: SourceAddressPersistence | None = None
         self.apply(config, pool, default_idle_s)
 
+    @property
+    def has_sessions(self) -> bool:
+        """Whether any is left that may send, now or later."""
+        return self.active > 0 or self.without_flow > 0
+
     def is_as(self, config: VirtualServerConfig, pool: Pool, default_idle_s: int) -> bool:
         """Whether `apply` would change nothing."""
         idle_s = config.idle_timeout_s or default_idle_s

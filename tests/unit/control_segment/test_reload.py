@@ -13,6 +13,7 @@ from control_segment.runtime import admin
 from csmb.constants import Flag as VsFlag
 from csmb.messages import AddVs, Config, DelVs, GetVsList, VsList
 from ssmb.addresses import from_text
+from ssmb.constants import ErrorCode
 from support.segments.dfs_double import (
     ACK,
     CONFIG,
@@ -231,3 +232,64 @@ def test_a_virtual_server_that_is_removed_takes_no_new_sessions() -> None:
     reply = rig.dfs.query(rig, server=SERVER)
     assert reply is not None
     assert reply.error_code != 0
+
+
+# --- what leaves and comes back -------------------------------------------------------------------
+
+
+def test_a_virtual_server_that_comes_back_counts_its_living_sessions() -> None:
+    limited = changed_server(connection_limit=2)
+    rig = Rig(config(virtual_servers=limited))
+    for port in (1, 2):
+        rig.dfs.query(rig, port=port)
+    rig.cs.apply_config(config(virtual_servers=limited[1:]), rig.now)
+    rig.settle()
+    rig.advance(10)
+    rig.cs.apply_config(config(virtual_servers=limited), rig.now)
+    rig.settle()
+    (server,) = [each for each in rig.cs.model.virtual_servers.values() if each.name == "www"]
+    assert (server.active, server.removed) == (2, False)
+    refused = rig.dfs.query(rig, port=3)
+    assert refused is not None
+    assert refused.error_code == ErrorCode.BUSY
+    announced = [each.virt_port for each in rig.dfs.csmb if isinstance(each, AddVs)]
+    assert announced.count(80) == 1  # and the DFS has it again
+
+
+def test_a_virtual_server_that_left_is_forgotten_with_its_last_session() -> None:
+    rig = Rig()
+    rig.dfs.query(rig, port=1)
+    rig.cs.apply_config(config(virtual_servers=CONFIG["virtual_servers"][1:]), rig.now)
+    assert len(rig.cs.model.removed_servers) == 1
+    rig.cs.table.end(next(iter(rig.cs.table.by_key.values())))
+    rig.advance(2)
+    assert not rig.cs.model.removed_servers
+
+
+@pytest.mark.parametrize("away", ["node", "pool"])
+def test_a_node_that_comes_back_counts_its_living_sessions(away: str) -> None:
+    limited = changed_pool(web1={"connection_limit": 1}, web2=None, web3=None)
+    rig = Rig(config(pools=limited))
+    rig.dfs.query(rig, port=1)
+    other = {"name": "other", "nodes": CONFIG["pools"][0]["nodes"][1:]}
+    servers = [{**server, "pool": "other"} for server in CONFIG["virtual_servers"]]
+    pools = [other] if away == "pool" else [{**limited[0], "nodes": other["nodes"]}, other]
+    rig.cs.apply_config(config(pools=pools, virtual_servers=servers), rig.now)
+    rig.advance(10)
+    rig.cs.apply_config(config(pools=limited), rig.now)
+    rig.advance(10)
+    node = rig.cs.model.pools["web"].nodes["web1"]
+    assert (node.active, node.removed) == (1, False)
+    assert not rig.cs.model.removed_pools
+    assert not rig.cs.model.pools["web"].leaving
+    refused = rig.dfs.query(rig, port=2)
+    assert refused is not None
+    assert refused.error_code == ErrorCode.BUSY
+
+
+def test_a_node_with_another_name_is_the_same_server_and_counts_on() -> None:
+    rig = Rig(config(pools=changed_pool("maglev", web2=None, web3=None)))
+    rig.dfs.query(rig, port=1)
+    renamed = changed_pool("maglev", web1={"name": "renamed"}, web2=None, web3=None)
+    rig.cs.apply_config(config(pools=renamed), rig.now)
+    assert rig.active() == {"renamed": 1}
