@@ -16,19 +16,16 @@ from functools import lru_cache
 from typing import Final
 
 from control_segment.flows import ASKED, SESSION, Flow, FlowTable
-from control_segment.nodes import Node
 from control_segment.peers import Peer
-from control_segment.source_ports import SourcePort, SourcePorts
+from control_segment.source_ports import SourcePorts
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer, VirtualServers
 from control_segment.waiting import Served, Waiter
 from control_segment.wire import (
-    DST_PORT,
     NO_TRANSLATION,
     PROTOCOL,
     SRC_IPADDR,
-    SRC_PORT,
     Answer,
     pack_translation,
     reply_head,
@@ -153,9 +150,15 @@ class Decisions:
         if server.source_ports is None:
             head, tail = server.answer(node)
         else:
-            source_port = self._take_source_port(server, node, key)
+            source_port = self.source_ports.take_for(server, node, key)
             if source_port is None:
-                return self._at_limit(server, peer, key, serial, now, "no source port is free")
+                other = self.source_ports.another_node(server, key, now)
+                if other is None:
+                    self._statistics.drops["no_source_port"] += 1
+                    return self._at_limit(server, peer, key, serial, now, "no source port is free")
+                node, why = other, f"{server.pool.method_name}, among those with a free source port"
+                source_port = self.source_ports.take_for(server, node, key)
+                assert source_port is not None
             head, tail = server.answer_from(node, source_port.number)
         flow = Flow(key, serial, peer, server, node, head, tail, server.idle_s, now)
         flow.previous_serial = previous_serial
@@ -271,14 +274,3 @@ class Decisions:
             server.refused += 1
         self._note((now, key, "refused, %s: %s", (code.name, why)))
         return _REFUSALS[code]
-
-    def _take_source_port(self, server: VirtualServer, node: Node, key: bytes) -> SourcePort | None:
-        assert server.source_ports is not None
-        server_port = int.from_bytes(key[DST_PORT], "big")
-        node_port = node.port if node.port and server.config.translates_port else server_port
-        scope = (server.translation.snat_ipaddr, node.address, node_port, key[PROTOCOL])
-        wanted = int.from_bytes(key[SRC_PORT], "big")
-        taken = self.source_ports.take(scope, wanted, *server.source_ports)
-        if taken is None:
-            self._statistics.drops["no_source_port"] += 1
-        return taken

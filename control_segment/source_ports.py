@@ -14,6 +14,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, TypeAlias
 
+from control_segment.nodes import Node
+from control_segment.virtual_servers import VirtualServer
+from control_segment.wire import DST_PORT, PROTOCOL, SRC_PORT
+
 # Where a translated source must be unique: our address, node address, node port, protocol
 Scope: TypeAlias = tuple[bytes, bytes, int, int]
 
@@ -25,12 +29,24 @@ RESTING_MAX: Final = 4096
 class _Ports:
     """Of one scope."""
 
-    __slots__ = ("next", "resting", "used")
+    __slots__ = ("full", "next", "resting", "used")
 
     def __init__(self) -> None:
         self.used: set[int] = set()
         self.resting: OrderedDict[int, None] = OrderedDict()  # given back, the first one first
         self.next: int | None = None
+        self.full: tuple[int, int] | None = None  # this range, until a port is given back
+
+    def is_full(self, first: int, last: int) -> bool:
+        """Whether all ports from first to last are in use; searched once until one is released."""
+        if self.full == (first, last):
+            return True
+        if len(self.used) <= last - first or any(
+            port not in self.used for port in range(first, last + 1)
+        ):
+            return False
+        self.full = first, last
+        return True
 
     def mark(self, number: int) -> SourcePort:
         self.used.add(number)
@@ -52,6 +68,7 @@ class SourcePort:
         used, resting = self._ports.used, self._ports.resting
         if self.number in used:
             used.remove(self.number)
+            self._ports.full = None
             if len(resting) >= RESTING_MAX:
                 resting.popitem(last=False)
             resting[self.number] = None
@@ -69,6 +86,8 @@ class SourcePorts:
         used, resting = ports.used, ports.resting
         if first <= wanted <= last and wanted not in used and wanted not in resting:
             return ports.mark(wanted)
+        if ports.is_full(first, last):
+            return None
         size = last - first + 1
         # Each port of the range stands in one of the two at most once, so one that is in neither is
         # soon found, and a full range is known without a search.
@@ -90,8 +109,36 @@ class SourcePorts:
         """Mark a port that a flow from before our start uses."""
         return self._of(scope).mark(number)
 
+    def take_for(self, server: VirtualServer, node: Node, key: bytes) -> SourcePort | None:
+        """Return a port for a session with a node; None: there is none."""
+        assert server.source_ports is not None
+        wanted = int.from_bytes(key[SRC_PORT], "big")
+        return self.take(_scope(server, node, key), wanted, *server.source_ports)
+
+    def another_node(self, server: VirtualServer, key: bytes, now: float) -> Node | None:
+        """Return the node that the method chooses among those that a source port is left for."""
+        assert server.source_ports is not None
+        without = [
+            node
+            for node in server.pool.nodes.values()
+            if node.has_room and self._of(_scope(server, node, key)).is_full(*server.source_ports)
+        ]
+        for node in without:
+            node.has_room = False
+        try:
+            return server.pool.method.pick(key, now)
+        finally:
+            for node in without:
+                node.has_room = True
+
     def _of(self, scope: Scope) -> _Ports:
         ports = self._scopes.get(scope)
         if ports is None:
             ports = self._scopes[scope] = _Ports()
         return ports
+
+
+def _scope(server: VirtualServer, node: Node, key: bytes) -> Scope:
+    server_port = int.from_bytes(key[DST_PORT], "big")
+    node_port = node.port if node.port and server.config.translates_port else server_port
+    return server.translation.snat_ipaddr, node.address, node_port, key[PROTOCOL]

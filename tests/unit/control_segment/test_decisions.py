@@ -159,6 +159,41 @@ def test_translated_sources_are_unique_towards_a_node() -> None:
     assert fourth.snat_port == first.snat_port
 
 
+@pytest.mark.parametrize("method", ["round_robin", "least_connections", "maglev", "source_hash"])
+def test_a_node_without_a_free_source_port_is_passed_over_while_others_have_one(
+    method: str,
+) -> None:
+    source = {"address": "10.1.1.254", "ports": "2000-2001"}
+    servers = changed_server(source_translation=source, at_limit="drop")
+    rig = Rig(config(pools=changed_pool(method), virtual_servers=servers))
+    client = from_text("198.51.100.9")
+    used = set()
+    for number in range(6):  # three nodes with two ports each
+        reply = rig.dfs.query(rig, client=client, port=3000 + number)
+        assert reply is not None
+        assert reply.error_code == 0
+        used.add((reply.node_ipaddr, reply.snat_port))
+    assert len(used) == 6
+    refused = rig.dfs.query(rig, client=client, port=4000)
+    assert refused is not None
+    assert refused.error_code == ErrorCode.CONNLIMIT
+    assert rig.cs.statistics.drops["no_source_port"] == 1
+    assert all(node.has_room for node in rig.cs.model.pools["web"].nodes.values())
+    rig.cs.table.end(next(iter(rig.cs.table.by_key.values())))
+    again = rig.dfs.query(rig, client=client, port=4001)
+    assert again is not None
+    assert again.error_code == 0
+
+
+def test_a_persistent_clients_node_without_a_source_port_is_not_insisted_on() -> None:
+    source = {"address": "10.1.1.254", "ports": "2000-2000"}
+    persistence = {"kind": "source_address", "timeout_s": 60}
+    servers = changed_server(source_translation=source, persistence=persistence)
+    rig = Rig(config(virtual_servers=servers))
+    replies = [rig.dfs.query(rig, port=port) for port in (1, 2, 3)]
+    assert len({reply.node_ipaddr for reply in replies if reply and not reply.error_code}) == 3
+
+
 def test_a_client_comes_back_to_its_node_while_persistence_lasts() -> None:
     persistence = {"kind": "source_address", "timeout_s": 60}
     rig = Rig(config(virtual_servers=changed_server(persistence=persistence)))
