@@ -18,9 +18,11 @@ class RoundRobin:
         self._next = 0
 
     def prepare(self, nodes: Sequence[Node]) -> None:
-        """Take the nodes; go on where we were as well as that can be said."""
+        """Take the nodes; go on with the first that is still there from the next one on."""
+        places = {node: index for index, node in enumerate(nodes)}
+        following = self._nodes[self._next :] + self._nodes[: self._next]
+        self._next = next((places[node] for node in following if node in places), 0)
         self._nodes = tuple(nodes)
-        self._next = self._next % len(nodes) if nodes else 0
 
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the next node that has room."""

@@ -3,6 +3,10 @@
 
 The algorithm is nginx's (upstream round robin): each node's current weight grows by its weight, the
 highest wins and pays the sum of the weights.
+
+What a node is owed survives a change: current weights are parts of a round, and are kept as such.
+A new round at each change would begin with the same nodes each time, and with frequent changes the
+last ones would get nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +24,14 @@ class WeightedRoundRobin:
     def __init__(self) -> None:
         self._nodes: tuple[Node, ...] = ()
         self._current: list[int] = []  # each node's current weight
+        self._total = 0  # of the weights that it was made with
 
     def prepare(self, nodes: Sequence[Node]) -> None:
-        """Take the nodes, and begin a new round: old debts were made with other weights."""
-        self._nodes = tuple(nodes)
-        self._current = [0] * len(nodes)
+        """Take the nodes, and go on in the round."""
+        total = sum(node.weight for node in nodes)
+        owed = dict(zip(self._nodes, self._current, strict=True))
+        self._current = [owed.get(node, 0) * total // (self._total or 1) for node in nodes]
+        self._nodes, self._total = tuple(nodes), total
 
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the node with the highest current weight."""

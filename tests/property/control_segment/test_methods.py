@@ -61,6 +61,30 @@ def test_weighted_round_robin_is_exact_over_each_round(weights: list[int]) -> No
     assert [found[node.name] for node in nodes] == [weight * rounds for weight in weights]
 
 
+@given(st.lists(st.tuples(WEIGHTS, st.integers(1, 5)), min_size=1, max_size=40))
+def test_weighted_round_robin_owes_nobody_more_than_a_turn_or_two_however_weights_change(
+    changes: list[tuple[list[int], int]],
+) -> None:
+    nodes = pool([1] * 8)
+    method = METHODS["weighted_round_robin"]()
+    fair = [0.0] * len(nodes)
+    found: Counter[str] = Counter()
+    for weights, count in changes:
+        weights = (weights * 8)[:8]
+        for each, weight in zip(nodes, weights, strict=True):
+            each.weight = weight
+        method.prepare(nodes)
+        for key in keys(count):
+            node = method.pick(key, 0.0)
+            assert node is not None
+            found[node.name] += 1
+        fair = [
+            was + count * weight / sum(weights) for was, weight in zip(fair, weights, strict=True)
+        ]
+    for each, share in zip(nodes, fair, strict=True):
+        assert abs(found[each.name] - share) < 3
+
+
 @given(st.integers(1, 10), st.integers(1, 50))
 def test_round_robin_never_differs_by_more_than_one(size: int, count: int) -> None:
     nodes = pool([1] * size)

@@ -72,6 +72,41 @@ def test_weighted_round_robin_is_smooth() -> None:
     assert picks(method, 14) == "aabacaaaabacaa"
 
 
+def test_weighted_round_robin_goes_on_in_its_round_when_a_weight_changes() -> None:
+    """A weight that goes up and down every few connections: 784 to 59 before."""
+    nodes = node("a"), node("b"), node("c")
+    method = prepared(WeightedRoundRobin(), *nodes)
+    found: Counter[str] = Counter()
+    for change in range(450):
+        nodes[0].weight = 1 + change % 2
+        method.prepare(nodes)
+        found.update(picks(method, 2))
+    assert found["b"] == pytest.approx(found["c"], abs=2)
+    assert found["a"] == pytest.approx(900 * (1 / 3 + 1 / 2) / 2, abs=15)
+
+
+def test_weighted_round_robin_gives_a_node_its_turn_although_others_come_and_go() -> None:
+    nodes = node("a"), node("b"), node("c")
+    method = WeightedRoundRobin()
+    found: Counter[str] = Counter()
+    for change in range(300):
+        method.prepare(nodes[: 2 + change % 2])
+        found.update(picks(method, 1))
+    assert found["a"] == pytest.approx(found["b"], abs=20)
+
+
+def test_round_robin_goes_on_with_the_next_node_when_others_come_and_go() -> None:
+    a, b, c, d = (node(letter) for letter in "abcd")
+    method = prepared(RoundRobin(), a, b, c, d)
+    assert picks(method, 2) == "ab"
+    method.prepare([b, c, d])
+    assert picks(method, 1) == "c"
+    method.prepare([a, b, c])
+    assert picks(method, 3) == "bca"  # d, which was next, has gone
+    method.prepare([c, b, a])
+    assert picks(method, 1) == "b"
+
+
 def test_weighted_round_robin_shares_a_full_nodes_turns() -> None:
     full = node("a", 5, limit=1)
     full.session_started(0)
