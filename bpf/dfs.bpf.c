@@ -272,6 +272,9 @@ static __always_inline int icmp(struct context *c, struct packet *p)
 		return of_no_flow(c, p);
 	if (is_martian(p->version, p->key.src))
 		return context_drop(c, COUNTER_DROP_MARTIAN);
+	/* it has at most 576 or 1280 octets: nobody needs to fragment it, and its checksum covers all */
+	if (p->fragment != WHOLE)
+		return context_drop(c, COUNTER_DROP_FRAGMENT);
 	return forward_error(c, p, &q, f);
 }
 

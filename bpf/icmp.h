@@ -35,6 +35,33 @@ struct quote {
 	struct flow_key key; /* as quoted */
 };
 
+/* Find the transport header behind the extension headers of a quoted packet; false if it is not
+ * there.  Each iteration does one thing, for few verifier paths. */
+static __always_inline bool skip_quoted_headers(struct context *c, struct quote *q, __u8 next)
+{
+	UNTRACKED following = next;
+	__u32 at = q->l3 + sizeof(struct ipv6hdr);
+	int i;
+
+	for (i = 0; i < EXTENSIONS_MAX; i++) {
+		__u8 type = following, *h;
+
+		if (type != 0 && type != 43 && type != 60 && type != PROTOCOL_FRAGMENT)
+			break;
+		h = context_at(c, at, L4_MAX);
+		if (!h || h + 8 > context_end(c))
+			return false;
+		/* a first fragment has the ports */
+		if (type == PROTOCOL_FRAGMENT && bpf_ntohs(*(__be16 *)(h + 2)) & 0xfff8)
+			return false;
+		at += type == PROTOCOL_FRAGMENT ? 8 : 8 + h[1] * 8;
+		following = h[0];
+	}
+	q->l4 = at;
+	q->key.protocol = following;
+	return true;
+}
+
 static __always_inline bool read_quote(struct context *c, struct packet *p, struct quote *q)
 {
 	__u8 *end = context_end(c), *h;
@@ -63,21 +90,12 @@ static __always_inline bool read_quote(struct context *c, struct packet *p, stru
 
 		if ((void *)(ip + 1) > (void *)end || ip->version != 6)
 			return false;
-		q->key.protocol = ip->nexthdr;
-		q->l4 = l3 + sizeof(*ip);
 		__builtin_memcpy(q->key.src, &ip->saddr, 16);
 		__builtin_memcpy(q->key.dst, &ip->daddr, 16);
 		if (is_mapped(q->key.src) || is_mapped(q->key.dst))
 			return false;
-		if (ip->nexthdr == PROTOCOL_FRAGMENT) { /* a first one has the ports */
-			__u8 *fragment = context_at(c, q->l4, L4_MAX);
-
-			if (!fragment || fragment + 8 > end ||
-			    bpf_ntohs(*(__be16 *)(fragment + 2)) & 0xfff8)
-				return false;
-			q->key.protocol = fragment[0];
-			q->l4 += 8;
-		}
+		if (!skip_quoted_headers(c, q, ip->nexthdr))
+			return false;
 	}
 	if (q->key.protocol != PROTOCOL_TCP && q->key.protocol != PROTOCOL_UDP)
 		return false;

@@ -233,3 +233,17 @@ def test_echo_requests_are_routed(scene: Scene) -> None:
     echo = ICMP(type=8, id=7, seq=1) if family.is_ipv4 else ICMPv6EchoRequest(id=7, seq=1)
     request = packets.ip(family.client, family.node, ttl=64) / echo / b"are you there"
     assert_packet(only(scene.send(scene.inbound(request)), Side.INTERNAL), hop(request))
+
+
+def test_an_error_in_fragments_is_not_half_translated(scene: Scene) -> None:
+    """Nobody has to fragment an error (576 or 1280 octets at most).  Its later fragments do not say
+    which flow it is about."""
+    scene.rig.apply(InstallFlow(scene.entry()))
+    _, delivered = there_and_delivered(scene)
+    error = unreachable(scene.family.node, scene.family.client, delivered + bytes(400), "port")
+    first, *_ = packets.fragments(error, 256)
+    before = scene.values()
+    assert scene.send(scene.outbound(first)) == []
+    after = scene.values()
+    assert after["drop_fragment"] == before["drop_fragment"] + 1
+    assert after["icmp_translated"] == before["icmp_translated"]

@@ -345,6 +345,8 @@ class DataPath:
                 self._pass(interface, packet)
         elif is_martian(packet, packet.src):
             self.counters.add("drop_martian")
+        elif packet.first_fragment:  # nobody needs to fragment it, and its checksum covers all
+            self.counters.add("drop_fragment")
         elif packet.ttl <= 1:
             self.counters.add("drop_ttl")
         else:
