@@ -20,6 +20,7 @@ from control_segment.announcements import (
     virtual_server_list,
     withheld,
 )
+from control_segment.claims import Claim, Verdict, claim, contest
 from control_segment.config import ControlSegmentConfig, SettingsConfig
 from control_segment.dispatch import Dispatch
 from control_segment.links import Link
@@ -29,7 +30,8 @@ from control_segment.roles import GroupRole
 from control_segment.seal_doubt import SEAL_DOUBT_S
 from control_segment.statistics import Statistics
 from csmb.connection import Connection
-from csmb.constants import DEAD_INTERVALS, RETRY_MAX_S, Role
+from csmb.constants import DEAD_INTERVALS, PROBE_TYPE, RETRY_MAX_S, Role
+from csmb.constants import ErrorCode as CsmbErrorCode
 from csmb.constants import Flag as CsmbFlag
 from csmb.events import Closed, HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, AddVs, GetVsList, Hello
@@ -70,6 +72,7 @@ class Connections:
         self._key = key
         self._boot_id = cs_boot_id
         self._random_octets = random_octets
+        self._claims: dict[int, Claim] = {}  # by link: READY, and not served yet
 
     def connected(self, index: int, now: float) -> None:
         """TCP to a configured DFS is up."""
@@ -104,7 +107,10 @@ class Connections:
         assert connection is not None, "no octets without a connection"
         try:
             connection.receive_data(octets, now)
-            return self._events(index, now)
+            retry_s = self._events(index, now)
+            if self._claims:
+                self._settle_claims(now)
+            return retry_s
         except Exception as error:
             return self.fail(index, error, now)
 
@@ -135,13 +141,18 @@ class Connections:
         return self._closed(index, over, now)
 
     def handle_timer(self, now: float) -> None:
-        """Authenticate again where only wrong seals come (12.4)."""
+        """Authenticate again where only wrong seals come (12.4); decide about claims."""
+        self._settle_claims(now)
         for peer in self.peers.values():
             if peer.keys is not None and peer.doubt.is_confirmed(peer.keys.heard(), now):
                 reason = f"only wrong seals for {SEAL_DOUBT_S:g} s: authenticating again"
                 for index, link in enumerate(self.links):
                     if link.peer_id == peer.segment_id:
                         self._close(index, reason)
+
+    def get_timer(self) -> float | None:
+        """When to call `handle_timer`, of what is not a DFS's own."""
+        return min((claim.until for claim in self._claims.values()), default=None)
 
     def is_closing(self, index: int) -> bool:
         """Whether a connection has ended outside its stream's turn: write, close, say b""."""
@@ -173,7 +184,7 @@ class Connections:
 
     def _closed(self, index: int, event: Closed, now: float) -> float:
         link = self.links[index]
-        if not link.is_ready:
+        if self._claims.pop(index, None) is None and not link.is_ready:
             self._statistics.drops["stream_unproved"] += 1
         self._log.append(f"DFS {self._name(index)}: {event.reason}")
         peer_id, wait_s = link.peer_id, link.closed(event, now)
@@ -186,10 +197,17 @@ class Connections:
         return wait_s
 
     def _ready(self, index: int, ready: Ready, now: float) -> None:
+        hello = ready.peer
+        peer = self.peers.get(hello.segment_id)
+        contested = contest(hello, ready.ssmb_version[0], index, self.links, self.peers)
+        if contested is not None:
+            self._claims[index] = claim(ready, contested, self.links, now)
+        elif peer is None or not self._contradicts(index, peer, ready):
+            self._serve(index, ready, now)
+
+    def _serve(self, index: int, ready: Ready, now: float) -> None:
         link, hello = self.links[index], ready.peer
         peer = self.peers.get(hello.segment_id)
-        if peer is not None and self._contradicts(index, peer, ready):
-            return
         if peer is None:
             peer = Peer(
                 hello.segment_id, self._key, self._random_octets, active=self._config.active
@@ -220,11 +238,38 @@ class Connections:
         )
         return True
 
+    def _settle_claims(self, now: float) -> None:
+        """Serve the DFSs that claim what another one had, or refuse them (7.7, rule 13)."""
+        for index, each in tuple(self._claims.items()):
+            verdict = each.verdict(now)
+            if verdict is Verdict.HELD_BY_ANOTHER:
+                self._refuse(index, each.code, each.what, each.holders[0][0])
+            elif verdict is Verdict.GIVEN_UP:
+                del self._claims[index]
+                for holder, link, _ in each.holders:
+                    if link.peer_id is not None:
+                        self._close(holder, f"no answer, and another DFS has its {each.what}")
+                self._ready(index, each.ready, now)  # there may be a third
+                self._hello(index, each.hello, now)
+
+    def _refuse(self, index: int, code: CsmbErrorCode, what: str, holder: int) -> None:
+        connection = self.links[index].connection
+        if connection is not None and not connection.is_closed:
+            self._statistics.drops["dfs_refused"] += 1
+            connection.close(f"refused: its {what} is that of {self._name(holder)}", code)
+
     def _hello(self, index: int, hello: Hello, now: float) -> None:
         """A keep-alive; what it says counts once the connection is authenticated (12)."""
         link = self.links[index]
+        if index in self._claims:
+            self._claims[index].hello = hello
         peer = None if link.peer_id is None else self.peers.get(link.peer_id)
         if peer is None:
+            return
+        contested = contest(hello, peer.ssmb_version, index, self.links, self.peers)
+        if contested is not None and contested[0] is CsmbErrorCode.DUPADDR:
+            code, what, holders = contested
+            self._refuse(index, code, what, holders[0])
             return
         self._take_role(index, peer, hello, now)
         if peer.hello_again(hello):
@@ -258,7 +303,7 @@ class Connections:
         message = event.message
         if isinstance(message, GetVsList) and self.links[index].is_configured:
             self._send_list(index, now)
-        elif isinstance(message, Ack) and message.error_code:
+        elif isinstance(message, Ack) and message.error_code and message.ack_msg_type != PROBE_TYPE:
             self._log.append(f"DFS {self._name(index)} {refusal(message)}")
 
     def _send_list(self, index: int, now: float) -> None:

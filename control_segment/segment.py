@@ -213,6 +213,9 @@ class ControlSegment:
             timer = peer.get_timer()
             if timer is not None and timer < due:
                 due = timer
+        claims = self.connections.get_timer()
+        if claims is not None:
+            due = min(due, claims)
         return max(due, self._timers_rest_until)
 
     def handle_timer(self, now: float) -> None:

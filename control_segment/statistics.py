@@ -48,6 +48,9 @@ DROPS: Final[dict[str, Drop]] = {
     "stream_unproved": Drop(
         False, "CSMB connections that ended before authentication; the log says why"
     ),
+    "dfs_refused": Drop(
+        False, "DFSs refused: a living one has their segment_id or SSMB address; the log says which"
+    ),
     faults.COUNTER: Drop(False, faults.MEANING),
     "encode_failed": Drop(
         False, "answers that cannot be encoded in the SSMB version agreed with the DFS"

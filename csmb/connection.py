@@ -188,7 +188,7 @@ class Connection:
     def close(self, reason: str, error_code: int = ErrorCode.OK) -> None:
         """End the connection from this side; a Closed event follows.
 
-        A DFS may name an error, which it says in a last HELLO.
+        An error that is named is said in a last HELLO.
         """
         if self.is_closed:
             return

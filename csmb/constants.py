@@ -110,3 +110,4 @@ class ErrorCode(IntEnum):
     NORESOURCE = 22
     NOTACTIVE = 23
     DUPID = 24
+    DUPADDR = 25

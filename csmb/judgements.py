@@ -37,6 +37,10 @@ OWNERS_TYPES: Final = ACKNOWLEDGED | {MessageType.GET_VS_LIST}
 _NAMES: Final = {int(code): code.name for code in ErrorCode}
 _VERSION_ERRORS: Final = frozenset({ErrorCode.VERS_NEW, ErrorCode.VERS_OBSOLETE})
 _STRIPPED: Final = "the HELLOs were changed on the way: both sides prove theirs (TRANSCRIPT)"
+_DUPLICATES: Final[dict[int, str]] = {
+    ErrorCode.DUPID: " (another segment with this segment_id is alive)",
+    ErrorCode.DUPADDR: " (another segment with this SSMB address is alive)",
+}
 # never answered with an ACK, so a malformed one ends the connection
 _FATAL_IF_MALFORMED: Final = frozenset({MessageType.HELLO, MessageType.ACK})
 
@@ -271,7 +275,8 @@ def _refused(reason: str, code: int = ErrorCode.BADMSG) -> Judgement:
 
 
 def _refusal(peer: str, hello: Hello) -> Judgement:
-    reason = f"the {peer} refused the connection: {error_name(hello.error_code)}"
+    why = _DUPLICATES.get(hello.error_code, "")
+    reason = f"the {peer} refused the connection: {error_name(hello.error_code)}{why}"
     is_duplicate = hello.error_code == ErrorCode.DUPID  # ends with the other one (7.7, rule 12)
     wait_s = RETRY_DUPID_S if is_duplicate else RETRY_MAX_S
     return Judgement(Input.HELLO_REFUSAL, reason, hello.error_code, wait_s)

@@ -127,7 +127,8 @@ def test_a_changed_boot_id_is_the_owners_to_judge() -> None:
 def test_a_duplicate_id_is_refused_with_its_reason() -> None:
     pair = pair_of({}, {"accept_hello": lambda _: ErrorCode.DUPID})
     cs, dfs = closed(pair.cs), closed(pair.dfs)
-    assert (cs.error_code, cs.reason) == (ErrorCode.DUPID, "the DFS refused the connection: DUPID")
+    why = "the DFS refused the connection: DUPID (another segment with this segment_id is alive)"
+    assert (cs.error_code, cs.reason) == (ErrorCode.DUPID, why)
     assert (dfs.error_code, dfs.reason) == (ErrorCode.DUPID, "this DFS refused CS 1: DUPID")
     assert cs.retry_after_s == RETRY_DUPID_S
 

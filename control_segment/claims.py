@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two DFSs that claim one segment_id or one SSMB address (wire protocol 7.7, rule 13).
+
+The second one is the first, started again, or the first has moved away; or both are alive, because
+a configuration file was copied.  Only the first can tell, so it is asked.  Until it answers, or has
+had time enough, the second one is READY and gets nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from control_segment.links import Link
+from control_segment.peers import Peer
+from csmb.constants import ErrorCode
+from csmb.events import Ready
+from csmb.messages import Hello
+from ssmb.addresses import to_text
+
+PROBE_WAIT_S: Final = 1.0  # any path's round trip, with one retransmission of TCP
+
+
+class Verdict(Enum):
+    """About a claim."""
+
+    OPEN = auto()
+    HELD_BY_ANOTHER = auto()
+    GIVEN_UP = auto()  # by the one before it
+
+
+@dataclass(slots=True)
+class Claim:
+    """What a READY connection wants and another one has."""
+
+    ready: Ready
+    hello: Hello  # the newest, which has to be acted on if the claim is good
+    code: ErrorCode
+    what: str
+    holders: tuple[tuple[int, Link, int], ...]  # index, link, messages that had come
+    until: float
+
+    def verdict(self, now: float) -> Verdict:
+        """Whether the one before it is there."""
+        connections = [(link.connection, heard) for _, link, heard in self.holders]
+        if any(each and each.messages_received > heard for each, heard in connections):
+            return Verdict.HELD_BY_ANOTHER
+        is_gone = all(each is None or each.is_closed for each, _ in connections)
+        return Verdict.GIVEN_UP if is_gone or now >= self.until else Verdict.OPEN
+
+
+def contest(
+    hello: Hello,
+    ssmb_version: int,
+    but: int,
+    links: Sequence[Link],
+    peers: Mapping[int, Peer],
+) -> tuple[ErrorCode, str, list[int]] | None:
+    """Return what of this HELLO another DFS has, and on which links it is; `but` is its own."""
+    others = [
+        (index, peers[link.peer_id])
+        for index, link in enumerate(links)
+        if index != but
+        and link.peer_id is not None
+        and link.connection is not None
+        and link.connection.is_ready
+    ]
+    same_id = [
+        index
+        for index, peer in others
+        if peer.segment_id == hello.segment_id and peer.boot_id != hello.boot_id
+    ]
+    if same_id:
+        return ErrorCode.DUPID, f"segment_id {hello.segment_id}", same_id
+    address = to_text(hello.ssmb_address(ssmb_version)), hello.ssmb_port
+    same_address = [
+        index
+        for index, peer in others
+        if peer.segment_id != hello.segment_id and peer.address == address
+    ]
+    if same_address:
+        return ErrorCode.DUPADDR, f"SSMB address {address[0]} port {address[1]}", same_address
+    return None
+
+
+def claim(
+    ready: Ready, contested: tuple[ErrorCode, str, Iterable[int]], links: Sequence[Link], now: float
+) -> Claim:
+    """Ask those that have it whether they are there; return the claim that waits for it."""
+    code, what, indices = contested
+    holders = []
+    for index in indices:
+        connection = links[index].connection
+        assert connection is not None
+        holders.append((index, links[index], connection.messages_received))
+        connection.probe(now)
+    return Claim(ready, ready.peer, code, what, tuple(holders), now + PROBE_WAIT_S)
