@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from control_segment.methods import METHODS
-from control_segment.references import check_references, family, wrong
+from control_segment.references import check_persistence_groups, check_references, family, wrong
 from csmb.constants import CS_ID_MAX
 from ssmb.constants import (
     FLOW_BUFFER_MAX,
@@ -154,6 +154,7 @@ class PersistenceConfig(_Model):
 
     kind: Literal["source_address"]
     timeout_s: Annotated[Whole, Field(ge=1, le=86400)] = 300
+    group: Name | None = None  # virtual servers of one group share what they remember
 
 
 class VirtualServerConfig(_Model):
@@ -268,6 +269,7 @@ class ControlSegmentConfig(_Model):
     @model_validator(mode="after")
     def _check_references(self) -> Self:
         check_references(self.virtual_servers, self.pools)
+        check_persistence_groups(self.virtual_servers)
         return self
 
 

@@ -9,6 +9,7 @@ removed accepts no new ones.
 from __future__ import annotations
 
 from collections.abc import Generator
+from itertools import chain
 from typing import Final, TypeAlias, TypeVar
 
 from control_segment.announcements import Changes
@@ -20,6 +21,7 @@ from control_segment.config import (
 )
 from control_segment.flows import FlowTable
 from control_segment.nodes import Node, NodeState
+from control_segment.persistence_tables import PersistenceTables
 from control_segment.pools import Pool
 from control_segment.references import listed
 from control_segment.virtual_servers import VirtualServer, VirtualServers
@@ -57,6 +59,7 @@ class Model:
         # Those that left with living sessions, which count when it comes back
         self.removed_servers: dict[ServerKey, VirtualServer] = {}
         self.matching = VirtualServers([])
+        self.persistence = PersistenceTables()
         strangers = VirtualServerConfig(
             name="strangers", address="*", port="*", protocol="tcp", pool="strangers"
         )
@@ -104,14 +107,16 @@ class Model:
         back = [server for server in servers.values() if server.removed]
         gone = {key: server for key, server in self.virtual_servers.items() if key not in servers}
         self.virtual_servers = servers
+        left = chain(self.removed_servers.values(), gone.values())
+        self.persistence.assign(chain(left, servers.values()))
         self.matching.become(matching)
         for server in back:
             server.removed = False
             added.append(server.announced)
         for server in gone.values():
             server.removed = True
-        left = {key: it for key, it in self.removed_servers.items() if it.removed}
-        self.removed_servers = left | gone
+        removed = {key: it for key, it in self.removed_servers.items() if it.removed}
+        self.removed_servers = removed | gone
         yield from self._retire(pools)
         return Changes([server.announced for server in gone.values()], added, changed)
 

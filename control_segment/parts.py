@@ -29,6 +29,15 @@ class PoolPart(Protocol):
     def nodes(self) -> Sequence[NodePart]: ...
 
 
+class PersistencePart(Protocol):
+    """How a virtual server remembers its clients."""
+
+    @property
+    def timeout_s(self) -> int: ...
+    @property
+    def group(self) -> str | None: ...
+
+
 class ServerPart(Protocol):
     """A virtual server; address and port may be `*`."""
 
@@ -44,6 +53,8 @@ class ServerPart(Protocol):
     def key(self) -> tuple[str, int | str, str]: ...
     @property
     def pool(self) -> str: ...
+    @property
+    def persistence(self) -> PersistencePart | None: ...
     @property
     def forward_mode(self) -> str: ...
     @property

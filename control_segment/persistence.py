@@ -5,6 +5,9 @@ Bounded: when the table is full the client that was seen least recently is forgo
 only where the client was, by address and port.  The virtual server looks for that place in its pool
 of the moment (`VirtualServer.remembered_node`), so that a node of another pool, or one that was
 removed, is never used, and one that comes back is.
+
+Virtual servers of one group share a table ("match across services").  Their nodes have other ports,
+so there the address alone says which server it is.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ _PURGED_AT_ONCE: Final = 2  # more than one: the table shrinks faster than it gr
 
 
 class SourceAddressPersistence:
-    """Where the node of a source address was, for one virtual server."""
+    """Where the node of a source address was, for one virtual server or a group."""
 
-    __slots__ = ("_capacity", "_clients", "timeout_s")
+    __slots__ = ("_capacity", "_clients", "is_shared", "timeout_s")
 
-    def __init__(self, timeout_s: int, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self, timeout_s: int, capacity: int = CAPACITY, *, is_shared: bool = False
+    ) -> None:
         self.timeout_s = timeout_s
+        self.is_shared = is_shared
         self._capacity = capacity
         # Least recently seen first.  Not a dict: finding its first entry costs as much as was
         # deleted in front of it.

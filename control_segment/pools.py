@@ -18,6 +18,7 @@ class Pool:
     """Nodes that are balanced together."""
 
     __slots__ = (
+        "_by_address",
         "_by_place",
         "_config",
         "_prepared",
@@ -32,6 +33,7 @@ class Pool:
         self.name = config.name
         self.nodes: dict[str, Node] = {}
         self._by_place: dict[Place, Node] = {}  # the same nodes
+        self._by_address: dict[bytes, Node] = {}  # the first of each address
         self.leaving: list[Node] = []  # not configured any more, but with living sessions
         self._prepared: list[tuple[Node, str, int]] | None = None
         self._config: PoolConfig | None = None  # None: a node was changed since
@@ -55,6 +57,7 @@ class Pool:
             node.resets_when_down = config.reset_when_down
             self.nodes[entry.name] = node
         self._by_place = {node.place: node for node in self.nodes.values()}
+        self._by_address = {node.address: node for node in reversed(self.nodes.values())}
         self.leaving = list(before.values())
         for node in self.leaving:
             node.removed = True
@@ -107,7 +110,7 @@ class Pool:
         for node in self.nodes.values():
             node.removed = True
         self.leaving.extend(self.nodes.values())
-        self.nodes, self._by_place = {}, {}
+        self.nodes, self._by_place, self._by_address = {}, {}, {}
         self.candidates_changed()
 
     def prune(self) -> None:
@@ -147,6 +150,10 @@ class Pool:
     def at(self, place: Place) -> Node | None:
         """Return the configured node at an address and port, None if there is none."""
         return self._by_place.get(place)
+
+    def at_address(self, address: bytes) -> Node | None:
+        """Return the first configured node at an address, at whatever port."""
+        return self._by_address.get(address)
 
     def has(self, node: Node) -> bool:
         """Whether a node is configured in this pool."""

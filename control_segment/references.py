@@ -14,7 +14,7 @@ from typing import Final
 from pydantic_core import PydanticCustomError
 
 from control_segment.loops import Loop, find_loop
-from control_segment.parts import NodePart, PoolPart, ServerPart
+from control_segment.parts import NodePart, PersistencePart, PoolPart, ServerPart
 
 _NAMES_SHOWN: Final = 10
 
@@ -96,3 +96,20 @@ def _loop_sentence(loop: Loop) -> str:
         f"virtual server {first.name}: node {node.name} of pool {first.pool} ({node.address}{port})"
         f" is {back}: packets would go round; give the address of a server"
     )
+
+
+def check_persistence_groups(servers: Sequence[ServerPart]) -> None:
+    """Virtual servers of a persistence group remember for the same time."""
+    firsts: dict[str, tuple[ServerPart, PersistencePart]] = {}
+    for index, server in enumerate(servers):
+        persistence = server.persistence
+        if persistence is None or persistence.group is None:
+            continue
+        first, known = firsts.setdefault(persistence.group, (server, persistence))
+        if persistence.timeout_s != known.timeout_s:
+            raise wrong(
+                f"virtual server {server.name}: timeout_s {persistence.timeout_s} of persistence"
+                f" group {persistence.group!r} is {known.timeout_s} at virtual server"
+                f" {first.name}; give all of a group the same",
+                "virtual_servers", index, "persistence", "timeout_s",
+            )  # fmt: skip

@@ -55,6 +55,7 @@ class VirtualServer:
         self.total = 0
         self.refused = 0
         self.removed = False  # gone from the configuration
+        # What it remembers of clients, perhaps with others (`control_segment.persistence_tables`)
         self.persistence: SourceAddressPersistence | None = None
         self.apply(config, pool, default_idle_s)
 
@@ -90,19 +91,17 @@ class VirtualServer:
         )
         self.announced = self._announcement()  # what DFSs are sent
         self.answers: dict[Node, Answer] = {}
-        timeout_s = config.persistence.timeout_s if config.persistence else None
-        if timeout_s is None:
-            self.persistence = None
-        elif self.persistence is None:
-            self.persistence = SourceAddressPersistence(timeout_s)
-        else:
-            self.persistence.timeout_s = timeout_s
 
     def remembered_node(self, client: bytes, now: float) -> Node | None:
         """Return the node that a client (its address) had, if persistence says so and the pool has
         it, it accepts new sessions and has room."""
-        place = None if self.persistence is None else self.persistence.find(client, now)
-        node = None if place is None else self.pool.at(place)
+        persistence = self.persistence
+        place = None if persistence is None else persistence.find(client, now)
+        if persistence is None or place is None:
+            return None
+        node = self.pool.at(place)
+        if node is None and persistence.is_shared:
+            node = self.pool.at_address(place[0])
         if node is None or not (node.has_room and node.takes_new_sessions):
             return None
         return node

@@ -59,6 +59,22 @@ TWICE = [CONFIG["virtual_servers"][0], {**CONFIG["virtual_servers"][0], "name": 
         ),
         ({"virtual_servers": changed_server(port=0)}, "greater than or equal to 1"),
         ({"virtual_servers": changed_server(protocol="sctp")}, "'tcp' or 'udp'"),
+        (
+            {
+                "virtual_servers": [
+                    {
+                        **server,
+                        "persistence": {
+                            "kind": "source_address",
+                            "group": "shop",
+                            "timeout_s": 60 + number,
+                        },
+                    }
+                    for number, server in enumerate(CONFIG["virtual_servers"])
+                ]
+            },
+            "virtual server dns: timeout_s 61 of persistence group 'shop' is 60 at virtual server",
+        ),
         ({"key_file": None}, "key_file is missing"),
         ({"laboratory_no_authentication": True}, "not both"),
         ({"segment_id": 128}, "less than or equal to 127"),

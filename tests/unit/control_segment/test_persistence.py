@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from control_segment.config import ControlSegmentConfig
-from ssmb.addresses import to_text
+from ssmb.addresses import from_text, to_text
 from support.segments.dfs_double import ACK, CONFIG, Rig, changed_pool, changed_server, config
 
 PERSISTENCE = {"kind": "source_address", "timeout_s": 60}
@@ -100,3 +100,67 @@ def test_a_tcp_connection_cannot_move_and_keeps_the_node_of_another_pool() -> No
     again = rig.dfs.query(rig, port=1, serial=6, tcp_flags=ACK)
     assert first is not None
     assert again == first._replace(serial=6)
+
+
+# --- groups: "match across services" --------------------------------------------------------------
+
+
+def grouped(group: str | None = "shop", *, timeout_s: int = 60) -> ControlSegmentConfig:
+    """Ports 80 and 443 of one address, over nodes that have a port for each."""
+    persistence: dict[str, Any] = {"kind": "source_address", "timeout_s": timeout_s}
+    if group is not None:
+        persistence["group"] = group
+    secure = {
+        "name": "secure",
+        "nodes": [{**node, "port": 8443} for node in reversed(BLUE["nodes"])],
+    }
+    www = CONFIG["virtual_servers"][0]
+    return config(
+        pools=[BLUE, secure],
+        virtual_servers=[
+            {**www, "persistence": persistence},
+            {**www, "name": "wwws", "port": 443, "pool": "secure", "persistence": persistence},
+        ],
+    )
+
+
+def test_virtual_servers_of_a_group_send_a_client_to_the_same_server() -> None:
+    rig = Rig(grouped())
+    for number in range(1, 4):
+        client = from_text(f"198.51.100.{number}")
+        first = rig.dfs.query(rig, client=client, port=1)
+        second = rig.dfs.query(rig, client=client, port=2, dst_port=443)
+        third = rig.dfs.query(rig, client=client, port=3)
+        assert first is not None
+        assert second is not None
+        assert third is not None
+        assert first.node_ipaddr == second.node_ipaddr == third.node_ipaddr
+        assert (first.node_port, second.node_port, third.node_port) == (8080, 8443, 8080)
+
+
+def test_virtual_servers_without_a_group_know_nothing_of_each_other() -> None:
+    rig = Rig(grouped(None))
+    first = rig.dfs.query(rig, port=1)
+    second = rig.dfs.query(rig, port=2, dst_port=443)
+    assert first is not None
+    assert second is not None
+    assert first.node_ipaddr != second.node_ipaddr
+
+
+def test_a_group_ends_and_begins_by_reload() -> None:
+    rig = Rig(grouped(None))
+    for port in (80, 443):
+        rig.dfs.query(rig, port=port, dst_port=port)
+    www, wwws = rig.cs.model.virtual_servers.values()
+    assert www.persistence is not wwws.persistence
+    rig.cs.apply_config(grouped(timeout_s=90), rig.now)
+    assert www.persistence is wwws.persistence
+    assert www.persistence is not None
+    assert www.persistence.timeout_s == 90
+    assert set(rig.cs.model.persistence.by_name) == {"group shop"}
+    rig.cs.apply_config(grouped(None), rig.now)
+    assert www.persistence is not wwws.persistence
+    assert set(rig.cs.model.persistence.by_name) == {
+        "virtual server 203.0.113.10 80 tcp",
+        "virtual server 203.0.113.10 443 tcp",
+    }
