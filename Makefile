@@ -103,6 +103,7 @@ bench: bpf ## measure every figure of docs/benchmarks.md on this machine (root; 
 	@scripts/setup bench
 	$(PYTHON_BIN) bench/program.py
 	$(PYTHON_BIN) bench/decisions.py
+	$(PYTHON_BIN) bench/reload.py
 	unshare --net $(PYTHON_BIN) bench/virtual_servers.py --bpf
 	$(PYTHON_BIN) bench/compare.py $(ARGS)
 	@if ! command -v simple_switch_grpc >/dev/null; then \

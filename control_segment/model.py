@@ -8,7 +8,7 @@ removed accepts no new ones.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from itertools import chain
 from typing import Final, TypeAlias, TypeVar
 
@@ -22,13 +22,17 @@ from control_segment.config import (
 from control_segment.flows import FlowTable
 from control_segment.nodes import Node, NodeState
 from control_segment.persistence_tables import PersistenceTables
-from control_segment.pools import Pool
+from control_segment.pools import Pool, table_of
 from control_segment.references import listed
 from control_segment.virtual_servers import VirtualServer, VirtualServers
 from csmb.messages import AddVs
 
-# Some 5 ms: QUERYs wait meanwhile.  A reload that changes more of them is in force some at a time.
-SWITCHED_AT_ONCE: Final = 200
+# Virtual servers, and pools with their nodes: some 5 ms, during which QUERYs wait.  A reload that
+# changes more of them is in force some at a time.
+SWITCHED_AT_ONCE: Final = 1000
+# A step, after which datagrams may be handled; or what is to be done first, beside them: a pure
+# function, whose result is wanted back
+Step: TypeAlias = Callable[[], object] | None
 
 # Takes the flows that SYNC reports of virtual servers that are no longer configured
 _STRANGERS = "(not configured)"
@@ -38,11 +42,13 @@ ResultT = TypeVar("ResultT")
 ServerKey: TypeAlias = tuple[str, int | str, str]
 
 
-def finish(steps: Generator[None, None, ResultT]) -> ResultT:
+def finish(steps: Generator[Step, object, ResultT]) -> ResultT:
     """Do all steps at once; return what they return."""
+    made: object = None
     while True:
         try:
-            next(steps)
+            step = steps.send(made)
+            made = None if step is None else step()
         except StopIteration as end:
             result: ResultT = end.value
             return result
@@ -69,7 +75,7 @@ class Model:
         self.strangers.name = pool.name = _STRANGERS
         finish(self.applying(config))
 
-    def applying(self, config: ControlSegmentConfig) -> Generator[None, None, Changes]:
+    def applying(self, config: ControlSegmentConfig) -> Generator[Step, object, Changes]:
         """Put a (checked) configuration in force, step by step: between two, QUERYs are answered.
 
         What takes long (new pools and virtual servers, tables) is made first, and changes nothing.
@@ -81,12 +87,12 @@ class Model:
         differing: dict[str, object] = {}  # pools by name, with the tables that they will want
         for entry in config.pools:
             pool = known_pools.get(entry.name)
+            if pool is None or not pool.is_as(entry):
+                differing[entry.name] = yield table_of(entry)
+            pools[entry.name] = pool or Pool(entry)
             if pool is None:
-                pool = Pool(entry)
-            elif not pool.is_as(entry):
-                differing[entry.name] = pool.build(entry)
-            pools[entry.name] = pool
-            yield
+                del differing[entry.name]  # it is as it is to be
+            yield None
         known = self.removed_servers | self.virtual_servers
         servers: dict[ServerKey, VirtualServer] = {}
         different: list[tuple[VirtualServer, VirtualServerConfig]] = []
@@ -102,7 +108,7 @@ class Model:
                 different.append((server, each))
             servers[each.key] = server
             matching.add(server)
-            yield
+            yield None
         changed = yield from self._switch(config, pools, differing, different)
         back = [server for server in servers.values() if server.removed]
         gone = {key: server for key, server in self.virtual_servers.items() if key not in servers}
@@ -126,7 +132,7 @@ class Model:
         pools: dict[str, Pool],
         differing: dict[str, object],
         different: list[tuple[VirtualServer, VirtualServerConfig]],
-    ) -> Generator[None, None, list[tuple[AddVs, AddVs]]]:
+    ) -> Generator[None, object, list[tuple[AddVs, AddVs]]]:
         """Return the announcements that are other ones, each with the one before."""
         self.config, settings, table = config, config.settings, self._table
         table.capacity = settings.flow_capacity
@@ -138,8 +144,9 @@ class Model:
             pool = pools[entry.name]
             if entry.name in differing or pool.is_touched:
                 pool.apply(entry)
-                switched += 1
-                if not switched % SWITCHED_AT_ONCE:
+                switched += 1 + len(entry.nodes)
+                if switched >= SWITCHED_AT_ONCE:
+                    switched = 0
                     yield
         changed = []
         for server, each in different:
@@ -148,19 +155,23 @@ class Model:
             if server.announced != before and not server.removed:
                 changed.append((before, server.announced))
             switched += 1
-            if not switched % SWITCHED_AT_ONCE:
+            if switched >= SWITCHED_AT_ONCE:
+                switched = 0
                 yield
         return changed
 
-    def _retire(self, pools: dict[str, Pool]) -> Generator[None, None, None]:
+    def _retire(self, pools: dict[str, Pool]) -> Generator[None, object, None]:
         """These are the pools now; others only have living sessions."""
         gone = [pool for name, pool in self.pools.items() if name not in pools]
         self.removed_pools = [pool for pool in self.removed_pools if pool.name not in pools]
         self.pools = pools
-        for number, pool in enumerate(gone, 1):
+        removed = 0
+        for pool in gone:
+            removed += 1 + len(pool.nodes)
             pool.remove()
             self.removed_pools.append(pool)
-            if not number % SWITCHED_AT_ONCE:
+            if removed >= SWITCHED_AT_ONCE:
+                removed = 0
                 yield
         self.prune()
 

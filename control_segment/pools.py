@@ -8,6 +8,9 @@ new one is added.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from control_segment.config import NodeConfig, PoolConfig
 from control_segment.methods import METHODS, BuildsTable, MeasuresResponse, Method
 from control_segment.nodes import Node, NodeState, Place
@@ -23,6 +26,7 @@ class Pool:
         "_config",
         "_prepared",
         "leaving",
+        "measured",
         "method",
         "method_name",
         "name",
@@ -38,7 +42,7 @@ class Pool:
         self._prepared: list[tuple[Node, str, int]] | None = None
         self._config: PoolConfig | None = None  # None: a node was changed since
         self.method_name = ""
-        self.method: Method = METHODS[config.method]()
+        self._use(METHODS[config.method]())
         self.apply(config)
 
     def apply(self, config: PoolConfig) -> None:
@@ -64,9 +68,14 @@ class Pool:
         self.prune()
         if config.method != self.method_name:
             self.method_name = config.method
-            self.method = METHODS[config.method]()
+            self._use(METHODS[config.method]())
             self._prepared = None
         self.candidates_changed()
+
+    def _use(self, method: Method) -> None:
+        self.method = method
+        # looked at once: thousands of pools are asked every two seconds, for microseconds each
+        self.measured = method if isinstance(method, MeasuresResponse) else None
 
     @property
     def is_touched(self) -> bool:
@@ -76,20 +85,6 @@ class Pool:
     def is_as(self, config: PoolConfig) -> bool:
         """Whether `apply` would change nothing."""
         return config == self._config
-
-    def build(self, config: PoolConfig) -> object:
-        """Return what is to be kept until `apply`, which takes long otherwise; nothing changes."""
-        method = METHODS[config.method]()
-        if not isinstance(method, BuildsTable):
-            return None
-        state = NodeState.ENABLED.value
-        return method.build(
-            [
-                (node.name, node.weight)
-                for node in config.nodes
-                if node.state == state and node.weight
-            ]
-        )
 
     def node_changed(self) -> None:
         """A node was given another weight or state than the configuration has."""
@@ -123,18 +118,17 @@ class Pool:
 
     def response_measured(self, node: Node, response_ms: float, now: float) -> None:
         """Give the method one measurement, if it still wants any."""
-        if isinstance(self.method, MeasuresResponse):
-            self.method.response_measured(node, response_ms, now)
+        if self.measured is not None:
+            self.measured.response_measured(node, response_ms, now)
 
     def response_failed(self, node: Node, now: float, *, refused: bool) -> None:
         """A node was to be measured and refused, or did not answer."""
-        if isinstance(self.method, MeasuresResponse):
-            self.method.response_failed(node, now, refused=refused)
+        if self.measured is not None:
+            self.measured.response_failed(node, now, refused=refused)
 
     def response_ms(self, node: Node, now: float) -> float | None:
         """Return how fast a node answers, None if the method does not want to know, or not yet."""
-        method = self.method
-        return method.response_ms(node, now) if isinstance(method, MeasuresResponse) else None
+        return None if self.measured is None else self.measured.response_ms(node, now)
 
     def find(self, address: bytes, port: int) -> Node | None:
         """Return the node of a translation that an earlier CS made."""
@@ -158,6 +152,19 @@ class Pool:
     def has(self, node: Node) -> bool:
         """Whether a node is configured in this pool."""
         return self._by_place.get(node.place) is node
+
+
+def table_of(config: PoolConfig) -> Callable[[], object] | None:
+    """What makes what a pool takes long to make when this comes in force, unless the result is kept
+    until then; None if nothing does."""
+    method = METHODS[config.method]()
+    if not isinstance(method, BuildsTable):
+        return None
+    enabled = NodeState.ENABLED.value
+    members = [
+        (node.name, node.weight) for node in config.nodes if node.state == enabled and node.weight
+    ]
+    return partial(method.build, members)
 
 
 def _make(pool_name: str, entry: NodeConfig) -> Node:

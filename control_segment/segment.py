@@ -24,7 +24,7 @@ from control_segment.connections import Connections
 from control_segment.decisions import Decisions
 from control_segment.dispatch import Dispatch
 from control_segment.flows import FlowTable
-from control_segment.model import Model, finish
+from control_segment.model import Model, Step, finish
 from control_segment.nodes import Node
 from control_segment.peers import Address, Datagram
 from control_segment.reaper import Reaper
@@ -180,7 +180,7 @@ class ControlSegment:
         """Put another configuration in force; ValueError, nothing changed: it needs a restart."""
         self.announce(finish(self.applying(config)), now)
 
-    def applying(self, config: ControlSegmentConfig) -> Generator[None, None, Changes]:
+    def applying(self, config: ControlSegmentConfig) -> Generator[Step, object, Changes]:
         """The same step by step, between which datagrams may be handled; `announce` ends it."""
         for field in ControlSegmentConfig.model_fields.keys() - _RELOADED_FIELDS:
             if getattr(config, field) != getattr(self.config, field):

@@ -8,6 +8,7 @@ the CS takes one at a time (`splitplane.reading`): (kind, content), pickled, beh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import sys
@@ -29,6 +30,8 @@ _NICE: Final = 5  # QUERYs and packets go first
 
 def main() -> None:
     """Write what the file says, or what is wrong with it."""
+    with contextlib.suppress(OSError):  # also where the CS runs in real time
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     os.nice(_NICE)
     try:
         config = load(Path(sys.argv[1]), ControlSegmentConfig)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from control_segment.methods import MeasuresResponse
 from control_segment.methods.fastest_response import WORST_MS
 from control_segment.nodes import Node
 from control_segment.pools import Pool
@@ -29,7 +28,7 @@ async def measure_response_times(segment: ControlSegment) -> None:
         places = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
             for pool in list(segment.model.pools.values()):
-                if isinstance(pool.method, MeasuresResponse):
+                if pool.measured is not None:
                     for node in list(pool.nodes.values()):
                         await places.acquire()
                         tasks.create_task(_measure_one(segment, pool, node, places))

@@ -17,7 +17,7 @@ from control_segment.runtime.response_times import measure_response_times
 from control_segment.runtime.streams import Stream
 from control_segment.segment import ControlSegment
 
-# How long datagrams wait at most, beside one step: a table for a pool of some hundred nodes
+# How long datagrams wait at most, beside one step
 SLICE_S: Final = 0.002
 
 _log = logging.getLogger("control_segment")
@@ -112,17 +112,21 @@ class ControlSegmentRuntime:
         """
         loop, segment = asyncio.get_running_loop(), self.segment
         steps, changes, done = segment.applying(config), None, 0
+        made: object = None
         parts = len(config.pools) + len(config.virtual_servers)
         while changes is None:
             say(f"putting in force {min(done, parts)} of {parts} pools and virtual servers")
-            until = loop.time() + SLICE_S
+            until, beside = loop.time() + SLICE_S, None
             try:
-                while loop.time() < until:
-                    next(steps)
-                    done += 1
+                while loop.time() < until and beside is None:
+                    beside = steps.send(made)
+                    made = None
+                    done += beside is None
             except StopIteration as end:
                 changes = end.value
             else:
+                # a thread holds the interpreter for 5 ms at most (sys.getswitchinterval)
+                made = None if beside is None else await asyncio.to_thread(beside)
                 await asyncio.sleep(0)
         segment.announce(changes, loop.time())
         self._changed()
