@@ -44,6 +44,7 @@ from data_flow_segment.targets.contract import (
     EarlyFragment,
     Event,
     FlowClosed,
+    FlowHalf,
     FlowIdle,
     FlowMoved,
     InstallFailed,
@@ -140,6 +141,7 @@ class Agent:
             FlowClosed: self.endings.flow_closed,
             FlowIdle: self.endings.flow_idle,
             FlowMoved: self.endings.flow_moved,
+            FlowHalf: self.new_flows.half_found,
             InstallFailed: self.endings.install_failed,
         }
 

@@ -94,6 +94,11 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         "ICMP port unreachable messages sent: a flow was refused, or nothing serves the port.",
     ),
     # --- installing and ending
+    "halves_found": (
+        False,
+        "Flows of which an agent that was killed left only the node's direction; the CS completes"
+        " those of TCP.",
+    ),
     "flows_installed": (True, "Flows installed in the target because of a REPLY or NEWFLOW."),
     "lingering_replaced": (
         True,

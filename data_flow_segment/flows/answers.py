@@ -92,7 +92,7 @@ class Answers:
             return
         if flow.waits_until:  # such a REPLY is made without the QUERY
             reply = reply._replace(tos=flow.signature.tos)
-        server = self._servers.by_key.get(flow.packets[0].virtual_server)  # type: ignore[arg-type]
+        server = self._servers.by_key.get(flow.virtual_server)  # type: ignore[arg-type]
         entry = self._entry_of(peer, reply, server, flow.opened_ms)
         self._install(session, entry, self.pending.remove(session).packets, now)
 
@@ -119,7 +119,7 @@ class Answers:
             self._refuse(session, reply.error_code or int(ErrorCode.UNKNOWN), now)
             return
         packets = self.pending.remove(session).packets
-        server = self._servers.by_key.get(packets[0].virtual_server)  # type: ignore[arg-type]
+        server = self._servers.by_key.get(flow.virtual_server)  # type: ignore[arg-type]
         entry = self._entry_of(peer, reply, server, flow.opened_ms)
         if entry._replace(signature=state.entry.signature) == state.entry:
             self._outbox.commands += map(InjectPacket, packets)
@@ -249,7 +249,10 @@ class Answers:
         self._counters[_REFUSALS.get(error_code, "refused_unknown")] += 1
         self._counters["held_packets_refused"] += len(flow.packets)
         self._outbox.trace.append((now, "refused", session, flow.serial, error_code))
-        refusal.answer_refused(self._outbox, flow.packets[0], error_code)
+        if flow.packets:
+            refusal.answer_refused(self._outbox, flow.packets[0], error_code)
+        if flow.is_half:
+            self._outbox.commands.append(RemoveFlow(flow.signature))
 
     def _refuse_to_proxy(
         self, peer: Peer, message: Reply | NewFlow, session: Session, now: float

@@ -17,14 +17,22 @@ from data_flow_segment.flows.negative import NegativeEntries, hold_ms
 from data_flow_segment.flows.pending import PendingFlow, PendingFlows
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Group, Peer, Peers, default_retry_s
-from data_flow_segment.peers.virtual_servers import VirtualServers
-from data_flow_segment.targets.contract import FlowState, InjectPacket, PacketIn, PacketReason
+from data_flow_segment.peers.virtual_servers import VirtualServer, VirtualServers
+from data_flow_segment.targets.contract import (
+    FlowHalf,
+    FlowState,
+    InjectPacket,
+    PacketIn,
+    PacketReason,
+    RemoveFlow,
+)
 from ssmb.constants import FLOW_BUFFER_MAX, QUERY_REPEATS, TCP, Asking, ErrorCode, Flag, ForwardMode
-from ssmb.messages import Query, Session
+from ssmb.messages import FlowSignature, Query, Session
 from ssmb.serials import SerialAllocator
 
 _SYN_ACK: Final = 0x12
 _SYN: Final = 0x02
+_ACK: Final = 0x10
 _NO_ECN: Final = 0xFC
 _WORD32: Final = 0xFFFFFFFF
 _OUTBOUND: Final = int(Flag.OUTBOUND)
@@ -35,6 +43,9 @@ _UNANSWERED: Final = int(PacketReason.UNANSWERED)
 _ANSWERED_AT_ONCE: Final = frozenset((_BRIDGED, int(PacketReason.UNSERVED)))
 _NEW_OR_UNANSWERED: Final = (_NEW_FLOW, _UNANSWERED)
 
+
+HALVES_MAX: Final = 1024
+"""An agent that dies leaves one; more are not kept."""
 
 ASK_WAITING_S: Final = 1.0
 """Between the questions of a flow that waits for a place; the CS does not wait for them."""
@@ -62,6 +73,7 @@ class NewFlows:
         self._recent = endings.table.recent
         self._serials = serials
         self._packet_id = 0
+        self._halves: list[FlowSignature] = []  # for a CS that knows all flows again
 
     # --- a packet that the target cannot place ---------------------------------------------
 
@@ -148,6 +160,57 @@ class NewFlows:
         self._ask(session, flow, peer, now)
         self.pending.schedule(session, flow, now + peer.retry_s(0))
         return True
+
+    # --- what an agent left that died --------------------------------------------------------
+
+    def half_found(self, event: FlowHalf, now: float) -> None:
+        """Only the node's direction of a flow is there.  UDP is decided anew with the next
+        datagram; for TCP the CS has the rest of the decision, once it knows its flows again."""
+        self._counters["halves_found"] += 1
+        signature = event.signature
+        server = self._servers.match(signature)
+        if signature.protocol != TCP or server is None or len(self._halves) >= HALVES_MAX:
+            self._outbox.commands.append(RemoveFlow(signature))
+            return
+        self._halves.append(signature)
+        group = self._peers.groups.get(server.group_id)
+        if group is not None:
+            self.ask_about_halves(group, now)
+
+    def ask_about_halves(self, group: Group, now: float) -> None:
+        """The group's CS knows every flow: let it complete those that were left as halves."""
+        peer = group.active
+        if peer is None or not peer.may_ask or not peer.synced:
+            return
+        halves, self._halves = self._halves, []
+        for signature in halves:
+            server = self._servers.match(signature)
+            if server is None or server.group_id != group.group_id:
+                self._halves.append(signature)
+            elif signature.session not in self.pending.by_session:
+                self._ask_about_half(signature, server, peer, now)
+
+    def _ask_about_half(
+        self, signature: FlowSignature, server: VirtualServer, peer: Peer, now: float
+    ) -> None:
+        if self._endings.table.lookup(signature) is not None:
+            return  # a packet of the client's came first
+        packet = PacketIn(_NEW_FLOW, signature, _ACK, 0, b"", server.key)
+        flow = PendingFlow(
+            self._serials.next(self._ended.serials.__contains__),
+            packet,
+            server.group_id,
+            int(now * 1000) & _WORD32,
+            outbound=False,
+            is_syn=False,
+            room=peer.config.flow_buffer_max,
+        )
+        flow.packets.clear()
+        flow.is_half = True
+        session = signature.session
+        self.pending.add(session, flow, 0)
+        self._ask(session, flow, peer, now)
+        self.pending.schedule(session, flow, now + peer.retry_s(0))
 
     def _is_refused(self, session: Session, packet: PacketIn, now: float) -> bool:
         """Whether the flow was refused a moment ago; TCP gets another RST where 9.9 sends one."""
@@ -276,6 +339,8 @@ class NewFlows:
     def _give_up(self, session: Session, flow: PendingFlow, now: float) -> None:
         self.pending.remove(session)
         self._counters["query_timeouts"] += 1
+        if flow.is_half:
+            self._halves.append(flow.signature)  # for the next time that a CS knows all
         if flow.asking:  # the flow is there: its packets go where they would have gone
             self._outbox.commands += map(InjectPacket, flow.packets)
             return

@@ -27,6 +27,7 @@ class PendingFlow:
         "asking",
         "deadline",
         "group_id",
+        "is_half",
         "is_syn",
         "opened_ms",
         "outbound",
@@ -37,6 +38,7 @@ class PendingFlow:
         "signature",
         "tcp_flags",
         "tries",
+        "virtual_server",
         "waits_until",
     )
 
@@ -54,6 +56,8 @@ class PendingFlow:
         self.serial = serial
         self.signature: FlowSignature = packet.signature
         self.tcp_flags = packet.tcp_flags
+        self.virtual_server = packet.virtual_server
+        self.is_half = False  # an earlier agent left half of it; no packet waits
         self.group_id = group_id
         self.opened_ms = opened_ms
         self.outbound = outbound

@@ -26,6 +26,9 @@ class WaitingFlows(Protocol):
     def ask_again(self, group: Group, now: float, *, only_unasked: bool = False) -> None:
         """Ask the group's active CS about them."""
 
+    def ask_about_halves(self, group: Group, now: float) -> None:
+        """Let it complete flows of which an earlier agent left half; it knows all flows."""
+
 
 class Syncs(Protocol):
     """The SYNCs that are being answered."""
@@ -107,6 +110,7 @@ class Readiness:
         group = self._peers.groups.get(peer.group_id)
         if group is not None and group.active is peer:
             self._waiting.ask_again(group, now, only_unasked=True)
+            self._waiting.ask_about_halves(group, now)
 
     def _can_ask(self, peer: Peer, now: float) -> None:
         """Nothing stands before QUERYs to this CS any more."""

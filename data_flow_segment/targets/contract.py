@@ -284,6 +284,13 @@ class FlowMoved(NamedTuple):
     state: FlowState
 
 
+class FlowHalf(NamedTuple):
+    """An earlier agent died and left only the node's direction of a flow.  It goes on until
+    InstallFlow completes it or RemoveFlow takes it out."""
+
+    signature: FlowSignature
+
+
 class InstallFailed(NamedTuple):
     """A flow could not be entered; nothing of it is installed."""
 
@@ -292,7 +299,7 @@ class InstallFailed(NamedTuple):
     reason: str
 
 
-Event = PacketIn | EarlyFragment | FlowClosed | FlowIdle | FlowMoved | InstallFailed
+Event = PacketIn | EarlyFragment | FlowClosed | FlowIdle | FlowMoved | FlowHalf | InstallFailed
 
 # --- the target ----------------------------------------------------------------------------
 

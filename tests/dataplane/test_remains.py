@@ -11,7 +11,14 @@ import pytest
 from data_flow_segment.targets.bpf import BpfTarget
 from data_flow_segment.targets.bpf.flows import now_ns, pack, unpack
 from data_flow_segment.targets.bpf.layout import FLOW, CloseBit
-from data_flow_segment.targets.contract import Event, FlowClosed, FlowEntry, InstallFlow, RemoveFlow
+from data_flow_segment.targets.contract import (
+    Event,
+    FlowClosed,
+    FlowEntry,
+    FlowHalf,
+    InstallFlow,
+    RemoveFlow,
+)
 from ssmb.addresses import UNSPECIFIED, from_text
 from ssmb.constants import Flag
 from ssmb.messages import FlowSignature
@@ -26,7 +33,7 @@ pytestmark = pytest.mark.dataplane
 
 def entry(number: int = 1, node: str = "10.1.0.2", serial: int = 1001) -> FlowEntry:
     signature = FlowSignature(
-        from_text(f"192.0.2.{number}"), from_text("203.0.113.10"), 40000, 80, TCP_PROTOCOL, 0
+        from_text(f"198.51.100.{number}"), from_text("203.0.113.10"), 40000, 80, TCP_PROTOCOL, 0
     )
     return FlowEntry(
         signature, serial, 1, int(NAT), from_text(node), UNSPECIFIED, 8080, 0, UNSPECIFIED,
@@ -72,14 +79,64 @@ def died(ground: Any) -> Callable[..., BpfTarget]:
     return adopt
 
 
-@pytest.mark.parametrize("half", [0, 2], ids=["only the client's", "only the node's"])
-def test_half_a_flow_is_found_by_the_sweep(died: Any, half: int) -> None:
-    parts = pack(entry(), now_ns())
-    target = died((parts[half], parts[half + 1]))
+def test_the_clients_half_of_a_flow_is_completed(died: Any) -> None:
+    home_key, home, back_key, back = pack(entry(), now_ns())
+    target = died((home_key, home))
     assert passes(target) == []
+    assert target.flow_count() == 2
+    found = target.flows.table.lookup(back_key)
+    assert found is not None
+    assert unpack(found) == unpack(back)._replace(last_seen=unpack(found).last_seen)
+    state = target.lookup(entry().signature)
+    assert state is not None
+    assert state.entry == entry()
+
+
+def test_the_clients_half_is_completed_for_a_sync_before_the_sweep(died: Any) -> None:
+    home_key, home, _, _ = pack(entry(), now_ns())
+    target = died((home_key, home))
+    states, _ = target.scan(None, 100)
+    assert {state.entry for state in states} == {entry(), entry(9)}
+
+
+def test_the_clients_half_of_a_spliced_flow_goes(died: Any) -> None:
+    """The window's shift was in the other half."""
+    spliced = entry()._replace(
+        flags=int(NAT | Flag.ADD_TCP_OFFSETS), seq_offset=5, ack_offset=7, wscale_shift=2
+    )
+    home_key, home, _, _ = pack(spliced, now_ns())
+    target = died((home_key, home))
+    assert passes(target) == []
+    assert keys(target) == 2
+
+
+def test_the_nodes_half_of_a_flow_is_told_once_and_goes_on(died: Any) -> None:
+    _, _, back_key, back = pack(entry(), now_ns())
+    target = died((back_key, back))
+    assert passes(target) == [FlowHalf(entry().signature)]
     assert target.flow_count() == 1
-    assert keys(target) == 2  # the whole flow is still there
-    assert target.lookup(entry(9).signature) is not None
+    assert target.flows.table.lookup(back_key) == back
+
+
+@pytest.mark.parametrize("node", ["10.1.0.2", "10.1.0.3"], ids=["the same node", "another one"])
+def test_the_nodes_half_is_completed_by_what_the_cs_says(died: Any, node: str) -> None:
+    _, _, back_key, back = pack(entry(), now_ns())
+    target = died((back_key, back))
+    passes(target)
+    target.apply([InstallFlow(entry(node=node, serial=2002))])
+    assert target.events() == []
+    assert target.flow_count() == 2
+    assert keys(target) == 4
+    assert target.lookup(entry().signature) is not None
+
+
+def test_the_nodes_half_goes_if_the_cs_does_not_know_the_flow(died: Any) -> None:
+    _, _, back_key, back = pack(entry(), now_ns())
+    target = died((back_key, back))
+    passes(target)
+    target.apply([RemoveFlow(entry().signature)])
+    assert keys(target) == 2
+    assert target.flow_count() == 1
 
 
 @pytest.mark.parametrize("half", [0, 2], ids=["only the client's", "only the node's"])

@@ -2,7 +2,7 @@
 """The flow table in the kernel: a decision as two entries, and back (struct flow).
 
 The return direction is entered first and taken out last, so that no packet of a flow ever meets
-half of it.
+half of it.  An agent that is killed in between leaves half a flow, which the next one mends.
 """
 
 from __future__ import annotations
@@ -311,10 +311,15 @@ class Flows:
         self.table = table
         self.capacity = capacity
         self.count = 0
+        # What an agent that died left of a flow: its client's key -> that of the node's direction,
+        # which alone is there
+        self.orphans: dict[bytes, bytes] = {}
 
     def install(self, entry: FlowEntry) -> None:
         """Enter both directions, or raise CannotInstall and change nothing."""
         home_key, home, back_key, back = pack(entry, now_ns())
+        if self.orphans:
+            self._drop_orphan(home_key)
         if home_key == back_key:
             raise CannotInstall("both directions would have the same key")
         if self.count >= self.capacity and self.table.lookup(home_key) is None:
@@ -335,11 +340,42 @@ class Flows:
         key = FLOW_KEY.pack(*signature.session)
         value = self.table.lookup(key)
         home = None if value is None else unpack(value)
+        self._drop_orphan(key)
         if home is not None and not home.bits & _RETURN:
             self.table.delete(key)
             self.table.delete(opposite_key(key, home))
             self.count -= 1
         return key
+
+    def mend_half(self, key: bytes) -> FlowSignature | None:
+        """Complete a direction whose other one an agent that died did not enter, or took out; the
+        client's holds the whole decision.  The signature of a flow that only the CS can complete
+        (`orphans`); what nobody can is dropped."""
+        value = self.table.lookup(key)
+        if value is None or self.is_whole(key, value):
+            return None
+        there = unpack(value)
+        other = opposite_key(key, there)
+        if self.table.lookup(other) is None:
+            if there.bits & _RETURN:
+                self.orphans[other] = key
+                return FlowSignature._make((*FLOW_KEY.unpack(other), there.tos))
+            if self._complete(key, there) is not None:
+                return None
+        self.drop_half(key)
+        return None
+
+    def _complete(self, key: bytes, home: Direction) -> bytes | None:
+        """Enter the node's direction of a flow that has only its client's; its value."""
+        if home.bits & int(FlowBit.OFFSETS):
+            return None  # the shift of the window was the other one's to know
+        _, _, back_key, back = pack_whole(entry_of(key, home, 0), now_ns())
+        return None if self.table.try_update(back_key, back, BPF_NOEXIST) else back
+
+    def _drop_orphan(self, home_key: bytes) -> None:
+        back_key = self.orphans.pop(home_key, None)
+        if back_key is not None:
+            self.drop_half(back_key)
 
     def drop_half(self, key: bytes) -> bool:
         """Take a direction out whose other one an agent that died did not enter, or took out."""
@@ -365,7 +401,7 @@ class Flows:
         home = unpack(value)
         if home.bits & _RETURN:
             return None
-        back = self.table.lookup(opposite_key(key, home))
+        back = self.table.lookup(opposite_key(key, home)) or self._complete(key, home)
         return None if back is None else (home, unpack(back))
 
     def window_shift(self, key: bytes) -> int:

@@ -18,6 +18,7 @@ from data_flow_segment.targets.contract import (
     CloseCause,
     Event,
     FlowClosed,
+    FlowHalf,
     FlowIdle,
     FlowMoved,
     FlowState,
@@ -79,7 +80,7 @@ class Sweep:
         home = (values["bits"] & _RETURN) == 0
         closed = (values["close"] & _CLOSED) != 0
         if self._inherited:
-            self._drop_halves(keys, values)
+            self._mend_halves(keys, values)
         self._report_closed(keys, values, home & closed, now)
         self._report_idle(keys, values, home & ~closed, now)
         if stats:
@@ -164,12 +165,14 @@ class Sweep:
         pair = self._flows.pair(key)
         return None if pair is None else state_of(key, *pair, now)
 
-    def _drop_halves(self, keys: Any, values: Any) -> None:
+    def _mend_halves(self, keys: Any, values: Any) -> None:
         raw, size = values.tobytes(), FLOW.size
         for i, key in enumerate(keys["octets"]):
             octets = bytes(key)
             if not self._flows.is_whole(octets, raw[i * size : (i + 1) * size]):
-                self._flows.drop_half(octets)
+                orphan = self._flows.mend_half(octets)
+                if orphan is not None:
+                    self._report(FlowHalf(orphan))
 
     def _report_closed(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
         """Those whose end found nobody, or no room in the ring."""
