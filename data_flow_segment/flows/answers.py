@@ -218,7 +218,7 @@ class Answers:
     ) -> None:
         """Both directions from one decision, then the packets that waited for it (9.5)."""
         commands = self._outbox.commands
-        other = self._ended.in_the_way_of(entry)
+        other = self._ended.in_the_way_of(entry) if self._ended.backs else None
         if other is not None:  # its source port is this one's now
             self._ended.begin(other)
             commands.append(RemoveFlow(FlowSignature(*other)))

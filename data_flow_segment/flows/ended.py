@@ -38,7 +38,7 @@ class EndedFlows:
         self._reasons: OrderedDict[tuple[Session, int], int] = OrderedDict()
         self.lingering: dict[Session, int] = {}  # session -> serial of its entry in the target
         # of those, where the source is translated: the key of the return direction
-        self._backs: dict[Key, Session] = {}
+        self.backs: dict[Key, Session] = {}
         self._back_of: dict[Session, Key] = {}
         self.serials: dict[int, Session] = {}  # ended less than LINGER ago
         self._recent = recent
@@ -52,7 +52,7 @@ class EndedFlows:
         if entry.flags & _TRANSLATE_SRC:
             self._forget_back(session)
             back = reverse_key(signature, inbound(entry))
-            self._backs[back] = session
+            self.backs[back] = session
             self._back_of[session] = back
         self.note(signature, serial, now)
 
@@ -76,9 +76,9 @@ class EndedFlows:
     def in_the_way_of(self, entry: FlowEntry) -> Session | None:
         """The lingering flow that has this one's return direction: the CS gave its source port out
         again."""
-        if not self._backs or not entry.flags & _TRANSLATE_SRC:
+        if not entry.flags & _TRANSLATE_SRC:
             return None
-        session = self._backs.get(reverse_key(entry.signature, inbound(entry)))
+        session = self.backs.get(reverse_key(entry.signature, inbound(entry)))
         return None if session == entry.signature.session else session
 
     def begin(self, session: Session) -> None:
@@ -103,10 +103,10 @@ class EndedFlows:
     def forget_all(self) -> None:
         """RESET: nothing lingers any more; serials stay remembered."""
         self.lingering.clear()
-        self._backs.clear()
+        self.backs.clear()
         self._back_of.clear()
 
     def _forget_back(self, session: Session) -> None:
         back = self._back_of.pop(session, None)
-        if back is not None and self._backs.get(back) == session:
-            del self._backs[back]
+        if back is not None and self.backs.get(back) == session:
+            del self.backs[back]

@@ -75,7 +75,7 @@ def test_a_lingering_flow_gives_way_to_one_with_its_source_port() -> None:
     rig.advance(2.1)
     assert rig.target.flow_count() == 0
     ended = rig.agent.endings.ended
-    assert (ended.lingering, ended._backs, ended._back_of) == ({}, {}, {})
+    assert (ended.lingering, ended.backs, ended._back_of) == ({}, {}, {})
 
 
 def test_a_living_flow_does_not_give_way() -> None:
