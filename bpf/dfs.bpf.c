@@ -37,7 +37,7 @@
 #define ASK_AGAIN_NS 200000000ull
 #define GO_ON -1
 
-static __always_inline struct virtual_server *match(struct packet *p,
+static __always_inline struct virtual_server *match(struct packet *p, bool is_external,
 						    struct virtual_server_key *key)
 {
 	struct virtual_server *found;
@@ -53,7 +53,8 @@ static __always_inline struct virtual_server *match(struct packet *p,
 	found = bpf_map_lookup_elem(&virtual_servers, key);
 	if (found)
 		return found;
-	if (is_martian(p->version, p->key.dst) ||
+	/* nodes may be clients too, but wildcards are for those outside */
+	if (!is_external || is_martian(p->version, p->key.dst) ||
 	    bpf_map_lookup_elem(&local_addresses, p->key.dst))
 		return NULL;
 	__builtin_memset(key->address, 0, 16);
@@ -129,8 +130,7 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 	if (!interface)
 		return pass(c);
 	if (!is_group_frame(c)) {
-		if (interface->flags & INTERFACE_EXTERNAL)
-			server = match(p, &key);
+		server = match(p, interface->flags & INTERFACE_EXTERNAL, &key);
 		if (server)
 			reason = server->flags & VIRTUAL_SERVER_BRIDGED ? REASON_BRIDGED :
 									  REASON_NEW_FLOW;
@@ -209,7 +209,7 @@ static __always_inline int ask_again(struct context *c, struct packet *p)
 
 	if (!is_listening())
 		return GO_ON;
-	server = match(p, &key);
+	server = match(p, true, &key);
 	if (!server || server->flags & VIRTUAL_SERVER_BRIDGED)
 		return GO_ON;
 	return up_call(c, p, REASON_UNANSWERED, &key);

@@ -146,20 +146,21 @@ class Decisions:
         if len(self._by_key) >= table.capacity and not table.make_room():
             self._statistics.drops["table_full"] += 1
             return self._at_limit(server, peer, key, serial, now, "all records are in use")
-        source_port = None
-        if server.source_ports is None:
+        source_port, source = None, server.source_of(key)
+        if source is None:
             head, tail = server.answer(node)
         else:
-            source_port = self.source_ports.take_for(server, node, key)
+            source_port = self.source_ports.take_for(source, server, node, key)
             if source_port is None:
-                other = self.source_ports.another_node(server, key, now)
+                other = self.source_ports.another_node(source, server, key, now)
                 if other is None:
                     self._statistics.drops["no_source_port"] += 1
                     return self._at_limit(server, peer, key, serial, now, "no source port is free")
                 node, why = other, f"{server.pool.method_name}, among those with a free source port"
-                source_port = self.source_ports.take_for(server, node, key)
+                source_port = self.source_ports.take_for(source, server, node, key)
                 assert source_port is not None
-            head, tail = server.answer_from(node, source_port.number)
+            head, tail = server.answer_from(node, source, source_port.number)
+            why += source.reason
         flow = Flow(key, serial, peer, server, node, head, tail, server.idle_s, now)
         flow.previous_serial = previous_serial
         flow.source_port = source_port

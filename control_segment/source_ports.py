@@ -15,7 +15,7 @@ from collections import OrderedDict
 from typing import Final, TypeAlias
 
 from control_segment.nodes import Node
-from control_segment.virtual_servers import VirtualServer
+from control_segment.virtual_servers import Source, VirtualServer
 from control_segment.wire import DST_PORT, PROTOCOL, SRC_PORT
 
 # Where a translated source must be unique: our address, node address, node port, protocol
@@ -109,19 +109,23 @@ class SourcePorts:
         """Mark a port that a flow from before our start uses."""
         return self._of(scope).mark(number)
 
-    def take_for(self, server: VirtualServer, node: Node, key: bytes) -> SourcePort | None:
+    def take_for(
+        self, source: Source, server: VirtualServer, node: Node, key: bytes
+    ) -> SourcePort | None:
         """Return a port for a session with a node; None: there is none."""
-        assert server.source_ports is not None
         wanted = int.from_bytes(key[SRC_PORT], "big")
-        return self.take(_scope(server, node, key), wanted, *server.source_ports)
+        ports = source.first_port, source.last_port
+        return self.take(_scope(source, server, node, key), wanted, *ports)
 
-    def another_node(self, server: VirtualServer, key: bytes, now: float) -> Node | None:
+    def another_node(
+        self, source: Source, server: VirtualServer, key: bytes, now: float
+    ) -> Node | None:
         """Return the node that the method chooses among those that a source port is left for."""
-        assert server.source_ports is not None
+        ports = source.first_port, source.last_port
         without = [
             node
             for node in server.pool.nodes.values()
-            if node.has_room and self._of(_scope(server, node, key)).is_full(*server.source_ports)
+            if node.has_room and self._of(_scope(source, server, node, key)).is_full(*ports)
         ]
         for node in without:
             node.has_room = False
@@ -138,7 +142,7 @@ class SourcePorts:
         return ports
 
 
-def _scope(server: VirtualServer, node: Node, key: bytes) -> Scope:
+def _scope(source: Source, server: VirtualServer, node: Node, key: bytes) -> Scope:
     server_port = int.from_bytes(key[DST_PORT], "big")
     node_port = node.port if node.port and server.config.translates_port else server_port
-    return server.translation.snat_ipaddr, node.address, node_port, key[PROTOCOL]
+    return source.address, node.address, node_port, key[PROTOCOL]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from control_segment.config import VirtualServerConfig
 from control_segment.nodes import Node
@@ -13,6 +13,7 @@ from control_segment.wire import (
     DST_IPADDR,
     DST_PORT_AND_PROTOCOL,
     PROTOCOL,
+    SRC_IPADDR,
     Answer,
     pack_translation,
     reply_head,
@@ -23,13 +24,25 @@ from ssmb.addresses import UNSPECIFIED, from_text
 from ssmb.constants import PROTOCOLS, Flag, ForwardMode
 from ssmb.messages import Translation
 
+_HAIRPIN_PORTS: Final = (1024, 65535)
+_HAIRPIN: Final = ", from the virtual address because the client is a node of the pool"
 _MODES: Final = {"nat": ForwardMode.NAT, "l2": ForwardMode.L2, "tunnel": ForwardMode.TUNNEL}
+
+
+class Source(NamedTuple):
+    """The source that packets to a node get: an address, and the range that its port is from."""
+
+    address: bytes
+    first_port: int
+    last_port: int
+    reason: str = ""  # for the trace, behind the node's
 
 
 class VirtualServer:
     """One virtual server; its flows copy from it, and keep the copy when it changes."""
 
     __slots__ = (
+        "_serves_its_nodes",
         "active",
         "announced",
         "answers",
@@ -79,6 +92,7 @@ class VirtualServer:
         self.idle_s = config.idle_timeout_s or default_idle_s
         self.flags = _reply_flags(config)
         source = config.source
+        self._serves_its_nodes = source is None and config.translates_address
         self.source_ports: tuple[int, int] | None = None  # None: the client's port is kept
         if source is not None and source.ports != "keep":
             first, _, last = source.ports.partition("-")
@@ -115,11 +129,24 @@ class VirtualServer:
         """Return what a REPLY says for a node; made once for all its flows."""
         answer = self.answers.get(node)
         if answer is None:
-            self.answers[node] = answer = self.answer_from(node, 0)
+            self.answers[node] = answer = self.answer_from(node, None, 0)
         return answer
 
-    def answer_from(self, node: Node, snat_port: int) -> Answer:
-        """Return what a REPLY says for a node, with one flow's own source port."""
+    def source_of(self, key: bytes) -> Source | None:
+        """Where a new session's packets to its node come from, if that is chosen here.
+
+        A node that is a client of its own pool would be answered past the DFS by another node of
+        its link, and by itself not at all.  Its packets come from the virtual address: nodes send
+        what is for that address to the DFS, as what is for other clients.
+        """
+        if self.source_ports is not None:
+            return Source(self.translation.snat_ipaddr, *self.source_ports)
+        if not (self._serves_its_nodes and self.pool.at_address(key[SRC_IPADDR])):
+            return None
+        return Source(key[DST_IPADDR], *_HAIRPIN_PORTS, _HAIRPIN)
+
+    def answer_from(self, node: Node, source: Source | None, snat_port: int) -> Answer:
+        """Return what a REPLY says for a node, with one flow's own source address and port."""
         # A node without a port keeps the client's
         flags = self.flags if node.port else self.flags & ~Flag.TRANSLATE_PORT
         translation = self.translation._replace(
@@ -127,6 +154,9 @@ class VirtualServer:
             node_port=node.port if flags & Flag.TRANSLATE_PORT else 0,
             snat_port=snat_port,
         )
+        if source is not None:
+            flags |= Flag.TRANSLATE_SRC
+            translation = translation._replace(snat_ipaddr=source.address)
         return reply_head(0, flags), pack_translation(translation)
 
     def _announcement(self) -> AddVs:

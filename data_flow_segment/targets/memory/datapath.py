@@ -203,8 +203,10 @@ class DataPath:
         local = self.local_addresses | self._router.own_addresses | self._broadcasts
         if is_martian(packet, packet.dst):
             local |= {packet.dst}  # no wildcard catches it
+        elif not interface.external:
+            local |= {packet.dst}  # nodes are clients too, but not of wildcards
         found = None
-        if interface.external and not packet.data[0] & 1:  # not to all stations (RFC 1122 3.3.6)
+        if not packet.data[0] & 1:  # not to all stations (RFC 1122 3.3.6)
             found = self.virtual_servers.match(packet.dst, key[3], packet.protocol, local)
         if found is not None:
             reason = PacketReason.BRIDGED if found.bridged else PacketReason.NEW_FLOW

@@ -277,3 +277,46 @@ def test_a_full_table_gives_up_sessions_without_a_flow_and_then_refuses() -> Non
     assert reply is not None
     assert reply.error_code == 0
     assert len(rig.cs.table) == 2
+
+
+def test_a_node_that_is_a_client_of_its_own_pool_is_answered_by_way_of_the_dfs() -> None:
+    """From the virtual address: otherwise the other node, or it itself, answers past the DFS."""
+    rig = Rig()
+    node = from_text("10.1.1.2")
+    replies = [rig.dfs.query(rig, client=node, port=port) for port in (5000, 5001, 80)]
+    for reply in replies:
+        assert reply is not None
+        assert reply.error_code == 0
+        assert reply.flags == NAT | Flag.TRANSLATE_SRC
+        assert reply.snat_ipaddr == SERVER
+    first, _, low = replies
+    assert first is not None
+    assert first.snat_port == 5000  # its own, where that is free
+    assert low is not None
+    assert low.snat_port >= 1024
+    stranger = rig.dfs.query(rig, port=5000)
+    assert stranger is not None
+    assert stranger.flags == NAT
+
+
+def test_a_hairpin_keeps_to_the_configured_source_translation() -> None:
+    rig = Rig(config(virtual_servers=changed_server(source_translation="10.1.1.254")))
+    reply = rig.dfs.query(rig, client=from_text("10.1.1.2"), port=5000)
+    assert reply is not None
+    assert to_text(reply.snat_ipaddr) == "10.1.1.254"
+    rig = Rig(config(virtual_servers=changed_server(forward_mode="l2")))
+    reply = rig.dfs.query(rig, client=from_text("10.1.1.2"), port=5000)
+    assert reply is not None
+    assert not reply.flags & Flag.TRANSLATE_SRC
+
+
+def test_a_hairpins_source_port_is_its_own_for_each_node() -> None:
+    rig = Rig()
+    node, other = from_text("10.1.1.2"), from_text("10.1.1.3")
+    used = set()
+    for client in (node, other):
+        for port in (5000, 5001, 5002, 5003):
+            reply = rig.dfs.query(rig, client=client, port=port)
+            assert reply is not None
+            used.add((reply.node_ipaddr, reply.snat_port))
+    assert len(used) == 8
