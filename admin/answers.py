@@ -278,6 +278,7 @@ COUNTERS: Final = Command(  # by name
 )
 TRACE: Final = Command("trace", list[TraceEntry])  # client, vip, protocol; the oldest first
 SET_NODE: Final = Command("set_node", Node, ("cs",))  # pool, node, weight, state
+SET_NODES: Final = Command("set_nodes", list[Node], ("cs",))  # pool, nodes (names), weight, state
 RESET: Final = Command("reset", Ordered, ("cs",))
 SYNC: Final = Command("sync", Ordered, ("cs",))
 RELOAD: Final = Command("reload", type(None), ("cs",))

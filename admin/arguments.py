@@ -30,6 +30,15 @@ class Arguments:
             raise ValueError(f"{name} is missing")
         return value
 
+    def texts(self, name: str) -> list[str]:
+        """A list of texts that must be there, at least one."""
+        value = self._values.get(name)
+        if not isinstance(value, list) or not value:
+            raise ValueError(f"{name} is missing: a list of at least one")
+        if not all(isinstance(item, str) and item for item in value):
+            raise ValueError(f"{name}: expected a list of texts")
+        return value
+
     def whole_number(self, name: str, least: int, most: int | None = None) -> int | None:
         """A number within these bounds."""
         value = self._values.get(name)

@@ -8,7 +8,7 @@ removed accepts no new ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from itertools import chain
 from typing import Final, TypeAlias, TypeVar
 
@@ -197,28 +197,31 @@ class Model:
         """All nodes of all pools."""
         return [node for pool in self.every_pool() for node in pool.every_node()]
 
-    def set_node(
-        self, pool_name: str, node_name: str, *, weight: int | None, state: str | None
-    ) -> Node:
-        """Change a node until the next reload; the reaper ends what one that is down gives up."""
+    def set_nodes(
+        self, pool_name: str, names: Sequence[str], *, weight: int | None, state: str | None
+    ) -> list[Node]:
+        """Change nodes until the next reload, all or none; the reaper ends what one that is down
+        gives up."""
         pool = self.pools.get(pool_name)
         if pool is None:
             raise ValueError(f"there is no pool {pool_name!r}; there are: {listed(self.pools)}")
-        node = pool.nodes.get(node_name)
-        if node is None:
-            raise ValueError(
-                f"pool {pool_name} has no node {node_name!r}; it has: {listed(pool.nodes)}"
-            )
+        for name in names:
+            if name not in pool.nodes:
+                raise ValueError(
+                    f"pool {pool_name} has no node {name!r}; it has: {listed(pool.nodes)}"
+                )
         if weight is not None and not 0 <= weight <= 1000:
             raise ValueError(f"weight must be 0 to 1000, not {weight}")
         if state is not None and state not in (known.value for known in NodeState):
             raise ValueError(f"state must be enabled, draining or down, not {state!r}")
-        if weight is not None:
-            node.weight = weight
-        if state is not None:
-            node.set_state(NodeState(state))
+        nodes = [pool.nodes[name] for name in names]
+        for node in nodes:
+            if weight is not None:
+                node.weight = weight
+            if state is not None:
+                node.set_state(NodeState(state))
         pool.node_changed()
-        return node
+        return nodes
 
 
 def _idle_s(entry: VirtualServerConfig, settings: SettingsConfig) -> int:

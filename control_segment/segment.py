@@ -194,13 +194,13 @@ class ControlSegment:
         self.connections.reconfigure(self.config, changes, now)
         self._check_all(now)  # what is down or gone gives up its flows
 
-    def set_node(
-        self, pool: str, name: str, *, weight: int | None, state: str | None, now: float
-    ) -> Node:
-        """Change a node until the next reload; ValueError says what is wrong."""
-        node = self.model.set_node(pool, name, weight=weight, state=state)
+    def set_nodes(
+        self, pool: str, names: Sequence[str], *, weight: int | None, state: str | None, now: float
+    ) -> list[Node]:
+        """Change nodes until the next reload, all or none; ValueError says what is wrong."""
+        nodes = self.model.set_nodes(pool, names, weight=weight, state=state)
         self._check_all(now)  # one that is down gives up its flows
-        return node
+        return nodes
 
     # --- time ----------------------------------------------------------------------------------
 

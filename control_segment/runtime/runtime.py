@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from control_segment.config import ControlSegmentConfig
@@ -21,6 +21,15 @@ from control_segment.segment import ControlSegment
 SLICE_S: Final = 0.002
 
 _log = logging.getLogger("control_segment")
+
+
+async def _whole(pieces: Iterator[list[object]]) -> list[object]:
+    """A long list; datagrams are answered between its pieces."""
+    whole: list[object] = []
+    for piece in pieces:
+        whole += piece
+        await asyncio.sleep(0)
+    return whole
 
 
 class ControlSegmentRuntime:
@@ -132,10 +141,11 @@ class ControlSegmentRuntime:
         self._changed()
 
     def handle_admin(self, command: str, arguments: dict[str, object]) -> object:
-        """Answer a command; ValueError says what is wrong with it."""
+        """Answer a command, or return what is to be awaited for it; ValueError says what is wrong
+        with it."""
         answer = admin.handle(self.segment, command, arguments, asyncio.get_running_loop().time())
         self._changed()
-        return answer
+        return _whole(answer) if isinstance(answer, Iterator) else answer
 
     # --- between the sockets and the segment ---------------------------------------------------
 

@@ -169,16 +169,20 @@ def _names(
 
 @click.command("set-node")
 @click.argument("pool", shell_complete=_names("pool"))
-@click.argument("node", shell_complete=_names("name"))
+@click.argument("nodes", metavar="NODE...", nargs=-1, required=True, shell_complete=_names("name"))
 @click.option("--weight", type=click.IntRange(min=0))
 @click.option("--state", type=click.Choice(["enabled", "draining", "down"]))
 @socket_option
 def set_node(
-    pool: str, node: str, weight: int | None, state: str | None, sockets: tuple[Path, ...]
+    pool: str,
+    nodes: tuple[str, ...],
+    weight: int | None,
+    state: str | None,
+    sockets: tuple[Path, ...],
 ) -> None:
-    """Change a NODE of a POOL until the next reload.
+    """Change NODEs of a POOL until the next reload.
 
-    Existing connections are not moved.
+    Existing connections are not moved. If the pool lacks one of several nodes, none is changed.
     """
     changes: dict[str, object] = {}
     if weight is not None:
@@ -188,7 +192,10 @@ def set_node(
     if not changes:
         raise click.UsageError("give --weight, --state, or both")
     for segment in segments(sockets, "cs"):
-        segment.ask(answers.SET_NODE, pool=pool, node=node, **changes)
+        if len(nodes) == 1:  # which a CS of an earlier release knows, too
+            segment.ask(answers.SET_NODE, pool=pool, node=nodes[0], **changes)
+        else:
+            segment.ask(answers.SET_NODES, pool=pool, nodes=nodes, **changes)
 
 
 @click.command()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final, TypeAlias
 
@@ -43,6 +43,7 @@ _HEADINGS: Final = {
     "virtual_server": "server",
 }
 _SENTENCES: Final = frozenset({"meaning", "value", "what"})  # columns that may be folded
+ROWS_LAID_OUT_MAX: Final = 500  # by rich, which takes a millisecond for each
 _UNITS: Final = ("", " K", " M", " G", " T")
 
 
@@ -59,6 +60,9 @@ def print_tables(answers: Sequence[tuple[Segment, Any]]) -> None:
     """Each segment's tables, titled where there are several."""
     for segment, data in answers:
         for title, rows in tables_of(data):
+            if len(rows) > ROWS_LAID_OUT_MAX:
+                _print_long(rows, f"{segment.name} {title}".strip() if len(answers) > 1 else title)
+                continue
             table = table_of(rows)
             titles = [segment.name] if len(answers) > 1 else []
             table.title = " ".join([*titles, title]).strip() or None
@@ -70,6 +74,15 @@ def print_tables(answers: Sequence[tuple[Segment, Any]]) -> None:
                 console = Console(width=max(console.width, natural))
             console.print(table)
             console.print()
+
+
+def _print_long(rows: Sequence[Row], title: str) -> None:
+    """The same lines, without rich."""
+    if title:
+        click.echo(title)
+    for line in lines_of(rows):
+        click.echo(line)
+    click.echo()
 
 
 # --- from answers to rows --------------------------------------------------------------------
@@ -87,8 +100,10 @@ def tables_of(answer: Any) -> Titled:
 
 
 def _row(model: Any) -> Row:
-    row = asdict(model)
-    return {name: row[name] for name in COLUMNS.get(type(model), tuple(row))}
+    columns = COLUMNS.get(type(model))
+    if columns is None:
+        return asdict(model)
+    return {name: getattr(model, name) for name in columns}
 
 
 def message_rows(messages: Messages) -> list[Row]:
@@ -160,13 +175,9 @@ def table_of(rows: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     columns = _columns(rows)
     for column in columns:
-        values = [row[column] for row in rows if row.get(column) is not None]
-        numeric = all(
-            isinstance(value, int | float) and not isinstance(value, bool) for value in values
-        )
         table.add_column(
             _HEADINGS.get(column, column.replace("_", " ")),
-            justify="right" if numeric and values else "left",
+            justify="right" if _is_numeric(rows, column) else "left",
             overflow="fold" if column in _SENTENCES else "ellipsis",
             no_wrap=column not in _SENTENCES,
         )
@@ -175,6 +186,27 @@ def table_of(rows: Sequence[Row]) -> Table:
     if not rows:
         table.add_column("none")
     return table
+
+
+def lines_of(rows: Sequence[Row]) -> Iterator[str]:
+    """The lines of the table of *rows*: a row is a line, however wide."""
+    columns = _columns(rows)
+    texts = [[_text(column, row.get(column)) for column in columns] for row in rows]
+    heads = [_HEADINGS.get(column, column.replace("_", " ")) for column in columns]
+    widths = [max(map(len, cells)) for cells in zip(heads, *texts, strict=True)]
+    pads = [str.rjust if _is_numeric(rows, column) else str.ljust for column in columns]
+    yield "  ".join(pad(head, width) for pad, head, width in zip(pads, heads, widths, strict=True))
+    yield "─" * (sum(widths) + 2 * (len(widths) - 1))
+    for row in texts:
+        cells = (pad(text, width) for pad, text, width in zip(pads, row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _is_numeric(rows: Sequence[Row], column: str) -> bool:
+    values = [row[column] for row in rows if row.get(column) is not None]
+    return bool(values) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    )
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:

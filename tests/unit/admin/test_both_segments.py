@@ -50,6 +50,7 @@ ENDS: Final = {"client": f"{to_text(CLIENT[0])}:{CLIENT[1]}", "vip": f"{to_text(
 ARGUMENTS: Final[dict[str, dict[str, object]]] = {
     "trace": {**ENDS, "protocol": "tcp"},
     "set_node": {"pool": "web", "node": "one", "weight": 2},
+    "set_nodes": {"pool": "web", "nodes": ["one"], "weight": 2},
 }
 # what each kind of segment knows of its own, or counts in its own way
 FLOW_OF_ONE: Final = {

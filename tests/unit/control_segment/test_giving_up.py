@@ -34,7 +34,7 @@ def obey(rig: Rig, reap: Reap) -> None:
 
 
 def set_state(rig: Rig, node: str, state: str) -> None:
-    rig.cs.set_node("web", node, weight=None, state=state, now=rig.now)
+    rig.cs.set_nodes("web", [node], weight=None, state=state, now=rig.now)
 
 
 def reload(rig: Rig, **changes: Any) -> None:

@@ -119,7 +119,7 @@ def test_what_did_not_change_is_not_touched() -> None:
 
 def test_a_node_that_is_set_during_a_reload_is_as_configured_behind_it() -> None:
     rig = Rig(config(**large(10)))
-    set_node = [lambda: rig.cs.set_node("p4", "n1", weight=7, state="down", now=rig.now)]
+    set_node = [lambda: rig.cs.set_nodes("p4", ["n1"], weight=7, state="down", now=rig.now)]
 
     def between() -> None:
         if set_node:
@@ -171,7 +171,7 @@ def test_pools_with_equal_nodes_share_a_table() -> None:
 
     one, two, three = rig.cs.model.pools.values()
     assert table(one) is table(two) is table(three)
-    rig.cs.set_node("p1", "n0", weight=5, state=None, now=rig.now)
+    rig.cs.set_nodes("p1", ["n0"], weight=5, state=None, now=rig.now)
     assert table(one) is table(three) is not table(two)
 
 

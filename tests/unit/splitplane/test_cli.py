@@ -59,6 +59,7 @@ class FakeSegment:
             "flows": [flow(data_flow_segment=1 if self.kind == "cs" else 2)],
             "trace": STORY[self.kind],
             "set_node": ANSWERED[0],
+            "set_nodes": ANSWERED,
         }
         if command not in answers:
             raise ValueError(f"there is no {command!r}")
@@ -141,6 +142,15 @@ def test_set_node_asks_the_cs(tmp_path: Path) -> None:
         result = run("set-node", "web", "web1", "--weight", "0", *sockets)
     assert result.exit_code == 0, result.output
     assert segment.asked == [("set_node", {"pool": "web", "node": "web1", "weight": 0})]
+
+
+def test_set_node_asks_once_for_several_nodes(tmp_path: Path) -> None:
+    segment = FakeSegment("cs")
+    with serving(tmp_path, segment) as sockets:
+        result = run("set-node", "web", "web1", "web2", "--state", "down", *sockets)
+    assert result.exit_code == 0, result.output
+    wanted = {"pool": "web", "nodes": ["web1", "web2"], "state": "down"}
+    assert segment.asked == [("set_nodes", wanted)]
 
 
 def test_set_node_without_a_change_is_wrong_use() -> None:

@@ -3,9 +3,24 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
 from admin.answers import ControlSegmentPeer, Counter, DataFlowSegmentStatus, Group, Messages
-from splitplane.commands.tables import message_rows, table_of, tables_of
+from splitplane.commands.sockets import Segment
+from splitplane.commands.tables import (
+    ROWS_LAID_OUT_MAX,
+    lines_of,
+    message_rows,
+    print_tables,
+    table_of,
+    tables_of,
+)
 from support.segments.admin import flow
+from support.work import lines_run
 
 
 def headings(answer: object) -> list[object]:
@@ -67,3 +82,26 @@ def test_a_status_has_a_table_for_each_group_of_peers() -> None:
     assert title == "groups"
     assert {"name": "active: segment id", "value": 1} in group
     assert {"name": "standbys 1: segment id", "value": 2} in group
+
+
+def test_a_long_table_has_the_lines_of_a_short_one() -> None:
+    rows = tables_of([flow(), flow(virtual_server="www", idle_ms=70_000)])[0][1]
+    console = Console(width=1000, file=io.StringIO(), color_system=None)
+    console.print(table_of(rows))
+    assert isinstance(console.file, io.StringIO)
+    shown = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert [" ".join(line.split()) for line in lines_of(rows)][::2] == [
+        " ".join(line.split()) for line in shown
+    ][::2]
+
+
+def test_twice_the_nodes_are_twice_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    segment = Segment("cs", 1, Path("cs.sock"))
+
+    def work(number: int) -> int:
+        data = [flow() for _ in range(number)]
+        return lines_run(lambda: print_tables([(segment, data)]))
+
+    few = work(ROWS_LAID_OUT_MAX + 1)
+    assert work(2 * ROWS_LAID_OUT_MAX) < 2.5 * few
+    assert few < 500 * ROWS_LAID_OUT_MAX  # rich runs some 3,000 lines per row

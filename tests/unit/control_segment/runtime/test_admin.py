@@ -69,9 +69,29 @@ def test_set_node_changes_weight_and_state() -> None:
     assert rig.active()["web1"] == 0
 
 
+def test_set_nodes_changes_all_of_them_or_none() -> None:
+    rig = Rig()
+    changed = ask(rig, "set_nodes", pool="web", nodes=["web1", "web3"], weight=7)
+    assert [(node.name, node.weight) for node in changed] == [("web1", 7), ("web3", 7)]
+    with pytest.raises(ValueError, match="pool web has no node 'web9'"):
+        ask(rig, "set_nodes", pool="web", nodes=["web2", "web9"], weight=8)
+    weights = {node.name: node.weight for node in ask(rig, "nodes")}
+    assert weights == {"web1": 7, "web2": 1, "web3": 7}
+
+
+def test_a_long_list_of_nodes_comes_in_pieces() -> None:
+    nodes = [{"name": f"n{n}", "address": f"10.9.{n >> 8}.{n & 255}"} for n in range(300)]
+    pools = [{"name": f"p{n}", "nodes": nodes} for n in range(5)]
+    rig = Rig(config(pools=pools, virtual_servers=[]))
+    answer: Any = admin.handle(rig.cs, "nodes", {}, rig.now)
+    assert [len(piece) for piece in answer] == [600, 600, 300]
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
+        ("set_nodes", {"pool": "web", "weight": 1}, "nodes is missing: a list of at least one"),
+        ("set_nodes", {"pool": "web", "nodes": [1], "weight": 1}, "expected a list of texts"),
         ("dance", {}, "has no command 'dance'; it has: status"),
         ("flows", {"limit": -1}, "limit: expected a whole number from 1 to 10000, not -1"),
         (
