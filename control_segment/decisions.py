@@ -15,7 +15,7 @@ import math
 from functools import lru_cache
 from typing import Final
 
-from control_segment.flows import ASKED, SESSION, Flow, FlowTable
+from control_segment.flows import SESSION, WAITS_FOR_ANSWER, Flow, FlowTable
 from control_segment.peers import Peer
 from control_segment.source_ports import SourcePorts
 from control_segment.statistics import Statistics
@@ -174,7 +174,7 @@ class Decisions:
     def _repeat(self, flow: Flow, now: float) -> Answer:
         if flow.state == SESSION:
             return self._reattach(flow, flow.peer, flow.serial, now)
-        if flow.state == ASKED:
+        if flow.state in WAITS_FOR_ANSWER:
             self.table.moved(flow, now)
         self._note((now, flow.key, "QUERY repeated: the same REPLY, node %s", (flow.node.name,)))
         return flow.head, flow.tail

@@ -36,6 +36,7 @@ from ssmb.messages import (
     SyncDone,
     Timeout,
 )
+from ssmb.serials import NO_FLOW, is_cs_originated
 
 
 class Dispatch:
@@ -97,6 +98,9 @@ class Dispatch:
         if not peer.is_active:
             self._statistics.drops["not_active"] += 1
             return None
+        if query.serial == NO_FLOW or is_cs_originated(query.serial):
+            self._statistics.drops["invalid_serial"] += 1
+            return None
         frame = b""
         if isinstance(query, AppQuery):
             self._statistics.drops["unsupported"] += 1
@@ -127,7 +131,9 @@ class Dispatch:
         self._notices.deleted(peer, delete, now)
 
     def _flow_state(self, peer: Peer, state: FlowState, now: float) -> None:
-        if not peer.sync.has_ended(state.serial):
+        if state.serial == NO_FLOW:
+            self._statistics.drops["invalid_serial"] += 1
+        elif not peer.sync.has_ended(state.serial):
             self._notices.flow_state(peer, state, now)
         if peer.sync.flow_reported(state.serial, now):
             self._synchronised(peer, now)

@@ -7,7 +7,8 @@ expiring a record costs the same however many there are, and nothing ever scans 
 
     FREE     over
     ACTIVE   a DFS has its flow
-    ASKED    TIMEOUT or REAP is under way; it still counts as active (checklist N15)
+    ASKED    TIMEOUT is under way; it still counts as active (checklist N15)
+    REAPED   REAP is; likewise, and its repeats are REAPs
     SESSION  no DFS flow (it ended by idling or overflow, or the DFS lost its table), but the
              session may come back and must get the same node and translation
 """
@@ -32,7 +33,11 @@ FREE: Final = 0
 ACTIVE: Final = 1
 ASKED: Final = 2
 SESSION: Final = 3
-STATE_NAMES: Final = {FREE: "free", ACTIVE: "active", ASKED: "asked", SESSION: "session"}
+REAPED: Final = 4
+WAITS_FOR_ANSWER: Final = frozenset({ASKED, REAPED})
+STATE_NAMES: Final = {
+    FREE: "free", ACTIVE: "active", ASKED: "asked", SESSION: "session", REAPED: "asked",
+}  # fmt: skip
 
 # The CS must not be quicker than the DFS's own timer and its latest STATS (10.2)
 GRACE_S: Final = 5

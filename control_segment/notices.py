@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from control_segment.decisions import Decisions
-from control_segment.flows import ASKED, SESSION, Flow, FlowTable
+from control_segment.flows import SESSION, WAITS_FOR_ANSWER, Flow, FlowTable
 from control_segment.nodes import Node
 from control_segment.openings import FAILED, NEVER_ESTABLISHED, Opening, opening_of
 from control_segment.peers import Peer
@@ -94,7 +94,7 @@ class Notices:
         if message.flags & _HAS_STATS:
             _count(flow, message)
         flow.confirmed = peer.sync_number
-        if flow.state == ASKED:
+        if flow.state in WAITS_FOR_ANSWER:
             self._note((now, flow.key, "the DFS reports that the flow is active", ()))
         self._table.moved(flow, now)
 
@@ -107,7 +107,7 @@ class Notices:
         if flow is not None:
             if flow.peer is peer and flow.serial == state.serial and flow.state != SESSION:
                 flow.confirmed = peer.sync_number
-                if flow.state == ASKED:
+                if flow.state in WAITS_FOR_ANSWER:
                     self._table.moved(flow, now)
                 # It may have moved while we could not hear of it
                 flow.last_active = max(flow.last_active, now - state.idle_ms / 1000)

@@ -16,7 +16,16 @@ from itertools import islice
 from typing import Final
 
 from control_segment.decisions import Decisions
-from control_segment.flows import ACTIVE, ASK_AGAIN_S, ASKED, FREE, SESSION, Flow
+from control_segment.flows import (
+    ACTIVE,
+    ASK_AGAIN_S,
+    ASKED,
+    FREE,
+    REAPED,
+    SESSION,
+    WAITS_FOR_ANSWER,
+    Flow,
+)
 from control_segment.peers import Peer
 from control_segment.trace import Trace
 from control_segment.wire import signature_of
@@ -96,7 +105,7 @@ class Reaper:
         if flow.state != SESSION and flow.peer.answers and flow.gives_up():
             self._end(flow, now)
             return
-        if flow.state != ASKED:
+        if flow.state not in WAITS_FOR_ANSWER:
             expiry = table.expiry_slot(flow)
             if expiry > int(now):
                 table.file(flow, expiry)
@@ -107,8 +116,11 @@ class Reaper:
         elif not flow.peer.answers:
             self._hold(flow, now)
         elif flow.tries >= REAP_TRIES:
-            self._note((now, flow.key, "the DFS did not answer TIMEOUT: forgotten", ()))
+            what = "TIMEOUT" if flow.state == ASKED else "REAP"
+            self._note((now, flow.key, "the DFS did not answer %s: forgotten", (what,)))
             table.end(flow)
+        elif flow.state == REAPED:
+            self._ask(flow, now, Reap, PRESSURE_IDLE_MS)
         else:
             self._ask(flow, now, Timeout, flow.idle_s * 1000)
 
@@ -142,7 +154,7 @@ class Reaper:
             flow.last_active = now
             self._table.file(flow, self._table.expiry_slot(flow))
             return
-        flow.state = ASKED
+        flow.state = REAPED if kind is Reap else ASKED
         flow.tries += 1
         what = "asked the DFS by %s whether the flow is over, attempt %s"
         self._note((now, flow.key, what, (kind.__name__.upper(), flow.tries)))

@@ -32,6 +32,7 @@ from control_segment.statistics import RATE_INTERVAL_S, Statistics
 from control_segment.trace import Trace
 from control_segment.wire import KEY_END, QUERY_SIZE, reply_octets, signature_of, slow_reply
 from ssmb.errors import BadTag, Replayed, SealError, TooOld, TooShort
+from ssmb.serials import CS_ORIGINATED, NO_FLOW
 
 # The top-level fields that a reload may change.  Every other one is refused by its name.
 _RELOADED_FIELDS: Final = frozenset(("settings", "pools", "virtual_servers"))
@@ -140,11 +141,10 @@ class ControlSegment:
                 and not octets[3] & 1
                 and not octets[47]
                 and peer.is_fast
+                and NO_FLOW < (serial := int.from_bytes(octets[4:8], "big")) < CS_ORIGINATED
             ):
                 received[1] += 1
-                answer = decide(
-                    peer, octets[8:KEY_END], int.from_bytes(octets[4:8], "big"), octets[46], now
-                )
+                answer = decide(peer, octets[8:KEY_END], serial, octets[46], now)
                 if answer is not None:
                     reply = reply_octets(octets, *answer)
                     sealer = peer.sealer

@@ -28,6 +28,9 @@ DROPS: Final[dict[str, Drop]] = {
     "too_old": Drop(True, "datagrams more than 1024 behind the newest; normal if rare"),
     "too_short": Drop(False, "datagrams too short for a seal"),
     "invalid_msg": Drop(False, "messages that are malformed, or of a type that a DFS never sends"),
+    "invalid_serial": Drop(
+        False, "messages about a flow with serial 0, or QUERYs with a serial that only a CS gives"
+    ),
     "not_authenticated": Drop(True, "messages from a DFS that had not yet answered the challenge"),
     "wrong_proof": Drop(False, "answers to the challenge that were wrong or too late"),
     "not_active": Drop(True, "QUERYs to this CS while another CS of its group is active"),

@@ -32,6 +32,7 @@ from csmb.settings import ConnectionSettings
 from csmb.stream import Frame
 from csmb.transitions import Input, State
 from csmb.versions import Pair
+from ssmb.addresses import IPV4_NOWHERE
 
 OWNERS_TYPES: Final = ACKNOWLEDGED | {MessageType.GET_VS_LIST}
 _NAMES: Final = {int(code): code.name for code in ErrorCode}
@@ -180,7 +181,7 @@ def _judge_hello_of_cs(hello: Hello, standing: Standing) -> Judgement:
         return _refused(f"segment_id {hello.segment_id} is not that of a control segment")
     if _was_stripped(hello, standing):
         return _refused(_STRIPPED, ErrorCode.AUTHFAIL)
-    fault = _seal_fault(hello, settings) or _change(hello, standing.peer)
+    fault = _seal_fault(hello, settings) or _change(hello, standing.peer) or _address_fault(hello)
     if not fault and standing.peer and hello.group_id != standing.peer.group_id:
         fault = f"group_id changes from {standing.peer.group_id} to {hello.group_id}"
     if fault:
@@ -221,7 +222,7 @@ def _judge_hello_of_dfs(hello: Hello, standing: Standing) -> Judgement:
         return _refused(f"segment_id {hello.segment_id} is not that of a data flow segment")
     if _was_stripped(hello, standing):
         return _refused(_STRIPPED, ErrorCode.AUTHFAIL)
-    fault = _seal_fault(hello, settings) or _change(hello, standing.peer)
+    fault = _seal_fault(hello, settings) or _change(hello, standing.peer) or _address_fault(hello)
     if fault:
         return _refused(fault)
     if hello.error_code in _VERSION_ERRORS and agreed is None:
@@ -243,6 +244,12 @@ def _next_offer(hello: Hello, settings: ConnectionSettings, offer: Pair) -> Judg
         reason = f"no common version: this CS offered {offer}, the DFS answered {pair_of(hello)}"
         return _refused(reason, hello.error_code)
     return Judgement(Input.HELLO_OTHER_VERSION, versions=lower)
+
+
+def _address_fault(hello: Hello) -> str:
+    if IPV4_NOWHERE in (hello.ssmb_ipaddr6, hello.ssmb_standby_ipaddr6):
+        return "::ffff:0.0.0.0 is no address for SSMB"
+    return ""
 
 
 def _seal_fault(hello: Hello, settings: ConnectionSettings) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 IPV4_PREFIX: Final = bytes(10) + b"\xff\xff"
 UNSPECIFIED: Final = bytes(16)
 IPV4_UNSPECIFIED: Final = bytes(4)
+IPV4_NOWHERE: Final = IPV4_PREFIX + IPV4_UNSPECIFIED  # no address: "none" is UNSPECIFIED (5)
 
 
 def from_text(text: str) -> bytes:
@@ -35,7 +36,7 @@ def is_ipv4(address: bytes) -> bool:
 
 def is_unset(address: bytes) -> bool:
     """Whether a field says "none", in either family's spelling."""
-    return address == UNSPECIFIED or address == IPV4_PREFIX + IPV4_UNSPECIFIED
+    return address in (UNSPECIFIED, IPV4_NOWHERE)
 
 
 def from_ipv4(packed: bytes) -> bytes:

@@ -15,9 +15,11 @@ _MAC_OCTETS = 6
 
 def _address(text: str) -> str:
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
         raise ValueError(f"{text!r} is not an IPv4 or IPv6 address; give one") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        raise ValueError(f"{text!r} is an IPv4-mapped address; give {address.ipv4_mapped}")
     return text
 
 

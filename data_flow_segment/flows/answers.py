@@ -27,6 +27,7 @@ from data_flow_segment.targets.contract import (
 from ssmb.addresses import UNSPECIFIED
 from ssmb.constants import CloseReason, ErrorCode, Flag
 from ssmb.messages import FlowSignature, NewFlow, Reply, Session
+from ssmb.serials import NO_FLOW, is_cs_originated
 
 _WORD32: Final = 0xFFFFFFFF
 _PROXY_SERVER: Final = int(Flag.PROXY_SERVER)
@@ -136,6 +137,9 @@ class Answers:
         self, peer: Peer, reply: Reply, flow: PendingFlow | None, now: float
     ) -> None:
         """The incarnation rule of 6.7: repeat, stale, or a flow that was no longer waited for."""
+        if reply.serial == NO_FLOW or is_cs_originated(reply.serial):
+            self._counters["replies_invalid"] += 1  # no QUERY of this DFS ever had it
+            return
         if reply.error_code or reply.flags & _PROXY_SERVER:
             self._counters["replies_stale"] += 1
             return
@@ -158,6 +162,9 @@ class Answers:
     def newflow_came(self, peer: Peer, message: NewFlow, now: float) -> None:
         """Install unasked; an existing entry is updated and takes the new serial (6.7)."""
         session = message.session
+        if message.serial == NO_FLOW:
+            self._counters["replies_invalid"] += 1
+            return
         if message.flags & _PROXY_SERVER:
             self._refuse_to_proxy(peer, message, session, now)
             return

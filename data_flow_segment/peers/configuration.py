@@ -14,7 +14,7 @@ from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer, Peers
 from data_flow_segment.peers.virtual_servers import VIRTUAL_SERVERS_MAX, VirtualServers, key_of
 from data_flow_segment.targets.contract import SetLocalAddresses, SetOutboundQuery
-from ssmb.addresses import UNSPECIFIED
+from ssmb.addresses import IPV4_NOWHERE, UNSPECIFIED
 
 STEPS_AT_ONCE: Final = 256
 """Virtual servers added or removed in one wake-up, during which packets wait: some 5 ms."""
@@ -95,6 +95,8 @@ class Configuration:
             self._outbox.counters["configuration_not_active"] += 1
             return ErrorCode.NOTACTIVE
         if isinstance(message, Config):
+            if IPV4_NOWHERE in message:
+                return ErrorCode.BADMSG
             peer.config = message
             self.settle()
             return ErrorCode.OK

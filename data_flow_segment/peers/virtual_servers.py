@@ -20,8 +20,8 @@ from data_flow_segment.targets.contract import (
     VirtualServerEntry,
     VirtualServerKey,
 )
-from ssmb.addresses import UNSPECIFIED
-from ssmb.constants import PROTOCOL_NAMES, TCP
+from ssmb.addresses import IPV4_NOWHERE, UNSPECIFIED
+from ssmb.constants import PROTOCOL_NAMES, TCP, ForwardMode
 from ssmb.messages import FlowSignature
 
 # plain numbers: an enumeration's operators take microseconds, and lists are long
@@ -32,6 +32,9 @@ _HYBRID: Final = int(Flag.HYBRID)
 _NOARP_MODE: Final = int(Flag.NOARP_MODE)
 _WILDCARD_ADDR: Final = int(Flag.WILDCARD_ADDR)
 _WILDCARD_PORT: Final = int(Flag.WILDCARD_PORT)
+_FORWARD_MODES: Final = frozenset(  # HOP is not built yet (6.2)
+    (int(ForwardMode.NAT), int(ForwardMode.L2), int(ForwardMode.TUNNEL))
+)
 VIRTUAL_SERVERS_MAX: Final = 65536
 
 
@@ -80,11 +83,17 @@ def judge(entry: VsEntry) -> ErrorCode:
         return ErrorCode.BADFLAGS
     if flags & _COOKIE_PROXY and not entry.app_data:
         return ErrorCode.BADFLAGS
-    if not flags & _WILDCARD_ADDR and entry.virt_ipaddr == UNSPECIFIED:
+    if not _has_addresses(entry):
         return ErrorCode.BADFLAGS
     if proxies or flags & _HYBRID:
         return ErrorCode.UNSUPPORTED  # neither capability is in this DFS's HELLO
-    return ErrorCode.OK
+    return ErrorCode.OK if entry.vs_mode in _FORWARD_MODES else ErrorCode.UNSUPPORTED
+
+
+def _has_addresses(entry: VsEntry) -> bool:
+    if IPV4_NOWHERE in (entry.virt_ipaddr, entry.next_hop_ipaddr):
+        return False
+    return bool(entry.flags & _WILDCARD_ADDR) or entry.virt_ipaddr != UNSPECIFIED
 
 
 class VirtualServers:

@@ -13,7 +13,7 @@ from typing import Final
 
 from data_flow_segment.targets.contract import FlowEntry
 from packets.rewrite import Translation
-from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED, to_text
+from ssmb.addresses import IPV4_NOWHERE, IPV4_PREFIX, UNSPECIFIED, to_text
 from ssmb.constants import Flag, ForwardMode
 from ssmb.messages import FlowSignature
 
@@ -50,6 +50,8 @@ def check(entry: FlowEntry) -> None:
         raise CannotInstall(f"forward mode {entry.forward_mode} is not supported by this target")
     if UNSPECIFIED in wanted:
         raise CannotInstall("an address to translate to is missing")
+    if IPV4_NOWHERE in wanted or entry.next_hop_ipaddr == IPV4_NOWHERE:
+        raise CannotInstall("::ffff:0.0.0.0 is no address")
     is_ipv4 = signature.src_ipaddr.startswith(IPV4_PREFIX)
     if any(address.startswith(IPV4_PREFIX) != is_ipv4 for address in wanted):
         raise CannotInstall("addresses of two families in one flow")

@@ -280,3 +280,13 @@ def test_families_cannot_be_mixed_in_one_flow(scene: Scene) -> None:
     assert isinstance(failed, InstallFailed)
     assert not failed.table_full
     assert scene.rig.target.flow_count() == 0
+
+
+def test_a_flow_leads_to_an_address(scene: Scene) -> None:
+    """`::ffff:0.0.0.0` is none."""
+    nowhere = from_text("::ffff:0.0.0.0")
+    for changes in ({"node_ipaddr": nowhere}, {"next_hop_ipaddr": nowhere}):
+        scene.rig.apply(InstallFlow(scene.entry(**changes)))
+        (failed,) = scene.rig.events()
+        assert isinstance(failed, InstallFailed)
+        assert scene.rig.target.flow_count() == 0

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from control_segment.flows import ACTIVE, ASKED
+from control_segment.flows import ACTIVE, ASKED, REAPED
 from control_segment.reaper import AWAY_S, HOLD_S, RECORDS_AT_ONCE
+from control_segment.wire import signature_of
 from ssmb.addresses import from_text
 from ssmb.constants import CloseReason, ErrorCode
 from ssmb.messages import Delete, FlowState, Message, Query, Reap, Stats, Timeout
@@ -123,6 +124,30 @@ def test_under_pressure_quiet_flows_are_asked_to_go_early() -> None:
     reaps = [message for message in rig.dfs.ssmb if isinstance(message, Reap)]
     assert reaps
     assert all(message.idle_limit == 10_000 for message in reaps)
+
+
+def test_a_reap_that_is_not_answered_is_repeated_as_a_reap() -> None:
+    rig = Rig(config(settings={"flow_capacity": 20}))
+    for port in range(1, 20):
+        rig.dfs.query(rig, port=port)
+    rig.advance(30)
+    asked: dict[int, list[type]] = {}
+    for message in rig.dfs.ssmb:
+        if isinstance(message, Reap | Timeout):
+            asked.setdefault(message.src_port, []).append(type(message))
+    assert len(asked) > 1
+    assert set(map(tuple, asked.values())) == {(Reap, Reap, Reap)}
+
+
+def test_a_reap_is_answered_like_a_timeout() -> None:
+    rig = Rig(config(settings={"flow_capacity": 20}))
+    for port in range(1, 20):
+        rig.dfs.query(rig, port=port)
+    rig.advance(1.5)
+    flow = next(flow for flow in rig.cs.table.by_key.values() if flow.state == REAPED)
+    signature = signature_of(flow.key)
+    rig.dfs.tell(rig, Stats(ErrorCode.CONNALIVE, 0, flow.serial, *signature))
+    assert flow.state == ACTIVE
 
 
 def test_under_pressure_sessions_without_a_flow_go_first() -> None:

@@ -11,6 +11,7 @@ from csmb.constants import RETRY_DUPID_S, RETRY_MAX_S, ErrorCode, Flag, Role
 from csmb.events import HelloReceived, Ready
 from csmb.messages import AuthChallenge, Config, Hello
 from csmb.transitions import State
+from ssmb.addresses import UNSPECIFIED, from_text
 from support.segments.csmb_pair import (
     START,
     Pair,
@@ -170,6 +171,16 @@ def test_a_dfs_may_announce_too_and_the_cs_does_not_answer() -> None:
     assert isinstance(heard, HelloReceived)
     assert heard.hello.role_epoch == 5
     assert events(pair.dfs) == []
+
+
+@pytest.mark.parametrize("field", ["ssmb_ipaddr6", "ssmb_standby_ipaddr6"])
+@pytest.mark.parametrize("role", [Role.CS, Role.DFS])
+def test_a_hello_that_names_no_address_is_refused(role: Role, field: str) -> None:
+    peer = ScriptedPeer(connect(role))
+    peer.heard()
+    tail = {"ssmb_ipaddr6": UNSPECIFIED, "ssmb_standby_ipaddr6": UNSPECIFIED}
+    peer.say(peer.hello(**{**tail, field: from_text("::ffff:0.0.0.0")}))
+    assert closed(peer.connection).reason == "::ffff:0.0.0.0 is no address for SSMB"
 
 
 @pytest.mark.parametrize("state", [State.HELLO_WAIT, State.AUTH_WAIT, State.READY])

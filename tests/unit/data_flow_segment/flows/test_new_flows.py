@@ -157,6 +157,37 @@ def test_a_reply_with_another_serial_is_stale() -> None:
     assert rig.count("replies_stale") == 2
 
 
+@pytest.mark.parametrize("serial", [0, 0x8000_0000, 0x8100_0001])
+def test_a_reply_with_a_serial_that_no_query_had_enters_nothing(serial: int) -> None:
+    rig, cs = ready_rig()
+    rig.client_sends(SYN)
+    query = cs.one(Query)
+    cs.answer(query)
+    rig.client_sends(SYN, client=(CLIENT[0], 5))
+    cs.send(reply_to(cs.one(Query), serial=serial))
+    cs.send(reply_to(query, serial=serial, src_port=6))
+    assert rig.target.flow_count() == 1
+    assert rig.count("replies_invalid") == 2
+
+
+def test_a_newflow_without_a_serial_enters_nothing() -> None:
+    rig, cs = ready_rig()
+    cs.send(newflow_for(0))
+    assert rig.target.flow_count() == 0
+    assert rig.count("replies_invalid") == 1
+
+
+@pytest.mark.parametrize("field", ["node_ipaddr", "next_hop_ipaddr"])
+def test_a_reply_that_leads_to_no_address_is_reported_back(field: str) -> None:
+    rig, cs = ready_rig()
+    rig.client_sends(SYN)
+    cs.answer(cs.one(Query), **{field: from_text("::ffff:0.0.0.0")})
+    rig.advance(0.02)
+    assert rig.target.flow_count() == 0
+    assert cs.one(Delete).error_code == ErrorCode.NORESOURCE
+    assert rig.count("install_failures") == 1
+
+
 def test_a_reply_nobody_waits_for_enters_the_flow_by_itself() -> None:
     """The self-contained rule (FIG. 21): the QUERY was given up a moment ago."""
     rig, cs = ready_rig()

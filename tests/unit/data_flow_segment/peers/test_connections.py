@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CSMB as the agent sees it: who is active, what is configured, restarts of either side, SYNC."""
 
+from typing import Any
+
 import pytest
 
 from csmb.codec import split_list
@@ -86,6 +88,17 @@ def test_local_addresses_are_those_of_all_css_and_our_own() -> None:
         from_text("10.255.1.1"),
         from_text("203.0.113.200"),
     }
+
+
+@pytest.mark.parametrize("field", [name for name in Config._fields if name.endswith("ipaddr")])
+def test_a_config_with_no_address_where_one_stands_is_refused(field: str) -> None:
+    rig, cs = ready_rig()
+    nowhere: dict[str, Any] = {field: from_text("::ffff:0.0.0.0")}
+    ack = cs.tell(Config(tcp_idle_timeout=99, **nowhere))
+    assert ack is not None
+    assert ack.error_code == CsmbError.BADMSG
+    (peer,) = rig.agent.peers
+    assert peer.config.tcp_idle_timeout != 99
 
 
 def test_removing_a_virtual_server_leaves_its_flows() -> None:

@@ -11,11 +11,13 @@ from data_flow_segment.targets.contract import (
     VirtualServerKey,
 )
 from ssmb.addresses import from_text
+from ssmb.constants import ForwardMode
 from ssmb.messages import FlowSignature
 
 VIP = from_text("203.0.113.10")
 WEB = VsEntry(virt_ipaddr=VIP, virt_port=80)
 KEY = VirtualServerKey(VIP, 80, 6)
+NOWHERE = from_text("::ffff:0.0.0.0")
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,14 @@ KEY = VirtualServerKey(VIP, 80, 6)
         (WEB._replace(flags=Flag.COOKIE_PROXY), ErrorCode.BADFLAGS),
         (WEB._replace(protocol=1), ErrorCode.BADFLAGS),
         (VsEntry(virt_port=80), ErrorCode.BADFLAGS),
+        (WEB._replace(virt_ipaddr=NOWHERE), ErrorCode.BADFLAGS),
+        (WEB._replace(next_hop_ipaddr=NOWHERE), ErrorCode.BADFLAGS),
+        (WEB._replace(flags=Flag.WILDCARD_ADDR, virt_ipaddr=NOWHERE), ErrorCode.BADFLAGS),
+        (WEB._replace(vs_mode=ForwardMode.L2), ErrorCode.OK),
+        (WEB._replace(vs_mode=ForwardMode.TUNNEL), ErrorCode.OK),
+        (WEB._replace(vs_mode=ForwardMode.HOP), ErrorCode.UNSUPPORTED),
+        (WEB._replace(vs_mode=4), ErrorCode.UNSUPPORTED),
+        (WEB._replace(vs_mode=255), ErrorCode.UNSUPPORTED),
         (WEB._replace(flags=Flag.COOKIE_PROXY, app_data=b"id"), ErrorCode.UNSUPPORTED),
         (WEB._replace(flags=Flag.SSL_PROXY), ErrorCode.UNSUPPORTED),
         (WEB._replace(flags=Flag.HTTP_PROXY), ErrorCode.UNSUPPORTED),
