@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -24,8 +24,8 @@ from splitplane.places import Path_, Place, Problem, Unreadable
 from splitplane.sentences import KnownFields, sentence
 from splitplane.yaml_text import Document, read_yaml
 
-# A thousand pools of a hundred nodes are some 6 MB of YAML; much more than that is a mistake.
-CONFIG_OCTETS_MAX: Final = 16 * 1024 * 1024
+# 10,000 virtual servers with 100,000 nodes are some 11 MB of YAML; much more is a mistake.
+CONFIG_OCTETS_MAX: Final = 32 * 1024 * 1024
 
 MISTAKES_MAX: Final = 100  # more are counted: they have few causes, and nobody reads them
 
@@ -161,18 +161,23 @@ def _problems(
     assert place is not None
     known, found = KnownFields(model), error.errors(include_url=False)
     others = _Others(found)
-    problems = []
+    located = []
     for details in found:
         if others.is_consequence(details) or others.is_other_member(details):
             continue
-        context: dict[str, Any] = dict(details.get("ctx") or {})
+        at = (details.get("ctx") or {}).get("at", ())
         missing = details["type"] == "missing"
-        line, path = _locate(place, (*details["loc"], *context.get("at", ())), missing=missing)
-        if path in known_paths:
-            continue
-        said = sentence(details, context, path, known)
-        for other in others.words(details):
-            said += f", or {other['ctx']['expected']}"
+        line, path = _locate(place, (*details["loc"], *at), missing=missing)
+        if path not in known_paths:
+            located.append((line, path, details))
+    located.sort(key=lambda one: one[0])
+    problems = []
+    for number, (line, path, details) in enumerate(located):
+        said = ""
+        if number < MISTAKES_MAX:  # the others are not shown, and a suggestion takes a while
+            said = sentence(details, dict(details.get("ctx") or {}), path, known)
+            for other in others.words(details):
+                said += f", or {other['ctx']['expected']}"
         problems.append(Problem(line, path, said))
     return problems
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from reprlib import Repr
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -45,6 +46,9 @@ _SENTENCES: Final = {
 }
 
 
+_BEGINNING: Final = Repr()
+
+
 def sentence(
     details: ErrorDetails, context: dict[str, Any], path: Path_, known: KnownFields
 ) -> str:
@@ -52,7 +56,7 @@ def sentence(
     if kind == "extra_forbidden":
         return _unknown_field(path, known)
     given = details["input"]
-    shown = "nothing" if given is None else repr(given)
+    shown = "nothing" if given is None else _shown(given)
     if len(shown) > 60:
         shown = shown[:57] + "..."
     if kind in _SENTENCES:
@@ -62,6 +66,11 @@ def sentence(
     if context.get("at") is not None:
         return details["msg"]
     return f"{shown}: {details['msg'][:1].lower()}{details['msg'][1:]}; correct it"
+
+
+def _shown(given: object) -> str:
+    """Of lists and mappings the beginning: aliases in aliases can make them larger than memory."""
+    return _BEGINNING.repr(given) if isinstance(given, list | dict) else repr(given)
 
 
 def _unknown_field(path: Path_, known: KnownFields) -> str:

@@ -293,3 +293,16 @@ def test_so_many_mistakes_are_said_and_the_others_counted() -> None:
 def test_twice_the_mistakes_are_twice_the_work() -> None:
     once, twice = (lines_run(partial(problems_of, mistakes(number))) for number in (200, 400))
     assert twice < 2.5 * once
+
+
+def test_aliases_in_aliases_are_shown_by_their_beginning() -> None:
+    """Written out, this would be larger than any memory."""
+    bomb = "a: &a0 [x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(
+        f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)
+    )  # fmt: skip
+    problems = problems_of(bomb + "pools: [{name: *a29, nodes: []}]\npool: *a29\n")
+    shown = "[[[[[[[...], [...], [...], [...], [...], [...], ...], [[.... is not text"
+    assert [problem.split(": ", 1)[1] for problem in problems if "text" in problem] == [
+        f"{field}: {shown}; put it in quotes" for field in ("pools[0].name", "pool")
+    ]
