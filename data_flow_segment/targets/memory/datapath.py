@@ -201,13 +201,12 @@ class DataPath:
     def _unmatched(self, interface: Interface, packet: Packet, key: Key) -> None:
         """No flow: to a virtual server, from the internal side, or neither."""
         local = self.local_addresses | self._router.own_addresses | self._broadcasts
-        if is_martian(packet, packet.dst):
-            local |= {packet.dst}  # no wildcard catches it
-        elif not interface.external:
-            local |= {packet.dst}  # nodes are clients too, but not of wildcards
+        spared = local  # by wildcards
+        if not interface.external or is_martian(packet, packet.dst):
+            spared = local | {packet.dst}
         found = None
         if not packet.data[0] & 1:  # not to all stations (RFC 1122 3.3.6)
-            found = self.virtual_servers.match(packet.dst, key[3], packet.protocol, local)
+            found = self.virtual_servers.match(packet.dst, key[3], packet.protocol, spared)
         if found is not None:
             reason = PacketReason.BRIDGED if found.bridged else PacketReason.NEW_FLOW
         else:
