@@ -8,7 +8,7 @@ had time enough, the second one is READY and gets nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -85,15 +85,48 @@ def contest(
     return None
 
 
-def claim(
-    ready: Ready, contested: tuple[ErrorCode, str, Iterable[int]], links: Sequence[Link], now: float
-) -> Claim:
-    """Ask those that have it whether they are there; return the claim that waits for it."""
-    code, what, indices = contested
-    holders = []
-    for index in indices:
-        connection = links[index].connection
-        assert connection is not None
-        holders.append((index, links[index], connection.messages_received))
-        connection.probe(now)
-    return Claim(ready, ready.peer, code, what, tuple(holders), now + PROBE_WAIT_S)
+class Claims:
+    """Those that are not decided, by the index of the link that claims."""
+
+    def __init__(self, links: Sequence[Link], peers: Mapping[int, Peer]) -> None:
+        self.open: dict[int, Claim] = {}
+        self._links = links
+        self._peers = peers
+
+    def begins(self, index: int, ready: Ready, now: float) -> bool:
+        """Whether a DFS that is READY claims what another one has; then that one is asked."""
+        contested = contest(ready.peer, ready.ssmb_version[0], index, self._links, self._peers)
+        if contested is None:
+            return False
+        code, what, indices = contested
+        holders = []
+        for holder in indices:
+            connection = self._links[holder].connection
+            assert connection is not None
+            holders.append((holder, self._links[holder], connection.messages_received))
+            connection.probe(now)
+        self.open[index] = Claim(ready, ready.peer, code, what, tuple(holders), now + PROBE_WAIT_S)
+        return True
+
+    def heard(self, index: int, hello: Hello) -> None:
+        """A DFS that waits for the verdict has said HELLO again."""
+        if index in self.open:
+            self.open[index].hello = hello
+
+    def get_timer(self) -> float | None:
+        """When the next verdict is due."""
+        return min((each.until for each in self.open.values()), default=None)
+
+    def refuted(self, now: float) -> list[tuple[int, Claim]]:
+        """Claims to what a living DFS has; they end with their connections."""
+        return self._found(Verdict.HELD_BY_ANOTHER, now)
+
+    def take_granted(self, now: float) -> list[tuple[int, Claim]]:
+        """Claims to what is free now, once."""
+        granted = self._found(Verdict.GIVEN_UP, now)
+        for index, _ in granted:
+            del self.open[index]
+        return granted
+
+    def _found(self, verdict: Verdict, now: float) -> list[tuple[int, Claim]]:
+        return [(index, each) for index, each in self.open.items() if each.verdict(now) is verdict]

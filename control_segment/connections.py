@@ -11,17 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from admin.faults import Faults
-from control_segment.announcements import (
-    Changes,
-    complaint,
-    config_message,
-    messages,
-    refusal,
-    virtual_server_list,
-    withheld,
-)
-from control_segment.claims import Claim, Verdict, claim, contest
-from control_segment.config import ControlSegmentConfig, SettingsConfig
+from control_segment.announcements import Changes, refusal
+from control_segment.claims import Claims, contest
+from control_segment.config import ControlSegmentConfig
 from control_segment.dispatch import Dispatch
 from control_segment.links import Link
 from control_segment.model import Model
@@ -34,7 +26,7 @@ from csmb.constants import DEAD_INTERVALS, PROBE_TYPE, RETRY_MAX_S, Role
 from csmb.constants import ErrorCode as CsmbErrorCode
 from csmb.constants import Flag as CsmbFlag
 from csmb.events import Closed, HelloReceived, MessageReceived, Ready
-from csmb.messages import Ack, AddVs, GetVsList, Hello
+from csmb.messages import Ack, GetVsList, Hello
 from csmb.settings import ConnectionSettings
 from ssmb.addresses import from_text
 
@@ -72,7 +64,7 @@ class Connections:
         self._key = key
         self._boot_id = cs_boot_id
         self._random_octets = random_octets
-        self._claims: dict[int, Claim] = {}  # by link: READY, and not served yet
+        self._claims = Claims(self.links, self.peers)
 
     def connected(self, index: int, now: float) -> None:
         """TCP to a configured DFS is up."""
@@ -108,7 +100,7 @@ class Connections:
         try:
             connection.receive_data(octets, now)
             retry_s = self._events(index, now)
-            if self._claims:
+            if self._claims.open:
                 self._settle_claims(now)
             return retry_s
         except Exception as error:
@@ -152,7 +144,7 @@ class Connections:
 
     def get_timer(self) -> float | None:
         """When to call `handle_timer`, of what is not a DFS's own."""
-        return min((claim.until for claim in self._claims.values()), default=None)
+        return self._claims.get_timer()
 
     def is_closing(self, index: int) -> bool:
         """Whether a connection has ended outside its stream's turn: write, close, say b""."""
@@ -184,7 +176,7 @@ class Connections:
 
     def _closed(self, index: int, event: Closed, now: float) -> float:
         link = self.links[index]
-        if self._claims.pop(index, None) is None and not link.is_ready:
+        if self._claims.open.pop(index, None) is None and not link.is_ready:
             self._statistics.drops["stream_unproved"] += 1
         self._log.append(f"DFS {self._name(index)}: {event.reason}")
         peer_id, wait_s = link.peer_id, link.closed(event, now)
@@ -197,12 +189,10 @@ class Connections:
         return wait_s
 
     def _ready(self, index: int, ready: Ready, now: float) -> None:
-        hello = ready.peer
-        peer = self.peers.get(hello.segment_id)
-        contested = contest(hello, ready.ssmb_version[0], index, self.links, self.peers)
-        if contested is not None:
-            self._claims[index] = claim(ready, contested, self.links, now)
-        elif peer is None or not self._contradicts(index, peer, ready):
+        peer = self.peers.get(ready.peer.segment_id)
+        if self._claims.begins(index, ready, now):
+            return
+        if peer is None or not self._contradicts(index, peer, ready):
             self._serve(index, ready, now)
 
     def _serve(self, index: int, ready: Ready, now: float) -> None:
@@ -240,17 +230,14 @@ class Connections:
 
     def _settle_claims(self, now: float) -> None:
         """Serve the DFSs that claim what another one had, or refuse them (7.7, rule 13)."""
-        for index, each in tuple(self._claims.items()):
-            verdict = each.verdict(now)
-            if verdict is Verdict.HELD_BY_ANOTHER:
-                self._refuse(index, each.code, each.what, each.holders[0][0])
-            elif verdict is Verdict.GIVEN_UP:
-                del self._claims[index]
-                for holder, link, _ in each.holders:
-                    if link.peer_id is not None:
-                        self._close(holder, f"no answer, and another DFS has its {each.what}")
-                self._ready(index, each.ready, now)  # there may be a third
-                self._hello(index, each.hello, now)
+        for index, each in self._claims.refuted(now):
+            self._refuse(index, each.code, each.what, each.holders[0][0])
+        for index, each in self._claims.take_granted(now):
+            for holder, link, _ in each.holders:
+                if link.peer_id is not None:
+                    self._close(holder, f"no answer, and another DFS has its {each.what}")
+            self._ready(index, each.ready, now)  # there may be a third
+            self._hello(index, each.hello, now)
 
     def _refuse(self, index: int, code: CsmbErrorCode, what: str, holder: int) -> None:
         connection = self.links[index].connection
@@ -261,8 +248,7 @@ class Connections:
     def _hello(self, index: int, hello: Hello, now: float) -> None:
         """A keep-alive; what it says counts once the connection is authenticated (12)."""
         link = self.links[index]
-        if index in self._claims:
-            self._claims[index].hello = hello
+        self._claims.heard(index, hello)
         peer = None if link.peer_id is None else self.peers.get(link.peer_id)
         if peer is None:
             return
@@ -291,33 +277,19 @@ class Connections:
             if peer.is_active and peer.authentication.is_proved:
                 self._dispatch.synchronise(peer, now)  # what the one before it decided
         if peer.is_active and not link.is_configured:
-            self._configure(index, now)
-
-    def _configure(self, index: int, now: float) -> None:
-        link = self.links[index]
-        link.is_configured = True
-        link.send([config_message(self._config.settings)], now)
-        self._send_list(index, now)
+            servers = self._model.announcements()
+            self._say(index, link.configure(self._config.settings, servers, now))
 
     def _message(self, index: int, event: MessageReceived, now: float) -> None:
         message = event.message
         if isinstance(message, GetVsList) and self.links[index].is_configured:
-            self._send_list(index, now)
+            self._say(index, self.links[index].send_list(self._model.announcements(), now))
         elif isinstance(message, Ack) and message.error_code and message.ack_msg_type != PROBE_TYPE:
             self._log.append(f"DFS {self._name(index)} {refusal(message)}")
 
-    def _send_list(self, index: int, now: float) -> None:
-        link, servers = self.links[index], self._model.announcements()
-        self._complain(index, servers)
-        link.send(virtual_server_list(servers, link.versions), now)
-
-    def _complain(self, index: int, servers: list[AddVs]) -> None:
-        """Say loudly, once for each number of them, that a DFS will not serve everything."""
-        link = self.links[index]
-        lost = withheld(servers, link.versions)
-        if lost and len(lost) != link.withheld:
-            self._log.append(f"DFS {self._name(index)}: {complaint(lost, link.versions)}")
-        link.withheld = len(lost)
+    def _say(self, index: int, sentence: str | None) -> None:
+        if sentence is not None:
+            self._log.append(f"DFS {self._name(index)}: {sentence}")
 
     def _learn_address(self, peer: Peer) -> None:
         stale = [address for address, other in self.by_address.items() if other is peer]
@@ -342,7 +314,9 @@ class Connections:
                 if link.connection is not None and interval_s != old.hello_interval_s:
                     link.connection.change_hello_interval(interval_s, now)
                 if link.is_configured:
-                    self._send_changes(index, old, changes, now)
+                    new = config.settings if config.settings != old else None
+                    servers = self._model.announcements()
+                    self._say(index, link.send_changes(new, changes, servers, now))
             except Exception as error:
                 self._give_up(index, f"reconfiguring DFS {self._name(index)}", error)
 
@@ -358,10 +332,3 @@ class Connections:
         """A mistake of this program: READY will send everything again."""
         self._faults.note(doing, error)
         self._close(index, "internal error, see the log")
-
-    def _send_changes(self, index: int, old: SettingsConfig, changes: Changes, now: float) -> None:
-        link, settings = self.links[index], self._config.settings
-        if settings != old:
-            link.send([config_message(settings)], now)
-        self._complain(index, self._model.announcements())
-        link.send(messages(changes, link.versions), now)

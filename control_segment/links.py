@@ -7,12 +7,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from control_segment.announcements import Versions
+from control_segment.announcements import (
+    Changes,
+    Versions,
+    complaint,
+    config_message,
+    messages,
+    virtual_server_list,
+    withheld,
+)
+from control_segment.config import SettingsConfig
 from control_segment.roles import GroupRole
 from csmb.connection import Connection
 from csmb.constants import RETRY_MIN_S
 from csmb.events import Closed, Ready
-from csmb.messages import Message
+from csmb.messages import AddVs, Message
 from ssmb.keys import SessionKeys
 
 # A DFS that was there and is gone is most likely being restarted, which takes about a second; then
@@ -125,6 +134,32 @@ class Link:
         if not role.claims:
             self.is_configured = False
             self._waiting.clear()
+
+    def configure(self, settings: SettingsConfig, servers: list[AddVs], now: float) -> str | None:
+        """Send CONFIG and every virtual server; return what the log has to say about it."""
+        self.is_configured = True
+        self.send([config_message(settings)], now)
+        return self.send_list(servers, now)
+
+    def send_list(self, servers: list[AddVs], now: float) -> str | None:
+        """Send every virtual server; return what the log has to say about it."""
+        self.send(virtual_server_list(servers, self.versions), now)
+        return self._withhold(servers)
+
+    def send_changes(
+        self, settings: SettingsConfig | None, changes: Changes, servers: list[AddVs], now: float
+    ) -> str | None:
+        """Send what a reload changed, and settings if they did; the answer is as of `send_list`."""
+        if settings is not None:
+            self.send([config_message(settings)], now)
+        self.send(messages(changes, self.versions), now)
+        return self._withhold(servers)
+
+    def _withhold(self, servers: list[AddVs]) -> str | None:
+        """Say loudly, once for each number of them, that this DFS will not serve everything."""
+        lost = withheld(servers, self.versions)
+        before, self.withheld = self.withheld, len(lost)
+        return complaint(lost, self.versions) if lost and len(lost) != before else None
 
     @property
     def is_sending(self) -> bool:

@@ -9,10 +9,12 @@ import pytest
 
 from admin.faults import COUNTER
 from control_segment.connections import Connections
+from control_segment.links import Link
 from control_segment.peers import Peer
 from csmb.connection import Connection
 from csmb.constants import RETRY_MAX_S, Role
 from csmb.errors import EncodeError
+from csmb.events import MessageReceived
 from csmb.messages import AddVs, GetVsList
 from ssmb.messages import Query
 from support.segments.dfs_double import CLIENT, SERVER, DfsDouble, Rig, changed_server, config
@@ -46,14 +48,14 @@ def test_a_mistake_with_one_stream_ends_that_stream(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = rig.dfss
-    send_list = Connections._send_list
+    take_message = Connections._message
 
-    def mistaken(connections: Connections, index: int, now: float) -> None:
+    def mistaken(connections: Connections, index: int, event: MessageReceived, now: float) -> None:
         if index == 0:
             raise EncodeError("VS_LIST: 1472 octets, more than 1440")
-        send_list(connections, index, now)
+        take_message(connections, index, event, now)
 
-    monkeypatch.setattr(Connections, "_send_list", mistaken)
+    monkeypatch.setattr(Connections, "_message", mistaken)
     first.connection.send(GetVsList(), rig.now)
     wait_s = rig.cs.connections.stream_received(0, first.connection.data_to_send(), rig.now)
     assert wait_s == RETRY_MAX_S
@@ -73,7 +75,7 @@ def test_a_mistake_at_ready_leaves_nothing_half_ready(monkeypatch: pytest.Monkey
     rig = Rig(None, dfs)
     dfs.disconnect(rig)
     with monkeypatch.context() as patch:
-        patch.setattr(Connections, "_send_list", lambda *_: 1 / 0)
+        patch.setattr(Link, "configure", lambda *_: 1 / 0)
         dfs.connection = Connection(
             Role.DFS, dfs.settings, random_octets=rig.random_octets, now=rig.now
         )
