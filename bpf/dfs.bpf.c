@@ -117,6 +117,15 @@ static __always_inline int pass(struct context *c)
 	return context_pass(c);
 }
 
+/* A node goes on with a connection that was idle for so long that its flow is gone: its packet must
+ * not leave with the node's own address. */
+static __always_inline bool is_asleep(struct interface *interface, struct packet *p)
+{
+	return interface->flags & INTERFACE_INTERNAL && p->key.protocol == PROTOCOL_TCP &&
+	       (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN &&
+	       bpf_map_lookup_elem(&asleep, &p->key);
+}
+
 /* No flow: addressed to a virtual server, opened by the internal side, or left to the kernel. */
 static __always_inline int unmatched(struct context *c, struct packet *p)
 {
@@ -129,7 +138,9 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 
 	if (!interface)
 		return pass(c);
-	if (!is_group_frame(c)) {
+	if (is_asleep(interface, p)) {
+		reason = REASON_ASLEEP;
+	} else if (!is_group_frame(c)) {
 		server = match(p, interface->flags & INTERFACE_EXTERNAL, &key);
 		if (server)
 			reason = server->flags & VIRTUAL_SERVER_BRIDGED ? REASON_BRIDGED :

@@ -60,6 +60,15 @@ struct {
 	__uint(max_entries, 16384);
 } fragments SEC(".maps");
 
+/* The key of the node's packets of a TCP flow that fell asleep -> that of its client's: the entries
+ * are gone, but the CS remembers the session.  The agent enters them; the oldest yields. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow_key);
+	__type(value, struct flow_key);
+	__uint(max_entries, 65536);
+} asleep SEC(".maps");
+
 /* next hops of flows: the agent has the kernel check that they still have their MAC addresses */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -94,6 +94,11 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         "ICMP port unreachable messages sent: a flow was refused, or nothing serves the port.",
     ),
     # --- installing and ending
+    "flows_woken": (
+        True,
+        "Connections whose flow was gone after a long silence and whose node spoke first; the agent"
+        " asked the CS for their node again.",
+    ),
     "halves_found": (
         False,
         "Flows of which an agent that was killed left only the node's direction; the CS completes"

@@ -25,6 +25,7 @@ from data_flow_segment.flows.table import Table
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer, Peers
 from data_flow_segment.targets.contract import (
+    FallAsleep,
     FlowClosed,
     FlowEntry,
     FlowIdle,
@@ -220,6 +221,8 @@ class Endings:
         self._outbox.commands.append(RemoveFlow(entry.signature))
         self.ended.note(entry.signature, entry.serial, now)
         self.ended.remember_reason(session, entry.serial, reason)
+        if reason in _SESSION_GOES_ON and session.protocol == TCP and state.counters.pkts_out:
+            self._outbox.commands.append(FallAsleep(entry))  # its node may speak first
         message = messages.delete(state, reason)
         self.report(message, entry.group_id, now)
         if reason in _SESSION_GOES_ON and session.protocol == TCP:

@@ -41,6 +41,8 @@ _NEW_FLOW: Final = int(PacketReason.NEW_FLOW)
 _BRIDGED: Final = int(PacketReason.BRIDGED)
 _UNANSWERED: Final = int(PacketReason.UNANSWERED)
 _ANSWERED_AT_ONCE: Final = frozenset((_BRIDGED, int(PacketReason.UNSERVED)))
+_ASLEEP: Final = int(PacketReason.ASLEEP)
+_OF_KNOWN: Final = (_UNANSWERED, _ASLEEP)
 _NEW_OR_UNANSWERED: Final = (_NEW_FLOW, _UNANSWERED)
 
 
@@ -88,7 +90,7 @@ class NewFlows:
             return
         if session in self.negative.by_session and self._is_refused(session, packet, now):
             return
-        if reason == _UNANSWERED and self._ask_about_installed(packet, now):
+        if reason in _OF_KNOWN and self._ask_about_known(packet, now):
             return
         if session in self._recent.by_session and self._is_late(session, packet, now):
             return
@@ -128,6 +130,26 @@ class NewFlows:
         self._ask(session, flow, peer, now)
         wait = default_retry_s(0) if peer is None else peer.retry_s(0)
         pending.schedule(session, flow, now + wait)
+
+    def _ask_about_known(self, packet: PacketIn, now: float) -> bool:
+        """Whether the packet is one of a flow that was decided before, and is dealt with."""
+        if packet.reason == _UNANSWERED:
+            return self._ask_about_installed(packet, now)
+        self._woken(packet, now)
+        return True
+
+    def _woken(self, packet: PacketIn, now: float) -> None:
+        """A node goes on with a connection that was idle for long: as if its client did, so that
+        the CS gives the session its node again; then the packet goes its way."""
+        server = self._servers.match(packet.signature)
+        if server is None:
+            self._counters["drop_no_virtual_server"] += 1
+            refusal.answer_refused(self._outbox, packet, ErrorCode.UNKNOWN)
+            return
+        self._counters["flows_woken"] += 1
+        self.packet_came_up(
+            packet._replace(reason=_NEW_FLOW, tcp_flags=_ACK, virtual_server=server.key), now
+        )
 
     def _ask_about_installed(self, packet: PacketIn, now: float) -> bool:
         """The node of an installed flow does not answer a SYN: ask whether it is to go on there.

@@ -44,6 +44,23 @@ def answer_refused(outbox: Outbox, packet: PacketIn, error_code: int) -> None:
     is_under_way = packet.signature.protocol == TCP and packet.tcp_flags & (SYN | ACK) != SYN
     if error_code in _ANSWERED or (error_code == ErrorCode.UNKNOWN and is_under_way):
         notify_client(outbox, packet)
+        if is_under_way:
+            _reset_other_end(outbox, packet)
+
+
+def _reset_other_end(outbox: Outbox, packet: PacketIn) -> None:
+    """A node that goes on with a connection that nobody knows: its client is to hear it too."""
+    client, vip, client_port, vip_port = packet.signature[:4]
+    try:
+        seen = parse(packet.frame)
+    except MalformedPacket:
+        return
+    if seen.later_fragment or (seen.src, seen.ports[0]) == (client, client_port):
+        return
+    seq = int.from_bytes(seen.data[seen.l4 + 4 : seen.l4 + 8], "big")
+    octets = reset_segment(vip, client, (vip_port, client_port), seq, 0, RST)
+    outbox.commands.append(TransmitPacket(octets))
+    outbox.counters["reset_sent"] += 1
 
 
 def answer(frame: bytes) -> bytes | None:

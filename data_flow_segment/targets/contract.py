@@ -141,6 +141,8 @@ class PacketReason(IntEnum):
     # A client's SYN on a living flow that was silent for 0.2 s, and whose node has sent nothing
     # since the client's last packet.  Without an agent it is forwarded like any other.
     UNANSWERED = 10
+    # A node's TCP packet of a flow that fell asleep (FallAsleep); the signature is the client's
+    ASLEEP = 12
     UNSERVED = 11  # TCP or UDP to a virtual address that is answered for, without a virtual server
 
 
@@ -207,6 +209,14 @@ class RemoveFlow(NamedTuple):
     signature: FlowSignature
 
 
+class FallAsleep(NamedTuple):
+    """This TCP flow was taken out although its connection may go on: its node's next packet comes
+    up as ASLEEP and is not routed with the node's own address.  As many are remembered as fit, the
+    oldest yields.  `p4runtime` remembers none yet."""
+
+    entry: FlowEntry
+
+
 class InjectPacket(NamedTuple):
     """Process a packet that came up before as if it arrived now, on the interface it came from.
 
@@ -236,7 +246,15 @@ Configure = (
 )
 """What is changed rarely."""
 
-Command = Configure | InstallFlow | RemoveFlow | InjectPacket | PutBackFragment | TransmitPacket
+Command = (
+    Configure
+    | InstallFlow
+    | RemoveFlow
+    | FallAsleep
+    | InjectPacket
+    | PutBackFragment
+    | TransmitPacket
+)
 
 # --- events: target -> agent ---------------------------------------------------------------
 

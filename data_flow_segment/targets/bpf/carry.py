@@ -34,14 +34,16 @@ FATES: Final = {
     "interfaces": Fate.RENEWED,
     "next_hops": Fate.RENEWED,
     "fragments": Fate.COPIED,
+    "asleep": Fate.COPIED,
     "meta": Fate.COPIED,
     "counters": Fate.SUMMED,
     "events": Fate.RENEWED,
 }
 """Every map that is pinned."""
 
-_DISPENSABLE: Final = frozenset({"fragments"})
-"""Begins empty where it cannot be copied: fragments live for seconds."""
+_DISPENSABLE: Final = frozenset({"asleep", "fragments"})
+"""Begins empty where it cannot be copied: fragments live for seconds, and of a flow that is asleep
+the client may speak first."""
 
 _FIRST_COUNTERS: Final = (
     "FLOW_PACKETS", "PASSED", "LOCAL", "UP_CALLS", "ICMP_TRANSLATED", "ARP_ANSWERED",

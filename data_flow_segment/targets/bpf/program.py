@@ -57,6 +57,7 @@ class Program:
         self.local_addresses = Mirror(self._map("local_addresses"))
         self.interfaces = Mirror(self._map("interfaces"))
         self.next_hops = self._map("next_hops")
+        self.asleep = self._map("asleep")
         self.meta = self._map("meta")
         self.counters = self._map("counters", library().libbpf_num_possible_cpus())
         self.events_fd = self._fd("events")

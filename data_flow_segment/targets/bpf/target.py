@@ -13,7 +13,7 @@ from typing import Final
 
 from data_flow_segment.targets.bpf import links
 from data_flow_segment.targets.bpf.counters import Counters
-from data_flow_segment.targets.bpf.flows import Flows, closed_state, now_ns
+from data_flow_segment.targets.bpf.flows import Flows, closed_state, now_ns, pack
 from data_flow_segment.targets.bpf.interfaces import Device, devices, require
 from data_flow_segment.targets.bpf.layout import (
     ADDRESS_ANSWER,
@@ -52,12 +52,14 @@ from data_flow_segment.targets.contract import (
     Counter,
     EarlyFragment,
     Event,
+    FallAsleep,
     FlowClosed,
     FlowState,
     InjectPacket,
     InstallFailed,
     InstallFlow,
     PacketIn,
+    PacketReason,
     PutBackFragment,
     RemoveFlow,
     RemoveVirtualServer,
@@ -77,6 +79,7 @@ _EVENTS_AT_ONCE: Final = 256
 _PACKET, _CLOSED = int(EventKind.PACKET), int(EventKind.CLOSED)
 _FRAGMENT: Final = int(EventKind.FRAGMENT)
 _BY_FIN, _BY_RST = CloseCause.FIN, CloseCause.RST
+_ASLEEP: Final = int(PacketReason.ASLEEP)
 _META_KEY: Final = bytes(4)
 _RESERVED: Final = struct.pack("=I", ADDRESS_RESERVED)
 _OWN: Final = struct.pack("=I", ADDRESS_RESERVED | ADDRESS_OWN)
@@ -101,6 +104,7 @@ class BpfTarget:
         self._tap: Tap | None = None
         self._inject_link: links.Attachment | None = None
         self._ring = Ring(program.events_fd, EVENTS_SIZE)
+        self._asleep = program.asleep
         self.flows = Flows(program.flows, program.flow_capacity)
         self._adopted = boot_id != 0
         self._sweep = Sweep(self.flows, self._waiting.append, now_ns(), adopted=self._adopted)
@@ -187,6 +191,9 @@ class BpfTarget:
                     self._counters.add("drop_inject_failed")
             elif isinstance(command, RemoveFlow):
                 self._sweep.forget(self.flows.remove(command.signature))
+            elif isinstance(command, FallAsleep):
+                home_key, _, back_key, _ = pack(command.entry, 0)
+                self._asleep.try_update(back_key, home_key)  # the oldest yields
             elif isinstance(command, TransmitPacket):
                 self._slow_path.transmit(command.octets)
             else:
@@ -279,6 +286,8 @@ class BpfTarget:
     def _packet_in(self, record: bytes) -> PacketIn:
         _, reason, tcp_flags, tos, _, _, _, _, _, key, server = EVENT_PACKET.unpack_from(record)
         ifindex, frame = arrival(record)
+        if reason == _ASLEEP:
+            key = self._asleep.lookup(key) or key
         src, dst, sport, dport, protocol = FLOW_KEY.unpack(key)
         return PacketIn(
             reason,

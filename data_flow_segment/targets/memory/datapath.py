@@ -23,6 +23,7 @@ from data_flow_segment.targets.contract import (
 from data_flow_segment.targets.flow_table import INBOUND, FlowTable
 from data_flow_segment.targets.interfaces import Interface, broadcasts, is_from_elsewhere
 from data_flow_segment.targets.memory import admission, forward, syns
+from data_flow_segment.targets.memory.asleep import Asleep
 from data_flow_segment.targets.memory.counters import Counters
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.fragments import FragmentTable
@@ -54,6 +55,7 @@ class DataPath:
         self.attached = True
         self.counters = Counters()
         self.events: deque[Event] = deque()
+        self.asleep = Asleep()
         self.ownership = Ownership(clock)
         self._router = forward.Router(options)
         self._broadcasts = broadcasts(options.routes)
@@ -162,7 +164,15 @@ class DataPath:
         elif injected:
             self.counters.add("drop_inject_unmatched")
         else:
+            self._wake_or_unmatched(interface, packet, key)
+
+    def _wake_or_unmatched(self, interface: Interface, packet: Packet, key: Key) -> None:
+        """A node may go on with a connection whose flow is gone, for it was idle for long."""
+        session = self.asleep.find(packet, key) if interface.internal else None
+        if session is None:
             self._unmatched(interface, packet, key)
+        else:
+            self._up_call(interface, packet, session, PacketReason.ASLEEP, None)
 
     def _may_be_a_flows(self, interface: Interface, packet: Packet) -> bool:
         """Whether a later fragment without its first one is not simply a stranger's."""

@@ -11,6 +11,7 @@ from data_flow_segment.targets.contract import (
     Configure,
     Counter,
     Event,
+    FallAsleep,
     FlowState,
     InjectPacket,
     InstallFailed,
@@ -75,6 +76,8 @@ class MemoryTarget:
                 self.data_path.put_back(command.fragment)
             elif isinstance(command, RemoveFlow):
                 self.data_path.table.remove(command.signature)
+            elif isinstance(command, FallAsleep):
+                self.data_path.asleep.add(command.entry)
             elif isinstance(command, TransmitPacket):
                 self.data_path.transmit(command.octets)
             else:

@@ -10,6 +10,7 @@ from data_flow_segment.targets.contract import (
     AddVirtualServer,
     Command,
     Event,
+    FallAsleep,
     FlowEntry,
     InjectPacket,
     InstallFailed,
@@ -52,6 +53,7 @@ class Commands:
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             InstallFlow: self._install,
             RemoveFlow: self._remove,
+            FallAsleep: lambda command: None,  # the program has no table of them
             InjectPacket: self._inject,
             TransmitPacket: lambda command: self._desired.route(command.octets),
             AddVirtualServer: self._add_server,

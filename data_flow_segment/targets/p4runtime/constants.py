@@ -22,7 +22,7 @@ what the switch sends to its agent arrives."""
 
 
 class Reason(IntEnum):
-    """Why a packet came up; 1 to 3, 10 and 11 are the contract's PacketReason."""
+    """Why a packet came up; 1 to 3 and 10 to 12 are the contract's PacketReason."""
 
     NEW_FLOW = 1
     BRIDGED = 2
@@ -34,6 +34,7 @@ class Reason(IntEnum):
     CLOSED = 8  # a Report precedes the frame
     REPORT = 9  # a Report
     UNANSWERED = 10
+    ASLEEP = 12  # not sent yet
     UNSERVED = 11  # TCP, UDP or an echo request to an address that we own, and of no server
 
 
