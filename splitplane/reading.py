@@ -46,10 +46,10 @@ async def _read_in_process(path: Path) -> ControlSegmentConfig:
     try:
         assert process.stdout is not None
         return await _take(process.stdout)
-    except (EOFError, OSError, pickle.UnpicklingError) as error:
+    except (EOFError, OSError, pickle.UnpicklingError):
+        code = await process.wait()
         raise CommandError(
-            f"{path}: the process that reads it ended early ({error or 'no more output'});"
-            " the log may say why"
+            f"{path}: the process that reads it ended early, with code {code}; the log may say why"
         ) from None
     finally:
         if process.returncode is None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 import click
 
 from admin.answers import RELOAD, Identity
-from admin.errors import AddressError, CommandError, ConfigError, MachineError, from_os_error
+from admin.errors import AddressError, CommandError, MachineError, from_os_error
 from admin.server import AdminServer, Ongoing
 from splitplane import __version__, impair, machine
 from splitplane.commands.target_name import TargetName
@@ -310,7 +310,7 @@ async def _reload_on_signal(reloads: Reloads | None) -> None:
         return
     try:
         await reloads.request()
-    except (ConfigError, ValueError) as error:
+    except (CommandError, ValueError) as error:
         for problem in str(error).splitlines():
             log.error("%s", problem)
         log.error("the configuration was not reloaded; nothing has changed")

@@ -153,5 +153,5 @@ def test_a_process_that_dies_is_an_error_and_no_silence(
     path = tmp_path / "cs.yaml"
     path.write_text(large(1))
     monkeypatch.setattr("sys.executable", "/bin/false")
-    with pytest.raises(CommandError, match="the process that reads it ended early"):
+    with pytest.raises(CommandError, match="the process that reads it ended early, with code 1"):
         asyncio.run(read_beside(path, in_thread_max=-1))

@@ -17,8 +17,9 @@ import pytest
 import yaml
 
 from admin.answers import CS_STATUS, HELLO, NODES, RELOAD
-from admin.client import ask
+from admin.client import AdminClient, ask
 from admin.errors import CommandError
+from splitplane.reading import IN_THREAD_MAX
 from support.ports import free_port
 
 
@@ -252,6 +253,33 @@ def test_a_reload_takes_what_is_good_and_leaves_what_is_not(folder: Path) -> Non
         _, log = process.communicate(timeout=60)
     assert "pools: 'many' is not a list" in log
     assert "nothing has changed" in log
+
+
+def test_a_large_file_is_reloaded_and_the_last_of_several_states_wins(folder: Path) -> None:
+    def pools(weight: int) -> str:
+        nodes = [
+            {"name": f"web{n}", "address": f"10.1.{n >> 8}.{n & 255}", "weight": weight}
+            for n in range(1500)
+        ]
+        return yaml.safe_dump({"pools": [{"name": "web", "nodes": nodes}]})
+
+    config = cs_config(folder)
+    text = config.read_text()
+    with running("cs", config) as process:
+        for weight in (2, 3, 4):
+            config.write_text(text + pools(weight))
+            assert config.stat().st_size > IN_THREAD_MAX
+            process.send_signal(signal.SIGHUP)
+        with AdminClient(folder / "cs.sock", timeout_s=60) as client:
+            client.ask_and_wait(RELOAD, lambda _: None)
+            found = client.ask(NODES)
+        assert [node.weight for node in found] == [4] * 1500
+        config.write_text(text + pools(-1))
+        with (
+            AdminClient(folder / "cs.sock", timeout_s=60) as client,
+            pytest.raises(CommandError, match=r"1400 further mistakes are not shown"),
+        ):
+            client.ask_and_wait(RELOAD, lambda _: None)
 
 
 def test_a_laboratory_without_keys_says_so_at_every_start(folder: Path) -> None:
