@@ -18,6 +18,8 @@ from control_segment.runtime.streams import Stream
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.targets.registry import open_target
+from ssmb.messages import Stats
+from ssmb.seal import Sealer
 from support.ports import free_port
 from support.segments.dfs_double import CONFIG
 
@@ -275,4 +277,61 @@ def test_a_running_cs_outlives_a_mistake_in_the_stream_of_one_dfs(
         await together(story, bad, good, cs)
 
     monkeypatch.setattr(Stream, "_exchange", mistaken)
+    run(test)
+
+
+def test_of_two_dfss_with_one_segment_id_the_second_is_refused_in_both_logs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A cloned configuration file, over real sockets; the first one is served all the while."""
+    caplog.set_level("INFO")
+
+    async def test() -> None:
+        port, first_port, second_port = free_port(), free_port(), free_port()
+        listed = [{"address": "127.0.0.1", "port": each} for each in (first_port, second_port)]
+        cs = ControlSegmentRuntime(cs_config(port, first_port, data_flow_segments=listed), KEY)
+        first, second = dfs_runtime(first_port), dfs_runtime(second_port)
+
+        def said(logger: str, text: str) -> bool:
+            records = (record for record in caplog.records if record.name == logger)
+            return any(text in record.getMessage() for record in records)
+
+        async def story() -> None:
+            await until(lambda: cs.is_running and is_served(cs))
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(second.run())
+                try:
+                    wrong = f"refused: its segment_id 256 is that of 127.0.0.1 port {first_port}"
+                    await until(lambda: said("control_segment", wrong))
+                    await until(lambda: said("splitplane.dfs", "DUPID (another segment with this"))
+                finally:
+                    second.stop()
+            assert is_served(cs)
+            assert cs.segment.peers[256].boot_id == first.target.boot_id
+
+        await together(story, first, cs)
+
+    run(test)
+
+
+def test_a_cs_that_hears_wrong_seals_only_connects_again_by_itself() -> None:
+    """Over real sockets: the connection is closed outside its stream's turn."""
+
+    async def test() -> None:
+        port, dfs_port = free_port(), free_port()
+        cs = ControlSegmentRuntime(cs_config(port, dfs_port), KEY)
+        dfs = dfs_runtime(dfs_port)
+
+        async def story() -> None:
+            await until(lambda: cs.is_running and is_served(cs))
+            (peer,) = dfs.agent.peers
+            peer.link._sealer = Sealer(b"keys of nobody..")
+            peer.link.send(Stats())
+            dfs._settle()
+            await until(lambda: not status(cs).ready)
+            await until(lambda: is_served(cs))
+            assert cs.segment.statistics.drops["bad_seal"] > 0
+
+        await together(story, dfs, cs)
+
     run(test)
