@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from control_segment.methods import METHODS
 from control_segment.references import check_persistence_groups, check_references, family, wrong
-from csmb.constants import CS_ID_MAX
+from csmb.constants import CS_ID_MAX, VS_TOTAL_MAX
 from ssmb.constants import (
     FLOW_BUFFER_MAX,
     QUERY_RETRY_MS,
@@ -242,7 +242,7 @@ class ControlSegmentConfig(_Model):
     data_flow_segments: Annotated[tuple[DataFlowSegmentAddress, ...], Field(min_length=1)]
     settings: SettingsConfig = SettingsConfig()
     pools: tuple[PoolConfig, ...] = ()
-    virtual_servers: tuple[VirtualServerConfig, ...] = ()
+    virtual_servers: Annotated[tuple[VirtualServerConfig, ...], Field(max_length=VS_TOTAL_MAX)] = ()
 
     @model_validator(mode="after")
     def _check_key(self) -> Self:

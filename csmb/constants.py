@@ -12,6 +12,7 @@ CSMB_PORT: Final = 61019
 HEADER_SIZE: Final = 8  # msg_type, serial_global, serial_bytype, msg_length
 SMALLEST_MESSAGE: Final = 12  # GET_VS_LIST: the header and flags, which every message has
 CSMB_MSG_MAX: Final = 1440  # msg_length at most: one TCP segment on any usual path
+VS_TOTAL_MAX: Final = 0xFFFF  # virtual servers of a group: VS_LIST counts them in 16 bits (7.4)
 SEAL_SIZE: Final = 8  # behind each message once authenticated; not counted in msg_length
 HELLO_SIZE: Final = 48  # frozen for all versions (7.4)
 HELLO_SIZE_V2: Final = 80  # with the tail of 16-octet addresses

@@ -79,6 +79,7 @@ TWICE = [CONFIG["virtual_servers"][0], {**CONFIG["virtual_servers"][0], "name": 
         ({"laboratory_no_authentication": True}, "not both"),
         ({"segment_id": 128}, "less than or equal to 127"),
         ({"data_flow_segments": []}, "at least 1 item"),
+        ({"virtual_servers": [CONFIG["virtual_servers"][0]] * 65536}, "at most 65535 items"),
         ({"data_flow_segments": [{"address": "10.0.0.1"}] * 2}, "'10.0.0.1 61019' is given twice"),
         ({"settings": {"stats_interval_s": -1}}, "greater than or equal to 0"),
     ],
