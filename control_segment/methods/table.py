@@ -16,8 +16,9 @@ entry e into e, e + size, e + 2 * size ..., and what is counted out are pieces. 
 entries as before and only the rest in pieces, so a pool that grows across that limit keeps nearly
 all of its clients.
 
-A node that comes, goes or gets another weight moves, beside its own, 1 to 3 % of the sessions of a
-pool with many nodes, fewer of one with few, and 8 % at most.
+A node that comes or goes moves, beside its own, 1 to 2 % of the sessions of a pool with many nodes,
+fewer of one with few.  One whose weight changes moves up to 4 % with 160 nodes and 10 % with 1,000:
+most (8.3 % were seen) where it grows from a thousandth of the pool to a quarter of it.
 """
 
 from __future__ import annotations

@@ -192,7 +192,9 @@ def test_maglev_moves_few_others_when_a_node_comes_or_goes_or_weighs_otherwise(
     moved = sum(
         one != other and name not in (one, other) for one, other in zip(before, after, strict=True)
     )
-    assert moved / len(before) < (0.03 if len(members) <= 160 else 0.08)
+    if weight == 0:
+        assert moved / len(before) < 0.03
+    assert moved / len(before) < (0.04 if len(members) <= 160 else 0.1)
 
 
 def test_maglevs_table_depends_on_names_and_weights_alone() -> None:

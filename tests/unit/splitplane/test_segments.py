@@ -222,16 +222,35 @@ def test_an_address_is_taken_by_a_file_that_says_the_target(folder: Path) -> Non
     assert (code, "there is no such key file" in said) == (3, True), said
 
 
-@pytest.mark.parametrize("detach", [[], ["--detach"]], ids=["run", "detach"])
-def test_a_switch_that_is_not_there_is_code_4_and_one_line(folder: Path, detach: list[str]) -> None:
+def test_detaching_from_a_switch_that_is_not_there_is_code_4_and_one_line(folder: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     config = dfs_config(folder, target=None, p4runtime=SWITCH_SECTION)
-    options = ["--target", "p4runtime", "--address", address, *detach]
-    code, said = ended("dfs", config, *options)
+    code, said = ended("dfs", config, "--target", "p4runtime", "--address", address, "--detach")
     assert code == 4, said
     assert said.count("\n") == 1, said
     assert f"switch {address}" in said
     assert "start the switch" in said
+
+
+def test_a_switch_that_is_not_there_yet_is_waited_for_until_a_signal(folder: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    config = dfs_config(folder, target=None, p4runtime=SWITCH_SECTION)
+    options = ("--target", "p4runtime", "--address", address)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "splitplane", "dfs", str(config), *options],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert any(f"switch {address}" in line and "waiting for it" in line for line in lines)
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 0, said
+        assert "Traceback" not in said
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_reload_takes_what_is_good_and_leaves_what_is_not(folder: Path) -> None:
