@@ -239,6 +239,7 @@ class ControlSegmentConfig(_Model):
     key_file: FilePath | None = None
     laboratory_no_authentication: bool = False
     admin_socket: FilePath | None = None
+    state_file: FilePath | None = None  # None: in $STATE_DIRECTORY, or no file
     data_flow_segments: Annotated[tuple[DataFlowSegmentAddress, ...], Field(min_length=1)]
     settings: SettingsConfig = SettingsConfig()
     pools: tuple[PoolConfig, ...] = ()

@@ -13,6 +13,8 @@ so there the address alone says which server it is.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from control_segment.nodes import Place
@@ -24,13 +26,14 @@ _PURGED_AT_ONCE: Final = 2  # more than one: the table shrinks faster than it gr
 class SourceAddressPersistence:
     """Where the node of a source address was, for one virtual server or a group."""
 
-    __slots__ = ("_capacity", "_clients", "is_shared", "timeout_s")
+    __slots__ = ("_capacity", "_clients", "changes", "is_shared", "timeout_s")
 
     def __init__(
         self, timeout_s: int, capacity: int = CAPACITY, *, is_shared: bool = False
     ) -> None:
         self.timeout_s = timeout_s
         self.is_shared = is_shared
+        self.changes = 0
         self._capacity = capacity
         # Least recently seen first.  Not a dict: finding its first entry costs as much as was
         # deleted in front of it.
@@ -48,6 +51,7 @@ class SourceAddressPersistence:
 
     def remember(self, address: bytes, place: Place, now: float) -> None:
         """A session of this client begins at the node there."""
+        self.changes += 1
         clients = self._clients
         clients[address] = (place, now)
         clients.move_to_end(address)
@@ -56,3 +60,14 @@ class SourceAddressPersistence:
             if len(clients) <= self._capacity and now - clients[oldest][1] < self.timeout_s:
                 return
             del clients[oldest]
+
+    def entries(self, most: int, now: float) -> Iterator[tuple[bytes, Place, float]]:
+        """Yield the latest clients, the one seen last at the end: address, place, when.
+
+        The table may change meanwhile.
+        """
+        clients = self._clients
+        for address in list(islice(clients, max(0, len(clients) - most), None)):
+            entry = clients.get(address)
+            if entry is not None and now - entry[1] < self.timeout_s:
+                yield (address, *entry)

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 from control_segment.config import ControlSegmentConfig
@@ -14,6 +15,7 @@ from control_segment.peers import Datagram
 from control_segment.runtime import admin, memory
 from control_segment.runtime.datagrams import DatagramFilter, DatagramSocket
 from control_segment.runtime.response_times import measure_response_times
+from control_segment.runtime.state_file import StateFile
 from control_segment.runtime.streams import Stream
 from control_segment.segment import ControlSegment
 
@@ -41,11 +43,14 @@ class ControlSegmentRuntime:
         key: bytes,
         *,
         datagram_filter: DatagramFilter | None = None,
+        state_file: Path | None = None,
         on_ready: Callable[[], None] | None = None,
     ) -> None:
+        """`state_file`: what outlives this process; None: nothing does."""
         self._config = config
         self._key = key
         self._filter = datagram_filter
+        self._state_path = state_file
         self._on_ready = on_ready
         self._stopping = asyncio.Event()
         self._segment: ControlSegment | None = None
@@ -81,6 +86,7 @@ class ControlSegmentRuntime:
                 "laboratory_no_authentication: authentication is off:"
                 " any host can control the DFSs of this CS"
             )
+        state_file = self._restore(segment, loop.time())
         ssmb = self._config.ssmb
         self._udp = DatagramSocket(ssmb.address, ssmb.port, self._handle, self._filter)
         try:
@@ -89,23 +95,34 @@ class ControlSegmentRuntime:
                 for index in range(len(segment.connections.links))
             ]
             with memory.without_automatic_collection():
-                await self._serve(segment)
+                await self._serve(segment, state_file)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
             self._udp.close()
             self._udp = None
 
-    async def _serve(self, segment: ControlSegment) -> None:
+    async def _serve(self, segment: ControlSegment, state_file: StateFile | None) -> None:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(stream.run()) for stream in self._streams]
             running.append(tasks.create_task(measure_response_times(segment)))
+            if state_file is not None:
+                tasks.create_task(state_file.keep(self._stopping))  # which writes a last time
             self._changed()
             if self._on_ready is not None:
                 self._on_ready()
             await self._stopping.wait()
             for task in running:
                 task.cancel()
+
+    def _restore(self, segment: ControlSegment, now: float) -> StateFile | None:
+        if self._state_path is not None:
+            state_file = StateFile(self._state_path, segment)
+            state_file.restore(now)
+            return state_file
+        if segment.model.persistence.by_name:
+            _log.warning("no state_file: what persistence remembers is lost when this CS ends")
+        return None
 
     def stop(self) -> None:
         """Let `run` end."""

@@ -68,7 +68,9 @@ def cs(config: Path) -> None:
     _log_to_stderr()
     settings = load(config, ControlSegmentConfig)
     key = _key(config, settings.key_file)
-    runtime = ControlSegmentRuntime(settings, key, datagram_filter=_impairment())
+    runtime = ControlSegmentRuntime(
+        settings, key, datagram_filter=_impairment(), state_file=_state_file(config, settings)
+    )
 
     async def reload(say: Say) -> None:
         await runtime.apply_config(await read_beside(config), say)
@@ -222,6 +224,14 @@ def _key(config: Path, key_file: str | Path | None) -> bytes:
     if key_file is None:
         return b""  # the model has checked that the laboratory setting is there
     return read_key(config.parent / key_file)
+
+
+def _state_file(config: Path, settings: ControlSegmentConfig) -> Path | None:
+    """Where the CS keeps what outlives it; by default where systemd's StateDirectory= says."""
+    if settings.state_file is not None:
+        return config.parent / settings.state_file
+    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(folder) / f"cs-{settings.segment_id}.state" if folder else None
 
 
 def _impairment() -> impair.DatagramFilter | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +19,11 @@ from control_segment.runtime.streams import Stream
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.targets.registry import open_target
+from ssmb.addresses import from_text
 from ssmb.messages import Stats
 from ssmb.seal import Sealer
 from support.ports import free_port
-from support.segments.dfs_double import CONFIG
+from support.segments.dfs_double import CLIENT, CONFIG, changed_server
 
 KEY = b"0123456789abcdef"
 
@@ -333,5 +335,47 @@ def test_a_cs_that_hears_wrong_seals_only_connects_again_by_itself() -> None:
             assert cs.segment.statistics.drops["bad_seal"] > 0
 
         await together(story, dfs, cs)
+
+    run(test)
+
+
+def test_what_persistence_remembers_outlives_the_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    persistence = {"kind": "source_address", "timeout_s": 300}
+    config = cs_config(
+        free_port(), free_port(), virtual_servers=changed_server(persistence=persistence)
+    )
+
+    def remembered(cs: ControlSegmentRuntime) -> list[int | None]:
+        answer: Any = cs.handle_admin("virtual_servers", {})
+        return [server.persistence for server in answer]
+
+    async def test() -> None:
+        first = ControlSegmentRuntime(config, KEY, state_file=tmp_path / "cs.state")
+
+        async def begins() -> None:
+            await until(lambda: first.is_running)
+            (table,) = first.segment.model.persistence.by_name.values()
+            now = asyncio.get_running_loop().time()
+            table.remember(CLIENT, (from_text("10.1.1.3"), 8080), now)
+
+        await together(begins, first)
+        second = ControlSegmentRuntime(config, KEY, state_file=tmp_path / "cs.state")
+
+        async def goes_on() -> None:
+            await until(lambda: second.is_running)
+            assert remembered(second) == [1, None]
+
+        await together(goes_on, second)
+        assert "no state_file" not in caplog.text
+        third = ControlSegmentRuntime(config, KEY)
+
+        async def knows_nothing() -> None:
+            await until(lambda: third.is_running)
+            assert remembered(third) == [0, None]
+
+        await together(knows_nothing, third)
+        assert "no state_file: what persistence remembers is lost" in caplog.text
 
     run(test)

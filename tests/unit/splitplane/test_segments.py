@@ -19,6 +19,9 @@ import yaml
 from admin.answers import CS_STATUS, HELLO, NODES, RELOAD
 from admin.client import AdminClient, ask
 from admin.errors import CommandError
+from control_segment.config import ControlSegmentConfig
+from splitplane.commands.segments import _state_file
+from splitplane.config import load
 from splitplane.reading import IN_THREAD_MAX
 from support.ports import free_port
 
@@ -311,3 +314,18 @@ def test_a_laboratory_without_keys_says_so_at_every_start(folder: Path) -> None:
             process.send_signal(signal.SIGTERM)
             _, log = process.communicate(timeout=60)
         assert "authentication is off: any host can control" in log
+
+
+def test_the_state_file_is_where_the_configuration_or_systemd_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    file = cs_config(folder)
+    assert _state_file(file, load(file, ControlSegmentConfig)) is None
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/splitplane/cs:/var/lib/other")
+    settings = load(file, ControlSegmentConfig)
+    assert _state_file(file, settings) == Path("/var/lib/splitplane/cs/cs-1.state")
+    file = cs_config(folder, state_file="my.state")
+    assert _state_file(file, load(file, ControlSegmentConfig)) == folder / "my.state"
+    file = cs_config(folder, state_file="/srv/my.state")
+    assert _state_file(file, load(file, ControlSegmentConfig)) == Path("/srv/my.state")

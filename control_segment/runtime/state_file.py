@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep a CS's state in a file: read it at the start, write it while it changes and at the end.
+
+The file is replaced as a whole: a temporary one beside it is written and brought to the disk, and
+then takes its name, so a crash leaves the old one or the new one.  Encoding goes on between
+datagrams, and the disk is waited for in a thread.  Nothing that goes wrong here stops the CS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from control_segment.segment import ControlSegment
+from control_segment.state import StateError, decode, encode
+
+INTERVAL_S: Final = 5.0  # at least, between two files; what came since the latest dies with a crash
+_SHARE: Final = 20  # the time that writing takes at most: one part of so many
+_RETRY_S: Final = 30.0  # while the disk is full
+_SIZE_MAX: Final = 1 << 28  # no file of a CS is larger
+_CHUNK: Final = 1 << 20
+
+_log = logging.getLogger("control_segment")
+
+
+class StateFile:
+    """The file at one path."""
+
+    def __init__(
+        self,
+        path: Path,
+        segment: ControlSegment,
+        *,
+        # The monotonic clock does not outlive the machine
+        wall_time: Callable[[], float] = time.time,  # noqa: TID251
+    ) -> None:
+        self._path = path
+        self._segment = segment
+        self._wall_time = wall_time
+        self._failed = False
+        self._kept = 0
+
+    def restore(self, now: float) -> None:
+        """Take what an earlier process wrote; a file that cannot be used is logged and ignored."""
+        persistence, wall_now = self._segment.model.persistence, self._wall_time()
+        try:
+            with self._path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > _SIZE_MAX:
+                    raise StateError(f"it has {size} octets, more than any that a CS writes")
+                state = decode(file.read(), self._segment.config.segment_id)
+        except FileNotFoundError:
+            _log.info("state file %s: there is none yet", self._path)
+        except (OSError, StateError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            _log.warning(
+                "state file %s cannot be used: %s; starting without it", self._path, reason
+            )
+        else:
+            count = persistence.restore(state.sections, now, wall_now)
+            age_s = max(0, round(wall_now - state.written))
+            _log.info(
+                "state file %s: %d persistent clients, as of %d s ago", self._path, count, age_s
+            )
+        self._kept = persistence.changes
+
+    async def keep(self, stopping: asyncio.Event) -> None:
+        """Write whenever something is new, and a last time before the CS ends."""
+        loop = asyncio.get_running_loop()
+        wait_s = INTERVAL_S
+        while True:
+            try:
+                async with asyncio.timeout(wait_s):
+                    await stopping.wait()
+            except TimeoutError:
+                pass
+            begun = loop.time()
+            try:
+                await self._write_what_is_new()
+            except Exception as error:
+                self._segment.faults.note(f"writing state file {self._path}", error)
+            if stopping.is_set():
+                return
+            wait_s = max(INTERVAL_S, _SHARE * (loop.time() - begun))
+            if self._failed:
+                wait_s = max(_RETRY_S, wait_s)
+
+    async def _write_what_is_new(self) -> None:
+        changes = self._segment.model.persistence.changes
+        if changes != self._kept and await self._write():
+            self._kept = changes
+
+    async def _write(self) -> bool:
+        """Replace the file; return whether that was possible."""
+        segment, now = self._segment, asyncio.get_running_loop().time()
+        wall_now = self._wall_time()
+        sections = segment.model.persistence.sections(now, wall_now)
+        try:
+            await self._replace(encode(segment.config.segment_id, wall_now, sections))
+        except OSError as error:
+            if not self._failed:
+                _log.error(
+                    "state file %s cannot be written: %s; what is new is lost when this CS ends."
+                    " Trying again every %d s",
+                    self._path, error.strerror, _RETRY_S,
+                )  # fmt: skip
+            self._failed = True
+            return False
+        if self._failed:
+            _log.info("state file %s is written again", self._path)
+        self._failed = False
+        return True
+
+    async def _replace(self, pieces: Iterable[bytes]) -> None:
+        temporary = self._path.with_name(self._path.name + ".new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(temporary, flags, 0o600)  # addresses of clients are nobody else's business
+        try:
+            try:
+                chunk = bytearray()
+                for piece in pieces:
+                    chunk += piece
+                    if len(chunk) >= _CHUNK:
+                        await _in_thread(_write_all, file, bytes(chunk))
+                        chunk.clear()
+                    else:
+                        await asyncio.sleep(0)  # datagrams first
+                await _in_thread(_write_all, file, bytes(chunk))
+                await _in_thread(os.fsync, file)
+            finally:
+                os.close(file)
+            await _in_thread(_rename, temporary, self._path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _write_all(file: int, octets: bytes) -> None:
+    left = memoryview(octets)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # or a power loss brings the old name back
+    finally:
+        os.close(folder)
+
+
+async def _in_thread(action: Callable[..., object], *arguments: object) -> None:
+    """Do what may take long; a caller that is cancelled still waits for its end."""
+    running = asyncio.ensure_future(asyncio.to_thread(action, *arguments))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
