@@ -126,6 +126,27 @@ static __always_inline bool is_asleep(struct interface *interface, struct packet
 	       bpf_map_lookup_elem(&asleep, &p->key);
 }
 
+/* A client opens a connection to a node itself from a port that it uses for a virtual server on that
+ * node: the node's answers would be taken for that flow's. */
+static __always_inline bool collides(struct packet *p)
+{
+	struct flow_key key = {
+		.sport = p->key.dport,
+		.dport = p->key.sport,
+		.protocol = PROTOCOL_TCP,
+	};
+	struct flow *back;
+
+	if (p->key.protocol != PROTOCOL_TCP || p->fragment == LATER_FRAGMENT ||
+	    (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN || !is_listening())
+		return false;
+	__builtin_memcpy(key.src, p->key.dst, 16);
+	__builtin_memcpy(key.dst, p->key.src, 16);
+	back = bpf_map_lookup_elem(&flows, &key);
+	return back && back->bits & FLOW_RETURN &&
+	       (back->new_sport != p->key.dport || !same_address(back->new_src, p->key.dst));
+}
+
 /* No flow: addressed to a virtual server, opened by the internal side, or left to the kernel. */
 static __always_inline int unmatched(struct context *c, struct packet *p)
 {
@@ -140,6 +161,8 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 		return pass(c);
 	if (is_asleep(interface, p)) {
 		reason = REASON_ASLEEP;
+	} else if (collides(p)) {
+		reason = REASON_COLLISION;
 	} else if (!is_group_frame(c)) {
 		server = match(p, interface->flags & INTERFACE_EXTERNAL, &key);
 		if (server)

@@ -21,6 +21,7 @@
 #define REASON_UNANSWERED 10
 #define REASON_UNSERVED 11
 #define REASON_ASLEEP 12
+#define REASON_COLLISION 13
 
 #define CHUNK 512 /* what bpf_csum_diff takes at once before Linux 6.13 */
 #define NOTIFY_PERIOD_NS 100000000ull

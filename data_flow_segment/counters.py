@@ -94,6 +94,11 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         "ICMP port unreachable messages sent: a flow was refused, or nothing serves the port.",
     ),
     # --- installing and ending
+    "direct_collisions": (
+        False,
+        "Connections to a node itself that were reset because their client uses the same port for a"
+        " virtual server on that node.",
+    ),
     "flows_woken": (
         True,
         "Connections whose flow was gone after a long silence and whose node spoke first; the agent"

@@ -38,6 +38,7 @@ class Outbox:
         self.commands: list[Command] = []
         self.datagrams: list[tuple[Endpoint, bytes]] = []
         self.counters = Counters()
+        self.log: list[str] = []  # sentences for the operator, for the runtime to write and empty
         self.faults = Faults(self.counters)
         self.sent: Tally[str] = Tally()  # messages by the name of their type
         self.received: Tally[str] = Tally()

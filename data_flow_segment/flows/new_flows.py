@@ -25,7 +25,9 @@ from data_flow_segment.targets.contract import (
     PacketIn,
     PacketReason,
     RemoveFlow,
+    TransmitPacket,
 )
+from ssmb.addresses import to_text
 from ssmb.constants import FLOW_BUFFER_MAX, QUERY_REPEATS, TCP, Asking, ErrorCode, Flag, ForwardMode
 from ssmb.messages import FlowSignature, Query, Session
 from ssmb.serials import SerialAllocator
@@ -42,7 +44,7 @@ _BRIDGED: Final = int(PacketReason.BRIDGED)
 _UNANSWERED: Final = int(PacketReason.UNANSWERED)
 _ANSWERED_AT_ONCE: Final = frozenset((_BRIDGED, int(PacketReason.UNSERVED)))
 _ASLEEP: Final = int(PacketReason.ASLEEP)
-_OF_KNOWN: Final = (_UNANSWERED, _ASLEEP)
+_OF_KNOWN: Final = (_UNANSWERED, _ASLEEP, int(PacketReason.COLLISION))
 _NEW_OR_UNANSWERED: Final = (_NEW_FLOW, _UNANSWERED)
 
 
@@ -135,8 +137,31 @@ class NewFlows:
         """Whether the packet is one of a flow that was decided before, and is dealt with."""
         if packet.reason == _UNANSWERED:
             return self._ask_about_installed(packet, now)
-        self._woken(packet, now)
+        if packet.reason == _ASLEEP:
+            self._woken(packet, now)
+        else:
+            self._collided(packet)
         return True
+
+    def _collided(self, packet: PacketIn) -> None:
+        """A client opens a connection to a node itself from the port that one through a virtual
+        server has.  To the node they are the same; a flow that only lingers gives way."""
+        signature = packet.signature
+        octets = bridge.ip_packet(packet.frame)
+        if signature.session in self._ended.lingering and octets is not None:
+            self._ended.begin(signature.session)
+            self._outbox.commands += (RemoveFlow(signature), TransmitPacket(octets))
+            self._counters["lingering_replaced"] += 1
+            return
+        if not self._counters["direct_collisions"]:
+            client = f"{to_text(signature.src_ipaddr)} port {signature.src_port}"
+            self._outbox.log.append(
+                f"{client} opened a connection to a node itself from the port that it uses for"
+                f" {to_text(signature.dst_ipaddr)} port {signature.dst_port} on that node: it was"
+                " reset. Only the first one is logged; direct_collisions counts them"
+            )
+        self._counters["direct_collisions"] += 1
+        refusal.notify_client(self._outbox, packet)
 
     def _woken(self, packet: PacketIn, now: float) -> None:
         """A node goes on with a connection that was idle for long: as if its client did, so that

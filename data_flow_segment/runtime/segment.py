@@ -232,6 +232,10 @@ class DataFlowSegmentRuntime:
             self._write(connection_id)
         for sentence in agent.connections.take_log():
             _LOG.info("%s", sentence)
+        if agent.outbox.log:
+            sentences, agent.outbox.log = agent.outbox.log, []
+            for sentence in sentences:
+                _LOG.warning("%s", sentence)
         self._log_faults()
         self._set_timer(now)
 

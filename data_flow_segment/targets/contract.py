@@ -143,6 +143,9 @@ class PacketReason(IntEnum):
     UNANSWERED = 10
     # A node's TCP packet of a flow that fell asleep (FallAsleep); the signature is the client's
     ASLEEP = 12
+    # A client's SYN to a node's own address and port, from the port that a flow to that node has:
+    # the node's answers would be taken for the flow's; the signature is the flow's
+    COLLISION = 13
     UNSERVED = 11  # TCP or UDP to a virtual address that is answered for, without a virtual server
 
 

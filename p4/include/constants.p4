@@ -55,6 +55,7 @@ const bit<8> REASON_CLOSED = 8;    // a copy of the packet that ended a flow; a 
 const bit<8> REASON_REPORT = 9;    // the answer to OPERATION_REPORT; a `report` follows
 const bit<8> REASON_UNANSWERED = 10;
 const bit<8> REASON_UNSERVED = 11; // to a virtual address, and no virtual server takes it
+const bit<8> REASON_COLLISION = 13; // not sent yet: a SYN to a node itself from a flow's own port
 const bit<8> REASON_ASLEEP = 12;   // not sent yet: a node's packet of a flow that fell asleep
 
 // What the agent asks for with a packet.

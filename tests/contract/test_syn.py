@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from data_flow_segment.targets.contract import (
     AddVirtualServer,
     CloseCause,
@@ -160,3 +162,29 @@ def test_a_syn_on_a_connection_whose_node_fell_silent_comes_up(tcp_scene: Scene)
     assert scene.send(scene.inbound(scene.to_vip(flags="S", seq=7_000_000))) == []
     (up,) = scene.up_calls()
     assert up.reason == PacketReason.UNANSWERED
+
+
+# --- one port for a virtual server and for its node itself ----------------------------------------
+
+
+def test_a_syn_to_the_node_itself_from_a_flows_own_port_comes_up(tcp_scene: Scene) -> None:
+    scene = tcp_scene
+    if scene.rig.name.startswith("p4"):
+        pytest.skip("the P4 program does not see such collisions yet")
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    established(scene)
+    direct = scene.segment(scene.client, scene.node, flags="S", seq=9)
+    assert scene.send(scene.inbound(direct)) == []
+    (up,) = scene.up_calls()
+    assert (up.reason, up.signature.session) == (
+        PacketReason.COLLISION,
+        scene.signature().session,
+    )
+    # anything else towards the node is routed as ever
+    client, port = scene.client
+    for packet in (
+        scene.segment((client, port + 1), scene.node, flags="S", seq=9),
+        scene.segment(scene.client, (scene.node[0], 22), flags="S", seq=9),
+    ):
+        assert len(scene.send(scene.inbound(packet))) == 1
+    assert scene.up_calls() == []

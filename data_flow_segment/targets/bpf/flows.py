@@ -404,6 +404,11 @@ class Flows:
         back = self.table.lookup(opposite_key(key, home)) or self._complete(key, home)
         return None if back is None else (home, unpack(back))
 
+    def client_of(self, back_key: bytes) -> bytes:
+        """The client's key of the flow whose node's packets have this one; itself if it is gone."""
+        value = self.table.lookup(back_key)
+        return back_key if value is None else opposite_key(back_key, unpack(value))
+
     def window_shift(self, key: bytes) -> int:
         """Of the flow whose client's key this is; 0 if it is gone."""
         pair = self.pair(key)

@@ -80,6 +80,7 @@ _PACKET, _CLOSED = int(EventKind.PACKET), int(EventKind.CLOSED)
 _FRAGMENT: Final = int(EventKind.FRAGMENT)
 _BY_FIN, _BY_RST = CloseCause.FIN, CloseCause.RST
 _ASLEEP: Final = int(PacketReason.ASLEEP)
+_COLLISION: Final = int(PacketReason.COLLISION)
 _META_KEY: Final = bytes(4)
 _RESERVED: Final = struct.pack("=I", ADDRESS_RESERVED)
 _OWN: Final = struct.pack("=I", ADDRESS_RESERVED | ADDRESS_OWN)
@@ -288,6 +289,8 @@ class BpfTarget:
         ifindex, frame = arrival(record)
         if reason == _ASLEEP:
             key = self._asleep.lookup(key) or key
+        elif reason == _COLLISION:
+            key = self.flows.client_of(key[16:32] + key[:16] + key[34:36] + key[32:34] + key[36:])
         src, dst, sport, dport, protocol = FLOW_KEY.unpack(key)
         return PacketIn(
             reason,

@@ -169,10 +169,16 @@ class DataPath:
     def _wake_or_unmatched(self, interface: Interface, packet: Packet, key: Key) -> None:
         """A node may go on with a connection whose flow is gone, for it was idle for long."""
         session = self.asleep.find(packet, key) if interface.internal else None
-        if session is None:
-            self._unmatched(interface, packet, key)
-        else:
+        if session is not None:
             self._up_call(interface, packet, session, PacketReason.ASLEEP, None)
+            return
+        src, dst, sport, dport, protocol = key
+        other = self.table.find((dst, src, dport, sport, protocol))
+        if self.listening and other is not None and syns.collides(packet, key, *other):
+            session = other[0].entry.signature.session
+            self._up_call(interface, packet, session, PacketReason.COLLISION, None)
+        else:
+            self._unmatched(interface, packet, key)
 
     def _may_be_a_flows(self, interface: Interface, packet: Packet) -> bool:
         """Whether a later fragment without its first one is not simply a stranger's."""

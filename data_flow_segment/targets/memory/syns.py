@@ -7,6 +7,7 @@ from typing import Final
 
 from data_flow_segment.targets.flow_table import INBOUND
 from data_flow_segment.targets.memory.flow import Flow
+from data_flow_segment.targets.translation import Key
 from packets.parse import ACK, SYN, Packet
 from ssmb.constants import TCP
 
@@ -24,6 +25,11 @@ def _is_syn(packet: Packet, direction: int) -> bool:
 def is_new_connection(packet: Packet, flow: Flow, direction: int) -> bool:
     """On an entry that only lingers it is another connection."""
     return flow.closed and _is_syn(packet, direction)
+
+
+def collides(packet: Packet, key: Key, flow: Flow, direction: int) -> bool:
+    """It goes to the node itself, from the port that the flow has, whose answers it would meet."""
+    return direction != INBOUND and _is_syn(packet, INBOUND) and flow.entry.signature.session != key
 
 
 def is_unanswered(packet: Packet, flow: Flow, direction: int, now: float) -> bool:

@@ -22,7 +22,7 @@ what the switch sends to its agent arrives."""
 
 
 class Reason(IntEnum):
-    """Why a packet came up; 1 to 3 and 10 to 12 are the contract's PacketReason."""
+    """Why a packet came up; 1 to 3 and 10 to 13 are the contract's PacketReason."""
 
     NEW_FLOW = 1
     BRIDGED = 2
@@ -35,6 +35,7 @@ class Reason(IntEnum):
     REPORT = 9  # a Report
     UNANSWERED = 10
     ASLEEP = 12  # not sent yet
+    COLLISION = 13  # not sent yet
     UNSERVED = 11  # TCP, UDP or an echo request to an address that we own, and of no server
 
 
