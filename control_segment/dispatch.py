@@ -62,10 +62,10 @@ class Dispatch:
         self.waiting: set[Peer] = set()  # those with L messages that wait for companions
         self._decisions = decisions
         self._statistics = statistics
-        self._notices = Notices(decisions, statistics, trace, strangers)
+        self.notices = Notices(decisions, statistics, trace, strangers)
         self._actions: dict[type[Any], Callable[[Peer, Any, float], None]] = {
             Delete: self._deleted,
-            Stats: self._notices.counted,
+            Stats: self.notices.counted,
             FlowState: self._flow_state,
             SyncDone: self._sync_done,
             Reset: self._reset,
@@ -128,13 +128,13 @@ class Dispatch:
 
     def _deleted(self, peer: Peer, delete: Delete, now: float) -> None:
         peer.sync.flow_ended(delete.serial)
-        self._notices.deleted(peer, delete, now)
+        self.notices.deleted(peer, delete, now)
 
     def _flow_state(self, peer: Peer, state: FlowState, now: float) -> None:
         if state.serial == NO_FLOW:
             self._statistics.drops["invalid_serial"] += 1
         elif not peer.sync.has_ended(state.serial):
-            self._notices.flow_state(peer, state, now)
+            self.notices.flow_state(peer, state, now)
         if peer.sync.flow_reported(state.serial, now):
             self._synchronised(peer, now)
 

@@ -123,6 +123,7 @@ class FlowTable:
         self.wheel: dict[int, set[Flow]] = {}
         # Records without a DFS flow, the oldest first; as `persistence` no dict
         self.sessions: OrderedDict[Flow, None] = OrderedDict()
+        self.session_changes = 0  # counts what becomes such a record, or is none any more
         self.waiting = Waiting()
         self.stats_interval_s = 60
         self.session_timeout_s = 7440
@@ -147,6 +148,7 @@ class FlowTable:
         """Forget a record: its session is over."""
         if flow.state == SESSION:
             del self.sessions[flow]
+            self.session_changes += 1
             flow.node.without_flow -= 1
             flow.virtual_server.without_flow -= 1
         else:
@@ -166,6 +168,7 @@ class FlowTable:
         """A DFS (again, or another one) carries this session: adopt its serial (6.7)."""
         if flow.state == SESSION:
             del self.sessions[flow]
+            self.session_changes += 1
             flow.node.session_came_back()
             flow.virtual_server.without_flow -= 1
             flow.virtual_server.active += 1
@@ -186,6 +189,7 @@ class FlowTable:
         flow.state = SESSION
         self.waiting.freed = True
         self.sessions[flow] = None
+        self.session_changes += 1
         flow.last_active = now
         self.file(flow, self.expiry_slot(flow))
 

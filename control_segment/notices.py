@@ -118,10 +118,20 @@ class Notices:
             self._table.end(flow)
         self._enter(peer, key, state, now)
 
-    def _enter(self, peer: Peer, key: bytes, state: FlowState, now: float) -> None:
+    def session_kept(
+        self, absent: Peer, key: bytes, state: FlowState, now: float, seen: float
+    ) -> bool:
+        """A session without a flow that an earlier process of this CS knew; False: no room."""
+        flow = self._enter(absent, key, state, now)
+        if flow is None:
+            return False
+        self._table.detach(flow, seen)
+        return True
+
+    def _enter(self, peer: Peer, key: bytes, state: FlowState, now: float) -> Flow | None:
         if not self._table.make_room():
             self._statistics.drops["table_full"] += 1
-            return
+            return None
         server, node = self._find(key, state)
         head, tail = reply_head(0, state.flags & _REPLY_FLAGS), pack_translation(state.translation)
         configured = server.answers.get(node)
@@ -135,9 +145,11 @@ class Notices:
             flow.source_port = self._decisions.source_ports.adopt(scope, state.snat_port)
         self._table.enter(flow, now)
         flow.last_active = now - state.idle_ms / 1000
+        who = "SYNC" if state.serial else "the state file"
         self._note(
-            (now, key, "reported by SYNC: virtual server %s, node %s", (server.name, node.name))
+            (now, key, "known by %s: virtual server %s, node %s", (who, server.name, node.name))
         )
+        return flow
 
     def _find(self, key: bytes, state: FlowState) -> tuple[VirtualServer, Node]:
         """Return what a flow from before our start belongs to; else a stranger."""

@@ -26,8 +26,9 @@ from control_segment.dispatch import Dispatch
 from control_segment.flows import FlowTable
 from control_segment.model import Model, Step, finish
 from control_segment.nodes import Node
-from control_segment.peers import Address, Datagram
+from control_segment.peers import Address, Datagram, Peer
 from control_segment.reaper import Reaper
+from control_segment.saved_sessions import SavedSessions
 from control_segment.statistics import RATE_INTERVAL_S, Statistics
 from control_segment.trace import Trace
 from control_segment.wire import KEY_END, QUERY_SIZE, reply_octets, signature_of, slow_reply
@@ -83,6 +84,8 @@ class ControlSegment:
             self.log,
             self._check_all,
         )
+        absent = Peer(0, key, random_octets)
+        self.saved_sessions = SavedSessions(self.table, self.dispatch.notices, absent)
         self.connections = Connections(
             config,
             self.model,

@@ -29,6 +29,7 @@ class Kind(IntEnum):
 
     END = 0
     PERSISTENCE = 1  # clients of one table (`control_segment.persistence_tables`)
+    SESSIONS = 2  # without a DFS flow (`control_segment.saved_sessions`)
 
 
 class Section(NamedTuple):

@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -63,11 +64,13 @@ class StateFile:
             )
         else:
             count = persistence.restore(state.sections, now, wall_now)
+            sessions = self._segment.saved_sessions.restore(state.sections, now, wall_now)
             age_s = max(0, round(wall_now - state.written))
             _log.info(
-                "state file %s: %d persistent clients, as of %d s ago", self._path, count, age_s
-            )
-        self._kept = persistence.changes
+                "state file %s: %d persistent clients, %d sessions, as of %d s ago",
+                self._path, count, sessions, age_s,
+            )  # fmt: skip
+        self._kept = self._changes
 
     async def keep(self, stopping: asyncio.Event) -> None:
         """Write whenever something is new, and a last time before the CS ends."""
@@ -90,8 +93,12 @@ class StateFile:
             if self._failed:
                 wait_s = max(_RETRY_S, wait_s)
 
+    @property
+    def _changes(self) -> int:
+        return self._segment.model.persistence.changes + self._segment.saved_sessions.changes
+
     async def _write_what_is_new(self) -> None:
-        changes = self._segment.model.persistence.changes
+        changes = self._changes
         if changes != self._kept and await self._write():
             self._kept = changes
 
@@ -99,7 +106,10 @@ class StateFile:
         """Replace the file; return whether that was possible."""
         segment, now = self._segment, asyncio.get_running_loop().time()
         wall_now = self._wall_time()
-        sections = segment.model.persistence.sections(now, wall_now)
+        sections = chain(
+            segment.model.persistence.sections(now, wall_now),
+            segment.saved_sessions.sections(now, wall_now),
+        )
         try:
             await self._replace(encode(segment.config.segment_id, wall_now, sections))
         except OSError as error:

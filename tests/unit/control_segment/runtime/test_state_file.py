@@ -72,7 +72,7 @@ def test_what_is_written_at_the_end_is_there_at_the_next_start(
     other = rig_with(0)
     state_file(other, path).restore(monotonic())
     assert known(other) == 30_000
-    assert "30000 persistent clients, as of 0 s ago" in caplog.text
+    assert "30000 persistent clients, 0 sessions, as of 0 s ago" in caplog.text
 
 
 def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
