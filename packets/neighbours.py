@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from packets import checksum
-from packets.parse import ICMPV6, IPV6, Packet
+from packets.parse import ICMPV6, IPV6, TYPE_ARP, TYPE_IPV4, TYPE_IPV6, Packet
 from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED
 
 ARP: Final = struct.Struct("!HHBBH6s4s6s4s")
@@ -18,6 +18,7 @@ _DISCOVERY: Final = struct.Struct("!BBHI16sBB6s")
 SOLICITED, OVERRIDE = 0x40000000, 0x20000000
 SOURCE_MAC, TARGET_MAC = 1, 2  # options, RFC 4861 4.6.1
 _ALL_NODES: Final = bytes.fromhex("ff02" + "00" * 13 + "01")
+_BROADCAST_MAC: Final = b"\xff" * 6
 _ALL_NODES_MAC: Final = bytes.fromhex("333300000001")
 
 
@@ -57,6 +58,17 @@ def advertisement(packet: Packet, mac: bytes, answers_for: Callable[[bytes], boo
         receiver, receiver_mac, flags = _ALL_NODES, _ALL_NODES_MAC, OVERRIDE
     link = receiver_mac + mac + bytes(packet.data[12 : packet.l3])
     return link + discovery(ADVERTISEMENT, flags, wanted, mac, wanted, receiver)
+
+
+def announcement(address: bytes, mac: bytes) -> bytes:
+    """The frame by which everybody on a link learns where an address is now: an ARP announcement
+    (RFC 5227 3), an unsolicited advertisement (RFC 4861 7.2.6)."""
+    if not address.startswith(IPV4_PREFIX):
+        message = discovery(ADVERTISEMENT, OVERRIDE, address, mac, address, _ALL_NODES)
+        return _ALL_NODES_MAC + mac + TYPE_IPV6.to_bytes(2, "big") + message
+    ipv4 = address[len(IPV4_PREFIX) :]
+    request = ARP.pack(1, TYPE_IPV4, 6, 4, ARP_REQUEST, mac, ipv4, bytes(6), ipv4)
+    return _BROADCAST_MAC + mac + TYPE_ARP.to_bytes(2, "big") + request
 
 
 def discovery(kind: int, flags: int, target: bytes, mac: bytes, src: bytes, dst: bytes) -> bytes:

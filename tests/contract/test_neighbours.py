@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
@@ -171,3 +173,42 @@ def test_solicitations_that_nobody_may_send_are_not_answered(
     six.rig.apply(AddVirtualServer(six.server()))
     asked = bytes(solicitation(CLIENT_MAC, six.family.client, six.family.vip, **wrong))
     assert six.send((Side.EXTERNAL, asked)) == []
+
+
+def assert_announced(scene: Scene, frames: Sequence[Frame]) -> None:
+    """Exactly once, towards the clients."""
+    octets = only(frames, Side.EXTERNAL)
+    said, family = Ether(octets), scene.family
+    assert said.src == OWN
+    if family.is_ipv4:
+        assert said.dst == "ff:ff:ff:ff:ff:ff"
+        assert (said[ARP].psrc, said[ARP].pdst, said[ARP].hwsrc) == (family.vip, family.vip, OWN)
+        return
+    assert wrong_checksums(ip_packet(octets)) == []
+    assert (said.dst, said[IPv6].dst, said[IPv6].hlim) == ("33:33:00:00:00:01", "ff02::1", 255)
+    assert (said[ICMPv6ND_NA].tgt, said[ICMPv6ND_NA].S, said[ICMPv6ND_NA].O) == (family.vip, 0, 1)
+    assert said[ICMPv6NDOptDstLLAddr].lladdr == OWN
+
+
+def test_an_address_is_announced_when_it_appears(scene: Scene) -> None:
+    """Hosts that knew it at another machine do not wait until they ask again."""
+    assert_announced(scene, scene.rig.apply(AddVirtualServer(scene.server())))
+    again = scene.rig.apply(
+        AddVirtualServer(scene.server()), AddVirtualServer(scene.server(scene.key(port=81)))
+    )
+    assert again == []
+    scene.rig.apply(RemoveVirtualServer(scene.key()), RemoveVirtualServer(scene.key(port=81)))
+    assert_announced(scene, scene.rig.apply(AddVirtualServer(scene.server())))
+
+
+def test_an_address_is_announced_when_it_is_answered_for_at_last(scene: Scene) -> None:
+    assert scene.rig.apply(AddVirtualServer(scene.server(answer_arp=False))) == []
+    assert scene.rig.apply(AddVirtualServer(scene.server(scene.key(address=None)))) == []
+    assert_announced(scene, scene.rig.apply(AddVirtualServer(scene.server())))
+
+
+def test_an_adopted_address_is_not_announced_again(scene: Scene) -> None:
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    with scene.rig.agent_away():
+        pass
+    assert scene.rig.exchange(()) == []

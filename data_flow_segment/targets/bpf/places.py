@@ -86,6 +86,11 @@ class Places:
     def attachments(self) -> list[links.Attachment]:
         return list(self._attached.values())
 
+    @property
+    def external(self) -> list[Device]:
+        """The interfaces towards clients that are there."""
+        return [each for each in self.devices.values() if each.name in self._options.external]
+
     def take(self, present: dict[str, Device]) -> None:
         """Fill the program's map of interfaces; before `attach`."""
         wanted: dict[bytes, bytes] = {}

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from data_flow_segment.targets.bpf import links
+from data_flow_segment.targets.bpf.announce import Announcer
 from data_flow_segment.targets.bpf.counters import Counters
 from data_flow_segment.targets.bpf.flows import Flows, closed_state, now_ns, pack
 from data_flow_segment.targets.bpf.interfaces import Device, devices, require
@@ -117,6 +118,7 @@ class BpfTarget:
         for entry in self._servers.values():
             self._addresses.replace(None, entry)
         self._transmitter = Transmitter()
+        self._announcer = Announcer()
         self._places = Places(options, program, self._counters.add)
         self._slow_path = SlowPath(self.flows, self._places, self._transmitter, self._counters.add)
         self._neighbours = Neighbours(program.next_hops, NeighbourTable())
@@ -220,6 +222,7 @@ class BpfTarget:
     def sweep(self, limit: int, *, stats: bool) -> bool:
         if self._places.follow(now_ns()):
             self._write_local_addresses()
+            self._announcer.follow(self._places.external)
         self._neighbours.follow(now_ns())
         return self._sweep.look(limit, stats=stats)
 
@@ -245,6 +248,7 @@ class BpfTarget:
         self._neighbours.close()
         self._ring.close()
         self._transmitter.close()
+        self._announcer.close()
         self._program.close()
         if detach:
             remove_folder(self._options.pin_path)
@@ -257,6 +261,9 @@ class BpfTarget:
         self._ring.skip()
         self._tap = Tap(f"spt{zlib.crc32(str(self._options.pin_path).encode()):08x}")
         self._places.take(present)
+        self._announcer.follow(self._places.external)
+        for address in filter(self._addresses.answers_for, self._addresses.servers):
+            self._announcer.listen(address)
         self._write_local_addresses()
         upgrading = self._program.is_upgrading
         # the old program may write other events into the same ring until it ends
@@ -322,12 +329,14 @@ class BpfTarget:
             before = self._servers.get(entry.key)
             self._servers[entry.key] = entry
             self._program.virtual_servers.update(_pack_server(entry.key), _server_value(entry))
-            self._write_address(self._addresses.replace(before, entry))
+            answered = self._is_answered(entry.key)
+            self._write_address(self._addresses.replace(before, entry), answered=answered)
         elif isinstance(command, RemoveVirtualServer):
             before = self._servers.pop(command.key, None)
             if before is not None:
                 self._program.virtual_servers.delete(_pack_server(command.key))
-                self._write_address(self._addresses.replace(before, None))
+                answered = self._is_answered(command.key)
+                self._write_address(self._addresses.replace(before, None), answered=answered)
         elif isinstance(command, SetLocalAddresses):
             self._local_addresses = command.addresses
             self._write_local_addresses()
@@ -340,14 +349,24 @@ class BpfTarget:
             self._outbound_query = command.enabled
             self._write_meta(listening=True)
 
-    def _write_address(self, changed: bytes | None) -> None:
+    def _write_address(self, changed: bytes | None, *, answered: bool) -> None:
+        """`answered`: before the change."""
         if changed is None:
             return
+        is_answered = self._addresses.answers_for(changed)
         if changed in self._addresses:
-            flags = ADDRESS_ANSWER if self._addresses.answers_for(changed) else 0
+            flags = ADDRESS_ANSWER if is_answered else 0
             self._program.addresses.update(changed, struct.pack("=I", flags))
         else:
             self._program.addresses.delete(changed)
+        if is_answered and not answered:
+            self._announcer.listen(changed)
+            self._announcer.announce(changed, self._places.external)
+        elif answered and not is_answered:
+            self._announcer.ignore(changed)
+
+    def _is_answered(self, key: VirtualServerKey) -> bool:
+        return key.virt_ipaddr is not None and self._addresses.answers_for(key.virt_ipaddr)
 
     def _write_local_addresses(self) -> None:
         reserved = self._places.broadcast_addresses | self._local_addresses

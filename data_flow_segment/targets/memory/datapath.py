@@ -104,6 +104,13 @@ class DataPath:
             self._emit(route, forward.with_link_header(packet, route))
             self.counters.add("transmitted")
 
+    def announce(self, address: bytes) -> None:
+        """Tell the external links that a virtual address is here."""
+        for interface in self._router.interfaces.values():
+            if interface.external:
+                frame = neighbours.announcement(address, interface.mac)
+                self._out.append((interface.number, frame))
+
     def take_transmitted(self) -> list[tuple[int, bytes]]:
         """The frames that left since the last call."""
         out, self._out = self._out, []

@@ -151,7 +151,11 @@ class MemoryTarget:
     ) -> None:
         path = self.data_path
         if isinstance(command, AddVirtualServer):
+            address = command.entry.key.virt_ipaddr
+            answered = address is not None and path.virtual_servers.answers_for(address)
             path.virtual_servers.add(command.entry)
+            if address is not None and not answered and path.virtual_servers.answers_for(address):
+                path.announce(address)
         elif isinstance(command, RemoveVirtualServer):
             path.virtual_servers.remove(command.key)
         elif isinstance(command, SetLocalAddresses):

@@ -164,7 +164,12 @@ class Commands:
     # --- the small tables --------------------------------------------------------------------
 
     def _add_server(self, command: AddVirtualServer) -> None:
-        self._desired.servers.add(command.entry)
+        desired, address = self._desired, command.entry.key.virt_ipaddr
+        answers_for = desired.servers.addresses.answers_for
+        answered = address is not None and answers_for(address)
+        desired.servers.add(command.entry)
+        if address is not None and not answered and answers_for(address) and desired.is_writing:
+            desired.announce(address)
         self._changed_servers.add(command.entry.key)
 
     def _remove_server(self, command: RemoveVirtualServer) -> None:

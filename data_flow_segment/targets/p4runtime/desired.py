@@ -39,6 +39,7 @@ from data_flow_segment.targets.p4runtime.schema import Kind, Row, Schema
 from data_flow_segment.targets.p4runtime.servers import Servers, place_rows
 from data_flow_segment.targets.p4runtime.tables import Change, Tables
 from data_flow_segment.targets.p4runtime.writer import Writer
+from packets.neighbours import announcement
 from packets.parse import MalformedPacket, parse
 
 _NEIGHBOUR_TABLES: Final = frozenset(("next_hops", "neighbours"))
@@ -130,6 +131,13 @@ class Desired:
             self.batch.send(packet)
         else:
             self.counters.add("drop_switch_gone")
+
+    def announce(self, address: bytes) -> None:
+        """Tell the external links that a virtual address is here."""
+        for interface in self.options.interfaces:
+            if interface.external:
+                frame = announcement(address, interface.mac)
+                self.send(packet_out(Operation.SEND, port=interface.number, frame=frame))
 
     def route(self, octets: bytes) -> None:
         """Send an IP packet of the agent's own where its destination leads."""

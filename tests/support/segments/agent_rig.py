@@ -240,7 +240,7 @@ class AgentRig:
         )
         self.agent = Agent(settings, self.target, random_octets=self.random_octets, now=self.now)
         self.css: list[FakeCs] = []
-        self.sent: list[tuple[int, bytes]] = []  # frames that left
+        self.sent: list[tuple[int, bytes]] = []  # frames that left, to one host
         self.undelivered: list[tuple[tuple[str, int], bytes]] = []
         self.deliver_to: Callable[[tuple[str, int], bytes], bool] = lambda endpoint, octets: True
 
@@ -269,7 +269,7 @@ class AgentRig:
             self.agent.flush(self.now)
             commands = self.agent.outbox.take_commands()
             self.target.apply(commands)
-            self.sent += self.target.transmitted()
+            self.sent += [each for each in self.target.transmitted() if each[1][0] & 1 == 0]
             for endpoint, octets in self.agent.outbox.take_datagrams():
                 self._deliver(endpoint, octets)
             events = self.target.events()

@@ -371,7 +371,8 @@ class Planes:
 
     def _deliver(self, frames: list[tuple[int, bytes]]) -> None:
         for interface, frame in frames:
-            self.at(WIRE_S, self._arrive, interface, frame)
+            if not frame[0] & 1:  # not the announcement of an address
+                self.at(WIRE_S, self._arrive, interface, frame)
 
     def _arrive(self, interface: int, frame: bytes) -> None:
         src, dst, protocol = ends_of(frame)

@@ -69,7 +69,7 @@ class P4Rig(VethRig):
         if self.keeps_chatter:
             return False
         if octets[12:14] == b"\x08\x06":
-            return octets[20:22] == b"\x00\x01"
+            return octets[20:22] == b"\x00\x01" and octets[28:32] != octets[38:42]
         return octets[12:14] == b"\x86\xdd" and octets[20] == 58 and octets[54:55] == b"\x87"
 
     def _pump(self) -> bool:

@@ -156,6 +156,7 @@ def test_one_arm_is_both_sides() -> None:
     scene = Scene(MemoryRig(), IPV4, TCP_PROTOCOL)
     vip = ("10.9.9.9", 80)
     target.apply([AddVirtualServer(scene.server(scene.key(vip[0]))), SetOutboundQuery(True)])
+    assert len(target.transmitted()) == 1  # the address is announced
     link = mac + there + b"\x08\x00"
     for dst in (vip, ("10.0.0.2", 80)):
         packet = segment(TCP_PROTOCOL, ("10.0.0.9", 5), dst, flags="S")
