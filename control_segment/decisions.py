@@ -135,7 +135,8 @@ class Decisions:
         if server.connection_limit and server.active >= server.connection_limit:
             why = "the virtual server's connection limit is reached"
             return self._at_limit(server, peer, key, serial, now, why)
-        node = server.remembered_node(key[SRC_IPADDR], now)
+        persistence = server.persistence
+        node = None if persistence is None else server.remembered_node(key[SRC_IPADDR], now)
         why = "persistence"
         if node is None:
             node = server.pool.method.pick(key, now)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Source-address persistence: a client's next session goes where its latest one went.
 
-Bounded: when the table is full the client that was seen least recently is forgotten.  An entry says
+Bounded: where there is no room the client that was seen least recently is forgotten.  An entry says
 only where the client was, by address and port.  The virtual server looks for that place in its pool
 of the moment (`VirtualServer.remembered_node`), so that a node of another pool, or one that was
 removed, is never used, and one that comes back is.
@@ -15,18 +15,25 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
 
 from control_segment.nodes import Place
 
 CAPACITY: Final = 1 << 18
-_PURGED_AT_ONCE: Final = 2  # more than one: the table shrinks faster than it grows
+_PURGED_AT_ONCE: Final = 2  # more than one: a part shrinks faster than it grows
+# Clients are spread over parts by their hash, so that what is done with all of them can be done
+# part by part, each in less than a millisecond
+_PART_SIZE: Final = 1 << 12
+
+# Least recently seen first.  Not a dict: finding its first entry costs as much as was deleted in
+# front of it.
+_Part: TypeAlias = OrderedDict[bytes, tuple[Place, float]]
 
 
 class SourceAddressPersistence:
     """Where the node of a source address was, for one virtual server or a group."""
 
-    __slots__ = ("_capacity", "_clients", "changes", "is_shared", "timeout_s")
+    __slots__ = ("_count", "_parts", "_parts_max", "changes", "is_shared", "timeout_s")
 
     def __init__(
         self, timeout_s: int, capacity: int = CAPACITY, *, is_shared: bool = False
@@ -34,17 +41,17 @@ class SourceAddressPersistence:
         self.timeout_s = timeout_s
         self.is_shared = is_shared
         self.changes = 0
-        self._capacity = capacity
-        # Least recently seen first.  Not a dict: finding its first entry costs as much as was
-        # deleted in front of it.
-        self._clients: OrderedDict[bytes, tuple[Place, float]] = OrderedDict()
+        self._count = min(capacity, _PART_SIZE)  # clients in one part
+        self._parts_max = max(1, capacity // _PART_SIZE)
+        self._parts: dict[int, _Part] = {}  # made when needed: most tables are small
 
     def __len__(self) -> int:
-        return len(self._clients)
+        return sum(map(len, self._parts.values()))
 
     def find(self, address: bytes, now: float) -> Place | None:
         """Return where the client's node was, None if that is unknown or too long ago."""
-        entry = self._clients.get(address)
+        part = self._parts.get(hash(address) % self._parts_max)
+        entry = None if part is None else part.get(address)
         if entry is None or now - entry[1] >= self.timeout_s:
             return None
         return entry[0]
@@ -52,22 +59,25 @@ class SourceAddressPersistence:
     def remember(self, address: bytes, place: Place, now: float) -> None:
         """A session of this client begins at the node there."""
         self.changes += 1
-        clients = self._clients
-        clients[address] = (place, now)
-        clients.move_to_end(address)
+        number = hash(address) % self._parts_max
+        part = self._parts.get(number)
+        if part is None:
+            part = self._parts[number] = OrderedDict()
+        part[address] = place, now
+        part.move_to_end(address)
         for _ in range(_PURGED_AT_ONCE):
-            oldest = next(iter(clients))
-            if len(clients) <= self._capacity and now - clients[oldest][1] < self.timeout_s:
+            oldest = next(iter(part))
+            if len(part) <= self._count and now - part[oldest][1] < self.timeout_s:
                 return
-            del clients[oldest]
+            del part[oldest]
 
     def entries(self, most: int, now: float) -> Iterator[tuple[bytes, Place, float]]:
-        """Yield the latest clients, the one seen last at the end: address, place, when.
-
-        The table may change meanwhile.
+        """Yield the latest clients: address, place, when; of each part the one seen last at the
+        end.  The table may change meanwhile.
         """
-        clients = self._clients
-        for address in list(islice(clients, max(0, len(clients) - most), None)):
-            entry = clients.get(address)
-            if entry is not None and now - entry[1] < self.timeout_s:
-                yield (address, *entry)
+        for part in list(self._parts.values()):
+            share = most // len(self._parts) + 1
+            for address in list(islice(part, max(0, len(part) - share), None)):
+                entry = part.get(address)
+                if entry is not None and now - entry[1] < self.timeout_s:
+                    yield (address, *entry)
