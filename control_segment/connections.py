@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from admin.faults import Faults
+from admin.quiet_log import QuietLog
 from control_segment.announcements import Changes, refusal
 from control_segment.claims import Claims, contest
 from control_segment.config import ControlSegmentConfig
@@ -59,6 +60,7 @@ class Connections:
         self._statistics = statistics
         self._dispatch = dispatch
         self._log = log
+        self._quiet = QuietLog()  # who answers at a DFS's address may be a stranger
         self._faults = faults
         self._check_all = check_all
         self._key = key
@@ -82,6 +84,7 @@ class Connections:
             active=role.claims,
             role_epoch=role.epoch,
             flags=_CAPABILITIES,
+            knocks=not config.laboratory_no_authentication,
             laboratory=config.laboratory_no_authentication,
         )
         link.opened(Connection(Role.CS, settings, random_octets=self._random_octets, now=now))
@@ -135,6 +138,8 @@ class Connections:
     def handle_timer(self, now: float) -> None:
         """Authenticate again where only wrong seals come (12.4); decide about claims."""
         self._settle_claims(now)
+        self._quiet.handle_timer(now)
+        self._log += self._quiet.take()
         for peer in self.peers.values():
             if peer.keys is not None and peer.doubt.is_confirmed(peer.keys.heard(), now):
                 reason = f"only wrong seals for {SEAL_DOUBT_S:g} s: authenticating again"
@@ -144,7 +149,8 @@ class Connections:
 
     def get_timer(self) -> float | None:
         """When to call `handle_timer`, of what is not a DFS's own."""
-        return self._claims.get_timer()
+        timers = (self._quiet.get_timer(), self._claims.get_timer())
+        return min((timer for timer in timers if timer is not None), default=None)
 
     def is_closing(self, index: int) -> bool:
         """Whether a connection has ended outside its stream's turn: write, close, say b""."""
@@ -178,7 +184,11 @@ class Connections:
         link = self.links[index]
         if self._claims.open.pop(index, None) is None and not link.is_ready:
             self._statistics.drops["stream_unproved"] += 1
-        self._log.append(f"DFS {self._name(index)}: {event.reason}")
+            name = f"DFS {self._name(index)}"
+            self._quiet.add(name, f"{name}: {event.reason}", now)
+            self._log += self._quiet.take()
+        else:
+            self._log.append(f"DFS {self._name(index)}: {event.reason}")
         peer_id, wait_s = link.peer_id, link.closed(event, now)
         if peer_id is not None:
             # Two connections to one DFS: losing one is no event (7.7, rule 10)

@@ -11,11 +11,12 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
-from csmb import versions
+from csmb import knock, versions
 from csmb.authentication import CHALLENGE_SIZE
 from csmb.constants import ErrorCode, Flag, Role
 from csmb.events import Closed, Event, HelloReceived, MessageReceived, Ready
 from csmb.judgements import Judgement, Standing, error_name
+from csmb.knock import with_knock
 from csmb.messages import Ack, AuthChallenge, AuthResponse, Hello, Message
 from csmb.settings import ConnectionSettings
 from csmb.stream import Inbound, Outbound
@@ -203,7 +204,11 @@ class Actions:
         hello = settings.hello(pair, error_code=error_code, active=active, role_epoch=role_epoch)
         if self._role is Role.DFS and echo is not None:
             hello = hello._replace(hello_interval=echo.hello_interval, group_id=echo.group_id)
-        self.put(hello)
+        if settings.knocks and self._role is Role.CS and self.standing.state is State.HELLO_WAIT:
+            nonce = self._random_octets(knock.NONCE_SIZE)
+            self.outbound.put_hello(hello, lambda octets: with_knock(octets, settings.key, nonce))
+        else:
+            self.put(hello)
 
     def put(self, message: Message) -> tuple[int, int]:
         """Queue a message; return its serials."""

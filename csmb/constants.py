@@ -16,6 +16,7 @@ VS_TOTAL_MAX: Final = 0xFFFF  # virtual servers of a group: VS_LIST counts them 
 SEAL_SIZE: Final = 8  # behind each message once authenticated; not counted in msg_length
 HELLO_SIZE: Final = 48  # frozen for all versions (7.4)
 HELLO_SIZE_V2: Final = 80  # with the tail of 16-octet addresses
+KNOCK_SIZE: Final = 32  # behind that tail, in a CS's unsealed HELLO (12.7)
 
 HELLO_INTERVAL_S: Final = 5
 DEAD_INTERVALS: Final = 3  # without traffic: either side closes

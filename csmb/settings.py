@@ -47,6 +47,7 @@ class ConnectionSettings:
     role_epoch: int = 0
     flow_capacity: int = 0
     flags: int = 0  # capabilities; those of _OURS are set by what is above and below
+    knocks: bool = False  # a CS's unsealed HELLOs show that it has the key (12.7)
     laboratory: bool = False  # no authentication, no seals: the segments log a warning
     # a DFS's owner: NOTACTIVE keeps the connection, any other error closes it
     accept_hello: Callable[[Hello], int] = _accept
@@ -61,6 +62,8 @@ class ConnectionSettings:
             raise ValueError("a key and `laboratory` exclude each other")
         if not self.laboratory and len(self.key) < KEY_MIN:
             raise ValueError(f"the key has {len(self.key)} octets; at least {KEY_MIN}")
+        if self.knocks and (self.laboratory or not self._speaks_ssmb_2):
+            raise ValueError("knocking needs a key and SSMB version 2")
         if self.hello_interval_s < 1:
             raise ValueError(f"hello_interval_s is {self.hello_interval_s}; at least 1")
         if not self.csmb_versions or not self.ssmb_versions:

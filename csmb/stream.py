@@ -24,7 +24,7 @@ from csmb.constants import (
 )
 from csmb.errors import BadSeal, BrokenStream, LostMessage, MalformedMessage
 from csmb.keys import NO_HELLOS, with_hello
-from csmb.messages import Message
+from csmb.messages import Hello, Message
 from ssmb.seal import tag
 
 
@@ -130,6 +130,10 @@ class Outbound:
         return self._put(
             TYPE_OF[message.__class__], lambda *serials: encode(message, version, *serials)
         )
+
+    def put_hello(self, hello: Hello, lengthened: Callable[[bytes], bytes]) -> tuple[int, int]:
+        """The same for a HELLO with something behind its tail."""
+        return self._put(MessageType.HELLO, lambda *serials: lengthened(encode(hello, 1, *serials)))
 
     def put_probe(self) -> tuple[int, int]:
         """The same for a message of a type that no peer knows."""

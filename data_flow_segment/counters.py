@@ -198,7 +198,10 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     # --- CSMB
     "csmb_connections": (True, "CSMB connections accepted."),
     "csmb_closed": (True, "CSMB connections that ended; the CS reconnects."),
-    "csmb_auth_failures": (False, "CSMB connections that ended before they were authenticated."),
+    "csmb_auth_failures": (
+        False,
+        "CSMB connections refused, or ended before they were authenticated.",
+    ),
     "cs_not_active": (False, "HELLOs answered with NOTACTIVE: another CS of the group is active."),
     "configuration_not_active": (
         False,

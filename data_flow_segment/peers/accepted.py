@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from csmb.connection import Connection
 from csmb.events import Ready
+from csmb.messages import Hello
 from data_flow_segment.peers.groups import Peer
 
 PROBE_S: Final = 1.0
@@ -19,7 +21,7 @@ class Accepted:
     """A connection, from accept to close."""
 
     connection: Connection
-    since: float
+    address: str  # of its other end; `::`: not known
     ready: Ready | None = None  # authenticated; until its first sealed HELLO
     peer: Peer | None = None  # the CS, from that HELLO on
     was_ready: bool = False
@@ -29,17 +31,8 @@ class Accepted:
     @property
     def who(self) -> str:
         """For the log."""
-        return "an unauthenticated CS" if self.peer is None else self.peer.name
-
-    def is_of_another_boot(self, segment_id: int, boot_id: int) -> bool:
-        """Whether it is of this CS with a state that is lost, or of a second CS with its number."""
-        peer = self.peer
-        return (
-            peer is not None
-            and peer.hello.segment_id == segment_id
-            and peer.boot_id != boot_id
-            and self.connection.is_ready
-        )
+        stranger = f"an unauthenticated CS ({self.address})"
+        return stranger if self.peer is None else self.peer.name
 
     def probe(self, now: float) -> None:
         """Ask the CS whether it is there (7.7, rule 12)."""
@@ -52,3 +45,19 @@ class Accepted:
     def has_answered(self) -> bool:
         """Whether anything came since it was probed."""
         return self.connection.messages_received > self._heard
+
+
+def of_another_boot(
+    accepted: Mapping[int, Accepted], hello: Hello, but: Accepted | None
+) -> list[tuple[int, Accepted]]:
+    """The connections of what a CS was before it was started again, or of a second CS with its
+    number; not the connection that it says HELLO on."""
+    return [
+        (connection_id, each)
+        for connection_id, each in accepted.items()
+        if each is not but
+        and each.peer is not None
+        and each.peer.hello.segment_id == hello.segment_id
+        and each.peer.boot_id != hello.boot_id
+        and each.connection.is_ready
+    ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from admin.quiet_log import QuietLog
 from csmb.codec import TYPE_OF
 from csmb.connection import Connection
 from csmb.constants import ACKNOWLEDGED, DEAD_INTERVALS, HELLO_INTERVAL_S, ErrorCode, Role
@@ -18,18 +19,15 @@ from csmb.events import Closed, HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, Hello
 from csmb.settings import ConnectionSettings
 from data_flow_segment.outbox import Outbox
-from data_flow_segment.peers.accepted import Accepted
+from data_flow_segment.peers.accepted import Accepted, of_another_boot
+from data_flow_segment.peers.admission import Admission
 from data_flow_segment.peers.configuration import Configuration
 from data_flow_segment.peers.groups import Group, Listener, Peer, Peers, endpoint_of
 from data_flow_segment.peers.ssmb_path import Link
 from data_flow_segment.targets.contract import TargetError
 
-NOT_READY_MAX = 64
-"""Connections that have not proved anything yet.  Each ends by itself after AUTH wait."""
-
-FRESH_S = 0.05
-"""How long each may take at least when all are in use; then the oldest yields to a further one, so
-that whoever holds them all keeps no CS out.  Proving itself takes a CS a few round trips."""
+_CLOSED = "connection to an unauthenticated CS closed"
+_REFUSED = "connection refused: no place for one more that is not authenticated"
 
 
 class Connections:
@@ -62,46 +60,45 @@ class Connections:
         self._last_id = 0
         self._touched: set[int] = set()  # may have something to send
         self._timer: float | None = None
+        self._timer_is_stale = False
+        self._admission = Admission(settings.key)
+        self._quiet = QuietLog()
         self._log: list[str] = []
 
     # --- from the runtime ------------------------------------------------------------------
 
-    def connection_made(self, now: float) -> int | None:
-        """A CS connected: the number of its connection; None if it must be closed at once."""
-        if not self._make_room(now):
-            self._outbox.counters["csmb_auth_failures"] += 1
-            return None
+    def connection_made(self, now: float, address: str = "::", first: bytes = b"") -> int | None:
+        """A CS connected: the number of its connection; None if it must be closed at once.
+
+        `address` is the other end's as text, `::` if it is not known; `first`: the octets that have
+        come already, which `receive` gets too.
+        """
         self._last_id += 1
+        has_place, yields = self._admission.enter(self._last_id, address, first, now)
+        if not has_place:
+            self._outbox.counters["csmb_auth_failures"] += 1
+            self._quiet.add(_REFUSED, f"{_REFUSED} ({address})", now)
+            return None
         connection = Connection(
             Role.DFS, self._settings, random_octets=self._random_octets, now=now
         )
-        self._accepted[self._last_id] = Accepted(connection, now)
+        self._accepted[self._last_id] = Accepted(connection, address)
         self._touch(self._last_id)
         self._outbox.counters["csmb_connections"] += 1
+        self._yield_place(yields, now)
         return self._last_id
 
-    def _make_room(self, now: float) -> bool:
-        """Whether one more connection may begin; the oldest unauthenticated one may have to go."""
-        waiting = [
-            (connection_id, accepted)  # the oldest first
-            for connection_id, accepted in self._accepted.items()
-            if accepted.peer is None and not accepted.connection.is_closed
-        ]
-        if len(waiting) < NOT_READY_MAX:
-            return True
-        connection_id, oldest = waiting[0]
-        if now - oldest.since < FRESH_S:
-            return False
-        oldest.connection.close(
-            "not authenticated, and the limit of pending connections is reached"
-        )
-        self._handle_events(connection_id, oldest, now)
-        return True
+    def _yield_place(self, connection_id: int | None, now: float) -> None:
+        accepted = None if connection_id is None else self._accepted.get(connection_id)
+        if accepted is not None and connection_id is not None:
+            accepted.connection.close("not authenticated, and another connection took its place")
+            self._handle_events(connection_id, accepted, now)
 
     def receive(self, connection_id: int, octets: bytes, now: float) -> None:
         """Octets of a connection; b"" is its end."""
         accepted = self._accepted.get(connection_id)
         if accepted is not None:
+            self._yield_place(self._admission.spoke(connection_id, octets, now), now)
             self._guarded(connection_id, accepted, lambda each: each.receive_data(octets, now), now)
 
     def octets_to_send(self, connection_id: int) -> tuple[bytes, bool]:
@@ -122,15 +119,24 @@ class Connections:
 
     def take_log(self) -> list[str]:
         """Sentences for the operator since the last call."""
-        log, self._log = self._log, []
+        log, self._log = self._log + self._quiet.take(), []
         return log
 
     def get_timer(self) -> float | None:
-        """When `handle_timer` wants to be called; known, because it is asked in each wake-up."""
-        return 0.0 if self._configuration.is_busy else self._timer
+        """When `handle_timer` wants to be called; asked in each wake-up, so it is kept."""
+        if self._configuration.is_busy:
+            return 0.0
+        if self._timer_is_stale:
+            self._timer_is_stale = False
+            timers = [each.connection.get_timer() for each in self._accepted.values()]
+            timers.append(self._quiet.get_timer())
+            self._timer = min((timer for timer in timers if timer is not None), default=None)
+        return self._timer
 
     def handle_timer(self, now: float) -> None:
         self._obey(now)
+        self._quiet.handle_timer(now)
+        self._timer_is_stale = True
         for connection_id, accepted in tuple(self._accepted.items()):
             timer = accepted.connection.get_timer()
             if timer is not None and timer <= now:
@@ -146,7 +152,7 @@ class Connections:
     def _accept(self, hello: Hello) -> int:
         """Judge a HELLO; an unsealed one proves nothing, and causes no more than a probe."""
         is_sealed = self._acting is not None and self._acting.connection.is_ready
-        for connection_id, each in self._of_another_boot(hello):
+        for connection_id, each in of_another_boot(self._accepted, hello, self._acting):
             if not is_sealed:
                 each.probe(self._now)
                 self._touch(connection_id)
@@ -157,14 +163,6 @@ class Connections:
             self._outbox.counters["cs_not_active"] += 1
             return ErrorCode.NOTACTIVE
         return ErrorCode.OK
-
-    def _of_another_boot(self, hello: Hello) -> list[tuple[int, Accepted]]:
-        """The connections of what this CS was before, or of a second CS with its number."""
-        return [
-            (connection_id, each)
-            for connection_id, each in self._accepted.items()
-            if each is not self._acting and each.is_of_another_boot(hello.segment_id, hello.boot_id)
-        ]
 
     # --- events of a connection ------------------------------------------------------------
 
@@ -197,8 +195,7 @@ class Connections:
 
     def _touch(self, connection_id: int) -> None:
         self._touched.add(connection_id)
-        timers = (accepted.connection.get_timer() for accepted in self._accepted.values())
-        self._timer = min((timer for timer in timers if timer is not None), default=None)
+        self._timer_is_stale = True
 
     def _handle_events(self, connection_id: int, accepted: Accepted, now: float) -> None:
         while (event := accepted.connection.next_event()) is not None:
@@ -218,14 +215,11 @@ class Connections:
         if accepted.peer is not None:
             self._hello_again(accepted.peer, hello, now)
         elif accepted.ready is not None:
-            for other_id, other in self._of_another_boot(hello):
-                self._displace(other_id, other, now)
+            for other_id, other in of_another_boot(self._accepted, hello, accepted):
+                other.connection.close("this CS was started again", ErrorCode.DUPID)
+                self._handle_events(other_id, other, now)
+            self._admission.proved(connection_id, accepted.address)
             self._ready(connection_id, accepted, replace(accepted.ready, peer=hello), now)
-
-    def _displace(self, connection_id: int, accepted: Accepted, now: float) -> None:
-        """A CS that was started again has proved it, and this is of what it was (7.7, rule 12)."""
-        accepted.connection.close("this CS was started again", ErrorCode.DUPID)
-        self._handle_events(connection_id, accepted, now)
 
     def _message(
         self, connection_id: int, accepted: Accepted, event: MessageReceived, now: float
@@ -291,7 +285,12 @@ class Connections:
         self._configuration.forget(connection_id)
         counters, peer = self._outbox.counters, accepted.peer
         counters["csmb_closed" if accepted.was_ready else "csmb_auth_failures"] += 1
-        self._log.append(f"connection to {accepted.who} closed: {event.reason}")
+        line = f"connection to {accepted.who} closed: {event.reason}"
+        self._admission.leave(connection_id)
+        if accepted.was_ready:
+            self._log.append(line)
+        else:
+            self._quiet.add(_CLOSED, line, now)
         if peer is None:
             return
         accepted.peer = None

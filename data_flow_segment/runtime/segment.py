@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A DFS that runs: the agent, its target, its sockets and its clock in one event loop.
 
-Each wake-up does the same: take what came, let the agent decide, then `_settle`: commands to the
+Each wake-up does the same: take what came, let the agent decide, then `settle`: commands to the
 target in one call, datagrams out, octets to the CSMB streams, the timer set again.
 """
 
@@ -23,7 +23,8 @@ from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.outbox import Endpoint
 from data_flow_segment.runtime.admin import Admin
 from data_flow_segment.runtime.callbacks import callback
-from data_flow_segment.runtime.sockets import CsmbProtocol, open_udp
+from data_flow_segment.runtime.sockets import open_udp
+from data_flow_segment.runtime.streams import Streams
 from data_flow_segment.targets.contract import SetAnswers, Target, TargetError
 from ssmb.addresses import from_text
 
@@ -73,7 +74,7 @@ class DataFlowSegmentRuntime:
         )
         self.admin = Admin(self.agent, self._clock)
         self._filter = datagram_filter
-        self._streams: dict[int, CsmbProtocol] = {}
+        self._streams = Streams(self, self.agent.connections, self._clock)
         self._udp: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -98,19 +99,14 @@ class DataFlowSegmentRuntime:
             )
         self._udp = open_udp(config.ssmb.address, config.ssmb.port)
         try:
-            listener = await loop.create_server(
-                lambda: CsmbProtocol(self._stream_made, self._stream_received),
-                config.csmb.address,
-                config.csmb.port,
-                reuse_address=True,
-            )
+            self._streams.listen(config.csmb.address, config.csmb.port)
             try:
                 self._start_reading(loop, self._udp)
                 self.ready.set()
                 await self._stopping.wait()
             finally:
                 self._stop_reading(loop, self._udp)
-                listener.close()
+                await self._streams.close()
         finally:
             self._udp.close()
             self._udp = None
@@ -156,7 +152,7 @@ class DataFlowSegmentRuntime:
             loop.add_reader(self.target.fileno(), self._events_wait)
         else:
             loop.call_later(POLL_S, self._poll)
-        self._settle()
+        self.settle()
 
     def _stop_reading(self, loop: asyncio.AbstractEventLoop, udp: socket.socket) -> None:
         loop.remove_reader(udp.fileno())
@@ -164,15 +160,12 @@ class DataFlowSegmentRuntime:
             loop.remove_reader(self.target.fileno())
         self.agent.connections.close("this DFS is shutting down", self._clock())
         self._settle_finally()
-        for stream in tuple(self._streams.values()):
-            if stream.transport is not None:
-                stream.transport.close()
         if self._timer is not None:
             self._timer.cancel()
 
     @callback
     def _settle_finally(self) -> None:
-        self._settle()
+        self.settle()
 
     @callback
     def _datagrams_wait(self) -> None:
@@ -191,12 +184,12 @@ class DataFlowSegmentRuntime:
                 agent.receive_datagram(octets, endpoint, now)
             else:
                 self._receive_filtered(octets, endpoint, now)
-        self._settle()
+        self.settle()
 
     @callback
     def _events_wait(self) -> None:
         self.agent.handle_events(self.target.events(), self._clock())
-        self._settle()
+        self.settle()
         # A CS on this machine has often answered before `sendto` returned: looking costs less
         # than another turn of the loop.
         if self._udp is not None and self.agent.new_flows.pending.by_session:
@@ -217,9 +210,9 @@ class DataFlowSegmentRuntime:
         if step is not None:
             self.agent.sweeps.finished(self.target.sweep(step.limit, stats=step.stats))
             self.agent.handle_events(self.target.events(), now)
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Carry out what the agent decided in this wake-up."""
         agent, now = self.agent, self._clock()
         agent.flush(now)
@@ -229,7 +222,7 @@ class DataFlowSegmentRuntime:
         if agent.outbox.commands:
             self.target.apply(agent.outbox.take_commands())
         for connection_id in agent.connections.take_touched():
-            self._write(connection_id)
+            self._streams.write(connection_id)
         for sentence in agent.connections.take_log():
             _LOG.info("%s", sentence)
         if agent.outbox.log:
@@ -290,34 +283,4 @@ class DataFlowSegmentRuntime:
     @callback
     def _receive_late(self, octets: bytes, endpoint: Endpoint) -> None:
         self.agent.receive_datagram(octets, endpoint, self._clock())
-        self._settle()
-
-    # --- CSMB streams ------------------------------------------------------------------------
-
-    @callback
-    def _stream_made(self, stream: CsmbProtocol) -> None:
-        assert stream.transport is not None
-        connection_id = self.agent.connections.connection_made(self._clock())
-        if connection_id is None:
-            stream.transport.abort()
-            return
-        stream.connection_id = connection_id
-        self._streams[connection_id] = stream
-        self._settle()
-
-    @callback
-    def _stream_received(self, stream: CsmbProtocol, octets: bytes) -> None:
-        if stream.connection_id is not None:
-            self.agent.connections.receive(stream.connection_id, octets, self._clock())
-            self._settle()
-
-    def _write(self, connection_id: int) -> None:
-        octets, closed = self.agent.connections.octets_to_send(connection_id)
-        stream = self._streams.get(connection_id)
-        transport = None if stream is None else stream.transport
-        if transport is not None and octets:
-            transport.write(octets)
-        if closed:
-            self._streams.pop(connection_id, None)
-            if transport is not None:
-                transport.close()
+        self.settle()

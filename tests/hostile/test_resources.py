@@ -17,7 +17,7 @@ from csmb.connection import MESSAGES_BEFORE_READY_MAX, Connection
 from csmb.constants import AUTH_WAIT_S, CSMB_MSG_MAX, Role
 from csmb.transitions import State
 from data_flow_segment.config.segment import DataFlowSegmentConfig
-from data_flow_segment.peers.connections import FRESH_S, NOT_READY_MAX
+from data_flow_segment.peers.admission import FRESH_S, SOURCE_MAX, STRANGERS_MAX
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.runtime.sockets import UNREAD_MAX, CsmbProtocol
 from data_flow_segment.targets.memory import MemoryTarget
@@ -52,30 +52,31 @@ def test_thousands_of_half_open_connections_hold_little_and_keep_no_cs_out() -> 
 
     def besiege() -> None:
         for number in range(SIEGE):
-            rig.now += 2 * FRESH_S / NOT_READY_MAX
-            connection = sessions.connection_made(rig.now)
+            rig.now += 2 * FRESH_S / STRANGERS_MAX
+            connection = sessions.connection_made(rig.now, f"192.0.2.{number % 200}")
             assert connection is not None
             sessions.receive(connection, HALF_A_HELLO, rig.now)
             for touched in sessions.take_touched():
                 sessions.octets_to_send(touched)
             sessions.take_log()
             unproved = sum(session.peer is None for session in sessions._accepted.values())
-            assert unproved <= NOT_READY_MAX
+            assert unproved <= STRANGERS_MAX
             if number == SIEGE // 2:
                 rig.cs(9, group_id=9)
 
     assert held_by(besiege) < MEBI
     assert (9, 9) in rig.agent.peers.by_identity
     assert (1, 1) in rig.agent.peers.by_identity, "those who were there stay"
-    assert rig.count("csmb_auth_failures") == SIEGE - NOT_READY_MAX
+    assert rig.count("csmb_auth_failures") == SIEGE - STRANGERS_MAX
 
 
 def test_a_flood_does_not_push_out_who_has_just_come() -> None:
     rig = AgentRig()
-    numbers = [rig.agent.connections.connection_made(rig.now) for _ in range(1000)]
-    assert numbers.count(None) == 1000 - NOT_READY_MAX
-    assert None not in numbers[:NOT_READY_MAX]
-    assert rig.count("csmb_auth_failures") == 1000 - NOT_READY_MAX
+    made = rig.agent.connections.connection_made
+    numbers = [made(rig.now, f"192.0.2.{number % 250}") for number in range(1000)]
+    assert numbers.count(None) == 1000 - STRANGERS_MAX
+    assert None not in numbers[:STRANGERS_MAX]
+    assert rig.count("csmb_auth_failures") == 1000 - STRANGERS_MAX
 
 
 def test_each_ends_by_itself_however_slowly_it_speaks() -> None:
@@ -226,13 +227,13 @@ async def handshake(dfs: DataFlowSegmentRuntime) -> bool:
 def test_a_cs_gets_in_while_somebody_holds_every_connection_open() -> None:
     async def scenario(dfs: DataFlowSegmentRuntime) -> None:
         held: list[asyncio.StreamWriter] = []
-        for _ in range(3 * NOT_READY_MAX):
+        for _ in range(3 * STRANGERS_MAX):
             _, writer = await asyncio.open_connection("127.0.0.1", dfs.config.csmb.port)
             writer.write(HALF_A_HELLO)
             held.append(writer)
         await asyncio.sleep(2 * FRESH_S)
-        assert len(dfs.agent.connections._accepted) <= NOT_READY_MAX
-        assert len(dfs._streams) <= NOT_READY_MAX
+        assert len(dfs.agent.connections._accepted) <= SOURCE_MAX
+        assert len(dfs._streams) <= SOURCE_MAX
         assert await handshake(dfs)
         for writer in held:
             writer.transport.abort()

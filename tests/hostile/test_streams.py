@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 
+from admin.quiet_log import LINES
 from control_segment.connections import Connections
 from csmb.connection import Connection
 from csmb.constants import FIRST_IGNORED_TYPE, MessageType, Role
@@ -177,6 +178,12 @@ def test_hostile_streams_change_nothing_in_an_agent() -> None:
     for living, accepted in sessions._accepted.items():
         accepted.probe(now)
         sessions.octets_to_send(living)
+    for _ in range(LINES):  # more lines are not written, but counted
+        sessions.receive(sessions.connection_made(now) or 0, b"", now)
+    for closed in sessions.take_touched():
+        sessions.octets_to_send(closed)
+    assert len(sessions.take_log()) == LINES
+    sessions.get_timer()
     watch = busy.watch()
     for parts in streams(conversation_to_an_agent(), SEGMENTS_HEAR):
         number = sessions.connection_made(now)
@@ -185,9 +192,13 @@ def test_hostile_streams_change_nothing_in_an_agent() -> None:
             sessions.receive(number, octets, now)
             sessions.octets_to_send(number)
     sessions.take_touched()
-    assert len(sessions.take_log()) == SEGMENTS_HEAR
+    sessions.get_timer()
+    assert sessions.take_log() == []
     rose = watch.increases()
     assert rose.pop("['agent'].connections._last_id") == SEGMENTS_HEAR
+    kinds = "['agent'].connections._quiet._kinds"
+    closed_line = f"{kinds}['connection to an unauthenticated CS closed'].left_out"
+    assert rose.pop(closed_line) == SEGMENTS_HEAR
     rose.pop("['count']['cs_not_active']", None)  # how some of the HELLOs were answered
     assert rose == {
         "['count']['csmb_connections']": SEGMENTS_HEAR,
@@ -201,6 +212,12 @@ def test_hostile_streams_change_nothing_in_a_cs() -> None:
     busy = BusyCs()
     busy.rig.cs.log.clear()
     cs, now, index = busy.rig.cs, busy.rig.now, busy.unconnected
+    for _ in range(LINES):  # more lines are not written, but counted
+        cs.connections.connected(index, now)
+        cs.connections.stream_received(index, b"", now)
+    cs.connections.stream_to_send(index)
+    assert len(cs.log) == LINES
+    cs.log.clear()
     watch = busy.watch()
     for parts in streams(conversation_to_a_cs(), SEGMENTS_HEAR):
         cs.connections.connected(index, now)
@@ -209,10 +226,11 @@ def test_hostile_streams_change_nothing_in_a_cs() -> None:
             if cs.connections.stream_received(index, octets, now) is not None:
                 break
         cs.connections.stream_to_send(index)
-    assert len(cs.log) == SEGMENTS_HEAR
-    cs.log.clear()
+    assert cs.log == []
     changes = watch.changes()
-    assert changes.pop("['count']['stream_unproved']") == (None, SEGMENTS_HEAR)
+    assert changes.pop("['count']['stream_unproved']") == (LINES, LINES + SEGMENTS_HEAR)
+    (left_out,) = [path for path in changes if "._quiet._kinds" in path]
+    assert changes.pop(left_out) == (0, SEGMENTS_HEAR)
     assert {path for path in changes if f"links[{index}]" not in path} == set()
 
 

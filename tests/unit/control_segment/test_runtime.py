@@ -329,7 +329,7 @@ def test_a_cs_that_hears_wrong_seals_only_connects_again_by_itself() -> None:
             (peer,) = dfs.agent.peers
             peer.link._sealer = Sealer(b"keys of nobody..")
             peer.link.send(Stats())
-            dfs._settle()
+            dfs.settle()
             await until(lambda: not status(cs).ready)
             await until(lambda: is_served(cs))
             assert cs.segment.statistics.drops["bad_seal"] > 0

@@ -10,8 +10,8 @@ from csmb.constants import SEAL_SIZE, SMALLEST_MESSAGE
 from csmb.constants import ErrorCode as CsmbError
 from csmb.constants import Flag as CsmbFlag
 from csmb.messages import AddVs, Config, DelVs, VsEntry, VsList
+from data_flow_segment.peers.admission import STRANGERS_MAX
 from data_flow_segment.peers.configuration import STEPS_AT_ONCE
-from data_flow_segment.peers.connections import NOT_READY_MAX
 from data_flow_segment.targets.contract import VirtualServerKey
 from ssmb.addresses import from_text
 from ssmb.constants import Flag
@@ -341,10 +341,13 @@ def test_a_wrong_key_comes_to_nothing() -> None:
 
 def test_connections_that_prove_nothing_are_bounded_and_end() -> None:
     rig = AgentRig()
-    numbers = [rig.agent.connections.connection_made(rig.now) for _ in range(NOT_READY_MAX + 3)]
+    numbers = [
+        rig.agent.connections.connection_made(rig.now, f"192.0.2.{number}")
+        for number in range(STRANGERS_MAX + 3)
+    ]
     assert numbers.count(None) == 3
     rig.advance(6)
-    for number in numbers[:NOT_READY_MAX]:
+    for number in numbers[:STRANGERS_MAX]:
         assert number is not None
         assert rig.agent.connections.octets_to_send(number)[1]
     assert rig.agent.connections.connection_made(rig.now) is not None

@@ -3,7 +3,7 @@
 
 from csmb.constants import CS_ID_MAX
 from csmb.constants import Flag as CsmbFlag
-from data_flow_segment.peers.connections import NOT_READY_MAX
+from data_flow_segment.peers.admission import STRANGERS_MAX
 from ssmb.constants import Flag
 from ssmb.messages import Bridge, FlowSignature, FlowState, Query, Sync, SyncDone
 from support.octets.frames import ACK, SYN, ends_of
@@ -26,7 +26,7 @@ SIGNATURE = FlowSignature(CLIENT[0], VIP[0], CLIENT[1], VIP[1], 6)
 def test_as_many_css_as_there_are_ids_are_served_once_they_have_proved_themselves() -> None:
     rig = AgentRig()
     count = CS_ID_MAX
-    assert count > NOT_READY_MAX
+    assert count > STRANGERS_MAX
     css = [rig.cs(number, group_id=number) for number in range(1, count + 1)]
     for number, cs in enumerate(css, 1):
         cs.tell(vs_list(web_server(virt_port=1000 + number)))
