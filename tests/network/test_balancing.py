@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from admin.answers import DFS_STATUS, FLOWS, NODES, RESET, Flow
+from admin.answers import DFS_STATUS, FLOWS, NODES, RESET, SET_NODE, Flow
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
 from splitplane.lab.topology import (
@@ -310,3 +310,40 @@ def test_an_idle_connection_leaves_the_data_path_and_comes_back_to_its_server(la
             assert carried(http)
 
     asyncio.run(story())
+
+
+def test_a_server_that_speaks_first_after_a_long_silence_is_heard(lab: Lab) -> None:
+    """Section 9.8: the flow is gone, and the server's packet must not leave as its own."""
+
+    async def story() -> None:
+        source = (clients(VIRTUAL_ADDRESS, 9007, 2)[1], 0)
+        async with connected(lab, "client1", VIRTUAL_ADDRESS, port=9007, source=source) as http:
+            server = await http.get(1)
+            client = f"{http.local_address[0]}:{http.local_address[1]}"
+            async with asyncio.TaskGroup() as tasks:
+                answer = tasks.create_task(http.slow(10))
+                await until(
+                    "the flow to go idle", lambda: not lab.admin("dfs", FLOWS, client=client)
+                )
+            assert answer.result() == server
+            assert await http.get(100_000) == server
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("address", [VIRTUAL_ADDRESS, VIRTUAL_ADDRESS_6], ids=["IPv4", "IPv6"])
+def test_a_sender_that_goes_on_leaves_a_server_that_is_down(lab: Lab, address: str) -> None:
+    """Section 10.2: its flow never idles; the server goes on too, so nothing else moves it."""
+    source = clients(address, 9101, 1)[0]
+
+    def again() -> str:
+        return asyncio.run(ask(lab, address, 9101, source, 5555))
+
+    server = again()
+    assert again() == server
+    pool = pool_name(address, 9101)
+    lab.admin("cs1", SET_NODE, pool=pool, node=server, state="down")
+    try:
+        wait_for("the sender to be served elsewhere", lambda: again() != server)
+    finally:
+        lab.admin("cs1", SET_NODE, pool=pool, node=server, state="enabled")

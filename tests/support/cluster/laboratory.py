@@ -73,6 +73,13 @@ class Client:
         await self.body(size)
         return server
 
+    async def slow(self, seconds: int) -> str:
+        """The server's name, which it sends after so many seconds of silence."""
+        self._writer.write(f"GET /slow?seconds={seconds} HTTP/1.1\r\nHost: www\r\n\r\n".encode())
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        length = int(head.split("Content-Length: ", 1)[1].split("\r\n", 1)[0])
+        return (await self._reader.readexactly(length)).decode()
+
     async def begin(self, size: int, rate: int = 0) -> str:
         """Ask for that many octets, R a second, read the head, and return the server's name."""
         query = f"?rate={rate}" if rate else ""
