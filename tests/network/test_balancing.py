@@ -27,7 +27,7 @@ from splitplane.lab.topology import (
     VIRTUAL_ADDRESS,
     VIRTUAL_ADDRESS_6,
 )
-from support.cluster.laboratory import Client, connected, crowd, echo, fetch, until
+from support.cluster.laboratory import Broken, Client, connected, crowd, echo, fetch, until
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 
@@ -53,12 +53,15 @@ SERVICES: dict[int, tuple[str, Mapping[str, int], dict[str, Any]]] = {
         {"persistence": {"kind": "source_address", "timeout_s": PERSISTENCE_S}},
     ),
     9007: ("round_robin", EQUAL, {"idle_timeout_s": IDLE_S}),
+    9008: ("least_connections", EQUAL, {}),  # nothing listens at its server1
     9101: ("source_hash", EQUAL, {}),
     9102: ("source_hash", UNEQUAL, {}),
     9103: ("maglev", EQUAL, {}),
     9104: ("maglev", UNEQUAL, {}),
 }
 FIRST_UDP = 9100
+DEAD = 9008
+DEAD_PORT = 7
 MANY = {VIRTUAL_ADDRESS: "10.9.0.0/16", VIRTUAL_ADDRESS_6: "2001:db8:9::/64"}
 
 
@@ -89,7 +92,9 @@ def service(lab: Lab, address: str, port: int) -> tuple[dict[str, Any], dict[str
         {
             "name": host.name,
             "address": host.address_6 if ":" in address else host.address,
-            "port": SERVER_UDP_PORT if is_udp else SERVER_HTTP_PORT,
+            "port": DEAD_PORT
+            if (port, host.name) == (DEAD, "server1")
+            else (SERVER_UDP_PORT if is_udp else SERVER_HTTP_PORT),
             "weight": weights[host.name],
         }
         for host in lab.topology.of("server")
@@ -241,6 +246,37 @@ def test_least_connections_evens_out_what_is_open(lab: Lab, port: int) -> None:
 
     asyncio.run(story())
     wait_for("all to end", lambda: sum(active(lab, port).values()) == 0)
+
+
+def test_a_node_whose_process_is_gone_does_not_attract_everything(lab: Lab) -> None:
+    """Its host answers SYNs with RSTs.  Before, it got all: it never had a connection."""
+
+    async def story() -> Counter[str]:
+        found: Counter[str] = Counter()
+        async with AsyncExitStack() as stack:
+            for _ in range(60):
+                source = (clients(VIRTUAL_ADDRESS, DEAD, 1)[0], 0)
+                held = connected(lab, "client1", VIRTUAL_ADDRESS, port=DEAD, source=source)
+                try:
+                    http: Client = await stack.enter_async_context(held)
+                    found[await http.get(1)] += 1
+                except Broken:
+                    found["refused"] += 1
+                    await until(
+                        "the CS to know it", lambda: failed()["server1"] >= found["refused"]
+                    )
+        return found
+
+    def failed() -> dict[str, int]:
+        name = pool_name(VIRTUAL_ADDRESS, DEAD)
+        return {node.name: node.failed for node in lab.admin("cs1", NODES) if node.pool == name}
+
+    found = asyncio.run(story())
+    assert found["server1"] == 0
+    assert 1 <= found["refused"] <= 15
+    assert abs(found["server2"] - found["server3"]) <= 2
+    assert failed() == {"server1": found["refused"], "server2": 0, "server3": 0}
+    wait_for("all to end", lambda: sum(active(lab, DEAD).values()) == 0)
 
 
 def test_least_recently_active_is_the_one_that_was_quiet_longest(lab: Lab) -> None:
