@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
+from admin import receive_buffer
 from control_segment.peers import Datagram
 from ssmb.constants import DSCP_HIGH
 
 DATAGRAMS_AT_ONCE: Final = 64
 RECEIVE_SIZE: Final = 2048  # more than SSMB_DGRAM_MAX, so that an oversized one is seen as such
 BUFFER_SIZE: Final = 4 << 20  # 20,000 QUERYs that wait while a second is missed
+
+_log: Final = logging.getLogger("control_segment")
 
 Direction: TypeAlias = Literal["in", "out"]
 # Tests lose, double and delay datagrams with it: (direction, octets) -> [(delay in seconds,
@@ -42,6 +46,7 @@ class DatagramSocket:
             self._socket.setblocking(False)
             _configure(self._socket, family)
             self._socket.bind((address, port))
+            receive_buffer.enlarge(self._socket, BUFFER_SIZE, _log)
         except OSError as error:
             self._socket.close()
             error.filename = f"SSMB, {address} port {port}"
@@ -95,8 +100,7 @@ class DatagramSocket:
 
 
 def _configure(udp: socket.socket, family: socket.AddressFamily) -> None:
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        udp.setsockopt(socket.SOL_SOCKET, option, BUFFER_SIZE)
+    udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_SIZE)
     # Optional in 6.8; one socket sends both priorities, so all get the higher
     if family == socket.AF_INET:
         udp.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, DSCP_HIGH << 2)

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable
 from typing import Final
+
+from admin import receive_buffer
 
 RECEIVE_BUFFER: Final = 4 << 20
 """A second of REPLYs at 25,000 per second, in case the agent is ever stopped for that long."""
@@ -20,7 +23,7 @@ READ_AT_ONCE: Final = 8192
 
 _IP_MTU_DISCOVER: Final = 10  # linux/in.h; Python names it only since 3.14
 _IP_PMTUDISC_DO: Final = 2
-_SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h: beyond rmem_max, for CAP_NET_ADMIN
+_LOG: Final = logging.getLogger("splitplane.dfs")
 
 
 def open_udp(address: str, port: int) -> socket.socket:
@@ -29,13 +32,10 @@ def open_udp(address: str, port: int) -> socket.socket:
     udp = socket.socket(socket.AF_INET if is_ipv4 else socket.AF_INET6, socket.SOCK_DGRAM)
     try:
         udp.setblocking(False)
-        try:
-            udp.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
-        except OSError:
-            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         if is_ipv4:
             udp.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
         udp.bind((address, port))
+        receive_buffer.enlarge(udp, RECEIVE_BUFFER, _LOG)
     except OSError as error:
         udp.close()
         error.filename = f"SSMB, {address} port {port}"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -314,6 +315,30 @@ def test_of_two_dfss_with_one_segment_id_the_second_is_refused_in_both_logs(
         await together(story, first, cs)
 
     run(test)
+
+
+def test_both_segments_log_the_receive_buffer_that_they_got(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And as a warning if it is less than was asked for."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("admin.receive_buffer.size_of", lambda _: 212_992)
+
+    async def test() -> None:
+        port, dfs_port = free_port(), free_port()
+        cs = ControlSegmentRuntime(cs_config(port, dfs_port), KEY)
+        dfs = dfs_runtime(dfs_port)
+
+        async def story() -> None:
+            await until(lambda: cs.is_running and is_served(cs))
+
+        await together(story, dfs, cs)
+
+    run(test)
+    lines = [record for record in caplog.records if "receive buffer" in record.message]
+    assert {record.name for record in lines} == {"control_segment", "splitplane.dfs"}
+    assert all("has 212,992 octets" in record.message for record in lines)
+    assert all(record.levelno == logging.WARNING for record in lines)
 
 
 def test_a_cs_that_hears_wrong_seals_only_connects_again_by_itself() -> None:
