@@ -317,6 +317,37 @@ def test_of_two_dfss_with_one_segment_id_the_second_is_refused_in_both_logs(
     run(test)
 
 
+def test_a_waiting_cs_takes_over_from_the_active_one_over_real_sockets() -> None:
+    """Both are configured as active; the DFS has the virtual servers of one of them at a time."""
+
+    async def test() -> None:
+        dfs_port = free_port()
+        first = ControlSegmentRuntime(cs_config(free_port(), dfs_port), KEY)
+        servers = changed_server(port=8080)
+        config = cs_config(free_port(), dfs_port, segment_id=2, virtual_servers=servers)
+        second, dfs = ControlSegmentRuntime(config, KEY), dfs_runtime(dfs_port)
+
+        def ports() -> set[int | None]:
+            return {entry.key.virt_port for entry in dfs.target.virtual_servers()}
+
+        async def story() -> None:
+            await until(lambda: first.is_running and status(first).active and 80 in ports())
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(second.run())
+                await until(lambda: second.is_running and is_served(second))
+                assert (status(second).group_role, status(second).active) == ("waiting", False)
+                assert 8080 not in ports()
+                first.stop()
+                await until(lambda: status(second).active)
+                assert status(second).role_epoch == 2
+                await until(lambda: 8080 in ports() and 80 not in ports())
+                second.stop()
+
+        await together(story, dfs, first)
+
+    run(test)
+
+
 def test_both_segments_log_the_receive_buffer_that_they_got(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
