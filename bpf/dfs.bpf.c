@@ -26,7 +26,7 @@
 #include "own.h"
 #include "parse.h"
 #include "shared.h"
-#include "track.h"
+#include "segment.h"
 #include "upcall.h"
 #include "upgrade.h"
 
@@ -147,6 +147,13 @@ static __always_inline bool collides(struct packet *p)
 	       (back->new_sport != p->key.dport || !same_address(back->new_src, p->key.dst));
 }
 
+/* Nobody sends a SYN with one of the others; a node may take either for the one that counts. */
+static __always_inline bool is_contradictory(struct packet *p)
+{
+	return p->key.protocol == PROTOCOL_TCP && p->tcp_flags & TCP_SYN &&
+	       p->tcp_flags & (TCP_FIN | TCP_RST);
+}
+
 /* No flow: addressed to a virtual server, opened by the internal side, or left to the kernel. */
 static __always_inline int unmatched(struct context *c, struct packet *p)
 {
@@ -176,6 +183,8 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 			return context_drop(c, COUNTER_DROP_OWN_SOURCE);
 		if (reason != REASON_OUTBOUND && is_martian(p->version, p->key.src))
 			return context_drop(c, COUNTER_DROP_MARTIAN);
+		if (reason != REASON_OUTBOUND && is_contradictory(p))
+			return context_drop(c, COUNTER_DROP_TCP_FLAGS);
 		if (reason != REASON_OUTBOUND && CALL(is_from_elsewhere, c, p))
 			return context_drop(c, COUNTER_DROP_REVERSE_PATH);
 		if (reason == REASON_UNSERVED && !may_answer(QUIET_UNSERVED, RATE_UNSERVED))
@@ -202,6 +211,32 @@ static __always_inline bool is_new_connection(struct packet *p, struct flow *f)
 	       p->key.protocol == PROTOCOL_TCP && p->fragment != LATER_FRAGMENT &&
 	       (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
+
+/* Packets of the return direction come from the internal side, or from where the client's packets
+ * leave to the node: what comes from elsewhere is made up.  The interface is noted, so that only
+ * the first packet is looked at. */
+static __always_inline bool is_from_inside(struct context *c, struct packet *p, struct flow *f)
+{
+	struct interface *interface = interface_at(c->ifindex);
+	struct flow_key key;
+	struct flow *home;
+
+	if (!interface || !(interface->flags & INTERFACE_INTERNAL)) {
+		opposite_key(f, p->key.protocol, &key);
+		home = bpf_map_lookup_elem(&flows, &key);
+		if (!home || home->fib_ifindex != c->ifindex)
+			return false;
+	}
+	f->serial = c->ifindex;
+	return true;
+}
+
+static __always_inline int reject_outside(struct context *c, struct packet *p, struct flow *f)
+{
+	return !f || !is_from_inside(c, p, f);
+}
+
+GLOBAL_FUNCTION(reject_outside, (struct flow *f), (f))
 
 /* A later fragment whose first one is not known.  A flow may be meant if it is addressed to a virtual
  * server or comes from the internal side; anybody else's is routed by the kernel. */
@@ -264,6 +299,9 @@ static __always_inline int transport(struct context *c, struct packet *p)
 	if (!f || is_new_connection(p, f))
 		return c->injected == INJECTED ? context_drop(c, COUNTER_DROP_INJECT_UNMATCHED) :
 						 CALL(unmatched, c, p);
+	if (f->bits & FLOW_FROM_INSIDE && f->serial != c->ifindex &&
+	    CALL(reject_outside, c, p, f))
+		return context_drop(c, COUNTER_DROP_RETURN_OUTSIDE);
 	if (is_unanswered(c, p, f)) {
 		action = CALL(ask_again, c, p);
 		if (action != GO_ON)

@@ -17,6 +17,7 @@
 #include "parse.h"
 #include "rewrite.h"
 #include "shared.h"
+#include "sums.h"
 #include "track.h"
 #include "upcall.h"
 

@@ -18,7 +18,7 @@
 #include "parse.h"
 #include "rewrite.h"
 #include "shared.h"
-#include "upcall.h"
+#include "sums.h"
 
 #define QUOTE_OFFSET 8 /* from the ICMP header */
 

@@ -17,6 +17,7 @@
 #include "maps.h"
 #include "parse.h"
 #include "shared.h"
+#include "sums.h"
 #include "upcall.h"
 
 struct arp_ipv4 {

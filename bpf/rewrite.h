@@ -17,7 +17,7 @@
 #include "context.h"
 #include "parse.h"
 #include "shared.h"
-#include "upcall.h"
+#include "sums.h"
 
 #define OPTION_SACK 5
 #define OPTION_TIMESTAMPS 8

@@ -32,6 +32,7 @@ enum {
 	FLOW_TUNNEL = 1 << 2,
 	FLOW_VIA_NEXT_HOP = 1 << 3, /* route by next_hop, not by the resulting destination */
 	FLOW_VIA_NODE = 1 << 4, /* route by node: L2 and TUNNEL leave the destination alone */
+	FLOW_FROM_INSIDE = 1 << 5, /* a return entry's: its packets come from the internal side */
 };
 
 /* flow.close; "own" is the entry's direction, "opposite" the other one */
@@ -45,8 +46,12 @@ enum {
 	CLOSE_CLOSED = 1 << 6, /* home only: the fourth step, or a valid RST */
 	CLOSE_BY_RST = 1 << 7,
 	CLOSE_REPORTED = 1 << 8, /* EVENT_CLOSED was sent to the agent */
+	CLOSE_OWN_RST = 1 << 9, /* it was this direction's */
+	CLOSE_GAP = 1 << 10, /* gap_from, gap_to: this direction sent beyond a hole */
+	CLOSE_GAP_FIN = 1 << 11, /* what it sent there ends with its FIN */
+	CLOSE_OPPOSITE_GAP = 1 << 12,
 };
-#define CLOSE_BITS 0x1ffu /* all of them */
+#define CLOSE_BITS 0x1fffu /* all of them */
 /* During an upgrade (upgrade.h) an entry's bits as they were when it was copied lie above its own,
  * and CLOSE_COPIED says that what the old program did since is not merged in yet. */
 #define CLOSE_COPIED_SHIFT 16
@@ -89,8 +94,8 @@ struct flow {
 	__u8 scale;
 	__u8 tcp_flags; /* of all packets, ORed */
 	/* what the CS decided, for the agent that adopts the table; home entries only */
-	__u32 serial;
-	__u64 opened_ms; /* a return entry's: adopt_answered_syn in track.h */
+	__u32 serial; /* a return entry's: where its packets come from, dfs.bpf.c */
+	__u64 opened_ms; /* a return entry's: a SYN that the node has not answered, track.h */
 	__u32 idle_timeout_s;
 	__u16 group_id;
 	__u16 flags;
@@ -100,6 +105,9 @@ struct flow {
 	__be32 node[4];
 	__be32 snat[4];
 	__be32 next_hop[4];
+	/* with CLOSE_GAP: what this direction sent beyond the nearest hole */
+	__u32 gap_from;
+	__u32 gap_to;
 };
 
 struct virtual_server_key {
@@ -183,6 +191,7 @@ enum event_kind {
 	EVENT_FRAGMENT = 5, /* a later fragment that came before its first one */
 	EVENT_SPLIT =
 		6, /* too long for `mtu`, and its sender allows fragments; frame: all of it */
+	EVENT_REOPENED = 7, /* struct event_closed: it goes on */
 };
 
 struct event_packet {
@@ -266,6 +275,8 @@ enum counter {
 	COUNTER_DROP_REVERSE_PATH,
 	COUNTER_DROP_UNSERVED,
 	COUNTER_ECHO_ANSWERED,
+	COUNTER_DROP_RETURN_OUTSIDE,
+	COUNTER_DROP_TCP_FLAGS,
 	COUNTER_EVENT_LOST, /* not a packet: EVENT_CLOSED found no room; a sweep reports it */
 	COUNTERS,
 };

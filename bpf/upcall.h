@@ -14,6 +14,7 @@
 #include "maps.h"
 #include "parse.h"
 #include "shared.h"
+#include "sums.h"
 
 #define REASON_NEW_FLOW 1
 #define REASON_BRIDGED 2
@@ -23,7 +24,6 @@
 #define REASON_ASLEEP 12
 #define REASON_COLLISION 13
 
-#define CHUNK 512 /* what bpf_csum_diff takes at once before Linux 6.13 */
 #define NOTIFY_PERIOD_NS 100000000ull
 #define NOTIFY_MAX 100
 /* places of the map rate_limit, beside the event kinds EVENT_TTL and EVENT_TOO_BIG */
@@ -32,37 +32,6 @@
 #define RATE_ECHO 6
 #define RATE_UNSERVED 7
 #define QUOTE_MAX 1280 /* of a packet that an ICMP error is about (RFC 4443 2.4) */
-
-static __always_inline __u16 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
-
-/* The sum of frame[from .. from + length) in the scratch; what follows the frame is zero up to
- * the next multiple of four. */
-static __noinline __u16 sum_frame(struct scratch *s, __u32 from, __u32 length)
-{
-	__u64 sum = 0;
-	int i;
-
-	for (i = 0; i < FRAME_MAX / CHUNK + 1; i++) {
-		__u32 n = (length > CHUNK ? CHUNK : length + 3) & ~3u;
-		__u32 at = from;
-
-		barrier_var(at);
-		barrier_var(n);
-		if (n == 0 || n > CHUNK || at > SCRATCH_FRAME - CHUNK)
-			break;
-		sum += fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&s->frame[at], n, 0));
-		from += n;
-		length = length > CHUNK ? length - CHUNK : 0;
-	}
-	return fold(sum);
-}
 
 /* Whether the checksums of the frame in the scratch are right.  A packet that its sender's kernel
  * left for the NIC to finish has only the pseudo header's sum; it is finished here. */
@@ -89,10 +58,7 @@ static __always_inline bool finish_checksums(struct scratch *s, struct packet *p
 	/* none was made (RFC 768), which IPv6 does not allow (RFC 8200 8.1) */
 	if (field == 0 && p->key.protocol == PROTOCOL_UDP)
 		return p->version == 4;
-	/* IPv4's prefix ::ffff sums to zero, so both families sum alike with 16 octets */
-	pseudo = fold((__u64)(__u32)bpf_csum_diff(NULL, 0, p->key.src, 16, 0) +
-		      (__u32)bpf_csum_diff(NULL, 0, p->key.dst, 16, 0) +
-		      bpf_htons(p->key.protocol) + bpf_htons(rest));
+	pseudo = pseudo_sum(p, rest);
 	/* the octets after the end of a UDP datagram are not covered, nor expected */
 	if (p->key.protocol == PROTOCOL_UDP && rest & 3 && l4 + rest < SCRATCH_FRAME - 4 &&
 	    l4 + rest < length) {

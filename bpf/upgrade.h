@@ -15,17 +15,13 @@
 
 #include "maps.h"
 #include "parse.h"
+#include "segment.h"
 #include "shared.h"
 #include "track.h"
 
 _Static_assert(sizeof(struct merge_flow) == 96,
 	       "as data_flow_segment/targets/bpf/layout.py packs it");
 _Static_assert(sizeof(struct merge_counter) == 16, "likewise");
-
-static __always_inline bool is_later(__u32 a, __u32 b)
-{
-	return (__s32)(a - b) > 0;
-}
 
 /* Numbers that both programs moved on: the later one holds.  `began` says that the old program
  * saw another connection begin since the copy, so that the entry's are of the one before. */
@@ -56,12 +52,13 @@ static __always_inline void merge_one(struct flow *f, const struct merge_flow *o
 	if (f->last_seen < old->last_seen)
 		f->last_seen = old->last_seen;
 	f->tcp_flags |= old->tcp_flags;
-	/* A bit that this program cleared was an earlier connection's (adopt_answered_syn), and so is
-	 * all that the old program knew: its packets came before. */
-	if (!(copied & ~f->close)) {
-		cleared = copied & ~old->close;
+	/* A step that this program cleared was an earlier connection's (begin_again), and so is all
+	 * that the old program knew: its packets came before. */
+	if (!(copied & CLOSE_PROGRESS & ~f->close)) {
+		cleared = copied & CLOSE_PROGRESS & ~old->close;
 		merge_numbers(f, old, cleared != 0);
-		set = old->close & CLOSE_BITS;
+		/* where a hole was is not merged: the numbers that come show it again */
+		set = old->close & CLOSE_BITS & ~CLOSE_GAPS;
 		/* a SYN whose answer neither program has seen */
 		if (untouched && f->bits & FLOW_RETURN)
 			f->opened_ms = old->opened_ms;

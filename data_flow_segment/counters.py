@@ -126,6 +126,19 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "newflows_refused": (False, "NEWFLOWs that this DFS cannot carry out; the CS is notified."),
     "install_failures": (False, "Flows that the target could not install; the CS is notified."),
     "evictions": (False, "Flows evicted to make room: the flow table is too small."),
+    "evictions_half_open": (
+        False,
+        "Half-open flows evicted to make room: somebody sends SYNs and does not go on, or the flow"
+        " table is too small.",
+    ),
+    "flows_half_open": (
+        True,
+        "Half-open flows that ended: no packet of the client for half_open_timeout_s.",
+    ),
+    "flows_reopened": (
+        True,
+        "Flows that went on after their end was seen; the CS gets them back (FLOW_STATE).",
+    ),
     "flows_closed": (True, "Flows that ended with FIN or RST."),
     "flows_idle": (True, "Flows that ended by the idle timeout."),
     "flows_reaped": (

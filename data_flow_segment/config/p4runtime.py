@@ -24,6 +24,7 @@ from data_flow_segment.config.values import (
     Whole,
     mac_octets,
 )
+from data_flow_segment.targets.contract import HALF_OPEN_TIMEOUT_S
 from data_flow_segment.targets.interfaces import Interface, ReversePath, Route
 from data_flow_segment.targets.p4runtime.constants import FLOWS, PORT_AGENT
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions, TlsOptions
@@ -174,7 +175,9 @@ class P4RuntimeSection(Section):
         ]
         return self.interfaces[-max(found)[1]] if found else None
 
-    def options(self, flow_capacity: int) -> P4RuntimeOptions:
+    def options(
+        self, flow_capacity: int, half_open_timeout_s: int = HALF_OPEN_TIMEOUT_S
+    ) -> P4RuntimeOptions:
         """The switch's network as tables; what its interfaces are connected to are routes too."""
         routes = [
             Route.to(str(network), interface.port)
@@ -197,6 +200,7 @@ class P4RuntimeSection(Section):
             replace_program=self.replace_program,
             tls=None if self.tls is None else self.tls.options(),
             flow_capacity=flow_capacity,
+            half_open_timeout_s=half_open_timeout_s,
         )
 
     @model_validator(mode="after")

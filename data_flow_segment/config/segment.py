@@ -25,10 +25,12 @@ from data_flow_segment.config.values import (
     Truth,
     Whole,
 )
+from data_flow_segment.targets.contract import HALF_OPEN_TIMEOUT_S
 from data_flow_segment.targets.registry import TARGETS
 from ssmb.constants import SSMB_PORT
 
 FLOW_CAPACITY_MAX = 1 << 24  # 16 million; beyond, a map no longer fits common machines
+HALF_OPEN_TIMEOUT_MAX_S = 240  # what RFC 5382 5 asks for; longer only helps who floods
 
 # fields that mean nothing to a switch, and what to do instead
 _SIDE: Final = (
@@ -96,6 +98,9 @@ class DataFlowSegmentConfig(Section):
     laboratory_no_authentication: bool = False
     admin_socket: FilePath | None = None
     flow_capacity: Annotated[Whole, Field(ge=1, le=FLOW_CAPACITY_MAX)] = 65536
+    half_open_timeout_s: Annotated[Whole, Field(ge=1, le=HALF_OPEN_TIMEOUT_MAX_S)] = (
+        HALF_OPEN_TIMEOUT_S
+    )
     pin_path: FilePath = Path("/sys/fs/bpf/splitplane/dfs")
     virtual_addresses: VirtualAddresses = VirtualAddresses()
     p4runtime: P4RuntimeSection | None = None

@@ -56,6 +56,12 @@ class EndedFlows:
             self._back_of[session] = back
         self.note(signature, serial, now)
 
+    def take_back(self, session: Session, serial: int) -> None:
+        """It goes on after all."""
+        if self.lingering.get(session) == serial:
+            self.begin(session)
+        self.serials.pop(serial, None)
+
     def note(self, signature: FlowSignature, serial: int, now: float) -> None:
         """The flow ended; its entry is gone already."""
         session = signature.session

@@ -4,6 +4,7 @@
 | cause                    | message          | here              |
 | ---                      | ---              | ---               |
 | FIN complete, RST        | DELETE FIN, RST  | `flow_closed`     |
+| goes on after its end    | FLOW_STATE       | `flow_reopened`   |
 | idle, closing too long   | DELETE IDLE      | `flow_idle`       |
 | table overflow           | DELETE OVERFLOW  | `evict`           |
 | REAP, TIMEOUT, inactive  | DELETE REAPED    | `reap_came`       |
@@ -30,6 +31,7 @@ from data_flow_segment.targets.contract import (
     FlowEntry,
     FlowIdle,
     FlowMoved,
+    FlowReopened,
     FlowState,
     InstallFailed,
     InstallFlow,
@@ -37,8 +39,9 @@ from data_flow_segment.targets.contract import (
     Target,
 )
 from data_flow_segment.timers import Wheel
-from ssmb.constants import TCP, CloseReason, ErrorCode, Flag
+from ssmb.constants import LINGER_MS, TCP, CloseReason, ErrorCode, Flag
 from ssmb.messages import Delete, Reap, Session, Stats, Timeout
+from ssmb.messages import FlowState as FlowReport
 
 _REPLICA: Final = int(Flag.REPLICA)
 _SCAN_LIMIT: Final = 4096
@@ -79,6 +82,23 @@ class Endings:
         self.report(messages.delete(state, cause), entry.group_id, now)
         self._outbox.trace.append((now, "closed", signature.session, entry.serial, cause))
 
+    def flow_reopened(self, event: FlowReopened, now: float) -> None:
+        """Its end was not one: the CS, which has forgotten the session, gets it back as it does in
+        a SYNC.  Or late packets go on: the entry lingers on."""
+        state = event.state
+        entry = state.entry
+        signature = entry.signature
+        known = self.table.lookup(signature)
+        if known is None or known.entry.serial != entry.serial:
+            return  # another flow took its place meanwhile
+        if state.closed:
+            self.ended.linger(entry, now)
+            return
+        self.ended.take_back(signature.session, entry.serial)
+        self._counters["flows_reopened"] += 1
+        self.report(messages.flow_state(state), entry.group_id, now)
+        self._outbox.trace.append((now, "goes on", signature.session, entry.serial, 0))
+
     def flow_idle(self, event: FlowIdle, now: float) -> None:
         """The idle timeout ran out, or CLOSE_TIMEOUT of a half-closed flow.
 
@@ -89,7 +109,7 @@ class Endings:
         entry = state.entry
         if self.ended.lingering.get(entry.signature.session) == entry.serial:
             return
-        self._counters["flows_idle"] += 1
+        self._counters["flows_half_open" if state.half_open else "flows_idle"] += 1
         self._remove(state, CloseReason.IDLE, now)
 
     def flow_moved(self, event: FlowMoved, now: float) -> None:
@@ -127,7 +147,7 @@ class Endings:
             self.ended.begin(signature.session)
             self._outbox.commands.append(RemoveFlow(signature))
             return
-        self._counters["evictions"] += 1
+        self._counters["evictions_half_open" if state.half_open else "evictions"] += 1
         self._remove(state, CloseReason.OVERFLOW, now)
 
     # --- the CS says ---------------------------------------------------------------------------
@@ -196,11 +216,11 @@ class Endings:
         for message, group_id in self._repeats.due(now):
             self.report(message, group_id, now)
         for signature in self.ended.due(now):
-            self._outbox.commands.append(RemoveFlow(signature))
+            self._outbox.commands.append(RemoveFlow(signature, LINGER_MS))
 
     # --- messages --------------------------------------------------------------------------------
 
-    def report(self, message: Delete | Stats, group_id: int, now: float) -> None:
+    def report(self, message: Delete | Stats | FlowReport, group_id: int, now: float) -> None:
         """DELETE to the group's active CS and, as copies, to its standbys (11.3)."""
         group = self._peers.groups.get(group_id)
         if group is None:
@@ -220,12 +240,14 @@ class Endings:
         session: Session = entry.signature.session
         self._outbox.commands.append(RemoveFlow(entry.signature))
         self.ended.note(entry.signature, entry.serial, now)
-        self.ended.remember_reason(session, entry.serial, reason)
-        if reason in _SESSION_GOES_ON and session.protocol == TCP and state.counters.pkts_out:
+        goes_on = reason in _SESSION_GOES_ON and session.protocol == TCP and not state.half_open
+        if not state.half_open:  # otherwise no session is kept (9.8)
+            self.ended.remember_reason(session, entry.serial, reason)
+        if goes_on and state.counters.pkts_out:
             self._outbox.commands.append(FallAsleep(entry))  # its node may speak first
         message = messages.delete(state, reason)
         self.report(message, entry.group_id, now)
-        if reason in _SESSION_GOES_ON and session.protocol == TCP:
+        if goes_on:
             again = message._replace(flags=message.flags | _RETRY)
             self._repeats.schedule(now + REPEAT_S, (again, entry.group_id))
         self._outbox.trace.append((now, "deleted", session, entry.serial, reason))

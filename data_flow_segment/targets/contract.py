@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ssmb.messages import FlowSignature, Translation
 
@@ -92,6 +92,11 @@ class FlowEntry(NamedTuple):
         return Translation._make(self[4:-1])
 
 
+HALF_OPEN_TIMEOUT_S: Final = 5
+"""For how long a half-open flow waits for its client, unless the configuration says otherwise:
+longer than a client's first two repeats of its SYN are apart (1 s and 2 s, RFC 6298 2)."""
+
+
 class FlowCounters(NamedTuple):
     """Cumulative since the flow began; in = client to node; octets are IP total length."""
 
@@ -107,11 +112,13 @@ class FlowState(NamedTuple):
     entry: FlowEntry
     counters: FlowCounters
     idle_ms: int
-    tcp_flags: int  # OR of all flags seen, both directions
+    tcp_flags: int  # OR of those of all segments that count (9.7), both directions
     closing: bool  # after the first FIN, before the fourth step (9.7)
     # what the client and the node want next of TCP, in the client side's numbers; None: unknown
     client_wants: int | None = None
     node_wants: int | None = None
+    half_open: bool = False  # the client sent SYN and has not acknowledged an answer
+    closed: bool = False  # it ended, and its entry lingers
 
 
 class VirtualServerKey(NamedTuple):
@@ -207,9 +214,14 @@ class InstallFlow(NamedTuple):
 
 
 class RemoveFlow(NamedTuple):
-    """Take both directions out; nothing happens if there is none."""
+    """Take both directions out; nothing happens if there is none.
+
+    With `silent_ms` only an entry that lingers, and only if no packet came for as long; otherwise
+    it stays, and FlowReopened says whether it still lingers.  A switch is not asked about silence.
+    """
 
     signature: FlowSignature
+    silent_ms: int = 0
 
 
 class FallAsleep(NamedTuple):
@@ -293,8 +305,16 @@ class FlowClosed(NamedTuple):
     cause: int
 
 
+class FlowReopened(NamedTuple):
+    """A flow that was reported as closed goes on (9.7); or, if its state says that it is closed, an
+    entry that was to be taken out still has packets."""
+
+    state: FlowState
+
+
 class FlowIdle(NamedTuple):
-    """No packet in either direction for the flow's idle timeout (CLOSE_TIMEOUT if closing)."""
+    """No packet in either direction for the flow's idle timeout (CLOSE_TIMEOUT if closing), or none
+    of the client's for the shorter timeout of half-open flows."""
 
     state: FlowState
 
@@ -320,7 +340,16 @@ class InstallFailed(NamedTuple):
     reason: str
 
 
-Event = PacketIn | EarlyFragment | FlowClosed | FlowIdle | FlowMoved | FlowHalf | InstallFailed
+Event = (
+    PacketIn
+    | EarlyFragment
+    | FlowClosed
+    | FlowReopened
+    | FlowIdle
+    | FlowMoved
+    | FlowHalf
+    | InstallFailed
+)
 
 # --- the target ----------------------------------------------------------------------------
 
@@ -378,7 +407,8 @@ class Target(Protocol):
         (None: that was all).  Flows present throughout a scan are returned exactly once."""
 
     def oldest(self, count: int) -> Sequence[FlowState]:
-        """Candidates to evict, best first: closed, then longest idle, closing last (9.8)."""
+        """Candidates to evict, best first: closed, half-open, then longest idle, closing last
+        (9.8)."""
 
     def flow_count(self) -> int:
         """How many flows are installed now."""

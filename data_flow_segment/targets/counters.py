@@ -17,6 +17,14 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "echo_answered": (True, "Echo requests (ping) to virtual addresses answered."),
     "transmitted": (True, "Packets sent by the agent itself."),
     "drop_malformed": (False, "Dropped: malformed, lengths or headers contradict each other."),
+    "drop_return_outside": (
+        False,
+        "Dropped: addressed like a node's answer in a flow, but not from its node's side.",
+    ),
+    "drop_tcp_flags": (
+        True,
+        "Dropped: TCP with SYN and FIN or RST, which begins no flow.",
+    ),
     "drop_checksum": (False, "Dropped on the way to the agent: wrong checksum."),
     "drop_fragment": (
         True,

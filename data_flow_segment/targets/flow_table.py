@@ -17,7 +17,7 @@ from data_flow_segment.targets.contract import (
     FlowState,
 )
 from data_flow_segment.targets.translation import CannotInstall, Key, check, inbound, reverse_key
-from ssmb.constants import CLOSE_TIMEOUT_S
+from ssmb.constants import CLOSE_TIMEOUT_ONE_WAY_S, CLOSE_TIMEOUT_S
 from ssmb.messages import FlowSignature
 
 INBOUND: Final = 0
@@ -31,10 +31,15 @@ class Tabled(Protocol):
     entry: FlowEntry
     reverse_key: Key
     last_seen: float
+    client_seen: float
 
     @property
     def closed(self) -> bool:
         """It ended; its entry lingers."""
+
+    @property
+    def half_open(self) -> bool:
+        """Its client sent SYN and has not acknowledged an answer."""
 
     @property
     def closing(self) -> bool:
@@ -50,15 +55,34 @@ class Tabled(Protocol):
 FlowT = TypeVar("FlowT", bound=Tabled)
 
 
-def worth(flow: Tabled) -> tuple[int, float]:
+HALF_OPEN_GRACE_S: Final = 1.0
+"""How long a half-open flow is worth as much as an open one: most handshakes take less, and on a
+full table nobody could connect if each SYN took the place of the one before."""
+
+HALF_OPEN_SHARE: Final = 8
+"""Unless more than one flow in eight is half-open: then somebody sends SYNs and never goes on, and
+they take the places of each other only."""
+
+
+def is_crowded(half_open: int, flows: int) -> bool:
+    """Whether so many of the flows are half-open that their age does not matter any more."""
+    return half_open * HALF_OPEN_SHARE > flows
+
+
+def worth(flow: Tabled, now: float, *, crowded: bool) -> tuple[int, float]:
     """What a flow is worth when room is needed: the least goes first."""
-    return (0 if flow.closed else 2 if flow.closing else 1), flow.last_seen
+    if flow.closed:
+        return 0, flow.last_seen
+    if flow.half_open and (crowded or now - flow.client_seen >= HALF_OPEN_GRACE_S):
+        return 1, flow.client_seen
+    return (3 if flow.closing else 2), flow.last_seen
 
 
 class Swept(Protocol):
     """What examining a flow needs, whatever counts its packets."""
 
     entry: FlowEntry
+    client_seen: float
     close_reported: bool
     packets_reported: int
 
@@ -149,9 +173,11 @@ class FlowTable(Generic[FlowT]):
             found.append(flow)
         return found, None
 
-    def oldest(self, count: int) -> Sequence[FlowT]:
-        """Closed, then longest idle, closing last."""
-        return heapq.nsmallest(count, self._flows.values(), key=worth)
+    def oldest(self, count: int, now: float) -> Sequence[FlowT]:
+        """Closed, half-open, then longest idle, closing last."""
+        flows = self._flows.values()
+        crowded = is_crowded(sum(flow.half_open for flow in flows), len(flows))
+        return heapq.nsmallest(count, flows, key=lambda flow: worth(flow, now, crowded=crowded))
 
     def _enter(self, flow: FlowT) -> None:
         self._by_number[flow.number] = flow
@@ -168,15 +194,34 @@ class FlowTable(Generic[FlowT]):
             raise CannotInstall("the return direction is another flow's")
 
 
-def event_of(flow: Swept, now: float, *, stats: bool) -> Event | None:
+def close_timeout_s(state: FlowState) -> int:
+    """Of a flow that is closing.  With direct return the end of a close is never seen, and nothing
+    that the node sends needs the entry."""
+    return CLOSE_TIMEOUT_S if state.counters.pkts_out else CLOSE_TIMEOUT_ONE_WAY_S
+
+
+def half_open_timeout_s(idle_timeout_s: int, configured_s: int) -> int:
+    """Never longer than the flow's own idle timeout (0: never idle)."""
+    return min(configured_s, idle_timeout_s or configured_s)
+
+
+def is_idle(flow: Swept, state: FlowState, now: float, half_open_s: int) -> bool:
+    """Whether its timeout has run out."""
+    if state.half_open:
+        limit_s = half_open_timeout_s(flow.entry.idle_timeout_s, half_open_s)
+        return now - flow.client_seen >= limit_s
+    timeout_s = close_timeout_s(state) if state.closing else flow.entry.idle_timeout_s
+    return 0 < timeout_s * 1000 <= state.idle_ms
+
+
+def event_of(flow: Swept, now: float, *, stats: bool, half_open_s: int) -> Event | None:
     """What there is to report of a flow; it then counts as reported."""
     state = flow.state(now)
     cause = flow.cause
     if cause is not None:
         reported, flow.close_reported = flow.close_reported, True
         return None if reported else FlowClosed(state, cause)
-    timeout_s = CLOSE_TIMEOUT_S if state.closing else flow.entry.idle_timeout_s
-    if 0 < timeout_s * 1000 <= state.idle_ms:
+    if is_idle(flow, state, now, half_open_s):
         return FlowIdle(state)
     packets = flow.packets_seen
     if not stats or packets == flow.packets_reported:

@@ -90,6 +90,8 @@ const bit<32> COUNTER_DROP_MAPPED = 19;
 const bit<32> COUNTER_DROP_SOURCE_ROUTED = 20;
 const bit<32> COUNTER_DROP_UNSERVED = 21;
 const bit<32> COUNTER_ECHO_ANSWERED = 22;
+const bit<32> COUNTER_DROP_RETURN_OUTSIDE = 23;
+const bit<32> COUNTER_DROP_TCP_FLAGS = 24;
 const bit<32> COUNTERS = 32;
 
 // Which metadata a copy of a packet keeps (@field_list).

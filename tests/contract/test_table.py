@@ -16,7 +16,7 @@ from data_flow_segment.targets.contract import (
     InstallFlow,
     RemoveFlow,
 )
-from ssmb.constants import CLOSE_TIMEOUT_S
+from ssmb.constants import CLOSE_TIMEOUT_ONE_WAY_S, CLOSE_TIMEOUT_S, ForwardMode
 from support.targets.scene import Scene
 
 
@@ -116,7 +116,7 @@ def test_a_flow_is_idle_after_its_own_time(scene: Scene) -> None:
 
 
 def test_a_flow_that_half_closed_is_not_idle_by_its_own_time(tcp_scene: Scene) -> None:
-    """In the middle of its close it gets CLOSE_TIMEOUT (60 s), not its idle time-out."""
+    """In the middle of its close it gets CLOSE_TIMEOUT (240 s), not its idle time-out."""
     scene = tcp_scene
     (entry,) = flows(scene, 1, idle_timeout_s=1)
     client = (scene.family.client, entry.signature.src_port)
@@ -131,13 +131,30 @@ def test_a_half_closed_flow_is_idle_after_the_close_timeout(tcp_scene: Scene) ->
         pytest.skip(f"CLOSE_TIMEOUT is {CLOSE_TIMEOUT_S} s, and this rig would have to wait")
     (entry,) = flows(scene, 1, idle_timeout_s=10 * CLOSE_TIMEOUT_S)
     client = (scene.family.client, entry.signature.src_port)
-    scene.send(scene.inbound(scene.segment(client, scene.vip, flags="FA", seq=9)))
+    scene.send(
+        scene.inbound(scene.segment(client, scene.vip, flags="FA", seq=9)),
+        scene.outbound(scene.segment(scene.node, client, flags="A", seq=1, ack=10)),
+    )
     scene.rig.advance(CLOSE_TIMEOUT_S - 1)
     assert swept(scene) == []
     scene.rig.advance(1)
     (idle,) = swept(scene)
     assert isinstance(idle, FlowIdle)
     assert idle.state.closing
+
+
+def test_a_half_closed_flow_whose_node_answers_directly_is_idle_earlier(tcp_scene: Scene) -> None:
+    """The other half of its close is never seen, so every connection would end like that."""
+    scene = tcp_scene
+    if not scene.rig.moves_time:
+        pytest.skip("this rig would have to wait for CLOSE_TIMEOUT_ONE_WAY")
+    (entry,) = flows(scene, 1, idle_timeout_s=10 * CLOSE_TIMEOUT_S, forward_mode=ForwardMode.L2)
+    client = (scene.family.client, entry.signature.src_port)
+    scene.send(scene.inbound(scene.segment(client, scene.vip, flags="FA", seq=9)))
+    scene.rig.advance(CLOSE_TIMEOUT_ONE_WAY_S - 1)
+    assert swept(scene) == []
+    scene.rig.advance(1)
+    assert [type(event) for event in swept(scene)] == [FlowIdle]
 
 
 def test_a_flow_without_an_idle_timeout_is_never_idle(scene: Scene) -> None:

@@ -43,7 +43,7 @@ MAX: Final = 1514
 # to the next program (TC_ACT_UNSPEC) or pass, drop, send; never ABORTED
 VERDICTS: Final = {"tc": {0xFFFFFFFF, 2, 7}, "xdp": {1, 2, 3, 4}}
 # struct flow: what the program learns (layout.FLOW_SEEN), and its way out, which it looks up
-DECIDED_END, SEEN_END = 60, 132
+DECIDED_END, SEEN_END, DECISION_END = 60, 132, 208
 BITS, FLOW_RETURN = 40, 1
 
 
@@ -195,7 +195,10 @@ def outcomes(counters: Mapping[str, int]) -> int:
 
 def decided(entries: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """The parts of entries that are a decision."""
-    return {key: value[:DECIDED_END] + value[rest_of(value) :] for key, value in entries.items()}
+    return {
+        key: value[:DECIDED_END] + value[rest_of(value) : DECISION_END]
+        for key, value in entries.items()
+    }
 
 
 def rest_of(value: bytes) -> int:

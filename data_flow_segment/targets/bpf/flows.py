@@ -35,6 +35,7 @@ from data_flow_segment.targets.translation import (
     returning,
     reverse_key,
 )
+from packets.parse import ACK, SYN
 from packets.rewrite import Translation
 from ssmb.addresses import UNSPECIFIED
 from ssmb.constants import Flag, ForwardMode
@@ -123,6 +124,7 @@ def pack_whole(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
         route = int(FlowBit.VIA_NODE)
     if entry.forward_mode == ForwardMode.TUNNEL:
         route |= int(FlowBit.TUNNEL)
+    inside = 0 if entry.flags & Flag.OUTBOUND else int(FlowBit.FROM_INSIDE)
     seen = (now, 0, 0)
     return (
         FLOW_KEY.pack(*home),
@@ -145,7 +147,7 @@ def pack_whole(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
         ),
         FLOW_KEY.pack(*reverse),
         _pack(
-            *_direction(reverse, back, bits | _RETURN, entry),
+            *_direction(reverse, back, bits | _RETURN | inside, entry),
             *_NOTHING_YET,
             *seen,
             *_NO_CLOSE,
@@ -252,6 +254,11 @@ def is_closing(close: int) -> bool:
     return bool(close & _FINS) and not close & _CLOSED
 
 
+def is_half_open(client_flags: int, close: int) -> bool:
+    """The client sent SYN and has not acknowledged an answer."""
+    return client_flags & (SYN | ACK) == SYN and not close & _CLOSED
+
+
 def state_of(key: bytes, home: Direction, back: Direction, now: int) -> FlowState:
     """What both entries say about their flow."""
     last = max(home.last_seen, back.last_seen)
@@ -263,6 +270,8 @@ def state_of(key: bytes, home: Direction, back: Direction, now: int) -> FlowStat
         is_closing(home.close),
         home.ack if home.close & _HAVE_ACK else None,
         back.ack if back.close & _HAVE_ACK else None,
+        is_half_open(home.tcp_flags, home.close),
+        bool(home.close & _CLOSED),
     )
 
 
@@ -301,7 +310,16 @@ def closed_state(record: bytes, window_shift: Callable[[bytes], int]) -> tuple[F
     )
     idle_ms = max(0, (now_ns() - max(seen, back_seen)) // _NS_PER_MS)
     counters = FlowCounters(packets, octets, back_packets, back_octets)
-    return FlowState(entry, counters, idle_ms, tcp_flags | back_flags, is_closing(close)), by_rst
+    state = FlowState(
+        entry,
+        counters,
+        idle_ms,
+        tcp_flags | back_flags,
+        is_closing(close),
+        half_open=is_half_open(tcp_flags, close),
+        closed=bool(close & _CLOSED),
+    )
+    return state, by_rst
 
 
 class Flows:

@@ -66,6 +66,8 @@ FLOW_FIELDS: Final = (
     ("node", "16s"),
     ("snat", "16s"),
     ("next_hop", "16s"),
+    ("gap_from", "I"),
+    ("gap_to", "I"),
 )
 """Name and `struct` code of each member of struct flow, in order, without holes."""
 
@@ -103,6 +105,8 @@ COUNTERS: Final = (
     "drop_reverse_path",
     "drop_unserved",
     "echo_answered",
+    "drop_return_outside",
+    "drop_tcp_flags",
     "event_lost",
 )
 """enum counter, in order."""
@@ -116,6 +120,7 @@ class FlowBit(IntFlag):
     TUNNEL = 4
     VIA_NEXT_HOP = 8
     VIA_NODE = 16
+    FROM_INSIDE = 32
 
 
 class CloseBit(IntFlag):
@@ -130,6 +135,10 @@ class CloseBit(IntFlag):
     CLOSED = 64
     BY_RST = 128
     REPORTED = 256
+    OWN_RST = 512
+    GAP = 1024
+    GAP_FIN = 2048
+    OPPOSITE_GAP = 4096
 
 
 class EventKind(IntEnum):
@@ -141,6 +150,7 @@ class EventKind(IntEnum):
     CLOSED = 4
     FRAGMENT = 5
     SPLIT = 6
+    REOPENED = 7
 
 
 class InterfaceFlag(IntFlag):
@@ -226,3 +236,5 @@ class Direction(NamedTuple):
     node: bytes
     snat: bytes
     next_hop: bytes
+    gap_from: int
+    gap_to: int

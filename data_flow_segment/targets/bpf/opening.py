@@ -25,6 +25,8 @@ class BpfConfig(Protocol):
     def pin_path(self) -> Path: ...
     @property
     def flow_capacity(self) -> int: ...
+    @property
+    def half_open_timeout_s(self) -> int: ...
 
 
 def open_target(config: BpfConfig, on_wait: Callable[[Waiting], None]) -> BpfTarget:
@@ -36,5 +38,6 @@ def open_target(config: BpfConfig, on_wait: Callable[[Waiting], None]) -> BpfTar
             attach=config.attach,
             pin_path=config.pin_path,
             flow_capacity=config.flow_capacity,
+            half_open_timeout_s=config.half_open_timeout_s,
         )
     )

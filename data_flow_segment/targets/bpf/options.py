@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_flow_segment.targets.contract import HALF_OPEN_TIMEOUT_S
+
 ARTIFACT = Path(__file__).resolve().parents[2] / "artifacts" / "dfs.bpf.o"
 """What `make bpf` compiled."""
 
@@ -19,5 +21,6 @@ class BpfOptions:
     pin_path: Path
     attach: str = "auto"  # auto, tc, xdp
     flow_capacity: int = 65536
+    half_open_timeout_s: int = HALF_OPEN_TIMEOUT_S
     redirect_peer: bool = True  # straight into another namespace's end of a veth
     artifact: Path = ARTIFACT

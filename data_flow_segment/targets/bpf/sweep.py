@@ -23,7 +23,9 @@ from data_flow_segment.targets.contract import (
     FlowMoved,
     FlowState,
 )
-from ssmb.constants import CLOSE_TIMEOUT_S
+from data_flow_segment.targets.flow_table import HALF_OPEN_GRACE_S, close_timeout_s, is_crowded
+from packets.parse import ACK, SYN
+from ssmb.constants import CLOSE_TIMEOUT_ONE_WAY_S
 
 _NS_PER_S: Final = 1_000_000_000
 _SAMPLE: Final = 8192  # entries that `oldest` looks at
@@ -43,14 +45,36 @@ assert KEY_TYPE.itemsize == FLOW_KEY.size
 _RETURN, _CLOSED, _REPORTED = int(FlowBit.RETURN), int(CloseBit.CLOSED), int(CloseBit.REPORTED)
 _BY_RST = int(CloseBit.BY_RST)
 _FINS = int(CloseBit.OWN_FIN | CloseBit.OPPOSITE_FIN)
+_GRACE_NS: Final = int(HALF_OPEN_GRACE_S * _NS_PER_S)
+
+
+def _is_half_open(home: Any) -> Any:
+    """Of clients' entries, those whose handshake is not done."""
+    return (home["tcp_flags"] & (SYN | ACK) == SYN) & (home["close"] & _CLOSED == 0)
+
+
+def _rank(home: Any, now: int) -> Any:
+    """What flows are worth when room is needed (`flow_table.worth`), of their clients' entries."""
+    close, half_open = home["close"], _is_half_open(home)
+    if not is_crowded(int(numpy.count_nonzero(half_open)), len(home)):
+        half_open &= home["last_seen"] + numpy.uint64(_GRACE_NS) <= now
+    rank = numpy.where(close & _FINS, 3, 2)
+    return numpy.where(close & _CLOSED, 0, numpy.where(half_open, 1, rank))
 
 
 class Sweep:
     """Finds idle, moved and closed flows; `report` takes the events."""
 
     def __init__(
-        self, flows: Flows, report: Callable[[Event], None], started_ns: int, *, adopted: bool
+        self,
+        flows: Flows,
+        report: Callable[[Event], None],
+        started_ns: int,
+        half_open_s: int,
+        *,
+        adopted: bool,
     ) -> None:
+        self._half_open_s = half_open_s
         self._flows = flows
         self._report = report
         # Until a pass is complete nothing is known of what an earlier agent left: which ends it
@@ -124,21 +148,20 @@ class Sweep:
         return rest[:limit], cursor
 
     def oldest(self, count: int) -> list[FlowState]:
-        """Candidates to evict out of a sample: closed, then longest idle, closing last."""
+        """Candidates to evict out of a sample: closed, half-open, then longest idle, closing
+        last."""
         keys, values, self._victim_token = self._batch.read(self._victim_token, _SAMPLE)
         if not len(keys) and self._victim_token is None:
             keys, values, self._victim_token = self._batch.read(None, _SAMPLE)
         now = now_ns()
         home = numpy.flatnonzero((values["bits"] & _RETURN) == 0)
-        close = values["close"][home]
-        rank = numpy.where(close & _CLOSED, 0, numpy.where(close & _FINS, 2, 1))
-        order = home[numpy.lexsort((values["last_seen"][home], rank))][: 4 * count + 16]
-        found = [(bytes(keys["octets"][i]), int(values["close"][i])) for i in order]
+        rank = _rank(values[home], now)
+        order = numpy.lexsort((values["last_seen"][home], rank))[: 4 * count + 16]
+        found = [(bytes(keys["octets"][home[i]]), int(rank[i])) for i in order]
         states: list[tuple[int, int, int, FlowState]] = []
-        for key, bits in found:
+        for key, place in found:
             state = self._state(key, now)
             if state is not None:
-                place = 0 if bits & _CLOSED else 2 if bits & _FINS else 1
                 states.append((place, -state.idle_ms, len(states), state))
         return [state for _, _, _, state in sorted(states)[:count]]
 
@@ -189,13 +212,20 @@ class Sweep:
                 self._report(FlowClosed(state, CloseCause.RST if by_rst else CloseCause.FIN))
 
     def _report_idle(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
-        limit = numpy.where(
-            values["close"] & _FINS, CLOSE_TIMEOUT_S, values["idle_timeout_s"]
-        ).astype("u8") * numpy.uint64(_NS_PER_S)
+        idle = values["idle_timeout_s"]
+        half_open = _is_half_open(values)
+        limit = numpy.where(values["close"] & _FINS, CLOSE_TIMEOUT_ONE_WAY_S, idle)
+        soon = numpy.minimum(numpy.where(idle > 0, idle, self._half_open_s), self._half_open_s)
+        limit = numpy.where(half_open, soon, limit).astype("u8") * numpy.uint64(_NS_PER_S)
         silent = values["last_seen"] + limit <= now
         for i in numpy.flatnonzero(chosen & silent & (limit > 0)):
             state = self._state(bytes(keys["octets"][i]), now)
-            if state is not None and state.idle_ms * 1_000_000 >= int(limit[i]):
+            if state is None or state.half_open != half_open[i]:
+                continue  # it moved meanwhile
+            limit_ms = int(limit[i]) // 1_000_000
+            if state.closing:
+                limit_ms = 1000 * close_timeout_s(state)
+            if state.half_open or state.idle_ms >= limit_ms:
                 self._report(FlowIdle(state))
 
     def _report_moved(self, keys: Any, values: Any, home: Any, now: int) -> None:

@@ -55,6 +55,7 @@ from data_flow_segment.targets.contract import (
     Event,
     FallAsleep,
     FlowClosed,
+    FlowReopened,
     FlowState,
     InjectPacket,
     InstallFailed,
@@ -79,6 +80,7 @@ from ssmb.messages import FlowSignature
 _EVENTS_AT_ONCE: Final = 256
 _PACKET, _CLOSED = int(EventKind.PACKET), int(EventKind.CLOSED)
 _FRAGMENT: Final = int(EventKind.FRAGMENT)
+_REOPENED: Final = int(EventKind.REOPENED)
 _BY_FIN, _BY_RST = CloseCause.FIN, CloseCause.RST
 _ASLEEP: Final = int(PacketReason.ASLEEP)
 _COLLISION: Final = int(PacketReason.COLLISION)
@@ -109,7 +111,13 @@ class BpfTarget:
         self._asleep = program.asleep
         self.flows = Flows(program.flows, program.flow_capacity)
         self._adopted = boot_id != 0
-        self._sweep = Sweep(self.flows, self._waiting.append, now_ns(), adopted=self._adopted)
+        self._sweep = Sweep(
+            self.flows,
+            self._waiting.append,
+            now_ns(),
+            options.half_open_timeout_s,
+            adopted=self._adopted,
+        )
         self._boot_id = boot_id or secrets.randbits(31) + 1
         self._outbound_query = bool(outbound)
         self._quiet = 0
@@ -193,7 +201,7 @@ class BpfTarget:
                 if tap is None or not tap.inject(fragment.interface, fragment.frame, again=True):
                     self._counters.add("drop_inject_failed")
             elif isinstance(command, RemoveFlow):
-                self._sweep.forget(self.flows.remove(command.signature))
+                self._remove(command)
             elif isinstance(command, FallAsleep):
                 home_key, _, back_key, _ = pack(command.entry, 0)
                 self._asleep.try_update(back_key, home_key)  # the oldest yields
@@ -282,6 +290,10 @@ class BpfTarget:
         kind = record[0]
         if kind == _PACKET:
             return self._packet_in(record)
+        if kind == _REOPENED:
+            state, _ = closed_state(record, self.flows.window_shift)
+            self._sweep.forget(record[_CLOSED_KEY])
+            return FlowReopened(state)
         if kind == _CLOSED:
             state, by_rst = closed_state(record, self.flows.window_shift)
             self._sweep.note_reported(record[_CLOSED_KEY], state.entry.serial)
@@ -319,6 +331,16 @@ class BpfTarget:
             if error.looping:
                 self._counters.add("install_looping")
             self._waiting.append(InstallFailed(command.entry, error.table_full, str(error)))
+
+    def _remove(self, command: RemoveFlow) -> None:
+        if command.silent_ms:
+            state = self.flows.lookup(command.signature)
+            if state is not None and (not state.closed or state.idle_ms < command.silent_ms):
+                if not state.closed:
+                    self._sweep.forget(FLOW_KEY.pack(*command.signature.session))
+                self._waiting.append(FlowReopened(state))
+                return
+        self._sweep.forget(self.flows.remove(command.signature))
 
     def _configure(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from data_flow_segment.targets.interfaces import Interface
 from packets.hygiene import is_martian, is_source_routed
-from packets.parse import Packet
+from packets.parse import FIN, RST, SYN, Packet
 
 
 def refused_at_the_door(
@@ -18,6 +18,8 @@ def refused_at_the_door(
         return "drop_own_source"
     if for_us and is_martian(packet, packet.src):
         return "drop_martian"
+    if for_us and packet.tcp_flags & SYN and packet.tcp_flags & (FIN | RST):
+        return "drop_tcp_flags"  # nobody sends it
     return None
 
 

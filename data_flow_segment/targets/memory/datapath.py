@@ -16,6 +16,7 @@ from data_flow_segment.targets.contract import (
     EarlyFragment,
     Event,
     FlowClosed,
+    FlowReopened,
     PacketIn,
     PacketReason,
     VirtualServerKey,
@@ -37,7 +38,7 @@ from packets.hygiene import has_mapped_address, is_martian, is_source_routed
 from packets.parse import Kind, MalformedPacket, Packet, parse
 from packets.rewrite import decrement_ttl, translate, undo
 from packets.split import may_be_split, split
-from ssmb.constants import ForwardMode
+from ssmb.constants import Flag, ForwardMode
 from ssmb.messages import FlowSignature
 
 
@@ -164,10 +165,7 @@ class DataPath:
         if to_us and is_source_routed(packet):
             self.counters.add("drop_source_routed")
         elif found is not None and not syns.is_new_connection(packet, *found):
-            if packet.first_fragment:
-                self._fragments.note(packet)
-            if injected or not self._asks_again(interface, packet, key, *found):
-                self._forward_flow(interface, packet, *found)
+            self._of_flow(interface, packet, key, *found, injected=injected)
         elif injected:
             self.counters.add("drop_inject_unmatched")
         else:
@@ -186,6 +184,34 @@ class DataPath:
             self._up_call(interface, packet, session, PacketReason.COLLISION, None)
         else:
             self._unmatched(interface, packet, key)
+
+    def _of_flow(
+        self,
+        interface: Interface,
+        packet: Packet,
+        key: Key,
+        flow: Flow,
+        direction: int,
+        *,
+        injected: bool,
+    ) -> None:
+        if direction != INBOUND and not self._is_from_inside(interface, flow):
+            self.counters.add("drop_return_outside")
+            return
+        if packet.first_fragment:
+            self._fragments.note(packet)
+        if injected or not self._asks_again(interface, packet, key, flow, direction):
+            self._forward_flow(interface, packet, flow, direction)
+
+    def _is_from_inside(self, interface: Interface, flow: Flow) -> bool:
+        """Whether a node's answer comes from the internal side, or from where the client's packets
+        leave to the node.  What comes from elsewhere is made up."""
+        if interface.internal or flow.entry.flags & Flag.OUTBOUND:
+            return True
+        try:
+            return self._router.exit_towards(flow.entry.node_ipaddr).interface is interface
+        except (forward.NoRoute, forward.NoNeighbour):
+            return False
 
     def _may_be_a_flows(self, interface: Interface, packet: Packet) -> bool:
         """Whether a later fragment without its first one is not simply a stranger's."""
@@ -305,13 +331,21 @@ class DataPath:
         route = self._way(interface, before, packet, flow, direction)
         if route is None:
             return
-        cause = observe(flow, direction, before, packet, self.clock())
-        if cause is not None and self.listening:
+        was_closed = flow.closed
+        goes_on = observe(flow, direction, before, packet, self.clock())
+        if goes_on:
+            flow.close_reported = False
+            self._report(FlowReopened(flow.state(self.clock())))
+        if flow.cause is not None and (goes_on or not was_closed) and self.listening:
             flow.close_reported = True
-            self.events.append(FlowClosed(flow.state(self.clock()), CloseCause(cause)))
+            self._report(FlowClosed(flow.state(self.clock()), CloseCause(flow.cause)))
         decrement_ttl(packet)
         if self._leave(route, packet, flow, direction):
             self.counters.add("flow_packets")
+
+    def _report(self, event: Event) -> None:
+        if self.listening:
+            self.events.append(event)
 
     def _way(
         self, interface: Interface, before: Packet, packet: Packet, flow: Flow, direction: int

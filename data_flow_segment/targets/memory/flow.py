@@ -7,6 +7,7 @@ from data_flow_segment.targets.contract import FlowCounters, FlowEntry, FlowStat
 from data_flow_segment.targets.memory.tracker import CloseTracker
 from data_flow_segment.targets.translation import Key, inbound, returning, reverse_key
 from packets.rewrite import Translation
+from ssmb.constants import Flag
 
 
 class Flow:
@@ -15,6 +16,7 @@ class Flow:
     __slots__ = (
         "back",
         "bytes",
+        "client_seen",
         "client_was_last",
         "close_reported",
         "entry",
@@ -23,7 +25,6 @@ class Flow:
         "packets",
         "packets_reported",
         "reverse_key",
-        "tcp_flags",
         "there",
         "tracker",
     )
@@ -38,10 +39,9 @@ class Flow:
         self.bytes = [0, 0]
         self.packets_reported = 0
         self.close_reported = False
-        self.tcp_flags = 0
-        self.last_seen = now
         self.client_was_last = False
-        self.tracker = CloseTracker()
+        self.last_seen = self.client_seen = now
+        self.tracker = CloseTracker(answers_pass=bool(entry.flags & Flag.TRANSLATE_ADDR))
         self.decide(entry)
 
     def decide(self, entry: FlowEntry) -> None:
@@ -64,11 +64,18 @@ class Flow:
         return self.tracker.closing
 
     @property
+    def half_open(self) -> bool:
+        return self.tracker.half_open
+
+    @property
     def packets_seen(self) -> int:
         return sum(self.packets)
 
     def state(self, now: float) -> FlowState:
         counters = FlowCounters(self.packets[0], self.bytes[0], self.packets[1], self.bytes[1])
         idle_ms = max(0, round((now - self.last_seen) * 1000))
-        wants, closing = self.tracker.acknowledged, self.tracker.closing
-        return FlowState(self.entry, counters, idle_ms, self.tcp_flags, closing, *wants)
+        tracker = self.tracker
+        flags, closing, wants = tracker.tcp_flags, tracker.closing, tracker.acknowledged
+        return FlowState(
+            self.entry, counters, idle_ms, flags, closing, *wants, tracker.half_open, self.closed
+        )

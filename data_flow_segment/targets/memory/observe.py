@@ -3,28 +3,27 @@
 
 from __future__ import annotations
 
-from data_flow_segment.targets.contract import CloseCause
 from data_flow_segment.targets.flow_table import INBOUND
 from data_flow_segment.targets.memory.flow import Flow
-from packets.parse import SYN, Packet
+from data_flow_segment.targets.memory.tracker import Segment
+from packets.parse import FIN, RST, SYN, Packet
 from ssmb.constants import TCP
 
 _OPTION_END, _OPTION_NOP, _OPTION_WINDOW_SCALE = 0, 1, 3
 _WINDOW_SCALE_MAX = 14  # RFC 7323 2.3
 
 
-def observe(
-    flow: Flow, direction: int, before: Packet, after: Packet, now: float
-) -> CloseCause | None:
-    """Count the packet; the cause if it ends the flow.  The client's side of the translation is
-    `before` on the way in and `after` on the way back."""
+def observe(flow: Flow, direction: int, before: Packet, after: Packet, now: float) -> bool:
+    """Count the packet, and look at what it says; whether a flow that was closed goes on.  The
+    client's side of the translation is `before` on the way in and `after` on the way back."""
     flow.packets[direction] += 1
     flow.bytes[direction] += before.ip_length
     flow.last_seen = now
     flow.client_was_last = direction == INBOUND
+    if direction == INBOUND:
+        flow.client_seen = now
     if before.protocol != TCP or before.later_fragment:
-        return None
-    flow.tcp_flags |= before.tcp_flags
+        return False
     seen = before if direction == INBOUND else after
     start, header = seen.l4, (seen.data[seen.l4 + 12] >> 4) * 4
     seq = int.from_bytes(seen.data[start + 4 : start + 8], "big")
@@ -32,7 +31,11 @@ def observe(
     length = seen.end - start - header
     scale = _window_scale(seen, start + header) if seen.tcp_flags & SYN else 0
     window = seen.word(start + 14)
-    return flow.tracker.observe(direction, seen.tcp_flags, seq, ack, window, length, scale)
+    is_right = True
+    if seen.tcp_flags & (SYN | FIN | RST):  # the sum of a fragment's data cannot be known
+        is_right = not before.first_fragment and before.checksums_are_right()
+    segment = Segment(seen.tcp_flags, seq, ack, window, length, scale, is_right)
+    return flow.tracker.observe(direction, segment)
 
 
 def _window_scale(packet: Packet, end: int) -> int:

@@ -24,6 +24,8 @@ class MemoryConfig(Protocol):
     def internal(self) -> tuple[str, ...]: ...
     @property
     def flow_capacity(self) -> int: ...
+    @property
+    def half_open_timeout_s(self) -> int: ...
 
 
 def open_target(config: MemoryConfig, on_wait: Callable[[Waiting], None]) -> MemoryTarget:
@@ -42,6 +44,7 @@ def open_target(config: MemoryConfig, on_wait: Callable[[Waiting], None]) -> Mem
     options = MemoryOptions(
         interfaces,
         flow_capacity=config.flow_capacity,
+        half_open_timeout_s=config.half_open_timeout_s,
         boot_id=secrets.randbits(32) or 1,
     )
     return MemoryTarget(options, time.monotonic)

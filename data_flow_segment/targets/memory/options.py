@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from data_flow_segment.targets.contract import HALF_OPEN_TIMEOUT_S
 from data_flow_segment.targets.interfaces import Interface, Route
 
 FRAGMENT_CAPACITY = 1024
@@ -29,4 +30,5 @@ class MemoryOptions:
     flow_capacity: int = 65536
     fragment_capacity: int = FRAGMENT_CAPACITY
     event_capacity: int = EVENT_CAPACITY
+    half_open_timeout_s: int = HALF_OPEN_TIMEOUT_S
     boot_id: int = 1  # a random number from the caller; never 0

@@ -15,9 +15,12 @@ class Sweep:
     """One agent's passes over the table.  For an agent that adopted a table none is reported
     yet."""
 
-    def __init__(self, table: FlowTable[Flow], report: Callable[[Event], None]) -> None:
+    def __init__(
+        self, table: FlowTable[Flow], report: Callable[[Event], None], half_open_s: int
+    ) -> None:
         self._table = table
         self._report = report
+        self._half_open_s = half_open_s
         self._position = 0
         for flow in table:
             flow.close_reported = False
@@ -26,7 +29,7 @@ class Sweep:
         """Look at up to `limit` further flows; True when a pass is complete."""
         flows, last = self._table.after(self._position, limit)
         for flow in flows:
-            event = event_of(flow, now, stats=stats)
+            event = event_of(flow, now, stats=stats, half_open_s=self._half_open_s)
             if event is not None:
                 self._report(event)
         self._position = 0 if last is None else last

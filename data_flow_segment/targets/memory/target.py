@@ -12,6 +12,7 @@ from data_flow_segment.targets.contract import (
     Counter,
     Event,
     FallAsleep,
+    FlowReopened,
     FlowState,
     InjectPacket,
     InstallFailed,
@@ -52,7 +53,9 @@ class MemoryTarget:
         self.data_path.listening = True
         self.data_path.ownership.answers = SetAnswers()
         self._clock = self.data_path.clock
-        self._sweep = Sweep(self.data_path.table, self._report)
+        self._sweep = Sweep(
+            self.data_path.table, self._report, self.data_path.options.half_open_timeout_s
+        )
 
     @property
     def flow_capacity(self) -> int:
@@ -75,7 +78,7 @@ class MemoryTarget:
             elif isinstance(command, PutBackFragment):
                 self.data_path.put_back(command.fragment)
             elif isinstance(command, RemoveFlow):
-                self.data_path.table.remove(command.signature)
+                self._remove(command)
             elif isinstance(command, FallAsleep):
                 self.data_path.asleep.add(command.entry)
             elif isinstance(command, TransmitPacket):
@@ -109,7 +112,7 @@ class MemoryTarget:
 
     def oldest(self, count: int) -> Sequence[FlowState]:
         now = self._clock()
-        return [flow.state(now) for flow in self.data_path.table.oldest(count)]
+        return [flow.state(now) for flow in self.data_path.table.oldest(count, now)]
 
     def flow_count(self) -> int:
         return len(self.data_path.table)
@@ -144,6 +147,16 @@ class MemoryTarget:
             if error.looping:
                 path.counters.add("install_looping")
             self._report(InstallFailed(command.entry, error.table_full, str(error)))
+
+    def _remove(self, command: RemoveFlow) -> None:
+        if command.silent_ms:
+            state = self.lookup(command.signature)
+            if state is None:
+                return
+            if not state.closed or state.idle_ms < command.silent_ms:
+                self._report(FlowReopened(state))
+                return
+        self.data_path.table.remove(command.signature)
 
     def _configure(
         self,

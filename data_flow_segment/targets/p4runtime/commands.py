@@ -12,6 +12,7 @@ from data_flow_segment.targets.contract import (
     Event,
     FallAsleep,
     FlowEntry,
+    FlowReopened,
     InjectPacket,
     InstallFailed,
     InstallFlow,
@@ -136,6 +137,11 @@ class Commands:
 
     def _remove(self, command: RemoveFlow) -> None:
         desired = self._desired
+        if command.silent_ms:  # the switch reports what goes on; it is not asked about silence
+            known = desired.flows.table.lookup(command.signature)
+            if known is not None and not known.closed:
+                self._emit(FlowReopened(known.state(desired.now)))
+                return
         flow = desired.flows.remove(command.signature)
         if flow is not None:
             self._forget(flow)

@@ -79,6 +79,8 @@ class Outcome(IntEnum):
     DROP_SOURCE_ROUTED = 20
     DROP_UNSERVED = 21
     ECHO_ANSWERED = 22
+    DROP_RETURN_OUTSIDE = 23
+    DROP_TCP_FLAGS = 24
 
     @property
     def counter(self) -> str:

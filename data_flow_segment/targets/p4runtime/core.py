@@ -100,7 +100,9 @@ class Core:
         desired = self._desired = Desired(options, self.schema, first_cookie, now)
         self.flows, self.servers, self.counters = desired.flows, desired.servers, desired.counters
         self.reports = Reports()
-        self.sweep = Sweep(self.flows, self.reports, self.events.append)
+        self.sweep = Sweep(
+            self.flows, self.reports, self.events.append, options.half_open_timeout_s
+        )
         self._commands = Commands(desired, self.reports, self.sweep, self.events.append)
         self._refusals = Refusals(desired, self._commands, self.schema)
         self._up_calls = UpCalls(desired, emit=self.events.append, reported=self._reported)

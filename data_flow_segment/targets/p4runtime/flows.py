@@ -15,6 +15,7 @@ from data_flow_segment.targets.flow_table import FlowTable
 from data_flow_segment.targets.p4runtime.constants import CloseBit
 from data_flow_segment.targets.p4runtime.packets import Half, Report
 from data_flow_segment.targets.translation import CannotInstall, Key, inbound, reverse_key
+from packets.parse import ACK, SYN
 from ssmb.messages import FlowSignature
 
 _CLOSED: Final = int(CloseBit.CLOSED)
@@ -33,9 +34,11 @@ class SwitchFlow:
         "_counters",
         "_is_adopted",
         "_wanted",
+        "client_seen",
         "close_reported",
         "cookie",
         "entry",
+        "half_open",
         "healed",
         "last_seen",
         "number",
@@ -63,7 +66,8 @@ class SwitchFlow:
         self.tcp_flags = 0
         self.packets_reported = 0
         self.close_reported = False
-        self.last_seen = now
+        self.last_seen = self.client_seen = now
+        self.half_open = False
         self._is_adopted = False
         self._wanted: tuple[int | None, int | None] = None, None
         self.decide(entry)
@@ -105,7 +109,14 @@ class SwitchFlow:
         idle_ms = max(0, round((now - self.last_seen) * 1000))
         closing = self.closing
         return FlowState(
-            self.entry, self._counters, idle_ms, self.tcp_flags, closing, *self._wanted
+            self.entry,
+            self._counters,
+            idle_ms,
+            self.tcp_flags,
+            closing,
+            *self._wanted,
+            self.half_open,
+            self.closed,
         )
 
     def is_adopted(self, cookie: int) -> None:
@@ -130,11 +141,15 @@ class SwitchFlow:
                     seen = now - half.idle_ms / 1000
                     self.last_seen = seen if self._is_adopted else max(self.last_seen, seen)
                     self._is_adopted = False
+        if there is not None and there.packets:
+            self.client_seen = now - there.idle_ms / 1000
         # what an end wants next is what the other one sent last, if all of it has arrived
         self._wanted = _after(back), _after(there)
         self.reported_at = now
         seen = (there.close if there else 0) | (back.close if back else 0)
         self._close = self._close_before | seen
+        flags = there.tcp_flags if there else 0
+        self.half_open = flags & (SYN | ACK) == SYN and not self.closed
 
     def is_forgotten(self) -> None:
         """The switch lost it: what it counts from now on comes on top."""

@@ -14,7 +14,7 @@ from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
 class SwitchSection(Protocol):
     """The section `p4runtime`: a switch, and the network around it."""
 
-    def options(self, flow_capacity: int) -> P4RuntimeOptions:
+    def options(self, flow_capacity: int, half_open_timeout_s: int) -> P4RuntimeOptions:
         """The same as the target wants it."""
 
 
@@ -25,6 +25,8 @@ class SwitchConfig(Protocol):
     def p4runtime(self) -> SwitchSection | None: ...
     @property
     def flow_capacity(self) -> int: ...
+    @property
+    def half_open_timeout_s(self) -> int: ...
 
 
 def open_target(config: SwitchConfig, on_wait: Callable[[Waiting], None]) -> P4RuntimeTarget:
@@ -34,4 +36,5 @@ def open_target(config: SwitchConfig, on_wait: Callable[[Waiting], None]) -> P4R
     to `on_wait`: once, then rarely.
     """
     assert config.p4runtime is not None  # the configuration's model has seen to it
-    return P4RuntimeTarget.open(config.p4runtime.options(config.flow_capacity), on_wait=on_wait)
+    options = config.p4runtime.options(config.flow_capacity, config.half_open_timeout_s)
+    return P4RuntimeTarget.open(options, on_wait=on_wait)

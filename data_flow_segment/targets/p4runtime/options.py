@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_flow_segment.targets.contract import HALF_OPEN_TIMEOUT_S
 from data_flow_segment.targets.interfaces import Interface, Route
 
 
@@ -57,3 +58,6 @@ class P4RuntimeOptions:
 
     flow_capacity: int = 65536
     """Flows at most, no more than the program has room for."""
+
+    half_open_timeout_s: int = HALF_OPEN_TIMEOUT_S
+    """For how long a flow whose handshake is not done waits for its client."""

@@ -24,7 +24,14 @@ itself."""
 class Sweep:
     """One agent's passes over the table."""
 
-    def __init__(self, flows: Flows, reports: Reports, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        flows: Flows,
+        reports: Reports,
+        emit: Callable[[Event], None],
+        half_open_s: int,
+    ) -> None:
+        self._half_open_s = half_open_s
         self._flows = flows
         self._reports = reports
         self._emit = emit
@@ -46,7 +53,7 @@ class Sweep:
     def reported(self, flow: SwitchFlow, now: float) -> None:
         """Its report came, or never will."""
         if self._looked_at.pop(flow.number, None) is not None:
-            event = event_of(flow, now, stats=self._stats)
+            event = event_of(flow, now, stats=self._stats, half_open_s=self._half_open_s)
             if event is not None:
                 self._emit(event)
 

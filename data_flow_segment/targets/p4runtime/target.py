@@ -24,7 +24,7 @@ from data_flow_segment.targets.contract import (
     VirtualServerEntry,
     Waiting,
 )
-from data_flow_segment.targets.flow_table import FlowTable, worth
+from data_flow_segment.targets.flow_table import FlowTable, is_crowded, worth
 from data_flow_segment.targets.p4runtime.core import Core, Phase
 from data_flow_segment.targets.p4runtime.driver import Driver
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow
@@ -153,12 +153,13 @@ class P4RuntimeTarget:
     def oldest(self, count: int) -> Sequence[FlowState]:
         # the order is by the last reports; some more are asked about, so that those that moved
         # meanwhile fall behind, and one without a report in time is no candidate
-        candidates = list(self._table.oldest(min(2 * count, count + OLDEST_MORE)))
         began = self._clock()
+        candidates = list(self._table.oldest(min(2 * count, count + OLDEST_MORE), began))
         self._look(candidates)
         fresh = [flow for flow in candidates if flow.reported_at >= began] or candidates
-        fresh.sort(key=worth)
         now = self._clock()
+        crowded = is_crowded(sum(flow.half_open for flow in fresh), len(fresh))
+        fresh.sort(key=lambda flow: worth(flow, now, crowded=crowded))
         return [flow.state(now) for flow in fresh[:count]]
 
     def flow_count(self) -> int:

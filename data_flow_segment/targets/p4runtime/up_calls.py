@@ -9,7 +9,7 @@ from typing import Final
 
 from finsy.proto import p4r
 
-from data_flow_segment.targets.contract import Event, PacketIn
+from data_flow_segment.targets.contract import Event, FlowReopened, PacketIn
 from data_flow_segment.targets.flow_table import event_of
 from data_flow_segment.targets.interfaces import Interface, is_from_elsewhere
 from data_flow_segment.targets.ownership import Question
@@ -166,11 +166,15 @@ class UpCalls:
             and report.halves[0].cookie != flow.cookie != report.halves[1].cookie
         ):
             return  # an earlier flow's end
+        was_closed = flow.closed
         flow.learn(report, now)
+        if was_closed and not flow.closed:
+            flow.close_reported = False
+            self._emit(FlowReopened(flow.state(now)))
         if up.reason != _CLOSED:
             self._reported(flow, now)
-        elif not flow.close_reported:
-            event = event_of(flow, now, stats=False)
+        elif flow.closed and not flow.close_reported:
+            event = event_of(flow, now, stats=False, half_open_s=0)
             if event is not None:
                 self._emit(event)
 

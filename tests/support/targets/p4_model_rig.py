@@ -207,6 +207,7 @@ class P4ModelRig:
             memory.routes,
             memory.neighbours,
             flow_capacity=flow_capacity,
+            half_open_timeout_s=1,
         )
         self.clock = Clock()
         self.switch = WholeSwitch(self.clock)

@@ -45,6 +45,7 @@ class P4Rig(VethRig):
                 device_id=DEVICE_ID,
                 replace_program=True,
                 flow_capacity=flow_capacity,
+                half_open_timeout_s=1,
             )
             self.target = self._switch = P4RuntimeTarget.open(self.options)
         except BaseException:

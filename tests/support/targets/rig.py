@@ -161,6 +161,7 @@ class MemoryRig:
             routes=tuple(self._routes()),
             neighbours=self._neighbours(),
             flow_capacity=flow_capacity,
+            half_open_timeout_s=1,
             boot_id=4711,
         )
         self._memory = MemoryTarget(self.options, self._clock)

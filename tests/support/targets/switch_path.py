@@ -176,7 +176,7 @@ class SwitchPath(DataPath):
         was_closed = flow.closed
         index = cast(int, cast(PlacedFlow, flow).rows[0].parameters[0])  # type: ignore[index]
         super()._forward_flow(interface, packet, flow, direction)
-        if flow.closed and not was_closed:
+        if flow.closed != was_closed:
             self._tell_agent(Reason.CLOSED, front=self.flows.report(index), port=0)
 
     def _answer(self, reply: bytes | None, interface: Interface) -> None:

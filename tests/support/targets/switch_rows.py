@@ -69,9 +69,9 @@ class PlacedFlow(Flow):
         close |= 0 if sent is None else CloseBit.HAVE_SEQ
         packets, octets = self.packets[direction], self.bytes[direction]
         counts = (self.cookie << 96 | packets << 56 | octets).to_bytes(16, "big")
-        seen = round(self.last_seen * 1e6)
+        seen = round((self.last_seen if direction else self.client_seen) * 1e6)
         times = seen >> 32, seen & 0xFFFFFFFF
-        word = struct.pack("!HBBIHI", close, self.tcp_flags, 0, sent or 0, *times)
+        word = struct.pack("!HBBIHI", close, self.tracker.flags_of(direction), 0, sent or 0, *times)
         return counts + word
 
 

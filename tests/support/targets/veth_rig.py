@@ -89,6 +89,7 @@ def open_bpf(attach: str) -> OpenTarget:
             attach=attach,
             pin_path=pin_path,
             flow_capacity=flow_capacity,
+            half_open_timeout_s=1,
         )
         target: Target = bpf.BpfTarget.open(options)
         return target

@@ -9,7 +9,7 @@ from csmb.messages import Config
 from packets.parse import Packet, parse
 from ssmb.addresses import from_text
 from ssmb.constants import CloseReason, ErrorCode, Flag, ForwardMode, ResetScope
-from ssmb.messages import Delete, FlowSignature, Query, Reap, Reset, Stats, Sync, Timeout
+from ssmb.messages import Delete, FlowSignature, FlowState, Query, Reap, Reset, Stats, Sync, Timeout
 from support.octets.frames import ACK, FIN, RST, SYN, ends_of
 from support.segments.agent_rig import (
     CLIENT,
@@ -72,8 +72,56 @@ def test_a_closed_flow_lingers_for_two_seconds_and_late_packets_are_translated()
     ((_, frame),) = rig.node_sends(FIN | ACK, seq=10, ack=3)
     assert ends_of(frame) == (VIP, CLIENT, 6)
     rig.advance(0.2)
+    assert rig.target.flow_count() == 1  # only silence ends it
+    rig.advance(2)
     assert rig.target.flow_count() == 0
     assert len(cs.take(Delete)) == 1
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_flow_that_goes_on_after_its_reset_is_given_back_to_the_cs(told: bool) -> None:
+    """It was not its client's own; the CS has forgotten the session."""
+    rig, cs, query = established()
+    rig.client_sends(RST, seq=2)
+    assert only_delete(rig, cs).detail == CloseReason.RST
+    rig.client_sends(ACK, seq=2, ack=10, payload=b"on")
+    if not told:  # the event was lost; the entry is to be taken out
+        rig.agent.outbox.take_commands()
+        rig.target.events()
+    rig.advance(2.1)
+    rig.advance(0.02)
+    (state,) = cs.take(FlowState)
+    assert (state.serial, state.node_ipaddr) == (query.serial, NODE[0])
+    assert rig.agent.counters()["flows_reopened"].value == 1
+    rig.client_sends(RST, seq=4)
+    assert only_delete(rig, cs).detail == CloseReason.RST
+    rig.advance(2.1)
+    assert rig.target.flow_count() == 0
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_half_open_flow_ends_early_and_says_that_it_was_never_established(
+    answered: bool,
+) -> None:
+    rig, cs = ready_rig()
+    rig.client_sends(SYN, seq=1)
+    query = cs.one(Query)
+    cs.answer(query)
+    if answered:
+        rig.node_sends(SYN | ACK, seq=9, ack=2)
+    rig.advance(4, sweep=True)
+    assert rig.target.flow_count() == 1
+    rig.advance(2, sweep=True)
+    delete = only_delete(rig, cs)
+    flags = SYN | ACK if answered else SYN
+    assert (delete.detail, delete.tcp_flags) == (CloseReason.IDLE, flags)
+    assert delete.idle_ms < 60_000  # earlier than its idle timeout
+    assert rig.agent.counters()["flows_half_open"].value == 1
+    assert rig.agent.counters()["flows_idle"].value == 0
+    rig.advance(2)
+    assert cs.take(Delete) == []  # no session is kept, so it is not said again
+    cs.send(Timeout(serial=query.serial, **SIGNATURE._asdict()))
+    assert only_delete(rig, cs).detail == CloseReason.UNSPECIFIED
 
 
 def test_a_valid_reset_sends_delete_rst() -> None:
@@ -96,7 +144,8 @@ def test_idle_flows_send_delete_idle() -> None:
 def test_a_half_closed_flow_is_deleted_after_close_timeout_and_may_come_back() -> None:
     rig, cs, _ = established()
     rig.client_sends(FIN | ACK, seq=2, ack=10)
-    rig.advance(59, sweep=True)
+    rig.node_sends(ACK, seq=10, ack=3)
+    rig.advance(239, sweep=True)
     assert rig.target.flow_count() == 1
     rig.advance(2, sweep=True)
     assert only_delete(rig, cs).detail == CloseReason.IDLE  # the CS keeps a session record

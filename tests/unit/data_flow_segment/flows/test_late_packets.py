@@ -190,6 +190,7 @@ def test_a_connection_closed_and_opened_again_at_once_is_asked_about() -> None:
     """Its entry still lingers; and what is late of the new one is put back again."""
     rig, cs, _ = installed()
     serial = state_of(rig).entry.serial
+    rig.node_sends(SYN | ACK, seq=9, ack=2)
     rig.client_sends(FIN | ACK, seq=2, ack=10)
     rig.node_sends(FIN | ACK, seq=10, ack=3)
     rig.client_sends(ACK, seq=3, ack=11)
@@ -246,7 +247,8 @@ def test_a_flow_that_is_tried_once_more_has_not_ended() -> None:
     entry = state_of(rig).entry
     cs.send(newflow_for(entry.serial + 9, src_port=7))
     rig.now += 0.5
-    rig.client_sends(ACK, seq=2, ack=1)  # so that the other one is the oldest
+    rig.node_sends(SYN | ACK, seq=9, ack=2)
+    rig.client_sends(ACK, seq=2, ack=10)  # so that the other one is the oldest
     rig.agent.handle_events([InstallFailed(entry, table_full=True, reason="full")], rig.now)
     come_up(rig, packet)
     assert cs.take(Query) == []
