@@ -173,7 +173,7 @@ def measure(artifact: Path, flows: int) -> dict[str, float]:
     prepare_pin_path(PIN)
     program = Program(artifact, PIN, flows)
     try:
-        program.meta.update(bytes(4), META.pack(1, 1, 0, 1))
+        program.meta.update(bytes(4), META.pack(1, 1, 0, 1, 0))
         fill(program, flows)
         variables = Globals(program, artifact)
         figures: dict[str, float] = {"flows": flows}
