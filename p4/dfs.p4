@@ -7,6 +7,7 @@
 //   Arrival      interfaces              ours? external? internal?           -> drop "local"
 //   Classify                             headers that contradict each other  -> drop "malformed"
 //   Addresses    local_addresses, virtual_addresses     (where it matters)
+//   Martians, Sources  own_sources, virtual_sources     (the same)
 //   Answer                               ARP, neighbour solicitations        -> answered
 //   Fragments    registers               a later fragment's ports
 //   Flows        flows                   a flow's packet, or an error about one
@@ -39,9 +40,17 @@
 #include "include/options.p4"
 #include "include/parser.p4"
 #include "include/rewrite.p4"
+#include "include/sources.p4"
 #include "include/track.p4"
 #include "include/up_calls.p4"
 #include "include/virtual_servers.p4"
+
+// An echo request whose answer is the same packet turned around.
+#define IS_PING(headers, meta) \
+    (headers.icmp.isValid() && headers.icmp.code == 0 && meta.rare == 0 \
+     && (headers.ipv4.isValid() ? headers.icmp.kind == 8 && headers.ipv4.ihl == 5 \
+                                : headers.icmp.kind == 128 \
+                                  && headers.ipv6.next_header == PROTOCOL_ICMPV6))
 
 control SegmentIngress(inout headers_t headers, inout metadata_t meta,
                        inout standard_metadata_t standard) {
@@ -54,6 +63,9 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
     SwapOffsets() swap_offsets;
     WalkOptions() walk_options;
     Track() track;
+    Martians() error_martians;
+    Martians() martians;
+    Sources() sources;
     VirtualServers() virtual_servers;
     NextHops() next_hops;
     UpCalls() up_calls;
@@ -83,6 +95,10 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
         meta.verdict = VERDICT_TO_AGENT;
         meta.counter = outcome;
         meta.up.reason = reason;
+    }
+
+    @hidden action has_source_route() {
+        meta.kind = KIND_SOURCE_ROUTED;
     }
 
     @hidden action count_as(bit<32> outcome) {
@@ -116,18 +132,22 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
              ? headers.tcp.data_offset < 5
                || meta.ip.payload < (bit<16>)headers.tcp.data_offset << 2
              : meta.kind != KIND_UDP || meta.ip.payload < 8)
-            || standard.parser_error != error.NoError || meta.first_fragment == 1
+            || standard.parser_error != error.NoError || meta.rare != 0
             || standard.packet_length < FRAME_LENGTH(meta)) {
             if (meta.verdict == VERDICT_OPEN) {
                 classify.apply(headers, meta, standard);
+                if (meta.rare & RARE_SOURCE_ROUTED != 0
+                    && (meta.kind == KIND_TCP || meta.kind == KIND_UDP)) {
+                    has_source_route();
+                }
                 if (meta.kind == KIND_LATER
-                    || (meta.first_fragment == 1
+                    || (meta.rare == RARE_FIRST_FRAGMENT
                         && (meta.kind == KIND_TCP || meta.kind == KIND_UDP))) {
                     fragments.apply(meta, standard.ingress_global_timestamp);
                 }
             }
         }
-        if (meta.kind >= KIND_TCP && meta.kind <= KIND_QUOTED_PART) {
+        if (meta.kind >= KIND_TCP && meta.kind <= KIND_SOURCE_ROUTED) {
             flows.apply(headers, meta);
         }
         if (meta.direction != DIRECTION_NONE) {
@@ -141,12 +161,21 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
                 }
             }
             count_as(COUNTER_FLOW_PACKETS);
-            if (meta.kind != KIND_QUOTED && meta.kind != KIND_QUOTED_PART) {
+            if (meta.kind < KIND_QUOTED || meta.kind == KIND_DECIDED) { // or the agent asks
                 track.apply(headers, meta, standard.ingress_global_timestamp);
-            } else if (meta.is_expired == 1) {
-                drop(COUNTER_DROP_TTL);
+            } else if (meta.kind == KIND_SOURCE_ROUTED) {
+                drop(COUNTER_DROP_SOURCE_ROUTED);
             } else {
-                count_as(COUNTER_ICMP_TRANSLATED);
+                error_martians.apply(headers, meta);
+                if (meta.whose.from_nobody == 1) {
+                    drop(COUNTER_DROP_MARTIAN);
+                } else if (meta.rare == RARE_FIRST_FRAGMENT) { // its checksum covers all of it
+                    drop(COUNTER_DROP_FRAGMENT);
+                } else if (meta.is_expired == 1) {
+                    drop(COUNTER_DROP_TTL);
+                } else {
+                    count_as(COUNTER_ICMP_TRANSLATED);
+                }
             }
         }
         if (meta.direction == DIRECTION_NONE && meta.verdict == VERDICT_OPEN) {
@@ -161,27 +190,64 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
                 want_destination();
             }
             addresses.apply(meta);
+            if (headers.ipv4.isValid() || headers.ipv6.isValid()) {
+                martians.apply(headers, meta);
+                sources.apply(headers, meta);
+            }
             if (meta.kind == KIND_LOST) {
                 if (meta.whose.is_virtual == 1
-                    || (headers.packet_out.isValid()
-                        && headers.packet_out.value != INJECT_ARRIVAL)) {
+                    || (meta.arrival.internal == 1 && meta.is_local == 0
+                        && headers.ethernet.dst_addr[40:40] == 0)) {
+                    if (headers.packet_out.isValid()) { // its first one did not come meanwhile
+                        drop(COUNTER_DROP_FRAGMENT);
+                    } else {
+                        to_agent(REASON_EARLY_FRAGMENT, COUNTER_UP_CALLS);
+                    }
+                } else if (headers.packet_out.isValid()
+                           && headers.packet_out.value != INJECT_ARRIVAL) {
                     drop(COUNTER_DROP_FRAGMENT);
                 }
+            } else if (meta.kind == KIND_SOURCE_ROUTED && meta.whose.is_virtual == 1) {
+                drop(COUNTER_DROP_SOURCE_ROUTED);
             } else if (headers.packet_out.isValid()
                        && headers.packet_out.value != INJECT_ARRIVAL) {
                 // a flow's packet must find the flow; what waited for its next hop arrives again
                 drop(COUNTER_DROP_INJECT_UNMATCHED);
-            } else if (meta.kind >= KIND_TCP && meta.kind <= KIND_FRAGMENT) {
-                virtual_servers.apply(meta);
+            } else if (meta.kind >= KIND_TCP && meta.kind <= KIND_SOURCE_ROUTED
+                       && meta.kind != KIND_QUOTED && meta.kind != KIND_QUOTED_PART) {
+                virtual_servers.apply(headers, meta);
+            } else if (meta.whose.is_owned == 1 && meta.kind != KIND_ARP
+                       && meta.kind != KIND_SOLICITATION && meta.kind != KIND_NEIGHBOUR) {
+                // routed, it would come back from the router
+                if (headers.icmp.isValid()
+                    && (meta.whose.from_own == 1 || meta.whose.from_virtual == 1)) {
+                    drop(COUNTER_DROP_OWN_SOURCE);
+                } else if (headers.icmp.isValid() && meta.whose.from_nobody == 1) {
+                    drop(COUNTER_DROP_MARTIAN);
+                } else if (IS_PING(headers, meta)) {
+                    to_agent(REASON_UNSERVED, COUNTER_DROP_UNSERVED);
+                } else {
+                    drop(COUNTER_DROP_UNSERVED);
+                }
             } else if (meta.kind == KIND_ARP || meta.kind == KIND_SOLICITATION) {
                 answer.apply(headers, meta, standard);
             }
             if (meta.kind == KIND_NEIGHBOUR) {
                 to_agent(REASON_NEIGHBOUR, COUNTER_LOCAL);
             } else if (meta.verdict == VERDICT_OPEN) { // what any router would do with it
-                if (meta.whose.is_own == 1 || headers.ethernet.dst_addr[40:40] == 1
+                if (meta.whose.is_own == 1 && headers.ethernet.dst_addr[40:40] == 0
+                    && IS_PING(headers, meta) && meta.whose.from_own == 0
+                    && meta.whose.from_nobody == 0) {
+                    to_agent(REASON_UNSERVED, COUNTER_LOCAL);
+                } else if (meta.whose.is_own == 1 || headers.ethernet.dst_addr[40:40] == 1
                     || !(headers.ipv4.isValid() || headers.ipv6.isValid())) {
                     drop(COUNTER_LOCAL);
+                } else if (meta.whose.from_own == 1) {
+                    drop(COUNTER_DROP_OWN_SOURCE);
+                } else if (meta.whose.from_nobody == 1 || meta.whose.is_nobodys == 1) {
+                    drop(COUNTER_DROP_MARTIAN);
+                } else if (headers.ipv4.isValid() && meta.rare & RARE_SOURCE_ROUTED != 0) {
+                    drop(COUNTER_DROP_SOURCE_ROUTED);
                 } else if (meta.is_expired == 1) {
                     to_agent(REASON_TTL, COUNTER_DROP_TTL);
                 } else {

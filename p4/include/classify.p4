@@ -17,14 +17,21 @@ control Classify(inout headers_t headers, inout metadata_t meta,
         meta.counter = COUNTER_DROP_MALFORMED;
     }
 
+    @hidden action mapped() {
+        malformed();
+        meta.counter = COUNTER_DROP_MAPPED;
+    }
+
     @hidden action unreadable_arp() {
         malformed();
         meta.counter = COUNTER_LOCAL;
     }
 
     apply {
-        if (standard.parser_error != error.NoError && !headers.icmp.isValid()) {
-            // an ICMP error that quotes too little is one about nothing of ours
+        if (standard.parser_error != error.NoError
+            && standard.parser_error != error.StackOutOfBounds && !headers.icmp.isValid()) {
+            // an ICMP error that quotes too little is one about nothing of ours; more extension
+            // headers than fit are no flow's, and routed
             if (headers.ethernet.isValid()
                 && (headers.ethernet.ether_type == TYPE_ARP
                     || (headers.vlan[0].isValid() && headers.vlan[0].ether_type == TYPE_ARP))) {
@@ -41,6 +48,8 @@ control Classify(inout headers_t headers, inout metadata_t meta,
                         || meta.ip.payload < (bit<16>)headers.tcp.data_offset << 2))
                 || (meta.kind == KIND_UDP && meta.ip.payload < 8)) {
                 malformed();
+            } else if (meta.kind == KIND_MAPPED) {
+                mapped();
             }
         }
     }

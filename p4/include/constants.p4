@@ -8,12 +8,20 @@ typedef bit<48> mac_t;
 typedef bit<9> port_t;
 
 const bit<96> IPV4_PREFIX = 0xffff;
+// Valid within a machine only, never in a packet (RFC 4291 2.5.5.2).
+#define MAPPED_ADDRESS 0xffff00000000 &&& 0xffffffffffffffffffffffff00000000
 
 const bit<16> TYPE_IPV4 = 0x0800;
 const bit<16> TYPE_ARP = 0x0806;
 const bit<16> TYPE_IPV6 = 0x86dd;
 const bit<16> TYPE_VLAN = 0x8100;
 const bit<16> TYPE_PROVIDER_VLAN = 0x88a8;
+
+// RFC 791 3.1
+const bit<8> IP_OPTION_END = 0;
+const bit<8> IP_OPTION_NOTHING = 1;
+const bit<8> IP_OPTION_LOOSE_SOURCE_ROUTE = 131;
+const bit<8> IP_OPTION_STRICT_SOURCE_ROUTE = 137;
 
 const bit<8> PROTOCOL_HOP_BY_HOP = 0;
 const bit<8> PROTOCOL_ICMP = 1;
@@ -57,6 +65,7 @@ const bit<8> REASON_UNANSWERED = 10;
 const bit<8> REASON_UNSERVED = 11; // to a virtual address, and no virtual server takes it
 const bit<8> REASON_COLLISION = 13; // not sent yet: a SYN to a node itself from a flow's own port
 const bit<8> REASON_ASLEEP = 12;   // not sent yet: a node's packet of a flow that fell asleep
+const bit<8> REASON_EARLY_FRAGMENT = 14; // a later one whose first one did not come by
 
 // What the agent asks for with a packet.
 const bit<8> OPERATION_INJECT = 1; // handle it as if it arrived at `port` now

@@ -29,6 +29,7 @@ control FrameDeparser(packet_out packet, in headers_t headers) {
         packet.emit(headers.quoted_extensions);
         packet.emit(headers.tcp);
         packet.emit(headers.tcp_beginning);
+        packet.emit(headers.tcp_part);
         packet.emit(headers.tcp_options_8);
         packet.emit(headers.tcp_options_4);
         packet.emit(headers.tcp_options_2);

@@ -60,7 +60,7 @@ control Fragments(inout metadata_t meta, in bit<48> now) {
 
     apply {
         find_place();
-        if (meta.first_fragment == 1) {
+        if (meta.rare == RARE_FIRST_FRAGMENT) {
             note();
         } else {
             recall();

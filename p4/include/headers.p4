@@ -146,6 +146,14 @@ header tcp_beginning_t { // what an ICMP error must quote at least
     bit<32> seq;
 }
 
+header tcp_part_t { // a quoted one that ends behind its checksum
+    bit<16> src_port;
+    bit<16> dst_port;
+    bit<32> seq;
+    bit<64> not_changed; // acknowledgement number, flags, window
+    bit<16> checksum;
+}
+
 // Options of n words are at most one header of each size, the largest first.
 header tcp_options_8_t { bit<256> data; }
 header tcp_options_4_t { bit<128> data; }
@@ -222,6 +230,7 @@ struct headers_t {
     ipv6_extension_t[QUOTED_EXTENSIONS_MAX] quoted_extensions;
     tcp_t tcp;
     tcp_beginning_t tcp_beginning;
+    tcp_part_t tcp_part;
     tcp_options_8_t tcp_options_8;
     tcp_options_4_t tcp_options_4;
     tcp_options_2_t tcp_options_2;

@@ -75,6 +75,25 @@ control TranslateError(inout headers_t headers, inout metadata_t meta) {
         headers.sum.icmp_port = meta.port_delta;
     }
 
+    @hidden action set_quoted_tcp_part() {
+        headers.tcp_part.src_port = meta.flow.new_dst_port;
+        headers.tcp_part.dst_port = meta.flow.new_src_port;
+        headers.sum.icmp_not_address = ~meta.address_delta;
+        headers.tcp_part.checksum = ~headers.tcp_part.checksum;
+    }
+
+    @hidden action shift_quoted_seq() {
+        headers.sum.not_seq = ~headers.tcp_part.seq;
+        headers.tcp_part.seq = headers.tcp_part.seq + meta.flow.seq_add;
+        headers.sum.seq = headers.tcp_part.seq;
+    }
+
+    @hidden action sum_quoted_tcp_part() {
+        CHECKSUM(headers.tcp_part.checksum,
+                 { headers.tcp_part.checksum, meta.address_delta, meta.port_delta,
+                   headers.sum.not_seq, headers.sum.seq })
+    }
+
     @hidden action set_quoted_udp() {
         bit<16> sum;
         headers.udp.checksum = ~headers.udp.checksum;
@@ -137,6 +156,12 @@ control TranslateError(inout headers_t headers, inout metadata_t meta) {
         }
         if (headers.tcp_beginning.isValid()) {
             set_quoted_tcp_beginning();
+        } else if (headers.tcp_part.isValid()) {
+            set_quoted_tcp_part();
+            if (meta.has_offsets == 1) {
+                shift_quoted_seq(); // as on the other targets the rest needs the whole header
+            }
+            sum_quoted_tcp_part();
         } else if (headers.udp.isValid()) {
             if (headers.udp.checksum == 0) {
                 set_quoted_udp_without_checksum();

@@ -16,6 +16,8 @@
 #define NEIGHBOURS_ID        0x02000007
 #define NEXT_HOPS_ID         0x02000008
 #define TUNNEL_SOURCES_ID    0x02000009
+#define OWN_SOURCES_ID       0x0200000a
+#define VIRTUAL_SOURCES_ID   0x0200000b
 
 // --- actions; the ids of their parameters stand in the actions ---------------------------------
 #define NO_INTERFACE_ID      0x01000001
@@ -40,6 +42,10 @@
 #define NO_NEIGHBOUR_ID      0x01000014
 #define NO_NEXT_HOP_ID       0x01000015
 #define NO_TUNNEL_SOURCE_ID  0x01000016
+#define FROM_OWN_ID          0x01000017
+#define FROM_VIRTUAL_ID      0x01000018
+#define NOT_FROM_OWN_ID      0x01000019
+#define NOT_FROM_VIRTUAL_ID  0x0100001a
 
 // --- counters, meters, registers ---------------------------------------------------------------
 #define OUTCOMES_ID          0x12000001

@@ -121,7 +121,7 @@ control TellAgent(inout headers_t headers, in metadata_t meta,
             if (headers.ipv4.isValid() || headers.ipv6.isValid()) {
                 add_protocol();
             }
-            if (meta.kind >= KIND_TCP && meta.kind <= KIND_QUOTED_PART) {
+            if (meta.kind >= KIND_TCP && meta.kind <= KIND_SOURCE_ROUTED) {
                 add_ports();
             }
         } else if (meta.asked[79:48] == ASKED_NEIGHBOUR) { // a copy has no verdict, and no port

@@ -22,12 +22,13 @@ const verdict_t VERDICT_DROP = 5;
 // What a packet is, as far as a flow goes; found by the parser.
 typedef bit<8> kind_t;
 const kind_t KIND_OTHER = 0;
-const kind_t KIND_TCP = 1;            // 1 to 5 have a flow's key
+const kind_t KIND_TCP = 1;            // 1 to 6 have a flow's key
 const kind_t KIND_UDP = 2;
 const kind_t KIND_FRAGMENT = 3;       // a later one of TCP or UDP, its ports known
 const kind_t KIND_QUOTED = 4;         // an ICMP error whose quoted packet was read
 const kind_t KIND_QUOTED_PART = 5;    // its TCP options were not quoted
-const kind_t KIND_LATER = 6;          // a later fragment of TCP or UDP
+const kind_t KIND_SOURCE_ROUTED = 6;  // TCP or UDP, by a way that its sender chose
+const kind_t KIND_LATER = 15;         // a later fragment of TCP or UDP
 const kind_t KIND_LOST = 13;          // its first one did not come by
 const kind_t KIND_ICMP = 7;
 const kind_t KIND_SOLICITATION = 8;
@@ -35,6 +36,10 @@ const kind_t KIND_NEIGHBOUR = 9;      // an ARP reply or an advertisement that t
 const kind_t KIND_ARP = 10;
 const kind_t KIND_MALFORMED = 11;
 const kind_t KIND_DECIDED = 12;       // there is nothing more to find out
+const kind_t KIND_MAPPED = 14;        // IPv6 with an address that stands for an IPv4 one
+
+const bit<8> RARE_FIRST_FRAGMENT = 1;
+const bit<8> RARE_SOURCE_ROUTED = 2;
 
 struct key_t { // a flow's; of an ICMP error that of the packets which answer the quoted one
     address_t src_addr;
@@ -64,6 +69,7 @@ struct ip_t {
     bit<16> payload;       // after all of its headers; below zero is above 32767
     bit<32> identification; // of a fragment
     bit<16> quoted_left;   // octets of the quoted packet after its IP header
+    bit<320> options;      // of an IPv4 packet that has some, not looked at yet
 }
 
 struct flow_t { // if `flow_kind` is not 0; offsets and shifts only if `has_offsets` is 1
@@ -92,6 +98,12 @@ struct whose_t {
     bit<1> is_own;       // the switch's
     bit<1> is_virtual;   // a virtual server's
     bit<1> is_answered;  // asked for, it is answered for
+    bit<1> is_nobodys;   // no host's, or one link's only
+    bit<1> is_owned;     // a virtual server's, answered for, and nobody else's
+    bit<1> no_wildcard;  // only virtual servers with this very address take it
+    bit<1> from_own;     // the same of its source; see sources.p4
+    bit<1> from_virtual;
+    bit<1> from_nobody;
 }
 
 // No flow's index.
@@ -109,7 +121,7 @@ struct metadata_t {
     verdict_t verdict;
     kind_t kind;
     direction_t direction; // of the flow that was found
-    bit<1> first_fragment;
+    bit<8> rare;          // what few packets are: a first fragment, source-routed
     bit<1> is_expired;    // its time to live ends here
     bit<1> has_offsets;
     bit<16> extra;        // octets before the IP payload that a plain IPv4 frame has not

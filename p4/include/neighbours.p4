@@ -150,7 +150,8 @@ control Answer(inout headers_t headers, inout metadata_t meta,
             } else {
                 stays_here();
             }
-        } else if (meta.whose.is_answered == 0) {
+        } else if (meta.whose.is_answered == 0
+                   || headers.nd_target.target[127:32] == IPV4_PREFIX) { // nobody's on a link
             stays_here();
         } else if (headers.ipv6.src_addr == 0) { // somebody is about to take the address: tell all
             send_back(48w0x333300000001);

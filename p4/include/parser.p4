@@ -108,7 +108,103 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         transition accept;
     }
 
+    // A source route is looked for before the options are taken whole: a varbit cannot be read.
     state parse_ipv4_options {
+        transition select(headers.ipv4.ihl) {
+            6: look_at_options_6;
+            7: look_at_options_7;
+            8: look_at_options_8;
+            9: look_at_options_9;
+            10: look_at_options_10;
+            11: look_at_options_11;
+            12: look_at_options_12;
+            13: look_at_options_13;
+            14: look_at_options_14;
+            15: look_at_options_15;
+            default: malformed;
+        }
+    }
+
+    state look_at_options_6 {
+        meta.ip.options = packet.lookahead<bit<32>>() ++ 288w0;
+        transition find_source_route;
+    }
+
+    state look_at_options_7 {
+        meta.ip.options = packet.lookahead<bit<64>>() ++ 256w0;
+        transition find_source_route;
+    }
+
+    state look_at_options_8 {
+        meta.ip.options = packet.lookahead<bit<96>>() ++ 224w0;
+        transition find_source_route;
+    }
+
+    state look_at_options_9 {
+        meta.ip.options = packet.lookahead<bit<128>>() ++ 192w0;
+        transition find_source_route;
+    }
+
+    state look_at_options_10 {
+        meta.ip.options = packet.lookahead<bit<160>>() ++ 160w0;
+        transition find_source_route;
+    }
+
+    state look_at_options_11 {
+        meta.ip.options = packet.lookahead<bit<192>>() ++ 128w0;
+        transition find_source_route;
+    }
+
+    state look_at_options_12 {
+        meta.ip.options = packet.lookahead<bit<224>>() ++ 96w0;
+        transition find_source_route;
+    }
+
+    state look_at_options_13 {
+        meta.ip.options = packet.lookahead<bit<256>>() ++ 64w0;
+        transition find_source_route;
+    }
+
+    state look_at_options_14 {
+        meta.ip.options = packet.lookahead<bit<288>>() ++ 32w0;
+        transition find_source_route;
+    }
+
+    state look_at_options_15 {
+        meta.ip.options = packet.lookahead<bit<320>>();
+        transition find_source_route;
+    }
+
+    // What is not an option's end is shifted out at the left; zeros, which are the end, come in.
+    state find_source_route {
+        transition select(meta.ip.options[319:312], meta.ip.options[311:304]) {
+            (IP_OPTION_END, _): take_ipv4_options;
+            (IP_OPTION_NOTHING, _): skip_nothing;
+            (IP_OPTION_LOOSE_SOURCE_ROUTE, _): note_source_route;
+            (IP_OPTION_STRICT_SOURCE_ROUTE, _): note_source_route;
+            (_, 0 .. 1): take_ipv4_options; // without a length nothing can be found behind it
+            (_, 40 .. 255): take_ipv4_options; // nothing is
+            default: skip_option;
+        }
+    }
+
+    state skip_nothing {
+        meta.ip.options = meta.ip.options << 8;
+        transition find_source_route;
+    }
+
+    state skip_option {
+        bit<8> half = meta.ip.options[311:304] << 2; // of its bits: BMv2 shifts by 255 at most
+        meta.ip.options = meta.ip.options << half << half;
+        transition find_source_route;
+    }
+
+    state note_source_route {
+        meta.rare = RARE_SOURCE_ROUTED;
+        transition take_ipv4_options;
+    }
+
+    state take_ipv4_options {
         packet.extract(headers.ipv4_options, ((bit<32>)headers.ipv4.ihl - 5) << 5);
         meta.extra = meta.extra + (((bit<16>)headers.ipv4.ihl << 2) - 20);
         transition parse_ipv4_payload;
@@ -130,7 +226,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
     }
 
     state parse_ipv4_first_fragment {
-        meta.first_fragment = 1;
+        meta.rare = meta.rare | RARE_FIRST_FRAGMENT;
         transition parse_ipv4_transport;
     }
 
@@ -166,11 +262,19 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         meta.ip.length = headers.ipv6.payload_length + 40;
         meta.ip.payload = headers.ipv6.payload_length;
         meta.extra = meta.extra + 20;
-        transition select(headers.ipv6.version, headers.ipv6.hop_limit) {
-            (6, 0 &&& 0xfe): parse_ipv6_expired;
-            (6, _): parse_ipv6_payload;
+        transition select(headers.ipv6.version, headers.ipv6.hop_limit, headers.ipv6.src_addr,
+                          headers.ipv6.dst_addr) {
+            (6, _, MAPPED_ADDRESS, _): mapped;
+            (6, _, _, MAPPED_ADDRESS): mapped;
+            (6, 0 &&& 0xfe, _, _): parse_ipv6_expired;
+            (6, _, _, _): parse_ipv6_payload;
             default: malformed;
         }
+    }
+
+    state mapped {
+        meta.kind = KIND_MAPPED;
+        transition accept;
     }
 
     state parse_ipv6_expired {
@@ -184,7 +288,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
             PROTOCOL_UDP: parse_udp;
             PROTOCOL_ICMPV6: parse_icmpv6;
             PROTOCOL_HOP_BY_HOP: parse_extension;
-            PROTOCOL_ROUTING: parse_extension;
+            PROTOCOL_ROUTING: parse_routing_header;
             PROTOCOL_DESTINATION: parse_extension;
             PROTOCOL_FRAGMENT: parse_fragment_header;
             default: accept;
@@ -198,6 +302,18 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         meta.ip.payload = meta.ip.payload - 8 - ((bit<16>)headers.extensions.last.length << 3);
         meta.extra = meta.extra + 8 + ((bit<16>)headers.extensions.last.length << 3);
         transition parse_ipv6_payload;
+    }
+
+    state parse_routing_header { // its third octet is the type, its fourth how many are left
+        transition select(packet.lookahead<bit<32>>()[7:0]) {
+            0: parse_extension;
+            default: note_segments_left;
+        }
+    }
+
+    state note_segments_left {
+        meta.rare = meta.rare | RARE_SOURCE_ROUTED;
+        transition parse_extension;
     }
 
     state parse_fragment_header {
@@ -214,7 +330,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
     }
 
     state parse_ipv6_first_fragment {
-        meta.first_fragment = 1;
+        meta.rare = meta.rare | RARE_FIRST_FRAGMENT;
         transition parse_ipv6_payload;
     }
 
@@ -363,8 +479,11 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         meta.key.dst_addr = headers.quoted_ipv6.src_addr;
         meta.key.protocol = headers.quoted_ipv6.next_header;
         meta.ip.quoted_left = meta.ip.payload - 48;
-        transition select(headers.quoted_ipv6.version) {
-            6: parse_quoted_ipv6_payload;
+        transition select(headers.quoted_ipv6.version, headers.quoted_ipv6.src_addr,
+                          headers.quoted_ipv6.dst_addr) {
+            (6, MAPPED_ADDRESS, _): accept; // no flow's
+            (6, _, MAPPED_ADDRESS): accept;
+            (6, _, _): parse_quoted_ipv6_payload;
             default: accept;
         }
     }
@@ -402,7 +521,8 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
     state parse_quoted_transport {
         transition select(meta.key.protocol, meta.ip.quoted_left) {
             (PROTOCOL_UDP, 8 .. 32767): parse_quoted_udp;
-            (PROTOCOL_TCP, 8 .. 19): parse_quoted_tcp_beginning;
+            (PROTOCOL_TCP, 8 .. 17): parse_quoted_tcp_beginning;
+            (PROTOCOL_TCP, 18 .. 19): parse_quoted_tcp_part;
             (PROTOCOL_TCP, 20 .. 32767): parse_quoted_tcp;
             default: accept;
         }
@@ -420,6 +540,14 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
         packet.extract(headers.tcp_beginning);
         meta.key.src_port = headers.tcp_beginning.dst_port;
         meta.key.dst_port = headers.tcp_beginning.src_port;
+        meta.kind = KIND_QUOTED;
+        transition accept;
+    }
+
+    state parse_quoted_tcp_part {
+        packet.extract(headers.tcp_part);
+        meta.key.src_port = headers.tcp_part.dst_port;
+        meta.key.dst_port = headers.tcp_part.src_port;
         meta.kind = KIND_QUOTED;
         transition accept;
     }

@@ -21,7 +21,7 @@
 
 #define VLAN_TAGS_MAX 2       // 802.1ad: one of the provider, one of the customer
 #define EXTENSIONS_MAX 6      // more than any honest packet has
-#define QUOTED_EXTENSIONS_MAX 2
+#define QUOTED_EXTENSIONS_MAX 6
 #define EXTENSION_BITS_MAX 16320 // 255 times 8 octets
 
 #endif

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packets without a flow: a virtual server's, the internal side's own, or none of ours.
 //
-//   external side: (address, port, protocol, local?) -> virtual_servers -> agent
-//   internal side: OUTBOUND_QUERY?                                      -> agent
-//   else                                                                -> routed
+//   (address, port, protocol, local?) -> virtual_servers -> agent
+//   an address that is owned, and no server              -> agent, which may refuse
+//   internal side: OUTBOUND_QUERY?                       -> agent
+//   else                                                 -> routed
 //
 // Priorities in virtual_servers are the wire protocol's order (8.3): 4 exact, 3 any port, 2 any
 // address, 1 any of both; entries with any address match only what is not local.
@@ -14,7 +15,7 @@
 #include "ids.p4"
 #include "metadata.p4"
 
-control VirtualServers(inout metadata_t meta) {
+control VirtualServers(in headers_t headers, inout metadata_t meta) {
     // group_id and answer_arp are for the agent that reads them back
     @id(SET_SERVER_ID) @noWarn("unused")
     action set_server(@id(1) bit<32> server, @id(2) bit<1> bridged, @id(3) bit<16> group_id,
@@ -32,7 +33,7 @@ control VirtualServers(inout metadata_t meta) {
             meta.key.dst_addr : ternary @id(1) @name("address");
             meta.key.dst_port : ternary @id(2) @name("port");
             meta.key.protocol : exact @id(3) @name("protocol");
-            meta.is_local : ternary @id(4) @name("is_local");
+            meta.whose.no_wildcard : ternary @id(4) @name("is_local");
         }
         actions = {
             set_server;
@@ -42,8 +43,13 @@ control VirtualServers(inout metadata_t meta) {
         size = VIRTUAL_SERVERS;
     }
 
-    @hidden action begin() {
+    @hidden action begin() { // nodes are clients too, but not of wildcards
         meta.up.reason = 0;
+        meta.whose.no_wildcard = meta.is_local | ~meta.arrival.external;
+    }
+
+    @hidden action nobody_serves() {
+        meta.up.reason = REASON_UNSERVED;
     }
 
     @hidden action ask_outbound() {
@@ -52,19 +58,34 @@ control VirtualServers(inout metadata_t meta) {
 
     @hidden action up() {
         meta.verdict = VERDICT_TO_AGENT;
-        meta.counter = COUNTER_UP_CALLS;
+        meta.counter = meta.up.reason == REASON_UNSERVED ? COUNTER_DROP_UNSERVED : COUNTER_UP_CALLS;
+    }
+
+    @hidden action refuse(bit<32> outcome) {
+        meta.verdict = VERDICT_DROP;
+        meta.counter = outcome;
     }
 
     apply {
         begin();
-        if (meta.arrival.external == 1) {
-            virtual_servers.apply();
+        if (headers.ethernet.dst_addr[40:40] == 0) {
+            virtual_servers.apply(); // a frame to all stations is for none (RFC 1122 3.3.6)
+            if (meta.up.reason == 0 && meta.whose.is_owned == 1) {
+                nobody_serves();
+            }
+            // behind a one-armed port a node may answer from a virtual address itself
+            if ((meta.whose.from_own == 1 || meta.whose.from_virtual == 1)
+                && (meta.up.reason != 0 || meta.arrival.internal == 0)) {
+                refuse(COUNTER_DROP_OWN_SOURCE);
+            } else if (meta.up.reason != 0 && meta.whose.from_nobody == 1) {
+                refuse(COUNTER_DROP_MARTIAN);
+            }
         }
-        if (meta.up.reason == 0 && meta.arrival.internal == 1 && meta.arrival.outbound_query == 1
+        if (meta.verdict == VERDICT_OPEN && meta.up.reason == 0 && meta.arrival.internal == 1 && meta.arrival.outbound_query == 1
             && meta.is_local == 0) {
             ask_outbound();
         }
-        if (meta.up.reason != 0) {
+        if (meta.verdict == VERDICT_OPEN && meta.up.reason != 0) {
             up();
         }
     }

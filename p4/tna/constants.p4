@@ -15,12 +15,12 @@ const MirrorId_t MIRROR_SESSION_AGENT = 1; // as CLONE_SESSION_AGENT
 typedef bit<8> outcome_t; // COUNTER_*: bit<32> is dear here
 
 // the packet that ended a flow; value: its index, by which to ask for a report
-const bit<8> REASON_ENDED = 10;
-const bit<8> REASON_UNREADABLE = 11; // headers that the switch does not read through
-const bit<8> REASON_ICMP_ERROR = 12; // an error that may be about a flow
-const bit<8> REASON_REPORT_TNA = 13; // then tna_report_t, tna_registers_t
+const bit<8> REASON_ENDED = 32;
+const bit<8> REASON_UNREADABLE = 33; // headers that the switch does not read through
+const bit<8> REASON_ICMP_ERROR = 34; // an error that may be about a flow
+const bit<8> REASON_REPORT_TNA = 35; // then tna_report_t, tna_registers_t
 
-const bit<32> COUNTER_DROP_CHECKSUM = 17; // a wrong IPv4 header checksum
+const bit<32> COUNTER_DROP_CHECKSUM = 31; // a wrong IPv4 header checksum
 
 // What stands in front of a copy on its way to the egress; see copies.p4.
 const bit<8> COPY_ARRIVED = 1;

@@ -26,7 +26,7 @@ from scapy.packet import Raw
 from data_flow_segment.targets.contract import AddVirtualServer, InjectPacket, InstallFlow
 from support.octets.packets import TCP_PROTOCOL, UDP_PROTOCOL, hop, ip_packet
 from support.targets.rig import IPV6, Rig, Side
-from support.targets.scene import Scene, only
+from support.targets.scene import Scene, assert_packet, only
 
 HEADERS = {
     "hop-by-hop": lambda: IPv6ExtHdrHopByHop(options=[RouterAlert(), PadN(optdata=b"\0\0")]),
@@ -142,3 +142,13 @@ def test_a_quoted_first_fragment_behind_other_headers_is_translated(scene: Scene
     octets = ip_packet(only(scene.send(scene.outbound(error)), Side.EXTERNAL))
     known = first_fragment(scene.to_vip(b"there"))
     assert octets == bytes(hop(error_about("time", scene.family.vip, scene.family.client, known)))
+
+
+def test_more_than_are_read_are_no_flows_and_routed(scene: Scene) -> None:
+    """A router has no business with them (RFC 8200 4)."""
+    scene.rig.apply(AddVirtualServer(scene.server(scene.key(None, None))))
+    packet = with_headers(
+        scene.segment((IPV6.far_client, 4000), scene.node, b"x"), ("destination",) * 8
+    )
+    octets = only(scene.send(scene.inbound(packet)), Side.INTERNAL)
+    assert_packet(octets, hop(packet))

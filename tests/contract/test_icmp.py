@@ -125,7 +125,7 @@ def test_a_router_before_the_node_is_not_shown_to_the_client(scene: Scene) -> No
     assert_error(scene, octets, hop(expected), sent)
 
 
-@pytest.mark.parametrize("quoted", [8, 9, 12, 16, 18, 20, 21, 32])
+@pytest.mark.parametrize("quoted", [8, 9, 12, 16, 17, 18, 19, 20, 21, 32])
 def test_however_little_is_quoted(tcp_scene: Scene, quoted: int) -> None:
     """Addresses, ports and sequence number are always there (RFC 792), and what is there is
     translated; a checksum that covers more than that cannot be right."""
@@ -139,6 +139,19 @@ def test_however_little_is_quoted(tcp_scene: Scene, quoted: int) -> None:
     assert len(found) == len(bytes(error))
     certain = head + (quoted if quoted >= 20 else 8)  # 20: the whole TCP header
     assert found[-head - quoted :][:certain] == sent[:certain]
+
+
+@pytest.mark.parametrize("quoted", [18, 19])
+def test_a_checksum_that_is_quoted_is_translated(tcp_scene: Scene, quoted: int) -> None:
+    """The header ends behind it: only its urgent pointer, or half of it, is missing."""
+    scene = tcp_scene
+    scene.rig.apply(InstallFlow(scene.entry()))
+    head = 20 if scene.family.is_ipv4 else 40
+    sent, delivered = there_and_delivered(scene)
+    error = unreachable(scene.family.node, scene.family.client, delivered[: head + quoted], "port")
+    found = ip_packet(only(scene.send(scene.outbound(error)), Side.EXTERNAL))
+    assert wrong_checksums(found) == []
+    assert found[-head - quoted :] == sent[: head + quoted]
 
 
 def test_an_error_is_none_of_the_flows_packets(tcp_scene: Scene) -> None:

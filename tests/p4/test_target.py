@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from scapy.layers.inet import ICMP
 from scapy.layers.inet6 import (
+    ICMPv6EchoReply,
+    ICMPv6EchoRequest,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
     ICMPv6NDOptDstLLAddr,
@@ -17,6 +20,7 @@ from scapy.layers.inet6 import (
     IPv6,
 )
 from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Raw
 
 from data_flow_segment.targets.contract import (
     AddVirtualServer,
@@ -27,7 +31,7 @@ from data_flow_segment.targets.contract import (
 from data_flow_segment.targets.interfaces import broadcasts
 from data_flow_segment.targets.p4runtime import core
 from ssmb.addresses import IPV4_PREFIX
-from support.octets.packets import TCP_PROTOCOL, hop
+from support.octets.packets import TCP_PROTOCOL, hop, ip, ip_packet, wrong_checksums
 from support.require import require
 from support.targets.bmv2 import missing_for_bmv2
 from support.targets.p4_model_rig import P4ModelRig
@@ -90,6 +94,24 @@ def test_a_packet_waits_for_a_neighbour_that_nobody_configured(rig: AnyRig, fami
     # and the next one finds its way alone
     octets = only(scene.send(scene.inbound(scene.to_vip(b"more"))), Side.INTERNAL)
     assert_packet(octets, hop(scene.segment(scene.client, (stranger, 8080), b"more")))
+
+
+def test_the_switchs_own_addresses_answer_ping(rig: AnyRig, family: Family) -> None:
+    """Nobody else would: a switch has no kernel behind its ports."""
+    scene = Scene(rig, family, TCP_PROTOCOL)
+    for address in (family.external, family.internal):
+        header = ip(family.client, address, ttl=9)
+        if family.is_ipv4:
+            question, answers = header / ICMP(type=8, id=7, seq=3) / Raw(b"x"), ICMP
+        else:
+            question, answers = header / ICMPv6EchoRequest(id=7, seq=3, data=b"x"), ICMPv6EchoReply
+        octets = only(scene.send(scene.inbound(question)), Side.EXTERNAL)
+        assert wrong_checksums(ip_packet(octets)) == []
+        reply = Ether(octets)
+        assert (reply.payload.src, reply.payload.dst) == (address, family.client)
+        assert (reply[answers].id, reply[answers].seq) == (7, 3)
+        assert reply[answers].type == (0 if family.is_ipv4 else 129)
+    assert scene.values()["echo_answered"] == 2
 
 
 def _answer(family: Family, address: str) -> Ether:

@@ -20,6 +20,17 @@ OURS: Final = sorted(ROOT.glob("p4/tna/*.p4"))
 SHARED: Final = [ROOT / f"p4/include/{name}.p4" for name in ("ids", "constants")]
 WIDTHS: Final = {"address_t": 128, "mac_t": 48, "port_t": 9}
 # what Tofino has in another form: docs/design/0003-p4.md
+# The Tofino program does not look at sources yet (docs/design/0003-p4.md, TNA).
+NOT_PORTED: Final = frozenset(
+    (
+        "own_sources",
+        "virtual_sources",
+        "from_own",
+        "from_virtual",
+        "not_from_own",
+        "not_from_virtual",
+    )
+)
 REPLACED_TABLES: Final = {"flows"}
 REPLACED_ACTIONS: Final = {"inbound", "returning"}
 NARROWER: Final = {"new_src_addr", "new_dst_addr", "towards"}  # in the IPv4 table
@@ -101,7 +112,7 @@ def test_a_table_of_both_programs_has_one_shape(info: Any) -> None:
     ours = _tables()
     for table in info.tables:
         name = table.preamble.alias
-        if name in REPLACED_TABLES:
+        if name in REPLACED_TABLES or name in NOT_PORTED:
             assert table.preamble.id not in ours
             continue
         fields = {
@@ -114,7 +125,7 @@ def test_an_action_of_both_programs_has_one_shape(info: Any) -> None:
     ours = _actions()
     for action in info.actions:
         name = action.preamble.alias
-        if name in REPLACED_ACTIONS:
+        if name in REPLACED_ACTIONS or name in NOT_PORTED:
             assert action.preamble.id not in ours
             continue
         parameters = {p.name: (p.id, p.bitwidth) for p in action.params}

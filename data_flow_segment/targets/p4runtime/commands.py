@@ -17,6 +17,7 @@ from data_flow_segment.targets.contract import (
     InstallFailed,
     InstallFlow,
     PacketIn,
+    PutBackFragment,
     RemoveFlow,
     RemoveVirtualServer,
     SetAnswers,
@@ -26,7 +27,7 @@ from data_flow_segment.targets.contract import (
     VirtualServerKey,
 )
 from data_flow_segment.targets.p4runtime import entries
-from data_flow_segment.targets.p4runtime.constants import Operation
+from data_flow_segment.targets.p4runtime.constants import INJECT_ARRIVAL, Operation
 from data_flow_segment.targets.p4runtime.desired import Desired
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow
 from data_flow_segment.targets.p4runtime.packets import packet_out
@@ -56,6 +57,7 @@ class Commands:
             RemoveFlow: self._remove,
             FallAsleep: lambda command: None,  # the program has no table of them
             InjectPacket: self._inject,
+            PutBackFragment: self._put_back_fragment,
             TransmitPacket: lambda command: self._desired.route(command.octets),
             AddVirtualServer: self._add_server,
             RemoveVirtualServer: self._remove_server,
@@ -166,6 +168,13 @@ class Commands:
         desired = self._desired
         message = packet_out(Operation.INJECT, port=packet.interface, frame=packet.frame)
         desired.batch.put_back(message, packet.signature.session, desired.now)
+
+    def _put_back_fragment(self, command: PutBackFragment) -> None:
+        """It arrives again: its first one may have come by."""
+        port, frame = command.fragment
+        self._desired.send(
+            packet_out(Operation.INJECT, port=port, value=INJECT_ARRIVAL, frame=frame)
+        )
 
     # --- the small tables --------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ class Reason(IntEnum):
     ASLEEP = 12  # not sent yet
     COLLISION = 13  # not sent yet
     UNSERVED = 11  # TCP, UDP or an echo request to an address that we own, and of no server
+    EARLY_FRAGMENT = 14  # a later one whose first one did not come by
 
 
 class Operation(IntEnum):

@@ -43,7 +43,7 @@ from packets.neighbours import announcement
 from packets.parse import MalformedPacket, parse
 
 _NEIGHBOUR_TABLES: Final = frozenset(("next_hops", "neighbours"))
-_PLACE_TABLES: Final = frozenset(("interfaces", "tunnel_sources", "local_addresses"))
+_PLACE_TABLES: Final = frozenset(("interfaces", "tunnel_sources", "local_addresses", "own_sources"))
 
 
 class Desired:

@@ -195,6 +195,16 @@ def local_address_row(address: bytes, *, own: bool) -> Row:
     return Row("local_addresses", (address,), "own" if own else "reserved")
 
 
+def virtual_source_row(address: bytes) -> Row:
+    """What comes from a virtual address begins no flow."""
+    return Row("virtual_sources", (address,), "from_virtual")
+
+
+def own_source_row(address: bytes) -> Row:
+    """What comes from the switch's own address came back to it, or is forged."""
+    return Row("own_sources", (address,), "from_own")
+
+
 # --- the network around --------------------------------------------------------------------------
 
 

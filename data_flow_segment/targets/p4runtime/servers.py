@@ -47,8 +47,9 @@ class Servers:
         return self._keys.get(number)
 
     def rows_of(self, keys: Iterable[VirtualServerKey]) -> Iterator[tuple[bool, Row]]:
-        """The rows of virtual_servers and virtual_addresses that these keys concern, and whether
-        each is to be there.  An address is answered for if one of its servers wants it (8.5)."""
+        """The rows of virtual_servers, virtual_addresses and virtual_sources that these keys
+        concern, and whether each is to be there.  An address is answered for if one of its servers
+        wants it (8.5)."""
         addresses: set[bytes] = set()
         for key in keys:
             entry = self.entries.get(key)
@@ -62,6 +63,7 @@ class Servers:
             answered = self.addresses.answers_for(address)
             is_there = address in self.addresses
             yield is_there, entries.virtual_address_row(address, answered=answered)
+            yield is_there, entries.virtual_source_row(address)
 
     def _enter(self, entry: VirtualServerEntry) -> None:
         self.addresses.replace(self.entries.get(entry.key), entry)
@@ -75,7 +77,7 @@ class Servers:
 def place_rows(
     interfaces: Iterable[Interface], reserved: frozenset[bytes], *, outbound_query: bool
 ) -> Iterator[Row]:
-    """The tables interfaces, tunnel_sources and local_addresses."""
+    """The tables interfaces, tunnel_sources, local_addresses and own_sources."""
     own: set[bytes] = set()
     for interface in interfaces:
         yield entries.interface_row(interface, outbound_query=outbound_query)
@@ -83,5 +85,6 @@ def place_rows(
         own.update(interface.addresses)
     for address in own:
         yield entries.local_address_row(address, own=True)
+        yield entries.own_source_row(address)
     for address in reserved - own:
         yield entries.local_address_row(address, own=False)

@@ -9,7 +9,7 @@ from typing import Final
 
 from finsy.proto import p4r
 
-from data_flow_segment.targets.contract import Event, FlowReopened, PacketIn
+from data_flow_segment.targets.contract import EarlyFragment, Event, FlowReopened, PacketIn
 from data_flow_segment.targets.flow_table import event_of
 from data_flow_segment.targets.interfaces import Interface, is_from_elsewhere
 from data_flow_segment.targets.ownership import Question
@@ -36,6 +36,7 @@ _NEW: Final = frozenset(
     map(int, (Reason.NEW_FLOW, Reason.BRIDGED, Reason.OUTBOUND, Reason.UNANSWERED))
 )
 _UNSERVED: Final = int(Reason.UNSERVED)
+_EARLY_FRAGMENT: Final = int(Reason.EARLY_FRAGMENT)
 _FROM_OUTSIDE: Final = _NEW - {int(Reason.OUTBOUND)} | {_UNSERVED}
 _TELL_SENDER: Final = frozenset((int(Reason.TTL), int(Reason.TOO_BIG)))
 _CLOSED: Final = int(Reason.CLOSED)
@@ -72,6 +73,8 @@ class UpCalls:
             self._new(up, "up_calls")
         elif up.reason == _UNSERVED:
             self._unserved(up)
+        elif up.reason == _EARLY_FRAGMENT:
+            self._emit(EarlyFragment(up.port, up.frame))
         elif up.report is not None:
             self._report(up, up.report)
         elif up.resolve is not None:
@@ -120,13 +123,20 @@ class UpCalls:
             return
         if interface is None or not icmp.is_plain_echo_request(packet):
             return
+        if packet.dst in self._desired.own_addresses:
+            self._answer_echo(up.port, packet, interface)
+            self._counters.instead("local", "echo_answered")
+            return
         if self._is_from_elsewhere(up.port, packet.src):
             self._counters.instead("drop_unserved", "drop_reverse_path")
         elif self._desired.ownership.may_answer(Question.ECHO):
-            icmp.turn_echo_around(packet)
-            reply = packet.source_mac + interface.mac + bytes(packet.data[12:])
-            self._desired.send(packet_out(Operation.SEND, port=up.port, frame=reply))
+            self._answer_echo(up.port, packet, interface)
             self._counters.instead("drop_unserved", "echo_answered")
+
+    def _answer_echo(self, port: int, packet: Packet, interface: Interface) -> None:
+        icmp.turn_echo_around(packet)
+        reply = packet.source_mac + interface.mac + bytes(packet.data[12:])
+        self._desired.send(packet_out(Operation.SEND, port=port, frame=reply))
 
     def _new(self, up: FrameUp, counted: str) -> None:
         try:

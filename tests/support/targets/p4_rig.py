@@ -10,11 +10,21 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from data_flow_segment.targets.contract import Waiting
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
 from support.targets.bmv2 import DEVICE_ID, PORT, Cables, running_switch
 from support.targets.rig import Frame, MemoryRig, Rig, Side
 from support.targets.veth_rig import VethRig
+
+
+def _opened(options: P4RuntimeOptions) -> P4RuntimeTarget:
+    """The switch is there: whatever has to be waited for is a fault."""
+
+    def fail(waiting: Waiting) -> None:
+        raise RuntimeError(waiting.reason)
+
+    return P4RuntimeTarget.open(options, on_wait=fail)
 
 
 class P4Rig(VethRig):
@@ -47,7 +57,7 @@ class P4Rig(VethRig):
                 flow_capacity=flow_capacity,
                 half_open_timeout_s=1,
             )
-            self.target = self._switch = P4RuntimeTarget.open(self.options)
+            self.target = self._switch = _opened(self.options)
         except BaseException:
             self._stack.close()
             raise
@@ -95,7 +105,7 @@ class P4Rig(VethRig):
         self._away, self._events = True, []
         yield
         self._away = False
-        self.target = self._switch = P4RuntimeTarget.open(self.options)
+        self.target = self._switch = _opened(self.options)
 
     def restart_switch(self) -> None:
         """The switch dies, and one without memory takes its place, which the agent fills."""

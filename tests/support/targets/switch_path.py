@@ -24,6 +24,7 @@ from data_flow_segment.targets.p4runtime.constants import Reason
 from data_flow_segment.targets.p4runtime.schema import Key, Row
 from data_flow_segment.targets.translation import Key as FlowKey
 from packets import icmp
+from packets.hygiene import is_martian
 from packets.neighbours import ADVERTISEMENT, ARP, ARP_REPLY, ARP_REQUEST
 from packets.parse import ICMPV6, Packet, parse
 from packets.parse import Kind as PacketKind
@@ -43,7 +44,9 @@ def _tells_where(packet: Packet) -> bool:
 _TABLES: Final = (
     "interfaces",
     "local_addresses",
+    "own_sources",
     "virtual_addresses",
+    "virtual_sources",
     "virtual_servers",
     "routes",
     "neighbours",
@@ -133,11 +136,12 @@ class SwitchPath(DataPath):
         self._arrived = interface.number, frame
         super()._process(interface, frame, injected=injected, again=again)
 
-    def _may_be_a_flows(self, interface: Interface, packet: Packet) -> bool:
-        return self.virtual_servers.is_address(packet.dst)
-
     def _hold_fragment(self, interface: Interface, packet: Packet) -> None:
-        self.counters.add("drop_fragment")
+        if not self._is_question:  # the agent put it back
+            self.counters.add("drop_fragment")
+            return
+        self.counters.add("up_calls" if self._is_listened_to else "drop_detached")
+        self._tell_agent(Reason.EARLY_FRAGMENT)
 
     def _up_call(
         self,
@@ -189,8 +193,19 @@ class SwitchPath(DataPath):
         if packet.kind == PacketKind.ICMP and is_advertisement and packet.ttl == 255:
             self.counters.add("local")
             self._tell_agent(Reason.NEIGHBOUR)
+        elif self._pings_us(packet):
+            self.counters.add("local")
+            self._tell_agent(Reason.UNSERVED)
         else:
             super()._icmp(interface, packet)
+
+    def _pings_us(self, packet: Packet) -> bool:
+        """The switch has no kernel that answers."""
+        if packet.dst not in self.own_addresses or packet.data[0] & 1:
+            return False
+        if packet.src in self.own_addresses or is_martian(packet, packet.src):
+            return False
+        return icmp.is_plain_echo_request(packet)
 
     def _drop_ttl(self, interface: Interface, packet: Packet) -> None:
         self.counters.add("drop_ttl")
