@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import stat
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -29,9 +30,13 @@ async def read_beside(path: Path, in_thread_max: int = IN_THREAD_MAX) -> Control
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        status = path.stat()
     except OSError:
         return 0  # `load` says why it cannot be read
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        # A pipe that nobody writes to would hold this thread, every later reload and the CS's end.
+        raise ConfigError([f"{path}: a pipe or device cannot be reloaded; give a file"])
+    return status.st_size
 
 
 async def _read_in_process(path: Path) -> ControlSegmentConfig:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -27,6 +28,11 @@ _SIZE_MAX: Final = 1 << 28  # no file of a CS is larger
 _CHUNK: Final = 1 << 20
 
 _log = logging.getLogger("control_segment")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # a pipe would be waited for until somebody writes to it, and the CS with it
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class StateFile:
@@ -50,8 +56,11 @@ class StateFile:
         """Take what an earlier process wrote; a file that cannot be used is logged and ignored."""
         persistence, wall_now = self._segment.model.persistence, self._wall_time()
         try:
-            with self._path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
+            with open(self._path, "rb", opener=_open_at_once) as file:
+                status = os.fstat(file.fileno())
+                size = status.st_size
+                if not stat.S_ISREG(status.st_mode):
+                    raise StateError("it is no file, but a pipe or a device")
                 if size > _SIZE_MAX:
                     raise StateError(f"it has {size} octets, more than any that a CS writes")
                 state = decode(file.read(), self._segment.config.segment_id)

@@ -5,6 +5,7 @@ of its own."""
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,6 +146,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for in_thread_max in (-1, 1 << 20):
         with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file"):
             asyncio.run(read_beside(tmp_path / "none.yaml", in_thread_max))
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "cs.yaml"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match=r"cs\.yaml: a pipe or device cannot be reloaded"):
+        asyncio.run(read_beside(path))
 
 
 def test_a_process_that_dies_is_an_error_and_no_silence(

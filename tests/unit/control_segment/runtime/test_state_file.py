@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import stat
 from pathlib import Path
@@ -102,6 +103,20 @@ def test_a_damaged_file_is_logged_passed_over_and_replaced(
     remember(rig, 5)
     write_at_the_end(file)
     assert len(decode(path.read_bytes(), 1).sections) == 1
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_its_place_is_not_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "cs.state"
+    os.mkfifo(path)
+    rig = rig_with(0)
+    state_file(rig, path).restore(monotonic())
+    assert f"state file {path} cannot be used: it is no file, but a pipe" in caplog.text
+    remember(rig, 5)
+    write_at_the_end(state_file(rig, path))
+    assert stat.S_ISREG(path.stat().st_mode)
 
 
 def test_a_file_of_another_cs_and_one_that_is_too_large_are_passed_over(
