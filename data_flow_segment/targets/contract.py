@@ -399,7 +399,8 @@ class Target(Protocol):
 
         Emits FlowIdle for each idle flow, FlowClosed for one that closed while no agent ran,
         and with `stats` FlowMoved for each flow that had packets since the previous pass with
-        `stats`.  A flow is reported at most once per pass.
+        `stats`.  A flow is reported at most once per pass, and one call of `events` takes what a
+        call of `sweep` finds: what waits longer may not be true any more.
         """
 
     def scan(self, cursor: bytes | None, limit: int) -> tuple[Sequence[FlowState], bytes | None]:

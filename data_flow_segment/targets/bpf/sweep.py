@@ -6,7 +6,9 @@ An entry is one direction; the other one is looked up only for flows that have s
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy
@@ -63,7 +65,7 @@ def _rank(home: Any, now: int) -> Any:
 
 
 class Sweep:
-    """Finds idle, moved and closed flows; `report` takes the events."""
+    """Finds idle, moved and closed flows; `report` takes the events, up to `at_once` per look."""
 
     def __init__(
         self,
@@ -72,9 +74,11 @@ class Sweep:
         started_ns: int,
         half_open_s: int,
         *,
+        at_once: int,
         adopted: bool,
     ) -> None:
         self._half_open_s = half_open_s
+        self._at_once = at_once
         self._flows = flows
         self._report = report
         # Until a pass is complete nothing is known of what an earlier agent left: which ends it
@@ -82,6 +86,9 @@ class Sweep:
         self._inherited = adopted
         self._batch = Batch(flows.table, KEY_TYPE, FLOW_TYPE)
         self._token: int | None = None
+        # Flows that may have something to report, each looked up when its turn comes: of what is
+        # reported late, the flow may have gone on, or another one may have its key.
+        self._candidates: deque[Callable[[int], None]] = deque()
         self._moved_since = started_ns
         self._stats_pass_began = started_ns
         self._reported: dict[bytes, int] = {}  # ends, by key: the serial of the flow
@@ -95,21 +102,11 @@ class Sweep:
 
     def look(self, limit: int, *, stats: bool) -> bool:
         """Up to about `limit` entries; True when a pass is complete."""
-        now = now_ns()
-        if self._token is None:
-            self._stats_pass_began = now
-        if self._inherited:
-            limit = min(limit, _INHERITED_AT_ONCE)
-        keys, values, self._token = self._batch.read(self._token, max(limit, _BATCH_MINIMUM))
-        home = (values["bits"] & _RETURN) == 0
-        closed = (values["close"] & _CLOSED) != 0
-        if self._inherited:
-            self._mend_halves(keys, values)
-        self._report_closed(keys, values, home & closed, now)
-        self._report_idle(keys, values, home & ~closed, now)
-        if stats:
-            self._report_moved(keys, values, home, now)
-        if self._token is not None:
+        if not self._candidates:
+            self._read(limit, stats=stats)
+        for _ in range(min(len(self._candidates), self._at_once)):
+            self._candidates.popleft()(now_ns())
+        if self._candidates or self._token is not None:
             return False
         self._inherited = False
         if stats:
@@ -197,21 +194,40 @@ class Sweep:
                 if orphan is not None:
                     self._report(FlowHalf(orphan))
 
-    def _report_closed(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
+    def _read(self, limit: int, *, stats: bool) -> None:
+        now = now_ns()
+        if self._token is None:
+            self._stats_pass_began = now
+        if self._inherited:
+            limit = min(limit, _INHERITED_AT_ONCE)
+        keys, values, self._token = self._batch.read(self._token, max(limit, _BATCH_MINIMUM))
+        home = (values["bits"] & _RETURN) == 0
+        closed = (values["close"] & _CLOSED) != 0
+        if self._inherited:
+            self._mend_halves(keys, values)
+        self._find_closed(keys, values, home & closed)
+        self._find_idle(keys, values, home & ~closed, now)
+        if stats:
+            self._find_moved(keys, values, home)
+
+    def _find_closed(self, keys: Any, values: Any, chosen: Any) -> None:
         """Those whose end found nobody, or no room in the ring."""
         if not self._inherited:
             chosen = chosen & ((values["close"] & _REPORTED) == 0)
         for i in numpy.flatnonzero(chosen):
             key, serial = bytes(keys["octets"][i]), int(values["serial"][i])
-            if self._reported.get(key) == serial:
-                continue
-            state = self._state(key, now)
-            if state is not None:
-                self._reported[key] = serial
-                by_rst = int(values["close"][i]) & _BY_RST
-                self._report(FlowClosed(state, CloseCause.RST if by_rst else CloseCause.FIN))
+            if self._reported.get(key) != serial:
+                self._candidates.append(partial(self._report_closed, key))
 
-    def _report_idle(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
+    def _report_closed(self, key: bytes, now: int) -> None:
+        pair = self._flows.pair(key)
+        if pair is None or not pair[0].close & _CLOSED or self._reported.get(key) == pair[0].serial:
+            return
+        self._reported[key] = pair[0].serial
+        cause = CloseCause.RST if pair[0].close & _BY_RST else CloseCause.FIN
+        self._report(FlowClosed(state_of(key, *pair, now), cause))
+
+    def _find_idle(self, keys: Any, values: Any, chosen: Any, now: int) -> None:
         idle = values["idle_timeout_s"]
         half_open = _is_half_open(values)
         limit = numpy.where(values["close"] & _FINS, CLOSE_TIMEOUT_ONE_WAY_S, idle)
@@ -219,16 +235,20 @@ class Sweep:
         limit = numpy.where(half_open, soon, limit).astype("u8") * numpy.uint64(_NS_PER_S)
         silent = values["last_seen"] + limit <= now
         for i in numpy.flatnonzero(chosen & silent & (limit > 0)):
-            state = self._state(bytes(keys["octets"][i]), now)
-            if state is None or state.half_open != half_open[i]:
-                continue  # it moved meanwhile
-            limit_ms = int(limit[i]) // 1_000_000
-            if state.closing:
-                limit_ms = 1000 * close_timeout_s(state)
-            if state.half_open or state.idle_ms >= limit_ms:
-                self._report(FlowIdle(state))
+            key, limit_ms = bytes(keys["octets"][i]), int(limit[i]) // 1_000_000
+            was_half_open = bool(half_open[i])
+            self._candidates.append(partial(self._report_idle, key, limit_ms, was_half_open))
 
-    def _report_moved(self, keys: Any, values: Any, home: Any, now: int) -> None:
+    def _report_idle(self, key: bytes, limit_ms: int, was_half_open: bool, now: int) -> None:
+        state = self._state(key, now)
+        if state is None or state.half_open != was_half_open:
+            return  # it moved meanwhile
+        if state.closing:
+            limit_ms = 1000 * close_timeout_s(state)
+        if state.idle_ms >= limit_ms:
+            self._report(FlowIdle(state))
+
+    def _find_moved(self, keys: Any, values: Any, home: Any) -> None:
         since = self._moved_since
         for i in numpy.flatnonzero((values["last_seen"] >= since) & (values["packets"] > 0)):
             key = bytes(keys["octets"][i])
@@ -240,12 +260,15 @@ class Sweep:
                 direction = unpack(client)
                 if direction.last_seen >= since and direction.packets:
                     continue  # reported where its client's entry is met
-            state = self._state(key, now)
-            if state is None:
-                continue
-            total = state.counters.pkts_in + state.counters.pkts_out
-            if self._ambiguous.get(key) == total:
-                continue
-            if now - state.idle_ms * 1_000_000 >= self._stats_pass_began - _TICK_NS:
-                self._next_ambiguous[key] = total
-            self._report(FlowMoved(state))
+            self._candidates.append(partial(self._report_moved, key))
+
+    def _report_moved(self, key: bytes, now: int) -> None:
+        state = self._state(key, now)
+        if state is None:
+            return
+        total = state.counters.pkts_in + state.counters.pkts_out
+        if self._ambiguous.get(key) == total:
+            return
+        if now - state.idle_ms * 1_000_000 >= self._stats_pass_began - _TICK_NS:
+            self._next_ambiguous[key] = total
+        self._report(FlowMoved(state))

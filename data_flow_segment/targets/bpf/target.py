@@ -116,6 +116,7 @@ class BpfTarget:
             self._waiting.append,
             now_ns(),
             options.half_open_timeout_s,
+            at_once=_EVENTS_AT_ONCE,
             adopted=self._adopted,
         )
         self._boot_id = boot_id or secrets.randbits(31) + 1

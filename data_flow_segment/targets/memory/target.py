@@ -101,7 +101,7 @@ class MemoryTarget:
         return self.data_path.virtual_servers.entries()
 
     def sweep(self, limit: int, *, stats: bool) -> bool:
-        return self._sweep.look(limit, self._clock(), stats=stats)
+        return self._sweep.look(min(limit, _EVENTS_AT_ONCE), self._clock(), stats=stats)
 
     def scan(self, cursor: bytes | None, limit: int) -> tuple[Sequence[FlowState], bytes | None]:
         number = 0 if cursor is None else int.from_bytes(cursor, "big")
