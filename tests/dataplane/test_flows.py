@@ -30,7 +30,7 @@ words = st.integers(0, 2**32 - 1)
 octets = st.binary(min_size=16, max_size=16).filter(
     lambda a: a != UNSPECIFIED and a[:12] != IPV4_PREFIX
 )
-ipv4 = st.binary(min_size=4, max_size=4).map(lambda a: IPV4_PREFIX + a)
+ipv4 = st.binary(min_size=4, max_size=4).filter(any).map(lambda a: IPV4_PREFIX + a)
 flags = st.sampled_from([0, 4, 8, 12, 16, 28]).flatmap(
     lambda base: st.sampled_from(
         [base, base | Flag.TRANSLATE_SRC, base | Flag.ADD_TCP_OFFSETS, base | Flag.OUTBOUND]

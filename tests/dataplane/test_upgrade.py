@@ -337,7 +337,7 @@ def test_small_maps_are_carried_by_their_members_too(
     with traffic:
         program = take_over(ground, build(*A_FIELD_ELSEWHERE), between=traffic.go_on)
     facts = pinned_maps(ground.pin_path)
-    assert {facts["meta"].value_size, facts["fragments"].value_size} == {32, 24}
+    assert {facts["meta"].value_size, facts["fragments"].value_size} == {40, 24}
     shape, meta = facts["virtual_servers"].value, facts["meta"].value
     assert shape is not None
     assert meta is not None
@@ -365,7 +365,7 @@ def test_counters_of_a_program_that_does_not_name_them_are_carried(
 
 
 def test_the_same_program_uses_the_same_maps(ground: Any, build: Callable[..., Path]) -> None:
-    leave_flows(ground, artifact=build(COUNTERS_WITHOUT_NAMES))
+    leave_flows(ground, artifact=build())
     program = Program(build(), ground.pin_path, CAPACITY)
     assert not program.is_upgrading
     program.close()
