@@ -245,7 +245,7 @@ class Sweep:
             return  # it moved meanwhile
         if state.closing:
             limit_ms = 1000 * close_timeout_s(state)
-        if state.idle_ms >= limit_ms:
+        if state.half_open or state.idle_ms >= limit_ms:  # half-open: by the client's packets alone
             self._report(FlowIdle(state))
 
     def _find_moved(self, keys: Any, values: Any, home: Any) -> None:
