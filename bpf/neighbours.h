@@ -122,7 +122,7 @@ static __always_inline bool solicitation_checksum_is_right(struct context *c, st
 		return false;
 	pseudo = (__u64)(__u32)bpf_csum_diff(NULL, 0, p->key.src, 32, 0) +
 		 bpf_htons(PROTOCOL_ICMPV6) + bpf_htons(rest);
-	return fold(pseudo + sum_frame(s, p->l4, rest)) == 0xffff;
+	return fold(pseudo + sum_frame(p->l4, rest)) == 0xffff;
 }
 
 /* Turn the solicitation into the advertisement that answers it. */

@@ -40,7 +40,7 @@ static __always_inline bool finish_checksums(struct scratch *s, struct packet *p
 	__u32 l4 = p->l4, rest = p->length - (p->l4 - p->l3), check_at;
 	__u16 field, pseudo, sum;
 
-	if (p->version == 4 && sum_frame(s, p->l3, p->l4 - p->l3) != 0xffff)
+	if (p->version == 4 && sum_frame(p->l3, p->l4 - p->l3) != 0xffff)
 		return false;
 	if (p->fragment != WHOLE)
 		return true; /* the rest of its data is not here */
@@ -64,7 +64,7 @@ static __always_inline bool finish_checksums(struct scratch *s, struct packet *p
 	    l4 + rest < length) {
 		__builtin_memset(&s->frame[l4 + rest], 0, 4);
 	}
-	sum = sum_frame(s, l4, rest);
+	sum = sum_frame(l4, rest);
 	if (fold((__u64)sum + pseudo) == 0xffff)
 		return true;
 	if (field != pseudo)
