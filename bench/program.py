@@ -27,7 +27,7 @@ import numpy
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_flow_segment.targets.bpf.flows import pack
-from data_flow_segment.targets.bpf.layout import FLOW, FLOW_KEY, META
+from data_flow_segment.targets.bpf.layout import FLOW, FLOW_KEY, INTERFACE, META, InterfaceFlag
 from data_flow_segment.targets.bpf.libbpf import BatchOptions, TestRunOptions, library
 from data_flow_segment.targets.bpf.pins import prepare_pin_path
 from data_flow_segment.targets.bpf.program import Program
@@ -174,6 +174,9 @@ def measure(artifact: Path, flows: int) -> dict[str, float]:
     program = Program(artifact, PIN, flows)
     try:
         program.meta.update(bytes(4), META.pack(1, 1, 0, 1, 0))
+        # as in a deployment: the node's packets come in by an interface of the internal side
+        loopback = INTERFACE.pack(InterfaceFlag.INTERNAL, bytes(6), bytes(16), bytes(16))
+        program.interfaces.replace_all({(1).to_bytes(4, sys.byteorder): loopback})
         fill(program, flows)
         variables = Globals(program, artifact)
         figures: dict[str, float] = {"flows": flows}
