@@ -119,6 +119,28 @@ def test_a_second_data_path_on_an_interface_is_refused_and_the_first_one_named(
         assert ground.open(attach=how, external=("int0",), internal=("int0",)).adopted
 
 
+def test_pins_that_go_away_meanwhile_are_passed_over(
+    ground: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another agent may end while this one looks whose data path is in its way."""
+    first = ground.open(external=("int0",), internal=("int0",))
+    vanishing = ground.pin_path.with_name(ground.pin_path.name + "-vanishing")
+    vanishing.mkdir()
+    scandir = os.scandir
+
+    def vanish(path: Any) -> Any:
+        if os.fspath(path) == str(vanishing):
+            vanishing.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", vanish)
+    other = ground.pin_path.with_name(ground.pin_path.name + "-other")
+    with pytest.raises(TargetError, match=f"pin_path {ground.pin_path}\\."):
+        ground.open(external=("int0",), internal=("int0",), pin_path=other)
+    assert not vanishing.exists()
+    ground.close(first)
+
+
 def test_another_data_path_on_another_interface_is_none_of_ours(ground: Any) -> None:
     ground.open(external=("int0",), internal=("int0",))
     other = ground.pin_path.with_name(ground.pin_path.name + "-other")

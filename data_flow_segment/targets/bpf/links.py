@@ -123,7 +123,7 @@ def programs(folder: Path) -> set[int]:
         if facts.get("ifindex") not in (None, "0"):  # else its interface is gone
             found.add(int(facts.get("prog_id", "0")))
     for mark in folder.glob("clsact-*"):
-        found |= _clsact_program(int(mark.name.removeprefix("clsact-")))
+        found |= clsact_program(int(mark.name.removeprefix("clsact-")))
     return found
 
 
@@ -135,10 +135,11 @@ def tc_programs(ifindex: int) -> set[int]:
         ifindex, ATTACH_TCX_INGRESS, 0, None, ctypes.addressof(numbers), ctypes.addressof(count)
     )
     found = set() if failed else set(numbers[: count.value])
-    return found | _clsact_program(ifindex)
+    return found | clsact_program(ifindex)
 
 
-def _clsact_program(ifindex: int) -> set[int]:
+def clsact_program(ifindex: int) -> set[int]:
+    """The kernel's number of the program at our place in an interface's clsact, if one is there."""
     hook = TcHook(ctypes.sizeof(TcHook), ifindex, _CLSACT_INGRESS, 0)
     options = TcOptions(ctypes.sizeof(TcOptions), 0, 0, 0, _TC_HANDLE, _TC_PRIORITY)
     failed = library().bpf_tc_query(ctypes.byref(hook), ctypes.byref(options))

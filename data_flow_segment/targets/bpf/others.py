@@ -13,7 +13,7 @@ from typing import Final
 
 from data_flow_segment.targets.bpf.interfaces import Device
 from data_flow_segment.targets.bpf.libbpf import descriptor_info, library
-from data_flow_segment.targets.bpf.links import programs, tc_programs
+from data_flow_segment.targets.bpf.links import clsact_program, programs, tc_programs
 from data_flow_segment.targets.bpf.pinned import program_name
 from data_flow_segment.targets.contract import TargetError
 
@@ -60,19 +60,26 @@ def _complaint(device: Device, number: int) -> str:
 
 
 def _pin_path_of(number: int, ifindex: int) -> Path | None:
-    for mount in _bpf_file_systems():
-        for pin in mount.rglob("link-*"):
-            fd = library().bpf_obj_get(str(pin).encode())
+    for folder, pin in _pins():
+        if pin.startswith("link-"):
+            fd = library().bpf_obj_get(os.fsencode(folder / pin))
             if fd < 0:
                 continue
             runs = descriptor_info(fd).get("prog_id")
             os.close(fd)
             if runs == str(number):
-                return pin.parent
-        for mark in mount.rglob(f"clsact-{ifindex}"):
-            if number in programs(mark.parent):
-                return mark.parent
+                return folder
+        elif pin == f"clsact-{ifindex}" and number in clsact_program(ifindex):
+            return folder
     return None
+
+
+def _pins() -> Iterator[tuple[Path, str]]:
+    """Every agent's; what goes away meanwhile is passed over, as os.walk does."""
+    for mount in _bpf_file_systems():
+        for folder, marks, pins in os.walk(mount):
+            for pin in marks + pins:
+                yield Path(folder), pin
 
 
 def _bpf_file_systems() -> list[Path]:
