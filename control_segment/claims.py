@@ -10,25 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
-from typing import Final
 
 from control_segment.links import Link
 from control_segment.peers import Peer
 from csmb.constants import ErrorCode
 from csmb.events import Ready
 from csmb.messages import Hello
+from csmb.probes import Probe, Verdict, verdict
 from ssmb.addresses import to_text
-
-PROBE_WAIT_S: Final = 1.0  # any path's round trip, with one retransmission of TCP
-
-
-class Verdict(Enum):
-    """About a claim."""
-
-    OPEN = auto()
-    HELD_BY_ANOTHER = auto()
-    GIVEN_UP = auto()  # by the one before it
 
 
 @dataclass(slots=True)
@@ -39,16 +28,16 @@ class Claim:
     hello: Hello  # the newest, which has to be acted on if the claim is good
     code: ErrorCode
     what: str
-    holders: tuple[tuple[int, Link, int], ...]  # index, link, messages that had come
-    until: float
+    holders: tuple[tuple[int, Link, Probe], ...]  # index, link, what it was asked
 
     def verdict(self, now: float) -> Verdict:
         """Whether the one before it is there."""
-        connections = [(link.connection, heard) for _, link, heard in self.holders]
-        if any(each and each.messages_received > heard for each, heard in connections):
-            return Verdict.HELD_BY_ANOTHER
-        is_gone = all(each is None or each.is_closed for each, _ in connections)
-        return Verdict.GIVEN_UP if is_gone or now >= self.until else Verdict.OPEN
+        return verdict((probe for _, _, probe in self.holders), now)
+
+    @property
+    def until(self) -> float:
+        """When the verdict is due at the latest."""
+        return max(probe.until for _, _, probe in self.holders)
 
 
 def contest(
@@ -103,9 +92,8 @@ class Claims:
         for holder in indices:
             connection = self._links[holder].connection
             assert connection is not None
-            holders.append((holder, self._links[holder], connection.messages_received))
-            connection.probe(now)
-        self.open[index] = Claim(ready, ready.peer, code, what, tuple(holders), now + PROBE_WAIT_S)
+            holders.append((holder, self._links[holder], Probe(connection, now)))
+        self.open[index] = Claim(ready, ready.peer, code, what, tuple(holders))
         return True
 
     def heard(self, index: int, hello: Hello) -> None:
@@ -119,11 +107,11 @@ class Claims:
 
     def refuted(self, now: float) -> list[tuple[int, Claim]]:
         """Claims to what a living DFS has; they end with their connections."""
-        return self._found(Verdict.HELD_BY_ANOTHER, now)
+        return self._found(Verdict.ALIVE, now)
 
     def take_granted(self, now: float) -> list[tuple[int, Claim]]:
         """Claims to what is free now, once."""
-        granted = self._found(Verdict.GIVEN_UP, now)
+        granted = self._found(Verdict.GONE, now)
         for index, _ in granted:
             del self.open[index]
         return granted

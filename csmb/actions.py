@@ -99,6 +99,11 @@ class Actions:
         self.standing = self.standing._replace(peer=judgement.message)
         self.events.append(HelloReceived(judgement.message))
 
+    def hold_hello(self, judgement: Judgement) -> None:
+        """A DFS answers it later; of several, the last one."""
+        assert isinstance(judgement.message, Hello)
+        self.standing = self.standing._replace(peer=judgement.message)
+
     def keep_alive(self, _: Judgement) -> None:
         assert self.standing.agreed is not None
         self.hello_due_at = self.now + self.settings.hello_interval_s

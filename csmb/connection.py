@@ -40,7 +40,7 @@ from csmb.constants import (
 )
 from csmb.errors import BadSeal, BrokenStream, LocalProtocolError, NotReady
 from csmb.events import Event
-from csmb.judgements import OWNERS_TYPES, Judgement, judge
+from csmb.judgements import OWNERS_TYPES, Judgement, judge, judge_held_hello
 from csmb.messages import Message
 from csmb.settings import ConnectionSettings
 from csmb.transitions import TABLE, Input, State
@@ -184,6 +184,12 @@ class Connection:
         self._actions.now = now
         if self.is_ready:
             self._actions.outbound.put_probe()
+
+    def answer_held_hello(self, now: float) -> None:
+        """A DFS's owner has decided about the HELLO that `accept_hello` held."""
+        self._actions.now = now
+        if self.is_ready:
+            self._step(judge_held_hello(self._actions.standing))
 
     def close(self, reason: str, error_code: int = ErrorCode.OK) -> None:
         """End the connection from this side; a Closed event follows.

@@ -196,8 +196,16 @@ def _judge_hello_of_cs(hello: Hello, standing: Standing) -> Judgement:
     return _ask_owner(hello, settings)
 
 
+def judge_held_hello(standing: Standing) -> Judgement:
+    """Ask a DFS's owner again about the HELLO that it held."""
+    assert standing.peer is not None
+    return _ask_owner(standing.peer, standing.settings)._replace(message=standing.peer)
+
+
 def _ask_owner(hello: Hello, settings: ConnectionSettings) -> Judgement:
     code = settings.accept_hello(hello)
+    if code is None:
+        return Judgement(Input.HELLO_HELD)
     if code == ErrorCode.OK:
         return Judgement(Input.HELLO, versions=pair_of(hello))
     if code == ErrorCode.NOTACTIVE:

@@ -49,8 +49,9 @@ class ConnectionSettings:
     flags: int = 0  # capabilities; those of _OURS are set by what is above and below
     knocks: bool = False  # a CS's unsealed HELLOs show that it has the key (12.7)
     laboratory: bool = False  # no authentication, no seals: the segments log a warning
-    # a DFS's owner: NOTACTIVE keeps the connection, any other error closes it
-    accept_hello: Callable[[Hello], int] = _accept
+    # a DFS's owner: NOTACTIVE keeps the connection, any other error closes it; None, of one that is
+    # READY: it is answered when the owner says so (`Connection.answer_held_hello`)
+    accept_hello: Callable[[Hello], int | None] = _accept
     # a DFS's owner: the one SSMB version that a CS's group already speaks (7.8), None: any
     group_ssmb_version: Callable[[Hello], Version | None] = _any_version
     # a DFS's owner: whether the group has an active CS, and its role_epoch, or that of the last one

@@ -31,6 +31,7 @@ class Input(Enum):
     HELLO_NOTACTIVE = auto()  # in order, but the DFS knows an active CS of a higher epoch
     HELLO_OTHER_VERSION = auto()  # to be answered with another version, or by a lower offer
     HELLO_UNSOLICITED = auto()  # a DFS's opening, whose versions a CS ignores (7.8)
+    HELLO_HELD = auto()  # in order; whether the CS lives that had its number is being asked
     HELLO_REFUSED = auto()  # by this side
     HELLO_REFUSAL = auto()  # the peer's
     # authentication, judged; once READY or before HELLO, OUT_OF_PLACE
@@ -141,6 +142,7 @@ TABLE: Final[dict[Role, dict[State, Row]]] = {
             **_ENDS,
             Input.HELLO: (_READY, "answer_hello"),
             Input.HELLO_NOTACTIVE: (_READY, "answer_hello"),
+            Input.HELLO_HELD: (_READY, "hold_hello"),
             Input.HELLO_REFUSED: (_CLOSED, "answer_and_fail"),
             Input.PAYLOAD: (_READY, "deliver"),
             Input.ACK: (_READY, "deliver"),

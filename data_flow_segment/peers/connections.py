@@ -17,10 +17,12 @@ from csmb.connection import Connection
 from csmb.constants import ACKNOWLEDGED, DEAD_INTERVALS, HELLO_INTERVAL_S, ErrorCode, Role
 from csmb.events import Closed, HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, Hello
+from csmb.probes import Verdict
 from csmb.settings import ConnectionSettings
 from data_flow_segment.outbox import Outbox
-from data_flow_segment.peers.accepted import Accepted, of_another_boot
+from data_flow_segment.peers.accepted import Accepted
 from data_flow_segment.peers.admission import Admission
+from data_flow_segment.peers.claims import Claims
 from data_flow_segment.peers.configuration import Configuration
 from data_flow_segment.peers.groups import Group, Listener, Peer, Peers, endpoint_of
 from data_flow_segment.peers.ssmb_path import Link
@@ -55,7 +57,8 @@ class Connections:
         self._listener = listener
         self._random_octets = random_octets
         self._accepted: dict[int, Accepted] = {}
-        self._acting: Accepted | None = None  # whose octets are being looked at
+        self._claims = Claims(self._accepted)
+        self._acting: int | None = None  # the connection whose octets are being looked at
         self._now = 0.0
         self._last_id = 0
         self._touched: set[int] = set()  # may have something to send
@@ -100,6 +103,7 @@ class Connections:
         if accepted is not None:
             self._yield_place(self._admission.spoke(connection_id, octets, now), now)
             self._guarded(connection_id, accepted, lambda each: each.receive_data(octets, now), now)
+            self._settle_claims(now)
 
     def octets_to_send(self, connection_id: int) -> tuple[bytes, bool]:
         """What to write to a connection now, and whether to close it behind that."""
@@ -129,7 +133,7 @@ class Connections:
         if self._timer_is_stale:
             self._timer_is_stale = False
             timers = [each.connection.get_timer() for each in self._accepted.values()]
-            timers.append(self._quiet.get_timer())
+            timers += [self._quiet.get_timer(), self._claims.get_timer()]
             self._timer = min((timer for timer in timers if timer is not None), default=None)
         return self._timer
 
@@ -141,6 +145,7 @@ class Connections:
             timer = accepted.connection.get_timer()
             if timer is not None and timer <= now:
                 self._guarded(connection_id, accepted, lambda each: each.handle_timer(now), now)
+        self._settle_claims(now)
 
     def close(self, reason: str, now: float) -> None:
         """This DFS goes down."""
@@ -149,14 +154,17 @@ class Connections:
 
     # --- the hooks -------------------------------------------------------------------------
 
-    def _accept(self, hello: Hello) -> int:
+    def _accept(self, hello: Hello) -> int | None:
         """Judge a HELLO; an unsealed one proves nothing, and causes no more than a probe."""
-        is_sealed = self._acting is not None and self._acting.connection.is_ready
-        for connection_id, each in of_another_boot(self._accepted, hello, self._acting):
-            if not is_sealed:
-                each.probe(self._now)
-                self._touch(connection_id)
-            elif each.has_answered:
+        acting, claims = self._acting, self._claims
+        if acting is None or not self._accepted[acting].connection.is_ready:
+            self._touched.update(claims.ask(claims.before(hello, acting), self._now))
+        else:
+            verdict, asked = claims.judge(acting, hello, self._now)
+            self._touched.update(asked)
+            if verdict is Verdict.OPEN:
+                return None
+            if verdict is Verdict.ALIVE:
                 self._outbox.counters["cs_duplicate_id"] += 1
                 return ErrorCode.DUPID
         if self._peers.outranks(hello):
@@ -174,7 +182,7 @@ class Connections:
         now: float,
     ) -> None:
         """Do something to a connection; a mistake of this program ends that one and no other."""
-        self._acting, self._now = accepted, now
+        self._acting, self._now = connection_id, now
         try:
             act(accepted.connection)
             self._handle_events(connection_id, accepted, now)
@@ -212,14 +220,23 @@ class Connections:
 
     def _hello(self, connection_id: int, accepted: Accepted, hello: Hello, now: float) -> None:
         """Nothing that a CS says of itself counts before it has said it under the seal."""
+        if accepted.ready is None:
+            return
+        for other_id in self._claims.before(hello, connection_id):
+            other = self._accepted[other_id]
+            other.connection.close("this CS was started again", ErrorCode.DUPID)
+            self._handle_events(other_id, other, now)
         if accepted.peer is not None:
             self._hello_again(accepted.peer, hello, now)
-        elif accepted.ready is not None:
-            for other_id, other in of_another_boot(self._accepted, hello, accepted):
-                other.connection.close("this CS was started again", ErrorCode.DUPID)
-                self._handle_events(other_id, other, now)
+        else:
             self._admission.proved(connection_id, accepted.address)
             self._ready(connection_id, accepted, replace(accepted.ready, peer=hello), now)
+
+    def _settle_claims(self, now: float) -> None:
+        """Answer the CSs of which it is known by now whether what they were before is gone."""
+        for connection_id in self._claims.decided(now):
+            accepted = self._accepted[connection_id]
+            self._guarded(connection_id, accepted, lambda each: each.answer_held_hello(now), now)
 
     def _message(
         self, connection_id: int, accepted: Accepted, event: MessageReceived, now: float
@@ -287,6 +304,7 @@ class Connections:
         counters["csmb_closed" if accepted.was_ready else "csmb_auth_failures"] += 1
         line = f"connection to {accepted.who} closed: {event.reason}"
         self._admission.leave(connection_id)
+        self._claims.forget(connection_id)
         if accepted.was_ready:
             self._log.append(line)
         else:

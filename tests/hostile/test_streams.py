@@ -175,8 +175,8 @@ def test_hostile_streams_change_nothing_in_an_agent() -> None:
     sessions.take_touched()
     sessions.take_log()
     # A HELLO in a CS's name makes the DFS ask that CS whether it is there, once a second
-    for living, accepted in sessions._accepted.items():
-        accepted.probe(now)
+    sessions._claims.ask(list(sessions._accepted), now)
+    for living in sessions._accepted:
         sessions.octets_to_send(living)
     for _ in range(LINES):  # more lines are not written, but counted
         sessions.receive(sessions.connection_made(now) or 0, b"", now)

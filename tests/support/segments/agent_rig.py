@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from csmb.connection import Connection
 from csmb.constants import Flag as CsmbFlag
 from csmb.constants import Role
-from csmb.events import Closed, MessageReceived, Ready
+from csmb.events import Closed, HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, Config, Hello, VsEntry, VsList
 from csmb.messages import Message as CsmbMessage
 from csmb.settings import ConnectionSettings
@@ -107,6 +107,7 @@ class FakeCs:
         self._sealer: Sealer | None = None
         self.inbox: list[Message] = []
         self.acks: list[Ack] = []
+        self.hellos: list[Hello] = []
         self.closed: str | None = None
         self.peer: Hello | None = None
         self.is_there = True  # it keeps its connection alive
@@ -136,6 +137,8 @@ class FakeCs:
                 if event.ssmb_keys is not None:
                     self._ring.add(event.ssmb_keys.d2c, event.ssmb_keys.c2d)
                     self._sealer = self._ring.sealer
+            elif isinstance(event, HelloReceived):
+                self.hellos.append(event.hello)
             elif isinstance(event, MessageReceived):
                 if isinstance(event.message, Ack):
                     self.acks.append(event.message)

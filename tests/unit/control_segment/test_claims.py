@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from control_segment.claims import PROBE_WAIT_S
 from csmb.constants import ErrorCode
 from csmb.events import Closed
+from csmb.probes import PROBE_WAIT_S
 from ssmb.addresses import from_text
 from support.segments.dfs_double import DfsDouble, Rig, config
 

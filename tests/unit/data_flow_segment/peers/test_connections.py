@@ -10,6 +10,7 @@ from csmb.constants import SEAL_SIZE, SMALLEST_MESSAGE
 from csmb.constants import ErrorCode as CsmbError
 from csmb.constants import Flag as CsmbFlag
 from csmb.messages import AddVs, Config, DelVs, VsEntry, VsList
+from csmb.probes import PROBE_WAIT_S
 from data_flow_segment.peers.admission import STRANGERS_MAX
 from data_flow_segment.peers.configuration import STEPS_AT_ONCE
 from data_flow_segment.targets.contract import VirtualServerKey
@@ -236,12 +237,20 @@ def test_a_second_boot_of_a_living_segment_is_refused() -> None:
 
 
 def test_a_cs_started_again_takes_the_place_of_what_it_was() -> None:
-    """At once, although its connection before was never closed."""
+    """After a second, although its connection before was never closed."""
     rig, dead = ready_rig()
     both = FakeCs(rig, 1, group_id=2)  # in both its groups
     both.exchange()
     dead.is_there = False
-    again = rig.cs(1, boot_id=5)
+    again = rig.cs(1, boot_id=5, prepare=False)
+    assert len(again.hellos) == 1  # the answer to the unsealed one; the sealed one is held
+    early = again.tell(vs_list())
+    assert early is not None
+    assert early.error_code == CsmbError.NOTAUTH
+    rig.advance(PROBE_WAIT_S)
+    again.challenge()
+    again.acknowledge_resets()
+    assert len(again.hellos) == 2
     assert rig.agent.peers.by_identity.keys() == {(1, 1)}
     assert rig.count("cs_duplicate_id") == 0
     assert any("started again" in line for line in rig.agent.connections.take_log())
@@ -250,6 +259,65 @@ def test_a_cs_started_again_takes_the_place_of_what_it_was() -> None:
     octets, closed = rig.agent.connections.octets_to_send(dead.number)
     assert octets
     assert closed
+
+
+def test_one_that_is_slow_to_answer_keeps_its_place() -> None:
+    """Its answer comes 0.9 s after it was asked, and the second CS with its number is refused."""
+    rig, slow = ready_rig()
+    slow.is_there = False
+    copy = rig.cs(1, boot_id=5, prepare=False)
+    rig.css.remove(copy)  # it is elsewhere
+    rig.advance(0.9)
+    assert copy.connection.is_ready
+    rig.client_sends(SYN)
+    assert len(slow.take(Query)) == 1
+    slow.exchange()
+    copy.exchange()
+    assert copy.closed is not None
+    assert "DUPID" in copy.closed
+    assert rig.agent.peers.by_identity[1, 1].boot_id == slow.settings.boot_id
+    rig.advance(2 * PROBE_WAIT_S)
+    assert rig.count("cs_duplicate_id") == 1
+
+
+def test_one_that_leaves_while_it_is_asked_is_waited_for_no_longer() -> None:
+    rig, dead = ready_rig()
+    again = rig.cs(1, boot_id=5, prepare=False)
+    dead.leave()
+    again.exchange()
+    again.challenge()
+    assert rig.agent.peers.by_identity[1, 1].boot_id == 5
+
+
+def test_of_two_that_claim_the_place_of_a_dead_cs_one_gets_it() -> None:
+    rig, dead = ready_rig()
+    dead.is_there = False
+    second = rig.cs(1, boot_id=5, prepare=False)
+    third = rig.cs(1, boot_id=6, prepare=False)
+    rig.advance(2 * PROBE_WAIT_S + 0.1)
+    assert [cs.closed is None for cs in (second, third)] == [True, False]
+    assert rig.agent.peers.by_identity[1, 1].boot_id == 5
+
+
+def test_a_claim_ends_with_its_connection() -> None:
+    rig, dead = ready_rig()
+    dead.is_there = False
+    again = rig.cs(1, boot_id=5, prepare=False)
+    again.leave()
+    rig.advance(PROBE_WAIT_S)
+    assert rig.agent.peers.by_identity[1, 1].boot_id == dead.settings.boot_id
+    assert rig.agent.outbox.faults.take_log() == []
+
+
+def test_of_several_hellos_that_are_held_the_last_one_counts() -> None:
+    rig, dead = ready_rig()
+    dead.is_there = False
+    again = rig.cs(1, boot_id=5, prepare=False)
+    again.connection.announce(active=True, role_epoch=7, now=rig.now)
+    again.exchange()
+    rig.advance(PROBE_WAIT_S)
+    assert rig.agent.peers.by_identity[1, 1].hello.role_epoch == 7
+    assert len(again.hellos) == 2
 
 
 def test_who_has_no_key_displaces_nobody() -> None:
@@ -274,7 +342,8 @@ def test_a_cs_started_again_may_speak_another_version() -> None:
     rig = AgentRig()
     old = rig.cs(1, ssmb_versions=((1, 0),))
     old.is_there = False
-    assert rig.cs(1, boot_id=5).version == 2
+    assert rig.cs(1, boot_id=5, prepare=False).version == 2
+    rig.advance(PROBE_WAIT_S)
     assert rig.agent.peers.by_identity[1, 1].ssmb_version == (2, 0)
 
 
