@@ -35,6 +35,9 @@
 /* The least between two questions about one flow: clients repeat a SYN after a second, and a flood
  * of one flow's SYNs shall not reach the agent. */
 #define ASK_AGAIN_NS 200000000ull
+/* For how long a node that answered before has said nothing when it is sent a SYN that it does not
+ * answer.  A living one answers (RFC 5961 4), though not every SYN: Linux one in half a second. */
+#define SILENT_NS 1000000000ull
 #define GO_ON -1
 
 static __always_inline struct virtual_server *match(struct packet *p, bool is_external,
@@ -137,8 +140,7 @@ static __always_inline bool collides(struct packet *p)
 	};
 	struct flow *back;
 
-	if (p->key.protocol != PROTOCOL_TCP || p->fragment == LATER_FRAGMENT ||
-	    (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN || !is_listening())
+	if (!is_syn(p) || !is_listening())
 		return false;
 	__builtin_memcpy(key.src, p->key.dst, 16);
 	__builtin_memcpy(key.dst, p->key.src, 16);
@@ -207,9 +209,7 @@ GLOBAL_FUNCTION(unmatched, (), ())
 /* A client's SYN on an entry that only lingers opens another connection. */
 static __always_inline bool is_new_connection(struct packet *p, struct flow *f)
 {
-	return f->close & CLOSE_CLOSED && !(f->bits & FLOW_RETURN) &&
-	       p->key.protocol == PROTOCOL_TCP && p->fragment != LATER_FRAGMENT &&
-	       (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	return f->close & CLOSE_CLOSED && !(f->bits & FLOW_RETURN) && is_syn(p);
 }
 
 /* Packets of the return direction come from the internal side, or from where the client's packets
@@ -255,28 +255,32 @@ static __always_inline int early_fragment(struct context *c, struct packet *p)
 	return CALL(hold_fragment, c, p);
 }
 
-/* A client's SYN on a living entry whose node has said nothing since the client's last packet: the
- * node may be dead.  The agent asks the CS, and puts the SYN back or sends it elsewhere. */
-static __always_inline bool is_unanswered(struct context *c, struct packet *p, struct flow *f)
+/* Whether a node may be dead: it has never answered, or not the SYN before this one.  One SYN alone
+ * may be anybody's; with direct return nobody sees what the node says. */
+static __always_inline bool is_silent(struct packet *p, struct flow *f)
 {
 	struct flow_key key;
 	struct flow *back;
 
-	if (c->injected || f->bits & FLOW_RETURN || p->key.protocol != PROTOCOL_TCP ||
-	    p->fragment == LATER_FRAGMENT || (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN ||
-	    !f->packets || f->last_seen + ASK_AGAIN_NS > bpf_ktime_get_coarse_ns())
-		return false;
 	opposite_key(f, p->key.protocol, &key);
 	back = bpf_map_lookup_elem(&flows, &key);
-	return back && (!back->packets || back->last_seen < f->last_seen);
+	if (!back)
+		return false;
+	if (!back->packets && is_half_open(f))
+		return true;
+	return f->bits & FLOW_SYN_LAST &&
+	       (!back->packets || back->last_seen + SILENT_NS <= f->last_seen);
 }
 
-static __always_inline int ask_again(struct context *c, struct packet *p)
+/* A client's SYN on a living entry: if the node is silent, the agent asks the CS, and puts the SYN
+ * back or sends it elsewhere. */
+static __always_inline int ask_again(struct context *c, struct packet *p, struct flow *f)
 {
 	struct virtual_server_key key;
 	struct virtual_server *server;
 
-	if (!is_listening())
+	if (!f || !f->packets || f->last_seen + ASK_AGAIN_NS > bpf_ktime_get_coarse_ns() ||
+	    !is_silent(p, f) || !is_listening())
 		return GO_ON;
 	server = match(p, true, &key);
 	if (!server || server->flags & VIRTUAL_SERVER_BRIDGED)
@@ -284,7 +288,7 @@ static __always_inline int ask_again(struct context *c, struct packet *p)
 	return up_call(c, p, REASON_UNANSWERED, &key);
 }
 
-GLOBAL_FUNCTION(ask_again, (), ())
+GLOBAL_FUNCTION(ask_again, (struct flow *f), (f))
 
 static __always_inline int transport(struct context *c, struct packet *p)
 {
@@ -302,8 +306,8 @@ static __always_inline int transport(struct context *c, struct packet *p)
 	if (f->bits & FLOW_FROM_INSIDE && f->serial != c->ifindex &&
 	    CALL(reject_outside, c, p, f))
 		return context_drop(c, COUNTER_DROP_RETURN_OUTSIDE);
-	if (is_unanswered(c, p, f)) {
-		action = CALL(ask_again, c, p);
+	if (is_syn(p) && !c->injected && !(f->bits & FLOW_RETURN)) {
+		action = CALL(ask_again, c, p, f);
 		if (action != GO_ON)
 			return action;
 	}

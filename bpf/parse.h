@@ -114,6 +114,13 @@ static __always_inline bool same_address(const __be32 *a, const __be32 *b)
 	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
 }
 
+/* A client's, which opens a connection. */
+static __always_inline bool is_syn(const struct packet *p)
+{
+	return p->key.protocol == PROTOCOL_TCP && p->fragment != LATER_FRAGMENT &&
+	       (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
 static __always_inline enum packet_kind parse_transport(struct context *c, struct packet *p,
 							__u8 *data, __u8 *end)
 {

@@ -33,6 +33,7 @@ enum {
 	FLOW_VIA_NEXT_HOP = 1 << 3, /* route by next_hop, not by the resulting destination */
 	FLOW_VIA_NODE = 1 << 4, /* route by node: L2 and TUNNEL leave the destination alone */
 	FLOW_FROM_INSIDE = 1 << 5, /* a return entry's: its packets come from the internal side */
+	FLOW_SYN_LAST = 1 << 6, /* a home entry's: its last packet was a SYN */
 };
 
 /* flow.close; "own" is the entry's direction, "opposite" the other one */

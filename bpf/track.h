@@ -320,11 +320,22 @@ static __always_inline bool is_ordinary(const struct flow *f, const struct segme
 	       (!(f->close & CLOSE_HAVE_SEQ) || !is_later(s->seq, f->next_seq));
 }
 
+static __always_inline void note_whether_syn(struct packet *p, struct flow *f)
+{
+	bool was = f->bits & FLOW_SYN_LAST;
+
+	if (was != is_syn(p) && !(f->bits & FLOW_RETURN))
+		f->bits ^= FLOW_SYN_LAST;
+}
+
 static __always_inline int track_tcp(struct context *c, struct packet *p, struct flow *f)
 {
 	struct segment s;
 
-	if (!f || !read_segment(c, p, f, &s))
+	if (!f)
+		return 0;
+	note_whether_syn(p, f);
+	if (!read_segment(c, p, f, &s))
 		return 0;
 	if (s.flags & (TCP_SYN | TCP_FIN | TCP_RST)) {
 		/* nobody sends a SYN with one of the others */

@@ -145,8 +145,9 @@ class PacketReason(IntEnum):
     NEW_FLOW = 1  # a virtual server matches and no flow entry, or a SYN meets a closed entry
     BRIDGED = 2  # its virtual server is of class CS_ASSIST
     OUTBOUND = 3  # internal side, no flow, OUTBOUND_QUERY is on
-    # A client's SYN on a living flow that was silent for 0.2 s, and whose node has sent nothing
-    # since the client's last packet.  Without an agent it is forwarded like any other.
+    # A client's SYN, 0.2 s or more after its last packet, on a living flow whose node has never
+    # answered, or has said nothing for a second when the client's last packet came, which was a SYN
+    # too.  Without an agent it is forwarded like any other.
     UNANSWERED = 10
     # A node's TCP packet of a flow that fell asleep (FallAsleep); the signature is the client's
     ASLEEP = 12

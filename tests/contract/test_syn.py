@@ -14,7 +14,8 @@ from data_flow_segment.targets.contract import (
     PacketReason,
     RemoveFlow,
 )
-from support.targets.rig import Side
+from ssmb.constants import Flag, ForwardMode
+from support.targets.rig import Frame, Side
 from support.targets.scene import Scene
 
 
@@ -150,18 +151,59 @@ def test_a_syn_on_a_connection_whose_node_speaks_does_not_come_up(tcp_scene: Sce
     assert scene.up_calls() == []
 
 
-def test_a_syn_on_a_connection_whose_node_fell_silent_comes_up(tcp_scene: Scene) -> None:
+def question(scene: Scene) -> Frame:
+    """What the client says on, after `established`."""
+    return scene.inbound(
+        scene.segment(scene.client, scene.vip, b"?", flags="PA", seq=1004, ack=5004)
+    )
+
+
+def test_one_syn_on_a_connection_whose_node_has_not_answered_yet_does_not_come_up(
+    tcp_scene: Scene,
+) -> None:
+    """A stranger's, just after a packet of the client: the connection must not be moved for it."""
     scene = tcp_scene
     scene.rig.apply(AddVirtualServer(scene.server()))
     established(scene)
+    scene.rig.advance(1.1)
+    scene.send(question(scene))
     scene.rig.advance(0.3)
+    syn = scene.inbound(scene.to_vip(flags="S", seq=7_000_000))
+    assert len(scene.send(syn)) == 1
+    # what a client says between two SYNs tells that it has the connection
+    scene.send(question(scene))
+    scene.rig.advance(0.3)
+    assert len(scene.send(syn)) == 1
+    # the node lives, and answers one of several (RFC 5961 4)
     scene.send(
-        scene.inbound(scene.segment(scene.client, scene.vip, b"?", flags="PA", seq=1004, ack=5004))
+        scene.outbound(scene.segment(scene.node, scene.client, flags="A", seq=5004, ack=1005))
     )
+    for _ in range(3):
+        scene.rig.advance(0.25)
+        assert len(scene.send(syn)) == 1
+    assert scene.up_calls() == []
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_second_syn_to_a_node_that_fell_silent_comes_up(tcp_scene: Scene, direct: bool) -> None:
+    """A client that connects again and again from one port."""
+    scene = tcp_scene
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    if direct:
+        change = {"forward_mode": int(ForwardMode.L2), "flags": int(Flag.ROUTE_BY_DST_IP)}
+        scene.rig.apply(InstallFlow(scene.entry(**change)))
+        for fields in ({"flags": "S", "seq": 1000}, {"flags": "A", "seq": 1001, "ack": 5001}):
+            scene.send(scene.inbound(scene.to_vip(**fields)))
+    else:
+        established(scene)
+    scene.rig.advance(1.1)
+    assert len(scene.send(scene.inbound(scene.to_vip(flags="S", seq=7_000_000)))) == 1
     scene.rig.advance(0.3)
-    assert scene.send(scene.inbound(scene.to_vip(flags="S", seq=7_000_000))) == []
+    assert scene.send(scene.inbound(scene.to_vip(flags="S", seq=8_000_000))) == []
     (up,) = scene.up_calls()
     assert up.reason == PacketReason.UNANSWERED
+    ((side, _),) = scene.rig.apply(InjectPacket(up))
+    assert side == Side.INTERNAL
 
 
 # --- one port for a virtual server and for its node itself ----------------------------------------

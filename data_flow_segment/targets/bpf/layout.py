@@ -121,6 +121,7 @@ class FlowBit(IntFlag):
     VIA_NEXT_HOP = 8
     VIA_NODE = 16
     FROM_INSIDE = 32
+    SYN_LAST = 64
 
 
 class CloseBit(IntFlag):

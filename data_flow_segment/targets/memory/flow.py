@@ -17,10 +17,11 @@ class Flow:
         "back",
         "bytes",
         "client_seen",
-        "client_was_last",
+        "client_sent_syn",
         "close_reported",
         "entry",
         "last_seen",
+        "node_seen",
         "number",
         "packets",
         "packets_reported",
@@ -39,8 +40,8 @@ class Flow:
         self.bytes = [0, 0]
         self.packets_reported = 0
         self.close_reported = False
-        self.client_was_last = False
-        self.last_seen = self.client_seen = now
+        self.client_sent_syn = False  # its last packet was one
+        self.last_seen = self.client_seen = self.node_seen = now
         self.tracker = CloseTracker(answers_pass=bool(entry.flags & Flag.TRANSLATE_ADDR))
         self.decide(entry)
 

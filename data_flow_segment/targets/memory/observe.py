@@ -6,7 +6,7 @@ from __future__ import annotations
 from data_flow_segment.targets.flow_table import INBOUND
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.tracker import Segment
-from packets.parse import FIN, RST, SYN, Packet
+from packets.parse import ACK, FIN, RST, SYN, Packet
 from ssmb.constants import TCP
 
 _OPTION_END, _OPTION_NOP, _OPTION_WINDOW_SCALE = 0, 1, 3
@@ -19,11 +19,14 @@ def observe(flow: Flow, direction: int, before: Packet, after: Packet, now: floa
     flow.packets[direction] += 1
     flow.bytes[direction] += before.ip_length
     flow.last_seen = now
-    flow.client_was_last = direction == INBOUND
     if direction == INBOUND:
         flow.client_seen = now
+    else:
+        flow.node_seen = now
     if before.protocol != TCP or before.later_fragment:
         return False
+    if direction == INBOUND:
+        flow.client_sent_syn = before.tcp_flags & (SYN | ACK) == SYN
     seen = before if direction == INBOUND else after
     start, header = seen.l4, (seen.data[seen.l4 + 12] >> 4) * 4
     seq = int.from_bytes(seen.data[start + 4 : start + 8], "big")

@@ -15,6 +15,10 @@ ASK_AGAIN_S: Final = 0.2
 """The least between two questions about one flow: clients repeat a SYN after a second, and a flood
 of one flow's SYNs shall not reach the agent."""
 
+SILENT_S: Final = 1.0
+"""For how long a node that answered before has said nothing when it is sent a SYN that it does not
+answer.  A living one answers (RFC 5961 4), though not every SYN: Linux one in half a second."""
+
 
 def _is_syn(packet: Packet, direction: int) -> bool:
     if direction != INBOUND or packet.protocol != TCP or packet.later_fragment:
@@ -33,7 +37,12 @@ def collides(packet: Packet, key: Key, flow: Flow, direction: int) -> bool:
 
 
 def is_unanswered(packet: Packet, flow: Flow, direction: int, now: float) -> bool:
-    """The node has said nothing since the client's last packet: it may be dead."""
-    return (
-        flow.client_was_last and _is_syn(packet, direction) and now - flow.last_seen >= ASK_AGAIN_S
-    )
+    """The node has never answered, or not the SYN before this one: it may be dead.  One SYN alone
+    may be anybody's; with direct return nobody sees what the node says."""
+    inbound, outbound = flow.packets
+    if not _is_syn(packet, direction) or not inbound or now - flow.client_seen < ASK_AGAIN_S:
+        return False
+    if not outbound and flow.half_open:
+        return True
+    is_silent = not outbound or flow.client_seen - flow.node_seen >= SILENT_S
+    return flow.client_sent_syn and is_silent
