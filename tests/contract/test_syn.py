@@ -192,8 +192,8 @@ def test_a_second_syn_to_a_node_that_fell_silent_comes_up(tcp_scene: Scene, dire
     if direct:
         change = {"forward_mode": int(ForwardMode.L2), "flags": int(Flag.ROUTE_BY_DST_IP)}
         scene.rig.apply(InstallFlow(scene.entry(**change)))
-        for fields in ({"flags": "S", "seq": 1000}, {"flags": "A", "seq": 1001, "ack": 5001}):
-            scene.send(scene.inbound(scene.to_vip(**fields)))
+        scene.send(scene.inbound(scene.to_vip(flags="S", seq=1000)))
+        scene.send(scene.inbound(scene.to_vip(flags="A", seq=1001, ack=5001)))
     else:
         established(scene)
     scene.rig.advance(1.1)
