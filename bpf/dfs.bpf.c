@@ -323,6 +323,16 @@ static __always_inline int of_no_flow(struct context *c, struct packet *p)
 	return !is_group_frame(c) && is_owned(p->key.dst) ? CALL(answer_echo, c, p) : pass(c);
 }
 
+/* An error from the internal side about a flow that fell asleep: it has a node's address, and nobody
+ * knows the translation. */
+static __always_inline bool is_of_sleeping(struct context *c, struct flow_key *key)
+{
+	struct interface *interface = interface_at(c->ifindex);
+
+	return interface && interface->flags & INTERFACE_INTERNAL &&
+	       bpf_map_lookup_elem(&asleep, key);
+}
+
 static __always_inline int icmp(struct context *c, struct packet *p)
 {
 	struct flow_key key = {};
@@ -345,7 +355,8 @@ static __always_inline int icmp(struct context *c, struct packet *p)
 	key.protocol = q.key.protocol;
 	f = bpf_map_lookup_elem(&flows, &key);
 	if (!f)
-		return of_no_flow(c, p);
+		return is_of_sleeping(c, &key) ? context_drop(c, COUNTER_DROP_ASLEEP) :
+						 of_no_flow(c, p);
 	if (is_martian(p->version, p->key.src))
 		return context_drop(c, COUNTER_DROP_MARTIAN);
 	/* it has at most 576 or 1280 octets: nobody needs to fragment it, and its checksum covers all */

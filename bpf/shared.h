@@ -278,6 +278,7 @@ enum counter {
 	COUNTER_ECHO_ANSWERED,
 	COUNTER_DROP_RETURN_OUTSIDE,
 	COUNTER_DROP_TCP_FLAGS,
+	COUNTER_DROP_ASLEEP,
 	COUNTER_EVENT_LOST, /* not a packet: EVENT_CLOSED found no room; a sweep reports it */
 	COUNTERS,
 };

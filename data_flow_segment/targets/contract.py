@@ -227,8 +227,9 @@ class RemoveFlow(NamedTuple):
 
 class FallAsleep(NamedTuple):
     """This TCP flow was taken out although its connection may go on: its node's next packet comes
-    up as ASLEEP and is not routed with the node's own address.  As many are remembered as fit, the
-    oldest yields.  `p4runtime` remembers none yet."""
+    up as ASLEEP and is not routed with the node's own address; ICMP errors from there about it are
+    dropped.  InstallFlow wakes it.  As many are remembered as fit, the oldest yields.  `p4runtime`
+    remembers none yet."""
 
     entry: FlowEntry
 

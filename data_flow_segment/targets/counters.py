@@ -25,6 +25,11 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         True,
         "Dropped: TCP with SYN and FIN or RST, which begins no flow.",
     ),
+    "drop_asleep": (
+        True,
+        "Dropped: ICMP errors from the nodes' side about TCP flows that were idle for too long; a"
+        " node's address must not leave.",
+    ),
     "drop_checksum": (False, "Dropped on the way to the agent: wrong checksum."),
     "drop_fragment": (
         True,

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from data_flow_segment.targets.contract import (
@@ -14,17 +16,16 @@ from data_flow_segment.targets.contract import (
     RemoveFlow,
 )
 from support.octets import packets
+from support.octets.packets import unreachable
 from support.targets.rig import Side
 from support.targets.scene import Scene
 
 
 @pytest.fixture
-def sleeping(tcp_scene: Scene) -> Scene:
-    """A scene whose flow fell asleep, behind another source address."""
+def sleeping(tcp_scene: Scene) -> Iterator[Scene]:
+    """A scene whose flow fell asleep."""
     if tcp_scene.rig.name.startswith("p4"):
         pytest.skip("the P4 program has no table of flows that are asleep")
-    # another client than other tests have: nothing wakes a flow but time
-    tcp_scene.client = (tcp_scene.client[0], 41000)
     entry = tcp_scene.entry()
     tcp_scene.rig.apply(
         AddVirtualServer(tcp_scene.server()),
@@ -32,7 +33,8 @@ def sleeping(tcp_scene: Scene) -> Scene:
         RemoveFlow(entry.signature),
         FallAsleep(entry),
     )
-    return tcp_scene
+    yield tcp_scene
+    tcp_scene.rig.apply(InstallFlow(entry), RemoveFlow(entry.signature))
 
 
 def test_the_nodes_packet_of_a_flow_that_is_asleep_comes_up(sleeping: Scene) -> None:
@@ -58,6 +60,32 @@ def test_nothing_else_of_that_node_comes_up(sleeping: Scene) -> None:
     ):
         scene.send(scene.outbound(scene.segment(source, target, flags=flags)))
     assert scene.up_calls() == []
+
+
+def test_a_flow_that_was_installed_again_is_asleep_no_more(sleeping: Scene) -> None:
+    scene = sleeping
+    entry = scene.entry(serial=7)
+    scene.rig.apply(InstallFlow(entry), RemoveFlow(entry.signature))
+    late = scene.segment(scene.node, scene.client, flags="A", seq=5000)
+    scene.send(scene.outbound(late))
+    assert scene.up_calls() == []
+
+
+def test_an_error_about_a_flow_that_is_asleep_does_not_leave(sleeping: Scene) -> None:
+    """It has the node's own address, and so has what it quotes."""
+    scene = sleeping
+    family = scene.family
+    quoted = bytes(scene.segment(scene.client, scene.node, flags="A"))
+    before = scene.values()["drop_asleep"]
+    for sender in (family.node, family.firewall):
+        error = unreachable(sender, family.client, quoted, "port")
+        assert scene.send(scene.outbound(error)) == []
+    assert scene.values()["drop_asleep"] == before + 2
+    assert scene.up_calls() == []
+    # about another connection it is a stranger's
+    client, port = scene.client
+    quoted = bytes(scene.segment((client, port + 1), scene.node, flags="A"))
+    assert len(scene.send(scene.outbound(unreachable(family.node, client, quoted, "port")))) == 1
 
 
 def test_without_an_agent_a_packet_of_a_flow_that_is_asleep_is_held_back(sleeping: Scene) -> None:

@@ -333,8 +333,9 @@ class Flows:
         # which alone is there
         self.orphans: dict[bytes, bytes] = {}
 
-    def install(self, entry: FlowEntry) -> None:
-        """Enter both directions, or raise CannotInstall and change nothing."""
+    def install(self, entry: FlowEntry) -> bytes:
+        """Enter both directions, or raise CannotInstall and change nothing; the key of the node's
+        packets."""
         home_key, home, back_key, back = pack(entry, now_ns())
         if self.orphans:
             self._drop_orphan(home_key)
@@ -347,11 +348,12 @@ class Flows:
             failed = self.table.try_update(home_key, home, BPF_NOEXIST)
             if not failed:
                 self.count += 1
-                return
+                return back_key
             self.table.delete(back_key)
         if failed != errno.EEXIST and self.table.lookup(home_key) is None:
             raise CannotInstall("the flow table is full", table_full=True)
         self._replace(entry, home_key, home, back_key, back)
+        return back_key
 
     def remove(self, signature: FlowSignature) -> bytes:
         """Take both directions out; the client's key."""

@@ -107,6 +107,7 @@ COUNTERS: Final = (
     "echo_answered",
     "drop_return_outside",
     "drop_tcp_flags",
+    "drop_asleep",
     "event_lost",
 )
 """enum counter, in order."""

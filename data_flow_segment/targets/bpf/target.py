@@ -111,6 +111,7 @@ class BpfTarget:
         self._asleep = program.asleep
         self.flows = Flows(program.flows, program.flow_capacity)
         self._adopted = boot_id != 0
+        self._some_sleep = self._adopted  # otherwise the map is empty
         self._sweep = Sweep(
             self.flows,
             self._waiting.append,
@@ -206,6 +207,7 @@ class BpfTarget:
             elif isinstance(command, FallAsleep):
                 home_key, _, back_key, _ = pack(command.entry, 0)
                 self._asleep.try_update(back_key, home_key)  # the oldest yields
+                self._some_sleep = True
             elif isinstance(command, TransmitPacket):
                 self._slow_path.transmit(command.octets)
             else:
@@ -326,12 +328,15 @@ class BpfTarget:
     def _install(self, command: InstallFlow) -> None:
         try:
             check_ends(command.entry, self._addresses.servers, self._places.own_addresses)
-            self.flows.install(command.entry)
+            back_key = self.flows.install(command.entry)
         except CannotInstall as error:
             self._counters.add("install_failed")
             if error.looping:
                 self._counters.add("install_looping")
             self._waiting.append(InstallFailed(command.entry, error.table_full, str(error)))
+            return
+        if self._some_sleep:
+            self._asleep.delete(back_key)
 
     def _remove(self, command: RemoveFlow) -> None:
         if command.silent_ms:

@@ -29,6 +29,14 @@ class Asleep:
             self._by_back.popitem(last=False)
         self._by_back[back] = entry.signature.session
 
+    def forget(self, entry: FlowEntry) -> None:
+        """This flow is there."""
+        self._by_back.pop(reverse_key(entry.signature, inbound(entry)), None)
+
+    def has(self, key: Key) -> bool:
+        """Whether the node's packets of a flow that is asleep have this key."""
+        return key in self._by_back
+
     def find(self, packet: Packet, key: Key) -> Key | None:
         """The client's key, if it is a packet of such a flow and begins nothing new."""
         if packet.protocol != TCP or packet.tcp_flags & (SYN | ACK) == SYN:

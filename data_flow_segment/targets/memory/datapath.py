@@ -397,7 +397,9 @@ class DataPath:
             there, back = inner.ports
             found = self.table.find((inner.dst, inner.src, back, there, inner.protocol))
         if inner is None or found is None:
-            if self._is_owned(packet):
+            if inner is not None and interface.internal and self._is_asleep(inner):
+                self.counters.add("drop_asleep")  # it has a node's address
+            elif self._is_owned(packet):
                 self._answer_echo(interface, packet)
             else:
                 self._pass(interface, packet)
@@ -409,6 +411,11 @@ class DataPath:
             self.counters.add("drop_ttl")
         else:
             self._forward_error(interface, packet, inner, *found)
+
+    def _is_asleep(self, quoted: Packet) -> bool:
+        """Whether the flow of a quoted packet of the client's is."""
+        there, back = quoted.ports
+        return self.asleep.has((quoted.dst, quoted.src, back, there, quoted.protocol))
 
     def _answer_echo(self, interface: Interface, packet: Packet) -> None:
         """ICMP to an address that we own, and about no flow."""

@@ -147,6 +147,8 @@ class MemoryTarget:
             if error.looping:
                 path.counters.add("install_looping")
             self._report(InstallFailed(command.entry, error.table_full, str(error)))
+            return
+        path.asleep.forget(command.entry)
 
     def _remove(self, command: RemoveFlow) -> None:
         if command.silent_ms:
