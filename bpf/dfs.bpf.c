@@ -183,12 +183,16 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 		if ((reason != REASON_OUTBOUND || !(interface->flags & INTERFACE_INTERNAL)) &&
 		    is_ours(p->key.src))
 			return context_drop(c, COUNTER_DROP_OWN_SOURCE);
-		if (reason != REASON_OUTBOUND && is_martian(p->version, p->key.src))
-			return context_drop(c, COUNTER_DROP_MARTIAN);
-		if (reason != REASON_OUTBOUND && is_contradictory(p))
-			return context_drop(c, COUNTER_DROP_TCP_FLAGS);
-		if (reason != REASON_OUTBOUND && CALL(is_from_elsewhere, c, p))
-			return context_drop(c, COUNTER_DROP_REVERSE_PATH);
+		if (reason != REASON_OUTBOUND) {
+			if (is_from_group(c))
+				return context_drop(c, COUNTER_DROP_GROUP_SOURCE);
+			if (is_martian(p->version, p->key.src) || is_broadcast(p->key.src))
+				return context_drop(c, COUNTER_DROP_MARTIAN);
+			if (is_contradictory(p))
+				return context_drop(c, COUNTER_DROP_TCP_FLAGS);
+			if (CALL(is_from_elsewhere, c, p))
+				return context_drop(c, COUNTER_DROP_REVERSE_PATH);
+		}
 		if (reason == REASON_UNSERVED && !may_answer(QUIET_UNSERVED, RATE_UNSERVED))
 			return context_drop(c, COUNTER_DROP_UNSERVED);
 	}

@@ -51,6 +51,22 @@ static __always_inline bool is_group_frame(struct context *c)
 	return data + 14 > context_end(c) || data[0] & 1;
 }
 
+/* No frame comes from a group of stations (IEEE 802.3 3.2.3); answered there it would reach all. */
+static __always_inline bool is_from_group(struct context *c)
+{
+	__u8 *data = context_data(c);
+
+	return data + 14 > context_end(c) || data[6] & 1;
+}
+
+/* Nor does a packet come from all hosts of a network. */
+static __always_inline bool is_broadcast(const __be32 *address)
+{
+	__u32 *flags = bpf_map_lookup_elem(&local_addresses, address);
+
+	return flags && *flags & ADDRESS_BROADCAST;
+}
+
 /* Whether an IPv4 packet says by which routers it wants to go; each octet once, for few verifier
  * paths. */
 static __always_inline int has_source_route(struct context *c, struct packet *p)

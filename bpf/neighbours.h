@@ -14,6 +14,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "context.h"
+#include "filter.h"
 #include "maps.h"
 #include "parse.h"
 #include "shared.h"
@@ -82,6 +83,8 @@ static __always_inline int answer_arp(struct context *c, struct packet *p)
 	interface = answering_interface(c, wanted);
 	if (!interface)
 		goto pass;
+	if (is_from_group(c) || arp->sender_mac[0] & 1)
+		return context_drop(c, COUNTER_DROP_GROUP_SOURCE);
 	__builtin_memcpy(address, arp->target, 4);
 	__builtin_memcpy(arp->target_mac, arp->sender_mac, 6);
 	__builtin_memcpy(arp->target, arp->sender, 4);
@@ -148,6 +151,10 @@ static __always_inline int answer_solicitation(struct context *c, struct packet 
 	interface = is_mapped(target) ? NULL : answering_interface(c, target);
 	if (!interface || !solicitation_checksum_is_right(c, p))
 		goto pass;
+	if (mac[0] & 1)
+		return context_drop(c, COUNTER_DROP_GROUP_SOURCE);
+	if (*(__u8 *)p->key.src == 0xff)
+		return context_drop(c, COUNTER_DROP_MARTIAN);
 	__builtin_memcpy(receiver, p->key.src, 16);
 	if (c->xdp) {
 		if (bpf_xdp_adjust_tail(XDP(c), (int)size - (int)context_length(c)))

@@ -87,7 +87,9 @@ static __always_inline int answer_echo(struct context *c, struct packet *p)
 
 	if (is_ours(p->key.src))
 		return context_drop(c, COUNTER_DROP_OWN_SOURCE);
-	if (is_martian(p->version, p->key.src))
+	if (is_from_group(c))
+		return context_drop(c, COUNTER_DROP_GROUP_SOURCE);
+	if (is_martian(p->version, p->key.src) || is_broadcast(p->key.src))
 		return context_drop(c, COUNTER_DROP_MARTIAN);
 	if (CALL(is_from_elsewhere, c, p))
 		return context_drop(c, COUNTER_DROP_REVERSE_PATH);

@@ -130,6 +130,7 @@ enum { ADDRESS_ANSWER = 1 << 0 }; /* ARP and neighbour solicitations */
 enum { /* values of local_addresses */
        ADDRESS_RESERVED = 1 << 0, /* every one: wildcards do not catch it */
        ADDRESS_OWN = 1 << 1, /* an interface of this machine has it */
+       ADDRESS_BROADCAST = 1 << 2, /* all hosts of a network of this machine */
 };
 
 enum {
@@ -279,6 +280,7 @@ enum counter {
 	COUNTER_DROP_RETURN_OUTSIDE,
 	COUNTER_DROP_TCP_FLAGS,
 	COUNTER_DROP_ASLEEP,
+	COUNTER_DROP_GROUP_SOURCE,
 	COUNTER_EVENT_LOST, /* not a packet: EVENT_CLOSED found no room; a sweep reports it */
 	COUNTERS,
 };

@@ -11,7 +11,7 @@ from ssmb.addresses import IPV4_PREFIX
 _LOOPBACK_V4: Final = 127
 _MULTICAST_V4: Final = 224  # and 240/4, and broadcast
 _ADDRESS_V4: Final = len(IPV4_PREFIX)  # where it is in the 16 octets
-_MULTICAST_V6: Final = 0xFF
+MULTICAST_V6: Final = 0xFF
 _LINK_LOCAL: Final = 0xFE80 >> 6  # fe80::/10
 _NOBODY_V6: Final = frozenset((bytes(16), bytes(15) + b"\x01"))  # :: and ::1
 _ROUTING: Final = 43
@@ -24,7 +24,7 @@ def is_martian(packet: Packet, address: bytes) -> bool:
     if packet.version == 4:
         top = address[_ADDRESS_V4]
         return top in (0, _LOOPBACK_V4) or top >= _MULTICAST_V4
-    if address[0] == _MULTICAST_V6 or int.from_bytes(address[:2], "big") >> 6 == _LINK_LOCAL:
+    if address[0] == MULTICAST_V6 or int.from_bytes(address[:2], "big") >> 6 == _LINK_LOCAL:
         return True
     return address in _NOBODY_V6
 

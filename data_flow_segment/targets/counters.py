@@ -47,6 +47,11 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     ),
     "drop_no_route": (False, "Dropped: no route to the packet's destination."),
     "drop_no_neighbour": (False, "Dropped: the next hop's MAC address is not known."),
+    "drop_group_source": (
+        True,
+        "Dropped: from a multicast or broadcast MAC address, which no frame comes from; the answer"
+        " would go to every station.",
+    ),
     "drop_martian": (
         True,
         "Dropped: from or to an address that no router forwards (0.0.0.0/8, 127/8, multicast,"

@@ -56,6 +56,31 @@ def test_an_address_of_a_virtual_server_is_answered_for(scene: Scene) -> None:
     assert scene.up_calls() == []
 
 
+@pytest.mark.parametrize("where", [6, 22], ids=["frame", "sender"])
+def test_several_stations_are_not_answered(scene: Scene, where: int) -> None:
+    """Who asks is one station, and so is the sender that an ARP request names."""
+    if scene.rig.name.startswith("p4"):
+        pytest.skip("the P4 program does not look at the source's MAC address yet")
+    if where == 22 and not scene.family.is_ipv4:
+        pytest.skip("a solicitation is answered to the frame's source")
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    before = scene.values()["drop_group_source"]
+    side, octets = question(scene)
+    asked = bytearray(octets)
+    asked[where : where + 6] = bytes.fromhex("01005e0000fb")
+    assert scene.send((side, bytes(asked))) == []
+    assert scene.values()["drop_group_source"] == before + 1
+
+
+def test_nobody_solicits_from_a_group_address(rig: Rig) -> None:
+    if rig.name.startswith("p4"):
+        pytest.skip("the P4 program does not look at a solicitation's source yet")
+    scene = Scene(rig, IPV6, TCP_PROTOCOL)
+    rig.apply(AddVirtualServer(scene.server()))
+    asked = bytes(solicitation(CLIENT_MAC, "ff02::7", IPV6.vip))
+    assert scene.send((Side.EXTERNAL, asked)) == []
+
+
 def test_an_address_with_any_port_is_answered_for(scene: Scene) -> None:
     scene.rig.apply(AddVirtualServer(scene.server(scene.key(port=None))))
     assert_answer(scene, only(scene.send(question(scene)), Side.EXTERNAL))

@@ -77,6 +77,17 @@ def test_a_ping_is_answered(owner: Scene, size: int) -> None:
     assert owner.up_calls() == []
 
 
+@pytest.mark.parametrize("mac", ["01005e0000fb", "ffffffffffff"])
+def test_a_ping_from_several_stations_is_not_answered(owner: Scene, mac: str) -> None:
+    """The answer would go to each of them."""
+    if owner.rig.name.startswith("p4"):
+        pytest.skip("the P4 program does not look at the source's MAC address yet")
+    before = value(owner, "drop_group_source")
+    side, octets = owner.inbound(ping(owner))
+    assert owner.send((side, octets[:6] + bytes.fromhex(mac) + octets[12:])) == []
+    assert value(owner, "drop_group_source") == before + 1
+
+
 def test_a_ping_whose_time_ends_here_has_arrived(owner: Scene) -> None:
     """A traceroute ends with the address that it looks for."""
     reply = Ether(only(owner.send(owner.inbound(ping(owner, ttl=1))), Side.EXTERNAL))

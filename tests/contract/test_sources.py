@@ -26,7 +26,7 @@ from support.octets.packets import (
     udp,
     unreachable,
 )
-from support.targets.rig import CLIENT_MAC, IPV4, IPV6, Rig, Side
+from support.targets.rig import CLIENT_MAC, IPV4, IPV6, Frame, Rig, Side
 from support.targets.scene import NAT, Scene, assert_packet, only
 
 MARTIANS = {
@@ -153,6 +153,42 @@ def test_a_wildcard_catches_no_broadcast_and_no_multicast(scene: Scene, port: in
     for group in GROUPS[scene.family.name]:
         scene.send(scene.inbound(scene.segment(scene.client, (group, 80), b"x")))
     assert scene.up_calls() == []
+
+
+GROUP_MACS = ("01005e0000fb", "333300000001", "ffffffffffff")
+
+
+def from_group(frame: Frame, mac: str) -> Frame:
+    side, octets = frame
+    return side, octets[:6] + bytes.fromhex(mac) + octets[12:]
+
+
+@pytest.mark.parametrize("port", [80, 81], ids=["served", "unserved"])
+def test_no_flow_begins_and_no_answer_goes_to_several_stations(scene: Scene, port: int) -> None:
+    """IEEE 802.3 3.2.3: no frame comes from them."""
+    if scene.rig.name.startswith("p4"):
+        pytest.skip("the P4 program does not look at the source's MAC address yet")
+    scene.rig.apply(AddVirtualServer(scene.server()))
+    before = snapshot(scene)
+    frame = scene.inbound(scene.segment(scene.client, (scene.family.vip, port), flags="S"))
+    for mac in GROUP_MACS:
+        assert scene.send(from_group(frame, mac)) == []
+    assert scene.up_calls() == []
+    assert counted(scene, "drop_group_source", before) == len(GROUP_MACS)
+
+
+def test_no_flow_begins_with_all_hosts_of_a_network(rig: Rig) -> None:
+    if rig.name.startswith("p4"):
+        pytest.skip("the P4 program knows no broadcast address but 255.255.255.255 yet")
+    scene = Scene(rig, IPV4, UDP_PROTOCOL)
+    rig.apply(AddVirtualServer(scene.server()))
+    before = snapshot(scene)
+    for source in ("192.0.2.255", "10.1.0.255"):
+        for port in (80, 81):
+            forged = scene.segment((source, 53), (IPV4.vip, port), b"x")
+            assert scene.send(scene.inbound(forged)) == []
+    assert scene.up_calls() == []
+    assert counted(scene, "drop_martian", before) == 4
 
 
 @pytest.mark.parametrize("address", ["vip", None], ids=["address", "any address"])

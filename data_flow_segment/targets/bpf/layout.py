@@ -108,6 +108,7 @@ COUNTERS: Final = (
     "drop_return_outside",
     "drop_tcp_flags",
     "drop_asleep",
+    "drop_group_source",
     "event_lost",
 )
 """enum counter, in order."""
@@ -182,6 +183,7 @@ class VirtualServerFlag(IntFlag):
 ADDRESS_ANSWER: Final = 1
 ADDRESS_RESERVED: Final = 1
 ADDRESS_OWN: Final = 2
+ADDRESS_BROADCAST: Final = 4
 
 
 class Key(NamedTuple):

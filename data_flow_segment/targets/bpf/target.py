@@ -18,6 +18,7 @@ from data_flow_segment.targets.bpf.flows import Flows, closed_state, now_ns, pac
 from data_flow_segment.targets.bpf.interfaces import Device, devices, require
 from data_flow_segment.targets.bpf.layout import (
     ADDRESS_ANSWER,
+    ADDRESS_BROADCAST,
     ADDRESS_OWN,
     ADDRESS_RESERVED,
     EVENT_PACKET,
@@ -86,6 +87,7 @@ _ASLEEP: Final = int(PacketReason.ASLEEP)
 _COLLISION: Final = int(PacketReason.COLLISION)
 _META_KEY: Final = bytes(4)
 _RESERVED: Final = struct.pack("=I", ADDRESS_RESERVED)
+_BROADCAST: Final = struct.pack("=I", ADDRESS_RESERVED | ADDRESS_BROADCAST)
 _OWN: Final = struct.pack("=I", ADDRESS_RESERVED | ADDRESS_OWN)
 _NO_SERVER: Final = bytes(VIRTUAL_SERVER_KEY.size)
 _HEADER: Final = EVENT_PACKET.size
@@ -397,9 +399,10 @@ class BpfTarget:
         return key.virt_ipaddr is not None and self._addresses.answers_for(key.virt_ipaddr)
 
     def _write_local_addresses(self) -> None:
-        reserved = self._places.broadcast_addresses | self._local_addresses
-        wanted = dict.fromkeys(self._places.own_addresses, _OWN)
-        wanted.update(dict.fromkeys(reserved - wanted.keys(), _RESERVED))
+        own, broadcasts = self._places.own_addresses, self._places.broadcast_addresses
+        wanted = dict.fromkeys(self._local_addresses, _RESERVED)
+        wanted.update(dict.fromkeys(broadcasts, _BROADCAST))
+        wanted.update(dict.fromkeys(own, _OWN))
         self._places.take_addresses(wanted)
 
     def _write_meta(self, *, listening: bool) -> None:

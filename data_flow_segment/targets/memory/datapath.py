@@ -34,7 +34,7 @@ from data_flow_segment.targets.memory.virtual_servers import VirtualServers
 from data_flow_segment.targets.ownership import Ownership, Question
 from data_flow_segment.targets.translation import Key
 from packets import icmp, neighbours, tunnel
-from packets.hygiene import has_mapped_address, is_martian, is_source_routed
+from packets.hygiene import MULTICAST_V6, has_mapped_address, is_martian, is_source_routed
 from packets.parse import Kind, MalformedPacket, Packet, parse
 from packets.rewrite import decrement_ttl, translate, undo
 from packets.split import may_be_split, split
@@ -139,7 +139,8 @@ class DataPath:
         elif injected:
             self.counters.add("drop_inject_unmatched")
         elif packet.kind == Kind.ARP:
-            self._answer(neighbours.arp_reply(packet, interface.mac, self._answers_for), interface)
+            reply = neighbours.arp_reply(packet, interface.mac, self._answers_for)
+            self._answer(packet, reply, interface)
         elif packet.kind == Kind.ICMP:
             self._icmp(interface, packet)
         elif packet.version and self._is_owned(packet):
@@ -303,8 +304,12 @@ class DataPath:
         """Whether a packet of no flow may come from where it says; otherwise it is counted."""
         if packet.data[0] & 1:
             return True
-        from_us = self._is_ours(packet.src)
-        refusal = admission.refused_at_the_door(packet, interface, for_us=for_us, from_us=from_us)
+        sender = admission.Sender(
+            is_us=self._is_ours(packet.src),
+            is_group=self._is_from_group(packet),
+            is_nobody=packet.src in self._broadcasts or is_martian(packet, packet.src),
+        )
+        refusal = admission.refused_at_the_door(packet, interface, sender, for_us=for_us)
         if refusal is None and for_us and self._is_from_elsewhere(interface, packet):
             refusal = "drop_reverse_path"
         if refusal is not None:
@@ -316,6 +321,10 @@ class DataPath:
             return False
         route = self._router.route_to(packet.src)
         return is_from_elsewhere(interface, route, self._router.interfaces)
+
+    def _is_from_group(self, packet: Packet) -> bool:
+        """No frame comes from a group of stations (IEEE 802.3 3.2.3); answered, it reaches all."""
+        return bool(packet.data[6] & 1)
 
     def _may_answer(self, question: Question) -> bool:
         return self.ownership.may_answer(question)
@@ -387,9 +396,8 @@ class DataPath:
 
     def _icmp(self, interface: Interface, packet: Packet) -> None:
         if neighbours.is_solicitation(packet):
-            self._answer(
-                neighbours.advertisement(packet, interface.mac, self._answers_for), interface
-            )
+            reply = neighbours.advertisement(packet, interface.mac, self._answers_for)
+            self._answer(packet, reply, interface)
             return
         inner = icmp.quoted_packet(packet) if icmp.is_error(packet) else None
         found = None
@@ -483,9 +491,13 @@ class DataPath:
         own = address in self._router.own_addresses
         return own or (self.attached and self.virtual_servers.answers_for(address))
 
-    def _answer(self, reply: bytes | None, interface: Interface) -> None:
+    def _answer(self, packet: Packet, reply: bytes | None, interface: Interface) -> None:
         if reply is None:
             self.counters.add("local")
+        elif self._is_from_group(packet) or (packet.kind == Kind.ARP and reply[0] & 1):
+            self.counters.add("drop_group_source")
+        elif packet.kind == Kind.ICMP and packet.src[0] == MULTICAST_V6:
+            self.counters.add("drop_martian")
         else:
             self._out.append((interface.number, reply))
             self.counters.add("arp_answered")
@@ -515,6 +527,8 @@ class DataPath:
 
     def _send_error(self, interface: Interface, packet: Packet, error: bytes) -> None:
         """Back out of the interface and to the MAC that the packet came from, with its tags."""
+        if self._is_from_group(packet):
+            return
         link = packet.source_mac + interface.mac + bytes(packet.data[12 : packet.l3])
         self._out.append((interface.number, link + error))
 

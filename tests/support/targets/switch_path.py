@@ -183,8 +183,11 @@ class SwitchPath(DataPath):
         if flow.closed != was_closed:
             self._tell_agent(Reason.CLOSED, front=self.flows.report(index), port=0)
 
-    def _answer(self, reply: bytes | None, interface: Interface) -> None:
-        super()._answer(reply, interface)
+    def _is_from_group(self, packet: Packet) -> bool:
+        return False  # the program does not look yet
+
+    def _answer(self, packet: Packet, reply: bytes | None, interface: Interface) -> None:
+        super()._answer(packet, reply, interface)
         if self._is_question if reply is not None else _tells_where(parse(self._arrived[1])):
             self._tell_agent(Reason.NEIGHBOUR)
 
