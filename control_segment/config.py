@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from control_segment.methods import METHODS
 from control_segment.references import check_persistence_groups, check_references, family, wrong
 from csmb.constants import CS_ID_MAX, VS_TOTAL_MAX
+from ssmb.addresses import from_text, is_link_local, is_martian, is_next_hop, names_a_host
 from ssmb.constants import (
     FLOW_BUFFER_MAX,
     QUERY_RETRY_MS,
@@ -26,21 +27,46 @@ from ssmb.constants import (
 )
 
 
-def _address(text: str) -> str:
-    """One host's address: SSMB and the data plane have no other."""
+def _parsed(text: str) -> tuple[str, bytes]:
+    """One host's address, as it is written and as octets."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         raise ValueError(f"{text!r} is not an IPv4 or IPv6 address; give one") from None
     if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address.scope_id):
         raise ValueError(f"{text!r} is an IPv4-mapped address or has a zone; give a plain one")
-    if address.is_unspecified or address.is_multicast or address == _BROADCAST:
+    octets = from_text(text)
+    if not names_a_host(octets):
         raise ValueError(f"{text!r} is not the address of a single host; give one")
-    return str(address)
+    return str(address), octets
+
+
+def _segment_address(text: str) -> str:
+    """Where a segment is reached, perhaps from its own machine."""
+    address, octets = _parsed(text)
+    if is_link_local(octets):
+        raise ValueError(f"{text!r} is valid on one link only; give one that is routed")
+    return address
+
+
+def _hop_address(text: str) -> str:
+    """Where packets are sent over a link: a node, a next hop."""
+    address, octets = _parsed(text)
+    if not is_next_hop(octets):
+        raise ValueError(f"{text!r} never leaves its host; give an address that others reach")
+    return address
+
+
+def _packet_address(text: str) -> str:
+    """What stands in packets as destination of clients, or as source to nodes."""
+    address, octets = _parsed(text)
+    if is_martian(octets):
+        raise ValueError(f"{text!r}: no packet is forwarded to or from it; give another address")
+    return address
 
 
 def _address_or_any(text: str) -> str:
-    return text if text == "*" else _address(text)
+    return text if text == "*" else _packet_address(text)
 
 
 def _file(text: str) -> str:
@@ -65,11 +91,11 @@ def _port_range(text: str) -> str:
     return text
 
 
-_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
-
 # strict: YAML's `true` is no 1, and text in quotes no number
 Whole = Annotated[int, Field(strict=True)]
-Address = Annotated[str, AfterValidator(_address)]
+SegmentAddress = Annotated[str, AfterValidator(_segment_address)]
+HopAddress = Annotated[str, AfterValidator(_hop_address)]
+PacketAddress = Annotated[str, AfterValidator(_packet_address)]
 AddressOrAny = Annotated[str, AfterValidator(_address_or_any)]
 MethodName = Annotated[str, AfterValidator(_method)]
 FilePath = Annotated[str, AfterValidator(_file)]
@@ -87,14 +113,14 @@ class _Model(BaseModel):
 class SsmbConfig(_Model):
     """Where this CS takes SSMB datagrams."""
 
-    address: Address
+    address: SegmentAddress
     port: Port = SSMB_PORT
 
 
 class DataFlowSegmentAddress(_Model):
     """Where a DFS listens for CSMB."""
 
-    address: Address
+    address: SegmentAddress
     port: Port = SSMB_PORT
 
 
@@ -118,7 +144,7 @@ class NodeConfig(_Model):
     """One server."""
 
     name: Name
-    address: Address
+    address: HopAddress
     port: Port | None = None
     weight: Weight = 1
     connection_limit: Annotated[Whole, Field(ge=0)] = 0
@@ -145,7 +171,7 @@ class PoolConfig(_Model):
 class SourceTranslationConfig(_Model):
     """Sessions reach the node from this address."""
 
-    address: Address
+    address: PacketAddress
     ports: PortRange = "1024-65535"
 
 
@@ -168,8 +194,8 @@ class VirtualServerConfig(_Model):
     forward_mode: Literal["nat", "l2", "tunnel"] = "nat"
     translate_address: bool | None = None  # None: nat yes, l2 and tunnel no
     translate_port: bool | None = None
-    source_translation: SourceTranslationConfig | Address | None = None
-    next_hop: Address | None = None  # None: by the routing table
+    source_translation: SourceTranslationConfig | PacketAddress | None = None
+    next_hop: HopAddress | None = None  # None: by the routing table
     connection_limit: Annotated[Whole, Field(ge=0)] = 0
     # What a client meets where this limit, the nodes' or that of source ports leaves no place
     at_limit: Literal["drop", "reset", "wait"] = "reset"

@@ -32,7 +32,7 @@ from csmb.settings import ConnectionSettings
 from csmb.stream import Frame
 from csmb.transitions import Input, State
 from csmb.versions import Pair
-from ssmb.addresses import IPV4_NOWHERE
+from ssmb.addresses import IPV4_NOWHERE, is_link_local, names_a_host, to_text
 
 OWNERS_TYPES: Final = ACKNOWLEDGED | {MessageType.GET_VS_LIST}
 _NAMES: Final = {int(code): code.name for code in ErrorCode}
@@ -230,13 +230,15 @@ def _judge_hello_of_dfs(hello: Hello, standing: Standing) -> Judgement:
         return _refused(f"segment_id {hello.segment_id} is not that of a data flow segment")
     if _was_stripped(hello, standing):
         return _refused(_STRIPPED, ErrorCode.AUTHFAIL)
-    fault = _seal_fault(hello, settings) or _change(hello, standing.peer) or _address_fault(hello)
+    fault = _seal_fault(hello, settings) or _change(hello, standing.peer)
     if fault:
         return _refused(fault)
     if hello.error_code in _VERSION_ERRORS and agreed is None:
         return _next_offer(hello, settings, offer)
     if hello.error_code not in (ErrorCode.OK, ErrorCode.NOTACTIVE):
         return _refusal("DFS", hello)
+    if fault := _address_fault(hello):
+        return _refused(fault)
     if agreed is None and (pair_of(hello), hello.group_id) != (offer, settings.group_id):
         return Judgement(Input.HELLO_UNSOLICITED)  # an answer repeats the CS's offer
     if hello.error_code == ErrorCode.NOTACTIVE:
@@ -255,9 +257,13 @@ def _next_offer(hello: Hello, settings: ConnectionSettings, offer: Pair) -> Judg
 
 
 def _address_fault(hello: Hello) -> str:
+    """Of the version of SSMB that it names; of a higher offer, by the answer (7.8)."""
     if IPV4_NOWHERE in (hello.ssmb_ipaddr6, hello.ssmb_standby_ipaddr6):
         return "::ffff:0.0.0.0 is no address for SSMB"
-    return ""
+    address, port = hello.ssmb_address(hello.ssmb_vers_major), hello.ssmb_port
+    if not names_a_host(address) or is_link_local(address):
+        return f"{to_text(address)} is no address for SSMB {hello.ssmb_vers_major}"
+    return "" if port else "0 is no port for SSMB"
 
 
 def _seal_fault(hello: Hello, settings: ConnectionSettings) -> str:

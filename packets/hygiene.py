@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets that no router passes on, by their addresses and by the route that they ask for."""
+"""Packets that no router passes on, by the family of their addresses and by the route that
+they ask for."""
 
 from __future__ import annotations
 
@@ -8,25 +9,9 @@ from typing import Final
 from packets.parse import FRAGMENT, IPV4, IPV6, Packet
 from ssmb.addresses import IPV4_PREFIX
 
-_LOOPBACK_V4: Final = 127
-_MULTICAST_V4: Final = 224  # and 240/4, and broadcast
-_ADDRESS_V4: Final = len(IPV4_PREFIX)  # where it is in the 16 octets
-MULTICAST_V6: Final = 0xFF
-_LINK_LOCAL: Final = 0xFE80 >> 6  # fe80::/10
-_NOBODY_V6: Final = frozenset((bytes(16), bytes(15) + b"\x01"))  # :: and ::1
 _ROUTING: Final = 43
 _EXTENSIONS: Final = frozenset((0, _ROUTING, FRAGMENT, 60))  # 0, 60: options, by hop or at the end
 _LOOSE_SOURCE_ROUTE, _STRICT_SOURCE_ROUTE = 131, 137  # RFC 791 3.1
-
-
-def is_martian(packet: Packet, address: bytes) -> bool:
-    """Whether it is no host's, or one link's only: RFC 1812 5.3.7, RFC 4291 2.5."""
-    if packet.version == 4:
-        top = address[_ADDRESS_V4]
-        return top in (0, _LOOPBACK_V4) or top >= _MULTICAST_V4
-    if address[0] == MULTICAST_V6 or int.from_bytes(address[:2], "big") >> 6 == _LINK_LOCAL:
-        return True
-    return address in _NOBODY_V6
 
 
 def has_mapped_address(packet: Packet) -> bool:

@@ -7,6 +7,16 @@ from typing import Final
 IPV4_PREFIX: Final = bytes(10) + b"\xff\xff"
 UNSPECIFIED: Final = bytes(16)
 IPV4_UNSPECIFIED: Final = bytes(4)
+MULTICAST_V6: Final = 0xFF
+_LOOPBACK_V6: Final = bytes(15) + b"\x01"
+_LOOPBACK_V4, _MULTICAST_V4 = 127, 224  # from 224 on: multicast, reserved, broadcast
+_LINK_LOCAL: Final = 0xFE80 >> 6  # fe80::/10
+_TOP_V4: Final = len(IPV4_PREFIX)  # where an IPv4 address begins
+V4_TOP: Final = slice(_TOP_V4 + 1)  # the octets that say which /8 it is in
+NO_HOPS_V4: Final = frozenset(
+    IPV4_PREFIX + bytes((top,)) for top in (0, _LOOPBACK_V4, *range(_MULTICAST_V4, 256))
+)
+NO_HOPS_V6: Final = frozenset((UNSPECIFIED, _LOOPBACK_V6))
 IPV4_NOWHERE: Final = IPV4_PREFIX + IPV4_UNSPECIFIED  # no address: "none" is UNSPECIFIED (5)
 
 
@@ -42,3 +52,34 @@ def is_unset(address: bytes) -> bool:
 def from_ipv4(packed: bytes) -> bytes:
     """Return what 4 octets of a version-1 field mean; 0.0.0.0 is "none"."""
     return UNSPECIFIED if packed == IPV4_UNSPECIFIED else IPV4_PREFIX + packed
+
+
+def names_a_host(address: bytes) -> bool:
+    """Whether a host may have it: not 0.0.0.0/8, 224/4, 240/4, ::, ff00::/8 (RFC 1122 3.2.1.3)."""
+    if address.startswith(IPV4_PREFIX):
+        return 0 < address[_TOP_V4] < _MULTICAST_V4
+    return address[0] != MULTICAST_V6 and address != UNSPECIFIED
+
+
+def is_loopback(address: bytes) -> bool:
+    """Whether it never leaves its host: 127/8, ::1."""
+    if address.startswith(IPV4_PREFIX):
+        return address[_TOP_V4] == _LOOPBACK_V4
+    return address == _LOOPBACK_V6
+
+
+def is_link_local(address: bytes) -> bool:
+    """Whether it names nobody without its link: fe80::/10.  IPv4's 169.254/16 needs no zone, and
+    virtual servers and nodes may have such addresses."""
+    return int.from_bytes(address[:2], "big") >> 6 == _LINK_LOCAL
+
+
+def is_next_hop(address: bytes) -> bool:
+    """Whether a packet can be sent to it over a link."""
+    is_none = address[V4_TOP] in NO_HOPS_V4 or address in NO_HOPS_V6
+    return not is_none and address[0] != MULTICAST_V6
+
+
+def is_martian(address: bytes) -> bool:
+    """Whether no router forwards from or to it: RFC 1812 5.3.7, RFC 4291 2.5."""
+    return not names_a_host(address) or is_loopback(address) or is_link_local(address)

@@ -6,7 +6,6 @@ The rest comes from the CSs over CSMB: virtual servers, times, limits.
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -17,9 +16,10 @@ from csmb.constants import CSMB_PORT, DFS_ID_MIN, SEGMENT_ID_MAX
 from data_flow_segment.config.p4runtime import FLOW_CAPACITY_MAX as P4RUNTIME_FLOW_CAPACITY_MAX
 from data_flow_segment.config.p4runtime import P4RuntimeSection
 from data_flow_segment.config.values import (
-    AddressText,
+    AnnouncedAddress,
     FilePath,
     InterfaceName,
+    ListeningAddress,
     Port,
     Section,
     Truth,
@@ -56,7 +56,7 @@ TargetName = Annotated[str, AfterValidator(_target)]
 class CsmbListener(Section):
     """Where CSs connect to; TCP."""
 
-    address: AddressText = "0.0.0.0"
+    address: ListeningAddress = "0.0.0.0"
     port: Port = CSMB_PORT
 
 
@@ -64,17 +64,8 @@ class SsmbSocket(Section):
     """Where SSMB is sent from and received; it is announced to the CSs, so it is never a
     wildcard."""
 
-    address: AddressText
+    address: AnnouncedAddress
     port: Port = SSMB_PORT
-
-    @model_validator(mode="after")
-    def _is_reachable(self) -> SsmbSocket:
-        address = ipaddress.ip_address(self.address)
-        if address.is_unspecified or address.is_multicast:
-            raise ValueError(
-                "ssmb.address is announced to the CSs: give one address of this machine"
-            )
-        return self
 
 
 class VirtualAddresses(Section):

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ssmb.addresses import from_text, is_link_local, is_next_hop, is_unset, names_a_host
+
 INTERFACE_NAME_MAX = 15  # IFNAMSIZ less its terminating zero
 _MAC_OCTETS = 6
 
@@ -23,9 +25,25 @@ def _address(text: str) -> str:
     return text
 
 
+def _listening(text: str) -> str:
+    """What a socket of this machine is bound to; `0.0.0.0` and `::` stand for all of its
+    addresses."""
+    octets = from_text(_address(text).partition("%")[0])
+    if not (is_unset(octets) or names_a_host(octets)):
+        raise ValueError(f"{text!r} is not an address of this machine; give one, or 0.0.0.0 or ::")
+    return text
+
+
+def _announced(text: str) -> str:
+    """Where others send to, who are perhaps on this machine."""
+    octets = from_text(_address(text).partition("%")[0])
+    if not names_a_host(octets) or is_link_local(octets):
+        raise ValueError(f"{text!r} is announced to the CSs: give one address of this machine")
+    return text
+
+
 def _host(text: str) -> str:
-    address = ipaddress.ip_address(_address(text))
-    if address.is_unspecified or address.is_multicast or "%" in text:
+    if "%" in _address(text) or not is_next_hop(from_text(text)):
         raise ValueError(f"{text!r} is not the address of a single host; give one")
     return text
 
@@ -85,7 +103,8 @@ def _interface(name: str) -> str:
     return name
 
 
-AddressText = Annotated[str, AfterValidator(_address)]
+ListeningAddress = Annotated[str, AfterValidator(_listening)]
+AnnouncedAddress = Annotated[str, AfterValidator(_announced)]
 HostAddress = Annotated[str, AfterValidator(_host)]
 PrefixedAddress = Annotated[str, AfterValidator(_prefixed)]
 NetworkText = Annotated[str, AfterValidator(_network)]

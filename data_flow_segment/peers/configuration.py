@@ -14,7 +14,7 @@ from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer, Peers
 from data_flow_segment.peers.virtual_servers import VIRTUAL_SERVERS_MAX, VirtualServers, key_of
 from data_flow_segment.targets.contract import SetLocalAddresses, SetOutboundQuery
-from ssmb.addresses import IPV4_NOWHERE, UNSPECIFIED
+from ssmb.addresses import UNSPECIFIED, is_next_hop, names_a_host
 
 STEPS_AT_ONCE: Final = 256
 """Virtual servers added or removed in one wake-up, during which packets wait: some 5 ms."""
@@ -33,6 +33,19 @@ class _Waiting(NamedTuple):
     connection_id: int
     event: MessageReceived | None  # None: the connection ended
     steps: Generator[None, None, ErrorCode | None]
+
+
+def _has_addresses(config: Config) -> bool:
+    own = (
+        config.ext_admin_ipaddr,
+        config.int_admin_ipaddr,
+        config.ext_shared_ipaddr,
+        config.int_shared_ipaddr,
+    )
+    router = config.default_gw_ipaddr
+    return all(each == UNSPECIFIED or names_a_host(each) for each in own) and (
+        router == UNSPECIFIED or is_next_hop(router)
+    )
 
 
 class Configuration:
@@ -95,7 +108,7 @@ class Configuration:
             self._outbox.counters["configuration_not_active"] += 1
             return ErrorCode.NOTACTIVE
         if isinstance(message, Config):
-            if IPV4_NOWHERE in message:
+            if not _has_addresses(message):
                 return ErrorCode.BADMSG
             peer.config = message
             self.settle()

@@ -20,7 +20,7 @@ from data_flow_segment.targets.contract import (
     VirtualServerEntry,
     VirtualServerKey,
 )
-from ssmb.addresses import IPV4_NOWHERE, UNSPECIFIED
+from ssmb.addresses import IPV4_NOWHERE, UNSPECIFIED, is_martian, is_next_hop
 from ssmb.constants import PROTOCOL_NAMES, TCP, ForwardMode
 from ssmb.messages import FlowSignature
 
@@ -91,9 +91,13 @@ def judge(entry: VsEntry) -> ErrorCode:
 
 
 def _has_addresses(entry: VsEntry) -> bool:
-    if IPV4_NOWHERE in (entry.virt_ipaddr, entry.next_hop_ipaddr):
+    if not entry.flags & _WILDCARD_PORT and not entry.virt_port:
         return False
-    return bool(entry.flags & _WILDCARD_ADDR) or entry.virt_ipaddr != UNSPECIFIED
+    if entry.next_hop_ipaddr != UNSPECIFIED and not is_next_hop(entry.next_hop_ipaddr):
+        return False
+    if entry.flags & _WILDCARD_ADDR:
+        return entry.virt_ipaddr != IPV4_NOWHERE
+    return not is_martian(entry.virt_ipaddr)
 
 
 class VirtualServers:

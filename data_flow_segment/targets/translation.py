@@ -13,7 +13,15 @@ from typing import Final
 
 from data_flow_segment.targets.contract import FlowEntry
 from packets.rewrite import Translation
-from ssmb.addresses import IPV4_NOWHERE, IPV4_PREFIX, UNSPECIFIED, to_text
+from ssmb.addresses import (
+    IPV4_PREFIX,
+    MULTICAST_V6,
+    NO_HOPS_V4,
+    NO_HOPS_V6,
+    UNSPECIFIED,
+    V4_TOP,
+    to_text,
+)
 from ssmb.constants import Flag, ForwardMode
 from ssmb.messages import FlowSignature
 
@@ -50,8 +58,13 @@ def check(entry: FlowEntry) -> None:
         raise CannotInstall(f"forward mode {entry.forward_mode} is not supported by this target")
     if UNSPECIFIED in wanted:
         raise CannotInstall("an address to translate to is missing")
-    if IPV4_NOWHERE in wanted or entry.next_hop_ipaddr == IPV4_NOWHERE:
-        raise CannotInstall("::ffff:0.0.0.0 is no address")
+    next_hop = entry.next_hop_ipaddr
+    for address in wanted if next_hop == UNSPECIFIED else (*wanted, next_hop):
+        # `is_next_hop`, written out: each call counts for each flow
+        if address[V4_TOP] in NO_HOPS_V4 or address in NO_HOPS_V6 or address[0] == MULTICAST_V6:
+            raise CannotInstall(f"{to_text(address)} is not the address of a host on a link")
+    if entry.flags & _TRANSLATE_PORT and entry.forward_mode == _NAT and not entry.node_port:
+        raise CannotInstall("the port to translate to is 0")
     is_ipv4 = signature.src_ipaddr.startswith(IPV4_PREFIX)
     if any(address.startswith(IPV4_PREFIX) != is_ipv4 for address in wanted):
         raise CannotInstall("addresses of two families in one flow")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from data_flow_segment.targets.contract import (
@@ -282,10 +284,14 @@ def test_families_cannot_be_mixed_in_one_flow(scene: Scene) -> None:
     assert scene.rig.target.flow_count() == 0
 
 
-def test_a_flow_leads_to_an_address(scene: Scene) -> None:
-    """`::ffff:0.0.0.0` is none."""
-    nowhere = from_text("::ffff:0.0.0.0")
-    for changes in ({"node_ipaddr": nowhere}, {"next_hop_ipaddr": nowhere}):
+def test_a_flow_leads_to_a_host_on_a_link(scene: Scene) -> None:
+    """And `::ffff:0.0.0.0` is no address."""
+    nobodys = ["127.0.0.1", "224.0.0.1", "255.255.255.255", "0.0.0.1"]
+    texts = ["::ffff:0.0.0.0", *(nobodys if scene.family.is_ipv4 else ["::1", "ff02::1"])]
+    hosts = [from_text(text) for text in texts]
+    wrong: list[dict[str, Any]] = [{"node_port": 0}]
+    wrong += [{field: host} for host in hosts for field in ("node_ipaddr", "next_hop_ipaddr")]
+    for changes in wrong:
         scene.rig.apply(InstallFlow(scene.entry(**changes)))
         (failed,) = scene.rig.events()
         assert isinstance(failed, InstallFailed)

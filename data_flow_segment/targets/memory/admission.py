@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from data_flow_segment.targets.interfaces import Interface
-from packets.hygiene import is_martian, is_source_routed
+from packets.hygiene import is_source_routed
 from packets.parse import FIN, RST, SYN, Packet
+from ssmb.addresses import is_martian
 
 
 class Sender(NamedTuple):
@@ -39,7 +40,7 @@ def refused_by_a_router(packet: Packet, *, from_us: bool) -> str | None:
     """Of a packet that is routed like any other."""
     if from_us:
         return "drop_own_source"
-    if is_martian(packet, packet.src) or is_martian(packet, packet.dst):
+    if is_martian(packet.src) or is_martian(packet.dst):
         return "drop_martian"
     if packet.version == 4 and is_source_routed(packet):
         return "drop_source_routed"  # IPv6: the concern of the node with that address only

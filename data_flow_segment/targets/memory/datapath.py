@@ -34,10 +34,11 @@ from data_flow_segment.targets.memory.virtual_servers import VirtualServers
 from data_flow_segment.targets.ownership import Ownership, Question
 from data_flow_segment.targets.translation import Key
 from packets import icmp, neighbours, tunnel
-from packets.hygiene import MULTICAST_V6, has_mapped_address, is_martian, is_source_routed
+from packets.hygiene import has_mapped_address, is_source_routed
 from packets.parse import Kind, MalformedPacket, Packet, parse
 from packets.rewrite import decrement_ttl, translate, undo
 from packets.split import may_be_split, split
+from ssmb.addresses import MULTICAST_V6, is_martian
 from ssmb.constants import Flag, ForwardMode
 from ssmb.messages import FlowSignature
 
@@ -252,7 +253,7 @@ class DataPath:
         """No flow: to a virtual server, from the internal side, or neither."""
         local = self.local_addresses | self._router.own_addresses | self._broadcasts
         spared = local  # by wildcards
-        if not interface.external or is_martian(packet, packet.dst):
+        if not interface.external or is_martian(packet.dst):
             spared = local | {packet.dst}
         found = None
         if not packet.data[0] & 1:  # not to all stations (RFC 1122 3.3.6)
@@ -307,7 +308,7 @@ class DataPath:
         sender = admission.Sender(
             is_us=self._is_ours(packet.src),
             is_group=self._is_from_group(packet),
-            is_nobody=packet.src in self._broadcasts or is_martian(packet, packet.src),
+            is_nobody=packet.src in self._broadcasts or is_martian(packet.src),
         )
         refusal = admission.refused_at_the_door(packet, interface, sender, for_us=for_us)
         if refusal is None and for_us and self._is_from_elsewhere(interface, packet):
@@ -411,7 +412,7 @@ class DataPath:
                 self._answer_echo(interface, packet)
             else:
                 self._pass(interface, packet)
-        elif is_martian(packet, packet.src):
+        elif is_martian(packet.src):
             self.counters.add("drop_martian")
         elif packet.first_fragment:  # nobody needs to fragment it, and its checksum covers all
             self.counters.add("drop_fragment")

@@ -15,11 +15,18 @@ from csmb.messages import AuthChallenge, AuthResponse, AuthResult, Hello, Messag
 from csmb.settings import ConnectionSettings
 from csmb.stream import Inbound, Outbound
 from csmb.transitions import State
+from ssmb.addresses import from_text
 from ssmb.seal import tag
 
 KEY = b"sixteen octets.."
-CS_SETTINGS = ConnectionSettings(segment_id=1, key=KEY, group_id=7, boot_id=11)
-DFS_SETTINGS = ConnectionSettings(segment_id=256, key=KEY, boot_id=22, flow_capacity=65536)
+CS_ADDRESS, DFS_ADDRESS = from_text("10.255.0.2"), from_text("10.255.0.1")
+CS_SETTINGS = ConnectionSettings(
+    segment_id=1, key=KEY, group_id=7, boot_id=11, ssmb_ipaddr=CS_ADDRESS, ssmb_port=61019
+)
+DFS_SETTINGS = ConnectionSettings(
+    segment_id=256, key=KEY, boot_id=22, flow_capacity=65536, ssmb_ipaddr=DFS_ADDRESS,
+    ssmb_port=61019,
+)  # fmt: skip
 START = 100.0
 
 
@@ -165,6 +172,7 @@ class ScriptedPeer:
             flags=0 if self.connection.settings.laboratory else Flag.SSMB_MAC,
             vers_major=2, ssmb_vers_major=2, group_id=7,
             segment_id=256 if role is Role.CS else 1,
+            ssmb_ipaddr=DFS_ADDRESS if role is Role.CS else CS_ADDRESS, ssmb_port=61019,
         )  # fmt: skip
         return base._replace(**changes)
 

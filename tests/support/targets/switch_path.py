@@ -24,10 +24,10 @@ from data_flow_segment.targets.p4runtime.constants import Reason
 from data_flow_segment.targets.p4runtime.schema import Key, Row
 from data_flow_segment.targets.translation import Key as FlowKey
 from packets import icmp
-from packets.hygiene import is_martian
 from packets.neighbours import ADVERTISEMENT, ARP, ARP_REPLY, ARP_REQUEST
 from packets.parse import ICMPV6, Packet, parse
 from packets.parse import Kind as PacketKind
+from ssmb.addresses import is_martian
 from support.targets.switch_rows import FlowRows, PlacedFlow, RowRouter, ServerRows, Unresolved
 
 _NOT_TOLD: Final = frozenset((Reason.REPORT, Reason.CLOSED))  # goes up whoever listens
@@ -206,7 +206,7 @@ class SwitchPath(DataPath):
         """The switch has no kernel that answers."""
         if packet.dst not in self.own_addresses or packet.data[0] & 1:
             return False
-        if packet.src in self.own_addresses or is_martian(packet, packet.src):
+        if packet.src in self.own_addresses or is_martian(packet.src):
             return False
         return icmp.is_plain_echo_request(packet)
 

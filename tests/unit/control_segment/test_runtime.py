@@ -14,7 +14,7 @@ import pytest
 
 from admin.answers import ControlSegmentStatus, DataFlowSegmentPeer
 from admin.faults import COUNTER
-from control_segment.config import ControlSegmentConfig
+from control_segment.config import ControlSegmentConfig, NodeConfig, PoolConfig
 from control_segment.runtime import ControlSegmentRuntime
 from control_segment.runtime.streams import Stream
 from data_flow_segment.config.segment import DataFlowSegmentConfig
@@ -228,12 +228,14 @@ def test_response_times_are_measured_for_the_method_that_wants_them() -> None:
     async def test() -> None:
         server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
         node_port = server.sockets[0].getsockname()[1]
-        nodes = [
-            {"name": "here", "address": "127.0.0.1", "port": node_port},
-            {"name": "nobody", "address": "127.0.0.1", "port": free_port()},
-        ]
-        pools = [{"name": "web", "method": "fastest_response", "nodes": nodes}]
-        cs = ControlSegmentRuntime(cs_config(free_port(), free_port(), pools=pools), KEY)
+        # no file may name such nodes, but every machine has the address
+        nodes = tuple(
+            NodeConfig.model_construct(name=name, address="127.0.0.1", port=port)
+            for name, port in (("here", node_port), ("nobody", free_port()))
+        )
+        pool = PoolConfig(name="web", method="fastest_response").model_copy(update={"nodes": nodes})
+        config = cs_config(free_port(), free_port()).model_copy(update={"pools": (pool,)})
+        cs = ControlSegmentRuntime(config, KEY)
 
         def measured() -> dict[str, Any]:
             answer = cs.handle_admin("nodes", {})

@@ -183,6 +183,52 @@ def test_a_hello_that_names_no_address_is_refused(role: Role, field: str) -> Non
     assert closed(peer.connection).reason == "::ffff:0.0.0.0 is no address for SSMB"
 
 
+NOBODYS = ["0.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "ff02::1", "fe80::1"]
+EACH_ROLE = pytest.mark.parametrize("role", [Role.CS, Role.DFS])
+
+
+@EACH_ROLE
+@pytest.mark.parametrize("state", [State.HELLO_WAIT, State.READY])
+@pytest.mark.parametrize("address", NOBODYS)
+def test_a_hello_with_an_address_that_ssmb_cannot_be_sent_to_is_refused(
+    role: Role, state: State, address: str
+) -> None:
+    peer = ScriptedPeer(connect(role))
+    peer.reach(state)
+    peer.heard()
+    tail = {"ssmb_ipaddr6": from_text(address), "ssmb_standby_ipaddr6": UNSPECIFIED}
+    peer.say(peer.hello(**tail))
+    assert closed(peer.connection).reason == f"{address} is no address for SSMB 2"
+
+
+@EACH_ROLE
+def test_a_hello_with_no_address_or_port_for_ssmb_is_refused(role: Role) -> None:
+    for changes, reason in (
+        ({"ssmb_ipaddr": UNSPECIFIED}, ":: is no address for SSMB 2"),
+        ({"ssmb_port": 0}, "0 is no port for SSMB"),
+    ):
+        peer = ScriptedPeer(connect(role))
+        peer.heard()
+        peer.say(peer.hello(**changes))
+        assert closed(peer.connection).reason == reason
+
+
+def test_who_has_an_ipv6_address_only_does_not_agree_on_ssmb_1() -> None:
+    """Its HELLO would have no address that the peer can use."""
+    only = {"ssmb_ipaddr": from_text("fd00::2")}
+    old = {"ssmb_versions": ((1, 0),)}
+    for cs, dfs in ((only, old), (old, only)):
+        pair = pair_of(cs, dfs)
+        assert not pair.cs.is_ready
+        assert ":: is no address for SSMB 1" in closed(pair.dfs if cs is only else pair.cs).reason
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "169.254.1.1", "fd00::1"])
+def test_segments_may_be_on_one_machine_and_anywhere_else(address: str) -> None:
+    at = {"ssmb_ipaddr": from_text(address)}
+    assert pair_of(at, at).cs.is_ready
+
+
 @pytest.mark.parametrize("state", [State.HELLO_WAIT, State.AUTH_WAIT, State.READY])
 @pytest.mark.parametrize("role", [Role.CS, Role.DFS])
 def test_a_hello_with_an_error_is_the_peers_refusal(role: Role, state: State) -> None:

@@ -44,6 +44,17 @@ CS_CASES = [
     ("10.1.1.3", "10.1.1.300", "cs.yaml:10: pools[0].nodes[1].address: '10.1.1.300' is not an IP"),
     ("10.1.1.3", "224.0.0.1", "cs.yaml:10: pools[0].nodes[1].address: '224.0.0.1' is not the ad"),
     ("10.1.1.3", "0.0.0.0", "cs.yaml:10: pools[0].nodes[1].address: '0.0.0.0' is not the addr"),
+    ("10.1.1.3", "240.0.0.1", "cs.yaml:10: pools[0].nodes[1].address: '240.0.0.1' is not the add"),
+    ("10.1.1.3", "127.0.0.1", "cs.yaml:10: pools[0].nodes[1].address: '127.0.0.1' never leaves it"),
+    ("203.0.113.10", "127.0.0.1", "cs.yaml:13: virtual_servers[0].address: '127.0.0.1': no packet"),
+    ("203.0.113.10", '"fe80::9"', "cs.yaml:13: virtual_servers[0].address: 'fe80::9': no packet i"),
+    ("203.0.113.10", '"::1"', "cs.yaml:13: virtual_servers[0].address: '::1': no packet is forwar"),
+    ("203.0.113.10", "239.1.1.1", "cs.yaml:13: virtual_servers[0].address: '239.1.1.1' is not the"),
+    ("203.0.113.10", "255.255.255.255", "cs.yaml:13: virtual_servers[0].address: '255.255.255.255"),
+    ("203.0.113.10", "0.0.0.1", "cs.yaml:13: virtual_servers[0].address: '0.0.0.1' is not the add"),
+    ("port: 80", "next_hop: 127.0.0.1\n    port: 80", "cs.yaml:14: virtual_servers[0].next_hop: '"),
+    ("port: 80", "source_translation: 127.0.0.1\n    port: 80", "cs.yaml:14: virtual_servers[0].s"),
+    ("10.255.0.1\n", '"fe80::1"\n', "cs.yaml:5: data_flow_segments[0].address: 'fe80::1' is valid"),
     ("10.1.1.3", "0::ffff:10.1.1.3", "cs.yaml:10: pools[0].nodes[1].address: '0::ffff:10.1.1.3' i"),
     ("10.1.1.3", "fe80::1%eth0", "cs.yaml:10: pools[0].nodes[1].address: 'fe80::1%eth0' is an IP"),
     ("10.255.0.2", "0.0.0.0", "cs.yaml:2: ssmb.address: '0.0.0.0' is not the address of a single"),
@@ -60,8 +71,15 @@ CS_CASES = [
 ]  # fmt: skip
 DFS_CASES = [
     ("256", "1", "dfs.yaml:1: segment_id: 1 is too small; give at least 256"),
-    ("10.255.0.1", "0.0.0.0", "dfs.yaml:4: ssmb: ssmb.address is announced to the CSs"),
-    ("10.255.0.1", "224.0.0.1", "dfs.yaml:4: ssmb: ssmb.address is announced to the CSs"),
+    ("10.255.0.1", "0.0.0.0", "dfs.yaml:5: ssmb.address: '0.0.0.0' is announced to the CSs: give"),
+    ("10.255.0.1", "224.0.0.1", "dfs.yaml:5: ssmb.address: '224.0.0.1' is announced to the CSs"),
+    ("10.255.0.1", "255.255.255.255", "dfs.yaml:5: ssmb.address: '255.255.255.255' is announced"),
+    ("10.255.0.1", "fe80::1%eth0", "dfs.yaml:5: ssmb.address: 'fe80::1%eth0' is announced to"),
+    (
+        "key_file",
+        "csmb: {address: 224.0.0.1}\nkey_file",
+        "dfs.yaml:6: csmb.address: '224.0.0.1' is",
+    ),
     ("cluster.key", '""', "dfs.yaml:6: key_file: '.' cannot be a file path; give one"),
     ("256", "true", "dfs.yaml:1: segment_id: True is not a whole number; give one"),
     ("[ext0]", "[eth0/1]", "dfs.yaml:2: external[0]: 'eth0/1' cannot be the name of an interface"),
@@ -86,6 +104,25 @@ def problems(
 def test_both_examples_are_right() -> None:
     assert parse(CS, "cs.yaml", ControlSegmentConfig).segment_id == 1
     assert parse(DFS, "dfs.yaml", DataFlowSegmentConfig).segment_id == 256
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "169.254.1.1", "223.255.255.255"])
+def test_a_segment_may_be_on_the_same_machine_or_anywhere_else(address: str) -> None:
+    cs, dfs = CS.replace("10.255.0.2", f'"{address}"'), DFS.replace("10.255.0.1", f'"{address}"')
+    assert parse(cs, "cs.yaml", ControlSegmentConfig).ssmb.address == address
+    assert parse(dfs, "dfs.yaml", DataFlowSegmentConfig).ssmb.address == address
+
+
+@pytest.mark.parametrize("address", ["169.254.1.1", "1.0.0.0", "223.255.255.255"])
+def test_any_address_that_packets_are_forwarded_to_is_a_virtual_servers(address: str) -> None:
+    text = CS.replace("203.0.113.10", address)
+    assert parse(text, "cs.yaml", ControlSegmentConfig).virtual_servers[0].address == address
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "127.0.0.1", "fe80::1%eth0", "10.0.0.1"])
+def test_a_dfs_listens_for_css_at_any_address_of_its_machine(address: str) -> None:
+    text = f'{DFS}csmb: {{address: "{address}"}}\n'
+    assert parse(text, "dfs.yaml", DataFlowSegmentConfig).csmb.address == address
 
 
 @pytest.mark.parametrize(("right", "wrong", "said"), CS_CASES, ids=lambda part: part.strip()[:30])

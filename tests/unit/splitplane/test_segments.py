@@ -257,7 +257,7 @@ def test_a_switch_that_is_not_there_yet_is_waited_for_until_a_signal(folder: Pat
 
 
 def test_a_reload_takes_what_is_good_and_leaves_what_is_not(folder: Path) -> None:
-    pools = [{"name": "web", "nodes": [{"name": "web1", "address": "127.0.0.1"}]}]
+    pools = [{"name": "web", "nodes": [{"name": "web1", "address": "10.1.1.2"}]}]
     config = cs_config(folder)
     with running("cs", config) as process:
         assert ask(folder / "cs.sock", NODES) == []

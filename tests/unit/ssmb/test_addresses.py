@@ -39,6 +39,29 @@ def test_unset_in_either_familys_spelling() -> None:
     assert not addresses.is_unset(addresses.from_text("0.0.0.1"))
 
 
+NOBODYS = ["0.0.0.0", "0.255.255.255", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "ff02::1"]
+ANYBODYS = ["1.0.0.1", "126.9.9.9", "128.0.0.1", "169.254.1.1", "223.9.9.9", "::2", "fd00::1"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "verdicts"),
+    [
+        (NOBODYS, (False, False, True)),
+        (["127.0.0.1", "127.255.255.255", "::1"], (True, False, True)),
+        (["fe80::1", "febf:ffff::1"], (True, True, True)),
+        (ANYBODYS, (True, True, False)),
+    ],
+    ids=["nobody", "loopback", "link-local", "any host"],
+)
+def test_what_an_address_can_be_used_for(
+    texts: list[str], verdicts: tuple[bool, bool, bool]
+) -> None:
+    for text in texts:
+        octets = addresses.from_text(text)
+        found = addresses.names_a_host(octets), addresses.is_next_hop(octets)
+        assert (*found, addresses.is_martian(octets)) == verdicts, text
+
+
 def test_four_octets_of_a_version_1_field() -> None:
     assert addresses.from_ipv4(bytes([10, 0, 0, 1])) == addresses.from_text("10.0.0.1")
     assert addresses.from_ipv4(bytes(4)) == addresses.UNSPECIFIED

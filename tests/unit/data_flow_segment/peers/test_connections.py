@@ -94,12 +94,21 @@ def test_local_addresses_are_those_of_all_css_and_our_own() -> None:
 @pytest.mark.parametrize("field", [name for name in Config._fields if name.endswith("ipaddr")])
 def test_a_config_with_no_address_where_one_stands_is_refused(field: str) -> None:
     rig, cs = ready_rig()
-    nowhere: dict[str, Any] = {field: from_text("::ffff:0.0.0.0")}
-    ack = cs.tell(Config(tcp_idle_timeout=99, **nowhere))
-    assert ack is not None
-    assert ack.error_code == CsmbError.BADMSG
+    for text in ("::ffff:0.0.0.0", "0.0.0.1", "224.0.0.1", "255.255.255.255", "ff02::1"):
+        nowhere: dict[str, Any] = {field: from_text(text)}
+        ack = cs.tell(Config(tcp_idle_timeout=99, **nowhere))
+        assert ack is not None
+        assert ack.error_code == CsmbError.BADMSG
     (peer,) = rig.agent.peers
     assert peer.config.tcp_idle_timeout != 99
+
+
+def test_a_router_that_is_the_dfs_itself_is_refused() -> None:
+    _, cs = ready_rig()
+    for text, code in (("127.0.0.1", CsmbError.BADMSG), ("10.1.1.9", CsmbError.OK)):
+        ack = cs.tell(Config(default_gw_ipaddr=from_text(text)))
+        assert ack is not None
+        assert ack.error_code == code
 
 
 def test_removing_a_virtual_server_leaves_its_flows() -> None:

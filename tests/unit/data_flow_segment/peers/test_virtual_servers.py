@@ -39,6 +39,11 @@ NOWHERE = from_text("::ffff:0.0.0.0")
         (WEB._replace(virt_ipaddr=NOWHERE), ErrorCode.BADFLAGS),
         (WEB._replace(next_hop_ipaddr=NOWHERE), ErrorCode.BADFLAGS),
         (WEB._replace(flags=Flag.WILDCARD_ADDR, virt_ipaddr=NOWHERE), ErrorCode.BADFLAGS),
+        (WEB._replace(virt_port=0), ErrorCode.BADFLAGS),
+        (WEB._replace(flags=Flag.WILDCARD_PORT, virt_port=0), ErrorCode.OK),
+        (WEB._replace(next_hop_ipaddr=from_text("127.0.0.1")), ErrorCode.BADFLAGS),
+        (WEB._replace(next_hop_ipaddr=from_text("ff02::1")), ErrorCode.BADFLAGS),
+        (WEB._replace(next_hop_ipaddr=from_text("10.1.1.1")), ErrorCode.OK),
         (WEB._replace(vs_mode=ForwardMode.L2), ErrorCode.OK),
         (WEB._replace(vs_mode=ForwardMode.TUNNEL), ErrorCode.OK),
         (WEB._replace(vs_mode=ForwardMode.HOP), ErrorCode.UNSUPPORTED),
@@ -53,6 +58,26 @@ NOWHERE = from_text("::ffff:0.0.0.0")
 )
 def test_flags_are_judged_as_8_2_says(entry: VsEntry, verdict: ErrorCode) -> None:
     assert judge(entry) == verdict
+
+
+MARTIANS = [
+    "0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.255.255.255", "240.0.0.1",
+    "255.255.255.255", "::", "::1", "fe80::1", "febf::1", "ff02::1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", MARTIANS)
+def test_an_address_that_no_packet_is_forwarded_to_is_no_virtual_servers(address: str) -> None:
+    """8.2, rule 5; with the wildcard flag the field is ignored."""
+    entry = WEB._replace(virt_ipaddr=from_text(address))
+    assert judge(entry) == ErrorCode.BADFLAGS
+    wildcard = entry._replace(flags=Flag.WILDCARD_ADDR)
+    assert judge(wildcard) == (ErrorCode.BADFLAGS if address == "0.0.0.0" else ErrorCode.OK)
+
+
+@pytest.mark.parametrize("address", ["1.0.0.0", "169.254.9.9", "223.255.255.255", "fec0::1", "::2"])
+def test_any_other_address_may_be_a_virtual_servers(address: str) -> None:
+    assert judge(WEB._replace(virt_ipaddr=from_text(address))) == ErrorCode.OK
 
 
 def test_adding_and_removing_tells_the_target() -> None:
