@@ -387,6 +387,9 @@ static __always_inline int process(struct context *c)
 		return c->injected ? pass(c) : CALL(icmp, c, &p);
 	case KIND_ARP:
 		return c->injected ? pass(c) : CALL(answer_arp, c, &p);
+	case KIND_TAGGED: /* the kernel takes the tag off and gives it to the VLAN's interface */
+		count(COUNTER_TAGGED);
+		return context_pass(c);
 	case KIND_MAPPED:
 		return context_drop(c, COUNTER_DROP_MAPPED);
 	case KIND_MALFORMED:

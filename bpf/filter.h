@@ -98,7 +98,7 @@ GLOBAL_FUNCTION(has_source_route, (), ())
 
 /* What the kernel checks of a packet that it forwards itself (net.ipv4.conf.*.rp_filter, for both
  * families).  Several external interfaces may share the routes to the clients, and a look-up gives
- * one of them only, so they count as one.  A VLAN tag leads to an interface of its own. */
+ * one of them only, so they count as one. */
 static __always_inline int is_from_elsewhere(struct context *c, struct packet *p)
 {
 	struct interface *interface = interface_at(c->ifindex), *leads_to;
@@ -106,8 +106,6 @@ static __always_inline int is_from_elsewhere(struct context *c, struct packet *p
 	long result;
 
 	if (!interface || !(interface->flags & (INTERFACE_LOOSE | INTERFACE_STRICT)))
-		return false;
-	if (p->l3 != 14 || (!c->xdp && SKB(c)->vlan_present))
 		return false;
 	fib.ifindex = c->ifindex;
 	fib.l4_protocol = p->key.protocol;

@@ -20,6 +20,7 @@
 #define ETHERTYPE_IPV6 0x86dd
 #define ETHERTYPE_VLAN 0x8100
 #define ETHERTYPE_QINQ 0x88a8
+#define VLAN_NUMBER 0x0fff /* of a tag; 0: it only has a priority (IEEE 802.1Q 9.6) */
 
 #define PROTOCOL_ICMP 1
 #define PROTOCOL_TCP 6
@@ -45,6 +46,7 @@ enum packet_kind {
 	KIND_TRANSPORT,
 	KIND_ICMP,
 	KIND_MALFORMED,
+	KIND_TAGGED, /* of a VLAN, so of another interface */
 	KIND_MAPPED, /* IPv6 with an address that stands for an IPv4 one */
 	KIND_SHORT, /* more of the packet must be made linear */
 };
@@ -273,15 +275,21 @@ static __always_inline enum packet_kind parse(struct context *c, struct packet *
 	p->injected = c->injected;
 	if (data + 14 > end)
 		return context_length(c) < 14 ? KIND_MALFORMED : KIND_SHORT;
+	if (!c->xdp && SKB(c)->vlan_present && SKB(c)->vlan_tci & VLAN_NUMBER)
+		return KIND_TAGGED;
 	type = *(__be16 *)(data + 12);
 	if (type == bpf_htons(ETHERTYPE_VLAN) || type == bpf_htons(ETHERTYPE_QINQ)) {
 		if (data + 18 > end)
 			return context_length(c) < 18 ? KIND_MALFORMED : KIND_SHORT;
+		if (*(__be16 *)(data + 14) & bpf_htons(VLAN_NUMBER))
+			return KIND_TAGGED;
 		type = *(__be16 *)(data + 16);
 		offset = 18;
 		if (type == bpf_htons(ETHERTYPE_VLAN) || type == bpf_htons(ETHERTYPE_QINQ)) {
 			if (data + 22 > end)
 				return context_length(c) < 22 ? KIND_MALFORMED : KIND_SHORT;
+			if (*(__be16 *)(data + 18) & bpf_htons(VLAN_NUMBER))
+				return KIND_TAGGED;
 			type = *(__be16 *)(data + 20);
 			offset = 22;
 		}

@@ -281,6 +281,7 @@ enum counter {
 	COUNTER_DROP_TCP_FLAGS,
 	COUNTER_DROP_ASLEEP,
 	COUNTER_DROP_GROUP_SOURCE,
+	COUNTER_TAGGED,
 	COUNTER_EVENT_LOST, /* not a packet: EVENT_CLOSED found no room; a sweep reports it */
 	COUNTERS,
 };

@@ -144,6 +144,16 @@ class Packet:
         return self.l3 + ((self.data[self.l3] & 0x0F) * 4 if self.version == 4 else IPV6.size)
 
 
+def is_of_vlan(frame: bytes | bytearray) -> bool:
+    """Whether a frame has a VLAN's tag; one with number 0 has a priority only (IEEE 802.1Q 9.6)."""
+    for at in range(12, 12 + 4 * _VLAN_TAGS_MAX, 4):
+        if int.from_bytes(frame[at : at + 2], "big") not in _TYPES_VLAN:
+            break
+        if int.from_bytes(frame[at + 2 : at + 4], "big") & 0xFFF and len(frame) >= at + 6:
+            return True
+    return False
+
+
 def parse(frame: bytes | bytearray) -> Packet:
     """Find the headers of *frame*, or raise MalformedPacket."""
     packet = Packet(frame)

@@ -11,6 +11,10 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "flow_packets": (True, "Packets of installed flows, translated and sent."),
     "passed": (True, "Packets not addressed to a virtual server; routed normally."),
     "local": (True, "Packets to the target's own addresses, or to other MAC addresses."),
+    "tagged": (
+        True,
+        "Frames with a VLAN tag, left to the kernel, which has an interface for the VLAN or not.",
+    ),
     "up_calls": (True, "Packets handed to the agent."),
     "icmp_translated": (True, "ICMP errors translated and forwarded to the affected host."),
     "arp_answered": (True, "ARP requests and neighbour solicitations answered."),

@@ -148,7 +148,7 @@ def test_a_mode_that_the_target_does_not_offer_is_refused(scene: Scene) -> None:
 
 
 @MODES
-@pytest.mark.parametrize("tags", ["81000007", "88a8006481006007"], ids=["one tag", "two tags"])
+@pytest.mark.parametrize("tags", ["8100e000", "88a8200081006000"], ids=["one tag", "two tags"])
 def test_tags_stay_in_front(scene: Scene, mode: ForwardMode, tags: str) -> None:
     installed(scene, mode)
     sent = scene.to_vip(b"tagged")

@@ -26,6 +26,7 @@ def samples(scene: Scene) -> list[Frame]:
         scene.outbound(scene.segment(scene.node, scene.client, b"payload")),
         scene.outbound(error),
         scene.inbound(rich, vlan=7),
+        scene.inbound(rich, vlan=0),
         *map(scene.inbound, fragments(scene.to_vip(bytes(100)), 64)),
     ]
 

@@ -109,6 +109,7 @@ COUNTERS: Final = (
     "drop_tcp_flags",
     "drop_asleep",
     "drop_group_source",
+    "tagged",
     "event_lost",
 )
 """enum counter, in order."""

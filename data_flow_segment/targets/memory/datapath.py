@@ -35,7 +35,7 @@ from data_flow_segment.targets.ownership import Ownership, Question
 from data_flow_segment.targets.translation import Key
 from packets import icmp, neighbours, tunnel
 from packets.hygiene import has_mapped_address, is_source_routed
-from packets.parse import Kind, MalformedPacket, Packet, parse
+from packets.parse import Kind, MalformedPacket, Packet, is_of_vlan, parse
 from packets.rewrite import decrement_ttl, translate, undo
 from packets.split import may_be_split, split
 from ssmb.addresses import MULTICAST_V6, is_martian
@@ -74,7 +74,10 @@ class DataPath:
     def receive(self, number: int, frame: bytes) -> list[tuple[int, bytes]]:
         """A frame arrives on an interface; what leaves because of it."""
         self.counters.add("packets")
-        self._process(self._router.interfaces[number], frame, injected=False)
+        if is_of_vlan(frame):
+            self.counters.add("tagged")  # there is no interface of that VLAN here
+        else:
+            self._process(self._router.interfaces[number], frame, injected=False)
         return self.take_transmitted()
 
     def inject(self, packet_in: PacketIn) -> None:
