@@ -257,6 +257,11 @@ class Command(Generic[AnswerT]):
     shows: str = ""  # `splitplane show` has it, with this sentence, and asks all these segments
 
 
+FLOWS_MAX: Final = {"cs": 10_000, "dfs": 1_000_000}
+"""The most that FLOWS answers: a CS has QUERYs waiting meanwhile."""
+WEIGHT_MAX: Final = 1000
+"""Of a node, in a file and in SET_NODE."""
+
 HELLO: Final = Command("hello", Identity)
 CS_STATUS: Final = Command(
     "status", ControlSegmentStatus, ("cs",), "The state of each segment, and its peers."

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from admin.answers import WEIGHT_MAX
 from control_segment.methods import METHODS
 from control_segment.references import check_persistence_groups, check_references, family, wrong
 from csmb.constants import CS_ID_MAX, VS_TOTAL_MAX
@@ -103,7 +104,7 @@ PortRange = Annotated[str, AfterValidator(_port_range)]
 Port = Annotated[Whole, Field(ge=1, le=65535)]
 Seconds = Annotated[Whole, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:-]+$")]
-Weight = Annotated[Whole, Field(ge=0, le=1000)]
+Weight = Annotated[Whole, Field(ge=0, le=WEIGHT_MAX)]
 
 
 class _Model(BaseModel):

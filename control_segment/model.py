@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import chain
 from typing import Final, TypeAlias, TypeVar
 
+from admin.answers import WEIGHT_MAX
 from control_segment.announcements import Changes
 from control_segment.config import (
     ControlSegmentConfig,
@@ -210,8 +211,8 @@ class Model:
                 raise ValueError(
                     f"pool {pool_name} has no node {name!r}; it has: {listed(pool.nodes)}"
                 )
-        if weight is not None and not 0 <= weight <= 1000:
-            raise ValueError(f"weight must be 0 to 1000, not {weight}")
+        if weight is not None and not 0 <= weight <= WEIGHT_MAX:
+            raise ValueError(f"weight must be 0 to {WEIGHT_MAX}, not {weight}")
         if state is not None and state not in (known.value for known in NodeState):
             raise ValueError(f"state must be enabled, draining or down, not {state!r}")
         nodes = [pool.nodes[name] for name in names]

@@ -20,7 +20,6 @@ from ssmb.constants import PROTOCOL_NAMES, PROTOCOLS, TCP, CloseReason, ErrorCod
 from ssmb.messages import Session
 
 FLOWS_DEFAULT: Final = 1000
-FLOWS_MAX: Final = 1_000_000
 _SLICE: Final = 256  # flows read at a time: about a millisecond
 _MODES: Final = {int(mode): mode.name.lower() for mode in ForwardMode}
 _MESSAGE_NAMES: Final = {cls.__name__: kind.name for cls, kind in TYPE_OF.items()}
@@ -86,7 +85,7 @@ def _peer(peer: Peer, *, active: bool) -> answers.ControlSegmentPeer:
 @COMMANDS.answers(answers.FLOWS)
 def _flows(agent: Agent, arguments: Arguments, clock: Clock) -> Iterator[list[answers.Flow]]:
     """In slices: new flows do not wait for a long table."""
-    left = arguments.whole_number("limit", 1, FLOWS_MAX) or FLOWS_DEFAULT
+    left = arguments.whole_number("limit", 1, answers.FLOWS_MAX["dfs"]) or FLOWS_DEFAULT
     client = arguments.address_or_endpoint("client")
     wanted = None if client is None else (from_text(client[0]), client[1])
     now = clock()

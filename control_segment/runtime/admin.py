@@ -21,7 +21,6 @@ from ssmb.addresses import endpoint_text, from_text, to_text
 from ssmb.constants import PROTOCOL_NAMES, PROTOCOLS, ForwardMode
 
 _FLOWS_SHOWN: Final = 1000
-_FLOWS_SHOWN_MAX: Final = 10_000  # more would keep QUERYs waiting
 _AT_ONCE: Final = 500  # nodes or virtual servers: some 4 ms
 _MODES: Final = {int(mode): mode.name.lower() for mode in ForwardMode}
 
@@ -91,7 +90,7 @@ def _describe_dfs(
 
 @COMMANDS.answers(answers.FLOWS)
 def _flows(segment: ControlSegment, arguments: Arguments, now: float) -> list[answers.Flow]:
-    limit = arguments.whole_number("limit", 1, _FLOWS_SHOWN_MAX) or _FLOWS_SHOWN
+    limit = arguments.whole_number("limit", 1, answers.FLOWS_MAX["cs"]) or _FLOWS_SHOWN
     client = arguments.address_or_endpoint("client")
     flows = reversed(segment.table.by_key.values())  # the newest first
     if client is not None:

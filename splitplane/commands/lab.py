@@ -13,7 +13,7 @@ import click
 
 from admin.errors import CommandError
 from splitplane import machine
-from splitplane.commands.target_name import TargetName
+from splitplane.commands.arguments import LAB_NAME, METHOD, TARGET
 from splitplane.interrupts import ending_once
 from splitplane.lab import Lab, state
 from splitplane.lab.namespaces import NETNS_FOLDER, existing
@@ -25,6 +25,7 @@ DEFAULT_NAME: Final = "lab"
 _OPTIONS: Final = (
     click.option(
         "--name",
+        type=LAB_NAME,
         default=DEFAULT_NAME,
         show_default=True,
         help="The laboratory's name, which is part of its namespaces' names.",
@@ -43,10 +44,16 @@ _OPTIONS: Final = (
         show_default=True,
         help="Number of servers.",
     ),
-    click.option("--method", default="round_robin", show_default=True, help="Balancing method."),
+    click.option(
+        "--method",
+        type=METHOD,
+        default="round_robin",
+        show_default=True,
+        help="Balancing method.",
+    ),
     click.option(
         "--target",
-        type=TargetName(),
+        type=TARGET,
         default="bpf",
         show_default=True,
         help="The DFS's target; p4runtime: a P4 switch (BMv2).",
@@ -134,7 +141,13 @@ def list_() -> None:
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True})
-@click.option("--name", default=DEFAULT_NAME, show_default=True, help="The laboratory's name.")
+@click.option(
+    "--name",
+    type=LAB_NAME,
+    default=DEFAULT_NAME,
+    show_default=True,
+    help="The laboratory's name.",
+)
 @click.argument("host")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
@@ -150,7 +163,7 @@ def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
 
 
 @lab.command()
-@click.option("--name", help="Only the laboratory with this name.")
+@click.option("--name", type=LAB_NAME, help="Only the laboratory with this name.")
 def clean(name: str | None) -> None:
     """Remove what killed laboratories left behind; running ones stay."""
     machine.require_root("removing namespaces")

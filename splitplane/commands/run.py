@@ -14,6 +14,7 @@ from rich.live import Live
 
 from admin.errors import CommandError
 from splitplane.commands import live
+from splitplane.commands.arguments import FiniteRange
 from splitplane.commands.lab import lab_options, make_lab
 from splitplane.interrupts import cancelling_once, ending_once
 from splitplane.lab import Lab
@@ -28,9 +29,9 @@ _INTERVAL_S: Final = 1.0
 
 @click.command()
 @lab_options
-@click.option("--rate", type=click.FloatRange(1, 2000),
+@click.option("--rate", type=FiniteRange(1, 2000),
               help="New connections per second.  [default: 60; with p4runtime 4]")  # fmt: skip
-@click.option("--seconds", type=click.FloatRange(1), help="Stop after this many seconds.")
+@click.option("--seconds", type=FiniteRange(1), help="Stop after this many seconds.")
 @click.option("--once", is_flag=True, help=f"Run for {ONCE_S} s, print the screen once, and exit.")
 def run(rate: float | None, seconds: float | None, once: bool, **options: Any) -> None:
     """Run a laboratory under real HTTP load, with a live view.

@@ -21,7 +21,7 @@ from admin.answers import RELOAD, Identity
 from admin.errors import AddressError, CommandError, MachineError, from_os_error
 from admin.server import AdminServer, Ongoing
 from splitplane import __version__, impair, machine
-from splitplane.commands.target_name import TargetName
+from splitplane.commands.arguments import TARGET
 from splitplane.config import first_level, load
 from splitplane.interrupts import Signals
 from splitplane.keys import read_key
@@ -82,7 +82,7 @@ def cs(config: Path) -> None:
 
 @click.command()
 @click.argument("config", type=_FILE, default=Path("/etc/splitplane/dfs.yaml"))
-@click.option("--target", "kind", type=TargetName(),
+@click.option("--target", "kind", type=TARGET,
               help="Use this target instead of the one in CONFIG.")  # fmt: skip
 @click.option("--address", metavar="HOST:PORT",
               help="The switch of target p4runtime, instead of the one in CONFIG.")  # fmt: skip

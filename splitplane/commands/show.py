@@ -13,8 +13,10 @@ import click
 
 from admin import answers
 from admin.answers import Command
+from admin.arguments import Arguments
 from admin.client import AdminClient
 from admin.errors import CommandError
+from splitplane.commands.arguments import CLIENT
 from splitplane.commands.sockets import Segment, every_segment, segments, socket_option
 from splitplane.commands.tables import print_json, print_tables
 
@@ -52,12 +54,12 @@ def show() -> None:
 @show.command()
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, max(answers.FLOWS_MAX.values())),
     default=1000,
     show_default=True,
     help="Show at most this many flows.",
 )
-@click.option("--client", help="Only flows of this client: ADDRESS or ADDRESS:PORT.")
+@click.option("--client", type=CLIENT, help="Only flows of this client: ADDRESS or ADDRESS:PORT.")
 @click.option(
     "--from", "kind", type=click.Choice(["cs", "dfs"]), help="Query this kind of segment."
 )
@@ -72,6 +74,9 @@ def flows(
     """
     kinds = (kind,) if kind else ("cs", "dfs")
     chosen = segments(sockets, *kinds)
+    for segment in chosen:
+        if limit > (most := answers.FLOWS_MAX[segment.kind]):
+            raise click.BadParameter(f"{segment.name} shows {most} at most", param_hint="--limit")
     _present(answers.FLOWS, chosen, as_json, limit=limit, client=client)
 
 
@@ -108,13 +113,20 @@ _offer_all()
 def parse_flow(text: str) -> dict[str, str]:
     """The arguments of the segments' `trace` from what a person wrote."""
     match = _FLOW.fullmatch(text)
-    if match is None:
+    if match is None or not _are_endpoints(match.groupdict()):
         raise click.BadParameter(
             f"{text!r} is not a flow; write CLIENT:PORT-VIRTUAL:PORT, with /udp for UDP,"
             " for example 198.51.100.7:40000-203.0.113.10:80"
             " or [2001:db8::7]:40000-[2001:db8:113::10]:80"
         )
     return {**match.groupdict(), "protocol": match["protocol"] or "tcp"}
+
+
+def _are_endpoints(parts: Mapping[str, object]) -> bool:
+    try:
+        return all(Arguments(parts).endpoint(name) for name in ("client", "vip"))
+    except ValueError:
+        return False
 
 
 @click.command()
@@ -170,7 +182,7 @@ def _names(
 @click.command("set-node")
 @click.argument("pool", shell_complete=_names("pool"))
 @click.argument("nodes", metavar="NODE...", nargs=-1, required=True, shell_complete=_names("name"))
-@click.option("--weight", type=click.IntRange(min=0))
+@click.option("--weight", type=click.IntRange(0, answers.WEIGHT_MAX))
 @click.option("--state", type=click.Choice(["enabled", "draining", "down"]))
 @socket_option
 def set_node(

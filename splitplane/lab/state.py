@@ -29,6 +29,14 @@ PIN_FOLDER: Final = Path("/sys/fs/bpf/splitplane")
 NAME: Final = re.compile(r"[a-z][a-z0-9]{0,15}")
 
 
+def check_name(lab: str) -> None:
+    """ValueError if no laboratory may be called so."""
+    if not NAME.fullmatch(lab):
+        raise ValueError(
+            f"{lab!r} is not a valid laboratory name; use up to 16 lowercase letters and digits"
+        )
+
+
 class LabIsRunning(CommandError):
     """A laboratory of this name is running."""
 
@@ -73,10 +81,10 @@ class LabState:
     """The lock and the record of one laboratory; the holder owns everything with its name."""
 
     def __init__(self, lab: str) -> None:
-        if not NAME.fullmatch(lab):
-            raise CommandError(
-                f"{lab!r} is not a valid laboratory name; use up to 16 lowercase letters and digits"
-            )
+        try:
+            check_name(lab)
+        except ValueError as error:
+            raise CommandError(str(error)) from None
         self.lab = lab
         self._lock: TextIO | None = None
         self._processes: dict[str, tuple[int, int | None]] = {}

@@ -196,6 +196,44 @@ def test_unknown_commands_are_code_2() -> None:
     assert run("trace", "one-two").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("trace 1.2.3.4:65536-5.6.7.8:80", "is not a flow; write CLIENT:PORT-VIRTUAL:PORT"),
+        ("trace 1.2.3.4:5-5.6.7.8:99999/udp", "is not a flow"),
+        ("trace 1.2.3.256:5-5.6.7.8:80", "is not a flow"),
+        ("trace [::g]:5-[::1]:80", "is not a flow"),
+        ("show flows --client 1.2.3.4:65536", "expected an address or address:port, like"),
+        ("show flows --client me", "expected an address or address:port, like"),
+        ("show flows --limit 0", "is not in the range"),
+        ("show flows --limit 1000001", "is not in the range"),
+        ("set-node web web1 --weight 1001", "is not in the range 0<=x<=1000"),
+        ("set-node web web1 --weight -1", "is not in the range"),
+        ("lab up --method best", "'best' is not one of round_robin, "),
+        ("lab up --name A/b", "'A/b' is not a valid laboratory name"),
+        ("lab exec --name ../x client1 true", "is not a valid laboratory name"),
+        ("lab clean --name ../x", "is not a valid laboratory name"),
+        ("run --rate nan", "'nan' is not a finite number"),
+        ("run --seconds inf", "'inf' is not a finite number"),
+        ("run --rate 0.5", "is not in the range"),
+        ("run --target p4", "'p4' is not one of bpf, "),
+    ],
+)
+def test_an_argument_that_cannot_be_meant_is_wrong_use(words: str, says: str) -> None:
+    """Before a segment is asked or a laboratory started."""
+    result = run(*words.split())
+    assert result.exit_code == 2, result.output
+    assert says in " ".join(result.output.split())
+
+
+def test_more_flows_than_a_segment_shows_are_wrong_use(tmp_path: Path) -> None:
+    with serving(tmp_path, FakeSegment("cs"), segment := FakeSegment("dfs")) as sockets:
+        assert run("show", "flows", "--limit", "10001", *sockets).exit_code == 2
+        asked = run("show", "flows", "--limit", "10001", "--from", "dfs", *sockets)
+    assert asked.exit_code == 0, asked.output
+    assert segment.asked == [("flows", {"limit": 10001, "client": None})]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_printed_for(shell: str) -> None:
     result = run("completion", shell)
