@@ -60,13 +60,9 @@ static __always_inline struct virtual_server *match(struct packet *p, bool is_ex
 	if (!is_external || is_martian(p->version, p->key.dst) ||
 	    bpf_map_lookup_elem(&local_addresses, p->key.dst))
 		return NULL;
-	__builtin_memset(key->address, 0, 16);
 	key->port = p->key.dport;
-	found = bpf_map_lookup_elem(&virtual_servers, key);
-	if (found)
-		return found;
-	key->port = 0;
-	return bpf_map_lookup_elem(&virtual_servers, key);
+	found = match_wildcard(key);
+	return found && is_answer(p) ? NULL : found;
 }
 
 static __always_inline void fragment_key_of(struct packet *p, struct fragment_key *key)
@@ -203,8 +199,11 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 	m = bpf_map_lookup_elem(&meta, &zero);
 	if (reason == REASON_OUTBOUND &&
 	    (!m || !m->outbound_query || !(interface->flags & INTERFACE_INTERNAL) ||
-	     bpf_map_lookup_elem(&local_addresses, p->key.dst)))
+	     bpf_map_lookup_elem(&local_addresses, p->key.dst))) {
+		if (interface->flags & INTERFACE_INTERNAL)
+			CALL(note_outgoing, c, p);
 		return pass(c);
+	}
 	return up_call(c, p, reason, server ? &key : NULL);
 }
 

@@ -137,6 +137,61 @@ static __always_inline int is_from_elsewhere(struct context *c, struct packet *p
 
 GLOBAL_FUNCTION(is_from_elsewhere, (), ())
 
+/* For how long an answer of UDP may follow what the internal side sent last: as long as Linux keeps
+ * such a stream in mind (nf_conntrack_udp_timeout_stream), and resolvers wait less. */
+#define OUTGOING_UDP_NS 120000000000ull
+
+static __always_inline struct virtual_server *match_wildcard(struct virtual_server_key *key)
+{
+	struct virtual_server *found;
+
+	__builtin_memset(key->address, 0, 16);
+	found = bpf_map_lookup_elem(&virtual_servers, key);
+	if (found)
+		return found;
+	key->port = 0;
+	return bpf_map_lookup_elem(&virtual_servers, key);
+}
+
+/* The internal side opens a connection, or sends a datagram, and a wildcard would take the answer:
+ * keep the answer's key. */
+static __always_inline int note_outgoing(struct context *c, struct packet *p)
+{
+	struct virtual_server_key server = {
+		.protocol = p->key.protocol,
+		.port = p->key.sport,
+	};
+	struct flow_key key = {
+		.sport = p->key.dport,
+		.dport = p->key.sport,
+		.protocol = p->key.protocol,
+	};
+	__u64 now;
+
+	if ((p->key.protocol == PROTOCOL_TCP && !is_syn(p)) || !match_wildcard(&server))
+		return 0;
+	__builtin_memcpy(key.src, p->key.dst, 16);
+	__builtin_memcpy(key.dst, p->key.src, 16);
+	now = bpf_ktime_get_coarse_ns();
+	bpf_map_update_elem(&outgoing, &key, &now, BPF_ANY);
+	return 0;
+}
+
+GLOBAL_FUNCTION(note_outgoing, (), ())
+
+/* Whether a packet answers what the internal side sent of itself.  No client's connection begins
+ * with SYN and ACK. */
+static __always_inline bool is_answer(struct packet *p)
+{
+	__u64 *sent;
+
+	if (p->key.protocol == PROTOCOL_TCP && p->tcp_flags & TCP_SYN)
+		return p->tcp_flags & TCP_ACK;
+	sent = bpf_map_lookup_elem(&outgoing, &p->key);
+	return sent && (p->key.protocol == PROTOCOL_TCP ||
+			*sent + OUTGOING_UDP_NS > bpf_ktime_get_coarse_ns());
+}
+
 static __always_inline bool is_source_routed(struct context *c, struct packet *p)
 {
 	if (p->version == 6)

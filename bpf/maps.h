@@ -69,6 +69,15 @@ struct {
 	__uint(max_entries, 65536);
 } asleep SEC(".maps");
 
+/* The keys of packets that answer what the internal side sent of itself, where a wildcard would take
+ * them for a client's; when it was sent.  The oldest yields. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow_key);
+	__type(value, __u64); /* ns, CLOCK_MONOTONIC_COARSE */
+	__uint(max_entries, 65536);
+} outgoing SEC(".maps");
+
 /* next hops of flows: the agent has the kernel check that they still have their MAC addresses */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

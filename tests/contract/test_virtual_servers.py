@@ -15,7 +15,7 @@ from data_flow_segment.targets.contract import (
     VirtualServerKey,
 )
 from ssmb.addresses import from_text
-from support.octets.packets import hop, macs, tcp, udp
+from support.octets.packets import TCP_PROTOCOL, hop, macs, tcp, udp
 from support.targets.rig import FIREWALL_MAC, NODE_MAC, TARGET_MAC, Family, Rig, Side
 from support.targets.scene import Scene, assert_packet, only
 from support.work import lines_run
@@ -95,6 +95,50 @@ def test_wildcard_addresses_do_not_catch_local_addresses_but_exact_ones_do(scene
     scene.rig.apply(SetLocalAddresses(frozenset()))
     scene.send(scene.inbound(scene.segment(scene.client, (scene.family.other_vip, 80))))
     assert scene.up_calls()[0].virtual_server == keys["any address"]
+
+
+def test_a_wildcard_does_not_catch_the_answers_to_what_a_node_sends_of_itself(scene: Scene) -> None:
+    if scene.rig.name.startswith("p4"):
+        pytest.skip("the P4 program does not see what the internal side sends of itself")
+    scene.rig.apply(AddVirtualServer(scene.server(scene.key(None, None))))
+    node, server = (scene.family.node, 5555), (scene.family.far_client, 443)
+    only(scene.send(scene.outbound(scene.segment(node, server, b"", flags="S"))), Side.EXTERNAL)
+    for flags in ("SA", "A", "PA", "FA"):
+        answer = scene.segment(server, node, b"", flags=flags)
+        assert_packet(only(scene.send(scene.inbound(answer)), Side.INTERNAL), hop(answer))
+    assert scene.up_calls() == []
+    # whatever else comes from there, or goes to that node, may be a client's
+    clients = [scene.segment(server, (scene.family.node, 5556), b"", flags="A")]
+    clients.append(scene.segment((scene.family.far_client, 444), node, b"", flags="A"))
+    if scene.protocol == TCP_PROTOCOL:
+        clients.append(scene.segment(server, node, b"", flags="S"))
+    assert scene.send(*map(scene.inbound, clients)) == []
+    assert len(scene.up_calls()) == len(clients)
+
+
+def test_no_client_of_a_wildcard_begins_with_an_answer(tcp_scene: Scene) -> None:
+    """To a connection that was opened before the DFS saw it, say."""
+    scene = tcp_scene
+    if scene.rig.name.startswith("p4"):
+        pytest.skip("the P4 program does not see what the internal side sends of itself")
+    scene.rig.apply(AddVirtualServer(scene.server(scene.key(None, None))))
+    answer = scene.segment(scene.client, (scene.family.node, 5555), flags="SA")
+    only(scene.send(scene.inbound(answer)), Side.INTERNAL)
+    assert scene.up_calls() == []
+
+
+def test_a_datagram_long_after_what_a_node_sent_is_a_clients(udp_scene: Scene) -> None:
+    scene = udp_scene
+    if scene.rig.name.startswith("p4") or not scene.rig.moves_time:
+        pytest.skip("two minutes")
+    scene.rig.apply(AddVirtualServer(scene.server(scene.key(None, None))))
+    node, server = (scene.family.node, 5555), (scene.family.far_client, 53)
+    scene.send(scene.outbound(scene.segment(node, server)))
+    scene.rig.advance(119)
+    assert len(scene.send(scene.inbound(scene.segment(server, node)))) == 1
+    scene.rig.advance(2)
+    assert scene.send(scene.inbound(scene.segment(server, node))) == []
+    assert len(scene.up_calls()) == 1
 
 
 def test_the_nodes_side_is_not_matched_against_virtual_servers(scene: Scene) -> None:

@@ -35,13 +35,14 @@ FATES: Final = {
     "next_hops": Fate.RENEWED,
     "fragments": Fate.COPIED,
     "asleep": Fate.COPIED,
+    "outgoing": Fate.COPIED,
     "meta": Fate.COPIED,
     "counters": Fate.SUMMED,
     "events": Fate.RENEWED,
 }
 """Every map that is pinned."""
 
-_DISPENSABLE: Final = frozenset({"asleep", "fragments"})
+_DISPENSABLE: Final = frozenset({"asleep", "fragments", "outgoing"})
 """Begins empty where it cannot be copied: fragments live for seconds, and of a flow that is asleep
 the client may speak first."""
 

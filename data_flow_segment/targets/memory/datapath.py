@@ -19,6 +19,7 @@ from data_flow_segment.targets.contract import (
     FlowReopened,
     PacketIn,
     PacketReason,
+    VirtualServerEntry,
     VirtualServerKey,
 )
 from data_flow_segment.targets.flow_table import INBOUND, FlowTable
@@ -30,6 +31,7 @@ from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.fragments import FragmentTable
 from data_flow_segment.targets.memory.observe import observe
 from data_flow_segment.targets.memory.options import MemoryOptions
+from data_flow_segment.targets.memory.outgoing import Outgoing
 from data_flow_segment.targets.memory.virtual_servers import VirtualServers
 from data_flow_segment.targets.ownership import Ownership, Question
 from data_flow_segment.targets.translation import Key
@@ -58,6 +60,7 @@ class DataPath:
         self.counters = Counters()
         self.events: deque[Event] = deque()
         self.asleep = Asleep()
+        self.outgoing = Outgoing()
         self.ownership = Ownership(clock)
         self._router = forward.Router(options)
         self._broadcasts = broadcasts(options.routes)
@@ -255,12 +258,7 @@ class DataPath:
     def _unmatched(self, interface: Interface, packet: Packet, key: Key) -> None:
         """No flow: to a virtual server, from the internal side, or neither."""
         local = self.local_addresses | self._router.own_addresses | self._broadcasts
-        spared = local  # by wildcards
-        if not interface.external or is_martian(packet.dst):
-            spared = local | {packet.dst}
-        found = None
-        if not packet.data[0] & 1:  # not to all stations (RFC 1122 3.3.6)
-            found = self.virtual_servers.match(packet.dst, key[3], packet.protocol, spared)
+        found = self._match(interface, packet, key, local)
         if found is not None:
             reason = PacketReason.BRIDGED if found.bridged else PacketReason.NEW_FLOW
         else:
@@ -271,12 +269,28 @@ class DataPath:
             if packet.first_fragment and interface.internal:
                 self._fragments.note(packet)  # the later ones are a stranger's, too
             if not (self.outbound_query and interface.internal) or packet.dst in local:
+                if interface.internal:
+                    self.outgoing.note(packet, key, self.clock())
                 self._pass(interface, packet)
                 return
         elif reason == PacketReason.UNSERVED and not self._may_answer(Question.UNSERVED):
             self.counters.add("drop_unserved")
             return
         self._up_call(interface, packet, key, reason, None if found is None else found.key)
+
+    def _match(
+        self, interface: Interface, packet: Packet, key: Key, local: frozenset[bytes]
+    ) -> VirtualServerEntry | None:
+        """The virtual server that the packet is for."""
+        if packet.data[0] & 1:
+            return None  # to all stations (RFC 1122 3.3.6)
+        spared = local  # by wildcards
+        if not interface.external or is_martian(packet.dst) or self._is_answer(packet, key):
+            spared = local | {packet.dst}
+        return self.virtual_servers.match(packet.dst, key[3], packet.protocol, spared)
+
+    def _is_answer(self, packet: Packet, key: Key) -> bool:
+        return self.outgoing.is_answered_by(packet, key, self.clock())
 
     def _up_call(
         self,

@@ -136,6 +136,9 @@ class SwitchPath(DataPath):
         self._arrived = interface.number, frame
         super()._process(interface, frame, injected=injected, again=again)
 
+    def _is_answer(self, packet: Packet, key: FlowKey) -> bool:
+        return False  # the program does not see what the internal side sent of itself
+
     def _hold_fragment(self, interface: Interface, packet: Packet) -> None:
         if not self._is_question:  # the agent put it back
             self.counters.add("drop_fragment")
