@@ -9,6 +9,8 @@ one client's port and one node's port could not be told apart there.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -20,6 +22,7 @@ import pytest
 
 from admin.answers import DFS_STATUS, FLOWS, NODES, RESET, SET_NODE, Flow
 from splitplane.lab import Lab
+from splitplane.lab.http import Connection
 from splitplane.lab.processes import wait_for
 from splitplane.lab.topology import (
     SERVER_HTTP_PORT,
@@ -383,3 +386,42 @@ def test_a_sender_that_goes_on_leaves_a_server_that_is_down(lab: Lab, address: s
         wait_for("the sender to be served elsewhere", lambda: again() != server)
     finally:
         lab.admin("cs1", SET_NODE, pool=pool, node=server, state="enabled")
+
+
+@pytest.mark.parametrize("address", [VIRTUAL_ADDRESS, VIRTUAL_ADDRESS_6], ids=["IPv4", "IPv6"])
+def test_a_client_that_connects_again_from_one_port_leaves_a_dead_server(
+    lab: Lab, address: str
+) -> None:
+    """Section 6.7, rule 8: the flow does not idle, because the client does not give up; the server
+    answered on it before, so a second SYN without an answer has to show that it is dead."""
+    source = clients(address, 9001, 30)[-1], 5557
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+    def connect(timeout_s: float) -> Connection:
+        sock = lab.socket("client1", family)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.bind(source)
+        return Connection(sock, (address, 9001), timeout_s)
+
+    def again() -> str:
+        try:
+            with connect(1.4) as http:  # its SYN, and the first repeat
+                return http.get("/name").body.decode().strip()
+        except TimeoutError:
+            return ""
+
+    http = connect(10)
+    server = http.get("/name").body.decode().strip()
+    lab.run(server, "ip", "route", "add", "blackhole", source[0])
+    lab.run("client1", "ip", "route", "add", "blackhole", address)
+    http.close()  # its reset does not leave: the client's machine died, say
+    lab.run("client1", "ip", "route", "delete", "blackhole", address)
+    pool = pool_name(address, 9001)
+    lab.admin("cs1", SET_NODE, pool=pool, node=server, state="down")
+    try:
+        answered = [again() for _ in range(4)]
+        assert "" in answered, "the server was not dead"
+        assert answered[-1] not in ("", server)
+    finally:
+        lab.admin("cs1", SET_NODE, pool=pool, node=server, state="enabled")
+        lab.run(server, "ip", "route", "delete", "blackhole", source[0])
