@@ -31,14 +31,26 @@ class Interface:
     internal: bool = False
     mtu: int = 1500
     reverse_path: ReversePath = ReversePath.OFF
+    more_ports: tuple[int, ...] = ()
+    """Of a switch: the other ports in the same networks; `number` is the first port."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Every port."""
+        return self.number, *self.more_ports
+
+
+def by_port(interfaces: Iterable[Interface]) -> dict[int, Interface]:
+    """Which interface a packet comes in by."""
+    return {port: interface for interface in interfaces for port in interface.ports}
 
 
 def is_from_elsewhere(
     interface: Interface, route: Route | None, interfaces: Mapping[int, Interface]
 ) -> bool:
     """Whether a packet that came in by `interface` is not from where `route`, the one to its
-    source, leads.  Several external interfaces may share the routes to the clients: they count as
-    one."""
+    source, leads (`interfaces` by number).  Several external interfaces may share the routes to the
+    clients: they count as one."""
     if interface.reverse_path is ReversePath.OFF:
         return False
     if route is None:

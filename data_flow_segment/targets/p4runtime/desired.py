@@ -137,7 +137,8 @@ class Desired:
         for interface in self.options.interfaces:
             if interface.external:
                 frame = announcement(address, interface.mac)
-                self.send(packet_out(Operation.SEND, port=interface.number, frame=frame))
+                for port in interface.ports:
+                    self.send(packet_out(Operation.SEND, port=port, frame=frame))
 
     def route(self, octets: bytes) -> None:
         """Send an IP packet of the agent's own where its destination leads."""

@@ -208,17 +208,17 @@ def own_source_row(address: bytes) -> Row:
 # --- the network around --------------------------------------------------------------------------
 
 
-def interface_row(interface: Interface, *, outbound_query: bool) -> Row:
+def interface_row(interface: Interface, port: int, *, outbound_query: bool) -> Row:
     sides = (int(interface.external), int(interface.internal), int(outbound_query))
-    return Row("interfaces", (interface.number,), "set_interface", (interface.mac, *sides))
+    return Row("interfaces", (port,), "set_interface", (interface.mac, *sides))
 
 
-def tunnel_source_row(interface: Interface) -> Row:
+def tunnel_source_row(interface: Interface, port: int) -> Row:
     """The switch's addresses at its end of tunnels; the unspecified one where there is none."""
     ipv4 = next((a for a in interface.addresses if is_ipv4(a)), UNSPECIFIED)
     ipv6 = next((a for a in interface.addresses if not is_ipv4(a)), UNSPECIFIED)
     parameters = (int.from_bytes(ipv4[12:], "big"), ipv6)
-    return Row("tunnel_sources", (interface.number,), "set_tunnel_source", parameters)
+    return Row("tunnel_sources", (port,), "set_tunnel_source", parameters)
 
 
 def route_row(route: Route, next_hop: int | None) -> Row:
@@ -231,8 +231,8 @@ def route_row(route: Route, next_hop: int | None) -> Row:
     return Row("routes", (match,), "via", (next_hop,))
 
 
-def next_hop_row(number: int, interface: Interface, mac: bytes) -> Row:
-    parameters = (interface.number, interface.mac, mac, interface.mtu)
+def next_hop_row(number: int, interface: Interface, port: int, mac: bytes) -> Row:
+    parameters = (port, interface.mac, mac, interface.mtu)
     return Row("next_hops", (number,), "forward", parameters)
 
 

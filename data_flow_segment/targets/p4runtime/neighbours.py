@@ -12,8 +12,9 @@
 * Gateways of routes are needed for ever; anything else by flows (`want`) and by frames that came up
   for it (`resolve`).  A frame waits some 3 s, and none ends without an action that says how.
 * While its gateway is unknown a route is like a connected network's, so that its packets come up.
-* A neighbour is asked for on one port only, its route's, and accepted only there.
-* A new MAC address that a neighbour announces is accepted at once; otherwise after a check.
+* A neighbour is asked for on its route's interface only, and accepted only there: on every port of
+  it while ASKING, and then on the one where it answered.
+* A new MAC address or port that a neighbour announces is accepted at once; otherwise after a check.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, cast
 
-from data_flow_segment.targets.interfaces import Route
+from data_flow_segment.targets.interfaces import Route, by_port
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.neighbour_frames import announced, question
 from data_flow_segment.targets.p4runtime.next_hops import (
@@ -65,7 +66,7 @@ class Neighbours:
     """All of one switch's.  Each method returns what is to be done, in order."""
 
     def __init__(self, options: P4RuntimeOptions) -> None:
-        self._interfaces = {interface.number: interface for interface in options.interfaces}
+        self._interfaces = by_port(options.interfaces)
         self._routes = Routes(options.routes)
         self._all: dict[Place, Neighbour] = {}
         self._by_number: dict[int, Neighbour] = {}
@@ -94,11 +95,12 @@ class Neighbours:
 
         What comes out puts every row that is to be there; rows that are not put are to go.
         """
-        found, highest = restored(rows, self._routes)
+        found, highest = restored(rows, self._routes, self._interfaces)
         self._next_number = highest + 1
-        for place, (number, mac) in found.items():
+        for place, (number, port, mac) in found.items():
             neighbour = self._all.get(place) or self._add(place, is_gateway=False)
-            neighbour.number, neighbour.mac = number, neighbour.mac or mac
+            neighbour.number, neighbour.port = number, port
+            neighbour.mac = neighbour.mac or mac
         actions: list[Action] = []
         known = [each for each in self._all.values() if each.mac]
         for rank, neighbour in enumerate(known, 1):
@@ -144,16 +146,19 @@ class Neighbours:
     def heard(self, frame: bytes, port: int, now: float) -> Sequence[Action]:
         """A host announced its MAC address, asked or not (RFC 826: a known host is accepted)."""
         found = announced(frame)
-        neighbour = None if found is None else self._all.get((found.address, port))
-        if found is None or neighbour is None or neighbour.is_permanent:
+        interface = self._interfaces.get(port)
+        if found is None or interface is None:
+            return ()
+        neighbour = self._all.get((found.address, interface.number))
+        if neighbour is None or neighbour.is_permanent:
             return ()
         mac = found.mac or neighbour.mac
         if not mac or mac == neighbour.interface.mac:
             return ()  # nothing, or the switch's own frame
-        is_new = mac != neighbour.mac
+        is_new = (mac, port) != (neighbour.mac, neighbour.port)
         if is_new and neighbour.mac and not found.overrides:
             return ()
-        neighbour.mac, neighbour.answered_at = mac, now
+        neighbour.mac, neighbour.port, neighbour.answered_at = mac, port, now
         actions: list[Action] = []
         if neighbour.state == State.ASKING:
             self._found(neighbour, now, actions)
@@ -282,7 +287,8 @@ class Neighbours:
         interface, address = neighbour.interface, neighbour.address
         own = self._routes.own_address(interface, address)
         frame = question(address, interface.mac, own, neighbour.mac or None)
-        actions.append(Ask(interface.number, frame))
+        ports = (neighbour.port,) if neighbour.mac else interface.ports
+        actions += [Ask(port, frame) for port in ports]
         neighbour.asks += 1
         neighbour.is_needed = False
         self._schedule(neighbour, now + ASK_S)
@@ -302,7 +308,9 @@ class Neighbours:
         return rows
 
     def _next_hop_row(self, neighbour: Neighbour) -> Row:
-        return entries.next_hop_row(neighbour.number, neighbour.interface, neighbour.mac)
+        return entries.next_hop_row(
+            neighbour.number, neighbour.interface, neighbour.port, neighbour.mac
+        )
 
     def _route_row(self, route: Route) -> Row:
         """Through its gateway, if that one is known."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from typing import Final, NamedTuple, cast
 
@@ -72,6 +72,7 @@ class Neighbour:
         "known_since",
         "mac",
         "number",
+        "port",
         "state",
         "waiting",
     )
@@ -79,6 +80,7 @@ class Neighbour:
     def __init__(self, address: bytes, interface: Interface, *, is_gateway: bool) -> None:
         self.address = address
         self.interface = interface
+        self.port = interface.number  # where it answered last
         self.is_gateway = is_gateway
         self.is_permanent = False
         self.is_needed = True  # since the last request
@@ -95,9 +97,19 @@ class Neighbour:
         return self.address, self.interface.number
 
 
-def restored(rows: Iterable[Row], routes: Routes) -> tuple[dict[Place, tuple[int, bytes]], int]:
-    """The number and MAC address of each next hop that the rows name and our routes can use, and
-    the highest number in use."""
+class Restored(NamedTuple):
+    """What the rows say about a next hop."""
+
+    number: int
+    port: int
+    mac: bytes
+
+
+def restored(
+    rows: Iterable[Row], routes: Routes, interfaces: Mapping[int, Interface]
+) -> tuple[dict[Place, Restored], int]:
+    """Each next hop that the rows name and our routes and `interfaces`, by port, can use, and the
+    highest number in use."""
     next_hops: dict[int, tuple[int, bytes]] = {}  # number -> port, MAC address
     named: list[tuple[bytes, int]] = []  # address, number
     through: dict[Match, int] = {}  # what a route matches -> number
@@ -113,11 +125,13 @@ def restored(rows: Iterable[Row], routes: Routes) -> tuple[dict[Place, tuple[int
         number = through.get(entries.route_row(route, None).match[0])
         if route.gateway is not None and number is not None:
             named.append((route.gateway, number))
-    found: dict[Place, tuple[int, bytes]] = {}
+    found: dict[Place, Restored] = {}
     places: dict[int, Place] = {}  # a number stands for one place
     for address, number in named:
         port, mac = next_hops.get(number, (0, b""))
-        place = address, port
-        if mac and routes.leads_to(place) and places.setdefault(number, place) == place:
-            found[place] = number, mac
+        if not mac or port not in interfaces:
+            continue
+        place = address, interfaces[port].number
+        if routes.leads_to(place) and places.setdefault(number, place) == place:
+            found[place] = Restored(number, port, mac)
     return found, max(next_hops, default=0)

@@ -80,8 +80,9 @@ def place_rows(
     """The tables interfaces, tunnel_sources, local_addresses and own_sources."""
     own: set[bytes] = set()
     for interface in interfaces:
-        yield entries.interface_row(interface, outbound_query=outbound_query)
-        yield entries.tunnel_source_row(interface)
+        for port in interface.ports:
+            yield entries.interface_row(interface, port, outbound_query=outbound_query)
+            yield entries.tunnel_source_row(interface, port)
         own.update(interface.addresses)
     for address in own:
         yield entries.local_address_row(address, own=True)

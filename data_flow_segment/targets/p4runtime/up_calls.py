@@ -11,7 +11,7 @@ from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import EarlyFragment, Event, FlowReopened, PacketIn
 from data_flow_segment.targets.flow_table import event_of
-from data_flow_segment.targets.interfaces import Interface, is_from_elsewhere
+from data_flow_segment.targets.interfaces import Interface, by_port, is_from_elsewhere
 from data_flow_segment.targets.ownership import Question
 from data_flow_segment.targets.p4runtime.constants import INJECT_ARRIVAL, Operation, Reason
 from data_flow_segment.targets.p4runtime.desired import Desired
@@ -53,7 +53,7 @@ class UpCalls:
         reported: Callable[[SwitchFlow, float], None],
     ) -> None:
         self._desired = desired
-        self._interfaces = {each.number: each for each in desired.options.interfaces}
+        self._interfaces = by_port(desired.options.interfaces)
         self._routes = Routes(desired.options.routes)
         self._counters = desired.counters
         self._emit = emit

@@ -170,16 +170,16 @@ def test_addresses_are_ours_or_reserved_and_answered_for_or_silent() -> None:
 
 
 def test_an_interface_says_its_sides_and_its_tunnels_source() -> None:
-    row = entries.interface_row(PORT, outbound_query=True)
+    row = entries.interface_row(PORT, 11, outbound_query=True)
     assert row.match == (11,)
     assert parameters(row) == {"mac": MAC, "external": 0, "internal": 0, "outbound_query": 1}
-    source = parameters(entries.tunnel_source_row(PORT))
+    source = parameters(entries.tunnel_source_row(PORT, 11))
     assert source == {"ipv4_addr": 0x0A020101, "ipv6_addr": from_text("2001:db8::1")}
 
 
 def test_an_interface_without_addresses_has_no_tunnels_source() -> None:
     bare = Interface(1, "port1", MAC)
-    source = parameters(entries.tunnel_source_row(bare))
+    source = parameters(entries.tunnel_source_row(bare, 1))
     assert source == {"ipv4_addr": 0, "ipv6_addr": UNSPECIFIED}
 
 
@@ -197,6 +197,6 @@ def test_bits_behind_a_prefix_are_not_told() -> None:
 
 
 def test_a_neighbour_is_a_next_hop_with_a_name() -> None:
-    next_hop = parameters(entries.next_hop_row(7, PORT, b"\2" * 6))
+    next_hop = parameters(entries.next_hop_row(7, PORT, 11, b"\2" * 6))
     assert next_hop == {"port": 11, "src_mac": MAC, "dst_mac": b"\2" * 6, "mtu": 9000}
     assert entries.neighbour_row(NODE, 7) == Row("neighbours", (NODE,), "set_neighbour", (7,))

@@ -469,7 +469,7 @@ def test_what_was_wanted_before_the_switch_was_read_may_be_found_in_it() -> None
 def test_half_of_a_neighbour_is_none() -> None:
     rows = [
         entries.neighbour_row(from_text(SERVER), 77),
-        entries.next_hop_row(78, OPTIONS.interfaces[1], mac_octets(MAC)),
+        entries.next_hop_row(78, OPTIONS.interfaces[1], 11, mac_octets(MAC)),
     ]
     rig = Rig(WITHOUT_GATEWAYS, rows)
     assert rig.rows("neighbours") == rig.rows("next_hops") == {}
@@ -477,7 +477,7 @@ def test_half_of_a_neighbour_is_none() -> None:
 
 def test_a_number_stands_for_one_neighbour() -> None:
     rows = [
-        entries.next_hop_row(5, OPTIONS.interfaces[1], mac_octets(MAC)),
+        entries.next_hop_row(5, OPTIONS.interfaces[1], 11, mac_octets(MAC)),
         entries.neighbour_row(from_text(SERVER), 5),
         entries.neighbour_row(from_text("10.2.1.8"), 5),
     ]
@@ -492,3 +492,57 @@ def test_a_permanent_neighbour_keeps_the_number_that_it_had() -> None:
     rig = Rig(options, rows)
     assert rig.neighbour(SERVER) == (11, mac_octets(OTHER))
     assert set(rig.rows("next_hops")) == {r.match[0] for r in rows if r.table == "next_hops"}
+
+
+# --- one network behind several ports ------------------------------------------------------------
+
+RACK = replace(
+    WITHOUT_GATEWAYS,
+    interfaces=(OPTIONS.interfaces[0], replace(OPTIONS.interfaces[1], more_ports=(12, 13))),
+)
+
+
+def test_somebody_behind_one_of_several_ports_is_asked_for_on_each_of_them() -> None:
+    rig = Rig(RACK)
+    rig.want(SERVER)
+    assert rig.asked() == [(SERVER, port, ALL) for port in (11, 12, 13)]
+    rig.resolve(question(SERVER, 11))
+    rig.hear(arp_reply(SERVER, MAC, OUR_MACS[11]), 12)
+    assert rig.neighbour(SERVER) == (12, mac_octets(MAC))
+    assert len(rig.injected) == 1
+    assert rig.route("10.2.1.0/24") == 11, "by the first port its packets come up"
+    rig.wait(CHECK_S + 0.5)
+    assert rig.asked() == [(SERVER, 12, MAC)], "it is checked where it is"
+
+
+def test_somebody_who_moves_to_another_port_is_followed_at_once() -> None:
+    rig = Rig(RACK)
+    rig.want(SERVER)
+    rig.hear(arp_reply(SERVER, MAC, OUR_MACS[11]), 13)
+    rig.hear(arp_reply(SERVER, MAC, OUR_MACS[11]), 11)
+    assert rig.neighbour(SERVER) == (11, mac_octets(MAC))
+    rig.hear(arp_reply(SERVER, MAC, OUR_MACS[11]), 1)
+    assert rig.neighbour(SERVER) == (11, mac_octets(MAC)), "port 1 leads to another network"
+    rig.hear(arp_reply(SERVER, MAC, OUR_MACS[11]), 99)
+    assert rig.neighbour(SERVER) == (11, mac_octets(MAC)), "port 99 is not ours"
+
+
+def test_somebody_who_went_away_without_a_word_is_asked_for_everywhere_again() -> None:
+    rig = Rig(RACK)
+    rig.want(SERVER)
+    rig.hear(arp_reply(SERVER, MAC, OUR_MACS[11]), 12)
+    rig.take_asks()
+    rig.wait(CHECK_S + 3.5)
+    assert rig.asked() == [(SERVER, 12, MAC)] * 3
+    assert rig.neighbour(SERVER) is None
+    rig.want(SERVER)
+    assert [port for _, port, _ in rig.asked()] == [11, 12, 13]
+
+
+def test_the_port_that_an_earlier_agent_found_is_taken_over() -> None:
+    rows = [
+        entries.neighbour_row(from_text(SERVER), 77),
+        entries.next_hop_row(77, RACK.interfaces[1], 13, mac_octets(MAC)),
+    ]
+    assert Rig(RACK, rows).neighbour(SERVER) == (13, mac_octets(MAC))
+    assert Rig(WITHOUT_GATEWAYS, rows).neighbour(SERVER) is None, "13 is not ours any more"

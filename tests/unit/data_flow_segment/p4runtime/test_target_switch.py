@@ -364,3 +364,32 @@ def test_why_a_flow_was_refused_is_told_in_the_switchs_words(rig: P4ModelRig, sc
     assert isinstance(failed, InstallFailed)
     assert "PERMISSION_DENIED not the primary" in failed.reason
     assert rig.target.flow_count() == 0
+
+
+# --- one network behind several ports ------------------------------------------------------------
+
+
+def test_a_node_is_found_and_served_behind_any_port_of_its_network(
+    rig: P4ModelRig, scene: Scene
+) -> None:
+    outside, inside = rig.options.interfaces
+    rack = replace(inside, more_ports=(7, 8))
+    rig.reopened(replace(rig.options, interfaces=(outside, rack)))
+    node = IPV4.node[:-1] + "7"
+    rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry(node_ipaddr=node)))
+    ours = TARGET_MAC[Side.INTERNAL]
+    arp = ARP(op=2, hwsrc=NODE_MAC, psrc=node, hwdst=ours, pdst=IPV4.internal)
+    for port in (8, 7):  # it moves
+        rig.driver.put(rig.switch.receive(port, bytes(Ether(src=NODE_MAC, dst=ours) / arp)))
+        rig.settle()
+        rig.driver.put(rig.switch.receive(1, scene.inbound(scene.to_vip(b"x"))[1]))
+        rig.settle()
+        ((out, octets),) = rig.switch.out
+        rig.switch.out.clear()
+        assert (out, Ether(octets).dst, Ether(octets)[IP].dst) == (port, NODE_MAC, node)
+        answer = scene.segment((node, 8080), scene.client, b"y")
+        rig.driver.put(rig.switch.receive(port, bytes(Ether(src=NODE_MAC, dst=ours) / answer)))
+        rig.settle()
+        ((out, octets),) = rig.switch.out
+        rig.switch.out.clear()
+        assert (out, Ether(octets)[IP].src) == (1, scene.vip[0])
