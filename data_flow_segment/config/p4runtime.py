@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from data_flow_segment.config.values import (
@@ -27,18 +27,24 @@ from data_flow_segment.config.values import (
 from data_flow_segment.targets.contract import HALF_OPEN_TIMEOUT_S
 from data_flow_segment.targets.interfaces import Interface, ReversePath, Route
 from data_flow_segment.targets.p4runtime.constants import FLOWS, PORT_AGENT
-from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions, TlsOptions
+from data_flow_segment.targets.p4runtime.options import (
+    P4RuntimeOptions,
+    ProgramOptions,
+    TlsOptions,
+)
 from ssmb.addresses import from_text
 
-PORT_MAX: Final = 511  # nine bits
-PORT_DROPS: Final = 511
-"""v1model's mark_to_drop sends packets there: nothing that leaves by it arrives."""
+PORT_MAX: Final = 65535  # what the program's actions hold
+PORT_LAST: Final = 509
+"""Of splitplane's own program, whose ports have nine bits: 510 leads to the agent, and what leaves
+by 511 is dropped (v1model's mark_to_drop)."""
 
 FLOWS_RESERVED: Final = 16
 FLOW_CAPACITY_MAX: Final = FLOWS - FLOWS_RESERVED
 """One place is for fences (FENCE_INDEX); the others are reserved, so that a target that needs more
 of them does not have to refuse a configuration that was valid before."""
 _ID_MAX: Final = (1 << 64) - 1
+_PORT_NAME: Final = re.compile(r"[A-Za-z][0-9A-Za-z._:/-]{0,63}")
 _HOST_NAME: Final = re.compile(r"[0-9A-Za-z._:-]{1,253}")
 _HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([1-9][0-9]{0,4})")
 
@@ -56,14 +62,28 @@ def grpc_address(text: str) -> str:
     return text
 
 
-def _switch_port(number: int) -> int:
-    if number == PORT_AGENT:
-        raise ValueError(f"port {PORT_AGENT} leads to the agent; give the number of another port")
-    if number == PORT_DROPS:
+def _port_number(value: object) -> int:
+    if type(value) is int and 1 <= value <= PORT_MAX:
+        return value
+    raise ValueError(f"{value!r} is not the number of a port; give 1 to {PORT_MAX}")
+
+
+def _port(value: object) -> int | str:
+    if isinstance(value, str) and _PORT_NAME.fullmatch(value) is not None:
+        return value
+    if type(value) is int and 1 <= value <= PORT_MAX:
+        return value
+    raise ValueError(
+        f"{value!r} is not a port; give its number, 1 to {PORT_MAX}, or a name of `port_names`"
+    )
+
+
+def _port_name(text: str) -> str:
+    if _PORT_NAME.fullmatch(text) is None:
         raise ValueError(
-            f"port {PORT_DROPS} is where BMv2 drops packets; give the number of another port"
+            f"{text!r} cannot name a port; begin with a letter, and use letters, digits and ._:/-"
         )
-    return number
+    return text
 
 
 def _host_name(text: str) -> str:
@@ -74,7 +94,9 @@ def _host_name(text: str) -> str:
 
 GrpcAddress = Annotated[str, AfterValidator(grpc_address)]
 HostName = Annotated[str, AfterValidator(_host_name)]
-SwitchPort = Annotated[Whole, Field(ge=1, le=PORT_MAX), AfterValidator(_switch_port)]
+PortNumber = Annotated[int, BeforeValidator(_port_number)]
+PortName = Annotated[str, AfterValidator(_port_name)]
+SwitchPort = Annotated[int | str, BeforeValidator(_port)]
 Network = IPv4Network | IPv6Network
 
 
@@ -84,15 +106,15 @@ def _absolute(path: Path) -> Path:
     return path
 
 
-PemFile = Annotated[FilePath, AfterValidator(_absolute)]
+AbsoluteFile = Annotated[FilePath, AfterValidator(_absolute)]
 
 
 class TlsSection(Section):
     """How the connection to the switch is encrypted."""
 
-    ca_file: PemFile | None = None
-    certificate_file: PemFile | None = None
-    key_file: PemFile | None = None
+    ca_file: AbsoluteFile | None = None
+    certificate_file: AbsoluteFile | None = None
+    key_file: AbsoluteFile | None = None
     server_name: HostName | None = None
 
     def options(self) -> TlsOptions:
@@ -106,10 +128,33 @@ class TlsSection(Section):
         return self
 
 
-class SwitchInterface(Section):
-    """One port of the switch."""
+class ProgramSection(Section):
+    """The compiled program of a switch that is not BMv2."""
 
-    port: SwitchPort
+    p4info_file: AbsoluteFile
+    device_config_file: AbsoluteFile | None = None
+    loaded: Truth = False
+    agent_port: PortNumber = PORT_AGENT
+
+    def options(self) -> ProgramOptions:
+        """The same as the target wants it."""
+        return ProgramOptions(self.p4info_file, self.device_config_file, self.agent_port)
+
+    @model_validator(mode="after")
+    def _is_pushed_or_loaded(self) -> ProgramSection:
+        if self.loaded == (self.device_config_file is not None):
+            raise ValueError(
+                "give device_config_file, for a program that the agent installs, or `loaded: true`,"
+                " for one that the switch has"
+            )
+        return self
+
+
+class SwitchInterface(Section):
+    """One port of the switch, or several that lead to one network."""
+
+    port: SwitchPort | None = None
+    ports: Annotated[tuple[SwitchPort, ...], Field(min_length=1)] | None = None
     name: InterfaceName
     mac: MacText
     addresses: tuple[PrefixedAddress, ...] = ()
@@ -118,14 +163,27 @@ class SwitchInterface(Section):
     mtu: Annotated[Whole, Field(ge=1280, le=65535)] = 1500  # IPv6 needs 1280
     reverse_path: Literal["off", "loose", "strict"] = "strict"  # for external ones
 
+    @model_validator(mode="after")
+    def _has_ports(self) -> SwitchInterface:
+        if (self.port is None) == (self.ports is None):
+            raise ValueError("give `port`, or `ports` for several that lead to one network")
+        return self
+
+    def places(self) -> Iterator[tuple[int | str, tuple[str | int, ...]]]:
+        """Each port as it is given, and where."""
+        if self.port is not None:
+            yield self.port, ("port",)
+        for position, port in enumerate(self.ports or ()):
+            yield port, ("ports", position)
+
     def networks(self) -> Iterator[Network]:
         """Those that it is connected to."""
         return (ip_interface(address).network for address in self.addresses)
 
-    def table_entry(self) -> Interface:
-        """The same in the target's terms."""
+    def table_entry(self, numbers: Sequence[int]) -> Interface:
+        """The same in the target's terms, with the numbers of its ports."""
         return Interface(
-            self.port,
+            numbers[0],
             self.name,
             mac_octets(self.mac),
             tuple(from_text(address.partition("/")[0]) for address in self.addresses),
@@ -133,6 +191,7 @@ class SwitchInterface(Section):
             internal=self.internal,
             mtu=self.mtu,
             reverse_path=ReversePath(self.reverse_path),
+            more_ports=tuple(numbers[1:]),
         )
 
 
@@ -159,6 +218,8 @@ class P4RuntimeSection(Section):
     election_id: Annotated[Whole, Field(ge=1, le=_ID_MAX)] = 1
     replace_program: Truth = False
     tls: TlsSection | None = None
+    program: ProgramSection | None = None
+    port_names: dict[PortName, PortNumber] = Field(default_factory=dict)
     interfaces: Annotated[tuple[SwitchInterface, ...], Field(min_length=1)]
     routes: tuple[SwitchRoute, ...] = ()
     neighbours: dict[HostAddress, MacText] = Field(default_factory=dict)
@@ -180,17 +241,19 @@ class P4RuntimeSection(Section):
     ) -> P4RuntimeOptions:
         """The switch's network as tables; what its interfaces are connected to are routes too."""
         routes = [
-            Route.to(str(network), interface.port)
+            Route.to(str(network), self._numbers(interface)[0])
             for interface in self.interfaces
             for network in dict.fromkeys(interface.networks())
         ]
         for route in self.routes:
             towards = self.interface_towards(route.via)
             assert towards is not None  # `_is_whole` has checked it
-            routes.append(Route.to(route.to, towards.port, route.via))
+            routes.append(Route.to(route.to, self._numbers(towards)[0], route.via))
         return P4RuntimeOptions(
             address=self.address,
-            interfaces=tuple(interface.table_entry() for interface in self.interfaces),
+            interfaces=tuple(
+                interface.table_entry(self._numbers(interface)) for interface in self.interfaces
+            ),
             routes=tuple(routes),
             neighbours={
                 from_text(address): mac_octets(mac) for address, mac in self.neighbours.items()
@@ -199,9 +262,16 @@ class P4RuntimeSection(Section):
             election_id=self.election_id,
             replace_program=self.replace_program,
             tls=None if self.tls is None else self.tls.options(),
+            program=None if self.program is None else self.program.options(),
             flow_capacity=flow_capacity,
             half_open_timeout_s=half_open_timeout_s,
         )
+
+    def _numbers(self, interface: SwitchInterface) -> list[int]:
+        return [
+            port if isinstance(port, int) else self.port_names[port]
+            for port, _ in interface.places()
+        ]
 
     @model_validator(mode="after")
     def _is_whole(self) -> P4RuntimeSection:
@@ -212,6 +282,7 @@ class P4RuntimeSection(Section):
                     f"no interface is {side}; set `{side}: true` on at least one (a one-armed DFS"
                     " has one that is both)",
                 )
+        self._has_ports()
         self._has_no_doubles()
         for position, route in enumerate(self.routes):
             if self.interface_towards(route.via) is None:
@@ -221,12 +292,38 @@ class P4RuntimeSection(Section):
                     " interface an address in the gateway's network",
                 )
         for address in self.neighbours:
-            if self.interface_towards(address) is None:
+            towards = self.interface_towards(address)
+            if towards is None:
                 raise _error(
                     ("neighbours", address),
                     f"{address} is in no interface's network; a neighbour has such an address",
                 )
+            if len(list(towards.places())) > 1:
+                raise _error(
+                    ("neighbours", address),
+                    f"{address} may be behind each port of interface {towards.name}; remove it, so"
+                    " that the agent finds it",
+                )
         return self
+
+    def _has_ports(self) -> None:
+        """That there are and that may be used."""
+        for position, interface in enumerate(self.interfaces):
+            for port, place in interface.places():
+                path = ("interfaces", position, *place)
+                if isinstance(port, str) and port not in self.port_names:
+                    raise _error(path, f"{port} is not in `port_names`; add it with its number")
+                self._may_be_used(self.port_names[port] if isinstance(port, str) else port, path)
+
+    def _may_be_used(self, number: int, path: tuple[str | int, ...]) -> None:
+        if number == (PORT_AGENT if self.program is None else self.program.agent_port):
+            raise _error(path, f"port {number} leads to the agent; give another one")
+        if self.program is None and number > PORT_LAST:
+            raise _error(
+                path,
+                f"port {number} cannot be used with splitplane's program, whose ports have nine"
+                f" bits; give 1 to {PORT_LAST}",
+            )
 
     def _has_no_doubles(self) -> None:
         seen: dict[tuple[str, object], str] = {}
@@ -242,7 +339,8 @@ class P4RuntimeSection(Section):
         """(what it is, value, where it is) of everything that must not occur twice."""
         for position, interface in enumerate(self.interfaces):
             place = ("interfaces", position)
-            yield "port", interface.port, (*place, "port")
+            for number, (_, of) in zip(self._numbers(interface), interface.places(), strict=True):
+                yield "port", number, (*place, *of)
             yield "name", interface.name, (*place, "name")
             for number, address in enumerate(interface.addresses):
                 yield "address", ip_interface(address).ip, (*place, "addresses", number)

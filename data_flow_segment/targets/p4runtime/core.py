@@ -206,16 +206,17 @@ class Core:
         boot_id = split(result.cookie).boot_id
         if self.boot_id == 0:
             self.boot_id = boot_id
-            self.adopted = not result.pushed
+            self.adopted = not (result.pushed or result.renewed)
         elif boot_id != self.boot_id:
             raise TargetTaken(self._given_away())
-        elif result.pushed:
+        elif result.pushed or result.renewed:
             self.counters.add("switch_refilled")
         self._commands.holds = True
-        if result.pushed:
+        if result.pushed or result.renewed:
             self.counters.forgotten()
             for flow in self.flows.all():
                 flow.is_forgotten()
+        if result.pushed:
             had_led = self._has_led
             self._lead("INSERT")
             if not had_led:

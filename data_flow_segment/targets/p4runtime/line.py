@@ -15,11 +15,7 @@ from typing import Final
 from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import TargetError, Waiting
-from data_flow_segment.targets.p4runtime.constants import (
-    FENCE_INDEX,
-    PORT_AGENT,
-    Reason,
-)
+from data_flow_segment.targets.p4runtime.constants import FENCE_INDEX, Reason
 from data_flow_segment.targets.p4runtime.constants import (
     Operation as Wish,
 )
@@ -316,7 +312,7 @@ class Line:
                     self._inbox.put(result)
             if self._closing:
                 if self._forgets:
-                    await session.push(_new_boot_id())
+                    await session.forget(_new_boot_id())
                 await session.finish()
             await self._work.wait()
 
@@ -325,10 +321,15 @@ class Line:
         entry, drops what is for the agent and says nothing.  It may be started anew, correctly."""
         question = packet_out(Wish.REPORT, value=FENCE_INDEX)
         if not await self._fence(session, question, FENCE_INDEX):
+            port = self._program.agent_port
+            remedy = (
+                f"start simple_switch_grpc with --cpu-port {port}"
+                if self._options.program is None
+                else "correct p4runtime.program.agent_port, or the switch's or program's port"
+            )
             raise SwitchLost(
                 f"{where(self._options)}: what the program sends to the agent does not come up: the"
-                f" agent's port has to be {PORT_AGENT}: start simple_switch_grpc with"
-                f" --cpu-port {PORT_AGENT}"
+                f" agent's port has to be {port}: {remedy}"
             )
 
     def _accept(self) -> None:

@@ -127,6 +127,7 @@ class Connected(NamedTuple):
 
     pushed: bool  # the switch had none, or another one: its tables are empty
     cookie: int  # of the pipeline's configuration; see program.py
+    renewed: bool = False  # its program was there, but its tables begin anew; see loaded.py
 
 
 class Lost(NamedTuple):

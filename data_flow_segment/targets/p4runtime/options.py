@@ -30,6 +30,19 @@ class TlsOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramOptions:
+    """A compiled program that is not the one for BMv2."""
+
+    p4info_file: Path
+    device_config_file: Path | None
+    """What the switch's own compiler made; None: the switch has it already, and it is never
+    replaced."""
+
+    agent_port: int
+    """The port by which packets come from the agent and go to it; the program knows it too."""
+
+
+@dataclass(frozen=True, slots=True)
 class P4RuntimeOptions:
     """One switch, and what this agent is to it."""
 
@@ -55,6 +68,9 @@ class P4RuntimeOptions:
 
     tls: TlsOptions | None = None
     """None: plain text."""
+
+    program: ProgramOptions | None = None
+    """None: splitplane's own for BMv2."""
 
     flow_capacity: int = 65536
     """Flows at most, no more than the program has room for."""

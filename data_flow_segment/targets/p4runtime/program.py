@@ -14,6 +14,7 @@ so that the program and the life of its tables survive the agent without a file 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,10 @@ from finsy.proto import p4i
 from google.protobuf import text_format
 
 from data_flow_segment.targets.contract import TargetError
+from data_flow_segment.targets.interfaces import Interface
+from data_flow_segment.targets.p4runtime.constants import PORT_AGENT
+from data_flow_segment.targets.p4runtime.fit import misfit, port_bits
+from data_flow_segment.targets.p4runtime.options import ProgramOptions
 
 _PACKAGE: Final = Path(__file__).resolve().parents[2]
 # In an installed package, in a checkout.
@@ -47,10 +52,29 @@ class Program:
     digest: int
     """32 bits that another version of the program does not have."""
 
+    is_loaded: bool = False
+    """The switch has it already; then `device_config` is empty."""
+
+    agent_port: int = PORT_AGENT
+
     @staticmethod
-    def load() -> Program:
-        """Ours, read once; TargetError if it is not here."""
+    def load(options: ProgramOptions | None = None) -> Program:
+        """The one for BMv2, read once, or the one that is configured; TargetError if it is not
+        there or is not ours."""
+        if options is not None:
+            return _load_configured(options)
         return _load(_folder(_FOLDERS))
+
+    def require_ports(self, interfaces: Iterable[Interface]) -> None:
+        """TargetError if a port's number is more than the program can hold."""
+        bits = port_bits(self.p4info)
+        for interface in interfaces:
+            for port in interface.ports:
+                if port >= 1 << bits:
+                    raise TargetError(
+                        f"p4runtime.interfaces: port {port} of {interface.name}: the program's"
+                        f" ports have {bits} bits; give a number below {1 << bits}"
+                    )
 
     def cookie(self, boot_id: int) -> int:
         """The cookie of this program on a switch whose tables have this boot_id."""
@@ -86,11 +110,44 @@ def _folder(folders: tuple[Path, ...]) -> Path:
 @cache
 def _load(folder: Path) -> Program:
     text, config = (folder / _P4INFO).read_bytes(), (folder / _CONFIG).read_bytes()
-    try:
-        p4info = text_format.Parse(text.decode(), p4i.P4Info())
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+    p4info = _parsed(folder / _P4INFO, text, "compile it again with `make p4`")
+    return Program(p4info, config, _digest(text, config))
+
+
+def _load_configured(options: ProgramOptions) -> Program:
+    field, path = "p4runtime.program.p4info_file", options.p4info_file
+    text = _octets(field, path)
+    config = b""
+    if options.device_config_file is not None:
+        config = _octets("p4runtime.program.device_config_file", options.device_config_file)
+    p4info = _parsed(path, text, f"correct {field}, or compile the program again")
+    lacking = misfit(Program.load().p4info, p4info)
+    if lacking is not None:
         raise TargetError(
-            f"{folder / _P4INFO} cannot be read ({error}): compile it again with `make p4`"
+            f"{field}: {path} does not describe splitplane's program of this release: {lacking};"
+            " compile p4/ of this release for the switch"
+        )
+    is_loaded = options.device_config_file is None
+    return Program(p4info, config, _digest(text, config), is_loaded, options.agent_port)
+
+
+def _octets(field: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TargetError(
+            f"{field}: {path} cannot be read ({error.strerror}): give a file that this user may"
+            " read"
         ) from None
+
+
+def _parsed(path: Path, text: bytes, remedy: str) -> p4i.P4Info:
+    try:
+        return text_format.Parse(text.decode(), p4i.P4Info())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise TargetError(f"{path} cannot be read ({error}): {remedy}") from None
+
+
+def _digest(text: bytes, config: bytes) -> int:
     parts = hashlib.sha256(text).digest() + hashlib.sha256(config).digest()
-    return Program(p4info, config, int.from_bytes(hashlib.sha256(parts).digest()[:4], "big"))
+    return int.from_bytes(hashlib.sha256(parts).digest()[:4], "big")

@@ -34,6 +34,15 @@ def owner_row(agent: int) -> Row:
     return Row("next_hops", (_OWNER,), "forward", (0, agent.to_bytes(6, "big"), bytes(6), 0))
 
 
+LIFE: Final = 0xFFFFFFFE
+"""Another one: it only holds the boot_id of tables whose program the agent did not push."""
+
+
+def life_row(boot_id: int) -> Row:
+    """The row that says so (loaded.py)."""
+    return Row("next_hops", (LIFE,), "forward", (0, boot_id.to_bytes(6, "big"), bytes(6), 0))
+
+
 class Found:
     """What was read from the switch."""
 
@@ -51,6 +60,8 @@ class Found:
             row = self._schema.decode(entity.table_entry)
             if row.table == "next_hops" and row.match == (_OWNER,):
                 self.owner = row
+            elif row.table == "next_hops" and row.match == (LIFE,):
+                pass
             elif row.table != "flows":
                 self.rows.append(row)
             elif row.action == "inbound":

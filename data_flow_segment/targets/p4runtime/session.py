@@ -22,7 +22,7 @@ from finsy.proto import U128, p4r, p4r_grpc, rpc_code
 
 from data_flow_segment.targets.contract import TargetError
 from data_flow_segment.targets.p4runtime import tls
-from data_flow_segment.targets.p4runtime.constants import CLONE_SESSION_AGENT, PORT_AGENT
+from data_flow_segment.targets.p4runtime.constants import CLONE_SESSION_AGENT
 from data_flow_segment.targets.p4runtime.failures import (
     NoP4Runtime,
     NotPrimary,
@@ -33,6 +33,7 @@ from data_flow_segment.targets.p4runtime.failures import (
     update_errors,
     where,
 )
+from data_flow_segment.targets.p4runtime.loaded import LoadedProgram
 from data_flow_segment.targets.p4runtime.operations import LOST, Connected, UpdateError
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.program import Program, split
@@ -85,6 +86,9 @@ class Session:
         self._device = options.device_id
         self._election = U128.encode(options.election_id)
         self._stream: _Stream
+        self._loaded: LoadedProgram | None = None
+        if program.is_loaded:
+            self._loaded = LoadedProgram(options, program, self.read, self.write)
 
     @staticmethod
     @contextlib.asynccontextmanager
@@ -191,6 +195,8 @@ class Session:
 
     async def cookie(self) -> int | None:
         """The cookie of the switch's program, None without one: a cheap sign of life."""
+        if self._loaded is not None:
+            return await self._loaded.cookie()
         kind = p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY
         request = p4r.GetForwardingPipelineConfigRequest(device_id=self._device, response_type=kind)
         try:
@@ -215,12 +221,24 @@ class Session:
 
         `refills`: this agent had the switch before, so one without a program has restarted.
         """
-        cookie = await self._adopted(refills=refills)
-        pushed = cookie is None
-        if cookie is None:
-            cookie = await self.push(boot_id)
+        if self._loaded is not None:
+            config = await self._config(p4r.GetForwardingPipelineConfigRequest.P4INFO_AND_COOKIE)
+            connected = await self._loaded.prepare(config, boot_id)
+        else:
+            cookie = await self._adopted(refills=refills)
+            pushed = cookie is None
+            if cookie is None:
+                cookie = await self._push(boot_id)
+            connected = Connected(pushed, cookie)
         await self._lead_copies()
-        return Connected(pushed, cookie)
+        return connected
+
+    async def forget(self, boot_id: int) -> None:
+        """Let the switch's tables be empty; `boot_id` is for the next ones."""
+        if self._loaded is not None:
+            await self._loaded.empty()
+        else:
+            await self._push(boot_id)
 
     async def _adopted(self, *, refills: bool) -> int | None:
         """The cookie of the program if the switch has it; None if it is to be pushed."""
@@ -259,7 +277,7 @@ class Session:
             ) from None
         return answer.config
 
-    async def push(self, boot_id: int) -> int:
+    async def _push(self, boot_id: int) -> int:
         """Push the program, with empty tables; return its cookie."""
         cookie = self._program.cookie(boot_id)
         request = p4r.SetForwardingPipelineConfigRequest(
@@ -287,7 +305,7 @@ class Session:
     async def _lead_copies(self) -> None:
         """Clones go to the agent.  An agent may have ended between its push and this."""
         session = p4r.CloneSessionEntry(session_id=CLONE_SESSION_AGENT, packet_length_bytes=0)
-        session.replicas.add(egress_port=PORT_AGENT, instance=1)
+        session.replicas.add(egress_port=self._program.agent_port, instance=1)
         engine = p4r.PacketReplicationEngineEntry(clone_session_entry=session)
         entity = p4r.Entity(packet_replication_engine_entry=engine)
         for kind in (p4r.Update.INSERT, p4r.Update.MODIFY):
@@ -298,5 +316,5 @@ class Session:
             raise NotPrimary(f"{where(self._options)}: no longer primary")
         raise TargetError(
             f"{where(self._options)}: the switch refused clone session {CLONE_SESSION_AGENT} to"
-            f" the agent's port {PORT_AGENT}: {errors[0].code} {errors[0].message}"
+            f" the agent's port {self._program.agent_port}: {errors[0].code} {errors[0].message}"
         )

@@ -71,7 +71,8 @@ class P4RuntimeTarget:
         While the switch is not there, or another agent is primary, this waits, and says for what
         to `on_wait`: once, then rarely.
         """
-        program = Program.load()
+        program = Program.load(options.program)
+        program.require_ports(options.interfaces)
         core = Core(options, program, secrets.randbits(32), clock())
         driver = Driver.open(options, program, on_wait=on_wait)
         target = cls(core, driver, clock)

@@ -41,9 +41,9 @@ key_file: cluster.key
 
 WRONG = [
     ("port: 11", "port: 1", "dfs.yaml:11: p4runtime.interfaces[1].port: port 1 is that of interfa"),
-    ("port: 11", "port: 512", "dfs.yaml:11: p4runtime.interfaces[1].port: 512 is too large; give"),
-    ("port: 11", "port: 0", "dfs.yaml:11: p4runtime.interfaces[1].port: 0 is too small; give at"),
-    ("port: 11", "port: 511", "dfs.yaml:11: p4runtime.interfaces[1].port: port 511 is where BMv2"),
+    ("port: 11", "port: 512", "dfs.yaml:11: p4runtime.interfaces[1].port: port 512 cannot be"),
+    ("port: 11", "port: 0", "dfs.yaml:11: p4runtime.interfaces[1].port: 0 is not a port; give"),
+    ("port: 11", "port: 511", "dfs.yaml:11: p4runtime.interfaces[1].port: port 511 cannot be use"),
     ("port: 11", "port: 510", "dfs.yaml:11: p4runtime.interfaces[1].port: port 510 leads to the"),
     ("name: server1", "name: client1", "dfs.yaml:12: p4runtime.interfaces[1].name: name client1 "),
     ("00:00:0b", "00:0b", "dfs.yaml:13: p4runtime.interfaces[1].mac: '02:5b:00:00:0b' is not the"),
@@ -98,6 +98,70 @@ def test_what_cannot_work_is_told_at_its_line(right: str, wrong: str, said: str)
     with pytest.raises(ConfigError) as caught:
         read(RIGHT.replace(right, wrong))
     assert any(problem.startswith(said) for problem in caught.value.problems), caught.value.problems
+
+
+NAMED = {"uplink": 1, "rack1": 11, "rack2": 12}
+BOTH = {"name": "both", "mac": "02:00:00:00:00:01", "addresses": ["10.1.1.1/16"],
+        "external": True, "internal": True}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"ports": ["rack1", "rack3"]},
+            r"interfaces\[0\].ports\[1\]: rack3 is not in `port_names`",
+        ),
+        ({"port": "rack3"}, r"interfaces\[0\].port: rack3 is not in `port_names`; add it"),
+        (
+            {"ports": ["rack1", 11]},
+            r"interfaces\[0\].ports\[1\]: port 11 is that of interfaces\[0\]",
+        ),
+        ({"ports": []}, r"interfaces\[0\].ports"),
+        ({"ports": [True]}, r"interfaces\[0\].ports\[0\]: True is not a port; give its number"),
+        ({"port": "1st"}, r"interfaces\[0\].port: '1st' is not a port; give its number"),
+        ({"port": 1, "ports": [2]}, r"interfaces\[0\]: give `port`, or `ports` for several"),
+        ({}, r"interfaces\[0\]: give `port`, or `ports` for several"),
+        ({"ports": [1, 512]}, r"interfaces\[0\].ports\[1\]: port 512 cannot be used with spl"),
+    ],
+)
+def test_ports_that_cannot_be_are_told(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read(changed(port_names=NAMED, interfaces=[{**BOTH, **fields}], routes=[], neighbours={}))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"1st": 1}, "'1st' cannot name a port; begin with a letter"),
+        ({"first": 0}, r"port_names.first: 0 is not the number of a port; give 1 to 65535"),
+        ({"first": "2"}, r"port_names.first: '2' is not the number of a port"),
+    ],
+)
+def test_names_of_ports_that_cannot_be_are_told(names: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read(changed(port_names=names))
+
+
+def test_a_permanent_neighbour_has_one_port() -> None:
+    ports = [{**BOTH, "ports": [1, 2]}]
+    with pytest.raises(ConfigError, match="may be behind each port of interface both; remove it"):
+        read(changed(interfaces=ports, routes=[], neighbours={"10.1.2.3": "02:00:00:00:00:03"}))
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ({"p4info_file": "/p4"}, "give device_config_file, for a program that the agent installs"),
+        ({"p4info_file": "/p4", "device_config_file": "/c", "loaded": True}, "give device_config"),
+        ({"p4info_file": "p4", "loaded": True}, "'p4' is not an absolute path; give one"),
+        ({"loaded": True}, "p4runtime.program.p4info_file: missing; add it"),
+        ({"p4info_file": "/p4", "loaded": True, "agent_port": 11}, "port 11 leads to the agent"),
+    ],
+)
+def test_a_program_that_cannot_be_is_told(program: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read(changed(program=program))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from data_flow_segment.config.p4runtime import P4RuntimeSection
 from data_flow_segment.targets.interfaces import Interface, ReversePath, Route
+from data_flow_segment.targets.p4runtime.options import ProgramOptions
 from ssmb.addresses import from_text
 
 SECTION = P4RuntimeSection.model_validate(
@@ -73,3 +77,50 @@ def test_the_rest_is_told_as_it_is() -> None:
     assert (told.address, told.device_id, told.election_id) == ("[::1]:9559", 7, 3)
     assert (told.replace_program, told.flow_capacity) == (True, 1000)
     assert told.neighbours == {from_text("10.2.1.2"): bytes.fromhex("020000000001")}
+
+
+def rack(**changes: Any) -> P4RuntimeSection:
+    """Ports by name, two of them in one network, and a program of the switch's own."""
+    fields: dict[str, Any] = {
+        "address": "[::1]:9559",
+        "program": {"p4info_file": "/p4/info", "loaded": True, "agent_port": 320},
+        "port_names": {"Ethernet1/1": 132, "Ethernet1/2": 510, "up": 64},
+        "interfaces": [
+            {
+                "port": "up",
+                "name": "uplink",
+                "mac": "02:5b:00:00:00:01",
+                "addresses": ["10.1.1.1/24"],
+                "external": True,
+            },
+            {
+                "ports": ["Ethernet1/1", 140, "Ethernet1/2"],
+                "name": "rack",
+                "mac": "02:5b:00:00:00:0b",
+                "addresses": ["10.2.1.1/24"],
+                "internal": True,
+            },
+        ],
+        "routes": [{"to": "10.3.0.0/16", "via": "10.2.1.254"}],
+    }
+    return P4RuntimeSection.model_validate({**fields, **changes})
+
+
+def test_ports_have_names_and_a_network_has_several() -> None:
+    told = rack().options(1000)
+    uplink, nodes = told.interfaces
+    assert (uplink.number, uplink.more_ports, uplink.ports) == (64, (), (64,))
+    assert nodes.ports == (132, 140, 510)
+    assert told.routes == (
+        Route.to("10.1.1.0/24", 64),
+        Route.to("10.2.1.0/24", 132),
+        Route.to("10.3.0.0/16", 132, "10.2.1.254"),
+    )
+
+
+def test_a_program_of_the_switchs_own_is_told() -> None:
+    assert rack().options(1000).program == ProgramOptions(Path("/p4/info"), None, 320)
+    given = {"p4info_file": "/p4/info", "device_config_file": "/p4/tofino.bin"}
+    ports = {"Ethernet1/1": 132, "Ethernet1/2": 133, "up": 64}
+    told = rack(program=given, port_names=ports).options(1000).program
+    assert told == ProgramOptions(Path("/p4/info"), Path("/p4/tofino.bin"), 510)
