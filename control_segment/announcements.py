@@ -61,13 +61,23 @@ def withheld(servers: list[AddVs], versions: Versions) -> list[AddVs]:
 
 def complaint(lost: list[AddVs], versions: Versions) -> str:
     """Say that a DFS will not serve these virtual servers, and why."""
-    named = [endpoint_text(server.virt_ipaddr, server.virt_port) for server in lost[:_NAMED_MAX]]
-    more = ", ..." if len(lost) > _NAMED_MAX else ""
     return (
         f"{len(lost)} IPv6 virtual servers are not announced, because CSMB {versions.csmb} with"
-        f" SSMB {versions.ssmb} cannot carry them ({', '.join(named)}{more});"
+        f" SSMB {versions.ssmb} cannot carry them ({_named(lost)});"
         " upgrade that DFS to version 2 of both"
     )
+
+
+def difference(changes: Changes, number: int) -> str:
+    """Say what a reload added and removed, so that nobody has to find out by a clients' call."""
+    what = {"removed": changes.gone, "added": changes.added}
+    said = [f"{len(all_)} {how} ({_named(all_)})" for how, all_ in what.items() if all_]
+    return f"virtual servers: {', '.join(said)}; now {number}"
+
+
+def _named(servers: list[AddVs]) -> str:
+    named = [endpoint_text(each.virt_ipaddr, each.virt_port) for each in servers[:_NAMED_MAX]]
+    return ", ".join(named) + (", ..." if len(servers) > _NAMED_MAX else "")
 
 
 def refusal(ack: Ack) -> str:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Final
 
 from admin.faults import PAUSE_S, Faults
-from control_segment.announcements import Changes
+from control_segment.announcements import Changes, difference
 from control_segment.config import ControlSegmentConfig
 from control_segment.connections import Connections
 from control_segment.decisions import Decisions
@@ -194,6 +194,8 @@ class ControlSegment:
 
     def announce(self, changes: Changes, now: float) -> None:
         """Another configuration is in force: send DFSs what changed."""
+        if changes.gone or changes.added:
+            self.log.append(difference(changes, len(self.model.virtual_servers)))
         self.connections.reconfigure(self.config, changes, now)
         self._check_all(now)  # what is down or gone gives up its flows
 

@@ -49,11 +49,8 @@ def first_level(path: Path) -> dict[object, object]:
 def read(path: Path) -> str:
     """The file's text, or ConfigError."""
     try:
-        if path.is_file() and path.stat().st_size > CONFIG_OCTETS_MAX:
-            raise ConfigError(
-                [f"{path}: larger than {CONFIG_OCTETS_MAX} octets; is it the right file?"]
-            )
-        octets = path.read_bytes()
+        with path.open("rb") as file:  # also a pipe, which has no size, or a device without an end
+            octets = file.read(CONFIG_OCTETS_MAX + 1)
     except FileNotFoundError:
         raise ConfigError(
             [f"{path}: there is no such file; give the path of a YAML file"]
@@ -62,11 +59,24 @@ def read(path: Path) -> str:
         raise ConfigError(
             [f"{path}: cannot be read ({error.strerror}); give a file that this user may read"]
         ) from None
+    if len(octets) > CONFIG_OCTETS_MAX:
+        raise ConfigError(
+            [f"{path}: larger than {CONFIG_OCTETS_MAX} octets; is it the right file?"]
+        )
     try:
-        return octets.decode()
+        text = octets.decode()
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
         raise ConfigError([f"{path}:{line}: not UTF-8; save the file as UTF-8 text"]) from None
+    if text and not text.endswith(("\n", "\r")):
+        # Half of a file is often a valid one: without virtual servers, or with 3 s for 300 s
+        raise ConfigError(
+            [
+                f"{path}:{text.count(chr(10)) + 1}: the last line has no end, as in a file that was"
+                " cut off; complete the file, or end this line with a newline"
+            ]
+        )
+    return text
 
 
 def parse(

@@ -42,12 +42,17 @@ def _size(path: Path) -> int:
 async def _read_in_process(path: Path) -> ControlSegmentConfig:
     # of this release, wherever it was started from
     search = os.pathsep.join(folder for folder in sys.path if folder)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "splitplane.reader", str(path),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": search},
-    )  # fmt: skip
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "splitplane.reader", str(path),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": search},
+        )  # fmt: skip
+    except OSError as error:  # too many files or processes, no memory, no permission
+        raise CommandError(
+            f"{path}: no process could be started to read it: {sys.executable}: {error.strerror}"
+        ) from None
     try:
         assert process.stdout is not None
         return await _take(process.stdout)

@@ -104,5 +104,20 @@ def test_a_reload_that_adds_what_is_not_carried_says_so_and_sends_the_rest() -> 
     assert [line for line in rig.cs.log if "1 IPv6 virtual servers are not announced" in line]
     rig.cs.log.clear()
     rig.cs.apply_config(config(pools=POOLS), rig.now)
-    assert rig.cs.log == []
+    assert not any("not announced" in line for line in rig.cs.log)
     assert rig.cs.connections.links[0].withheld == 0
+
+
+def test_a_reload_says_which_virtual_servers_it_added_and_removed() -> None:
+    rig = joined(2, 2, servers(5))
+    rig.cs.log.clear()
+    rig.cs.apply_config(config(pools=POOLS, virtual_servers=servers(5)), rig.now)
+    assert rig.cs.log == []
+    several = [*servers(1), *servers(1, "2001:db8::10")]
+    rig.cs.apply_config(config(pools=POOLS, virtual_servers=several), rig.now)
+    (line,) = rig.cs.log
+    address = servers(1)[0]["address"]
+    removed = ", ".join(f"{address}:{port}" for port in (2, 3, 4))
+    assert line == (
+        f"virtual servers: 4 removed ({removed}, ...), 1 added ([2001:db8::10]:1); now 2"
+    )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -169,6 +170,38 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"pools:\n\xff\xfe\n")
     with pytest.raises(ConfigError, match=r"binary\.yaml:2: not UTF-8"):
         load(tmp_path / "binary.yaml", Portal)
+
+
+def test_a_file_that_was_cut_off_is_refused_although_what_is_left_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "cs.yaml"
+    for length in range(1, len(GOOD)):
+        path.write_text(GOOD[:length])
+        if GOOD[length - 1] != "\n":
+            with pytest.raises(ConfigError, match=r"cs\.yaml:\d+: the last line has no end"):
+                load(path, Portal)
+    path.write_text(GOOD + "# the last line")
+    line = GOOD.count("\n") + 1
+    with pytest.raises(ConfigError, match=rf"cs\.yaml:{line}: .*end this line with a newline"):
+        load(path, Portal)
+    path.write_bytes((GOOD.replace("\n", "\r\n")).encode())
+    assert load(path, Portal) is not None
+
+
+@pytest.mark.timeout(20)
+def test_a_device_without_an_end_is_not_read_for_ever() -> None:
+    with pytest.raises(ConfigError, match=r"/dev/zero: larger than \d+ octets"):
+        load(Path("/dev/zero"), Portal)
+
+
+@pytest.mark.timeout(20)
+def test_a_segment_may_start_from_a_pipe(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, GOOD.encode())
+    os.close(writer)
+    try:
+        assert load(Path(f"/dev/fd/{reader}"), Portal) is not None
+    finally:
+        os.close(reader)
 
 
 def test_an_alias_to_itself_ends() -> None:

@@ -164,3 +164,13 @@ def test_a_process_that_dies_is_an_error_and_no_silence(
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(CommandError, match="the process that reads it ended early, with code 1"):
         asyncio.run(read_beside(path, in_thread_max=-1))
+
+
+def test_where_no_process_can_be_started_the_reload_fails_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cs.yaml"
+    path.write_text(large(1))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "none"))
+    with pytest.raises(CommandError, match=r"no process could be started to read it: .*No such"):
+        asyncio.run(read_beside(path, in_thread_max=-1))
