@@ -8,13 +8,14 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from admin.errors import ConfigError, MachineError
 
 BPFFS: Final = Path("/sys/fs/bpf")
+PROC: Final = Path("/proc")
 KERNEL_BTF: Final = Path("/sys/kernel/btf/vmlinux")
 KERNEL_MINIMUM: Final = (5, 15)
 _BPF_FS_MAGIC: Final = "cafe4a11"
@@ -104,3 +105,40 @@ def forwarding_advice() -> list[str]:
         for name, path in wanted.items()
         if path.exists() and path.read_text().strip() == "0"
     ]
+
+
+def pin_advice(pin_path: Path) -> list[str]:
+    """What is to be done so that pins outlive this process; empty when they do.
+
+    They do not on a file system that no process has which this one comes from: it goes with the
+    mount namespace that one of them made.
+    """
+    folder = next(path for path in (pin_path, *pin_path.parents) if path.exists())
+    mine = folder.stat().st_dev
+    for pid in _ancestors():
+        try:
+            device = (PROC / str(pid) / "root" / folder.relative_to("/")).stat().st_dev
+        except FileNotFoundError:
+            device = None
+        except OSError:
+            continue  # another user's
+        if device != mine:
+            return [
+                f"{folder} is a file system of a mount namespace of its own (`ip netns exec` makes"
+                " one): the data path ends with this agent. To keep it, enter the network namespace"
+                " with nsenter --net=/run/netns/NAME"
+            ]
+    return []
+
+
+def _ancestors() -> Iterator[int]:
+    """The processes that this one comes from, as far as can be seen."""
+    pid = os.getppid()
+    while pid:
+        yield pid
+        try:
+            status = (PROC / str(pid) / "status").read_text()
+        except OSError:
+            return
+        found = re.search(r"^PPid:\s*(\d+)$", status, re.MULTILINE)
+        pid = int(found[1]) if found else 0

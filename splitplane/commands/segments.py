@@ -134,7 +134,8 @@ def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
 
     if TARGETS[settings.target].in_kernel:
         machine.require_interfaces((*settings.external, *settings.internal), config)
-        for advice in machine.forwarding_advice():
+        advices = machine.forwarding_advice() + machine.pin_advice(settings.pin_path)
+        for advice in advices:
             log.warning("%s", advice)
     key = _key(config, settings.key_file)
     impairment = _impairment()

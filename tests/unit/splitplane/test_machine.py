@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from admin.errors import ConfigError, MachineError
 from splitplane import machine
+from support.require import require
 
 
 class Uname:
@@ -79,3 +82,31 @@ def test_interfaces_that_are_not_here_are_all_named() -> None:
 
 def test_interfaces_that_are_gone_are_left_out() -> None:
     assert machine.present_interfaces(["gone0", "lo", "gone1"]) == ("lo",)
+
+
+def test_pins_on_a_file_system_of_this_mount_namespace_alone_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert machine.pin_advice(tmp_path / "splitplane" / "dfs") == []
+    # as another process sees it: the folder is elsewhere, or on another file system
+    monkeypatch.setattr(machine, "_ancestors", lambda: iter((os.getpid(),)))
+    monkeypatch.setattr(machine, "PROC", tmp_path)
+    (advice,) = machine.pin_advice(Path("/proc/sys/none"))
+    assert advice.startswith("/proc/sys is a file system of a mount namespace of its own")
+    (tmp_path / str(os.getpid()) / "root" / "proc" / "sys").mkdir(parents=True)
+    assert len(machine.pin_advice(Path("/proc/sys/none"))) == 1
+
+
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_a_process_that_made_its_own_bpf_file_system_is_told(wanted: int) -> None:
+    if os.geteuid() != 0 or not machine.is_bpffs(machine.BPFFS):
+        require("dataplane", "needs root and a mounted BPF file system")
+    ask = "import pathlib, splitplane.machine as m; print(len(m.pin_advice(m.BPFFS / 'a' / 'b')))"
+    mount = f"mount -t bpf bpf {machine.BPFFS} && " * wanted
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f'{mount}"$0" -c "$1"; true', sys.executable, ask],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{wanted}\n", done.stderr
