@@ -31,7 +31,6 @@ _HAS_STATS: Final = int(Flag.HAS_STATS)
 _IDLE: Final = int(CloseReason.IDLE)
 _OVERFLOW: Final = int(CloseReason.OVERFLOW)
 _BY_RST: Final = int(CloseReason.RST)
-_NODE_FAILED: Final = int(CloseReason.NODE_FAIL)
 
 
 class Opening(Enum):
@@ -50,7 +49,7 @@ NEVER_ESTABLISHED: Final = frozenset((*FAILED, Opening.ABANDONED))
 
 def opening_of(message: Delete, forward_mode: int, idle_timeout_s: int) -> Opening:
     """Return how the connection of an ended flow began; with direct return no answer is seen."""
-    if message.error_code == ErrorCode.NODEFAIL or message.detail == _NODE_FAILED:
+    if message.error_code == ErrorCode.NODEFAIL:  # by itself NODE_FAIL is the end of a REAP
         return Opening.REFUSED
     flags = message.tcp_flags
     if message.protocol != TCP or not message.flags & _HAS_STATS or not flags & _SYN:

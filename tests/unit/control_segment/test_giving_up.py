@@ -149,6 +149,7 @@ def test_tcp_connections_of_a_node_that_is_down_end_by_choice(resets: bool) -> N
         assert answer is not None
         assert answer.error_code == ErrorCode.UNKNOWN
     assert rig.active()["web1"] == (0 if resets else 1)
+    assert rig.cs.model.pools["web"].nodes["web1"].failed == 0  # it refused nothing
 
 
 def test_a_reap_without_an_answer_is_repeated_as_it_was() -> None:

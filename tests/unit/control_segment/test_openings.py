@@ -63,7 +63,9 @@ def ended(
         (ended(CloseReason.OVERFLOW, SYN | ACK, 2, 1, 0), NAT, OPENED),
         (ended(CloseReason.IDLE, ACK | PSH, 1, 0), NAT, UNKNOWN),  # a session's later flow
         (ended(CloseReason.RST, RST, 0, 1), NAT, UNKNOWN),
-        (ended(CloseReason.NODE_FAIL, 0, 0, 0), NAT, REFUSED),
+        (ended(CloseReason.NODE_FAIL, SYN | ACK | PSH, 9, 9), NAT, OPENED),  # the CS ended it
+        (ended(CloseReason.NODE_FAIL, SYN, 1, 0), NAT, UNANSWERED),
+        (ended(CloseReason.NODE_FAIL, 0, 0, 0)._replace(protocol=17), NAT, UNKNOWN),
         (ended(CloseReason.RST, SYN | RST | ACK, 1, 1)._replace(protocol=17), NAT, UNKNOWN),
         (ended(CloseReason.RST, SYN | RST | ACK, 1, 1)._replace(flags=0), NAT, UNKNOWN),
         (Delete(error_code=ErrorCode.NODEFAIL, protocol=6), NAT, REFUSED),
