@@ -22,6 +22,7 @@ MAGIC: Final = b"splitplane state"
 VERSION: Final = 1
 _HEADER: Final = struct.Struct(">16sHHd")
 _SECTION: Final = struct.Struct(">HHHI")
+_TIME_MAX: Final = float(1 << 40)  # some 35,000 years; a NaN is no time either
 
 
 class Kind(IntEnum):
@@ -73,6 +74,8 @@ def decode(octets: bytes, segment_id: int) -> State:
     _, version, written_by, written = _HEADER.unpack_from(octets)
     if version != VERSION:
         raise StateError(f"it has version {version}, and this release reads version {VERSION}")
+    if not 0 <= written <= _TIME_MAX:
+        raise StateError("its time is none")
     sections, end = _sections(octets)
     if (
         crc32(memoryview(octets)[: end - _SECTION.size])

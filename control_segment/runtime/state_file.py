@@ -54,16 +54,8 @@ class StateFile:
 
     def restore(self, now: float) -> None:
         """Take what an earlier process wrote; a file that cannot be used is logged and ignored."""
-        persistence, wall_now = self._segment.model.persistence, self._wall_time()
         try:
-            with open(self._path, "rb", opener=_open_at_once) as file:
-                status = os.fstat(file.fileno())
-                size = status.st_size
-                if not stat.S_ISREG(status.st_mode):
-                    raise StateError("it is no file, but a pipe or a device")
-                if size > _SIZE_MAX:
-                    raise StateError(f"it has {size} octets, more than any that a CS writes")
-                state = decode(file.read(), self._segment.config.segment_id)
+            self._take(now)
         except FileNotFoundError:
             _log.info("state file %s: there is none yet", self._path)
         except (OSError, StateError) as error:
@@ -71,15 +63,34 @@ class StateFile:
             _log.warning(
                 "state file %s cannot be used: %s; starting without it", self._path, reason
             )
-        else:
-            count = persistence.restore(state.sections, now, wall_now)
-            sessions = self._segment.saved_sessions.restore(state.sections, now, wall_now)
-            age_s = max(0, round(wall_now - state.written))
-            _log.info(
-                "state file %s: %d persistent clients, %d sessions, as of %d s ago",
-                self._path, count, sessions, age_s,
-            )  # fmt: skip
+        except Exception as error:
+            self._segment.faults.note(f"reading state file {self._path}", error)
         self._kept = self._changes
+        folder = self._path.parent
+        if not os.access(folder, os.W_OK | os.X_OK):  # said before there is anything to lose
+            _log.warning(
+                "state file %s cannot be written: its folder is not there, or not writable; what is"
+                " new is lost when this CS ends. Make one that this user may write",
+                self._path,
+            )
+
+    def _take(self, now: float) -> None:
+        persistence, wall_now = self._segment.model.persistence, self._wall_time()
+        with open(self._path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            size = status.st_size
+            if not stat.S_ISREG(status.st_mode):
+                raise StateError("it is no file, but a pipe or a device")
+            if size > _SIZE_MAX:
+                raise StateError(f"it has {size} octets, more than any that a CS writes")
+            state = decode(file.read(), self._segment.config.segment_id)
+        count = persistence.restore(state.sections, now, wall_now)
+        sessions = self._segment.saved_sessions.restore(state.sections, now, wall_now)
+        age_s = max(0, round(wall_now - state.written))
+        _log.info(
+            "state file %s: %d persistent clients, %d sessions, as of %d s ago",
+            self._path, count, sessions, age_s,
+        )  # fmt: skip
 
     async def keep(self, stopping: asyncio.Event) -> None:
         """Write whenever something is new, and a last time before the CS ends."""

@@ -39,6 +39,9 @@ def test_what_was_written_is_read_again() -> None:
         (FILE[:60] + b"x" + FILE[61:], "checksum"),
         (FILE[:16] + b"\0\2" + FILE[18:], "version 2, and this release reads version 1"),
         (b"".join(encode(2, WALL, SECTIONS)), "that of CS 2, and this is CS 1"),
+        (b"".join(encode(1, float("nan"), SECTIONS)), "its time is none"),
+        (b"".join(encode(1, float("inf"), SECTIONS)), "its time is none"),
+        (b"".join(encode(1, -1.0, SECTIONS)), "its time is none"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(octets: bytes, message: str) -> None:

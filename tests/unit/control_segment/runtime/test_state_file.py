@@ -171,6 +171,38 @@ def test_a_folder_that_is_not_there_stops_nothing(
     assert "cannot be written: No such file or directory" in caplog.text
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_folder_that_cannot_be_written_is_said_at_the_start(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_there: bool,
+) -> None:
+    folder = tmp_path / "cs"
+    if is_there:
+        folder.mkdir()
+        monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    state_file(rig_with(0), folder / "cs.state").restore(monotonic())
+    assert "cs.state cannot be written: its folder is not there, or not writable" in caplog.text
+
+
+@pytest.mark.faults
+def test_a_mistake_in_reading_the_file_is_noted_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cs.state"
+    write_at_the_end(state_file(rig_with(3), path))
+    rig = rig_with(0)
+
+    def broken(*_: object) -> int:
+        raise IndexError("a mistake")
+
+    monkeypatch.setattr(rig.cs.saved_sessions, "restore", broken)
+    state_file(rig, path).restore(monotonic())
+    (noted,) = rig.cs.faults.take_log()
+    assert f"reading state file {path}" in noted
+
+
 def test_an_end_in_the_middle_of_writing_leaves_the_file_of_before(tmp_path: Path) -> None:
     """A task group that fails cancels its tasks; the thread is waited for, the part goes."""
     path = tmp_path / "cs.state"
