@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import socket
 import subprocess
@@ -149,18 +150,26 @@ def test_another_data_path_on_another_interface_is_none_of_ours(ground: Any) -> 
     ground.close(target)
 
 
-def test_an_interface_that_comes_back_with_another_data_path_is_left_to_it(ground: Any) -> None:
+def test_an_interface_that_comes_back_with_another_data_path_is_left_to_it(
+    ground: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     target = ground.open()
     ground.ip("link", "delete", "ext0")
     settle(target, "interface_gone", 1)
+    assert "interface ext0 is gone" in caplog.text
     ground.cable("ext0", "192.0.2.1/24")
     other = ground.pin_path.with_name(ground.pin_path.name + "-other")
     second = ground.open(external=("ext0",), internal=("ext0",), pin_path=other)
-    target._places._behind = True
-    target._places.follow(time.monotonic_ns() + 10**10)
+    for seconds in (10, 20):
+        target._places._behind = True
+        target._places.follow(time.monotonic_ns() + seconds * 10**9)
     assert ground.programs_on("ext0") == TCX
+    assert caplog.text.count("interface ext0 cannot be used again yet") == 1
+    assert "the data path of another DFS is attached there" in caplog.text
     ground.close(second)
     settle(target, "interface_came_back", 1)
+    assert "interface ext0 is here again, and is used" in caplog.text
     assert ground.programs_on("ext0") == TCX
 
 

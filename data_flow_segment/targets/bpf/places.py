@@ -77,6 +77,7 @@ class Places:
         self._behind = False
         self._without_room: dict[str, int] = {}
         self._gone: set[str] = set()
+        self._unused: dict[str, str] = {}  # why an interface that came back is not used
         self._attached: dict[str, links.Attachment] = {}
         self.devices: dict[int, Device] = {}
         self.own_addresses: frozenset[bytes] = frozenset()
@@ -152,6 +153,11 @@ class Places:
             self._count(f"{what}_without_room", number - before)
             _LOG.warning("%d %s of this host %s", number, what, _CONSEQUENCES[what])
 
+    def _say_unused(self, name: str, why: str) -> None:
+        if self._unused.get(name) != why:  # each second it is tried again
+            self._unused[name] = why
+            _LOG.warning("interface %s cannot be used again yet: %s", name, why)
+
     def close(self, *, detach: bool) -> None:
         self._watch.close()
         for attachment in self._attached.values():
@@ -167,6 +173,7 @@ class Places:
             if name not in self._gone:
                 self._gone.add(name)
                 self._count("interface_gone")
+                _LOG.warning("interface %s is gone; it is used again when it comes back", name)
             return
         if attachment is not None and attachment.ifindex == device.ifindex:
             self._gone.discard(name)
@@ -176,14 +183,17 @@ class Places:
                 refuse_others((device,), self._options.pin_path)
                 enable_forwarding(name)
                 made = self._attach(device)
-        except (TargetError, OSError):
+        except (TargetError, OSError) as error:
             self._behind = True  # it may be half made yet
+            self._say_unused(name, str(error))
             return
         if attachment is not None:
             links.release(attachment)
         self._attached[name] = made
         self._gone.discard(name)
+        self._unused.pop(name, None)
         self._count("interface_came_back")
+        _LOG.info("interface %s is here again, and is used", name)
         links.drop_others(self._options.pin_path, self.attachments)
 
     def _choose(self, present: dict[str, Device]) -> str:
