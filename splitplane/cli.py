@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -72,4 +73,8 @@ for command in (
 
 def main() -> None:
     """The entry point."""
-    cli(prog_name="splitplane")
+    try:
+        cli(prog_name="splitplane")
+    except OSError as error:  # of what click prints itself: a full disk
+        click.echo(f"splitplane: {from_os_error(error, 'the system refused')}", err=True)
+        sys.exit(1)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -292,3 +294,14 @@ def test_a_table_without_rows_says_so() -> None:
 )
 def test_an_amount_is_short(number: int, text: str) -> None:
     assert amount(number) == text
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_on_a_full_disk_ends_with_one_line(option: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "splitplane", option],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "splitplane: the system refused: No space left on device\n"
