@@ -142,6 +142,22 @@ def test_a_node_that_moved_is_found_by_a_probe_and_a_question_to_all(
     wait_for("packets at the new MAC address", arrives_at_the_new_one, timeout_s=60)
 
 
+def test_the_target_has_them_checked_itself(
+    rig: VethRig, scene: Scene, set_entry: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(rig.target, BpfTarget)
+    fresh = Neighbours(rig.target._program.next_hops, NeighbourTable())
+    monkeypatch.setattr(rig.target, "_neighbours", fresh)
+    try:
+        rig.apply(InstallFlow(scene.entry()))
+        set_entry(scene.family.node, "int0", "stale")
+        scene.send(scene.inbound(scene.to_vip(b"x")))
+        rig.target.sweep(1, stats=False)
+        assert kernel_entry(rig, scene.family.node)["state"] in (["PROBE"], ["FAILED"])
+    finally:
+        fresh.close()
+
+
 def test_the_clients_router_is_checked_too(
     rig: VethRig, scene: Scene, keeper: Neighbours, set_entry: Callable[..., None]
 ) -> None:

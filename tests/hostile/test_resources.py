@@ -9,6 +9,7 @@ import random
 import socket
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Final
 
 import pytest
@@ -20,6 +21,7 @@ from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.peers.admission import FRESH_S, SOURCE_MAX, STRANGERS_MAX
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.runtime.sockets import UNREAD_MAX, CsmbProtocol
+from data_flow_segment.runtime.streams import ACCEPTS_AT_ONCE, Streams
 from data_flow_segment.targets.memory import MemoryTarget
 from ssmb.seal import Opener, Sealer
 from support.octets.hostile_streams import Scene
@@ -77,6 +79,45 @@ def test_a_flood_does_not_push_out_who_has_just_come() -> None:
     assert numbers.count(None) == 1000 - STRANGERS_MAX
     assert None not in numbers[:STRANGERS_MAX]
     assert rig.count("csmb_auth_failures") == 1000 - STRANGERS_MAX
+
+
+def test_a_turn_of_the_loop_accepts_a_few_of_many() -> None:
+    """Between two turns packets are handled, and SSMB is read."""
+    rig = AgentRig()
+    turns: list[int] = []
+
+    def heard() -> int:
+        return rig.count("csmb_connections") + rig.count("csmb_auth_failures")
+
+    all_heard = asyncio.Event()
+
+    class Owner:
+        def settle(self) -> None:
+            turns.append(heard())
+            if heard() == SOURCE_MAX + STRANGERS_MAX:
+                all_heard.set()
+
+        def fail(self, error: Exception) -> None:
+            raise error
+
+        go_on_after = fail
+
+    async def flood() -> None:
+        streams = Streams(Owner(), rig.agent.connections, lambda: rig.now)
+        port = free_port()
+        streams.listen("127.0.0.1", port)
+        number = SOURCE_MAX + STRANGERS_MAX
+        callers = [socket.create_connection(("127.0.0.1", port)) for _ in range(number)]
+        for caller in callers:
+            caller.send(HALF_A_HELLO[:1])
+        await all_heard.wait()
+        await streams.close()
+        for caller in callers:
+            caller.close()
+
+    asyncio.run(flood())
+    steps = [after - before for before, after in pairwise([0, *turns])]
+    assert max(steps) <= ACCEPTS_AT_ONCE
 
 
 def test_each_ends_by_itself_however_slowly_it_speaks() -> None:

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 
 from admin.answers import Identity, Node, TraceEntry
 from admin.errors import AddressError, CommandError, ConfigError, MachineError, from_os_error
-from admin.server import AdminServer
+from admin.server import AdminServer, Ongoing
 from splitplane.cli import cli
 from splitplane.commands.show import parse_flow
 from splitplane.commands.tables import amount, table_of
@@ -63,9 +63,24 @@ class FakeSegment:
             "set_node": ANSWERED[0],
             "set_nodes": ANSWERED,
         }
+        if command == "reload":
+            return self._reload()
         if command not in answers:
             raise ValueError(f"there is no {command!r}")
         return answers[command]
+
+    def _reload(self) -> Ongoing:
+        """It ends when somebody has heard what it does."""
+        heard = asyncio.Event()
+
+        def doing() -> str:
+            heard.set()
+            return "reading 100,000 nodes"
+
+        async def read() -> None:
+            await heard.wait()
+
+        return Ongoing(read(), doing)
 
 
 @contextmanager
@@ -159,6 +174,15 @@ def test_set_node_without_a_change_is_wrong_use() -> None:
     result = run("set-node", "web", "web1")
     assert result.exit_code == 2
     assert "give --weight, --state, or both" in result.output
+
+
+def test_reload_waits_and_says_for_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("admin.server.PROGRESS_S", 0.002)
+    with serving(tmp_path, FakeSegment("cs")) as options:
+        result = run("reload", *options)
+    assert result.exit_code == 0, result.output
+    assert "cs-1: reading 100,000 nodes ..." in result.stderr
+    assert result.stdout == "cs-1: reloaded\n"
 
 
 def test_a_segments_refusal_is_one_line_and_code_1(tmp_path: Path) -> None:
