@@ -12,13 +12,14 @@ PydanticCustomError with `at`: the path from there, for example ("pools", 0, "na
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from admin.disk import NotAFile, TooLarge, read_at_most, read_file
 from admin.errors import ConfigError
 from splitplane.places import Path_, Place, Problem, Unreadable
 from splitplane.sentences import KnownFields, sentence
@@ -47,10 +48,29 @@ def first_level(path: Path) -> dict[object, object]:
 
 
 def read(path: Path) -> str:
-    """The file's text, or ConfigError."""
+    """The text of a file, or of what somebody writes to a pipe; ConfigError."""
+
+    def whole(path: Path, most: int) -> bytes:
+        with path.open("rb") as file:
+            return read_at_most(file.read, most)
+
+    return _text(path, whole)
+
+
+def read_regular(path: Path) -> str:
+    """The text of a file, which is not waited for if it is a pipe or a device; ConfigError."""
+    return _text(path, read_file)
+
+
+def _text(path: Path, octets_of: Callable[[Path, int], bytes]) -> str:
     try:
-        with path.open("rb") as file:  # also a pipe, which has no size, or a device without an end
-            octets = file.read(CONFIG_OCTETS_MAX + 1)
+        octets = octets_of(path, CONFIG_OCTETS_MAX)
+    except NotAFile:
+        raise ConfigError([f"{path}: a pipe or device cannot be reloaded; give a file"]) from None
+    except TooLarge:
+        raise ConfigError(
+            [f"{path}: larger than {CONFIG_OCTETS_MAX} octets; is it the right file?"]
+        ) from None
     except FileNotFoundError:
         raise ConfigError(
             [f"{path}: there is no such file; give the path of a YAML file"]
@@ -59,10 +79,6 @@ def read(path: Path) -> str:
         raise ConfigError(
             [f"{path}: cannot be read ({error.strerror}); give a file that this user may read"]
         ) from None
-    if len(octets) > CONFIG_OCTETS_MAX:
-        raise ConfigError(
-            [f"{path}: larger than {CONFIG_OCTETS_MAX} octets; is it the right file?"]
-        )
     try:
         text = octets.decode()
     except UnicodeDecodeError as error:

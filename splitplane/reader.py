@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a CS's configuration in a process of its own: `python -m splitplane.reader FILE`.
+"""Reads a CS's configuration in a process of its own: `python -m splitplane.reader NAME`.
 
 A large file takes seconds to parse and to check, in C code that holds the interpreter's lock: in a
-thread it would keep QUERYs waiting.  The result is written to the standard output in pieces that
-the CS takes one at a time (`splitplane.reading`): (kind, content), pickled, behind its length.
+thread it would keep QUERYs waiting.  The text comes from the standard input.  The result is written
+to the standard output in pieces that the CS takes one at a time (`splitplane.reading`): (kind,
+content), pickled, behind its length.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ import os
 import pickle
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from admin.errors import ConfigError
 from control_segment.config import ControlSegmentConfig, PoolConfig, VirtualServerConfig
-from splitplane.config import load
+from splitplane.config import parse
 
 LISTS: Final = ("pools", "virtual_servers")
 """The fields that come in pieces; the others come together, as "fields"."""
@@ -34,7 +34,7 @@ def main() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     os.nice(_NICE)
     try:
-        config = load(Path(sys.argv[1]), ControlSegmentConfig)
+        config = parse(sys.stdin.buffer.read().decode(), sys.argv[1], ControlSegmentConfig)
     except ConfigError as error:
         _write("problems", error.problems)
         return

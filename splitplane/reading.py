@@ -1,51 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a CS's configuration beside its event loop."""
+"""Reads a CS's configuration beside its event loop, for a reload.
+
+The disk may hang, and what is in the file's place may be no file: neither holds the loop, a later
+reload, or the CS's end.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import pickle
-import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from admin.disk import in_daemon
 from admin.errors import CommandError, ConfigError
 from control_segment.config import ControlSegmentConfig
-from splitplane.config import load
+from splitplane.config import parse, read_regular
 from splitplane.reader import LENGTH_OCTETS, LISTS
 
 IN_THREAD_MAX: Final = 64 * 1024
-"""Octets of a file that a thread reads: it keeps the event loop waiting for some 10 ms at most, and
-a process takes half a second to start."""
+"""Characters of a file that a thread parses: it keeps the event loop waiting for some 10 ms at
+most, and a process takes half a second to start."""
+
+DISK_WAIT_S: Final = 30.0
+"""For 32 MB from a slow disk; one that takes longer hangs."""
 
 
-async def read_beside(path: Path, in_thread_max: int = IN_THREAD_MAX) -> ControlSegmentConfig:
-    """What the file says; ConfigError with all that is wrong with it."""
-    if await asyncio.to_thread(_size, path) <= in_thread_max:
-        return await asyncio.to_thread(load, path, ControlSegmentConfig)
-    return await _read_in_process(path)
+class ConfigFile:
+    """One file, which is read again and again."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read: Callable[[Path], str] = read_regular,
+        disk_wait_s: float = DISK_WAIT_S,
+        in_thread_max: int = IN_THREAD_MAX,
+    ) -> None:
+        self._path = path
+        self._read = read
+        self._disk_wait_s = disk_wait_s
+        self._in_thread_max = in_thread_max
+        self._reading: asyncio.Future[str] | None = None  # the disk has not answered yet
+
+    async def load(self) -> ControlSegmentConfig:
+        """What the file says; ConfigError with all that is wrong with it."""
+        text = await self._text()
+        if len(text) <= self._in_thread_max:
+            return await asyncio.to_thread(parse, text, str(self._path), ControlSegmentConfig)
+        return await _parse_in_process(text, self._path)
+
+    async def _text(self) -> str:
+        if self._reading is not None and not self._reading.done():
+            raise ConfigError([f"{self._path}: an earlier read hangs; does its disk answer?"])
+        self._reading = in_daemon(self._read, self._path)
+        done, _ = await asyncio.wait([self._reading], timeout=self._disk_wait_s)
+        if not done:
+            raise ConfigError(
+                [f"{self._path}: not read within {self._disk_wait_s:g} s; does its disk answer?"]
+            )
+        return self._reading.result()
 
 
-def _size(path: Path) -> int:
-    try:
-        status = path.stat()
-    except OSError:
-        return 0  # `load` says why it cannot be read
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        # A pipe that nobody writes to would hold this thread, every later reload and the CS's end.
-        raise ConfigError([f"{path}: a pipe or device cannot be reloaded; give a file"])
-    return status.st_size
-
-
-async def _read_in_process(path: Path) -> ControlSegmentConfig:
+async def _parse_in_process(text: str, path: Path) -> ControlSegmentConfig:
     # of this release, wherever it was started from
     search = os.pathsep.join(folder for folder in sys.path if folder)
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "splitplane.reader", str(path),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": search},
         )  # fmt: skip
@@ -54,7 +80,11 @@ async def _read_in_process(path: Path) -> ControlSegmentConfig:
             f"{path}: no process could be started to read it: {sys.executable}: {error.strerror}"
         ) from None
     try:
+        assert process.stdin is not None
         assert process.stdout is not None
+        process.stdin.write(text.encode())
+        await process.stdin.drain()
+        process.stdin.close()
         return await _take(process.stdout)
     except (EOFError, OSError, pickle.UnpicklingError):
         code = await process.wait()

@@ -3,7 +3,8 @@
 
 The file is replaced as a whole: a temporary one beside it is written and brought to the disk, and
 then takes its name, so a crash leaves the old one or the new one.  Encoding goes on between
-datagrams, and the disk is waited for in a thread.  Nothing that goes wrong here stops the CS.
+datagrams, and the disk is waited for in a thread.  Nothing that goes wrong here stops the CS, and a
+disk that hangs does not keep it from ending.
 """
 
 from __future__ import annotations
@@ -11,28 +12,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import stat
 import time
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+from admin.disk import NotAFile, TooLarge, in_daemon, read_file
 from control_segment.segment import ControlSegment
 from control_segment.state import StateError, decode, encode
 
 INTERVAL_S: Final = 5.0  # at least, between two files; what came since the latest dies with a crash
+LAST_WAIT_S: Final = 30.0
+"""For a slow disk, when the CS ends, and again for one that hangs: systemd gives 90 s."""
+
 _SHARE: Final = 20  # the time that writing takes at most: one part of so many
 _RETRY_S: Final = 30.0  # while the disk is full
 _SIZE_MAX: Final = 1 << 28  # no file of a CS is larger
 _CHUNK: Final = 1 << 20
 
+ValueT = TypeVar("ValueT")
+
 _log = logging.getLogger("control_segment")
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # a pipe would be waited for until somebody writes to it, and the CS with it
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class StateFile:
@@ -45,11 +46,14 @@ class StateFile:
         *,
         # The monotonic clock does not outlive the machine
         wall_time: Callable[[], float] = time.time,  # noqa: TID251
+        last_wait_s: float = LAST_WAIT_S,
     ) -> None:
         self._path = path
         self._segment = segment
         self._wall_time = wall_time
+        self._last_wait_s = last_wait_s
         self._failed = False
+        self._given_up = False  # the disk hangs, and the CS ends
         self._kept = 0
 
     def restore(self, now: float) -> None:
@@ -76,14 +80,7 @@ class StateFile:
 
     def _take(self, now: float) -> None:
         persistence, wall_now = self._segment.model.persistence, self._wall_time()
-        with open(self._path, "rb", opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            size = status.st_size
-            if not stat.S_ISREG(status.st_mode):
-                raise StateError("it is no file, but a pipe or a device")
-            if size > _SIZE_MAX:
-                raise StateError(f"it has {size} octets, more than any that a CS writes")
-            state = decode(file.read(), self._segment.config.segment_id)
+        state = decode(self._octets(), self._segment.config.segment_id)
         count = persistence.restore(state.sections, now, wall_now)
         sessions = self._segment.saved_sessions.restore(state.sections, now, wall_now)
         age_s = max(0, round(wall_now - state.written))
@@ -91,6 +88,16 @@ class StateFile:
             "state file %s: %d persistent clients, %d sessions, as of %d s ago",
             self._path, count, sessions, age_s,
         )  # fmt: skip
+
+    def _octets(self) -> bytes:
+        try:
+            return read_file(self._path, _SIZE_MAX)
+        except NotAFile:
+            raise StateError("it is no file, but a pipe or a device") from None
+        except TooLarge:
+            raise StateError(
+                f"it has more than {_SIZE_MAX} octets, as none that a CS writes"
+            ) from None
 
     async def keep(self, stopping: asyncio.Event) -> None:
         """Write whenever something is new, and a last time before the CS ends."""
@@ -104,7 +111,7 @@ class StateFile:
                 pass
             begun = loop.time()
             try:
-                await self._write_what_is_new()
+                await self._write_in_time(stopping)
             except Exception as error:
                 self._segment.faults.note(f"writing state file {self._path}", error)
             if stopping.is_set():
@@ -112,6 +119,31 @@ class StateFile:
             wait_s = max(INTERVAL_S, _SHARE * (loop.time() - begun))
             if self._failed:
                 wait_s = max(_RETRY_S, wait_s)
+
+    async def _write_in_time(self, stopping: asyncio.Event) -> None:
+        """However long it takes, until the CS ends."""
+        writing = asyncio.ensure_future(self._write_what_is_new())
+        stopped = asyncio.ensure_future(stopping.wait())
+        hangs = False
+        try:
+            await asyncio.wait({writing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({writing}, timeout=self._last_wait_s)
+            hangs = not done
+        finally:
+            stopped.cancel()
+            if not writing.done():
+                writing.cancel()
+                await asyncio.wait({writing}, timeout=self._last_wait_s)
+            self._given_up = not writing.done()
+            if self._given_up:
+                writing.cancel()
+        if hangs:
+            _log.error(
+                "state file %s cannot be written: its disk does not answer; what is new is lost",
+                self._path,
+            )
+        else:
+            writing.result()
 
     @property
     def _changes(self) -> int:
@@ -149,25 +181,45 @@ class StateFile:
     async def _replace(self, pieces: Iterable[bytes]) -> None:
         temporary = self._path.with_name(self._path.name + ".new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(temporary, flags, 0o600)  # addresses of clients are nobody else's business
+        mode = 0o600  # addresses of clients are nobody else's business
+        opened: list[int] = []  # one, also if this is cancelled while it is opened
         try:
             try:
+                file = await self._on_disk(_open, opened, temporary, flags, mode)
                 chunk = bytearray()
                 for piece in pieces:
                     chunk += piece
                     if len(chunk) >= _CHUNK:
-                        await _in_thread(_write_all, file, bytes(chunk))
+                        await self._on_disk(_write_all, file, bytes(chunk))
                         chunk.clear()
                     else:
                         await asyncio.sleep(0)  # datagrams first
-                await _in_thread(_write_all, file, bytes(chunk))
-                await _in_thread(os.fsync, file)
+                await self._on_disk(_write_all, file, bytes(chunk))
+                await self._on_disk(os.fsync, file)
             finally:
-                os.close(file)
-            await _in_thread(_rename, temporary, self._path)
+                for each in opened:
+                    await self._on_disk(os.close, each)
+            await self._on_disk(_rename, temporary, self._path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            await self._on_disk(_remove, temporary)
             raise
+
+    async def _on_disk(self, action: Callable[..., ValueT], *arguments: object) -> ValueT:
+        """Do what may take long; a caller that is cancelled still waits for its end, unless the
+        disk hangs."""
+        running = in_daemon(action, *arguments)
+        if self._given_up:
+            raise asyncio.CancelledError
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])
+            raise
+
+
+def _open(opened: list[int], path: Path, flags: int, mode: int) -> int:
+    opened.append(os.open(path, flags, mode))
+    return opened[0]
 
 
 def _write_all(file: int, octets: bytes) -> None:
@@ -185,11 +237,5 @@ def _rename(temporary: Path, path: Path) -> None:
         os.close(folder)
 
 
-async def _in_thread(action: Callable[..., object], *arguments: object) -> None:
-    """Do what may take long; a caller that is cancelled still waits for its end."""
-    running = asyncio.ensure_future(asyncio.to_thread(action, *arguments))
-    try:
-        await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)

@@ -63,7 +63,7 @@ def cs(config: Path) -> None:
     """
     from control_segment.config import ControlSegmentConfig
     from control_segment.runtime import ControlSegmentRuntime
-    from splitplane.reading import read_beside
+    from splitplane.reading import ConfigFile
 
     _log_to_stderr()
     settings = load(config, ControlSegmentConfig)
@@ -72,8 +72,10 @@ def cs(config: Path) -> None:
         settings, key, datagram_filter=_impairment(), state_file=_state_file(config, settings)
     )
 
+    file = ConfigFile(config)
+
     async def reload(say: Say) -> None:
-        await runtime.apply_config(await read_beside(config), say)
+        await runtime.apply_config(await file.load(), say)
 
     signals = Signals()
     with signals.handled():

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from admin.errors import CommandError, ConfigError
 from control_segment.config import ControlSegmentConfig
 from splitplane.config import load
-from splitplane.reading import read_beside
+from splitplane.reading import ConfigFile
 from splitplane.reloads import Reloads
 
 GOOD = """\
@@ -23,7 +24,6 @@ ssmb: {address: 192.0.2.1}
 laboratory_no_authentication: true
 data_flow_segments: [{address: 192.0.2.2}]
 settings: {hello_interval_s: 7}
-pools:
 """
 
 
@@ -38,7 +38,7 @@ def large(pools: int) -> str:
         f" pool: p{n}}}\n"
         for n in range(pools)
     ]
-    return GOOD + "".join(lines) + "virtual_servers:\n" + "".join(servers)
+    return GOOD + "pools:\n" + "".join(lines) + "virtual_servers:\n" + "".join(servers)
 
 
 class File:
@@ -124,7 +124,7 @@ def test_a_process_of_its_own_reads_what_this_one_would(tmp_path: Path, pools: i
     path = tmp_path / "cs.yaml"
     path.write_text(large(pools))
     here = load(path, ControlSegmentConfig)
-    beside = asyncio.run(read_beside(path, in_thread_max=-1))
+    beside = asyncio.run(ConfigFile(path, in_thread_max=-1).load())
     assert beside == here
     assert beside.settings.hello_interval_s == 7
     assert [server.key for server in beside.virtual_servers] == [
@@ -138,14 +138,14 @@ def test_a_process_of_its_own_finds_the_same_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as here:
         load(path, ControlSegmentConfig)
     with pytest.raises(ConfigError) as beside:
-        asyncio.run(read_beside(path, in_thread_max=-1))
+        asyncio.run(ConfigFile(path, in_thread_max=-1).load())
     assert beside.value.problems == here.value.problems
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for in_thread_max in (-1, 1 << 20):
         with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file"):
-            asyncio.run(read_beside(tmp_path / "none.yaml", in_thread_max))
+            asyncio.run(ConfigFile(tmp_path / "none.yaml", in_thread_max=in_thread_max).load())
 
 
 @pytest.mark.timeout(20)
@@ -153,7 +153,82 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "cs.yaml"
     os.mkfifo(path)
     with pytest.raises(ConfigError, match=r"cs\.yaml: a pipe or device cannot be reloaded"):
-        asyncio.run(read_beside(path))
+        asyncio.run(ConfigFile(path).load())
+
+
+@pytest.mark.timeout(60)
+def test_what_has_no_end_is_refused_and_fills_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "cs.yaml"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match=r"cs\.yaml: a pipe or device cannot be reloaded"):
+        asyncio.run(ConfigFile(path).load())
+    with pytest.raises(ConfigError, match=r"cs\.yaml: larger than 33554432 octets; is it the rig"):
+        load(path, ControlSegmentConfig)
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a hole: it takes no place on the disk
+    with pytest.raises(ConfigError, match=r"cs\.yaml: larger than 33554432 octets"):
+        asyncio.run(ConfigFile(path).load())
+
+
+def test_a_pipe_may_be_read_at_the_start(tmp_path: Path) -> None:
+    """`splitplane cs <(make-configuration)`"""
+    read, write = os.pipe()
+    try:
+        os.write(write, GOOD.encode())
+        os.close(write)
+        assert load(Path(f"/dev/fd/{read}"), ControlSegmentConfig).segment_id == 1
+    finally:
+        os.close(read)
+
+
+@pytest.mark.timeout(60)
+def test_a_disk_that_hangs_holds_neither_the_loop_nor_later_reloads_nor_the_end() -> None:
+    """It is read again when it answers; the second reload begins no second read."""
+    reads = 0
+    answers = threading.Event()
+
+    def hanging(path: Path) -> str:
+        nonlocal reads
+        reads += 1
+        assert answers.wait(60)
+        return GOOD
+
+    async def story() -> None:
+        file = ConfigFile(Path("cs.yaml"), read=hanging, disk_wait_s=0.01)
+        with pytest.raises(ConfigError, match="s; does its disk answer"):
+            await file.load()
+        with pytest.raises(ConfigError, match="an earlier read hangs; does its disk answer"):
+            await file.load()
+        assert reads == 1
+        hung = file._reading
+        assert hung is not None
+        answers.set()
+        await hung
+        patient = ConfigFile(Path("cs.yaml"), read=hanging)
+        assert (await patient.load()).segment_id == 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.timeout(60)
+def test_a_loop_ends_although_a_disk_hangs() -> None:
+    answers = threading.Event()
+    ended = threading.Event()
+
+    def hanging(path: Path) -> str:
+        answers.wait(60)
+        ended.set()
+        return GOOD
+
+    async def story() -> None:
+        with pytest.raises(ConfigError, match="does its disk answer"):
+            await ConfigFile(Path("cs.yaml"), read=hanging, disk_wait_s=0.01).load()
+
+    asyncio.run(story())  # returns
+    assert not ended.is_set()
+    answers.set()
+    assert ended.wait(60)
 
 
 def test_a_process_that_dies_is_an_error_and_no_silence(
@@ -163,7 +238,7 @@ def test_a_process_that_dies_is_an_error_and_no_silence(
     path.write_text(large(1))
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(CommandError, match="the process that reads it ended early, with code 1"):
-        asyncio.run(read_beside(path, in_thread_max=-1))
+        asyncio.run(ConfigFile(path, in_thread_max=-1).load())
 
 
 def test_where_no_process_can_be_started_the_reload_fails_with_a_sentence(
@@ -173,4 +248,4 @@ def test_where_no_process_can_be_started_the_reload_fails_with_a_sentence(
     path.write_text(large(1))
     monkeypatch.setattr("sys.executable", str(tmp_path / "none"))
     with pytest.raises(CommandError, match=r"no process could be started to read it: .*No such"):
-        asyncio.run(read_beside(path, in_thread_max=-1))
+        asyncio.run(ConfigFile(path, in_thread_max=-1).load())

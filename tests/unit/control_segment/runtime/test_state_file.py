@@ -8,12 +8,13 @@ import logging
 import os
 import resource
 import stat
+import threading
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
-from control_segment.runtime.state_file import StateFile
+from control_segment.runtime.state_file import LAST_WAIT_S, StateFile
 from control_segment.state import decode
 from ssmb.addresses import from_text
 from support.segments.dfs_double import Rig, changed_server, config
@@ -36,8 +37,8 @@ def remember(rig: Rig, clients: int) -> None:
         table.remember(number.to_bytes(16, "big"), PLACE, monotonic())  # the loop's clock
 
 
-def state_file(rig: Rig, path: Path) -> StateFile:
-    return StateFile(path, rig.cs, wall_time=lambda: WALL)
+def state_file(rig: Rig, path: Path, last_wait_s: float = LAST_WAIT_S) -> StateFile:
+    return StateFile(path, rig.cs, wall_time=lambda: WALL, last_wait_s=last_wait_s)
 
 
 def write_at_the_end(file: StateFile) -> None:
@@ -130,7 +131,7 @@ def test_a_file_of_another_cs_and_one_that_is_too_large_are_passed_over(
     with path.open("wb") as file:
         file.truncate(1 << 30)
     state_file(rig, path).restore(monotonic())
-    assert "it has 1073741824 octets" in caplog.text
+    assert "it has more than 268435456 octets" in caplog.text
     state_file(rig, tmp_path).restore(monotonic())
     assert f"state file {tmp_path} cannot be used: Is a directory" in caplog.text
     assert known(rig) == 0
@@ -217,6 +218,10 @@ def test_an_end_in_the_middle_of_writing_leaves_the_file_of_before(tmp_path: Pat
             stopping = asyncio.Event()
             stopping.set()
             task = tasks.create_task(file.keep(stopping))
+            for _ in range(1_000_000):  # until a thread has opened it
+                await asyncio.sleep(0)
+                if path.with_name("cs.state.new").exists():
+                    break
             for _ in range(20):  # of its 60 pieces
                 await asyncio.sleep(0)
             assert path.with_name("cs.state.new").exists()
@@ -225,3 +230,35 @@ def test_an_end_in_the_middle_of_writing_leaves_the_file_of_before(tmp_path: Pat
     asyncio.run(is_cancelled())
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.timeout(60)
+def test_a_disk_that_hangs_does_not_keep_the_cs_from_ending(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the loop goes on while it is waited for."""
+    hangs, answers, over = threading.Event(), threading.Event(), threading.Event()
+
+    def hanging(descriptor: int) -> None:
+        hangs.set()
+        answers.wait(60)
+        over.set()
+
+    rig = rig_with(3)
+    file = state_file(rig, tmp_path / "cs.state", last_wait_s=0.01)
+    monkeypatch.setattr("os.fsync", hanging)
+
+    monkeypatch.setattr("control_segment.runtime.state_file.INTERVAL_S", 0.0)
+
+    async def ends() -> None:
+        stopping = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(file.keep(stopping))
+            await asyncio.to_thread(hangs.wait, 60)
+            stopping.set()
+
+    asyncio.run(ends())  # returns
+    assert not over.is_set()
+    assert caplog.text.count("its disk does not answer; what is new is lost") == 1
+    answers.set()
+    assert over.wait(60)

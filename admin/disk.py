@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files on disks that may hang: a network mount whose server is gone holds a thread for ever.
+
+`asyncio.to_thread` will not do: a loop that ends waits for its threads, so a segment could not be
+stopped.  The threads here end with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+ValueT = TypeVar("ValueT")
+
+
+def in_daemon(action: Callable[..., ValueT], *arguments: object) -> asyncio.Future[ValueT]:
+    """Begin an action in a thread that nobody has to wait for; what it returns or raises."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[ValueT] = loop.create_future()
+
+    def set_result(value: ValueT) -> None:
+        if not outcome.done():
+            outcome.set_result(value)
+
+    def set_error(error: Exception) -> None:
+        if not outcome.done():
+            outcome.set_exception(error)
+
+    def work() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            try:
+                value = action(*arguments)
+            except Exception as error:
+                loop.call_soon_threadsafe(set_error, error)
+            else:
+                loop.call_soon_threadsafe(set_result, value)
+
+    threading.Thread(target=work, daemon=True, name=f"disk: {action.__name__}").start()
+    return outcome
+
+
+def open_at_once(path: str, flags: int) -> int:
+    """An opener that waits for nobody to write to a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+class NotAFile(Exception):
+    """There is a pipe or a device in its place."""
+
+
+class TooLarge(Exception):
+    """It has more octets than any that is right."""
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """A regular file's octets; NotAFile, TooLarge or OSError."""
+    with open(path, "rb", opener=open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise NotAFile
+        return read_at_most(file.read, most)
+
+
+def read_at_most(read: Callable[[int], bytes], most: int) -> bytes:
+    """All that comes; TooLarge if it has no end in sight: /dev/zero has none."""
+    octets = read(most + 1)
+    if len(octets) > most:
+        raise TooLarge
+    return octets
