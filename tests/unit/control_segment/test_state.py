@@ -156,7 +156,9 @@ def test_each_table_gives_its_latest_clients_if_all_are_too_many(
     records = b"".join(section.records for section in kept(rig, WALL))
     clients = [int.from_bytes(records[at : at + 16], "big") for at in range(0, len(records), 38)]
     assert 1000 <= len(clients) <= 1064  # rounded up in each of 64 parts
-    assert min(clients) > 18_000
+    # 16 of each part are the latest of some 1,024 clients.  Each process hashes anew: of one part
+    # they are the latest of 1,500 once in a thousand runs, and of 6,400 never.
+    assert min(clients) > 20_000 - 6_400
 
 
 def test_a_full_table_forgets_those_that_were_seen_least_recently() -> None:
