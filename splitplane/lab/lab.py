@@ -31,7 +31,7 @@ from admin.client import ask
 from admin.errors import CommandError
 from splitplane import machine
 from splitplane.interrupts import ignored
-from splitplane.lab import configs, http, state, switch
+from splitplane.lab import configs, http, state, switch, xdp
 from splitplane.lab.namespaces import Namespace
 from splitplane.lab.processes import Process, wait_for
 from splitplane.lab.topology import (
@@ -136,6 +136,8 @@ class Lab(AbstractContextManager["Lab"]):
             self.start_switch()
         else:
             build(self.topology, self.namespaces)
+        if self.dfs_config.get("attach") == "xdp":
+            xdp.prepare_hosts(self.topology, self.namespaces)
         for host in self.topology.of("server"):
             self.start_server(host.name)
         if self._starts_segments:

@@ -23,6 +23,7 @@ from splitplane.lab.namespaces import existing
 from splitplane.lab.processes import wait_for
 from splitplane.lab.topology import SERVER_HTTP_PORT, SERVER_UDP_PORT, prefix
 from splitplane.lab.web import pattern
+from support.cluster.laboratory import require_laboratory
 from support.require import require
 
 pytestmark = pytest.mark.network
@@ -103,6 +104,17 @@ def test_udp_is_echoed_with_the_servers_name() -> None:
         udp.settimeout(60)
         udp.sendto(b"hello", (lab.host("server2").address, SERVER_UDP_PORT))
         assert udp.recv(100) == b"server2 hello"
+
+
+def test_a_program_at_xdp_serves_too() -> None:
+    """A veth leaves checksums to a card, and takes redirected frames only if it polls."""
+    require_laboratory()
+    with Lab(NAME, clients=1, servers=2, dfs_attach="xdp") as lab:
+        for address in lab.virtual_addresses:
+            names = {lab.get("client1", "/name", address=address).body for _ in range(2)}
+            assert names == {b"server1", b"server2"}
+            with lab.connect("client1", address=address) as http:
+                assert http.get("/bytes/100000").body == pattern(0, 100_000)
 
 
 def test_commands_run_on_their_host() -> None:
