@@ -330,7 +330,8 @@ class NewFlows:
                 flow.opened_ms,
             )
         )
-        self._outbox.trace.append((now, "query", session, flow.serial, flow.tries))
+        repeat = flow.tries + 1 if flags & _RETRY else 0
+        self._outbox.trace.append((now, "query", session, flow.serial, repeat))
         return True
 
     def ask_again(self, group: Group, now: float, *, only_unasked: bool = False) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from control_segment.announcements import Versions, virtual_server_list
+from control_segment.announcements import Versions, refusal, virtual_server_list
 from control_segment.runtime import admin
 from csmb.codec import encode
-from csmb.constants import CSMB_MSG_MAX, Flag
-from csmb.messages import AddVs, VsEntry, VsList
+from csmb.constants import CSMB_MSG_MAX, ErrorCode, Flag
+from csmb.messages import Ack, AddVs, VsEntry, VsList
 from csmb.versions import Versions as VersionSet
 from ssmb.addresses import from_text
 from support.segments.dfs_double import CONFIG, DfsDouble, Rig, changed_server, config
@@ -121,3 +121,23 @@ def test_a_reload_says_which_virtual_servers_it_added_and_removed() -> None:
     assert line == (
         f"virtual servers: 4 removed ({removed}, ...), 1 added ([2001:db8::10]:1); now 2"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "says"),
+    [
+        (6, ErrorCode.BADFLAGS, "refused ADD_VS: BADFLAGS"),
+        (99, ErrorCode.UNSUPPORTED, "refused 99: UNSUPPORTED"),
+        (8, 999, "refused VS_LIST: error 999"),
+    ],
+)
+def test_what_a_dfs_refuses_is_named_whatever_it_says(kind: int, code: int, says: str) -> None:
+    """Of a later release, it may know types and codes that this one does not."""
+    assert refusal(Ack(0, code, kind, 1, 1)) == says
+
+
+def test_a_refusal_is_in_the_log() -> None:
+    rig = Rig(config())
+    rig.dfs.connection.send(Ack(0, ErrorCode.BADFLAGS, 6, 1, 1), rig.now)
+    rig.settle()
+    assert rig.cs.log[-1].endswith("refused ADD_VS: BADFLAGS")
