@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import queue
 import select
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -159,6 +161,30 @@ def test_a_process_ends_though_its_driver_is_open(switch: Switch) -> None:
         assert agent.wait(WAIT_S) == 0
         assert agent.stderr is not None
         assert agent.stderr.read() == ""
+
+
+def test_a_session_that_ended_is_no_garbage(
+    switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection would stay until somebody collects it."""
+    sessions: weakref.WeakSet[session.Session] = weakref.WeakSet()
+    arbitrate = session.Session.arbitrate
+
+    async def seen(each: session.Session) -> p4r.MasterArbitrationUpdate:
+        sessions.add(each)
+        return await arbitrate(each)
+
+    monkeypatch.setattr(session.Session, "arbitrate", seen)
+    gc.collect()
+    gc.disable()
+    try:
+        driver = Driver.open(options(switch), Program.load())
+        assert len(sessions) == 1
+        driver.close()
+        del driver
+        assert len(sessions) == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("whose", ["another version of this program", "another program"])

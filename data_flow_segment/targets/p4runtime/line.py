@@ -195,6 +195,7 @@ class Line:
 
     async def _live(self) -> None:
         """One session, until its end, which is always an exception."""
+        ended: list[BaseException] = []
         try:
             async with Session.open(self._options, self._program) as session:
                 await session.knock()
@@ -204,13 +205,11 @@ class Line:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._feel_pulse(session))
                     await self._listen(session, group, update)
-        except BaseExceptionGroup as group:
-            told, mistakes = group.split(TargetError)
-            if told is None or mistakes is not None:
-                raise
-            raise _first(told) from None
+        except BaseExceptionGroup as failures:
+            ended.append(_what_ended(failures))
         finally:
             self._cookie = None
+        raise ended.pop()
 
     async def _listen(
         self, session: Session, group: asyncio.TaskGroup, update: p4r.MasterArbitrationUpdate
@@ -406,6 +405,19 @@ def _unless_of_another_loop(loop: asyncio.AbstractEventLoop, context: dict[str, 
 
 def _new_boot_id() -> int:
     return secrets.randbelow(0xFFFFFFFF) + 1
+
+
+def _what_ended(failures: BaseExceptionGroup) -> BaseException:
+    """What is told of a session's end; all of it if a mistake is among it.
+
+    An exception that is held by a frame which it came through, as TaskGroup does, or by one whose
+    context it is, stays until garbage is collected, and with it the session's connection.
+    """
+    told, mistakes = failures.split(TargetError)
+    if told is None or mistakes is not None:
+        return failures
+    failures.__traceback__ = told.__traceback__ = None
+    return _first(told)
 
 
 def _first(group: BaseExceptionGroup[TargetError]) -> TargetError:
