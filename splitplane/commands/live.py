@@ -27,7 +27,7 @@ from splitplane.lab.load import Tally
 FLOWS_ASKED: Final = 40
 _BAR_WIDTH: Final = 16
 _FIXED_LINES: Final = 14  # of the screen, beside the rows of nodes and flows
-_LINES: Final = 24  # where the output has no height
+_FLOWS: Final = 3  # where the output has no height
 _WIDTH: Final = 76  # what the tables need; with less, they have fewer columns
 
 
@@ -108,13 +108,13 @@ def draw(
     before: Sample,
     now: Sample,
     running_s: float,
-    lines: int = _LINES,
+    lines: int | None = None,
     width: int = _WIDTH,
 ) -> RenderableType:
-    """The whole screen, for so many lines of so many characters."""
+    """The whole screen, for so many lines (None: as many as it takes) of so many characters."""
     seconds = max(now.now - before.now, 1e-9)
     nodes = [node for node in now.nodes if node.total]  # pools that nobody has used yet say nothing
-    flows = max(3, lines - _FIXED_LINES - len(nodes))
+    flows = _FLOWS if lines is None else lines - _FIXED_LINES - len(nodes)
     return Group(
         _headline(lab, before, now, seconds, running_s),
         "",
@@ -168,7 +168,7 @@ def _headline(
     text.append(
         f"{rate['connections']:.0f} connections/s  {rate['requests']:.0f} requests/s "
         f" {rate['octets'] * 8 / 1e6:.0f} Mbit/s "
-        f" connect {now.connect_ms[0]:.2f} ms (99th percentile {now.connect_ms[1]:.2f} ms)\n"
+        f" connect {now.connect_ms[0]:.2f} ms (99 %: {now.connect_ms[1]:.2f} ms)\n"
     )
     text.append(f"{int(now.tally['requests'])} requests, every octet checked, ")
     text.append(f"{failures} failures", style="bold red" if failures else "green")
@@ -237,6 +237,8 @@ def _messages(before: Sample, now: Sample, seconds: float) -> RenderableType:
 
 
 def _flows(now: Sample, lines: int, *, narrow: bool) -> RenderableType:
+    if lines < 1:
+        return Text(f"{now.flow_count} flows; a terminal with more lines shows them")
     names = ("client", "node") if narrow else ("client", "vip", "protocol", "node", "state")
     table = _table(f"{now.flow_count} flows, newest first", names, ())
     for flow in now.flows[:lines]:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The screen of `splitplane run` fits the terminal that it is drawn for."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from admin.answers import Node
+from splitplane.commands.live import Sample, draw
+from splitplane.lab import Lab
+from support.segments.admin import flow
+
+FLOWS = 30
+
+
+def node(number: int) -> Node:
+    return Node(
+        pool=("web", "echo", "web6", "echo6")[number % 4],
+        name=f"server{number % 3 + 1}",
+        address="10.2.1.2",
+        port=8080,
+        weight=1,
+        state="enabled",
+        connection_limit=0,
+        active=7,
+        total=38,
+        connections_per_second=5.0,
+        response_ms=None,
+        idle_ms=0,
+        packets_in=0,
+        bytes_in=0,
+        packets_out=0,
+        bytes_out=0,
+    )
+
+
+def sample(now: float) -> Sample:
+    return Sample(
+        now=now,
+        tally={"connections": 47 * now, "requests": 158 * now, "octets": 3e7 * now, "failures": 0},
+        by_server={"server1": 300},
+        connect_ms=(10.62, 102.20),
+        last_failure="",
+        nodes=[node(number) for number in range(12)],
+        flows=[flow(client=f"10.1.1.2:{40000 + number}") for number in range(FLOWS)],
+        flow_count=1000,
+        messages={("QUERY", "received"): int(47 * now)},
+    )
+
+
+def lines_of(lines: int | None, width: int = 80) -> list[str]:
+    console = Console(width=width, height=lines or 25)
+    drawn = draw(Lab("lab"), sample(1.0), sample(2.0), 2.0, lines, width)
+    with console.capture() as captured:
+        console.print(drawn)
+    return captured.get().splitlines()
+
+
+@pytest.mark.parametrize("lines", [24, 30, 40, 80])
+def test_the_screen_has_no_more_lines_than_the_terminal(lines: int) -> None:
+    said = lines_of(lines)
+    assert len(said) <= lines
+    shown = sum("10.1.1.2:4" in line for line in said)
+    assert shown == min(max(0, lines - 26), FLOWS)
+    assert any("1000 flows" in line for line in said)
+
+
+def test_the_figures_fit_into_one_line_of_80_characters() -> None:
+    (line,) = [line for line in lines_of(40) if "connections/s" in line]
+    assert line.rstrip().endswith("connect 10.62 ms (99 %: 102.20 ms)")
+
+
+def test_where_the_output_has_no_height_some_flows_are_shown() -> None:
+    assert sum("10.1.1.2:4" in line for line in lines_of(None)) == 3
