@@ -9,6 +9,7 @@ text here and become octets in the model.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -42,28 +43,26 @@ def _parsed(text: str) -> tuple[str, bytes]:
     return str(address), octets
 
 
-def _segment_address(text: str) -> str:
-    """Where a segment is reached, perhaps from its own machine."""
-    address, octets = _parsed(text)
-    if is_link_local(octets):
-        raise ValueError(f"{text!r} is valid on one link only; give one that is routed")
-    return address
+def _address_that(fits: Callable[[bytes], bool], complaint: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        address, octets = _parsed(text)
+        if not fits(octets):
+            raise ValueError(f"{text!r} {complaint}")
+        return address
+
+    return check
 
 
-def _hop_address(text: str) -> str:
-    """Where packets are sent over a link: a node, a next hop."""
-    address, octets = _parsed(text)
-    if not is_next_hop(octets):
-        raise ValueError(f"{text!r} never leaves its host; give an address that others reach")
-    return address
-
-
-def _packet_address(text: str) -> str:
-    """What stands in packets as destination of clients, or as source to nodes."""
-    address, octets = _parsed(text)
-    if is_martian(octets):
-        raise ValueError(f"{text!r}: no packet is forwarded to or from it; give another address")
-    return address
+_segment_address = _address_that(  # where a segment is reached, perhaps from its own machine
+    lambda octets: not is_link_local(octets), "is valid on one link only; give one that is routed"
+)
+_hop_address = _address_that(  # where packets are sent over a link: a node, a next hop
+    is_next_hop, "never leaves its host; give an address that others reach"
+)
+_packet_address = _address_that(  # the destination of clients' packets, the source of nodes'
+    lambda octets: not is_martian(octets),
+    "is not an address that packets are forwarded to or from; give another one",
+)
 
 
 def _address_or_any(text: str) -> str:

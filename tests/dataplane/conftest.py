@@ -17,8 +17,11 @@ import pytest
 
 from data_flow_segment.targets.bpf import BpfOptions, BpfTarget
 from data_flow_segment.targets.bpf.libbpf import library
+from support.octets.packets import TCP_PROTOCOL
 from support.require import require
-from support.targets.veth_rig import BPF_FILESYSTEM, missing_for_bpf
+from support.targets.rig import FAMILIES
+from support.targets.scene import Scene, reset
+from support.targets.veth_rig import BPF_FILESYSTEM, VethRig, missing_for_bpf
 from support.targets.wire import inside
 
 _serials = itertools.count(1)
@@ -90,6 +93,19 @@ class Ground:
         for name in (self.name, self.far):
             subprocess.run(["ip", "netns", "delete", name], check=False)
         subprocess.run(["rm", "-rf", str(self.pin_path)], check=False)
+
+
+@pytest.fixture
+def rig(running: VethRig) -> Iterator[VethRig]:
+    """A module's data path, in its namespace, without what the test before left."""
+    with running.inside():
+        reset(running)
+        yield running
+
+
+@pytest.fixture(params=FAMILIES, ids=lambda family: family.name)
+def scene(request: pytest.FixtureRequest, rig: VethRig) -> Scene:
+    return Scene(rig, request.param, TCP_PROTOCOL)
 
 
 @pytest.fixture

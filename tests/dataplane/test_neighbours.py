@@ -19,10 +19,9 @@ from data_flow_segment.targets.contract import InstallFlow
 from splitplane.lab.processes import wait_for
 from ssmb.constants import Flag
 from support.octets.packets import TCP_PROTOCOL, macs
-from support.require import require
 from support.targets.rig import CLIENT_MAC, FAMILIES, IPV4, NODE_MAC, TARGET_MAC, Side, neighbours
-from support.targets.scene import Scene, reset
-from support.targets.veth_rig import VethRig, missing_for_bpf, open_bpf, run
+from support.targets.scene import Scene
+from support.targets.veth_rig import VethRig, opened, run
 
 pytestmark = pytest.mark.dataplane
 
@@ -31,26 +30,12 @@ NEW_MAC = "02:5b:00:00:0d:77"
 
 @pytest.fixture(scope="module", params=["tc", "xdp"])
 def running(request: pytest.FixtureRequest) -> Iterator[VethRig]:
-    require("dataplane", missing_for_bpf())
-    rig = VethRig(f"bpf-{request.param}", open_bpf(request.param))
-    name = rig._network.target
-    for ip in ("ipv4", "ipv6"):  # a probe fails after 3 x 50 ms
-        run("ip", "netns", "exec", name, "sysctl", "-qw", f"net.{ip}.neigh.int0.retrans_time_ms=50")
-        run("ip", "netns", "exec", name, "sysctl", "-qw", f"net.{ip}.neigh.ext0.retrans_time_ms=50")
-    yield rig
-    rig.close()
-
-
-@pytest.fixture
-def rig(running: VethRig) -> Iterator[VethRig]:
-    with running.inside():
-        reset(running)
-        yield running
-
-
-@pytest.fixture(params=FAMILIES, ids=lambda family: family.name)
-def scene(request: pytest.FixtureRequest, rig: VethRig) -> Scene:
-    return Scene(rig, request.param, TCP_PROTOCOL)
+    with opened(request.param) as rig:
+        inside = ("ip", "netns", "exec", rig._network.target)
+        for ip in ("ipv4", "ipv6"):  # a probe fails after 3 x 50 ms
+            for name in ("int0", "ext0"):
+                run(*inside, "sysctl", "-qw", f"net.{ip}.neigh.{name}.retrans_time_ms=50")
+        yield rig
 
 
 def kernel_entry(rig: VethRig, address: str) -> dict[str, Any]:

@@ -36,10 +36,9 @@ from support.octets.packets import (
     parsed,
     wrong_checksums,
 )
-from support.require import require
 from support.targets.rig import FAMILIES, IPV4, IPV6, Family, Side, neighbours
-from support.targets.scene import NAT, Scene, only, reset
-from support.targets.veth_rig import VethRig, missing_for_bpf, open_bpf, run
+from support.targets.scene import NAT, Scene, only
+from support.targets.veth_rig import VethRig, opened, run
 
 pytestmark = pytest.mark.dataplane
 
@@ -49,22 +48,8 @@ L2, TUNNEL = 1, 2
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[VethRig]:
-    require("dataplane", missing_for_bpf())
-    rig = VethRig("bpf-tc", open_bpf("tc"))
-    yield rig
-    rig.close()
-
-
-@pytest.fixture
-def rig(running: VethRig) -> Iterator[VethRig]:
-    with running.inside():
-        reset(running)
-        yield running
-
-
-@pytest.fixture(params=FAMILIES, ids=lambda family: family.name)
-def scene(request: pytest.FixtureRequest, rig: VethRig) -> Scene:
-    return Scene(rig, request.param, TCP_PROTOCOL)
+    with opened("tc") as rig:
+        yield rig
 
 
 def target_of(rig: VethRig) -> BpfTarget:

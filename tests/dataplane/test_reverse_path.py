@@ -10,29 +10,19 @@ import pytest
 from data_flow_segment.targets.contract import AddVirtualServer
 from splitplane.lab.processes import wait_for
 from support.octets.packets import UDP_PROTOCOL
-from support.require import require
 from support.targets.rig import FAMILIES, Family
-from support.targets.scene import Scene, reset
-from support.targets.veth_rig import VethRig, missing_for_bpf, open_bpf, run
+from support.targets.scene import Scene
+from support.targets.veth_rig import VethRig, opened, run
 
 pytestmark = pytest.mark.dataplane
 
 
 @pytest.fixture(scope="module", params=["tc", "xdp"])
 def running(request: pytest.FixtureRequest) -> Iterator[VethRig]:
-    require("dataplane", missing_for_bpf())
-    rig = VethRig(f"bpf-{request.param}", open_bpf(request.param))
-    for version, network in (("-4", "198.18.0.0/15"), ("-6", "2001:db8:dead::/48")):
-        run("ip", "-n", rig._network.target, version, "route", "add", "unreachable", network)
-    yield rig
-    rig.close()
-
-
-@pytest.fixture
-def rig(running: VethRig) -> Iterator[VethRig]:
-    with running.inside():
-        reset(running)
-        yield running
+    with opened(request.param) as rig:
+        for version, network in (("-4", "198.18.0.0/15"), ("-6", "2001:db8:dead::/48")):
+            run("ip", "-n", rig._network.target, version, "route", "add", "unreachable", network)
+        yield rig
 
 
 def come_up(scene: Scene) -> set[str]:

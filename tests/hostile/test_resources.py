@@ -8,7 +8,7 @@ import asyncio
 import random
 import socket
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Final
 
@@ -17,18 +17,17 @@ import pytest
 from csmb.connection import MESSAGES_BEFORE_READY_MAX, Connection
 from csmb.constants import AUTH_WAIT_S, CSMB_MSG_MAX, Role
 from csmb.transitions import State
-from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.peers.admission import FRESH_S, SOURCE_MAX, STRANGERS_MAX
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.runtime.sockets import UNREAD_MAX, CsmbProtocol
 from data_flow_segment.runtime.streams import ACCEPTS_AT_ONCE, Streams
-from data_flow_segment.targets.memory import MemoryTarget
 from ssmb.seal import Opener, Sealer
 from support.octets.hostile_streams import Scene
 from support.ports import free_port
-from support.segments.agent_rig import KEY, AgentRig, options
+from support.segments.agent_rig import AgentRig
 from support.segments.busy import BusyAgent
 from support.segments.csmb_pair import START, ScriptedPeer, connect
+from support.segments.real_dfs import run_with_dfs
 
 MEBI: Final = 1 << 20
 SIEGE: Final = 5_000
@@ -220,33 +219,6 @@ def test_counters_of_every_lane_are_all_that_a_key_remembers() -> None:
 # --- sockets -----------------------------------------------------------------------------------
 
 
-def dfs_config() -> DataFlowSegmentConfig:
-    return DataFlowSegmentConfig.model_validate(
-        {
-            "segment_id": 256,
-            "target": "memory",
-            "csmb": {"address": "127.0.0.1", "port": free_port()},
-            "ssmb": {"address": "127.0.0.1", "port": free_port()},
-            "key_file": "unused",
-        }
-    )
-
-
-def run(scenario: Callable[[DataFlowSegmentRuntime], Awaitable[None]]) -> None:
-    async def main() -> None:
-        target = MemoryTarget(options(), asyncio.get_running_loop().time)
-        dfs = DataFlowSegmentRuntime(dfs_config(), target, key=KEY)
-        async with asyncio.timeout(90), asyncio.TaskGroup() as tasks:
-            tasks.create_task(dfs.run())
-            await dfs.ready.wait()
-            try:
-                await scenario(dfs)
-            finally:
-                dfs.stop()
-
-    asyncio.run(main())
-
-
 async def handshake(dfs: DataFlowSegmentRuntime) -> bool:
     """A CS connects and proves itself; False if it was cut off."""
     settings = AgentRig().cs(1).settings
@@ -279,7 +251,7 @@ def test_a_cs_gets_in_while_somebody_holds_every_connection_open() -> None:
         for writer in held:
             writer.transport.abort()
 
-    run(scenario)
+    run_with_dfs(scenario)
 
 
 def test_a_peer_that_never_reads_is_cut_off() -> None:
@@ -307,4 +279,4 @@ def test_a_peer_that_never_reads_is_cut_off() -> None:
         server.close()
         assert most <= UNREAD_MAX + 64 * 1024
 
-    run(scenario)
+    run_with_dfs(scenario)

@@ -20,12 +20,10 @@ from csmb.connection import Connection
 from csmb.constants import Role
 from csmb.settings import ConnectionSettings
 from csmb.transitions import State
-from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
-from data_flow_segment.targets.memory import MemoryTarget
 from support.octets.hostile_streams import Scene
-from support.ports import free_port
-from support.segments.agent_rig import KEY, options
+from support.segments.agent_rig import KEY
+from support.segments.real_dfs import run_with_dfs
 
 SIEGE = Path(support.__path__[0]) / "octets" / "siege.py"
 HELD = 1000
@@ -37,30 +35,6 @@ SAYS = {
     "a whole HELLO": [HELLO.hex()],
     "all of these": ["-", HELLO[:30].hex(), HELLO.hex(), bytes(64).hex()],
 }
-
-
-def run(scenario: Any) -> None:
-    async def main() -> None:
-        config = DataFlowSegmentConfig.model_validate(
-            {
-                "segment_id": 256,
-                "target": "memory",
-                "csmb": {"address": "127.0.0.1", "port": free_port()},
-                "ssmb": {"address": "127.0.0.1", "port": free_port()},
-                "key_file": "unused",
-            }
-        )
-        target = MemoryTarget(options(), asyncio.get_running_loop().time)
-        dfs = DataFlowSegmentRuntime(config, target, key=KEY)
-        async with asyncio.timeout(300), asyncio.TaskGroup() as tasks:
-            tasks.create_task(dfs.run())
-            await dfs.ready.wait()
-            try:
-                await scenario(dfs)
-            finally:
-                dfs.stop()
-
-    asyncio.run(main())
 
 
 async def tries_during(
@@ -128,7 +102,7 @@ def test_a_cs_gets_in_every_time_although_it_shares_the_address(
         outcomes = await tries_during(dfs, says, source="127.0.0.1", knocks=True)
         assert set(outcomes) == {None}
 
-    run(scenario)
+    run_with_dfs(scenario)
     lines = [record.message for record in caplog.records if "unauthenticated" in record.message]
     assert len(lines) <= LINES + 1
 
@@ -140,7 +114,7 @@ def test_a_cs_of_an_earlier_release_gets_in_from_its_own_address() -> None:
         outcomes = await tries_during(dfs, SAYS["all of these"], source="127.0.0.2", knocks=False)
         assert set(outcomes) == {None}
 
-    run(scenario)
+    run_with_dfs(scenario)
 
 
 def test_who_saw_a_knock_cannot_use_it() -> None:
@@ -157,4 +131,4 @@ def test_who_saw_a_knock_cannot_use_it() -> None:
         outcomes = await tries_during(dfs, [seen.hex()], source="127.0.0.1", knocks=True)
         assert set(outcomes) == {None}
 
-    run(scenario)
+    run_with_dfs(scenario)

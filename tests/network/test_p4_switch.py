@@ -29,6 +29,7 @@ from splitplane.lab.switch import socket_path
 from splitplane.lab.topology import DFS_ADDRESS
 from ssmb.constants import SSMB_PORT
 from support.cluster.laboratory import Client, connected, cs_knows, fetch, wait_until_served
+from support.processes import killed_after, line_of
 
 pytestmark = pytest.mark.network
 
@@ -121,19 +122,9 @@ def agent(lab: Lab, election_id: int, **elsewhere: Any) -> Iterator[subprocess.P
     path = lab.config_path(f"agent{election_id}")
     path.write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "splitplane", "dfs", str(path), *options]
-    process = subprocess.Popen(
-        lab.namespaces["dfs"].command(*command), stderr=subprocess.PIPE, text=True
-    )
-    try:
+    inside = lab.namespaces["dfs"].command(*command)
+    with killed_after(subprocess.Popen(inside, stderr=subprocess.PIPE, text=True)) as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def line_of(process: subprocess.Popen[str]) -> str:
-    assert process.stderr is not None
-    return process.stderr.readline()
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
@@ -141,7 +132,9 @@ def test_an_agent_that_stands_by_says_so_once_and_ends_cleanly(
     lab: Lab, ending: signal.Signals
 ) -> None:
     with agent(lab, 4) as standby:
-        assert "the agent with election_id 5 is primary; this one (4) stands by" in line_of(standby)
+        assert "the agent with election_id 5 is primary; this one (4) stands by" in line_of(
+            standby.stderr
+        )
         standby.send_signal(ending)
         _, rest = standby.communicate(timeout=60)
     assert standby.returncode == 0
@@ -151,7 +144,7 @@ def test_an_agent_that_stands_by_says_so_once_and_ends_cleanly(
 
 def test_an_agent_that_stands_by_takes_over_with_all_flows(lab: Lab) -> None:
     with agent(lab, 4) as standby:
-        assert "this one (4) stands by" in line_of(standby)
+        assert "this one (4) stands by" in line_of(standby.stderr)
 
         def primary_dies(servers: dict[tuple[str, int], str]) -> None:
             lab.dfs().kill9()
@@ -304,7 +297,7 @@ def test_a_blip_of_the_primarys_connection_ends_nothing(
         assert standby.poll() is None
 
     def standing_by(standby: subprocess.Popen[str]) -> str:
-        while "starting over" in (line := line_of(standby)) or "stands by" not in line:
+        while "starting over" in (line := line_of(standby.stderr)) or "stands by" not in line:
             assert standby.poll() is None, line
         return line
 
@@ -334,7 +327,7 @@ def test_a_switch_that_restarts_is_filled_by_the_agent_that_knows_what_it_held(
 ) -> None:
     """The one that stands by lets it."""
     with agent(lab, 4, **elsewhere(lab)) as standby:
-        assert "this one (4) stands by" in line_of(standby)
+        assert "this one (4) stands by" in line_of(standby.stderr)
 
         def restart(servers: dict[tuple[str, int], str]) -> None:
             lab.switch().kill9()

@@ -25,6 +25,7 @@ from splitplane.lab.lab import PROGRAMS
 from splitplane.lab.namespaces import existing
 from splitplane.lab.topology import prefix
 from support.cluster.laboratory import TARGETS, require_laboratory
+from support.processes import killed_after, line_of
 from support.require import require
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
@@ -57,20 +58,13 @@ def remains() -> list[str]:
 @contextmanager
 def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """The command, in a session of its own as from a terminal of its own."""
-    process = subprocess.Popen(
-        [*COMMAND, *arguments, "--name", NAME],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
+    with killed_after(
+        subprocess.Popen(
+            [*COMMAND, *arguments, "--name", NAME],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )
+    ) as process:  # fmt: skip
         yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def first_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline()
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -105,7 +99,7 @@ def test_once_prints_the_screen_once() -> None:
 @pytest.mark.parametrize("whole_group", [False, True], ids=["alone", "group"])
 def test_it_ends_politely_and_leaves_nothing(ending: signal.Signals, whole_group: bool) -> None:
     with started("run") as process:
-        assert "connections/s" in first_line(process)
+        assert "connections/s" in line_of(process.stdout)
         if whole_group:  # as a terminal's Ctrl-C
             os.killpg(process.pid, ending)
         else:
@@ -118,7 +112,7 @@ def test_it_ends_politely_and_leaves_nothing(ending: signal.Signals, whole_group
 
 def test_after_kill_9_the_next_run_works_and_leaves_nothing() -> None:
     with started("run") as process:
-        assert "connections/s" in first_line(process)
+        assert "connections/s" in line_of(process.stdout)
         process.kill()
         process.wait(60)
     assert remains() != []
@@ -133,7 +127,7 @@ def test_after_kill_9_the_next_run_works_and_leaves_nothing() -> None:
 def test_a_laboratory_ends_when_its_switch_does() -> None:
     require_laboratory("p4runtime")
     with started("lab", "up", "--target", "p4runtime") as process:
-        assert "is up" in first_line(process)
+        assert "is up" in line_of(process.stdout)
         record = json.loads(Path(f"/run/splitplane/lab-{NAME}.json").read_text())
         os.kill(record["processes"]["switch"][0], signal.SIGKILL)
         _, err = process.communicate(timeout=90)
@@ -143,7 +137,7 @@ def test_a_laboratory_ends_when_its_switch_does() -> None:
 
 def test_a_laboratory_can_be_looked_at_and_entered() -> None:
     with started("lab", "up") as process:
-        assert "is up" in first_line(process)
+        assert "is up" in line_of(process.stdout)
         sockets = [f"/run/splitplane/lab-{NAME}/{name}.sock" for name in ("cs-1", "dfs-256")]
         options = [word for path in sockets for word in ("--socket", path)]
         name = "import urllib.request as r; print(r.urlopen('http://203.0.113.10/name').read())"

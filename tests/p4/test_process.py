@@ -20,6 +20,7 @@ from admin.answers import HELLO
 from admin.client import ask
 from admin.errors import CommandError
 from support.ports import free_port
+from support.processes import killed_after, line_of
 from support.targets.p4_switch import FakeSwitch
 
 WAIT_S = 60.0
@@ -71,17 +72,10 @@ def command(path: Path, *options: str) -> list[str]:
 @contextmanager
 def agent(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Its log is its standard error."""
-    process = subprocess.Popen(command(path), stderr=subprocess.PIPE, text=True)
-    try:
+    with killed_after(
+        subprocess.Popen(command(path), stderr=subprocess.PIPE, text=True)
+    ) as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def line_of(process: subprocess.Popen[str]) -> str:
-    assert process.stderr is not None
-    return process.stderr.readline()
 
 
 def wait_until_serving(folder: Path, process: subprocess.Popen[str]) -> None:
@@ -99,7 +93,7 @@ def wait_until_serving(folder: Path, process: subprocess.Popen[str]) -> None:
 
 def test_an_agent_that_is_started_before_its_switch_waits_and_then_serves(folder: Path) -> None:
     with agent(config(folder)) as process:
-        said = line_of(process)
+        said = line_of(process.stderr)
         assert "nothing listens there: start the switch" in said
         assert said.endswith("; waiting for it\n")
         switch = FakeSwitch(f"unix:{folder}/grpc")
@@ -116,7 +110,7 @@ def test_an_agent_that_waits_for_its_switch_ends_when_it_is_asked(
     folder: Path, ending: signal.Signals
 ) -> None:
     with agent(config(folder)) as process:
-        assert "waiting for it" in line_of(process)
+        assert "waiting for it" in line_of(process.stderr)
         process.send_signal(ending)
         _, rest = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0

@@ -13,20 +13,17 @@ import pytest
 
 from control_segment.config import ControlSegmentConfig
 from control_segment.segment import ControlSegment
-from csmb.settings import ConnectionSettings
-from data_flow_segment.agent import Agent
 from data_flow_segment.targets.memory import MemoryTarget
-from ssmb.addresses import from_text
 from support.octets.frames import SYN, framed, tcp_packet
 from support.segments.agent_rig import (
     CLIENT,
     DFS_ENDPOINT,
-    DFS_ID,
     EXTERNAL,
     EXTERNAL_MAC,
     KEY,
     ROUTER_MAC,
     VIP,
+    agent_of,
     options,
 )
 from support.segments.planes import CS_ENDPOINT, cs_config
@@ -48,13 +45,7 @@ class TwoAddresses:
             key=KEY, cs_boot_id=1, now=self.now, random_octets=dice.randbytes,
         )  # fmt: skip
         self.target = MemoryTarget(options(), lambda: self.now)
-        settings = ConnectionSettings(
-            segment_id=DFS_ID,
-            key=KEY,
-            ssmb_ipaddr=from_text(DFS_ENDPOINT[0]),
-            ssmb_port=DFS_ENDPOINT[1],
-        )
-        self.agent = Agent(settings, self.target, random_octets=dice.randbytes, now=self.now)
+        self.agent = agent_of(self.target, dice.randbytes, self.now)
         self.numbers: dict[int, int] = {}
         self.wires: dict[Way, deque[bytes]] = {way: deque() for way in WAYS}
         for link in (0, 1):

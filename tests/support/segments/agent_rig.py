@@ -76,6 +76,24 @@ def options(flow_capacity: int = 4096, boot_id: int = 77) -> MemoryOptions:
     )
 
 
+def agent_of(
+    target: MemoryTarget,
+    random_octets: Callable[[int], bytes],
+    now: float,
+    *,
+    laboratory: bool = False,
+) -> Agent:
+    """The agent of DFS_ID."""
+    settings = ConnectionSettings(
+        segment_id=DFS_ID,
+        key=b"" if laboratory else KEY,
+        ssmb_ipaddr=from_text(DFS_ENDPOINT[0]),
+        ssmb_port=DFS_ENDPOINT[1],
+        laboratory=laboratory,
+    )
+    return Agent(settings, target, random_octets=random_octets, now=now)
+
+
 class FakeCs:
     """A CS whose decisions are the test's."""
 
@@ -234,14 +252,7 @@ class AgentRig:
             data_path.clock = lambda: self.now
             self.target._clock = data_path.clock
         self.laboratory = laboratory
-        settings = ConnectionSettings(
-            segment_id=DFS_ID,
-            key=b"" if laboratory else KEY,
-            ssmb_ipaddr=from_text(DFS_ENDPOINT[0]),
-            ssmb_port=DFS_ENDPOINT[1],
-            laboratory=laboratory,
-        )
-        self.agent = Agent(settings, self.target, random_octets=self.random_octets, now=self.now)
+        self.agent = agent_of(self.target, self.random_octets, self.now, laboratory=laboratory)
         self.css: list[FakeCs] = []
         self.sent: list[tuple[int, bytes]] = []  # frames that left, to one host
         self.undelivered: list[tuple[tuple[str, int], bytes]] = []

@@ -10,11 +10,9 @@ from typing import Any, Final
 
 from control_segment.config import ControlSegmentConfig
 from control_segment.segment import ControlSegment
-from csmb.settings import ConnectionSettings
-from data_flow_segment.agent import Agent
 from data_flow_segment.targets.memory import MemoryTarget
-from ssmb.addresses import from_text, to_text
-from support.segments.agent_rig import DFS_ENDPOINT, DFS_ID, KEY, VIP, options
+from ssmb.addresses import to_text
+from support.segments.agent_rig import DFS_ENDPOINT, DFS_ID, KEY, VIP, agent_of, options
 
 WIRE_S: Final = 0.0002
 
@@ -138,13 +136,7 @@ class CsGroup:
         self.now = 1000.0
         self.dice = random.Random(seed)
         self.target = MemoryTarget(options(), lambda: self.now)
-        settings = ConnectionSettings(
-            segment_id=DFS_ID,
-            key=KEY,
-            ssmb_ipaddr=from_text(DFS_ENDPOINT[0]),
-            ssmb_port=DFS_ENDPOINT[1],
-        )
-        self.agent = Agent(settings, self.target, random_octets=self.dice.randbytes, now=self.now)
+        self.agent = agent_of(self.target, self.dice.randbytes, self.now)
         self.members: list[Member] = []
         self.log: list[str] = []
 

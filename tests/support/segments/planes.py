@@ -17,15 +17,12 @@ from typing import Any, Final
 
 from control_segment.config import ControlSegmentConfig
 from control_segment.segment import ControlSegment
-from csmb.settings import ConnectionSettings
-from data_flow_segment.agent import Agent
 from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.memory.datapath import DataPath
 from ssmb.addresses import from_text, to_text
 from support.octets.frames import ACK, FIN, RST, SYN, ends_of, framed, tcp_packet, udp_packet
 from support.segments.agent_rig import (
     DFS_ENDPOINT,
-    DFS_ID,
     EXTERNAL,
     EXTERNAL_MAC,
     INTERNAL,
@@ -34,6 +31,7 @@ from support.segments.agent_rig import (
     NODE_MAC,
     ROUTER_MAC,
     VIP,
+    agent_of,
     options,
 )
 
@@ -200,13 +198,7 @@ class Planes:
             self.data_path = self.target.data_path
         else:
             self.target = MemoryTarget(target_options, lambda: self.now, data_path=self.data_path)
-        settings = ConnectionSettings(
-            segment_id=DFS_ID,
-            key=KEY,
-            ssmb_ipaddr=from_text(DFS_ENDPOINT[0]),
-            ssmb_port=DFS_ENDPOINT[1],
-        )
-        self.agent = Agent(settings, self.target, random_octets=self.dice.randbytes, now=self.now)
+        self.agent = agent_of(self.target, self.dice.randbytes, self.now)
         self.agent_is_up = True
 
     def start_cs(self) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from data_flow_segment.targets.contract import Command, Event, Target
+from support.require import require
 from support.targets.rig import FAMILIES, IPV4, TARGET_MAC, Frame, Rig, Side, neighbours
 from support.targets.wire import Wire, first_readable, inside
 from support.targets.xdp_pass import attach_pass
@@ -328,3 +329,14 @@ def fence(side: Side) -> tuple[bytes, bytes]:
 def is_kernels_own(octets: bytes) -> bool:
     """Multicast listener reports (RFC 3810), which a kernel sends when an interface comes up."""
     return octets[:3] == b"\x33\x33\x00" and octets[12:14] == b"\x86\xdd" and octets[20] == 0
+
+
+@contextlib.contextmanager
+def opened(attach: str) -> Iterator[VethRig]:
+    """The bpf target; attach: "tc" or "xdp".  Skipped where it cannot be."""
+    require("dataplane", missing_for_bpf())
+    rig = VethRig(f"bpf-{attach}", open_bpf(attach))
+    try:
+        yield rig
+    finally:
+        rig.close()

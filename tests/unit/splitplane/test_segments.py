@@ -24,6 +24,7 @@ from splitplane.commands.segments import _state_file
 from splitplane.config import load
 from splitplane.reading import IN_THREAD_MAX
 from support.ports import free_port
+from support.processes import killed_after, said_until
 
 
 @pytest.fixture
@@ -85,27 +86,13 @@ def running(segment: str, config: Path) -> Iterator[subprocess.Popen[str]]:
         [sys.executable, "-m", "splitplane", segment, str(config)],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    try:
+    with killed_after(process):
         deadline = time.monotonic() + 60
         while not answers(config.parent / f"{segment}.sock"):
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.02)
         yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def said_until(process: subprocess.Popen[str], text: str) -> str:
-    """What a segment logs, up to the line that has this."""
-    assert process.stderr is not None
-    log = ""
-    for line in iter(process.stderr.readline, ""):
-        log += line
-        if text in line:
-            return log
-    raise AssertionError(f"it ended, and did not say {text!r}: {log}")
 
 
 def answers(path: Path) -> bool:
@@ -254,15 +241,12 @@ def test_a_switch_that_is_not_there_yet_is_waited_for_until_a_signal(folder: Pat
         [sys.executable, "-m", "splitplane", "dfs", str(config), *options],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    try:
+    with killed_after(process):
         assert f"switch {address}" in said_until(process, "waiting for it").splitlines()[-1]
         process.terminate()
         said = process.communicate(timeout=60)[1]
         assert process.returncode == 0, said
         assert "Traceback" not in said
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_a_reload_takes_what_is_good_and_leaves_what_is_not(folder: Path) -> None:
