@@ -24,6 +24,7 @@ from csmb.constants import Role
 from csmb.settings import ConnectionSettings
 from ssmb import codec as ssmb_codec
 from ssmb import messages as ssmb_messages
+from ssmb.addresses import from_text
 from ssmb.constants import Flag
 from support.octets.vectors import load
 from support.octets.wire_checks import CS_LISTENS, WITH_KEY
@@ -102,6 +103,8 @@ def _conversation(version: int, *, with_key: bool) -> dict[Role, bytes]:
                 key=bytes(range(16)) if with_key else b"",
                 laboratory=not with_key,
                 csmb_versions=((version, 0),),
+                ssmb_ipaddr=from_text("10.255.0.1"),
+                ssmb_port=61019,
             ),
             random_octets=bytes,
             now=0.0,

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ from csmb.constants import Role
 from csmb.settings import ConnectionSettings
 from csmb.transitions import State
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
+from ssmb.addresses import from_text
 from support.octets.hostile_streams import Scene
 from support.segments.agent_rig import KEY
 from support.segments.real_dfs import run_with_dfs
 
 SIEGE = Path(support.__path__[0]) / "octets" / "siege.py"
 HELD = 1000
+CS = ConnectionSettings(
+    segment_id=1, key=KEY, ssmb_ipaddr=from_text("127.0.0.1"), ssmb_port=61019, knocks=True
+)
 ROUNDS = 4
 HELLO = Scene(Role.DFS, State.HELLO_WAIT).genuine[0]  # needs no key
 SAYS = {
@@ -67,7 +72,7 @@ async def tries_during(
 
 async def gets_in(dfs: DataFlowSegmentRuntime, source: str, *, knocks: bool) -> str | None:
     """Connect as a CS; return why that failed."""
-    settings = ConnectionSettings(segment_id=1, key=KEY, boot_id=9, knocks=knocks)
+    settings = replace(CS, boot_id=9, knocks=knocks)
     loop = asyncio.get_running_loop()
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", dfs.config.csmb.port, local_addr=(source, 0)
@@ -121,7 +126,7 @@ def test_who_saw_a_knock_cannot_use_it() -> None:
     """A thousand connections that repeat it take no place of those that have the key."""
     connection = Connection(
         Role.CS,
-        ConnectionSettings(segment_id=1, key=KEY, knocks=True),
+        CS,
         random_octets=_random,
         now=0.0,
     )
