@@ -322,10 +322,14 @@ static __always_inline bool is_ordinary(const struct flow *f, const struct segme
 
 static __always_inline void note_whether_syn(struct packet *p, struct flow *f)
 {
-	bool was = f->bits & FLOW_SYN_LAST;
+	bool was = f->bits & FLOW_SYN_LAST, is = is_syn(p);
 
-	if (was != is_syn(p) && !(f->bits & FLOW_RETURN))
-		f->bits ^= FLOW_SYN_LAST;
+	if (was == is || f->bits & FLOW_RETURN)
+		return;
+	if (is) /* other CPUs may say the same at once */
+		f->bits |= FLOW_SYN_LAST;
+	else
+		f->bits &= ~FLOW_SYN_LAST;
 }
 
 static __always_inline int track_tcp(struct context *c, struct packet *p, struct flow *f)

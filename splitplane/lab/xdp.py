@@ -3,7 +3,7 @@
 
 A veth device hands an XDP program what a network card would have finished: without checksums, they
 are only begun.  And it takes no frame from another device's XDP program unless it polls (NAPI), as
-it does with GRO.  What the program sends back out of the same interface (ping, ARP and solicitations
+it does with GRO.  What the program sends back out of the same interface (to ping, ARP and questions
 for virtual addresses) still waits there until something else comes: for XDP_TX, veth rings the bell
 only if its peer has an XDP program too.  Network cards do not need any of this.
 """

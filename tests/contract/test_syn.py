@@ -185,9 +185,13 @@ def test_one_syn_on_a_connection_whose_node_has_not_answered_yet_does_not_come_u
 
 
 @pytest.mark.parametrize("direct", [False, True])
-def test_a_second_syn_to_a_node_that_fell_silent_comes_up(tcp_scene: Scene, direct: bool) -> None:
+def test_a_second_syn_to_a_node_that_fell_silent_comes_up(
+    tcp_scene: Scene, *, direct: bool
+) -> None:
     """A client that connects again and again from one port."""
     scene = tcp_scene
+    if scene.rig.name == "p4":
+        pytest.skip("the P4 program does not ask about a SYN that its node does not answer")
     scene.rig.apply(AddVirtualServer(scene.server()))
     if direct:
         change = {"forward_mode": int(ForwardMode.L2), "flags": int(Flag.ROUTE_BY_DST_IP)}
