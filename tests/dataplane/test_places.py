@@ -223,6 +223,19 @@ def test_a_new_name_in_the_configuration_for_the_same_interface(ground: Any) -> 
     assert ground.programs_on("wan0") == XDP
 
 
+def test_an_interface_that_is_not_in_the_configuration_any_more_is_let_go_and_named(
+    ground: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    ground.close(ground.open(), detach=False)
+    assert "has it no more" not in caplog.text
+    ground.open(external=("int0",), internal=("int0",))
+    deadline = time.monotonic() + 60
+    while ground.programs_on("ext0"):  # the kernel lets go of a link when it has time
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert "interface ext0 had this DFS's data path, and has it no more" in caplog.text
+
+
 def test_interfaces_that_changed_their_names_with_each_other(ground: Any) -> None:
     ground.close(ground.open(), detach=False)
     for old, new in (("ext0", "tmp0"), ("int0", "ext0"), ("tmp0", "int0")):

@@ -51,6 +51,11 @@ def pin_of(folder: Path, interface: str) -> Path:
     return folder / f"link-{interface.replace('.', ':')}"
 
 
+def interface_of(pin: Path) -> str:
+    """What `pin_of` was given."""
+    return pin.name.removeprefix("link-").replace(":", ".")
+
+
 def attach_tc(interface: str, ifindex: int, program: int, pin: Path | None) -> Attachment:
     """Put the program in front of everything that comes in on an interface."""
     with _Earlier(ifindex, pin) as earlier:
@@ -98,17 +103,21 @@ def release(attachment: Attachment) -> None:
         os.close(attachment.fd)
 
 
-def drop_others(folder: Path, chosen: list[Attachment]) -> None:
-    """Take the program off where an earlier configuration had it and this one has not."""
+def drop_others(folder: Path, chosen: list[Attachment]) -> list[str]:
+    """Take the program off where an earlier configuration had it and this one has not; return the
+    names of the interfaces, as far as links are pinned."""
+    dropped = []
     mine = {pin_of(folder, attachment.interface) for attachment in chosen if attachment.fd >= 0}
     for pin in folder.glob("link-*"):
         if pin not in mine:
             pin.unlink()
+            dropped.append(interface_of(pin))
     clsact = {attachment.ifindex for attachment in chosen if attachment.kind == "clsact"}
     for mark in folder.glob("clsact-*"):
         ifindex = int(mark.name.removeprefix("clsact-"))
         if ifindex not in clsact:
             _detach_clsact(ifindex, folder)
+    return dropped
 
 
 def programs(folder: Path) -> set[int]:

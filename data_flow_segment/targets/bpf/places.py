@@ -129,7 +129,7 @@ class Places:
             for name in self._chosen:
                 if name not in self._attached:
                     self._attached[name] = self._attach(present[name])
-        links.drop_others(self._options.pin_path, self.attachments)
+        self._drop_others()
 
     def follow(self, now_ns: int) -> bool:
         """Look at the interfaces if something changed, at most once a second; True if so."""
@@ -194,7 +194,15 @@ class Places:
         self._unused.pop(name, None)
         self._count("interface_came_back")
         _LOG.info("interface %s is here again, and is used", name)
-        links.drop_others(self._options.pin_path, self.attachments)
+        self._drop_others()
+
+    def _drop_others(self) -> None:
+        for name in links.drop_others(self._options.pin_path, self.attachments):
+            _LOG.warning(
+                "interface %s had this DFS's data path, and has it no more: the configuration does"
+                " not name it",
+                name,
+            )
 
     def _choose(self, present: dict[str, Device]) -> str:
         """XDP if the drivers of all interfaces run it.  On veth and the like it costs segmentation
