@@ -15,6 +15,7 @@ from admin.quiet_log import QuietLog
 from control_segment.announcements import Changes, refusal
 from control_segment.claims import Claims, contest
 from control_segment.config import ControlSegmentConfig
+from control_segment.configuring import Configuring, name_of
 from control_segment.dispatch import Dispatch
 from control_segment.links import Link
 from control_segment.model import Model
@@ -56,7 +57,6 @@ class Connections:
         self.by_address: dict[tuple[object, ...], Peer] = {}  # where its datagrams come from
         self.links = [Link(random_octets) for _ in config.data_flow_segments]
         self._config = config
-        self._model = model
         self._statistics = statistics
         self._dispatch = dispatch
         self._log = log
@@ -67,6 +67,7 @@ class Connections:
         self._boot_id = cs_boot_id
         self._random_octets = random_octets
         self._claims = Claims(self.links, self.peers)
+        self.configuring = Configuring(config, model, self.links, log, faults)
 
     def connected(self, index: int, now: float) -> None:
         """TCP to a configured DFS is up."""
@@ -287,19 +288,14 @@ class Connections:
             if peer.is_active and peer.authentication.is_proved:
                 self._dispatch.synchronise(peer, now)  # what the one before it decided
         if peer.is_active and not link.is_configured:
-            servers = self._model.announcements()
-            self._say(index, link.configure(self._config.settings, servers, now))
+            self.configuring.configure(index, now)
 
     def _message(self, index: int, event: MessageReceived, now: float) -> None:
         message = event.message
         if isinstance(message, GetVsList) and self.links[index].is_configured:
-            self._say(index, self.links[index].send_list(self._model.announcements(), now))
+            self.configuring.send_list(index, now)
         elif isinstance(message, Ack) and message.error_code and message.ack_msg_type != PROBE_TYPE:
             self._log.append(f"DFS {self._name(index)} {refusal(message)}")
-
-    def _say(self, index: int, sentence: str | None) -> None:
-        if sentence is not None:
-            self._log.append(f"DFS {self._name(index)}: {sentence}")
 
     def _learn_address(self, peer: Peer) -> None:
         stale = [address for address, other in self.by_address.items() if other is peer]
@@ -310,35 +306,9 @@ class Connections:
         self.by_address[(*peer.address, 0, 0)] = peer
 
     def _name(self, index: int) -> str:
-        dfs = self._config.data_flow_segments[index]
-        return f"{dfs.address} port {dfs.port}"
-
-    # --- configuration -------------------------------------------------------------------------
+        return name_of(self._config, index)
 
     def reconfigure(self, config: ControlSegmentConfig, changes: Changes, now: float) -> None:
         """Send every DFS what a reload changed."""
-        old, self._config = self._config.settings, config
-        interval_s = config.settings.hello_interval_s
-        for index, link in enumerate(self.links):
-            try:
-                if link.connection is not None and interval_s != old.hello_interval_s:
-                    link.connection.change_hello_interval(interval_s, now)
-                if link.is_configured:
-                    new = config.settings if config.settings != old else None
-                    servers = self._model.announcements()
-                    self._say(index, link.send_changes(new, changes, servers, now))
-            except Exception as error:
-                self._give_up(index, f"reconfiguring DFS {self._name(index)}", error)
-
-    def send_on(self, now: float) -> None:
-        """Send every DFS some more of what waits."""
-        for index, link in enumerate(self.links):
-            try:
-                link.send_on(now)
-            except Exception as error:
-                self._give_up(index, f"configuring DFS {self._name(index)}", error)
-
-    def _give_up(self, index: int, doing: str, error: Exception) -> None:
-        """A mistake of this program: READY will send everything again."""
-        self._faults.note(doing, error)
-        self._close(index, "internal error, see the log")
+        self._config = config
+        self.configuring.reconfigure(config, changes, now)

@@ -228,7 +228,7 @@ class ControlSegment:
         due: list[Callable[[float], None]] = [
             self.reaper.handle_timer,
             self._update_rates,
-            self.connections.send_on,
+            self.connections.configuring.send_on,
             self.connections.handle_timer,
         ]
         due += [partial(self.dispatch.handle_timer, peer) for peer in self.peers.values()]

@@ -186,8 +186,9 @@ class Dispatch:
     def _share(self, peer: Peer, message: Reply | NewFlow | Reset) -> None:
         group = self._peers.groups[peer.group_id]
         if group.standbys:
-            octets = encode(message, peer.link.version)
-            self._readiness.share(peer, octets, message.__class__.__name__)
+            version = peer.link.version
+            octets = encode(message, version)
+            self._readiness.share(group, version, octets, message.__class__.__name__)
 
 
 def _may_come_from_any(message: Message) -> bool:

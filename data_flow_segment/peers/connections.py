@@ -14,7 +14,7 @@ from dataclasses import replace
 from admin.quiet_log import QuietLog
 from csmb.codec import TYPE_OF
 from csmb.connection import Connection
-from csmb.constants import ACKNOWLEDGED, DEAD_INTERVALS, HELLO_INTERVAL_S, ErrorCode, Role
+from csmb.constants import ACKNOWLEDGED, ErrorCode, Role
 from csmb.events import Closed, HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, Hello
 from csmb.probes import Verdict
@@ -22,10 +22,10 @@ from csmb.settings import ConnectionSettings
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.accepted import Accepted
 from data_flow_segment.peers.admission import Admission
+from data_flow_segment.peers.attendance import Attendance
 from data_flow_segment.peers.claims import Claims
 from data_flow_segment.peers.configuration import Configuration
-from data_flow_segment.peers.groups import Group, Listener, Peer, Peers, endpoint_of
-from data_flow_segment.peers.ssmb_path import Link
+from data_flow_segment.peers.groups import Listener, Peers
 from data_flow_segment.targets.contract import TargetError
 
 _CLOSED = "connection to an unauthenticated CS closed"
@@ -54,7 +54,7 @@ class Connections:
         self._outbox = outbox
         self._peers = peers
         self._configuration = configuration
-        self._listener = listener
+        self._attendance = Attendance(outbox, peers, configuration, listener, self._say)
         self._random_octets = random_octets
         self._accepted: dict[int, Accepted] = {}
         self._claims = Claims(self._accepted)
@@ -125,6 +125,9 @@ class Connections:
         """Sentences for the operator since the last call."""
         log, self._log = self._log + self._quiet.take(), []
         return log
+
+    def _say(self, line: str) -> None:
+        self._log.append(line)
 
     def get_timer(self) -> float | None:
         """When `handle_timer` wants to be called; asked in each wake-up, so it is kept."""
@@ -227,10 +230,10 @@ class Connections:
             other.connection.close("this CS was started again", ErrorCode.DUPID)
             self._handle_events(other_id, other, now)
         if accepted.peer is not None:
-            self._hello_again(accepted.peer, hello, now)
+            self._attendance.said_again(accepted.peer, hello, now)
         else:
             self._admission.proved(connection_id, accepted.address)
-            self._ready(connection_id, accepted, replace(accepted.ready, peer=hello), now)
+            self._attendance.came(connection_id, accepted, hello, now)
 
     def _settle_claims(self, now: float) -> None:
         """Answer the CSs of which it is known by now whether what they were before is gone."""
@@ -249,43 +252,6 @@ class Connections:
             ack = Ack(0, ErrorCode.NOTAUTH, kind, event.serial_global, event.serial_bytype)
             accepted.connection.send(ack, now)
 
-    def _ready(self, connection_id: int, accepted: Accepted, event: Ready, now: float) -> None:
-        accepted.was_ready = True
-        hello, version = event.peer, event.ssmb_version
-        peer = self._peers.by_identity.get((hello.segment_id, hello.group_id))
-        is_new = peer is None
-        if peer is not None and peer.ssmb_version != version:
-            spoken = f"SSMB {peer.ssmb_version[0]}, this one SSMB {version[0]}"
-            accepted.connection.close(f"another connection of this CS speaks {spoken}")
-            return
-        if peer is None:
-            link = Link(endpoint_of(hello, version), version[0], self._outbox)
-            peer = Peer(hello, link, event.ssmb_version)
-        peer.hello = hello
-        peer.connections.append(connection_id)
-        accepted.peer = peer
-        peer.link.add_keys(event.ssmb_keys)
-        if event.ssmb_keys is None:
-            peer.ssmb_proved = True  # laboratory: there is nothing to prove
-        changed = self._peers.add(peer) if is_new else self._peers.rearrange()
-        self._configuration.settle()
-        self._log.append(f"{peer.name} is connected, SSMB {version[0]}.{version[1]}")
-        if is_new:
-            self._listener.peer_came(peer, now)
-        self._announce(changed, now)
-
-    def _hello_again(self, peer: Peer, hello: Hello, now: float) -> None:
-        """A keep-alive; its role, its epoch, its address may have changed (7.7, rule 9; 11.5)."""
-        before, peer.hello = peer.hello, hello
-        if hello == before:
-            return
-        peer.link.endpoint = endpoint_of(hello, peer.ssmb_version)
-        changed = self._peers.rearrange()
-        if hello.boot_id != peer.boot_id:
-            self._listener.peer_came(peer, now)
-        self._configuration.settle()
-        self._announce(changed, now)
-
     def _obey(self, now: float) -> None:
         """Configure a bounded number of virtual servers, and acknowledge the messages obeyed."""
         for connection_id, event, code, error in self._configuration.work():
@@ -300,28 +266,13 @@ class Connections:
 
     def _closed(self, connection_id: int, accepted: Accepted, event: Closed, now: float) -> None:
         self._configuration.forget(connection_id)
-        counters, peer = self._outbox.counters, accepted.peer
+        counters = self._outbox.counters
         counters["csmb_closed" if accepted.was_ready else "csmb_auth_failures"] += 1
         line = f"connection to {accepted.who} closed: {event.reason}"
         self._admission.leave(connection_id)
         self._claims.forget(connection_id)
         if accepted.was_ready:
-            self._log.append(line)
+            self._say(line)
         else:
             self._quiet.add(_CLOSED, line, now)
-        if peer is None:
-            return
-        accepted.peer = None
-        peer.connections.remove(connection_id)
-        silent_s = DEAD_INTERVALS * (peer.hello.hello_interval or HELLO_INTERVAL_S)
-        assert accepted.ready is not None
-        peer.link.end_keys(accepted.ready.ssmb_keys, now + silent_s)
-        if not peer.connections:
-            changed = self._peers.remove(peer)
-            self._configuration.settle()
-            self._listener.peer_left(peer, now)
-            self._announce(changed, now)
-
-    def _announce(self, changed: list[Group], now: float) -> None:
-        if changed:
-            self._listener.active_changed(changed, now)
+        self._attendance.left(connection_id, accepted, now)

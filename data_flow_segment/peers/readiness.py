@@ -120,14 +120,12 @@ class Readiness:
 
     # --- copies for standbys -----------------------------------------------------------------
 
-    def share(self, peer: Peer, octets: bytes, name: str) -> None:
+    @staticmethod
+    def share(group: Group, version: int, octets: bytes, name: str) -> None:
         """Copy a message that the active CS sent to its group's standbys (11.3)."""
-        group = self._peers.groups.get(peer.group_id)
-        if group is None or not group.standbys:
-            return
         copy = as_replica(octets)
         for standby in group.standbys:
-            if standby.ssmb_proved and standby.link.version == peer.link.version:
+            if standby.ssmb_proved and standby.link.version == version:
                 standby.link.send_octets(copy, name)
 
     # --- time --------------------------------------------------------------------------------

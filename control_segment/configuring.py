@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a CS sends its DFSs to configure them: CONFIG, the list of virtual servers, and what a
+reload changes (wire protocol 7.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from admin.faults import Faults
+from control_segment.announcements import Changes
+from control_segment.config import ControlSegmentConfig
+from control_segment.links import Link
+from control_segment.model import Model
+
+
+def name_of(config: ControlSegmentConfig, index: int) -> str:
+    """A configured DFS, for the log."""
+    dfs = config.data_flow_segments[index]
+    return f"{dfs.address} port {dfs.port}"
+
+
+class Configuring:
+    """Sends; a mistake with one DFS costs that connection, and READY sends everything again."""
+
+    def __init__(
+        self,
+        config: ControlSegmentConfig,
+        model: Model,
+        links: Sequence[Link],
+        log: list[str],
+        faults: Faults,
+    ) -> None:
+        self._config = config
+        self._model = model
+        self._links = links
+        self._log = log
+        self._faults = faults
+
+    def configure(self, index: int, now: float) -> None:
+        """The DFS takes this CS for the active one."""
+        link, servers = self._links[index], self._model.announcements()
+        self._say(index, link.configure(self._config.settings, servers, now))
+
+    def send_list(self, index: int, now: float) -> None:
+        """It wants all virtual servers again."""
+        self._say(index, self._links[index].send_list(self._model.announcements(), now))
+
+    def reconfigure(self, config: ControlSegmentConfig, changes: Changes, now: float) -> None:
+        """Send every DFS what a reload changed."""
+        old, self._config = self._config.settings, config
+        interval_s = config.settings.hello_interval_s
+        for index, link in enumerate(self._links):
+            try:
+                if link.connection is not None and interval_s != old.hello_interval_s:
+                    link.connection.change_hello_interval(interval_s, now)
+                if link.is_configured:
+                    new = config.settings if config.settings != old else None
+                    servers = self._model.announcements()
+                    self._say(index, link.send_changes(new, changes, servers, now))
+            except Exception as error:
+                self._give_up(index, f"reconfiguring DFS {name_of(config, index)}", error)
+
+    def send_on(self, now: float) -> None:
+        """Send every DFS some more of what waits."""
+        for index, link in enumerate(self._links):
+            try:
+                link.send_on(now)
+            except Exception as error:
+                self._give_up(index, f"configuring DFS {name_of(self._config, index)}", error)
+
+    def _say(self, index: int, sentence: str | None) -> None:
+        if sentence is not None:
+            self._log.append(f"DFS {name_of(self._config, index)}: {sentence}")
+
+    def _give_up(self, index: int, doing: str, error: Exception) -> None:
+        self._faults.note(doing, error)
+        connection = self._links[index].connection
+        if connection is not None:
+            connection.close("internal error, see the log")
