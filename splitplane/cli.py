@@ -11,7 +11,7 @@ from click.shell_completion import get_completion_class
 
 from admin.errors import CommandError, ConfigError, from_os_error
 from splitplane import __version__
-from splitplane.commands import lab, run, segments, show
+from splitplane.commands import cs, dfs, lab, run, show
 
 
 class _Command(click.Group):
@@ -59,8 +59,8 @@ def completion(shell: str) -> None:
 
 
 for command in (
-    segments.cs,
-    segments.dfs,
+    cs.cs,
+    dfs.dfs,
     show.show,
     show.trace,
     show.set_node,

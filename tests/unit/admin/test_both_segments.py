@@ -186,7 +186,7 @@ def test_every_command_is_answered_and_no_field_is_lost_on_the_way(tmp_path: Pat
 
 
 def test_each_command_belongs_to_the_segments_that_it_says() -> None:
-    elsewhere = {"hello", "reload"}  # admin.server, splitplane.commands.segments
+    elsewhere = {"hello", "reload"}  # admin.server, splitplane.commands.serving
     for role, commands in (("cs", of_a_cs.COMMANDS), ("dfs", of_a_dfs.COMMANDS)):
         said = {command for command in answers.COMMANDS if role in command.roles}
         assert {command for command in said if command.name not in elsewhere} == set(commands)

@@ -20,7 +20,7 @@ from admin.answers import HELLO, NODES, RELOAD
 from admin.client import AdminClient, ask
 from admin.errors import CommandError
 from control_segment.config import ControlSegmentConfig
-from splitplane.commands.segments import _state_file
+from splitplane.commands.cs import _state_file
 from splitplane.config import load
 from splitplane.reading import IN_THREAD_MAX
 from support.ports import free_port
