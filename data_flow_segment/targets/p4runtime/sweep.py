@@ -40,7 +40,7 @@ class Sweep:
         self._stats = False
         self._looked_at: dict[int, SwitchFlow] = {}  # number -> flow whose report is awaited
         self._hastened: dict[int, SwitchFlow] = {}
-        self._reported: set[int] = set()  # out of their turn in this pass
+        self._done: set[int] = set()  # in this pass: looked at out of their turn, or reported
 
     def hasten(self, flow: SwitchFlow) -> None:
         """The switch saw no packet of it for its idle time."""
@@ -55,6 +55,7 @@ class Sweep:
         if self._looked_at.pop(flow.number, None) is not None:
             event = event_of(flow, now, stats=self._stats, half_open_s=self._half_open_s)
             if event is not None:
+                self._done.add(flow.number)
                 self._emit(event)
 
     @property
@@ -79,7 +80,7 @@ class Sweep:
             if chosen or not self._is_last:
                 return False
         self._is_last = False
-        self._reported.clear()
+        self._done.clear()
         return True
 
     def restart(self) -> None:
@@ -90,11 +91,12 @@ class Sweep:
         chosen: list[SwitchFlow] = []
         while self._hastened and len(chosen) < limit:
             number, flow = self._hastened.popitem()
-            chosen.append(flow)
-            self._reported.add(number)
+            if number not in self._done:
+                chosen.append(flow)
+                self._done.add(number)
         if len(chosen) < limit:
             found, last = self._flows.table.after(self._position, limit - len(chosen))
             self._position = 0 if last is None else last
             self._is_last = last is None
-            chosen += [flow for flow in found if flow.number not in self._reported]
+            chosen += [flow for flow in found if flow.number not in self._done]
         return chosen
