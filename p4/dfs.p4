@@ -13,6 +13,8 @@
 //   Flows        flows                   a flow's packet, or an error about one
 //   WalkOptions                          TCP options, where they must be read
 //   Track        registers               counts, the end of a flow           -> copy to the agent
+//                                        a SYN that its node does not answer -> agent
+//   Asleep       asleep                  a node goes on with a flow that is gone -> agent
 //   VirtualServers  virtual_servers      no flow                             -> agent
 //   NextHops     routes, neighbours, next_hops, tunnel_sources
 //   UpCalls      meter, register         nobody listens, or too many         -> drop
@@ -28,6 +30,7 @@
 #include <v1model.p4>
 
 #include "include/arrival.p4"
+#include "include/asleep.p4"
 #include "include/checksums.p4"
 #include "include/classify.p4"
 #include "include/deparser.p4"
@@ -54,7 +57,13 @@
 
 control SegmentIngress(inout headers_t headers, inout metadata_t meta,
                        inout standard_metadata_t standard) {
+    @id(FLOW_STATES_ID)
+    register<bit<288>>(FLOW_ENTRIES) flow_states; // see track.p4
+    @id(LISTENING_ID)
+    register<bit<48>>(1) listening; // see up_calls.p4
+
     Arrival() arrival;
+    Asleep() asleep;
     Classify() classify;
     Addresses() addresses;
     Answer() answer;
@@ -62,13 +71,16 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
     Flows() flows;
     SwapOffsets() swap_offsets;
     WalkOptions() walk_options;
-    Track() track;
+    Track(flow_states, listening) track;
     Martians() error_martians;
     Martians() martians;
     Sources() sources;
     VirtualServers() virtual_servers;
     NextHops() next_hops;
-    UpCalls() up_calls;
+    UpCalls(listening) up_calls;
+
+    state_t state;
+    bit<48> until;
 
     @id(OUTCOMES_ID)
     counter(COUNTERS, CounterType.packets) outcomes;
@@ -95,6 +107,37 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
         meta.verdict = VERDICT_TO_AGENT;
         meta.counter = outcome;
         meta.up.reason = reason;
+    }
+
+    // The key of the packets that answer this one, or back again.
+    @hidden action exchange(kind_t kind) {
+        address_t address = meta.key.src_addr;
+        bit<16> port = meta.key.src_port;
+        meta.kind = kind;
+        meta.key.src_addr = meta.key.dst_addr;
+        meta.key.dst_addr = address;
+        meta.key.src_port = meta.key.dst_port;
+        meta.key.dst_port = port;
+    }
+
+    @hidden action who_listens() {
+        listening.read(until, 0);
+    }
+
+    // A SYN to somebody of whom we know nothing: is he a node, and does a flow have the client's port?  A
+    // table is applied once a packet, so it begins anew, and is looked up with the other key.
+    @hidden action look_again() {
+        meta.verdict = VERDICT_DROP;
+        meta.counter = COUNTER_AGAIN;
+        meta.rare = RARE_AGAIN;
+        meta.came_by = standard.ingress_port;
+        resubmit_preserving_field_list(FIELDS_AGAIN);
+    }
+
+    // What has no way does not count as its flow's: it comes again, in pieces or when there is one.
+    @hidden action uncount() {
+        flow_states.read(state, meta.flow.index);
+        flow_states.write(meta.flow.index, (state[STATE_COUNTS] - ONE_PACKET) ++ state[159:0]);
     }
 
     @hidden action has_source_route() {
@@ -145,9 +188,12 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
                         && (meta.kind == KIND_TCP || meta.kind == KIND_UDP))) {
                     fragments.apply(meta, standard.ingress_global_timestamp);
                 }
+                if (meta.rare == RARE_AGAIN && meta.kind == KIND_TCP) {
+                    exchange(KIND_AGAIN);
+                }
             }
         }
-        if (meta.kind >= KIND_TCP && meta.kind <= KIND_SOURCE_ROUTED) {
+        if (meta.kind >= KIND_TCP && meta.kind <= KIND_AGAIN) {
             flows.apply(headers, meta);
         }
         if (meta.direction != DIRECTION_NONE) {
@@ -162,9 +208,16 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
             }
             count_as(COUNTER_FLOW_PACKETS);
             if (meta.kind < KIND_QUOTED || meta.kind == KIND_DECIDED) { // or the agent asks
-                track.apply(headers, meta, standard.ingress_global_timestamp);
+                if (meta.direction == DIRECTION_RETURNING && meta.flow.is_outside == 1) {
+                    drop(COUNTER_DROP_RETURN_OUTSIDE); // made up
+                } else {
+                    track.apply(headers, meta, standard);
+                }
             } else if (meta.kind == KIND_SOURCE_ROUTED) {
                 drop(COUNTER_DROP_SOURCE_ROUTED);
+            } else if (meta.kind == KIND_AGAIN) {
+                exchange(KIND_TCP);
+                to_agent(REASON_COLLISION, COUNTER_UP_CALLS);
             } else {
                 error_martians.apply(headers, meta);
                 if (meta.whose.from_nobody == 1) {
@@ -194,7 +247,10 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
                 martians.apply(headers, meta);
                 sources.apply(headers, meta);
             }
-            if (meta.kind == KIND_LOST) {
+            asleep.apply(headers, meta);
+            if (meta.verdict != VERDICT_OPEN) {
+                // it goes up, or no further
+            } else if (meta.kind == KIND_LOST) {
                 if (meta.whose.is_virtual == 1
                     || (meta.arrival.internal == 1 && meta.is_local == 0
                         && headers.ethernet.dst_addr[40:40] == 0)) {
@@ -213,9 +269,22 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
                        && headers.packet_out.value != INJECT_ARRIVAL) {
                 // a flow's packet must find the flow; what waited for its next hop arrives again
                 drop(COUNTER_DROP_INJECT_UNMATCHED);
-            } else if (meta.kind >= KIND_TCP && meta.kind <= KIND_SOURCE_ROUTED
+            } else if (meta.kind >= KIND_TCP && meta.kind <= KIND_AGAIN
                        && meta.kind != KIND_QUOTED && meta.kind != KIND_QUOTED_PART) {
-                virtual_servers.apply(headers, meta);
+                if (meta.kind == KIND_AGAIN) {
+                    exchange(KIND_TCP);
+                }
+                if (meta.kind == KIND_TCP && IS_SYN(headers) && meta.rare == 0
+                    && !headers.packet_out.isValid() && meta.whose.is_virtual == 0
+                    && meta.whose.is_own == 0 && headers.ethernet.dst_addr[40:40] == 0) {
+                    who_listens();
+                    if (standard.ingress_global_timestamp <= until) {
+                        look_again();
+                    }
+                }
+                if (meta.verdict == VERDICT_OPEN) {
+                    virtual_servers.apply(headers, meta);
+                }
             } else if (meta.whose.is_owned == 1 && meta.kind != KIND_ARP
                        && meta.kind != KIND_SOLICITATION && meta.kind != KIND_NEIGHBOUR) {
                 // routed, it would come back from the router
@@ -259,6 +328,11 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
             next_hops.apply(headers, meta, standard);
         }
         if (meta.verdict != VERDICT_LEAVE) {
+            if (meta.direction != DIRECTION_NONE && meta.kind < KIND_QUOTED
+                && meta.counter >= COUNTER_DROP_TOO_BIG
+                && meta.counter <= COUNTER_DROP_NO_NEIGHBOUR) {
+                uncount();
+            }
             up_calls.apply(headers, meta, standard);
             if (meta.verdict == VERDICT_DROP) {
                 end();

@@ -228,8 +228,7 @@ class RemoveFlow(NamedTuple):
 class FallAsleep(NamedTuple):
     """This TCP flow was taken out although its connection may go on: its node's next packet comes
     up as ASLEEP and is not routed with the node's own address; ICMP errors from there about it are
-    dropped.  InstallFlow wakes it.  As many are remembered as fit, the oldest yields.  `p4runtime`
-    remembers none yet."""
+    dropped.  InstallFlow wakes it.  As many are remembered as fit, the oldest yields."""
 
     entry: FlowEntry
 

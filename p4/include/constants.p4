@@ -51,7 +51,7 @@ const bit<8> TUNNEL_TTL = 64;
 const port_t PORT_AGENT = 510;
 const bit<32> CLONE_SESSION_AGENT = 1;
 
-// Why a packet came up: 1 to 3 and 10 are the contract's PacketReason, the rest is for the target itself.
+// Why a packet came up: 1 to 3 and 10 to 13 are the contract's PacketReason, the rest is for the target itself.
 const bit<8> REASON_NEW_FLOW = 1;
 const bit<8> REASON_BRIDGED = 2;
 const bit<8> REASON_OUTBOUND = 3;
@@ -59,12 +59,13 @@ const bit<8> REASON_TTL = 4;       // its sender is to be told; value: 0
 const bit<8> REASON_TOO_BIG = 5;   // its sender is to be told; value: what fits
 const bit<8> REASON_NEIGHBOUR = 6; // an ARP reply or a neighbour advertisement
 const bit<8> REASON_RESOLVE = 7;   // the next hop's MAC is not known; a `resolve` header follows
-const bit<8> REASON_CLOSED = 8;    // a copy of the packet that ended a flow; a `report` follows
+const bit<8> REASON_CLOSED = 8;    // a copy of the packet that ended a flow, or took it back;
+                                   // a `report` follows
 const bit<8> REASON_REPORT = 9;    // the answer to OPERATION_REPORT; a `report` follows
-const bit<8> REASON_UNANSWERED = 10;
+const bit<8> REASON_UNANSWERED = 10; // a SYN on a living flow whose node is silent
 const bit<8> REASON_UNSERVED = 11; // to a virtual address, and no virtual server takes it
-const bit<8> REASON_COLLISION = 13; // not sent yet: a SYN to a node itself from a flow's own port
-const bit<8> REASON_ASLEEP = 12;   // not sent yet: a node's packet of a flow that fell asleep
+const bit<8> REASON_ASLEEP = 12;   // a node's packet of a flow that fell asleep
+const bit<8> REASON_COLLISION = 13; // a SYN to a node itself from a flow's own port
 const bit<8> REASON_EARLY_FRAGMENT = 14; // a later one whose first one did not come by
 
 // What the agent asks for with a packet.
@@ -101,9 +102,12 @@ const bit<32> COUNTER_DROP_UNSERVED = 21;
 const bit<32> COUNTER_ECHO_ANSWERED = 22;
 const bit<32> COUNTER_DROP_RETURN_OUTSIDE = 23;
 const bit<32> COUNTER_DROP_TCP_FLAGS = 24;
+const bit<32> COUNTER_DROP_ASLEEP = 25;
+const bit<32> COUNTER_AGAIN = 26; // comes by again, and is counted then
 const bit<32> COUNTERS = 32;
 
 // Which metadata a copy of a packet keeps (@field_list).
 #define FIELDS_REPORT 1
+#define FIELDS_AGAIN 2
 
 #endif

@@ -65,6 +65,7 @@ control Flows(in headers_t headers, inout metadata_t meta) {
         }
     }
 
+    // from_inside: what comes in by an external port is not the node's.
     @id(RETURNING_ID)
     action returning(@id(1) bit<32> index, @id(2) bit<32> cookie, @id(3) address_t new_src_addr,
                      @id(4) address_t new_dst_addr, @id(5) bit<16> new_src_port,
@@ -72,9 +73,10 @@ control Flows(in headers_t headers, inout metadata_t meta) {
                      @id(8) bit<16> port_delta, @id(9) bit<1> has_offsets, @id(10) bit<32> seq_add,
                      @id(11) bit<32> ack_add, @id(12) bit<32> ts_value_add,
                      @id(13) bit<8> shift_left, @id(14) bit<8> shift_right,
-                     @id(15) bit<32> next_hop) {
+                     @id(15) bit<32> next_hop, @id(16) bit<1> from_inside) {
         flow_frames.count();
         meta.direction = DIRECTION_RETURNING;
+        meta.flow.is_outside = from_inside & ~meta.arrival.internal;
         meta.flow.index = index;
         meta.flow.cookie = cookie;
         meta.flow.new_src_addr = new_src_addr;

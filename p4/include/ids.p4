@@ -18,6 +18,7 @@
 #define TUNNEL_SOURCES_ID    0x02000009
 #define OWN_SOURCES_ID       0x0200000a
 #define VIRTUAL_SOURCES_ID   0x0200000b
+#define ASLEEP_ID            0x0200000c
 
 // --- actions; the ids of their parameters stand in the actions ---------------------------------
 #define NO_INTERFACE_ID      0x01000001
@@ -46,15 +47,17 @@
 #define FROM_VIRTUAL_ID      0x01000018
 #define NOT_FROM_OWN_ID      0x01000019
 #define NOT_FROM_VIRTUAL_ID  0x0100001a
+#define SET_ASLEEP_ID        0x0100001b
+#define NOT_ASLEEP_ID        0x0100001c
 
 // --- counters, meters, registers ---------------------------------------------------------------
 #define OUTCOMES_ID          0x12000001
 #define INTERFACE_FRAMES_ID  0x13000001
 #define FLOW_FRAMES_ID       0x13000002
 #define UP_CALL_METER_ID     0x14000001
-// given up: 0x16000001 flow_counts, 02 flow_sequences, 03 flow_windows, 08 flow_times
+// given up: 0x16000001 flow_counts, 02 flow_sequences, 03 flow_windows, 04 flow_fin_ends, 08 flow_times
 #define FLOW_STATES_ID       0x1600000b
-#define FLOW_FIN_ENDS_ID     0x16000004
+#define FLOW_ENDS_ID         0x1600000c
 #define FRAGMENT_KEYS_ID     0x16000005
 #define FRAGMENT_PORTS_ID    0x16000006
 #define FRAGMENT_TIMES_ID    0x16000007

@@ -22,15 +22,16 @@ const verdict_t VERDICT_DROP = 5;
 // What a packet is, as far as a flow goes; found by the parser.
 typedef bit<8> kind_t;
 const kind_t KIND_OTHER = 0;
-const kind_t KIND_TCP = 1;            // 1 to 6 have a flow's key
+const kind_t KIND_TCP = 1;            // 1 to 7 have a flow's key
 const kind_t KIND_UDP = 2;
 const kind_t KIND_FRAGMENT = 3;       // a later one of TCP or UDP, its ports known
 const kind_t KIND_QUOTED = 4;         // an ICMP error whose quoted packet was read
 const kind_t KIND_QUOTED_PART = 5;    // its TCP options were not quoted
 const kind_t KIND_SOURCE_ROUTED = 6;  // TCP or UDP, by a way that its sender chose
+const kind_t KIND_AGAIN = 7;          // a SYN that comes by again, with the key of its answer
 const kind_t KIND_LATER = 15;         // a later fragment of TCP or UDP
 const kind_t KIND_LOST = 13;          // its first one did not come by
-const kind_t KIND_ICMP = 7;
+const kind_t KIND_ICMP = 16;
 const kind_t KIND_SOLICITATION = 8;
 const kind_t KIND_NEIGHBOUR = 9;      // an ARP reply or an advertisement that the agent wants
 const kind_t KIND_ARP = 10;
@@ -40,6 +41,7 @@ const kind_t KIND_MAPPED = 14;        // IPv6 with an address that stands for an
 
 const bit<8> RARE_FIRST_FRAGMENT = 1;
 const bit<8> RARE_SOURCE_ROUTED = 2;
+const bit<8> RARE_AGAIN = 4;
 
 struct key_t { // a flow's; of an ICMP error that of the packets which answer the quoted one
     address_t src_addr;
@@ -75,6 +77,7 @@ struct ip_t {
 struct flow_t { // if `flow_kind` is not 0; offsets and shifts only if `has_offsets` is 1
     bit<32> index;
     bit<32> cookie;
+    bit<1> is_outside;     // only of a returning packet: no node is where it came from
     address_t new_src_addr;
     address_t new_dst_addr;
     bit<16> new_src_port;
@@ -121,7 +124,7 @@ struct metadata_t {
     verdict_t verdict;
     kind_t kind;
     direction_t direction; // of the flow that was found
-    bit<8> rare;          // what few packets are: a first fragment, source-routed
+    @field_list(FIELDS_AGAIN) bit<8> rare; // what few packets are: a first fragment, source-routed
     bit<1> is_expired;    // its time to live ends here
     bit<1> has_offsets;
     bit<16> extra;        // octets before the IP payload that a plain IPv4 frame has not
@@ -131,6 +134,7 @@ struct metadata_t {
     key_t key;
     address_t towards;    // where it goes, if there is no next hop; or the address that is asked for
     bit<1> is_local;      // no wildcard catches its destination
+    @field_list(FIELDS_AGAIN) port_t came_by; // of what comes by again
     bit<16> address_delta; // one's complement: new addresses minus old ones
     bit<16> port_delta;
     // for a report, which a copy of a packet takes along; see track.p4

@@ -18,10 +18,16 @@
 parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t meta,
                    inout standard_metadata_t standard) {
     state start {
-        transition select(standard.ingress_port) {
-            PORT_AGENT: parse_packet_out;
+        transition select(standard.ingress_port, meta.rare) {
+            (PORT_AGENT, _): parse_packet_out;
+            (0, RARE_AGAIN): come_again; // BMv2 forgets the port
             default: parse_ethernet;
         }
+    }
+
+    state come_again {
+        standard.ingress_port = meta.came_by;
+        transition parse_ethernet;
     }
 
     state parse_packet_out {
@@ -200,7 +206,7 @@ parser FrameParser(packet_in packet, out headers_t headers, inout metadata_t met
     }
 
     state note_source_route {
-        meta.rare = RARE_SOURCE_ROUTED;
+        meta.rare = meta.rare | RARE_SOURCE_ROUTED;
         transition take_ipv4_options;
     }
 

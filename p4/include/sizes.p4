@@ -12,6 +12,7 @@
 #define LOCAL_ADDRESSES 4096
 #define VIRTUAL_ADDRESSES 65536
 #define VIRTUAL_SERVERS 65536
+#define ASLEEP 65536          // flows that are gone and whose node may go on
 #define ROUTES 16384
 #define NEIGHBOURS 65536
 #define NEXT_HOPS 65536

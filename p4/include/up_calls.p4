@@ -14,11 +14,9 @@
 #include "metadata.p4"
 
 control UpCalls(inout headers_t headers, inout metadata_t meta,
-                inout standard_metadata_t standard) {
+                inout standard_metadata_t standard)(register<bit<48>> listening) {
     @id(UP_CALL_METER_ID)
     meter(1, MeterType.packets) up_calls;
-    @id(LISTENING_ID)
-    register<bit<48>>(1) listening;
 
     bit<48> until = 0;
     bit<32> colour = 0;

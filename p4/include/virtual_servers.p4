@@ -79,6 +79,10 @@ control VirtualServers(in headers_t headers, inout metadata_t meta) {
                 refuse(COUNTER_DROP_OWN_SOURCE);
             } else if (meta.up.reason != 0 && meta.whose.from_nobody == 1) {
                 refuse(COUNTER_DROP_MARTIAN);
+            } else if (meta.up.reason != 0 && headers.tcp.isValid()
+                       && headers.tcp.flags & TCP_SYN != 0
+                       && headers.tcp.flags & (TCP_FIN | TCP_RST) != 0) {
+                refuse(COUNTER_DROP_TCP_FLAGS); // nobody sends it
             }
         }
         if (meta.verdict == VERDICT_OPEN && meta.up.reason == 0 && meta.arrival.internal == 1 && meta.arrival.outbound_query == 1

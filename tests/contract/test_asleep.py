@@ -24,8 +24,6 @@ from support.targets.scene import Scene
 @pytest.fixture
 def sleeping(tcp_scene: Scene) -> Iterator[Scene]:
     """A scene whose flow fell asleep."""
-    if tcp_scene.rig.name.startswith("p4"):
-        pytest.skip("the P4 program has no table of flows that are asleep")
     entry = tcp_scene.entry()
     tcp_scene.rig.apply(
         AddVirtualServer(tcp_scene.server()),
@@ -93,3 +91,13 @@ def test_without_an_agent_a_packet_of_a_flow_that_is_asleep_is_held_back(sleepin
     with scene.rig.agent_away():
         data = scene.segment(scene.node, scene.client, flags="A", seq=5000)
         assert scene.send(scene.outbound(data)) == []
+
+
+def test_the_next_agent_knows_what_is_asleep(sleeping: Scene) -> None:
+    scene = sleeping
+    with scene.rig.agent_away():
+        pass
+    news = scene.outbound(scene.segment(scene.node, scene.client, flags="PA", seq=5000, ack=1001))
+    assert scene.send(news) == []
+    (up,) = scene.up_calls()
+    assert (up.reason, up.signature.session) == (PacketReason.ASLEEP, scene.signature().session)

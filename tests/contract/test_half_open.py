@@ -10,16 +10,9 @@ import pytest
 
 from data_flow_segment.targets.contract import Event, FlowEntry, FlowIdle, FlowState, InstallFlow
 from ssmb.constants import ForwardMode
-from support.targets.rig import Rig
 from support.targets.scene import Scene
 
 SYN, ACK = 0x02, 0x10
-
-
-@pytest.fixture(autouse=True)
-def tracks_numbers(rig: Rig) -> None:
-    if rig.name == "p4":
-        pytest.skip("the P4 program does not follow numbers as closely yet")
 
 
 def entry_from(scene: Scene, port: int, **changes: int) -> FlowEntry:

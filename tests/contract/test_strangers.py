@@ -18,18 +18,12 @@ from data_flow_segment.targets.contract import (
     RemoveFlow,
 )
 from ssmb.constants import ForwardMode
-from support.targets.rig import Frame, Rig, Side
+from support.targets.rig import Frame, Side
 from support.targets.scene import Scene, only
 
 CLIENT_SEQ, NODE_SEQ = 1004, 5004
 """What both ends send next after `established`, and have acknowledged of each other."""
 FAR = 2_000_000_000
-
-
-@pytest.fixture(autouse=True)
-def tracks_numbers(rig: Rig) -> None:
-    if rig.name == "p4":
-        pytest.skip("the P4 program does not follow numbers as closely yet")
 
 
 def there(scene: Scene, flags: str, seq: int, ack: int = 0, data: bytes = b"") -> Frame:

@@ -190,8 +190,6 @@ def test_a_second_syn_to_a_node_that_fell_silent_comes_up(
 ) -> None:
     """A client that connects again and again from one port."""
     scene = tcp_scene
-    if scene.rig.name == "p4":
-        pytest.skip("the P4 program does not ask about a SYN that its node does not answer")
     scene.rig.apply(AddVirtualServer(scene.server()))
     if direct:
         change = {"forward_mode": int(ForwardMode.L2), "flags": int(Flag.ROUTE_BY_DST_IP)}
@@ -215,8 +213,6 @@ def test_a_second_syn_to_a_node_that_fell_silent_comes_up(
 
 def test_a_syn_to_the_node_itself_from_a_flows_own_port_comes_up(tcp_scene: Scene) -> None:
     scene = tcp_scene
-    if scene.rig.name.startswith("p4"):
-        pytest.skip("the P4 program does not see such collisions yet")
     scene.rig.apply(AddVirtualServer(scene.server()))
     established(scene)
     direct = scene.segment(scene.client, scene.node, flags="S", seq=9)

@@ -96,7 +96,7 @@ def install_flow(client: P4Client) -> None:
             *("shift_left", "shift_right", "next_hop", "serial", "group_id", "flags"),
             *("forward_mode", "tos", "node_ipaddr", "node_port", "snat_ipaddr", "snat_port"),
             *("next_hop_ipaddr", "seq_offset", "ack_offset", "ts_offset", "wscale_shift"),
-            *("idle_timeout_s", "opened_ms"),
+            *("idle_timeout_s", "opened_ms", "from_inside"),
         ),
         0,
     )
@@ -172,6 +172,7 @@ def test_what_waited_for_its_next_hop_arrives_again(switch: tuple[Cables, P4Clie
 
 def test_a_flow_from_its_first_packet_to_its_end(switch: tuple[Cables, P4Client]) -> None:
     cables, client = switch
+    client.clear("flows")  # of other tests
     # nobody knows the flow: it comes up, and down again without one it is dropped
     syn = packets.tcp(CLIENT, VIP, "S", seq=100)
     cables.wires[Side.EXTERNAL].send(frame(Side.EXTERNAL, syn))

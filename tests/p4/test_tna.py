@@ -20,9 +20,13 @@ OURS: Final = sorted(ROOT.glob("p4/tna/*.p4"))
 SHARED: Final = [ROOT / f"p4/include/{name}.p4" for name in ("ids", "constants")]
 WIDTHS: Final = {"address_t": 128, "mac_t": 48, "port_t": 9}
 # what Tofino has in another form: docs/design/0003-p4.md
-# The Tofino program does not look at sources yet (docs/design/0003-p4.md, TNA).
+# The Tofino program does not look at sources, and knows no flows that are asleep, yet
+# (docs/design/0003-p4.md, TNA).
 NOT_PORTED: Final = frozenset(
     (
+        "asleep",
+        "set_asleep",
+        "not_asleep",
         "own_sources",
         "virtual_sources",
         "from_own",

@@ -187,7 +187,7 @@ class DataPath:
             return
         src, dst, sport, dport, protocol = key
         other = self.table.find((dst, src, dport, sport, protocol))
-        if self.listening and other is not None and syns.collides(packet, key, *other):
+        if self._is_listened_to and other is not None and syns.collides(packet, key, *other):
             session = other[0].entry.signature.session
             self._up_call(interface, packet, session, PacketReason.COLLISION, None)
         else:

@@ -55,7 +55,7 @@ class Commands:
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             InstallFlow: self._install,
             RemoveFlow: self._remove,
-            FallAsleep: lambda command: None,  # the program has no table of them
+            FallAsleep: lambda command: self._desired.fall_asleep(command.entry),
             InjectPacket: self._inject,
             PutBackFragment: self._put_back_fragment,
             TransmitPacket: lambda command: self._desired.route(command.octets),
@@ -125,6 +125,7 @@ class Commands:
                 desired.counters.add("install_looping")
             self._not_installed(entry, str(error), table_full=error.table_full)
             return
+        desired.wake(flow.reverse_key)
         desired.act(desired.neighbours.want(entries.towards(entry), desired.now))
         if not desired.is_writing:
             return

@@ -34,9 +34,9 @@ class Reason(IntEnum):
     CLOSED = 8  # a Report precedes the frame
     REPORT = 9  # a Report
     UNANSWERED = 10
-    ASLEEP = 12  # not sent yet
-    COLLISION = 13  # not sent yet
     UNSERVED = 11  # TCP, UDP or an echo request to an address that we own, and of no server
+    ASLEEP = 12
+    COLLISION = 13
     EARLY_FRAGMENT = 14  # a later one whose first one did not come by
 
 
@@ -55,7 +55,7 @@ INJECT_ARRIVAL: Final = 1
 
 
 class Outcome(IntEnum):
-    """Places of the counter `outcomes`; every packet raises one."""
+    """Places of the counter `outcomes`; every packet raises one, and AGAIN if it comes by twice."""
 
     NONE = 0  # what the switch says to its own agent
     FLOW_PACKETS = 1
@@ -82,6 +82,8 @@ class Outcome(IntEnum):
     ECHO_ANSWERED = 22
     DROP_RETURN_OUTSIDE = 23
     DROP_TCP_FLAGS = 24
+    DROP_ASLEEP = 25
+    AGAIN = 26
 
     @property
     def counter(self) -> str:
@@ -100,3 +102,9 @@ class CloseBit(IntFlag):
     OWN_FIN_ACKED = 0x20
     CLOSED = 0x40
     BY_RST = 0x80
+    OWN_RST = 0x0100
+    GAP = 0x0200  # it sent something beyond a hole
+    GAP_FIN = 0x0400
+    PEER_GAP = 0x0800
+    LOOK = 0x1000  # its place alone does not say enough
+    SYN_LAST = 0x2000  # the client's last segment was a SYN

@@ -329,6 +329,8 @@ class Core:
         for row in found.rows:
             if row.table == "virtual_servers":
                 self.servers.adopt(*entries.server_of(row))
+            elif row.table == "asleep":
+                self._desired.asleep.adopt(row)
         self._desired.reserved = reserved_of(found.rows)
         self._desired.outbound_query = outbound_query_of(found.rows)
         if found.refused:

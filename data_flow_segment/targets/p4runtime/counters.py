@@ -55,7 +55,9 @@ class Counters:
         for entity in entities:
             if entity.HasField("counter_entry"):
                 place = entity.counter_entry.index.index
-                if 0 < place <= max(Outcome):
+                if place == Outcome.AGAIN:  # its interface counted it twice
+                    values["packets"] -= entity.counter_entry.data.packet_count
+                elif 0 < place <= max(Outcome):
                     values[Outcome(place).counter] += entity.counter_entry.data.packet_count
             else:
                 values["packets"] += entity.table_entry.counter_data.packet_count

@@ -12,9 +12,10 @@ from typing import Final
 
 from finsy.proto import p4r
 
-from data_flow_segment.targets.contract import VirtualServerKey
+from data_flow_segment.targets.contract import FlowEntry, VirtualServerKey
 from data_flow_segment.targets.interfaces import broadcasts
 from data_flow_segment.targets.ownership import Ownership
+from data_flow_segment.targets.p4runtime.asleep import Asleep
 from data_flow_segment.targets.p4runtime.batch import Batch
 from data_flow_segment.targets.p4runtime.constants import (
     FENCE_INDEX,
@@ -35,12 +36,15 @@ from data_flow_segment.targets.p4runtime.next_hops import (
 )
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.packets import packet_out
+from data_flow_segment.targets.p4runtime.routes import Routes
 from data_flow_segment.targets.p4runtime.schema import Kind, Row, Schema
 from data_flow_segment.targets.p4runtime.servers import Servers, place_rows
 from data_flow_segment.targets.p4runtime.tables import Change, Tables
 from data_flow_segment.targets.p4runtime.writer import Writer
+from data_flow_segment.targets.translation import Key
 from packets.neighbours import announcement
 from packets.parse import MalformedPacket, parse
+from ssmb.constants import Flag
 
 _NEIGHBOUR_TABLES: Final = frozenset(("next_hops", "neighbours"))
 _PLACE_TABLES: Final = frozenset(("interfaces", "tunnel_sources", "local_addresses", "own_sources"))
@@ -64,12 +68,33 @@ class Desired:
             address for interface in options.interfaces for address in interface.addresses
         )
         self.neighbours = Neighbours(options)
+        self._routes = Routes(options.routes)
+        self._internal = {each.number for each in options.interfaces if each.internal}
         self.tables = Tables()
         self.reserved: frozenset[bytes] = frozenset()
         self.outbound_query = False
         self.batch = Batch(FENCE_INDEX)
-        self.writer = Writer(schema, self.batch)
+        self.asleep = Asleep(self.tables, schema.size("asleep"))
+        self.writer = Writer(schema, self.batch, self._comes_from_inside)
         self.put_places()
+
+    def _comes_from_inside(self, entry: FlowEntry) -> bool:
+        """Whether a flow's node is behind an internal port; else its packets come by any."""
+        if entry.flags & Flag.OUTBOUND:
+            return False
+        route = self._routes.find(entry.node_ipaddr)
+        return route is None or route.interface in self._internal
+
+    def fall_asleep(self, entry: FlowEntry) -> None:
+        """A flow was taken out although its connection may go on."""
+        for change in self.asleep.add(entry):
+            self.write(change)
+
+    def wake(self, back: Key) -> None:
+        """The flow with this return direction is there again."""
+        if back in self.asleep:
+            for change in self.asleep.forget(back):
+                self.write(change)
 
     def put_servers(self, keys: Iterable[VirtualServerKey]) -> None:
         """These virtual servers changed."""

@@ -44,8 +44,10 @@ def flow_row_key(session: Key) -> Row:
     return Row("flows", session)
 
 
-def flow_rows(entry: FlowEntry, index: int, cookie: int) -> tuple[Row, Row]:
-    """Client to node, and back."""
+def flow_rows(
+    entry: FlowEntry, index: int, cookie: int, *, from_inside: bool = False
+) -> tuple[Row, Row]:
+    """Client to node, and back; `from_inside`: the node's packets come by an internal port only."""
     signature = entry.signature
     there, back = inbound(entry), returning(entry)
     key = signature.session
@@ -78,7 +80,13 @@ def flow_rows(entry: FlowEntry, index: int, cookie: int) -> tuple[Row, Row]:
     shifts = (min(max(shift, 0), _SHIFT_MAX), min(max(-shift, 0), _SHIFT_MAX))
     deltas = (-address_delta % _SUM_MODULUS, -port_delta % _SUM_MODULUS)
     backward = (index + 1, cookie, key[1], key[0], key[3], key[2], *deltas)
-    parameters: tuple[Value, ...] = (*backward, *offsets, *shifts, _BY_ROUTE)
+    parameters: tuple[Value, ...] = (
+        *backward,
+        *offsets,
+        *shifts,
+        _BY_ROUTE,
+        int(from_inside),
+    )
     return there_row, Row("flows", way_back, "returning", parameters, 0, timeout_ns)
 
 
@@ -107,6 +115,17 @@ def flow_of(row: Row) -> tuple[FlowEntry, int, int]:
         opened_ms=numbers[30],
     )
     return entry, numbers[0], numbers[1]
+
+
+def asleep_row(back: Key, session: Key) -> Row:
+    """What brings a node's packet up whose flow is gone; and the client's key, for who reads it."""
+    return Row("asleep", back, "set_asleep", session[:4])
+
+
+def asleep_of(row: Row) -> tuple[Key, Key]:
+    """The key of the node's packets, and of the client's."""
+    back = cast(Key, row.match)
+    return back, cast(Key, (*row.parameters, back[4]))
 
 
 def _decision(entry: FlowEntry) -> tuple[Value, ...]:

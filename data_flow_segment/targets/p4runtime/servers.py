@@ -46,6 +46,15 @@ class Servers:
         """Whose number it is."""
         return self._keys.get(number)
 
+    def match(self, address: bytes, port: int, protocol: int) -> VirtualServerEntry | None:
+        """The one that takes packets to there (8.3)."""
+        for its_address in (address, None):
+            for its_port in (port, None):
+                entry = self.entries.get(VirtualServerKey(its_address, its_port, protocol))
+                if entry is not None:
+                    return entry
+        return None
+
     def rows_of(self, keys: Iterable[VirtualServerKey]) -> Iterator[tuple[bool, Row]]:
         """The rows of virtual_servers, virtual_addresses and virtual_sources that these keys
         concern, and whether each is to be there.  An address is answered for if one of its servers

@@ -9,8 +9,14 @@ from typing import Final
 
 from finsy.proto import p4r
 
-from data_flow_segment.targets.contract import EarlyFragment, Event, FlowReopened, PacketIn
-from data_flow_segment.targets.flow_table import event_of
+from data_flow_segment.targets.contract import (
+    EarlyFragment,
+    Event,
+    FlowReopened,
+    PacketIn,
+    VirtualServerKey,
+)
+from data_flow_segment.targets.flow_table import INBOUND, event_of
 from data_flow_segment.targets.interfaces import Interface, by_port, is_from_elsewhere
 from data_flow_segment.targets.ownership import Question
 from data_flow_segment.targets.p4runtime.constants import INJECT_ARRIVAL, Operation, Reason
@@ -24,6 +30,7 @@ from data_flow_segment.targets.p4runtime.packets import (
     packet_out,
 )
 from data_flow_segment.targets.p4runtime.routes import Routes
+from data_flow_segment.targets.translation import Key
 from packets import icmp
 from packets.parse import Kind, MalformedPacket, Packet, parse
 from packets.split import split
@@ -32,9 +39,8 @@ from ssmb.messages import FlowSignature
 
 ERRORS_PER_S: Final = 500
 ERRORS_BURST: Final = 100
-_NEW: Final = frozenset(
-    map(int, (Reason.NEW_FLOW, Reason.BRIDGED, Reason.OUTBOUND, Reason.UNANSWERED))
-)
+_NEW: Final = frozenset(map(int, (Reason.NEW_FLOW, Reason.BRIDGED, Reason.OUTBOUND)))
+_KNOWN: Final = frozenset(map(int, (Reason.UNANSWERED, Reason.ASLEEP, Reason.COLLISION)))
 _UNSERVED: Final = int(Reason.UNSERVED)
 _EARLY_FRAGMENT: Final = int(Reason.EARLY_FRAGMENT)
 _FROM_OUTSIDE: Final = _NEW - {int(Reason.OUTBOUND)} | {_UNSERVED}
@@ -69,7 +75,7 @@ class UpCalls:
         except MalformedUp:
             self._counters.add("drop_malformed")
             return
-        if up.reason in _NEW:
+        if up.reason in _NEW or up.reason in _KNOWN:
             self._new(up, "up_calls")
         elif up.reason == _UNSERVED:
             self._unserved(up)
@@ -154,11 +160,43 @@ class UpCalls:
         if not packet.checksums_are_right():
             self._counters.instead(counted, "drop_checksum")
             return
-        signature = FlowSignature(
-            packet.src, packet.dst, up.src_port, up.dst_port, up.protocol, packet.tos
-        )
+        key = (packet.src, packet.dst, up.src_port, up.dst_port, up.protocol)
         server = self._desired.servers.key_of(up.server)
+        if up.reason in _KNOWN:
+            known = self._session(up.reason, key)
+            if known is None:
+                self._go_on(up)
+                return
+            key, server = known
+        signature = FlowSignature(*key, packet.tos)
         self._emit(PacketIn(up.reason, signature, packet.tcp_flags, up.port, up.frame, server))
+
+    def _session(self, reason: int, key: Key) -> tuple[Key, VirtualServerKey | None] | None:
+        """The client's key of the flow that a packet is about which has another flow's key or none;
+        None if there is nothing to ask the CS about."""
+        desired = self._desired
+        if reason == Reason.UNANSWERED:
+            server = desired.servers.match(key[1], key[3], key[4])
+            return None if server is None or server.bridged else (key, server.key)
+        if reason == Reason.ASLEEP:
+            session = desired.asleep.find(key)
+            return None if session is None else (session, None)
+        src, dst, src_port, dst_port, protocol = key
+        found = desired.flows.table.find((dst, src, dst_port, src_port, protocol))
+        if found is None or found[1] == INBOUND or found[0].key == key:
+            return None
+        return found[0].key, None
+
+    def _go_on(self, up: FrameUp) -> None:
+        """It goes where it would have gone without the question; a node's packet whose flow has
+        just woken is sent again by its node."""
+        if up.reason == Reason.ASLEEP:
+            self._counters.instead("up_calls", "drop_detached")
+            return
+        self._counters.add("up_calls", -1)
+        self._desired.send(
+            packet_out(Operation.INJECT, port=up.port, value=INJECT_ARRIVAL, frame=up.frame)
+        )
 
     def _is_from_elsewhere(self, port: int, source: bytes) -> bool:
         interface = self._interfaces.get(port)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from finsy.proto import p4r
@@ -32,9 +33,12 @@ class RowToken(NamedTuple):
 class Writer:
     """Writes flows and rows; what was written decides between P4Runtime's INSERT and MODIFY."""
 
-    def __init__(self, schema: Schema, batch: Batch) -> None:
+    def __init__(
+        self, schema: Schema, batch: Batch, comes_from_inside: Callable[[FlowEntry], bool]
+    ) -> None:
         self._schema = schema
         self._batch = batch
+        self._comes_from_inside = comes_from_inside
         self.strangers: dict[Key, None] = {}  # entries of unknown flows, still there
 
     def change(self, kind: Kind, row: Row, now: float) -> None:
@@ -46,7 +50,7 @@ class Writer:
     def enter(self, flow: SwitchFlow, now: float) -> None:
         """Both entries of a flow that the switch does not have, the return entry first."""
         self._batch.settle(flow.key, now)
-        there, back = entries.flow_rows(flow.entry, flow.index, flow.cookie)
+        there, back = self._rows(flow)
         for match in (flow.key, flow.reverse_key):
             self.take_stranger(match)
         self._flow("INSERT", back, flow)
@@ -56,7 +60,7 @@ class Writer:
     def update(self, flow: SwitchFlow, old_back: Key, now: float) -> None:
         """Both entries of a flow that it has, whose return entry had this key."""
         self._batch.settle(flow.key, now)
-        there, back = entries.flow_rows(flow.entry, flow.index, flow.cookie)
+        there, back = self._rows(flow)
         if old_back == flow.reverse_key:
             self._flow("MODIFY", back, flow)
         else:
@@ -90,6 +94,11 @@ class Writer:
         )
         update = p4r.Update(type=p4r.Update.MODIFY, entity=p4r.Entity(meter_entry=entry))
         self._batch.write("up_calls", update, RowToken("MODIFY", Row("up_calls", ())))
+
+    def _rows(self, flow: SwitchFlow) -> tuple[Row, Row]:
+        entry = flow.entry
+        from_inside = self._comes_from_inside(entry)
+        return entries.flow_rows(entry, flow.index, flow.cookie, from_inside=from_inside)
 
     def _flow(self, kind: Kind, row: Row, flow: SwitchFlow) -> None:
         self._batch.write(key(row), self._schema.update(kind, row), FlowToken(flow, flow.entry))

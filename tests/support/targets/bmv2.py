@@ -272,6 +272,13 @@ class P4Client:
             entry.time_since_last_hit.SetInParent()
         return [found.table_entry for found in self.read(self._p4r.Entity(table_entry=entry))]
 
+    def clear(self, table: str) -> None:
+        """Take every entry out."""
+        for entry in self.read_table(table):
+            for unwanted in ("action", "counter_data", "time_since_last_hit", "idle_timeout_ns"):
+                entry.ClearField(unwanted)
+            self.write("DELETE", self._p4r.Entity(table_entry=entry))
+
     def outcomes(self) -> list[int]:
         """The indirect counter, by number."""
         (counter,) = self.info.counters

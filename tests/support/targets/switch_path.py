@@ -28,8 +28,16 @@ from packets.neighbours import ADVERTISEMENT, ARP, ARP_REPLY, ARP_REQUEST
 from packets.parse import ICMPV6, Packet, parse
 from packets.parse import Kind as PacketKind
 from ssmb.addresses import is_martian
-from support.targets.switch_rows import FlowRows, PlacedFlow, RowRouter, ServerRows, Unresolved
+from support.targets.switch_rows import (
+    AsleepRows,
+    FlowRows,
+    PlacedFlow,
+    RowRouter,
+    ServerRows,
+    Unresolved,
+)
 
+_OF_KNOWN: Final = (PacketReason.ASLEEP, PacketReason.COLLISION)
 _NOT_TOLD: Final = frozenset((Reason.REPORT, Reason.CLOSED))  # goes up whoever listens
 
 
@@ -42,6 +50,7 @@ def _tells_where(packet: Packet) -> bool:
 
 
 _TABLES: Final = (
+    "asleep",
     "interfaces",
     "local_addresses",
     "own_sources",
@@ -120,6 +129,7 @@ class SwitchPath(DataPath):
             self._router = router  # type: ignore[assignment]
             self.local_addresses = router.reserved
             self.outbound_query = router.outbound_query
+            self.asleep = AsleepRows(tables["asleep"].values())  # type: ignore[assignment]
             self.virtual_servers = ServerRows(  # type: ignore[assignment]
                 tables["virtual_servers"].values(),
                 {
@@ -162,7 +172,13 @@ class SwitchPath(DataPath):
         else:
             self.counters.add("up_calls" if self._is_listened_to else "drop_detached")
         number = 0 if server is None else numbers[server]
+        if reason in _OF_KNOWN:  # the agent knows which flow is meant
+            key = (packet.src, packet.dst, *packet.ports, packet.protocol)
         self._tell_agent(Reason(reason), key=key, server=number)
+
+    def _is_from_inside(self, interface: Interface, flow: Flow) -> bool:
+        _, back = cast(PlacedFlow, flow).rows or (None, None)
+        return interface.internal or back is None or not back.parameters[-1]
 
     def _may_answer(self, question: Question) -> bool:
         return True  # the agent decides

@@ -17,12 +17,13 @@ from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.forward import Exit, NoNeighbour, NoRoute
 from data_flow_segment.targets.p4runtime.constants import CloseBit
-from data_flow_segment.targets.p4runtime.entries import flow_of, server_of
+from data_flow_segment.targets.p4runtime.entries import asleep_of, flow_of, server_of
 from data_flow_segment.targets.p4runtime.schema import Row
 from data_flow_segment.targets.translation import Key as FlowKey
+from packets.parse import ACK, SYN, Packet
 from packets.rewrite import Translation
 from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED
-from ssmb.constants import Flag, ForwardMode
+from ssmb.constants import TCP, Flag, ForwardMode
 
 _ROUTE_BY_DST_IP: Final = int(Flag.ROUTE_BY_DST_IP)
 
@@ -147,6 +148,23 @@ class FlowRows:
             if flow is not None and 0 < timeout <= (now - flow.last_seen) * 1e9:
                 found.append(row)
         return found
+
+
+class AsleepRows:
+    """The table `asleep`."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._by_back = dict(map(asleep_of, rows))
+
+    def has(self, key: FlowKey) -> bool:
+        """An error's, too."""
+        return key in self._by_back
+
+    def find(self, packet: Packet, key: FlowKey) -> FlowKey | None:
+        """Whether a packet comes up; nobody reads the client's key there but the agent."""
+        if packet.protocol != TCP or packet.tcp_flags & (SYN | ACK) == SYN:
+            return None
+        return self._by_back.get(key)
 
 
 class ServerRows:

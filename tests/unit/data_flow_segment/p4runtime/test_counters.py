@@ -33,3 +33,11 @@ def test_a_correction_of_what_was_never_read_makes_no_counter_negative() -> None
     counters.instead("drop_no_neighbour", "resolve_waited")
     counters.forgotten()  # and with it the drop that the switch had counted
     assert values(counters) == {"resolve_waited": 1}
+
+
+def test_what_comes_by_again_is_one_packet() -> None:
+    counters = Counters()
+    interface = p4r.Entity()
+    interface.table_entry.counter_data.packet_count = 5
+    counters.read([interface, place(Outcome.AGAIN, 2), place(Outcome.PASSED, 3)])
+    assert values(counters) == {"packets": 3, "passed": 3}
