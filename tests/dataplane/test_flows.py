@@ -21,16 +21,17 @@ from data_flow_segment.targets.bpf.flows import (
 )
 from data_flow_segment.targets.bpf.layout import EVENT_CLOSED, FLOW, FLOW_KEY
 from data_flow_segment.targets.contract import FlowEntry
-from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED
+from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED, is_next_hop
 from ssmb.constants import Flag
 from ssmb.messages import FlowSignature
 
 ports = st.integers(0, 65535)
 words = st.integers(0, 2**32 - 1)
+# clients and nodes: what `check` refuses is never written
 octets = st.binary(min_size=16, max_size=16).filter(
-    lambda a: a != UNSPECIFIED and a[:12] != IPV4_PREFIX
+    lambda a: is_next_hop(a) and a[:12] != IPV4_PREFIX
 )
-ipv4 = st.binary(min_size=4, max_size=4).filter(any).map(lambda a: IPV4_PREFIX + a)
+ipv4 = st.binary(min_size=4, max_size=4).map(lambda a: IPV4_PREFIX + a).filter(is_next_hop)
 flags = st.sampled_from([0, 4, 8, 12, 16, 28]).flatmap(
     lambda base: st.sampled_from(
         [base, base | Flag.TRANSLATE_SRC, base | Flag.ADD_TCP_OFFSETS, base | Flag.OUTBOUND]
@@ -49,7 +50,7 @@ def entries(draw: st.DrawFn) -> FlowEntry:
     shift = draw(st.integers(-14, 14)) if chosen & Flag.ADD_TCP_OFFSETS else 0
     return FlowEntry(
         signature, draw(words), draw(ports), chosen, draw(address), draw(address),
-        draw(ports), draw(ports), draw(st.one_of(st.just(UNSPECIFIED), address)),
+        draw(st.integers(1, 65535)), draw(ports), draw(st.one_of(st.just(UNSPECIFIED), address)),
         draw(words), draw(words), draw(words), draw(words), shift,
         draw(st.sampled_from([0, 1, 2])), draw(words),
     )  # fmt: skip
