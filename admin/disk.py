@@ -61,8 +61,11 @@ class TooLarge(Exception):
 def read_file(path: Path, most: int) -> bytes:
     """A regular file's octets; NotAFile, TooLarge or OSError."""
     with open(path, "rb", opener=open_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise NotAFile
+        if status.st_size > most:  # without reading so much
+            raise TooLarge
         return read_at_most(file.read, most)
 
 

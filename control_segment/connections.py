@@ -19,7 +19,7 @@ from control_segment.configuring import Configuring, name_of
 from control_segment.dispatch import Dispatch
 from control_segment.links import Link
 from control_segment.model import Model
-from control_segment.peers import Peer
+from control_segment.peers import AddressBook, Peer
 from control_segment.roles import GroupRole
 from control_segment.seal_doubt import SEAL_DOUBT_S
 from control_segment.statistics import Statistics
@@ -54,7 +54,7 @@ class Connections:
     ) -> None:
         """`check_all`: a DFS lost its flows, so every record is to be looked at."""
         self.peers: dict[int, Peer] = {}  # by the DFS's segment id
-        self.by_address: dict[tuple[object, ...], Peer] = {}  # where its datagrams come from
+        self.by_address = AddressBook()
         self.links = [Link(random_octets) for _ in config.data_flow_segments]
         self._config = config
         self._statistics = statistics
@@ -71,10 +71,15 @@ class Connections:
 
     def connected(self, index: int, now: float) -> None:
         """TCP to a configured DFS is up."""
-        config, link = self._config, self.links[index]
+        link = self.links[index]
         known = None if link.dfs_id is None else self.peers.get(link.dfs_id)
-        role = GroupRole(active=config.active) if known is None else known.group_role
-        settings = ConnectionSettings(
+        role = GroupRole(active=self._config.active) if known is None else known.group_role
+        settings = self._settings(role)
+        link.opened(Connection(Role.CS, settings, random_octets=self._random_octets, now=now))
+
+    def _settings(self, role: GroupRole) -> ConnectionSettings:
+        config = self._config
+        return ConnectionSettings(
             segment_id=config.segment_id,
             key=self._key,
             group_id=config.group_id,
@@ -88,7 +93,6 @@ class Connections:
             knocks=not config.laboratory_no_authentication,
             laboratory=config.laboratory_no_authentication,
         )
-        link.opened(Connection(Role.CS, settings, random_octets=self._random_octets, now=now))
 
     def connect_failed(self, index: int, reason: str) -> float:
         """TCP could not be connected; return after how many seconds to try again."""
@@ -220,7 +224,7 @@ class Connections:
         peer.group_role.reconnected()
         if peer.epoch != epoch:
             self._check_all(now)
-        self._learn_address(peer)
+        self.by_address.learn(peer)
         self._log.append(
             f"DFS {self._name(index)} is ready: segment {hello.segment_id}, "
             f"CSMB {link.versions.csmb}, SSMB {link.versions.ssmb}"
@@ -270,7 +274,7 @@ class Connections:
             return
         self._take_role(index, peer, hello, now)
         if peer.hello_again(hello):
-            self._learn_address(peer)
+            self.by_address.learn(peer)
             self._check_all(now)
             self._dispatch.authenticate(peer, now)
 
@@ -296,14 +300,6 @@ class Connections:
             self.configuring.send_list(index, now)
         elif isinstance(message, Ack) and message.error_code and message.ack_msg_type != PROBE_TYPE:
             self._log.append(f"DFS {self._name(index)} {refusal(message)}")
-
-    def _learn_address(self, peer: Peer) -> None:
-        stale = [address for address, other in self.by_address.items() if other is peer]
-        for address in stale:
-            del self.by_address[address]
-        self.by_address[peer.address] = peer
-        # An IPv6 socket names its sources with flow label and scope
-        self.by_address[(*peer.address, 0, 0)] = peer
 
     def _name(self, index: int) -> str:
         return name_of(self._config, index)

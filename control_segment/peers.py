@@ -193,3 +193,15 @@ class Peer:
             None if self._reset is None else self._reset_at,
         )
         return min((timer for timer in timers if timer is not None), default=None)
+
+
+class AddressBook(dict[tuple[object, ...], Peer]):
+    """Where each DFS's datagrams come from."""
+
+    def learn(self, peer: Peer) -> None:
+        """Its HELLO names the address."""
+        for address in [address for address, other in self.items() if other is peer]:
+            del self[address]
+        self[peer.address] = peer
+        # An IPv6 socket names its sources with flow label and scope
+        self[(*peer.address, 0, 0)] = peer
