@@ -177,6 +177,15 @@ def test_no_flow_begins_and_no_answer_goes_to_several_stations(scene: Scene, por
     assert counted(scene, "drop_group_source", before) == len(GROUP_MACS)
 
 
+def test_no_error_goes_to_several_stations(scene: Scene) -> None:
+    if scene.rig.name.startswith("p4"):
+        pytest.skip("the P4 program does not look at the source's MAC address yet")
+    scene.rig.apply(InstallFlow(scene.entry()))
+    expired = scene.inbound(scene.to_vip(b"traceroute", ip_fields={"ttl": 1}))
+    out = scene.send(*(from_group(expired, mac) for mac in GROUP_MACS))
+    assert [octets.hex() for _, octets in out if octets[0] & 1] == []
+
+
 def test_no_flow_begins_with_all_hosts_of_a_network(rig: Rig) -> None:
     if rig.name.startswith("p4"):
         pytest.skip("the P4 program knows no broadcast address but 255.255.255.255 yet")
