@@ -45,7 +45,7 @@ def flow_row_key(session: Key) -> Row:
 
 
 def flow_rows(
-    entry: FlowEntry, index: int, cookie: int, *, from_inside: bool = False
+    entry: FlowEntry, index: int, cookie: int, *, from_inside: bool = True
 ) -> tuple[Row, Row]:
     """Client to node, and back; `from_inside`: the node's packets come by an internal port only."""
     signature = entry.signature
