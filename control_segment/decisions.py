@@ -130,8 +130,9 @@ class Decisions:
         now: float,
     ) -> Answer:
         """A new session."""
-        if server.maintenance:
-            return self._refuse(ErrorCode.NOTAVAIL, key, now, "maintenance", server)
+        closed = server.why_closed_to(key[SRC_IPADDR])
+        if closed:
+            return self._refuse(ErrorCode.NOTAVAIL, key, now, closed, server)
         if server.connection_limit and server.active >= server.connection_limit:
             why = "the virtual server's connection limit is reached"
             return self._at_limit(server, peer, key, serial, now, why)

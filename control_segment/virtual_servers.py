@@ -20,7 +20,7 @@ from control_segment.wire import (
 )
 from csmb.constants import Flag as VsFlag
 from csmb.messages import AddVs
-from ssmb.addresses import UNSPECIFIED, from_text
+from ssmb.addresses import UNSPECIFIED, from_text, is_ipv4
 from ssmb.constants import PROTOCOLS, Flag, ForwardMode
 from ssmb.messages import Translation
 
@@ -119,6 +119,18 @@ class VirtualServer:
         if node is None or not (node.has_room and node.takes_new_sessions):
             return None
         return node
+
+    def why_closed_to(self, client: bytes) -> str:
+        """Why it is not there for a client (its address); empty if it is.  A wildcard takes clients
+        of both address families, and translation does not change the family."""
+        if self.maintenance:
+            return "maintenance"
+        if self.config.address != "*" or not self.config.translates_address:
+            return ""
+        node = next(iter(self.pool.nodes.values()), None)  # all are of one family
+        if node is None or is_ipv4(node.address) == is_ipv4(client):
+            return ""
+        return f"the nodes of pool {self.pool.name} are of the other address family"
 
     def remember_node(self, client: bytes, node: Node, now: float) -> None:
         """A session of a client (its address) begins at a node."""

@@ -123,6 +123,23 @@ def test_exact_wins_over_wildcard_port_over_wildcard_address_over_both() -> None
     assert found == ["exact", "any-port", "any-address", "any"]
 
 
+def test_a_wildcard_refuses_clients_of_the_family_that_its_nodes_do_not_have() -> None:
+    """They would get nothing: the DFS cannot translate one family into the other."""
+    rig = Rig(config(virtual_servers=changed_server(address="*")))
+    client, address = from_text("2001:db8::7"), from_text("2001:db8::80")
+    refused = rig.dfs.query(rig, client=client, server=address)
+    assert refused is not None
+    assert refused.error_code == ErrorCode.NOTAVAIL
+    reply = rig.dfs.query(rig)
+    assert reply is not None
+    assert reply.error_code == 0
+    # where nothing is translated a tunnel or a link carries both
+    rig = Rig(config(virtual_servers=changed_server(address="*", forward_mode="l2")))
+    reply = rig.dfs.query(rig, client=client, server=address)
+    assert reply is not None
+    assert reply.error_code == 0
+
+
 def test_a_node_without_a_port_keeps_the_clients() -> None:
     pools = changed_pool(web1={"port": None}, web2=None, web3=None)
     rig = Rig(config(pools=pools, virtual_servers=changed_server(port="*")))
