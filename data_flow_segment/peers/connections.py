@@ -165,7 +165,8 @@ class Connections:
         else:
             verdict, asked = claims.judge(acting, hello, self._now)
             self._touched.update(asked)
-            if verdict is Verdict.OPEN:
+            if verdict is Verdict.OPEN:  # it has proved itself, and waits
+                self._admission.proved(acting, self._accepted[acting].address)
                 return None
             if verdict is Verdict.ALIVE:
                 self._outbox.counters["cs_duplicate_id"] += 1

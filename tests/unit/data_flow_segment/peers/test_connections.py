@@ -11,7 +11,7 @@ from csmb.constants import ErrorCode as CsmbError
 from csmb.constants import Flag as CsmbFlag
 from csmb.messages import AddVs, Config, DelVs, VsEntry, VsList
 from csmb.probes import PROBE_WAIT_S
-from data_flow_segment.peers.admission import STRANGERS_MAX
+from data_flow_segment.peers.admission import FRESH_S, STRANGERS_MAX
 from data_flow_segment.peers.configuration import STEPS_AT_ONCE
 from data_flow_segment.targets.contract import VirtualServerKey
 from ssmb.addresses import from_text
@@ -316,6 +316,19 @@ def test_a_claim_ends_with_its_connection() -> None:
     rig.advance(PROBE_WAIT_S)
     assert rig.agent.peers.by_identity[1, 1].boot_id == dead.settings.boot_id
     assert rig.agent.outbox.faults.take_log() == []
+
+
+def test_who_waits_for_the_verdict_needs_no_place_any_more() -> None:
+    """It has proved itself: nobody who has not takes its place meanwhile."""
+    rig, dead = ready_rig()
+    dead.is_there = False
+    again = rig.cs(1, boot_id=5, prepare=False)
+    rig.advance(2 * FRESH_S)
+    for _ in range(2 * STRANGERS_MAX):  # from its own address
+        rig.agent.connections.connection_made(rig.now)
+    assert again.connection.is_ready
+    rig.advance(PROBE_WAIT_S)
+    assert rig.agent.peers.by_identity[1, 1].boot_id == 5
 
 
 def test_of_several_hellos_that_are_held_the_last_one_counts() -> None:
