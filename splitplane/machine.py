@@ -113,6 +113,7 @@ def pin_advice(pin_path: Path) -> list[str]:
     They do not on a file system that no process has which this one comes from: it goes with the
     mount namespace that one of them made.
     """
+    pin_path = pin_path.absolute()
     folder = next(path for path in (pin_path, *pin_path.parents) if path.exists())
     mine = folder.stat().st_dev
     for pid in _ancestors():

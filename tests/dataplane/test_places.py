@@ -297,6 +297,18 @@ def test_a_pin_path_with_a_dot_is_refused_in_words(ground: Any) -> None:
         ground.open(pin_path=ground.pin_path.with_name("dfs.1"))
 
 
+def test_a_pin_path_that_holds_what_others_pinned_is_refused_and_stays(ground: Any) -> None:
+    """To detach removes the folder: the pins of another DFS, or of all programs, went with it."""
+    inner = ground.pin_path / "dfs"
+    target = ground.open(pin_path=inner)
+    with pytest.raises(TargetError, match=r"has the folder dfs in it, .* a folder of its own"):
+        ground.open(pin_path=ground.pin_path)
+    with pytest.raises(TargetError, match=r"is a whole BPF file system: .*/splitplane/dfs"):
+        ground.open(pin_path=Path("/sys/fs/bpf"))
+    assert (inner / "meta").exists()
+    ground.close(target)
+
+
 def test_two_agents_with_one_pin_path_in_two_namespaces(ground: Any) -> None:
     target = ground.open()
     from support.targets.wire import inside

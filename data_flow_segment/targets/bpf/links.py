@@ -26,6 +26,7 @@ from data_flow_segment.targets.bpf.libbpf import (
     library,
     reason,
 )
+from data_flow_segment.targets.bpf.pins import CLSACT_MARK
 from data_flow_segment.targets.contract import TargetError
 
 _CLSACT_INGRESS, _CLSACT_BOTH = 1, 3
@@ -113,8 +114,8 @@ def drop_others(folder: Path, chosen: list[Attachment]) -> list[str]:
             pin.unlink()
             dropped.append(interface_of(pin))
     clsact = {attachment.ifindex for attachment in chosen if attachment.kind == "clsact"}
-    for mark in folder.glob("clsact-*"):
-        ifindex = int(mark.name.removeprefix("clsact-"))
+    for mark in folder.glob(f"{CLSACT_MARK}*"):
+        ifindex = int(mark.name.removeprefix(CLSACT_MARK))
         if ifindex not in clsact:
             _detach_clsact(ifindex, folder)
     return dropped
@@ -131,8 +132,8 @@ def programs(folder: Path) -> set[int]:
         os.close(fd)
         if facts.get("ifindex") not in (None, "0"):  # else its interface is gone
             found.add(int(facts.get("prog_id", "0")))
-    for mark in folder.glob("clsact-*"):
-        found |= clsact_program(int(mark.name.removeprefix("clsact-")))
+    for mark in folder.glob(f"{CLSACT_MARK}*"):
+        found |= clsact_program(int(mark.name.removeprefix(CLSACT_MARK)))
     return found
 
 
@@ -214,7 +215,7 @@ def _attach_clsact(interface: str, ifindex: int, program: int, folder: Path | No
     hook = TcHook(ctypes.sizeof(TcHook), ifindex, _CLSACT_INGRESS, 0)
     created = library().bpf_tc_hook_create(ctypes.byref(hook)) == 0  # it may be there already
     if folder is not None:
-        mark = folder / f"clsact-{ifindex}"
+        mark = folder / f"{CLSACT_MARK}{ifindex}"
         mark.mkdir(exist_ok=True)
         if created:
             (mark / _OWN_QDISC).mkdir(exist_ok=True)
@@ -230,7 +231,7 @@ def _detach_clsact(ifindex: int, folder: Path) -> None:
     hook = TcHook(ctypes.sizeof(TcHook), ifindex, _CLSACT_INGRESS, 0)
     options = TcOptions(ctypes.sizeof(TcOptions), 0, 0, 0, _TC_HANDLE, _TC_PRIORITY)
     library().bpf_tc_detach(ctypes.byref(hook), ctypes.byref(options))
-    mark = folder / f"clsact-{ifindex}"
+    mark = folder / f"{CLSACT_MARK}{ifindex}"
     if (mark / _OWN_QDISC).exists():
         (mark / _OWN_QDISC).rmdir()
         if not _has_filters(ifindex):

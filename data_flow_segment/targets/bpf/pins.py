@@ -11,6 +11,8 @@ from typing import Final
 
 from data_flow_segment.targets.contract import TargetError
 
+UPGRADE_FOLDER: Final = "upgrade"  # in the pin path, while an upgrade lasts
+CLSACT_MARK: Final = "clsact-"  # and an interface's number: a folder, where a link cannot be pinned
 _BPF_FS_MAGIC: Final = 0xCAFE4A11
 
 
@@ -28,7 +30,23 @@ def prepare_pin_path(path: Path) -> None:
             f"pin_path {path} is not on a BPF file system: mount one with"
             " `mount -t bpf bpf /sys/fs/bpf`, or choose a path below one"
         )
+    if path.is_mount():
+        raise TargetError(
+            f"pin_path {path} is a whole BPF file system: give this DFS a folder of its own in it,"
+            f" such as {path}/splitplane/dfs"
+        )
     path.mkdir(parents=True, exist_ok=True)
+    # `remove_folder` would take it away, and with it whatever another DFS or program has pinned
+    strangers = [pin.name for pin in path.iterdir() if pin.is_dir() and not _is_ours(pin.name)]
+    if strangers:
+        raise TargetError(
+            f"pin_path {path} has the folder {min(strangers)} in it, which is none of this DFS's:"
+            " give this DFS a folder of its own"
+        )
+
+
+def _is_ours(folder: str) -> bool:
+    return folder == UPGRADE_FOLDER or folder.startswith(CLSACT_MARK)
 
 
 def remove_if_empty(path: Path) -> None:

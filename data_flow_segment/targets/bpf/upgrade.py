@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from data_flow_segment.targets.bpf import links
 from data_flow_segment.targets.bpf.carry import (
@@ -35,10 +34,8 @@ from data_flow_segment.targets.bpf.merge import (
     wait_for_programs,
 )
 from data_flow_segment.targets.bpf.pinned import map_ids, maps_of_program, opened, pinned_maps
-from data_flow_segment.targets.bpf.pins import remove_folder
+from data_flow_segment.targets.bpf.pins import UPGRADE_FOLDER, remove_folder
 from data_flow_segment.targets.contract import TargetError
-
-FOLDER: Final = "upgrade"
 
 
 class Upgrade:
@@ -52,7 +49,7 @@ class Upgrade:
         present: Mapping[str, int],
     ) -> None:
         """`present`: how many elements some maps will hold at once, more than which must fit."""
-        self._pin_path, self._folder = pin_path, pin_path / FOLDER
+        self._pin_path, self._folder = pin_path, pin_path / UPGRADE_FOLDER
         # an earlier agent died between the switch and the end, and packets use the successors
         self._resumed = self._is_attached()
         if not self._resumed:

@@ -88,6 +88,7 @@ def test_pins_on_a_file_system_of_this_mount_namespace_alone_are_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert machine.pin_advice(tmp_path / "splitplane" / "dfs") == []
+    assert machine.pin_advice(Path("relative") / "dfs") == []
     # as another process sees it: the folder is elsewhere, or on another file system
     monkeypatch.setattr(machine, "_ancestors", lambda: iter((os.getpid(),)))
     monkeypatch.setattr(machine, "PROC", tmp_path)
