@@ -103,6 +103,7 @@ const bit<32> COUNTER_ECHO_ANSWERED = 22;
 const bit<32> COUNTER_DROP_RETURN_OUTSIDE = 23;
 const bit<32> COUNTER_DROP_TCP_FLAGS = 24;
 const bit<32> COUNTER_DROP_ASLEEP = 25;
+const bit<32> COUNTER_DROP_GROUP_SOURCE = 27; // of questions; of packets that come up the agent counts
 const bit<32> COUNTER_AGAIN = 26; // comes by again, and is counted then
 const bit<32> COUNTERS = 32;
 

@@ -88,9 +88,9 @@ control Addresses(inout metadata_t meta) {
 
 control Answer(inout headers_t headers, inout metadata_t meta,
                inout standard_metadata_t standard) {
-    @hidden action stays_here() {
+    @hidden action refuse(bit<32> outcome) {
         meta.verdict = VERDICT_DROP;
-        meta.counter = COUNTER_LOCAL;
+        meta.counter = outcome;
     }
 
     @hidden action send_back(mac_t receiver) {
@@ -143,16 +143,24 @@ control Answer(inout headers_t headers, inout metadata_t meta,
             } else if (headers.arp.hardware == 1 && headers.arp.protocol == TYPE_IPV4
                        && headers.arp.hardware_length == 6 && headers.arp.protocol_length == 4
                        && headers.arp.operation == 1 && meta.whose.is_answered == 1) {
-                send_back(headers.arp.sender_mac);
-                arp_reply();
+                if (headers.ethernet.src_addr[40:40] == 1 || headers.arp.sender_mac[40:40] == 1) {
+                    refuse(COUNTER_DROP_GROUP_SOURCE); // answered, it reaches all (802.3 3.2.3)
+                } else {
+                    send_back(headers.arp.sender_mac);
+                    arp_reply();
+                }
             } else if (headers.arp.operation == 1 && headers.arp.sender == headers.arp.target) {
                 meta.kind = KIND_NEIGHBOUR; // it tells everybody where it is now
             } else {
-                stays_here();
+                refuse(COUNTER_LOCAL);
             }
         } else if (meta.whose.is_answered == 0
                    || headers.nd_target.target[127:32] == IPV4_PREFIX) { // nobody's on a link
-            stays_here();
+            refuse(COUNTER_LOCAL);
+        } else if (headers.ethernet.src_addr[40:40] == 1) {
+            refuse(COUNTER_DROP_GROUP_SOURCE);
+        } else if (headers.ipv6.src_addr[127:120] == 0xff) {
+            refuse(COUNTER_DROP_MARTIAN);
         } else if (headers.ipv6.src_addr == 0) { // somebody is about to take the address: tell all
             send_back(48w0x333300000001);
             advertisement(128w0xff020000000000000000000000000001, ADVERTISEMENT_OVERRIDE);

@@ -59,8 +59,6 @@ def test_an_address_of_a_virtual_server_is_answered_for(scene: Scene) -> None:
 @pytest.mark.parametrize("where", [6, 22], ids=["frame", "sender"])
 def test_several_stations_are_not_answered(scene: Scene, where: int) -> None:
     """Who asks is one station, and so is the sender that an ARP request names."""
-    if scene.rig.name.startswith("p4"):
-        pytest.skip("the P4 program does not look at the source's MAC address yet")
     if where == 22 and not scene.family.is_ipv4:
         pytest.skip("a solicitation is answered to the frame's source")
     scene.rig.apply(AddVirtualServer(scene.server()))
@@ -73,8 +71,6 @@ def test_several_stations_are_not_answered(scene: Scene, where: int) -> None:
 
 
 def test_nobody_solicits_from_a_group_address(rig: Rig) -> None:
-    if rig.name.startswith("p4"):
-        pytest.skip("the P4 program does not look at a solicitation's source yet")
     scene = Scene(rig, IPV6, TCP_PROTOCOL)
     rig.apply(AddVirtualServer(scene.server()))
     asked = bytes(solicitation(CLIENT_MAC, "ff02::7", IPV6.vip))

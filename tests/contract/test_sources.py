@@ -166,8 +166,6 @@ def from_group(frame: Frame, mac: str) -> Frame:
 @pytest.mark.parametrize("port", [80, 81], ids=["served", "unserved"])
 def test_no_flow_begins_and_no_answer_goes_to_several_stations(scene: Scene, port: int) -> None:
     """IEEE 802.3 3.2.3: no frame comes from them."""
-    if scene.rig.name.startswith("p4"):
-        pytest.skip("the P4 program does not look at the source's MAC address yet")
     scene.rig.apply(AddVirtualServer(scene.server()))
     before = snapshot(scene)
     frame = scene.inbound(scene.segment(scene.client, (scene.family.vip, port), flags="S"))
@@ -178,8 +176,6 @@ def test_no_flow_begins_and_no_answer_goes_to_several_stations(scene: Scene, por
 
 
 def test_no_error_goes_to_several_stations(scene: Scene) -> None:
-    if scene.rig.name.startswith("p4"):
-        pytest.skip("the P4 program does not look at the source's MAC address yet")
     scene.rig.apply(InstallFlow(scene.entry()))
     expired = scene.inbound(scene.to_vip(b"traceroute", ip_fields={"ttl": 1}))
     out = scene.send(*(from_group(expired, mac) for mac in GROUP_MACS))
@@ -187,8 +183,6 @@ def test_no_error_goes_to_several_stations(scene: Scene) -> None:
 
 
 def test_no_flow_begins_with_all_hosts_of_a_network(rig: Rig) -> None:
-    if rig.name.startswith("p4"):
-        pytest.skip("the P4 program knows no broadcast address but 255.255.255.255 yet")
     scene = Scene(rig, IPV4, UDP_PROTOCOL)
     rig.apply(AddVirtualServer(scene.server()))
     before = snapshot(scene)

@@ -84,6 +84,7 @@ class Outcome(IntEnum):
     DROP_TCP_FLAGS = 24
     DROP_ASLEEP = 25
     AGAIN = 26
+    DROP_GROUP_SOURCE = 27
 
     @property
     def counter(self) -> str:

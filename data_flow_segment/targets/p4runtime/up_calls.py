@@ -17,7 +17,7 @@ from data_flow_segment.targets.contract import (
     VirtualServerKey,
 )
 from data_flow_segment.targets.flow_table import INBOUND, event_of
-from data_flow_segment.targets.interfaces import Interface, by_port, is_from_elsewhere
+from data_flow_segment.targets.interfaces import Interface, broadcasts, by_port, is_from_elsewhere
 from data_flow_segment.targets.ownership import Question
 from data_flow_segment.targets.p4runtime.constants import INJECT_ARRIVAL, Operation, Reason
 from data_flow_segment.targets.p4runtime.desired import Desired
@@ -61,6 +61,7 @@ class UpCalls:
         self._desired = desired
         self._interfaces = by_port(desired.options.interfaces)
         self._routes = Routes(desired.options.routes)
+        self._broadcasts = broadcasts(desired.options.routes)
         self._counters = desired.counters
         self._emit = emit
         self._errors_left: float = ERRORS_BURST
@@ -130,11 +131,13 @@ class UpCalls:
         if interface is None or not icmp.is_plain_echo_request(packet):
             return
         if packet.dst in self._desired.own_addresses:
-            self._answer_echo(up.port, packet, interface)
-            self._counters.instead("local", "echo_answered")
+            if not _is_from_group(up.frame) and packet.src not in self._broadcasts:
+                self._answer_echo(up.port, packet, interface)
+                self._counters.instead("local", "echo_answered")
             return
-        if self._is_from_elsewhere(up.port, packet.src):
-            self._counters.instead("drop_unserved", "drop_reverse_path")
+        refusal = self._refusal(up, packet)
+        if refusal is not None:
+            self._counters.instead("drop_unserved", refusal)
         elif self._desired.ownership.may_answer(Question.ECHO):
             self._answer_echo(up.port, packet, interface)
             self._counters.instead("drop_unserved", "echo_answered")
@@ -153,8 +156,9 @@ class UpCalls:
         if packet.protocol != up.protocol:  # nothing that the program sends up
             self._counters.instead(counted, "drop_malformed")
             return
-        if up.reason in _FROM_OUTSIDE and self._is_from_elsewhere(up.port, packet.src):
-            self._counters.instead(counted, "drop_reverse_path")
+        refusal = self._refusal(up, packet) if up.reason in _FROM_OUTSIDE else None
+        if refusal is not None:
+            self._counters.instead(counted, refusal)
             return
         # the switch sums no payload before it sends a packet up
         if not packet.checksums_are_right():
@@ -198,6 +202,14 @@ class UpCalls:
             packet_out(Operation.INJECT, port=up.port, value=INJECT_ARRIVAL, frame=up.frame)
         )
 
+    def _refusal(self, up: FrameUp, packet: Packet) -> str | None:
+        """As what a packet is counted that begins no flow, because of where it is from."""
+        if _is_from_group(up.frame):
+            return "drop_group_source"
+        if packet.src in self._broadcasts:
+            return "drop_martian"
+        return "drop_reverse_path" if self._is_from_elsewhere(up.port, packet.src) else None
+
     def _is_from_elsewhere(self, port: int, source: bytes) -> bool:
         interface = self._interfaces.get(port)
         if interface is None or not interface.external:
@@ -227,6 +239,11 @@ class UpCalls:
                 self._emit(event)
 
 
+def _is_from_group(frame: bytes) -> bool:
+    """No frame comes from a group of stations (IEEE 802.3 3.2.3); answered, it reaches all."""
+    return bool(frame[6] & 1)
+
+
 def _pieces(up: FrameUp) -> list[bytes]:
     """What a packet becomes that is too long for its route, if its sender allows fragments."""
     if up.reason != Reason.TOO_BIG:
@@ -245,6 +262,8 @@ def error_frame(up: FrameUp, interface: Interface | None) -> bytes | None:
         return None
     source = None if interface is None else _own_address(interface, packet)
     if interface is None or source is None or not icmp.may_be_answered(packet):
+        return None
+    if _is_from_group(up.frame):
         return None
     error = (
         icmp.time_exceeded(packet, source)

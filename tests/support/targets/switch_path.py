@@ -24,7 +24,13 @@ from data_flow_segment.targets.p4runtime.constants import Reason
 from data_flow_segment.targets.p4runtime.schema import Key, Row
 from data_flow_segment.targets.translation import Key as FlowKey
 from packets import icmp
-from packets.neighbours import ADVERTISEMENT, ARP, ARP_REPLY, ARP_REQUEST
+from packets.neighbours import (
+    ADVERTISEMENT,
+    ARP,
+    ARP_REPLY,
+    ARP_REQUEST,
+    is_solicitation,
+)
 from packets.parse import ICMPV6, Packet, parse
 from packets.parse import Kind as PacketKind
 from ssmb.addresses import is_martian
@@ -203,10 +209,15 @@ class SwitchPath(DataPath):
             self._tell_agent(Reason.CLOSED, front=self.flows.report(index), port=0)
 
     def _is_from_group(self, packet: Packet) -> bool:
-        return False  # the program does not look yet
+        if packet.kind != PacketKind.ARP and not is_solicitation(packet):
+            return False  # the agent decides
+        return super()._is_from_group(packet)
 
     def _answer(self, packet: Packet, reply: bytes | None, interface: Interface) -> None:
+        answered = len(self._out)
         super()._answer(packet, reply, interface)
+        if reply is not None and len(self._out) == answered:
+            return  # refused
         if self._is_question if reply is not None else _tells_where(parse(self._arrived[1])):
             self._tell_agent(Reason.NEIGHBOUR)
 
