@@ -148,7 +148,7 @@ static __always_inline bool valid_reset(const struct flow *f, const struct flow 
 static __always_inline bool goes_on(const struct flow *f, const struct flow *opposite,
 				    const struct segment *s)
 {
-	return f->close & CLOSE_OWN_RST &&
+	return f->close & CLOSE_OWN_RST && f->close & CLOSE_HAVE_SEQ &&
 	       (s->flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK &&
 	       s->seq + 1 - f->next_seq < WINDOW_MINIMUM && is_plausible(f, opposite, s->ack);
 }

@@ -43,6 +43,7 @@ const close_t CLOSE_PEER_GAP = 0x0800;
 const close_t CLOSE_LOOK = 0x1000;     // this place alone does not say enough
 const close_t CLOSE_SYN_LAST = 0x2000; // the client's last segment was a SYN
 const close_t CLOSE_LOOK_FOR = CLOSE_OWN_RST | CLOSE_GAP | CLOSE_PEER_GAP | CLOSE_SYN_LAST;
+const close_t CLOSE_ENDED = CLOSE_HAVE_SEQ | CLOSE_CLOSED | CLOSE_OWN_RST; // by its RST
 const close_t CLOSE_ORDINARY = CLOSE_HAVE_SEQ | CLOSE_HAVE_ACK | CLOSE_LOOK;
 
 // A window at least, whatever its scale: what was announced may have grown meanwhile.  Pieces beyond
@@ -538,7 +539,7 @@ control Track(inout headers_t headers, inout metadata_t meta, in standard_metada
                     } else {
                         unpack();
                         find_plausible();
-                        if (own.close & (CLOSE_CLOSED | CLOSE_OWN_RST) == CLOSE_CLOSED | CLOSE_OWN_RST
+                        if (own.close & CLOSE_ENDED == CLOSE_ENDED
                             && headers.tcp.flags & (TCP_SYN | TCP_RST | TCP_ACK) == TCP_ACK
                             && seq + 1 - own.next < WINDOW_MINIMUM && continues == 1) {
                             reopen();

@@ -315,6 +315,17 @@ def test_a_node_that_goes_on_after_its_reset_takes_the_flow_back(tcp_scene: Scen
     assert [type(event) for event in scene.rig.events()] == [FlowReopened]
 
 
+def test_who_has_sent_nothing_but_a_reset_does_not_go_on(tcp_scene: Scene) -> None:
+    """Its numbers are not known: whatever comes may be anybody's."""
+    scene = tcp_scene
+    scene.rig.apply(InstallFlow(scene.entry()))
+    scene.send(there(scene, "PA", CLIENT_SEQ, NODE_SEQ, b"abc"), back(scene, "R", NODE_SEQ))
+    assert causes(scene.rig.events()) == [CloseCause.RST]
+    for seq in (0, 20, 65_000):
+        scene.send(back(scene, "PA", seq, CLIENT_SEQ + 3, b"x"))
+    assert scene.rig.events() == []
+
+
 def test_an_entry_is_taken_out_when_it_has_been_silent(tcp_scene: Scene) -> None:
     scene = tcp_scene
     established(scene)
