@@ -182,7 +182,7 @@ def _stranger(server: VirtualServer, state: FlowState, port: int) -> Node:
     """Return a node that is not configured any more, for the sessions that it still has."""
     node = Node(server.pool.name, f"unknown-{port}", state.node_ipaddr, port)
     node.removed = True
-    server.pool.leaving.append(node)
+    server.pool.leaving[node.place] = node
     return node
 
 

@@ -38,7 +38,8 @@ class Pool:
         self.nodes: dict[str, Node] = {}
         self._by_place: dict[Place, Node] = {}  # the same nodes
         self._by_address: dict[bytes, Node] = {}  # the first of each address
-        self.leaving: list[Node] = []  # not configured any more, but with living sessions
+        # not configured any more, but with living sessions
+        self.leaving: dict[Place, Node] = {}
         self._prepared: list[tuple[Node, str, int]] | None = None
         self._config: PoolConfig | None = None  # None: a node was changed since
         self.method_name = ""
@@ -62,8 +63,8 @@ class Pool:
             self.nodes[entry.name] = node
         self._by_place = {node.place: node for node in self.nodes.values()}
         self._by_address = {node.address: node for node in reversed(self.nodes.values())}
-        self.leaving = list(before.values())
-        for node in self.leaving:
+        self.leaving = before
+        for node in self.leaving.values():
             node.removed = True
         self.prune()
         if config.method != self.method_name:
@@ -104,17 +105,17 @@ class Pool:
         self._config = None
         for node in self.nodes.values():
             node.removed = True
-        self.leaving.extend(self.nodes.values())
+        self.leaving |= self._by_place
         self.nodes, self._by_place, self._by_address = {}, {}, {}
         self.candidates_changed()
 
     def prune(self) -> None:
         """Forget leaving nodes whose last session has ended."""
-        self.leaving = [node for node in self.leaving if node.has_sessions]
+        self.leaving = {at: node for at, node in self.leaving.items() if node.has_sessions}
 
     def every_node(self) -> list[Node]:
         """All nodes, those that leave last."""
-        return [*self.nodes.values(), *self.leaving]
+        return [*self.nodes.values(), *self.leaving.values()]
 
     def response_measured(self, node: Node, response_ms: float, now: float) -> None:
         """Give the method one measurement, if it still wants any."""
@@ -132,13 +133,11 @@ class Pool:
 
     def find(self, address: bytes, port: int) -> Node | None:
         """Return the node of a translation that an earlier CS made."""
-        for place in ((address, port), (address, 0)):
-            node = self._by_place.get(place)
-            if node is not None:
-                return node
-        for node in self.leaving:
-            if node.address == address and node.port in (port, 0):
-                return node
+        for nodes in (self._by_place, self.leaving):
+            for place in ((address, port), (address, 0)):
+                node = nodes.get(place)
+                if node is not None:
+                    return node
         return None
 
     def at(self, place: Place) -> Node | None:

@@ -128,15 +128,15 @@ def test_a_removed_node_drains_and_is_forgotten_with_its_last_session() -> None:
         rig.dfs.query(rig, port=port)
     reload(rig, pools=changed_pool(web1=None))
     pool = rig.cs.model.pools["web"]
-    assert [node.name for node in pool.leaving] == ["web1"]
+    assert [node.name for node in pool.leaving.values()] == ["web1"]
     for port in range(10, 20):
         rig.dfs.query(rig, port=port)
-    assert pool.leaving[0].active == 1
+    assert next(iter(pool.leaving.values())).active == 1
     for flow in list(rig.cs.table.by_key.values()):
         if flow.node.removed:
             rig.cs.table.end(flow)
     rig.advance(1.1)
-    assert pool.leaving == []
+    assert pool.leaving == {}
 
 
 def test_a_node_that_stays_keeps_its_sessions_and_counters() -> None:

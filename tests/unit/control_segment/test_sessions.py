@@ -155,7 +155,7 @@ def test_a_removed_node_is_kept_while_a_silent_session_may_come_back() -> None:
     silent(rig, "IDLE")
     rig.cs.apply_config(config(pools=changed_pool(web1=None)), rig.now)
     rig.advance(10)
-    (node,) = rig.cs.model.pools["web"].leaving
+    (node,) = rig.cs.model.pools["web"].leaving.values()
     assert (node.name, node.without_flow) == ("web1", 1)
 
 

@@ -19,6 +19,7 @@ from ssmb.messages import (
     Timeout,
 )
 from support.segments.dfs_double import ACK, CLIENT, SERVER, DfsDouble, Rig, changed_pool, config
+from support.work import lines_run
 
 
 def state(port: int, *, node: str = "10.1.1.3", serial: int | None = None) -> FlowState:
@@ -392,3 +393,15 @@ def test_messages_that_only_a_cs_sends_are_invalid() -> None:
     for message in (Sync(sync_id=1), Timeout(serial=1), AuthChallenge()):
         assert rig.dfs.tell(rig, message) == []
     assert rig.cs.statistics.drops["invalid_msg"] == 3
+
+
+def test_flows_of_many_unknown_nodes_cost_no_more_each() -> None:
+    """A DFS may report flows of nodes that nobody configured, each of another one."""
+    rig = Rig(None, dfs_with())
+
+    def report(port: int) -> int:
+        told = state(port, node=f"10.9.{port >> 8}.{port & 255}")
+        return lines_run(lambda: rig.dfs.send(rig, told))
+
+    costs = [report(port) for port in range(1, 301)]
+    assert costs[-1] == costs[1]
