@@ -41,9 +41,9 @@ class Configuring:
         link, servers = self._links[index], self._model.announcements()
         self._say(index, link.configure(self._config.settings, servers, now))
 
-    def send_list(self, index: int, now: float) -> None:
+    def send_list_again(self, index: int) -> None:
         """It wants all virtual servers again."""
-        self._say(index, self._links[index].send_list(self._model.announcements(), now))
+        self._links[index].send_list_again(self._model.announcements)
 
     def reconfigure(self, config: ControlSegmentConfig, changes: Changes, now: float) -> None:
         """Send every DFS what a reload changed."""

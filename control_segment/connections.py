@@ -60,7 +60,7 @@ class Connections:
         self._statistics = statistics
         self._dispatch = dispatch
         self._log = log
-        self._quiet = QuietLog()  # who answers at a DFS's address may be a stranger
+        self._quiet = QuietLog()  # who answers at a DFS's address may be a stranger, or gone mad
         self._faults = faults
         self._check_all = check_all
         self._key = key
@@ -297,9 +297,11 @@ class Connections:
     def _message(self, index: int, event: MessageReceived, now: float) -> None:
         message = event.message
         if isinstance(message, GetVsList) and self.links[index].is_configured:
-            self.configuring.send_list(index, now)
+            self.configuring.send_list_again(index)
         elif isinstance(message, Ack) and message.error_code and message.ack_msg_type != PROBE_TYPE:
-            self._log.append(f"DFS {self._name(index)} {refusal(message)}")
+            name = f"DFS {self._name(index)}"
+            self._quiet.add(f"refused by {name}", f"{name} {refusal(message)}", now)
+            self._log += self._quiet.take()
 
     def _name(self, index: int) -> str:
         return name_of(self._config, index)

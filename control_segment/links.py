@@ -40,6 +40,7 @@ class Link:
 
     __slots__ = (
         "_last_octets",
+        "_list_again",
         "_random_octets",
         "_said",
         "_step",
@@ -70,6 +71,7 @@ class Link:
         self._last_octets = b""  # of the connection before
         self._said = False, 0  # ACTIVE and role_epoch of the last HELLO
         self._waiting: deque[Iterator[Message]] = deque()
+        self._list_again: Iterator[Message] | None = None  # of those, while it has not begun
 
     @property
     def is_ready(self) -> bool:
@@ -106,7 +108,7 @@ class Link:
         self.keys = ready.ssmb_keys
         self.withheld = 0
         self.ready_since = now
-        self._waiting.clear()
+        self._forget_waiting()
 
     def closed(self, event: Closed, now: float) -> float:
         """The connection is over; return how long to wait before the next."""
@@ -119,7 +121,7 @@ class Link:
         self._last_octets = self.data_to_send()
         self.peer_id = None
         self.is_configured = False
-        self._waiting.clear()
+        self._forget_waiting()
         self.connection = None
         wait_s = self.failed(event.reason)
         return wait_s if event.retry_after_s is None else event.retry_after_s
@@ -133,7 +135,7 @@ class Link:
             self.connection.announce(*self._said, now)
         if not role.claims:
             self.is_configured = False
-            self._waiting.clear()
+            self._forget_waiting()
 
     def configure(self, settings: SettingsConfig, servers: list[AddVs], now: float) -> str | None:
         """Send CONFIG and every virtual server; return what the log has to say about it."""
@@ -145,6 +147,16 @@ class Link:
         """Send every virtual server; return what the log has to say about it."""
         self.send(virtual_server_list(servers, self.versions), now)
         return self._withhold(servers)
+
+    def send_list_again(self, servers: Callable[[], list[AddVs]]) -> None:
+        """Send every virtual server in a later turn; one list that has not begun is enough.
+
+        A request has 12 octets and the list megabytes, so that requests without end must not cost
+        a list each.
+        """
+        if self.is_ready and self._list_again is None:
+            self._list_again = virtual_server_list(servers(), self.versions)
+            self._waiting.append(self._list_again)
 
     def send_changes(
         self, settings: SettingsConfig | None, changes: Changes, servers: list[AddVs], now: float
@@ -175,6 +187,10 @@ class Link:
             self._waiting.append(iter(messages))
             self.send_on(now)
 
+    def _forget_waiting(self) -> None:
+        self._waiting.clear()
+        self._list_again = None
+
     def send_on(self, now: float) -> None:
         """Send some of what waits.
 
@@ -183,10 +199,12 @@ class Link:
         """
         connection = self.connection
         if connection is None or not connection.is_ready:
-            self._waiting.clear()
+            self._forget_waiting()
             return
         for _ in range(SENT_AT_ONCE):
             while self._waiting:
+                if self._waiting[0] is self._list_again:
+                    self._list_again = None
                 message = next(self._waiting[0], None)
                 if message is not None:
                     connection.send(message, now)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from admin.quiet_log import INTERVAL_S, LINES
 from control_segment.announcements import Versions, refusal, virtual_server_list
 from control_segment.runtime import admin
 from csmb.codec import encode
@@ -141,3 +142,14 @@ def test_a_refusal_is_in_the_log() -> None:
     rig.dfs.connection.send(Ack(0, ErrorCode.BADFLAGS, 6, 1, 1), rig.now)
     rig.settle()
     assert rig.cs.log[-1].endswith("refused ADD_VS: BADFLAGS")
+
+
+def test_refusals_without_end_do_not_fill_the_log() -> None:
+    rig = Rig(config())
+    before = len(rig.cs.log)
+    for _ in range(1000):
+        rig.dfs.connection.send(Ack(0, ErrorCode.BADFLAGS, 6, 1, 1), rig.now)
+    rig.settle()
+    assert len(rig.cs.log) - before == LINES
+    rig.advance(INTERVAL_S)
+    assert any(line.startswith("990 more lines like these") for line in rig.cs.log)

@@ -65,6 +65,7 @@ def test_a_mistake_with_one_stream_ends_that_stream(
     second.csmb.clear()
     second.connection.send(GetVsList(), rig.now)
     rig.settle()
+    rig.advance(0)
     assert len(second.csmb) == 1
     assert served(rig, second)
 

@@ -53,8 +53,36 @@ def test_the_list_comes_again_when_asked_for() -> None:
     told(rig)
     rig.dfs.connection.send(GetVsList(), rig.now)
     rig.settle()
+    rig.advance(0)
     (servers,) = told(rig)
     assert servers.vs_total == 2
+
+
+def test_who_asks_for_the_list_without_end_gets_one_per_turn() -> None:
+    """Each request of 12 octets would cost a list, while QUERYs wait."""
+    rig = Rig()
+    told(rig)
+    for _ in range(1000):
+        rig.dfs.connection.send(GetVsList(), rig.now)
+    rig.settle()
+    rig.advance(0)
+    assert [each.vs_total for each in told(rig)] == [2]
+    rig.dfs.connection.send(GetVsList(), rig.now)  # a request after that is a new one
+    rig.settle()
+    rig.advance(0)
+    assert [each.vs_total for each in told(rig)] == [2]
+
+
+def test_a_list_that_was_asked_for_ends_as_what_is_in_force() -> None:
+    """What changes while it waits comes behind it."""
+    rig = Rig()
+    told(rig)
+    rig.dfs.connection.send(GetVsList(), rig.now)
+    rig.settle()
+    rig.cs.apply_config(config(virtual_servers=changed_server(port=81)), rig.now)
+    rig.settle()
+    rig.advance(0)
+    assert [each.__class__ for each in told(rig)] == [VsList, DelVs, AddVs]
 
 
 def test_a_long_list_comes_in_parts() -> None:
