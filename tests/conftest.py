@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from admin.errors import MachineError
 from admin.faults import Faults
@@ -27,6 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # every process be that a test starts and interrupts
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(LeakDetector())
+    # how long something takes is no verdict
+    settings.register_profile(
+        "splitplane", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("splitplane")
 
 
 def pytest_sessionstart() -> None:

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import TCP
 from scapy.packet import Packet as ScapyPacket
@@ -262,7 +262,7 @@ def run(rig: Rig, family: Family, chosen: dict[str, Any]) -> None:
 
 
 @given(chosen=_segments(), family=st.sampled_from(FAMILIES))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 def test_any_offsets_and_options_in_memory(chosen: dict[str, Any], family: Family) -> None:
     run(MemoryRig(), family, chosen)
 

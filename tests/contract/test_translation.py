@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.packet import Packet as ScapyPacket
 
@@ -123,7 +123,7 @@ def check_random_flow(rig: Rig, family: Family, protocol: int, chosen: dict[str,
 
 
 @given(chosen=_flows(), family=st.sampled_from(FAMILIES), protocol=st.sampled_from([6, 17]))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 def test_any_flow_is_translated_exactly_in_memory(
     chosen: dict[str, Any], family: Family, protocol: int
 ) -> None:

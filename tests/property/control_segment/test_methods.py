@@ -160,7 +160,7 @@ MEMBERS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MEMBERS)
 def test_maglevs_shares_are_off_by_an_entry_or_one_per_cent_at_most(members: list[Member]) -> None:
     table = build(members)
@@ -178,7 +178,7 @@ def owners(members: list[Member]) -> list[str]:
     return [names[index] for index in table] * (TABLE_SIZE * PIECES // len(table))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(MEMBERS.filter(lambda members: len(members) > 1), st.integers(0), st.integers(0, 1000))
 def test_maglev_moves_few_others_when_a_node_comes_or_goes_or_weighs_otherwise(
     members: list[Member], which: int, weight: int

@@ -167,6 +167,6 @@ class Segment(RuleBasedStateMachine):
                 assert flow.node.address == address
 
 
-Segment.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Segment.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestSegment = Segment.TestCase
 assert CONFIG["virtual_servers"]

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssmb.codec import encode
@@ -135,7 +135,6 @@ def test_octets_on_a_csmb_connection_change_nothing_without_the_key(parts: list[
     assert rig.target.virtual_servers() == ()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1 << 32))
 def test_any_order_of_packets_messages_and_time_keeps_the_books(seed: int) -> None:
     dice = random.Random(seed)

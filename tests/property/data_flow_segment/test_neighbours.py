@@ -101,4 +101,4 @@ class NextHops(RuleBasedStateMachine):
 
 
 TestNextHops = NextHops.TestCase
-TestNextHops.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestNextHops.settings = settings(max_examples=60, stateful_step_count=40)

@@ -103,7 +103,7 @@ class TableMachine(RuleBasedStateMachine):
 
 
 TestTable = TableMachine.TestCase
-TestTable.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestTable.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 def test_numbers_of_flows_long_gone_are_forgotten() -> None:

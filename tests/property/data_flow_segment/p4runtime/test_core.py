@@ -256,7 +256,7 @@ class CoreMachine(RuleBasedStateMachine):
 
 
 TestCore = CoreMachine.TestCase
-TestCore.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCore.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 def settled(core: Core, model: SwitchModel, results: Iterable[Result], now: float) -> None:

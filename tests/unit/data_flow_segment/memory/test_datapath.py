@@ -216,7 +216,7 @@ ANY_FRAME = st.tuples(
 
 
 @given(frames=st.lists(ANY_FRAME, max_size=8), short=st.binary(max_size=14))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_frame_raises(frames: list[tuple[Side, int, bytes]], short: bytes) -> None:
     rig = MemoryRig()
     scene = Scene(rig, IPV4, TCP_PROTOCOL)
