@@ -8,7 +8,7 @@ sends are valid here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from control_segment.decisions import Decisions
 from control_segment.notices import Notices
@@ -37,6 +37,10 @@ from ssmb.messages import (
     Timeout,
 )
 from ssmb.serials import NO_FLOW, is_cs_originated
+
+SERIALS_PER_RECORD: Final = (
+    2  # of a SYNC: of a whole table, and of as many flows that end meanwhile
+)
 
 
 class Dispatch:
@@ -128,6 +132,7 @@ class Dispatch:
 
     def _deleted(self, peer: Peer, delete: Delete, now: float) -> None:
         peer.sync.flow_ended(delete.serial)
+        self._bound_sync(peer)
         self.notices.deleted(peer, delete, now)
 
     def _flow_state(self, peer: Peer, state: FlowState, now: float) -> None:
@@ -137,6 +142,17 @@ class Dispatch:
             self.notices.flow_state(peer, state, now)
         if peer.sync.flow_reported(state.serial, now):
             self._synchronised(peer, now)
+        self._bound_sync(peer)
+
+    def _bound_sync(self, peer: Peer) -> None:
+        """A DFS that reports without end must not take memory without end."""
+        capacity = self._decisions.table.capacity
+        if peer.sync.remembers_more_than(SERIALS_PER_RECORD * capacity):
+            peer.sync.stop()
+            self._log.append(
+                f"DFS segment {peer.segment_id} reports more flows than this CS has records"
+                f" ({capacity}): going on without the rest; raise flow_capacity"
+            )
 
     def _sync_done(self, peer: Peer, done: SyncDone, now: float) -> None:
         if peer.sync.done_reported(done.sync_id, done.flow_count, now):

@@ -90,6 +90,11 @@ class Sync:
         """Whether a FLOW_STATE was overtaken by the flow's DELETE."""
         return serial in self._ended
 
+    def remembers_more_than(self, serials: int) -> bool:
+        """Whether the SYNC holds more serials than that."""
+        remembered = len(self._reported) + len(self._reported_before) + len(self._ended)
+        return remembered > serials
+
     def done_reported(self, sync_id: int, flow_count: int, now: float) -> bool:
         """SYNC_DONE came; return whether that ended the SYNC."""
         if not self.is_running or sync_id != self._sync_id:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from control_segment.flows import ACTIVE
 from control_segment.runtime import admin
 from ssmb.addresses import from_text
@@ -405,3 +407,21 @@ def test_flows_of_many_unknown_nodes_cost_no_more_each() -> None:
 
     costs = [report(port) for port in range(1, 301)]
     assert costs[-1] == costs[1]
+
+
+@pytest.mark.parametrize("kind", [FlowState, Delete])
+def test_reports_without_end_end_the_sync(kind: type[Message]) -> None:
+    """They would take memory without end; later reports enter flows as long as there is room."""
+    dfs = dfs_with()
+    dfs.answers_sync = False
+    rig = Rig(config(settings={"flow_capacity": 10}), dfs)
+    assert is_running(rig)
+    sent = 0
+    while is_running(rig):
+        sent += 1
+        told = state(1, serial=5000 + sent)
+        ended = Delete(0, 0, *told[2:8])
+        dfs.send(rig, told if kind is FlowState else ended)
+        assert sent <= 21
+    assert sent == 21
+    assert "more flows than this CS has records (10)" in rig.cs.log[-1]
