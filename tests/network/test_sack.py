@@ -32,6 +32,7 @@ OCTETS = 1_000_000
 SINK_PORT = 9
 TIMEOUT_S = 60
 ETH_P_ALL, PACKET_OUTGOING = 0x0003, 4
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 TCP_END, TCP_NOP, TCP_SACK = 0, 1, 5
 
 
@@ -98,14 +99,17 @@ def counting_sacks(lab: Lab, host: str) -> Iterator[list[int]]:
     done = threading.Event()
 
     def listen() -> None:
-        while not done.is_set():
+        while True:
             try:
                 frame, where = wire.recvfrom(128)
             except TimeoutError:
+                if done.is_set():  # and what had come has been read
+                    return
                 continue
             count[0] += where[2] != PACKET_OUTGOING and has_sack(frame)
 
     with lab.socket(host, socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)  # this thread may have to wait
         wire.bind(("eth0", ETH_P_ALL))
         wire.settimeout(0.1)
         with ThreadPoolExecutor(1) as pool:

@@ -11,8 +11,11 @@ it submitted them: those of an earlier one are not carried out, and their result
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from data_flow_segment.targets.contract import Waiting
 from data_flow_segment.targets.p4runtime.inbox import Inbox
@@ -20,6 +23,9 @@ from data_flow_segment.targets.p4runtime.line import CLOSE_S, FORGET_S, Line
 from data_flow_segment.targets.p4runtime.operations import Connected, Operation, Result
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.program import Program
+
+SIGNAL_S: Final = 0.5
+"""After so long at most an agent that waits for its switch heeds a signal."""
 
 
 class Driver:
@@ -49,7 +55,7 @@ class Driver:
         driver = cls(options, program)
         driver._thread.start()
         try:
-            while not isinstance(news := driver._line.news.get(), Connected):
+            while not isinstance(news := driver._next_news(), Connected):
                 if isinstance(news, BaseException):
                     raise news
                 if on_wait is not None:
@@ -58,6 +64,13 @@ class Driver:
             driver.close()
             raise
         return driver
+
+    def _next_news(self) -> Connected | Waiting | BaseException:
+        """A signal that comes just before a thread begins to wait for a lock does not end that wait
+        (Python handles it afterwards): so the wait is a short one, again and again."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._line.news.get(timeout=SIGNAL_S)
 
     def submit(self, operations: Sequence[Operation]) -> None:
         """Carry them out, in order, behind those before."""
