@@ -7,7 +7,8 @@ pool with the same nodes, so that these can share it, and it can be built beside
 How many entries a node gets is counted out before any is given: its exact share, rounded by the
 largest remainders, and at least one.  What the paper does with weights (a node of weight w takes w
 turns in each round) ends in the middle of a round, and nodes late in it get less, or nothing.
-A share is off by at most one entry of the table, or by 1 % where that is more.
+A share is off by at most one entry of the table and, where the lightest nodes get more than theirs,
+by 1 %: that is taken from all others by their shares.
 
 The table has TABLE_SIZE entries.  It must not depend on the nodes: with another size every client
 would move.  A hundred entries per node keep shares within 1 % (the paper's rule), so this is for

@@ -21,14 +21,25 @@ def samples(scene: Scene) -> list[Frame]:
     rich = scene.segment(scene.client, scene.vip, b"payload", **fields)
     quoted = bytes(hop(scene.segment(scene.client, scene.node, b"payload")))
     error = unreachable(scene.family.node, scene.family.client, quoted, "port")
+    pieces = scene.segment(other_client(scene), scene.vip, bytes(100))
     return [
         scene.inbound(rich),
         scene.outbound(scene.segment(scene.node, scene.client, b"payload")),
         scene.outbound(error),
         scene.inbound(rich, vlan=7),
         scene.inbound(rich, vlan=0),
-        *map(scene.inbound, fragments(scene.to_vip(bytes(100)), 64)),
+        *map(scene.inbound, fragments(pieces, 64)),
     ]
+
+
+def other_client(scene: Scene) -> tuple[str, int]:
+    """Fragments with a wrong identification are remembered: they shall be no other test's."""
+    return scene.family.client + "7", 40000
+
+
+def flows(scene: Scene) -> list[InstallFlow]:
+    other = scene.signature(client=other_client(scene))
+    return [InstallFlow(scene.entry()), InstallFlow(scene.entry(signature=other))]
 
 
 def assert_still_works(scene: Scene) -> None:
@@ -37,7 +48,7 @@ def assert_still_works(scene: Scene) -> None:
 
 
 def test_frames_that_end_anywhere(scene: Scene) -> None:
-    scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
+    scene.rig.apply(AddVirtualServer(scene.server()), *flows(scene))
     for side, octets in samples(scene):
         scene.send(*((side, octets[:length]) for length in range(14, len(octets))))
         scene.rig.events()
@@ -46,7 +57,7 @@ def test_frames_that_end_anywhere(scene: Scene) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_frames_with_wrong_octets(scene: Scene, seed: int) -> None:
-    scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))
+    scene.rig.apply(AddVirtualServer(scene.server()), *flows(scene))
     source = random.Random(seed)
     known, frames = samples(scene), list[Frame]()
     for _ in range(150):
