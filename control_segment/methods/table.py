@@ -17,9 +17,10 @@ entry e into e, e + size, e + 2 * size ..., and what is counted out are pieces. 
 entries as before and only the rest in pieces, so a pool that grows across that limit keeps nearly
 all of its clients.
 
-A node that comes or goes moves, beside its own, 1 to 2 % of the sessions of a pool with many nodes,
-fewer of one with few.  One whose weight changes moves up to 4 % with 160 nodes and 10 % with 1,000:
-most (8.3 % were seen) where it grows from a thousandth of the pool to a quarter of it.
+A node that comes or goes moves, beside its own, 1 to 2 % of the sessions of a pool with many nodes
+of like weights, fewer of one with few.  Where weights are far apart, it, or a change of its weight,
+moves up to 4 % with 160 nodes and 10 % with 1,000: most (8.3 % were seen) where it has a tenth of
+the pool or more.
 """
 
 from __future__ import annotations

@@ -196,9 +196,18 @@ def test_maglev_moves_few_others_when_a_node_comes_or_goes_or_weighs_otherwise(
     moved = sum(
         one != other and name not in (one, other) for one, other in zip(before, after, strict=True)
     )
-    if weight == 0:
-        assert moved / len(before) < 0.03
     assert moved / len(before) < (0.04 if len(members) <= 160 else 0.1)
+
+
+@pytest.mark.parametrize("count", [2, 16, 160, 161, 300, 1000])
+def test_maglev_moves_very_few_others_where_all_weigh_the_same(count: int) -> None:
+    members = [(f"node{number}", 10) for number in range(count)]
+    name = members[count // 2][0]
+    before, after = owners(members), owners([each for each in members if each[0] != name])
+    moved = sum(
+        one != other and name not in (one, other) for one, other in zip(before, after, strict=True)
+    )
+    assert moved / len(before) < 0.03
 
 
 def test_maglevs_table_depends_on_names_and_weights_alone() -> None:
