@@ -220,7 +220,8 @@ class P4ModelRig:
     def open(self) -> None:
         """Another agent takes the switch over."""
         self._boots += 1
-        core = Core(self.options, self.switch.program, 7 * self._boots, self.clock())
+        first_cookie = self._boots << 20  # of each agent others, as good as at random
+        core = Core(self.options, self.switch.program, first_cookie, self.clock())
         self.driver = ModelDriver(self.switch, self.clock)
         self.p4 = P4RuntimeTarget(core, cast(Driver, self.driver), self.clock)
         self.target: Target = self.p4
