@@ -49,19 +49,16 @@ static __always_inline struct virtual_server *match(struct packet *p, bool is_ex
 	key->protocol = p->key.protocol;
 	__builtin_memcpy(key->address, p->key.dst, 16);
 	key->port = p->key.dport;
-	found = bpf_map_lookup_elem(&virtual_servers, key);
-	if (found)
-		return found;
-	key->port = 0;
-	found = bpf_map_lookup_elem(&virtual_servers, key);
+	found = match_port(key);
 	if (found)
 		return found;
 	/* nodes may be clients too, but wildcards are for those outside */
 	if (!is_external || is_martian(p->version, p->key.dst) ||
 	    bpf_map_lookup_elem(&local_addresses, p->key.dst))
 		return NULL;
+	__builtin_memset(key->address, 0, 16);
 	key->port = p->key.dport;
-	found = match_wildcard(key);
+	found = match_port(key);
 	return found && is_answer(p) ? NULL : found;
 }
 

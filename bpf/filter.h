@@ -141,12 +141,11 @@ GLOBAL_FUNCTION(is_from_elsewhere, (), ())
  * such a stream in mind (nf_conntrack_udp_timeout_stream), and resolvers wait less. */
 #define OUTGOING_UDP_NS 120000000000ull
 
-static __always_inline struct virtual_server *match_wildcard(struct virtual_server_key *key)
+/* The virtual server at an address, of a port or of all. */
+static __always_inline struct virtual_server *match_port(struct virtual_server_key *key)
 {
-	struct virtual_server *found;
+	struct virtual_server *found = bpf_map_lookup_elem(&virtual_servers, key);
 
-	__builtin_memset(key->address, 0, 16);
-	found = bpf_map_lookup_elem(&virtual_servers, key);
 	if (found)
 		return found;
 	key->port = 0;
@@ -168,7 +167,7 @@ static __always_inline int note_outgoing(struct context *c, struct packet *p)
 	};
 	__u64 now;
 
-	if ((p->key.protocol == PROTOCOL_TCP && !is_syn(p)) || !match_wildcard(&server))
+	if ((p->key.protocol == PROTOCOL_TCP && !is_syn(p)) || !match_port(&server))
 		return 0;
 	__builtin_memcpy(key.src, p->key.dst, 16);
 	__builtin_memcpy(key.dst, p->key.src, 16);

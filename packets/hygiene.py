@@ -22,6 +22,11 @@ def has_mapped_address(packet: Packet) -> bool:
     return packet.src.startswith(IPV4_PREFIX) or packet.dst.startswith(IPV4_PREFIX)
 
 
+def is_from_group(frame: bytes | bytearray) -> bool:
+    """No frame comes from a group of stations (IEEE 802.3 3.2.3); answered, it reaches all."""
+    return bool(frame[6] & 1)
+
+
 def is_source_routed(packet: Packet) -> bool:
     """Whether its sender chose routers that it has not passed all yet, or, in IPv4, ever did."""
     if packet.version == 4:

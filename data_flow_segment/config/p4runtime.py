@@ -62,16 +62,20 @@ def grpc_address(text: str) -> str:
     return text
 
 
-def _port_number(value: object) -> int:
-    if type(value) is int and 1 <= value <= PORT_MAX:
-        return value
-    raise ValueError(f"{value!r} is not the number of a port; give 1 to {PORT_MAX}")
+def _is_port_number(value: object) -> bool:
+    return type(value) is int and 1 <= value <= PORT_MAX
 
 
-def _port(value: object) -> int | str:
+def _port_number(value: object) -> object:
+    if not _is_port_number(value):
+        raise ValueError(f"{value!r} is not the number of a port; give 1 to {PORT_MAX}")
+    return value
+
+
+def _port(value: object) -> object:
     if isinstance(value, str) and _PORT_NAME.fullmatch(value) is not None:
         return value
-    if type(value) is int and 1 <= value <= PORT_MAX:
+    if _is_port_number(value):
         return value
     raise ValueError(
         f"{value!r} is not a port; give its number, 1 to {PORT_MAX}, or a name of `port_names`"
@@ -267,11 +271,11 @@ class P4RuntimeSection(Section):
             half_open_timeout_s=half_open_timeout_s,
         )
 
+    def _number(self, port: int | str) -> int:
+        return port if isinstance(port, int) else self.port_names[port]
+
     def _numbers(self, interface: SwitchInterface) -> list[int]:
-        return [
-            port if isinstance(port, int) else self.port_names[port]
-            for port, _ in interface.places()
-        ]
+        return [self._number(port) for port, _ in interface.places()]
 
     @model_validator(mode="after")
     def _is_whole(self) -> P4RuntimeSection:
@@ -313,7 +317,7 @@ class P4RuntimeSection(Section):
                 path = ("interfaces", position, *place)
                 if isinstance(port, str) and port not in self.port_names:
                     raise _error(path, f"{port} is not in `port_names`; add it with its number")
-                self._may_be_used(self.port_names[port] if isinstance(port, str) else port, path)
+                self._may_be_used(self._number(port), path)
 
     def _may_be_used(self, number: int, path: tuple[str | int, ...]) -> None:
         if number == (PORT_AGENT if self.program is None else self.program.agent_port):
@@ -339,8 +343,8 @@ class P4RuntimeSection(Section):
         """(what it is, value, where it is) of everything that must not occur twice."""
         for position, interface in enumerate(self.interfaces):
             place = ("interfaces", position)
-            for number, (_, of) in zip(self._numbers(interface), interface.places(), strict=True):
-                yield "port", number, (*place, *of)
+            for port, of in interface.places():
+                yield "port", self._number(port), (*place, *of)
             yield "name", interface.name, (*place, "name")
             for number, address in enumerate(interface.addresses):
                 yield "address", ip_interface(address).ip, (*place, "addresses", number)

@@ -36,7 +36,7 @@ from data_flow_segment.targets.memory.virtual_servers import VirtualServers
 from data_flow_segment.targets.ownership import Ownership, Question
 from data_flow_segment.targets.translation import Key
 from packets import icmp, neighbours, tunnel
-from packets.hygiene import has_mapped_address, is_source_routed
+from packets.hygiene import has_mapped_address, is_from_group, is_source_routed
 from packets.parse import Kind, MalformedPacket, Packet, is_of_vlan, parse
 from packets.rewrite import decrement_ttl, translate, undo
 from packets.split import may_be_split, split
@@ -341,8 +341,7 @@ class DataPath:
         return is_from_elsewhere(interface, route, self._router.interfaces)
 
     def _is_from_group(self, packet: Packet) -> bool:
-        """No frame comes from a group of stations (IEEE 802.3 3.2.3); answered, it reaches all."""
-        return bool(packet.data[6] & 1)
+        return is_from_group(packet.data)
 
     def _may_answer(self, question: Question) -> bool:
         return self.ownership.may_answer(question)

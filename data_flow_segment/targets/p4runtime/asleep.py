@@ -46,6 +46,3 @@ class Asleep:
     def find(self, key: Key) -> Key | None:
         """The client's key, if such a flow's node sends packets with this one."""
         return self._by_back.get(key)
-
-    def __contains__(self, back: object) -> bool:
-        return back in self._by_back

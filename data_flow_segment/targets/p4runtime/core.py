@@ -204,15 +204,16 @@ class Core:
 
     def _connected(self, result: Connected) -> None:
         boot_id = split(result.cookie).boot_id
+        is_new = result.pushed or result.renewed  # its tables
         if self.boot_id == 0:
             self.boot_id = boot_id
-            self.adopted = not (result.pushed or result.renewed)
+            self.adopted = not is_new
         elif boot_id != self.boot_id:
             raise TargetTaken(self._given_away())
-        elif result.pushed or result.renewed:
+        elif is_new:
             self.counters.add("switch_refilled")
         self._commands.holds = True
-        if result.pushed or result.renewed:
+        if is_new:
             self.counters.forgotten()
             for flow in self.flows.all():
                 flow.is_forgotten()

@@ -68,7 +68,7 @@ class Desired:
             address for interface in options.interfaces for address in interface.addresses
         )
         self.neighbours = Neighbours(options)
-        self._routes = Routes(options.routes)
+        self.routes = Routes(options.routes)
         self._internal = {each.number for each in options.interfaces if each.internal}
         self.tables = Tables()
         self.reserved: frozenset[bytes] = frozenset()
@@ -82,7 +82,7 @@ class Desired:
         """Whether a flow's node is behind an internal port; else its packets come by any."""
         if entry.flags & Flag.OUTBOUND:
             return False
-        route = self._routes.find(entry.node_ipaddr)
+        route = self.routes.find(entry.node_ipaddr)
         return route is None or route.interface in self._internal
 
     def fall_asleep(self, entry: FlowEntry) -> None:
@@ -92,9 +92,8 @@ class Desired:
 
     def wake(self, back: Key) -> None:
         """The flow with this return direction is there again."""
-        if back in self.asleep:
-            for change in self.asleep.forget(back):
-                self.write(change)
+        for change in self.asleep.forget(back):
+            self.write(change)
 
     def put_servers(self, keys: Iterable[VirtualServerKey]) -> None:
         """These virtual servers changed."""

@@ -29,9 +29,9 @@ from data_flow_segment.targets.p4runtime.packets import (
     frame_up,
     packet_out,
 )
-from data_flow_segment.targets.p4runtime.routes import Routes
 from data_flow_segment.targets.translation import Key
 from packets import icmp
+from packets.hygiene import is_from_group
 from packets.parse import Kind, MalformedPacket, Packet, parse
 from packets.split import split
 from ssmb.addresses import is_ipv4
@@ -60,7 +60,7 @@ class UpCalls:
     ) -> None:
         self._desired = desired
         self._interfaces = by_port(desired.options.interfaces)
-        self._routes = Routes(desired.options.routes)
+        self._routes = desired.routes
         self._broadcasts = broadcasts(desired.options.routes)
         self._counters = desired.counters
         self._emit = emit
@@ -131,7 +131,7 @@ class UpCalls:
         if interface is None or not icmp.is_plain_echo_request(packet):
             return
         if packet.dst in self._desired.own_addresses:
-            if not _is_from_group(up.frame) and packet.src not in self._broadcasts:
+            if not is_from_group(up.frame) and packet.src not in self._broadcasts:
                 self._answer_echo(up.port, packet, interface)
                 self._counters.instead("local", "echo_answered")
             return
@@ -204,7 +204,7 @@ class UpCalls:
 
     def _refusal(self, up: FrameUp, packet: Packet) -> str | None:
         """As what a packet is counted that begins no flow, because of where it is from."""
-        if _is_from_group(up.frame):
+        if is_from_group(up.frame):
             return "drop_group_source"
         if packet.src in self._broadcasts:
             return "drop_martian"
@@ -239,11 +239,6 @@ class UpCalls:
                 self._emit(event)
 
 
-def _is_from_group(frame: bytes) -> bool:
-    """No frame comes from a group of stations (IEEE 802.3 3.2.3); answered, it reaches all."""
-    return bool(frame[6] & 1)
-
-
 def _pieces(up: FrameUp) -> list[bytes]:
     """What a packet becomes that is too long for its route, if its sender allows fragments."""
     if up.reason != Reason.TOO_BIG:
@@ -263,7 +258,7 @@ def error_frame(up: FrameUp, interface: Interface | None) -> bytes | None:
     source = None if interface is None else _own_address(interface, packet)
     if interface is None or source is None or not icmp.may_be_answered(packet):
         return None
-    if _is_from_group(up.frame):
+    if is_from_group(up.frame):
         return None
     error = (
         icmp.time_exceeded(packet, source)
