@@ -105,7 +105,7 @@ class Dispatch:
         if query.serial == NO_FLOW or is_cs_originated(query.serial):
             self._statistics.drops["invalid_serial"] += 1
             return None
-        frame = b""
+        frame = b"" if isinstance(query, AppQuery) else query.frame
         if isinstance(query, AppQuery):
             self._statistics.drops["unsupported"] += 1
             head, tail = reply_head(ErrorCode.UNKNOWN, 0), NO_TRANSLATION
@@ -113,7 +113,6 @@ class Dispatch:
             # CONFIG never asks for these, and no virtual server stands for them
             head, tail = reply_head(ErrorCode.UNKNOWN, Flag.OUTBOUND), NO_TRANSLATION
         else:
-            frame = query.frame
             key = session_key(*query[3:8])
             if query.detail:
                 answer = self._decisions.decide_again(peer, key, query.serial, query.detail, now)

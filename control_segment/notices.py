@@ -133,11 +133,12 @@ class Notices:
             self._statistics.drops["table_full"] += 1
             return None
         server, node = self._find(key, state)
-        head, tail = reply_head(0, state.flags & _REPLY_FLAGS), pack_translation(state.translation)
+        idle_s = state.idle_timeout or server.idle_s
+        head = reply_head(0, state.flags & _REPLY_FLAGS)
+        tail = pack_translation(state.translation._replace(idle_timeout=idle_s))
         configured = server.answers.get(node)
         if configured == (head, tail):
             head, tail = configured  # one copy for all
-        idle_s = state.idle_timeout or server.idle_s
         flow = Flow(key, state.serial, peer, server, node, head, tail, idle_s, now)
         if state.flags & Flag.TRANSLATE_SRC and state.snat_port:
             port = state.node_port or state.dst_port

@@ -31,7 +31,14 @@ from control_segment.reaper import Reaper
 from control_segment.saved_sessions import SavedSessions
 from control_segment.statistics import RATE_INTERVAL_S, Statistics
 from control_segment.trace import Trace
-from control_segment.wire import KEY_END, QUERY_SIZE, reply_octets, signature_of, slow_reply
+from control_segment.wire import (
+    KEY_END,
+    PARKED_QUERY_MAX,
+    QUERY_SIZE,
+    reply_octets,
+    signature_of,
+    slow_reply,
+)
 from ssmb.errors import BadTag, Replayed, SealError, TooOld, TooShort
 from ssmb.serials import CS_ORIGINATED, NO_FLOW
 
@@ -136,11 +143,11 @@ class ControlSegment:
                     if isinstance(error, BadTag):
                         self.dispatch.bad_seal(peer, now)
                     continue
-            # One QUERY of version 2 about a new flow, neither PARKED nor OUTBOUND (`wire`)
+            # One QUERY of version 2 about a new flow, PARKED if a frame follows, not OUTBOUND
             if (
-                len(octets) == QUERY_SIZE
+                QUERY_SIZE <= (size := len(octets)) <= PARKED_QUERY_MAX
                 and octets[0] == 1
-                and octets[2] & 0x50 == 0x40
+                and octets[2] & 0x50 == (0x40 if size == QUERY_SIZE else 0x50)
                 and not octets[3] & 1
                 and not octets[47]
                 and peer.is_fast

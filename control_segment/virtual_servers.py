@@ -100,7 +100,7 @@ class VirtualServer:
         self.translation = Translation(
             snat_ipaddr=UNSPECIFIED if source is None else from_text(source.address),
             next_hop_ipaddr=UNSPECIFIED if config.next_hop is None else from_text(config.next_hop),
-            idle_timeout=config.idle_timeout_s,
+            idle_timeout=self.idle_s,  # never 0: a data path takes a REPLY as it is
             forward_mode=_MODES[config.forward_mode],
         )
         self.announced = self._announcement()  # what DFSs are sent

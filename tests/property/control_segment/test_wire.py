@@ -19,7 +19,7 @@ from control_segment.wire import (
     unpack_translation,
 )
 from ssmb.codec import encode
-from ssmb.constants import Flag
+from ssmb.constants import PARKED_FRAME_MAX, Flag
 from ssmb.messages import FlowSignature, Query, Translation
 
 ADDRESS = st.binary(min_size=16, max_size=16)
@@ -45,14 +45,20 @@ def test_a_key_is_the_same_octets_of_the_query(
     assert query[46] == tcp_flags
 
 
-@given(SIGNATURE, U32, TRANSLATION, U8, REPLY_FLAGS)
+@given(SIGNATURE, U32, TRANSLATION, U8, REPLY_FLAGS, st.binary(max_size=PARKED_FRAME_MAX))
 def test_a_copied_reply_is_the_encoded_one(
-    signature: FlowSignature, serial: int, translation: Translation, error: int, flags: int
+    signature: FlowSignature,
+    serial: int,
+    translation: Translation,
+    error: int,
+    flags: int,
+    frame: bytes,
 ) -> None:
-    query = encode(Query(0, Flag.RETRY, serial, *signature, 2), 2)
+    parked = Flag.PARKED if frame else 0
+    query = encode(Query(0, Flag.RETRY | parked, serial, *signature, 2, frame=frame), 2)
     head, tail = reply_head(error, flags), pack_translation(translation)
     assert reply_octets(query, head, tail) == slow_reply(
-        signature, serial, head, tail, version=2, frame=b""
+        signature, serial, head, tail, version=2, frame=frame
     )
 
 

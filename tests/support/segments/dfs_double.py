@@ -206,7 +206,10 @@ class DfsDouble:
 
     def sealed(self, message: Message) -> bytes:
         """Return a datagram to the CS."""
-        octets = encode(message, self.version)
+        return self.seal(encode(message, self.version))
+
+    def seal(self, octets: bytes) -> bytes:
+        """Return octets, whatever they are, as a datagram to the CS."""
         return octets if self._sealer is None else self._sealer.seal(octets)
 
     def send(self, rig: Rig, message: Message) -> None:

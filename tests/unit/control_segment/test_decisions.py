@@ -10,9 +10,11 @@ import pytest
 from control_segment.runtime import admin
 from ssmb.addresses import UNSPECIFIED, from_text, to_text
 from ssmb.constants import ErrorCode, Flag, ForwardMode
-from ssmb.messages import AppQuery, Reply
+from ssmb.messages import AppQuery, FlowState, Reply
 from support.segments.dfs_double import (
     ACK,
+    CLIENT,
+    CONFIG,
     SERVER,
     DfsDouble,
     Rig,
@@ -21,6 +23,7 @@ from support.segments.dfs_double import (
     config,
 )
 
+NODE = from_text("10.1.1.2")
 NAT = Flag.TRANSLATE_ADDR | Flag.TRANSLATE_PORT | Flag.ROUTE_BY_DST_IP | Flag.ADDR16
 
 
@@ -36,6 +39,32 @@ def test_a_query_is_answered_with_a_node_of_the_pool() -> None:
     assert reply.node_port == 8080
     assert reply.next_hop_ipaddr == UNSPECIFIED
     assert reply.forward_mode == ForwardMode.NAT
+
+
+@pytest.mark.parametrize(("protocol", "port", "default_s"), [(6, 80, 310), (17, 53, 70)])
+@pytest.mark.parametrize("own_s", [0, 9])
+def test_a_reply_says_the_idle_timeout_in_force(
+    protocol: int, port: int, default_s: int, own_s: int
+) -> None:
+    """A data path that takes the REPLY as it is does not know the virtual server's."""
+    servers = [{**server, "idle_timeout_s": own_s} for server in CONFIG["virtual_servers"]]
+    settings = {"tcp_idle_timeout_s": 310, "udp_idle_timeout_s": 70}
+    rig = Rig(config(virtual_servers=servers, settings=settings))
+    reply = rig.dfs.query(rig, protocol=protocol, dst_port=port)
+    assert reply is not None
+    assert reply.idle_timeout == (own_s or default_s)
+
+
+def test_so_does_the_reply_about_a_session_that_a_dfs_reported_without_one() -> None:
+    rig = Rig()
+    rig.dfs.flows = [
+        FlowState(0, int(Flag.TRANSLATE_ADDR), 5, CLIENT, SERVER, 40000, 80, 6, node_ipaddr=NODE)
+    ]
+    rig.cs.order_sync(rig.now)
+    rig.settle()
+    reply = rig.dfs.query(rig, serial=5)
+    assert reply is not None
+    assert (reply.node_ipaddr, reply.idle_timeout) == (NODE, 300)
 
 
 def test_an_address_that_is_no_virtual_server_is_unknown() -> None:
