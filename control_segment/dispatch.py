@@ -16,7 +16,15 @@ from control_segment.peers import Datagram, Peer
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer
-from control_segment.wire import NO_TRANSLATION, reply_head, session_key, slow_reply
+from control_segment.wire import (
+    DELETE_SIZE,
+    NO_TRANSLATION,
+    deletes,
+    ended,
+    reply_head,
+    session_key,
+    slow_reply,
+)
 from ssmb.codec import TYPE_OF, decode_datagram
 from ssmb.constants import ErrorCode, Flag, MessageType, ResetReason
 from ssmb.errors import EncodeError
@@ -96,6 +104,15 @@ class Dispatch:
                 action(peer, message, now)
         return reply
 
+    def deletes(self, peer: Peer, octets: bytes, now: float) -> None:
+        """Act on a datagram of DELETEs of a DFS that is `is_fast` (`control_segment.wire`)."""
+        self._statistics.received[MessageType.DELETE] += len(octets) // DELETE_SIZE
+        for each in deletes(octets):
+            if peer.sync.is_running:
+                peer.sync.flow_ended(each[3])
+                self._bound_sync(peer)
+            self.notices.ended(peer, each, now)
+
     # --- by type -------------------------------------------------------------------------------
 
     def _query(self, peer: Peer, query: Query | AppQuery, now: float) -> bytes | None:
@@ -132,7 +149,7 @@ class Dispatch:
     def _deleted(self, peer: Peer, delete: Delete, now: float) -> None:
         peer.sync.flow_ended(delete.serial)
         self._bound_sync(peer)
-        self.notices.deleted(peer, delete, now)
+        self.notices.ended(peer, ended(delete), now)
 
     def _flow_state(self, peer: Peer, state: FlowState, now: float) -> None:
         if state.serial == NO_FLOW:

@@ -15,6 +15,7 @@ from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer
 from control_segment.wire import (
     PROTOCOL,
+    Ended,
     head_flags,
     pack_translation,
     reply_head,
@@ -22,7 +23,7 @@ from control_segment.wire import (
     unpack_translation,
 )
 from ssmb.constants import TCP, CloseReason, ErrorCode, Flag, ForwardMode
-from ssmb.messages import Delete, FlowState, Stats
+from ssmb.messages import FlowState, Stats
 
 # The translation's part of the flags of a FLOW_STATE
 _REPLY_FLAGS: Final = (
@@ -37,6 +38,7 @@ _REPLY_FLAGS: Final = (
 _HAS_STATS: Final = int(Flag.HAS_STATS)
 _ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
 _SESSION_GOES_ON: Final = frozenset({int(CloseReason.IDLE), int(CloseReason.OVERFLOW)})
+_OPENED: Final = Opening.OPENED
 _REASONS: Final = {int(reason): reason.name for reason in CloseReason}
 _ERRORS: Final = {int(code): f", {code.name}" for code in ErrorCode if code}
 
@@ -53,46 +55,48 @@ class Notices:
     ) -> None:
         self._decisions = decisions
         self._table: FlowTable = decisions.table
+        self._by_key = self._table.by_key
         self._statistics = statistics
         self._note = trace.note
         # stands in for virtual servers and nodes of earlier configurations
         self._strangers = strangers
 
-    def deleted(self, peer: Peer, message: Delete, now: float) -> None:
+    def ended(self, peer: Peer, delete: Ended, now: float) -> None:
         """DELETE: a flow ended at the DFS; its session may go on (9.8)."""
-        flow = self._held(peer, message, now)
+        (
+            _, error, flags, serial, key, _, tcp_flags, reason, _, idle_ms,
+            pkts_in, bytes_in, pkts_out, bytes_out, seq_offset, ack_offset, ts_offset, wscale_shift,
+        ) = delete  # fmt: skip
+        flow = self._held(peer, key, serial, now)
         if flow is None:
             return
-        if message.flags & _HAS_STATS:
-            _count(flow, message)
-        opening = opening_of(message, flow.tail[-1], flow.idle_s)
+        if flags & _HAS_STATS:
+            _count(flow, pkts_in, bytes_in, pkts_out, bytes_out)
+        opening = opening_of(
+            error, flags, key[PROTOCOL], tcp_flags, reason, idle_ms, pkts_in, pkts_out,
+            forward_mode=flow.tail[-1], idle_timeout_s=flow.idle_s,
+        )  # fmt: skip
         if opening in FAILED:
             flow.node.connection_failed(now)
-        elif opening is Opening.OPENED:
+        elif opening is _OPENED:
             flow.node.connection_opened(flow.opened, now)
-        reason = message.detail
         name = _REASONS.get(reason, reason)
-        if (
-            reason in _SESSION_GOES_ON
-            and flow.key[PROTOCOL] == TCP
-            and opening not in NEVER_ESTABLISHED
-        ):
-            if message.flags & _ADD_TCP_OFFSETS:
-                _adopt_offsets(flow, message)
+        if reason in _SESSION_GOES_ON and key[PROTOCOL] == TCP and opening not in NEVER_ESTABLISHED:
+            if flags & _ADD_TCP_OFFSETS:
+                _adopt_offsets(flow, seq_offset, ack_offset, ts_offset, wscale_shift)
             self._note((now, flow.key, "the flow ended (%s): its session is kept", (name,)))
             self._table.detach(flow, now)
         else:
-            error = _ERRORS.get(message.error_code, "")
-            self._note((now, flow.key, "the flow ended (%s%s)", (name, error)))
+            self._note((now, flow.key, "the flow ended (%s%s)", (name, _ERRORS.get(error, ""))))
             self._table.end(flow)
 
     def counted(self, peer: Peer, message: Stats, now: float) -> None:
         """STATS: counters, and a sign of life (9.11, 10.1)."""
-        flow = self._held(peer, message, now)
+        flow = self._held(peer, session_key(*message[3:8]), message.serial, now)
         if flow is None:
             return
         if message.flags & _HAS_STATS:
-            _count(flow, message)
+            _count(flow, message.pkts_in, message.bytes_in, message.pkts_out, message.bytes_out)
         flow.confirmed = peer.sync_number
         if flow.state in WAITS_FOR_ANSWER:
             self._note((now, flow.key, "the DFS reports that the flow is active", ()))
@@ -163,17 +167,12 @@ class Notices:
             server.answer(node)  # so that equal translations are found equal
         return server, node
 
-    def _held(self, peer: Peer, message: Delete | Stats, now: float) -> Flow | None:
+    def _held(self, peer: Peer, key: bytes, serial: int, now: float) -> Flow | None:
         """Return the flow that a message is about, if it is the one that we hold."""
-        flow = self._table.by_key.get(session_key(*message[3:8]))
+        flow = self._by_key.get(key)
         if flow is not None and flow.epoch != flow.peer.epoch:
             flow = self._decisions.lapse(flow, now)
-        if (
-            flow is None
-            or flow.serial != message.serial
-            or flow.peer is not peer
-            or flow.state == SESSION
-        ):
+        if flow is None or flow.serial != serial or flow.peer is not peer or flow.state == SESSION:
             self._statistics.drops["stale_serial"] += 1
             return None
         return flow
@@ -187,26 +186,28 @@ def _stranger(server: VirtualServer, state: FlowState, port: int) -> Node:
     return node
 
 
-def _count(flow: Flow, message: Delete | Stats) -> None:
+def _count(flow: Flow, pkts_in: int, bytes_in: int, pkts_out: int, bytes_out: int) -> None:
     """Take cumulative counters; a lost or late message costs nothing."""
-    if message.pkts_in + message.pkts_out < flow.pkts_in + flow.pkts_out:
+    if pkts_in + pkts_out < flow.pkts_in + flow.pkts_out:
         return  # overtaken by a later one
     node = flow.node
-    node.pkts_in += message.pkts_in - flow.pkts_in
-    node.bytes_in += message.bytes_in - flow.bytes_in
-    node.pkts_out += message.pkts_out - flow.pkts_out
-    node.bytes_out += message.bytes_out - flow.bytes_out
-    flow.pkts_in, flow.bytes_in = message.pkts_in, message.bytes_in
-    flow.pkts_out, flow.bytes_out = message.pkts_out, message.bytes_out
+    node.pkts_in += pkts_in - flow.pkts_in
+    node.bytes_in += bytes_in - flow.bytes_in
+    node.pkts_out += pkts_out - flow.pkts_out
+    node.bytes_out += bytes_out - flow.bytes_out
+    flow.pkts_in, flow.bytes_in = pkts_in, bytes_in
+    flow.pkts_out, flow.bytes_out = pkts_out, bytes_out
 
 
-def _adopt_offsets(flow: Flow, message: Delete) -> None:
+def _adopt_offsets(
+    flow: Flow, seq_offset: int, ack_offset: int, ts_offset: int, wscale_shift: int
+) -> None:
     """A spliced session's next flow needs the offsets that the DFS computed (9.8)."""
     translation = unpack_translation(flow.tail)._replace(
-        seq_offset=message.seq_offset,
-        ack_offset=message.ack_offset,
-        ts_offset=message.ts_offset,
-        wscale_shift=message.wscale_shift,
+        seq_offset=seq_offset,
+        ack_offset=ack_offset,
+        ts_offset=ts_offset,
+        wscale_shift=wscale_shift,
     )
     flags = head_flags(flow.head) & ~Flag.PROXY_SERVER | Flag.ADD_TCP_OFFSETS
     flow.head, flow.tail = reply_head(0, flags), pack_translation(translation)

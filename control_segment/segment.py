@@ -35,6 +35,7 @@ from control_segment.wire import (
     KEY_END,
     PARKED_QUERY_MAX,
     QUERY_SIZE,
+    are_deletes,
     reply_octets,
     signature_of,
     slow_reply,
@@ -159,6 +160,8 @@ class ControlSegment:
                     reply = reply_octets(octets, *answer)
                     sealer = peer.sealer
                     replies.append((reply if sealer is None else sealer.seal(reply), peer.address))
+            elif peer.is_fast and are_deletes(octets):
+                self.dispatch.deletes(peer, octets, now)
             else:
                 other = self.dispatch.receive(peer, octets, now)
                 if other is not None:

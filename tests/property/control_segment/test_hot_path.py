@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from control_segment.flows import Flow
 from ssmb.addresses import from_text
 from ssmb.codec import encode
-from ssmb.constants import PARKED_FRAME_MAX, TCP, UDP, Flag
-from ssmb.messages import FlowSignature, Query
+from ssmb.constants import PARKED_FRAME_MAX, TCP, UDP, CloseReason, ErrorCode, Flag, MessageType
+from ssmb.messages import Delete, FlowSignature, Message, Query, Stats
 from support.segments.dfs_double import CLIENT, SERVER, Rig, changed_server, config
 
 # Few, so that a sequence meets the same flow again; of a virtual server with a limit, and of none
@@ -57,6 +57,32 @@ def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
     return bytes(octets)
 
 
+COUNTS: Final = st.sampled_from([0, 1, 2, 3, 9, 1 << 63])
+deletes = st.builds(
+    Delete,
+    st.sampled_from([0, *ErrorCode]),
+    st.sampled_from([0, Flag.HAS_STATS, Flag.HAS_STATS | Flag.RETRY, Flag.ADD_TCP_OFFSETS]),
+    SERIALS,
+    st.just(CLIENT), st.just(SERVER), st.integers(1, 3), st.sampled_from([80, 81]),
+    st.sampled_from([TCP, UDP]), st.sampled_from([0, 0xB8]),
+    st.sampled_from([0, 0x02, 0x06, 0x12, 0x13, 0x16, 0xFF]),
+    st.sampled_from([*CloseReason, 9, 255]),
+    st.just(5), st.sampled_from([0, 1000, 77_000]),
+    COUNTS, COUNTS, COUNTS, COUNTS,
+    st.just(4), st.just(5), st.just(6), st.just(-2),
+)  # fmt: skip
+others = SERIALS.map(lambda serial: Stats(0, int(Flag.HAS_STATS), serial))
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> bytes:
+    """DELETEs, now and then with something else between them."""
+    messages: list[Message] = [*draw(st.lists(deletes, min_size=1, max_size=14))]
+    if draw(st.integers(0, 9)) == 0:
+        messages.insert(draw(st.integers(0, len(messages))), draw(others))
+    return b"".join(encode(message, 2) for message in messages)
+
+
 def rigs() -> tuple[Rig, Rig]:
     """Two that are the same, of which the second one decodes everything."""
     limited = changed_server(connection_limit=2, idle_timeout_s=77)
@@ -91,11 +117,12 @@ def outcome(rig: Rig) -> object:
         {slot: len(flows) for slot, flows in cs.table.wheel.items()},
         list(cs.trace.matching()),
         peer.sync.describe(),
+        [peer.sync.has_ended(serial) for serial in (1, 2, 3)],
         [cs.table.waiting.freed, cs.table.session_changes],
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(st.one_of(queries(), damaged(queries())), max_size=12))
 def test_queries_have_the_outcome_that_decoding_them_has(datagrams: list[bytes]) -> None:
     quick, slow = rigs()
@@ -107,6 +134,53 @@ def test_queries_have_the_outcome_that_decoding_them_has(datagrams: list[bytes])
             answers.append(rig.cs.process_batch([datagram], rig.now))
         assert answers[0] == answers[1]
         assert outcome(quick) == outcome(slow)
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(st.one_of(queries(), batches(), damaged(batches())), max_size=12),
+    st.integers(0, 12),
+    st.booleans(),
+)
+def test_deletes_have_the_outcome_that_decoding_them_has(
+    datagrams: list[bytes], when: int, synchronises: bool
+) -> None:
+    quick, slow = rigs()
+    for number, octets in enumerate(datagrams):
+        for rig in (quick, slow):
+            rig.now += 0.25
+            if synchronises and number == when:  # it goes on to the end
+                rig.dfs.answers_sync = False
+                rig.cs.order_sync(rig.now)
+                rig.settle()
+            rig.cs.process_batch([(rig.dfs.seal(octets), rig.dfs.address)], rig.now)
+        assert outcome(quick) == outcome(slow)
+
+
+def test_thirteen_deletes_in_a_datagram_end_thirteen_flows() -> None:
+    rig = Rig()
+    for port in range(13):
+        rig.dfs.query(rig, port=port, serial=port + 1)
+    signatures = [FlowSignature(CLIENT, SERVER, port, 80, TCP) for port in range(13)]
+    octets = b"".join(encode(Delete(0, 0, n + 1, *each), 2) for n, each in enumerate(signatures))
+    assert len(octets) == 13 * 104
+    rig.cs.receive_datagram(rig.dfs.seal(octets), rig.dfs.address, rig.now)
+    assert len(rig.cs.table) == 0
+    assert rig.cs.statistics.received[MessageType.DELETE] == 13
+
+
+def test_a_dfs_that_ends_flows_without_end_during_a_sync_does_not_fill_the_memory() -> None:
+    rig = Rig(config(settings={"flow_capacity": 1000}))
+    rig.dfs.answers_sync = False
+    rig.cs.order_sync(rig.now)
+    rig.settle()
+    sync = rig.cs.peers[256].sync
+    for first in range(1, 3000, 10):
+        flows = [Delete(0, 0, n, CLIENT, SERVER, 1, 80, TCP) for n in range(first, first + 10)]
+        octets = b"".join(encode(each, 2) for each in flows)
+        rig.cs.receive_datagram(rig.dfs.seal(octets), rig.dfs.address, rig.now)
+        assert not sync.remembers_more_than(2000)
+    assert not sync.is_running
 
 
 def test_a_frame_comes_back_with_a_refusal_too() -> None:

@@ -74,7 +74,13 @@ def ended(
 def test_a_delete_says_how_the_connection_began(
     message: Delete, mode: ForwardMode, expected: Opening
 ) -> None:
-    assert opening_of(message, mode, IDLE_S) is expected
+    opening = opening_of(
+        *(message.error_code, message.flags, message.protocol, message.tcp_flags),
+        *(message.detail, message.idle_ms, message.pkts_in, message.pkts_out),
+        forward_mode=mode,
+        idle_timeout_s=IDLE_S,
+    )
+    assert opening is expected
 
 
 @pytest.mark.parametrize(
