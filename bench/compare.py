@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Throughput and new connections compared with other load balancers, in one run on one machine.
+"""New connections and throughput compared with other load balancers, in one run on one machine.
 
     sudo python bench/compare.py [--seconds 5] [--rounds 3] [--only splitplane,routing] [--json FILE]
+                                 [--scenario plain] [--connections-only]
 
 One client, one device under test (the "middle"), one server, each in its own network namespace.  The
 middle is in turn plain kernel routing, nftables DNAT, HAProxy in TCP mode, nginx stream, and splitplane
-with a QUERY to the CS for every connection.  Every round measures all of them one after the other, so
-that the machine's noise affects all of them; the table shows medians and the ratio to plain routing.  Load goes only to addresses
-inside these namespaces, for the given seconds.
+with a decision of the CS for every connection.  Every round measures all of them one after the other, so
+that the machine's noise affects all of them; the table shows medians and ratios.  Throughput is measured
+in the scenario `plain` only.  Load goes only to addresses inside these namespaces, for the given seconds.
 """
 
 from __future__ import annotations
@@ -21,22 +22,21 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from middles import DISCARD_PORT, IPERF_PORT, Middle, Running, left_out, middles
+from natives import compiled, fill
+from processor_time import spent, take, ticks_per_s
+from report import Figures, notes, slept, table
+from scenarios import SCENARIOS, Scenario
 from topology import (
     CLIENT,
-    CONTROL,
-    CONTROL_ADDRESS,
-    MIDDLE,
-    MIDDLE_CONTROL_ADDRESS,
     SERVER,
-    SERVER_ADDRESS,
     SERVER_PORT,
-    VIRTUAL_ADDRESS,
-    VIRTUAL_PORT,
+    bracketed,
     need,
     process,
     run,
@@ -44,171 +44,17 @@ from topology import (
     wait_for_http,
 )
 
-IPERF_PORT = 5201
 NGINX_SERVER = """
 worker_processes 1; pid {scratch}/server.pid; error_log {scratch}/server.err;
 events {{ worker_connections 8192; }}
 http {{ access_log off; keepalive_timeout 65; keepalive_requests 1000000;
-  server {{ listen {port} backlog=8192 reuseport; location / {{ return 200 "x"; }} }} }}
+  server {{ listen {port} backlog=8192 reuseport; listen [::]:{port} backlog=8192 reuseport;
+    location / {{ return 200 "x"; }} }} }}
 daemon off;
 """
-NGINX_STREAM = """
-load_module modules/ngx_stream_module.so;
-worker_processes 2; pid {scratch}/middle.pid; error_log {scratch}/middle.err;
-events {{ worker_connections 8192; }}
-stream {{
-  server {{ listen {vip}:{vport} backlog=8192 reuseport; proxy_pass {server}:{port}; }}
-  server {{ listen {vip}:{iperf} backlog=8192 reuseport; proxy_pass {server}:{iperf}; }}
-  server {{ listen {vip}:{iperf} udp reuseport; proxy_pass {server}:{iperf}; }} }}
-daemon off;
-"""
-HAPROXY = """
-global
-  maxconn 8000
-  nbthread 2
-defaults
-  mode tcp
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-listen web
-  bind {vip}:{vport} backlog 8192
-  server s1 {server}:{port}
-listen iperf
-  bind {vip}:{iperf}
-  server s1 {server}:{iperf}
-"""
-NFT = """
-table ip nat {{ chain pre {{ type nat hook prerouting priority dstnat;
-  ip daddr {vip} tcp dport {vport} dnat to {server}:{port}
-  ip daddr {vip} tcp dport {iperf} dnat to {server}:{iperf}
-  ip daddr {vip} udp dport {iperf} dnat to {server}:{iperf}
-}}
-}}
-"""
-CS_CONFIG = """
-segment_id: 1
-group_id: 1
-active: true
-ssmb: {{address: {cs}, port: 61019}}
-key_file: cluster.key
-admin_socket: {scratch}/cs.sock
-data_flow_segments:
-  - {{address: {dfs}, port: 61019}}
-pools:
-  - name: web
-    method: round_robin
-    nodes: [{{name: web1, address: {server}, port: {port}}}]
-  - name: iperf
-    method: round_robin
-    nodes: [{{name: iperf1, address: {server}, port: {iperf}}}]
-virtual_servers:
-  - {{name: web, address: {vip}, port: {vport}, protocol: tcp, pool: web}}
-  - {{name: iperf, address: {vip}, port: {iperf}, protocol: tcp, pool: iperf}}
-  - {{name: iperf-udp, address: {vip}, port: {iperf}, protocol: udp, pool: iperf}}
-"""
-DFS_CONFIG = """
-segment_id: 256
-target: bpf
-attach: {attach}
-external: [ext0]
-internal: [int0]
-csmb: {{address: {dfs}, port: 61019}}
-ssmb: {{address: {dfs}, port: 61019}}
-key_file: cluster.key
-admin_socket: {scratch}/dfs.sock
-flow_capacity: 262144
-pin_path: /sys/fs/bpf/splitplane/bench
-"""
-
-
-def _fill(template: str, scratch: Path, **more: str) -> str:
-    return template.format(
-        scratch=scratch, vip=VIRTUAL_ADDRESS, vport=VIRTUAL_PORT, server=SERVER_ADDRESS,
-        port=SERVER_PORT, iperf=IPERF_PORT, cs=CONTROL_ADDRESS, dfs=MIDDLE_CONTROL_ADDRESS, **more,
-    )  # fmt: skip
-
-
-@contextmanager
-def routing(scratch: Path) -> Iterator[str]:
-    """The client connects to the server's own address; the middle only routes."""
-    yield SERVER_ADDRESS
-
-
-@contextmanager
-def nftables(scratch: Path) -> Iterator[str]:
-    """Destination NAT with connection tracking."""
-    (scratch / "nat.nft").write_text(_fill(NFT, scratch))
-    run("nft", "-f", str(scratch / "nat.nft"), namespace=MIDDLE)
-    try:
-        yield VIRTUAL_ADDRESS
-    finally:
-        run("nft", "delete", "table", "ip", "nat", namespace=MIDDLE)
-
-
-@contextmanager
-def _proxy(scratch: Path, *command: str) -> Iterator[str]:
-    run("ip", "addr", "add", f"{VIRTUAL_ADDRESS}/32", "dev", "lo", namespace=MIDDLE)
-    try:
-        with process(*command, namespace=MIDDLE, log=scratch / "middle.log"):
-            yield VIRTUAL_ADDRESS
-    finally:
-        run("ip", "addr", "del", f"{VIRTUAL_ADDRESS}/32", "dev", "lo", namespace=MIDDLE)
-
-
-@contextmanager
-def haproxy(scratch: Path) -> Iterator[str]:
-    """HAProxy in TCP mode, two threads."""
-    (scratch / "haproxy.cfg").write_text(_fill(HAPROXY, scratch))
-    with _proxy(scratch, "haproxy", "-db", "-f", str(scratch / "haproxy.cfg")) as address:
-        yield address
-
-
-@contextmanager
-def nginx_stream(scratch: Path) -> Iterator[str]:
-    """nginx with the stream module, two workers."""
-    (scratch / "stream.conf").write_text(_fill(NGINX_STREAM, scratch))
-    with _proxy(scratch, "nginx", "-c", str(scratch / "stream.conf")) as address:
-        yield address
-
-
-@contextmanager
-def splitplane(scratch: Path) -> Iterator[str]:
-    """DFS in the middle, CS in a namespace of its own; a QUERY for every connection."""
-    (scratch / "cluster.key").write_text(os.urandom(32).hex())
-    (scratch / "cluster.key").chmod(0o600)
-    (scratch / "cs.yaml").write_text(_fill(CS_CONFIG, scratch))
-    (scratch / "dfs.yaml").write_text(_fill(DFS_CONFIG, scratch, attach=ATTACH))
-    command = (sys.executable, "-m", "splitplane")
-    with ExitStack() as stack:
-        stack.enter_context(process(*command, "dfs", str(scratch / "dfs.yaml"),
-                                    namespace=MIDDLE, log=scratch / "middle.log"))  # fmt: skip
-        stack.enter_context(process(*command, "cs", str(scratch / "cs.yaml"),
-                                    namespace=CONTROL, log=scratch / "cs.log"))  # fmt: skip
-        yield VIRTUAL_ADDRESS
-    run("rm", "-rf", "/sys/fs/bpf/splitplane/bench", check=False)
-
-
-MIDDLES = {
-    "routing": routing,
-    "nftables": nftables,
-    "haproxy": haproxy,
-    "nginx": nginx_stream,
-    "splitplane": splitplane,
-}
-ATTACH = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """One middle in one round."""
-
-    gbit_per_s: float  # one TCP stream, client to server
-    gbit_per_s_down: float  # one TCP stream, server to client
-    packets_per_s: float  # UDP of 64 octets, received
-    requests_per_s: float  # a new connection each (Connection: close)
-    setup_us: float  # median time of connect(), one at a time
-    setup_p99_us: float
+# nobody answers the datagrams that fill a table, not even with an error
+DISCARD = f"table inet bench {{ chain in {{ type filter hook input priority 0; udp dport {DISCARD_PORT} drop; }}; }}"
+TRIES = 3  # of a measurement during which the processors slept
 
 
 def throughput(address: str, seconds: int, *extra: str) -> float:
@@ -218,107 +64,161 @@ def throughput(address: str, seconds: int, *extra: str) -> float:
     return float(end["sum_received"]["bits_per_second"]) / 1e9
 
 
-def packets(name: str, address: str, seconds: int) -> float:
-    """UDP datagrams of 64 octets that arrive each second; HAProxy does not carry UDP."""
-    if name == "haproxy":
-        return 0.0
+def packets(address: str, seconds: int) -> float:
+    """UDP datagrams of 64 octets that arrive each second."""
     out = run("iperf3", "-c", address, "-p", str(IPERF_PORT), "-t", str(seconds), "-J", "-u",
               "-l", "64", "-b", "0", namespace=CLIENT, check=False)  # fmt: skip
     sums = json.loads(out)["end"]["sum_received"]
     return float(sums["packets"] - sums["lost_packets"]) / float(sums["seconds"])
 
 
-def connections(address: str, port: int, seconds: int) -> float:
-    out = run("wrk", "-t2", "-c64", f"-d{seconds}s", "-H", "Connection: close",
-              f"http://{address}:{port}/", namespace=CLIENT)  # fmt: skip
-    errors = re.search(r"Socket errors: (.*)", out)
-    if errors:
-        print(f"    wrk: {errors[0]}", file=sys.stderr)
-    found = re.search(r"Requests/sec:\s+([\d.]+)", out)
-    return float(found[1]) if found else 0.0
+class Clients:
+    """What opens connections, each from another address where the scenario wants many clients."""
+
+    def __init__(self, scenario: Scenario, scratch: Path) -> None:
+        self._scratch = scratch
+        self._many = scenario.persistence
+        self._used = 0
+
+    def _run(self, *command: str) -> str:
+        if not self._many:
+            return run(*command, namespace=CLIENT)
+        library = self._scratch / "bind_clients"
+        return run("env", f"LD_PRELOAD={library}", f"BIND_CLIENTS_FROM={self._used}", *command,
+                   namespace=CLIENT)  # fmt: skip
+
+    def connections(self, address: str, port: int, seconds: int) -> tuple[int, int, float]:
+        """How many were made, how many failed, and the rate."""
+        out = self._run("wrk", "-t2", "-c64", f"-d{seconds}s", "-H", "Connection: close",
+                        f"http://{bracketed(address)}:{port}/")  # fmt: skip
+        made = re.search(r"(\d+) requests in", out)
+        rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
+        errors = re.search(
+            r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out
+        )
+        if made is None or rate is None:
+            raise SystemExit(f"wrk said: {out}")
+        failed = sum(map(int, errors.groups())) if errors else 0
+        self._used += int(made[1]) + failed
+        return int(made[1]), failed, float(rate[1])
+
+    def setup_us(self, address: str, port: int, count: int = 1000) -> list[float]:
+        """How long connect() takes, one at a time, ascending."""
+        out = self._run(sys.executable, "-c", CONNECT, address, str(port), str(count))
+        self._used += count
+        return sorted(int(line) / 1000 for line in out.split())
 
 
 CONNECT = """
 import socket, sys, time
 host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+family = socket.AF_INET6 if ":" in host else socket.AF_INET
 for _ in range(count):
-    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\\1\\0\\0\\0\\0\\0\\0\\0")
+    s = socket.socket(family); s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\\1\\0\\0\\0\\0\\0\\0\\0")
     begin = time.perf_counter_ns(); s.connect((host, port)); print(time.perf_counter_ns() - begin); s.close()
     time.sleep(0.002)
 """
 
 
-def setup_latency(address: str, port: int, count: int = 1000) -> list[float]:
-    out = run(sys.executable, "-c", CONNECT, address, str(port), str(count), namespace=CLIENT)
-    return sorted(int(line) / 1000 for line in out.split())
+def connecting(running: Running, clients: Clients, seconds: int) -> Figures:
+    """New connections, one at a time and as many as go."""
+    setup = clients.setup_us(running.address, running.port)
+    before = take()
+    made, failed, rate = clients.connections(running.address, running.port, seconds)
+    took = spent(before, take(), bench=os.getpid(), parts=running.parts, ticks_per_s=ticks_per_s())
+    total = took.bench + took.foreign + took.idle
 
+    def each(seconds_of: float) -> float:
+        return seconds_of * 1e6 / made if made else 0.0
 
-def measure(name: str, scratch: Path, seconds: int) -> Figures:
-    middle: Callable[..., object] = MIDDLES[name]
-    with middle(scratch) as address:  # type: ignore[attr-defined]
-        port = SERVER_PORT if address == SERVER_ADDRESS else VIRTUAL_PORT
-        wait_for_http(address, port, namespace=CLIENT, log=scratch / "middle.log")
-        setup = setup_latency(address, port)
-        rate = connections(address, port, seconds)
-        time.sleep(1)
-        up = throughput(address, seconds)
-        down = throughput(address, seconds, "-R")
-        rate_udp = packets(name, address, seconds)
+    parts = {f"{name.lower()}_us": each(part) for name, part in took.parts.items()}
     return Figures(
-        up, down, rate_udp, rate, statistics.median(setup), setup[len(setup) * 99 // 100]
-    )
+        rate, failed, statistics.median(setup), setup[len(setup) * 99 // 100], each(took.bench),
+        took.foreign_share, took.idle / total, **parts,
+    )  # fmt: skip
 
 
-def main() -> None:
-    global ATTACH
+def measure(
+    name: str, middle: Middle, scenario: Scenario, scratch: Path, options: argparse.Namespace
+) -> Figures:
+    clients = Clients(scenario, scratch)
+    with middle(scratch, scenario) as running:
+        wait_for_http(running.address, running.port, namespace=CLIENT, log=scratch / "middle.log")
+        if scenario.other_flows and running.flow_count:
+            fill(scratch / "generator", running.address, DISCARD_PORT, scenario.other_flows,
+                 running.flow_count)  # fmt: skip
+        for _ in range(TRIES):
+            figures = connecting(running, clients, options.seconds)
+            if not slept(name, figures):
+                break
+            print(f"    {name}: both processors slept; again", file=sys.stderr)
+        if options.connections_only or scenario is not SCENARIOS["plain"]:
+            return figures
+        time.sleep(1)
+        address, seconds = running.address, options.seconds
+        return replace(
+            figures,
+            gbit_per_s=throughput(address, seconds),
+            gbit_per_s_down=throughput(address, seconds, "-R"),
+            packets_per_s=None if name == "haproxy" else packets(address, seconds),
+        )
+
+
+@contextmanager
+def server(scratch: Path) -> Iterator[None]:
+    """nginx and iperf3 in the server's namespace."""
+    config = NGINX_SERVER.format(scratch=scratch, port=SERVER_PORT)
+    (scratch / "server.conf").write_text(config)
+    run("nft", DISCARD, namespace=SERVER)
+    with (
+        process("nginx", "-c", str(scratch / "server.conf"), namespace=SERVER,
+                log=scratch / "server.log"),
+        process("iperf3", "-s", "-p", str(IPERF_PORT), namespace=SERVER,
+                log=scratch / "iperf.log"),
+    ):  # fmt: skip
+        yield
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default=",".join(MIDDLES))
+    parser.add_argument("--only", default=",".join(middles("auto")))
+    parser.add_argument("--scenario", default="plain", choices=SCENARIOS)
+    parser.add_argument("--connections-only", action="store_true", help="no throughput")
     parser.add_argument("--attach", default="auto", choices=("auto", "tc", "xdp"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    ATTACH = options.attach
-    names = [name.strip() for name in options.only.split(",")]
-    unknown = set(names) - set(MIDDLES)
+    options.only = [name.strip() for name in options.only.split(",")]
+    known = middles(options.attach)
+    unknown = set(options.only) - set(known)
     if unknown:
-        sys.exit(f"--only: there is no {', '.join(unknown)}; there are {', '.join(MIDDLES)}")
-    need("wrk", "iperf3", "nginx", "haproxy", "nft", "curl")
-    results: dict[str, list[Figures]] = {name: [] for name in names}
+        sys.exit(f"--only: there is no {', '.join(unknown)}; there are {', '.join(known)}")
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    need("wrk", "iperf3", "nginx", "haproxy", "nft", "curl", "clang")
+    scenario, known = SCENARIOS[options.scenario], middles(options.attach)
+    missing = {name: why for name in options.only if (why := left_out(name, scenario))}
+    results: dict[str, list[Figures]] = {n: [] for n in options.only if n not in missing}
     with topology() as scratch:
-        (scratch / "server.conf").write_text(_fill(NGINX_SERVER, scratch))
-        with (
-            process("nginx", "-c", str(scratch / "server.conf"), namespace=SERVER,
-                    log=scratch / "server.log"),
-            process("iperf3", "-s", "-p", str(IPERF_PORT), namespace=SERVER,
-                    log=scratch / "iperf.log"),
-        ):  # fmt: skip
+        compiled("generator.c", scratch)
+        compiled("bind_clients.c", scratch, "-shared", "-fPIC")
+        with server(scratch):
             for round_number in range(options.rounds):
-                for name in names:
-                    figures = measure(name, scratch, options.seconds)
-                    results[name].append(figures)
-                    print(f"round {round_number + 1} {name}: {figures}", file=sys.stderr)
-    report(results)
+                for name, rounds in results.items():
+                    rounds.append(measure(name, known[name], scenario, scratch, options))
+                    print(f"round {round_number + 1} {name}: {rounds[-1]}", file=sys.stderr)
+    print(f"\nkernel {platform.release()}, {os.cpu_count()} cores, medians of {options.rounds};"
+          f" {options.scenario}: {scenario.meaning}\n")  # fmt: skip
+    print(*table(results, missing), "", *notes(results, missing), sep="\n")
     if options.json:
         rows = {n: [asdict(f) for f in fs] for n, fs in results.items()}
-        options.json.write_text(json.dumps({"machine": platform.uname()._asdict(), "rows": rows}))
-
-
-def report(results: dict[str, list[Figures]]) -> None:
-    """A table in Markdown: medians, and the ratio to plain routing."""
-    print(f"\nkernel {platform.release()}, {os.cpu_count()} cores, "
-          f"medians of {len(next(iter(results.values())))}\n")  # fmt: skip
-    print(
-        "| device under test | Gbit/s up | Gbit/s down | UDP packets/s | new connections/s | set-up median us | 99th us |"
-    )
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name, rounds in results.items():
-        up, down, udp, rate, setup, p99 = (
-            statistics.median(getattr(figures, field) for figures in rounds)
-            for field in Figures.__slots__
-        )
-        print(
-            f"| {name} | {up:.1f} | {down:.1f} | {udp:.0f} | {rate:.0f} | {setup:.0f} | {p99:.0f} |"
+        machine = platform.uname()._asdict()
+        options.json.write_text(
+            json.dumps({"machine": machine, "scenario": options.scenario, "rows": rows})
         )
 
 

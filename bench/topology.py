@@ -14,16 +14,35 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 CLIENT, MIDDLE, SERVER, CONTROL = "spb-client", "spb-middle", "spb-server", "spb-control"
 NAMESPACES = (CLIENT, MIDDLE, SERVER, CONTROL)
-# host namespace -> (prefix of the link, name of the middle's end)
-LINKS = {CLIENT: ("10.90.1", "ext0"), SERVER: ("10.90.2", "int0"), CONTROL: ("10.90.3", "ctl0")}
-CLIENT_ADDRESS, SERVER_ADDRESS, CONTROL_ADDRESS = "10.90.1.2", "10.90.2.2", "10.90.3.2"
-MIDDLE_CONTROL_ADDRESS = "10.90.3.1"
-VIRTUAL_ADDRESS = "203.0.113.10"
+# host namespace -> (number of the link's networks, name of the middle's end)
+LINKS = {CLIENT: (1, "ext0"), SERVER: (2, "int0"), CONTROL: (3, "ctl0")}
+CONTROL_ADDRESS, MIDDLE_CONTROL_ADDRESS = "10.90.3.2", "10.90.3.1"
 SERVER_PORT, VIRTUAL_PORT = 8080, 80
+MANY_CLIENTS = "10.128.0.0/10"  # all of them are the client's own addresses
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The addresses of one version of IP."""
+
+    name: str  # as nft has it
+    servers: tuple[str, ...]  # all of the one server
+    virtual: str
+    source: str  # of source translation; the server's default route leads there
+
+
+IPV4 = Family("ip", ("10.90.2.2", "10.90.2.3", "10.90.2.4"), "203.0.113.10", "198.51.100.1")
+IPV6 = Family("ip6", ("fd90:2::2", "fd90:2::3", "fd90:2::4"), "2001:db8:113::10", "2001:db8:100::1")
+
+
+def bracketed(address: str) -> str:
+    """As it is written before a port."""
+    return f"[{address}]" if ":" in address else address
 
 
 def run(*command: str, namespace: str | None = None, check: bool = True) -> str:
@@ -59,19 +78,29 @@ def _bring_up() -> None:
     for name in NAMESPACES:
         run("ip", "netns", "add", name)
         run("ip", "link", "set", "lo", "up", namespace=name)
-    for host, (prefix, device) in LINKS.items():
+    for host, (number, device) in LINKS.items():
         run("ip", "link", "add", device, "netns", MIDDLE, "type", "veth",
             "peer", "name", "eth0", "netns", host)  # fmt: skip
-        run("ip", "addr", "add", f"{prefix}.1/24", "dev", device, namespace=MIDDLE)
-        run("ip", "link", "set", device, "up", namespace=MIDDLE)
-        run("ip", "addr", "add", f"{prefix}.2/24", "dev", "eth0", namespace=host)
-        run("ip", "link", "set", "eth0", "up", namespace=host)
-        run("ip", "route", "add", "default", "via", f"{prefix}.1", namespace=host)
-    run("sysctl", "-qw", "net.ipv4.ip_forward=1", namespace=MIDDLE)
+        for ip, prefix, length in (("-4", f"10.90.{number}.", 24), ("-6", f"fd90:{number}::", 64)):
+            for last, at, end in (("1", MIDDLE, device), ("2", host, "eth0")):
+                _add_address(f"{prefix}{last}/{length}", end, namespace=at)
+                run("ip", "link", "set", end, "up", namespace=at)
+            run("ip", ip, "route", "add", "default", "via", f"{prefix}1", namespace=host)
+    for address in (*IPV4.servers[1:], *IPV6.servers[1:]):
+        _add_address(f"{address}/{64 if ':' in address else 24}", "eth0", namespace=SERVER)
+    run("ip", "route", "add", "local", MANY_CLIENTS, "dev", "lo", namespace=CLIENT)
+    run("ip", "route", "add", MANY_CLIENTS, "via", "10.90.1.2", namespace=MIDDLE)
+    for setting in ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"):
+        run("sysctl", "-qw", setting, namespace=MIDDLE)
     for host in (CLIENT, SERVER):
         # one port per connection: without this a short benchmark runs out of client ports
         run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535", namespace=host)
         run("sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1", namespace=host)
+
+
+def _add_address(address: str, device: str, *, namespace: str) -> None:
+    alone = ["nodad"] if ":" in address else []  # nobody else is there whose address it could be
+    run("ip", "addr", "add", address, "dev", device, *alone, namespace=namespace)
 
 
 @contextmanager
@@ -100,8 +129,8 @@ def wait_for_http(
     """Return once an HTTP request works, or end with the middle's last words."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        got = run("curl", "-s", "-o", "/dev/null", "-m", "1", "-w", "%{http_code}",
-                  f"http://{address}:{port}/", namespace=namespace, check=False)  # fmt: skip
+        got = run("curl", "-s", "-o", "/dev/null", "-g", "-m", "1", "-w", "%{http_code}",
+                  f"http://{bracketed(address)}:{port}/", namespace=namespace, check=False)  # fmt: skip
         if got == "200":
             return
         time.sleep(0.1)
