@@ -95,6 +95,7 @@ class Flag(IntFlag):
     APP_NOTIFY_CAP = 0x00080000
     OUTBOUND_QUERY = 0x00100000
     TRANSCRIPT = 0x00200000
+    GRANTS = 0x00400000
 
 
 class ErrorCode(IntEnum):

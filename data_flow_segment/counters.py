@@ -57,6 +57,10 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         "Dropped: to a CS_ASSIST virtual server whose CS is not connected.",
     ),
     "drop_not_bridged": (False, "Dropped: too long to be bridged to the CS, or malformed."),
+    "drop_no_grants": (
+        False,
+        "Messages about grants from a CS with which none were agreed.",
+    ),
     # --- what became of QUERYs
     "query_retries": (
         False,

@@ -23,6 +23,8 @@ from ssmb.messages import (
     AuthChallenge,
     AuthResponse,
     Bridge,
+    Grant,
+    Lease,
     Message,
     NewFlow,
     Reap,
@@ -79,6 +81,8 @@ class Dispatch:
             Sync: self._sync,
             AuthChallenge: self._challenge,
             Bridge: self._bridge,
+            Grant: self._grant,
+            Lease: self._grant,
         }
 
     def receive(self, octets: bytes, endpoint: Endpoint, now: float) -> None:
@@ -182,6 +186,9 @@ class Dispatch:
             self._counters[lost] += 1
         if packet is not None:
             self._outbox.commands.append(TransmitPacket(packet))
+
+    def _grant(self, peer: Peer, message: Grant | Lease, now: float) -> None:
+        self._counters["drop_no_grants"] += 1  # no HELLO of ours has set GRANTS
 
     def _share(self, peer: Peer, message: Reply | NewFlow | Reset) -> None:
         group = self._peers.groups[peer.group_id]

@@ -20,8 +20,10 @@ from ssmb.constants import (
     BATCHABLE,
     BRIDGE_DATA_MAX,
     FIRST_EXPERIMENTAL_TYPE,
+    GRANT_DATA_MAX,
     PARKED_FRAME_MAX,
     SSMB_MSG_MAX,
+    TAKEN_FLOWS_MAX,
     Flag,
     MessageType,
 )
@@ -45,12 +47,18 @@ _BODY: Final[dict[MessageType, type[Any]]] = {
     MessageType.SYNC_DONE: m.SyncDone,
     MessageType.APP_NOTIFY: m.AppNotify,
     MessageType.BRIDGE: m.Bridge,
+    MessageType.GRANT: m.Grant,
+    MessageType.TAKEN: m.Taken,
+    MessageType.LEASE: m.Lease,
 }
 _PARKABLE: Final = frozenset({MessageType.QUERY, MessageType.REPLY})
+TAKEN_FLOW_SIZE: Final = 52  # as a QUERY of version 2, whatever the version
 _WITH_DATA: Final = {
     MessageType.APP_QUERY: APP_DATA_MAX,
     MessageType.APP_NOTIFY: APP_DATA_MAX,
     MessageType.BRIDGE: BRIDGE_DATA_MAX,
+    MessageType.GRANT: GRANT_DATA_MAX,
+    MessageType.TAKEN: TAKEN_FLOWS_MAX * TAKEN_FLOW_SIZE,
 }
 TYPE_OF: Final[dict[type[Any], MessageType]] = {cls: kind for kind, cls in _BODY.items()}
 _ADDR16: Final = int(Flag.ADDR16)

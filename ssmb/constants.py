@@ -24,6 +24,11 @@ APP_DATA_MAX: Final = 1376
 PARKED_FRAME_MAX: Final = 512
 BRIDGE_DATA_MAX: Final = 1416  # a multiple of 8, as fragment offsets of IP are
 SINGLE_MBUF_MAX: Final = 128
+GRANT_DATA_MAX: Final = SSMB_MSG_MAX - 48  # behind the fixed part of a GRANT
+GRANT_NODES_MAX: Final = 64  # of a virtual server at one DFS, so that an index is an octet
+GRANTED_MAX: Final = 1024  # decisions of a virtual server that a DFS holds and has not taken
+GRANT_TABLE_MAX: Final = 16384
+TAKEN_FLOWS_MAX: Final = 27  # in one TAKEN
 
 QUERY_RETRY_MS: Final = (50, 100, 200)  # a CS may set the first of them
 QUERY_REPEATS: Final = len(QUERY_RETRY_MS)
@@ -44,6 +49,11 @@ FLOW_BUFFER_MAX: Final = 16384
 AUTH_WAIT_S: Final = 5
 RECHALLENGE_S: Final = 600
 BRIDGE_REASSEMBLY_S: Final = 1.0
+GRANT_VALID_MS: Final = 50
+LEASE_INTERVAL_MS: Final = 10
+LEASE_RETRY_MS: Final = 200
+GRANT_RETRY_MS: Final = 10
+TAKEN_RETRY_MS: Final = 30
 
 DSCP_HIGH: Final = 48  # CS6
 DSCP_LOW: Final = 16  # CS2
@@ -68,6 +78,9 @@ class MessageType(IntEnum):
     SYNC_DONE = 66
     APP_NOTIFY = 67
     BRIDGE = 68
+    GRANT = 69
+    TAKEN = 70
+    LEASE = 71
 
 
 FIRST_EXPERIMENTAL_TYPE: Final = 128  # unknown from here on: ignored silently
@@ -81,6 +94,8 @@ HIGH_PRIORITY: Final = frozenset(
         MessageType.NEWFLOW,
         MessageType.RESET,
         MessageType.BRIDGE,
+        MessageType.GRANT,
+        MessageType.LEASE,
     }
 )
 BATCHABLE: Final = frozenset(
@@ -93,7 +108,14 @@ BATCHABLE: Final = frozenset(
     }
 )
 STATE_SHARING: Final = frozenset(
-    {MessageType.REPLY, MessageType.NEWFLOW, MessageType.DELETE, MessageType.RESET}
+    {
+        MessageType.REPLY,
+        MessageType.NEWFLOW,
+        MessageType.DELETE,
+        MessageType.RESET,
+        MessageType.GRANT,
+        MessageType.TAKEN,
+    }
 )
 DFS_SENDS: Final = frozenset(
     {
@@ -107,6 +129,9 @@ DFS_SENDS: Final = frozenset(
         MessageType.SYNC_DONE,
         MessageType.APP_NOTIFY,
         MessageType.BRIDGE,
+        MessageType.GRANT,
+        MessageType.TAKEN,
+        MessageType.LEASE,
     }
 )
 CS_SENDS: Final = frozenset(
@@ -119,6 +144,8 @@ CS_SENDS: Final = frozenset(
         MessageType.AUTH_CHALLENGE,
         MessageType.SYNC,
         MessageType.BRIDGE,
+        MessageType.GRANT,
+        MessageType.LEASE,
     }
 )
 
@@ -139,6 +166,7 @@ class Flag(IntFlag):
     ACK = 0x0400
     MORE_FRAGS = 0x0800
     PARKED = 0x1000
+    INSIDE = 0x2000
     ADDR16 = 0x4000
     REPLICA = 0x8000
 
@@ -213,6 +241,23 @@ class ForwardMode(IntEnum):
     L2 = 1
     TUNNEL = 2
     HOP = 3
+
+
+class GrantKind(IntEnum):
+    """`kind` of GRANT: how a DFS finds the node of a decision (13.3)."""
+
+    NODES = 0  # the decision names it
+    HASH = 1  # by the table, from the hash of the session's key
+    HASH_SOURCE = 2  # likewise, from that of the client's address
+    CLIENTS = 3  # the one that this client has
+
+
+class GrantContent(IntEnum):
+    """`content` of GRANT: what stands behind its nodes (13.3)."""
+
+    DECISIONS = 0
+    TABLE = 1
+    CLIENTS = 2
 
 
 class AuthAlgorithm(IntEnum):

@@ -433,6 +433,50 @@ class Bridge(NamedTuple):
     frag_data: Data = b""
 
 
+class Grant(NamedTuple):
+    """GRANT: decisions ahead for flows of a virtual server, or none any more; with ACK its
+    confirmation (13.3)."""
+
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    virt_ipaddr: Address = UNSPECIFIED
+    virt_port: U16 = 0
+    protocol: U8 = 0
+    kind: U8 = 0
+    generation: U32 = 0
+    lease_id: U32 = 0
+    part: U32 = 0
+    first: U32 = 0
+    content: U8 = 0
+    node_count: U8 = 0
+    grant_data: Data = b""
+
+
+class Taken(NamedTuple):
+    """TAKEN: which flows took which granted serials, and which serials come back (13.4)."""
+
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    lease_id: U32 = 0
+    sequence: U32 = 0
+    timestamp: U32 = 0
+    taken_data: Annotated[bytes, "Hxx"] = b""
+
+
+class Lease(NamedTuple):
+    """LEASE: the DFS asks how long it may use grants; the CS answers, and confirms TAKEN (13.2)."""
+
+    error_code: U8 = 0
+    flags: U16 = 0
+    serial: U32 = 0
+    lease_id: U32 = 0
+    timestamp: U32 = 0
+    sequence: U32 = 0
+    valid_ms: Annotated[int, "Hxx"] = 0
+
+
 Message: TypeAlias = (
     Query
     | Reply
@@ -450,4 +494,7 @@ Message: TypeAlias = (
     | SyncDone
     | AppNotify
     | Bridge
+    | Grant
+    | Taken
+    | Lease
 )

@@ -22,6 +22,8 @@ passes (tests/contract).  The rules:
 * A virtual address that ARP is answered for is the target's own: echo requests to it are answered,
   TCP and UDP to ports without a virtual server come up to be refused, nothing to it is routed.
 * A flow that ended and lingers is reported once more to an agent that adopts the table.
+* A target that takes grants gives decisions that the CS made ahead to new flows by itself
+  (`data_flow_segment.targets.grants`); the others get no command about them.
 
 Addresses are 16 octets, IPv4 as ``::ffff:a.b.c.d`` (see `ssmb.addresses`).
 """
@@ -33,6 +35,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple, Protocol
 
+from data_flow_segment.targets.grants import GrantCommand, GrantEvent, GrantState
+from data_flow_segment.targets.virtual_server_key import VirtualServerKey as VirtualServerKey
 from ssmb.messages import FlowSignature, Translation
 
 
@@ -119,14 +123,6 @@ class FlowState(NamedTuple):
     node_wants: int | None = None
     half_open: bool = False  # the client sent SYN and has not acknowledged an answer
     closed: bool = False  # it ended, and its entry lingers
-
-
-class VirtualServerKey(NamedTuple):
-    """What a packet's destination is matched against; None is the wildcard (8.3)."""
-
-    virt_ipaddr: bytes | None
-    virt_port: int | None
-    protocol: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +215,14 @@ class RemoveFlow(NamedTuple):
 
     With `silent_ms` only an entry that lingers, and only if no packet came for as long; otherwise
     it stays, and FlowReopened says whether it still lingers.  A switch is not asked about silence.
+
+    With `serial` only the flow that has it: another one may have taken a grant meanwhile.  Targets
+    that take no grants may ignore it.
     """
 
     signature: FlowSignature
     silent_ms: int = 0
+    serial: int = 0
 
 
 class FallAsleep(NamedTuple):
@@ -270,6 +270,7 @@ Command = (
     | InjectPacket
     | PutBackFragment
     | TransmitPacket
+    | GrantCommand
 )
 
 # --- events: target -> agent ---------------------------------------------------------------
@@ -350,6 +351,7 @@ Event = (
     | FlowMoved
     | FlowHalf
     | InstallFailed
+    | GrantEvent
 )
 
 # --- the target ----------------------------------------------------------------------------
@@ -379,6 +381,10 @@ class Target(Protocol):
     @property
     def boot_id(self) -> int:
         """Lives as long as the table does; never 0."""
+
+    @property
+    def takes_grants(self) -> bool:
+        """Whether it gives decisions that were made ahead to new flows by itself."""
 
     def apply(self, commands: Iterable[Command]) -> None:
         """Carry out the commands in order; failures of InstallFlow come as InstallFailed."""
@@ -411,6 +417,9 @@ class Target(Protocol):
     def oldest(self, count: int) -> Sequence[FlowState]:
         """Candidates to evict, best first: closed, half-open, then longest idle, closing last
         (9.8)."""
+
+    def grant_states(self) -> Sequence[GrantState]:
+        """What it holds of grants; also a new agent reads it, and ends what it adopts."""
 
     def flow_count(self) -> int:
         """How many flows are installed now."""

@@ -27,7 +27,7 @@ _HISTORY: Final = "CHANGELOG.md"
 _MADE: Final = re.compile(r"\.|build$|dist$|artifacts$|__pycache__$|.*\.egg-info$")
 
 FIRST_SECTION: Final = 5
-LAST_SECTION: Final = 12
+LAST_SECTION: Final = 13
 FOREIGN_BEFORE: Final = re.compile(
     r"(?:RFC\s+\d+,?(?:\s+(?:section\s+)?\d+(?:\.\d+)+(?:,|\s+and|\s+to))*(?:\s+section)?"
     r"|\b(?:Linux|[Kk]ernels?|before|since|Python|YAML|BMv2|libbpf|clang|p4c|bf-p4c|[Vv]ersions?)"

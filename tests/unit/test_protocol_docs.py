@@ -93,6 +93,16 @@ def test_every_detail_stands_there() -> None:
         assert stands == {member.value: member.name for member in enum}
 
 
+def test_every_kind_and_content_of_grants_stands_there() -> None:
+    c = ssmb.constants
+    table = text_of("grants").split("| number | `kind` |", 1)[1].split("\n\n", 1)[0]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    kinds = {int(row[0]): row[1] for row in cells if row[1]}
+    contents = {int(row[0]): row[3] for row in cells if row[3]}
+    assert kinds == {member.value: member.name for member in c.GrantKind}
+    assert contents == {member.value: member.name for member in c.GrantContent}
+
+
 @EACH_BUS
 def test_every_time_and_size_is_the_codes(bus: str, constants: ModuleType) -> None:
     found = rows("conventions", f"## Times and sizes of {bus.upper()}")
@@ -214,4 +224,4 @@ def test_the_proofs_of_the_worked_example_with_transcripts_follow_from_its_hello
 
 
 def test_every_kind_of_worked_example_is_there() -> None:
-    assert [sum(each[0] == bus for each in EXAMPLES) for bus in ("ssmb", "csmb")] == [17, 13]
+    assert [sum(each[0] == bus for each in EXAMPLES) for bus in ("ssmb", "csmb")] == [25, 13]

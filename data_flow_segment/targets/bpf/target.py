@@ -68,11 +68,13 @@ from data_flow_segment.targets.contract import (
     RemoveVirtualServer,
     SetAnswers,
     SetLocalAddresses,
+    SetOutboundQuery,
     TargetError,
     TransmitPacket,
     VirtualServerEntry,
     VirtualServerKey,
 )
+from data_flow_segment.targets.grants import GrantCommand, GrantState
 from data_flow_segment.targets.translation import CannotInstall, check_ends
 from data_flow_segment.targets.virtual_addresses import VirtualAddresses
 from ssmb.addresses import UNSPECIFIED
@@ -245,6 +247,13 @@ class BpfTarget:
     def oldest(self, count: int) -> Sequence[FlowState]:
         return self._sweep.oldest(count)
 
+    @property
+    def takes_grants(self) -> bool:
+        return False
+
+    def grant_states(self) -> Sequence[GrantState]:
+        return ()
+
     def flow_count(self) -> int:
         return self.flows.count
 
@@ -352,7 +361,7 @@ class BpfTarget:
 
     def _configure(
         self,
-        command: Configure,
+        command: Configure | GrantCommand,
     ) -> None:
         if isinstance(command, AddVirtualServer):
             entry = command.entry
@@ -375,7 +384,7 @@ class BpfTarget:
                 (not command.echo) * Quiet.ECHO | (not command.unserved) * Quiet.UNSERVED
             )
             self._write_meta(listening=True)
-        else:
+        elif isinstance(command, SetOutboundQuery):
             self._outbound_query = command.enabled
             self._write_meta(listening=True)
 

@@ -22,9 +22,11 @@ from data_flow_segment.targets.contract import (
     RemoveVirtualServer,
     SetAnswers,
     SetLocalAddresses,
+    SetOutboundQuery,
     TransmitPacket,
     VirtualServerEntry,
 )
+from data_flow_segment.targets.grants import GrantCommand, GrantState
 from data_flow_segment.targets.memory.datapath import DataPath
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.sweep import Sweep
@@ -114,6 +116,13 @@ class MemoryTarget:
         now = self._clock()
         return [flow.state(now) for flow in self.data_path.table.oldest(count, now)]
 
+    @property
+    def takes_grants(self) -> bool:
+        return False
+
+    def grant_states(self) -> Sequence[GrantState]:
+        return ()
+
     def flow_count(self) -> int:
         return len(self.data_path.table)
 
@@ -162,7 +171,7 @@ class MemoryTarget:
 
     def _configure(
         self,
-        command: Configure,
+        command: Configure | GrantCommand,
     ) -> None:
         path = self.data_path
         if isinstance(command, AddVirtualServer):
@@ -177,5 +186,5 @@ class MemoryTarget:
             path.local_addresses = command.addresses
         elif isinstance(command, SetAnswers):
             path.ownership.answers = command
-        else:
+        elif isinstance(command, SetOutboundQuery):
             path.outbound_query = command.enabled

@@ -25,6 +25,7 @@ from data_flow_segment.targets.contract import (
     Waiting,
 )
 from data_flow_segment.targets.flow_table import FlowTable, is_crowded, worth
+from data_flow_segment.targets.grants import GrantState
 from data_flow_segment.targets.p4runtime.core import Core, Phase
 from data_flow_segment.targets.p4runtime.driver import Driver
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow
@@ -162,6 +163,13 @@ class P4RuntimeTarget:
         crowded = is_crowded(sum(flow.half_open for flow in fresh), len(fresh))
         fresh.sort(key=lambda flow: worth(flow, now, crowded=crowded))
         return [flow.state(now) for flow in fresh[:count]]
+
+    @property
+    def takes_grants(self) -> bool:
+        return False
+
+    def grant_states(self) -> Sequence[GrantState]:
+        return ()
 
     def flow_count(self) -> int:
         return len(self._core.flows)

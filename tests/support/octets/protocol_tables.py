@@ -33,7 +33,13 @@ from ssmb.messages import FlowSignature, Query
 DOCUMENTS = Path(__file__).parents[3] / "docs" / "protocols"
 _BEGIN, _END = "<!-- from the code: {} -->", "<!-- end -->"
 _ONES = (2**64 - 1, 2**32 - 1, 2**16 - 1, 0xEFFF, 0xFF, -1)  # 0xEFFF: flags without PARKED
-_DERIVED = {"app_data": "app_length", "frag_data": "frag_length", "entries": "vs_count"}
+_DERIVED = {
+    "app_data": "app_length",
+    "frag_data": "frag_length",
+    "grant_data": "grant_length",
+    "taken_data": "taken_length",
+    "entries": "vs_count",
+}
 _CSMB_HEADER = ("msg_type", "serial_global", "serial_bytype", "msg_length")
 
 
@@ -58,7 +64,7 @@ def fields_of(bus: str, cls: type[Any], version: int) -> list[Field]:
         else [Field(2 * at, 2, name) for at, name in enumerate(_CSMB_HEADER)]
     )
     for name in cls._fields:
-        if name in ("app_data", "frag_data", "frame", "entries"):
+        if name in _DERIVED or name == "frame":
             found += _variable(bus, base, name, empty, version)
         else:
             changed = _encode_ones(bus, base, name, version)

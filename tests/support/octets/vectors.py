@@ -11,8 +11,10 @@ from ssmb.addresses import UNSPECIFIED, from_text
 
 VECTORS_FILE = Path(__file__).parents[2] / "vectors" / "wire_vectors.json"
 # The vectors write these as text, what is not an address or a number as hexadecimal digits.
-_OCTETS = frozenset({"app_data", "auth_data", "auth_nonce", "frag_data"})
-_DERIVED = frozenset({"app_length", "frag_length", "vs_count"})
+_OCTETS = frozenset(
+    {"app_data", "auth_data", "auth_nonce", "frag_data", "grant_data", "taken_data"}
+)
+_DERIVED = frozenset({"app_length", "frag_length", "grant_length", "taken_length", "vs_count"})
 
 
 class Vector(NamedTuple):

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from csmb import messages as csmb_messages
 from ssmb import messages as ssmb_messages
 from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED
-from ssmb.constants import APP_DATA_MAX, BRIDGE_DATA_MAX, PARKED_FRAME_MAX, Flag
+from ssmb.constants import (
+    APP_DATA_MAX,
+    BRIDGE_DATA_MAX,
+    GRANT_DATA_MAX,
+    PARKED_FRAME_MAX,
+    TAKEN_FLOWS_MAX,
+    Flag,
+)
+from ssmb.grants import FLOW_SIZE
 
 versions = st.sampled_from([1, 2])
 
@@ -20,6 +28,7 @@ _SSMB_BITS = {
     "tcp_flags": 8, "detail": 8, "pkts_in": 64, "bytes_in": 64, "pkts_out": 64, "bytes_out": 64,
     "node_port": 16, "snat_port": 16, "idle_timeout": 16, "forward_mode": 8, "reset_scope": 8,
     "auth_alg": 8, "auth_length": 16, "frag_offset": 16,
+    "virt_port": 16, "kind": 8, "content": 8, "node_count": 8, "valid_ms": 16,
 }  # fmt: skip
 _CSMB_BITS = {
     "error_code": 16, "hello_interval": 16, "vers_major": 8, "vers_minor": 8,
@@ -62,12 +71,18 @@ def _octets(most: int) -> st.SearchStrategy[bytes]:
 @st.composite
 def ssmb_message(draw: st.DrawFn, cls: type[Any], version: int) -> ssmb_messages.Message:
     """Any message of a class, with ADDR16 as the version wants it."""
-    most = {"app_data": APP_DATA_MAX, "frag_data": BRIDGE_DATA_MAX, "frame": PARKED_FRAME_MAX}
+    most = {
+        "app_data": APP_DATA_MAX,
+        "frag_data": BRIDGE_DATA_MAX,
+        "frame": PARKED_FRAME_MAX,
+        "grant_data": GRANT_DATA_MAX,
+        "taken_data": TAKEN_FLOWS_MAX * FLOW_SIZE,
+    }
     values = {
         name: draw(_octets(most[name]) if name in most else _field(name, version, _SSMB_BITS))
         for name in cls._fields
     }
-    if "src_ipaddr" in values:
+    if "src_ipaddr" in values or "virt_ipaddr" in values:
         values["flags"] &= ~Flag.ADDR16
         values["flags"] |= Flag.ADDR16 if version == 2 else 0
     if "frame" in values:

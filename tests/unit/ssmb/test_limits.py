@@ -10,13 +10,16 @@ from ssmb import messages as m
 from ssmb.constants import (
     APP_DATA_MAX,
     BRIDGE_DATA_MAX,
+    GRANT_DATA_MAX,
     PARKED_FRAME_MAX,
     SEAL_SIZE,
     SSMB_DGRAM_MAX,
     SSMB_MSG_MAX,
+    TAKEN_FLOWS_MAX,
     Flag,
 )
 from ssmb.errors import EncodeError
+from ssmb.grants import FLOW_SIZE
 from ssmb.seal import Sealer
 
 FRAME = 1500  # an Ethernet frame's payload
@@ -25,6 +28,8 @@ LONGEST: list[tuple[m.Message, str, int]] = [
     (m.AppQuery(), "app_data", APP_DATA_MAX),
     (m.AppNotify(), "app_data", APP_DATA_MAX),
     (m.Bridge(), "frag_data", BRIDGE_DATA_MAX),
+    (m.Grant(), "grant_data", GRANT_DATA_MAX),
+    (m.Taken(), "taken_data", TAKEN_FLOWS_MAX * FLOW_SIZE),
     (m.Query(flags=Flag.PARKED), "frame", PARKED_FRAME_MAX),
     (m.Reply(flags=Flag.PARKED), "frame", PARKED_FRAME_MAX),
 ]
