@@ -26,7 +26,7 @@ from topology import (
     run,
 )
 
-from admin.answers import DFS_STATUS
+from admin.answers import COUNTERS, DFS_STATUS, MESSAGES
 from admin.client import AdminClient
 
 IPERF_PORT = 5201
@@ -117,6 +117,7 @@ class Running:
     port: int = VIRTUAL_PORT
     parts: dict[str, int] = field(default_factory=dict)  # name -> process whose time is told apart
     flow_count: Callable[[], int] | None = None  # in its table
+    counters: Callable[[], dict[str, int]] = dict  # what it counted so far, by name
 
 
 Middle = Callable[[Path, Scenario], AbstractContextManager[Running]]
@@ -209,9 +210,8 @@ class Variant:
     attach: str = "auto"
 
 
-@contextmanager
-def splitplane(variant: Variant, scratch: Path, scenario: Scenario) -> Iterator[Running]:
-    """DFS in the middle, CS in a namespace of its own."""
+def configure(variant: Variant, scratch: Path, scenario: Scenario) -> None:
+    """Write the files of a DFS and a CS."""
     (scratch / "cluster.key").write_text(os.urandom(32).hex())
     (scratch / "cluster.key").chmod(0o600)
     nodes = ", ".join(
@@ -231,8 +231,15 @@ def splitplane(variant: Variant, scratch: Path, scenario: Scenario) -> Iterator[
         _fill(DFS_CONFIG, scratch, scenario, attach=variant.attach, dfs_lines=variant.dfs_lines,
               capacity=FLOW_CAPACITY + 2 * scenario.other_flows)
     )  # fmt: skip
+
+
+@contextmanager
+def splitplane(variant: Variant, scratch: Path, scenario: Scenario) -> Iterator[Running]:
+    """DFS in the middle, CS in a namespace of its own."""
+    configure(variant, scratch, scenario)
     command = (sys.executable, "-m", "splitplane")
     with ExitStack() as stack:
+        stack.callback(run, "rm", "-rf", "/sys/fs/bpf/splitplane/bench", check=False)
         agent = stack.enter_context(process(*command, "dfs", str(scratch / "dfs.yaml"),
                                             namespace=MIDDLE, log=scratch / "middle.log"))  # fmt: skip
         cs = stack.enter_context(process(*command, "cs", str(scratch / "cs.yaml"),
@@ -241,13 +248,23 @@ def splitplane(variant: Variant, scratch: Path, scenario: Scenario) -> Iterator[
             scenario.family.virtual,
             parts={"agent": agent.pid, "CS": cs.pid},
             flow_count=partial(_installed, scratch / "dfs.sock"),
+            counters=partial(_counters, scratch),
         )
-    run("rm", "-rf", "/sys/fs/bpf/splitplane/bench", check=False)
 
 
 def _installed(path: Path) -> int:
     with AdminClient(path) as client:
         return client.ask(DFS_STATUS).flows
+
+
+def _counters(scratch: Path) -> dict[str, int]:
+    with AdminClient(scratch / "dfs.sock") as client:
+        found = {name: counter.value for name, counter in client.ask(COUNTERS).items()}
+    with AdminClient(scratch / "cs.sock") as client:
+        messages = client.ask(MESSAGES)
+    for way, counts in (("received", messages.received), ("sent", messages.sent)):
+        found |= {f"{name} {way} by the CS": count for name, count in counts.items()}
+    return found | {f"{name} of the CS": it.value for name, it in messages.dropped.items()}
 
 
 VARIANTS = {"splitplane": Variant()}

@@ -13,8 +13,10 @@ from topology import CLIENT, MIDDLE, run
 HERE = Path(__file__).resolve().parent
 FIRST_SOURCE = 0x0B000000  # 11.0.0.0
 WINDOW = 2048  # packets sent at once; what a ring buffer and an agent hold
-PATIENCE_S = 0.5  # without a new flow, before a window is sent again
-TRIES = 200
+ON_THE_WAY = 1024  # of them, when the next ones are sent
+PATIENCE_S = 0.5  # without a new flow: the rest was lost
+AGAIN_PER_S = 100_000  # when all are sent once more for those that were lost
+TIMES = 20
 UNCOUNTED = 16  # flows that ended meanwhile, of the request that showed that the middle is up
 
 
@@ -37,16 +39,21 @@ def fill(
 ) -> None:
     """Make a flow of *wanted* clients each, by a datagram of each that really goes through."""
     mac = external_mac()
-    for first in range(0, wanted, WINDOW):
-        size = min(WINDOW, wanted - first)
+
+    def send(first: int, count: int, rate: int) -> None:
         source = ".".join(map(str, (FIRST_SOURCE + first).to_bytes(4, "big")))
-        for _ in range(TRIES):
-            run(str(generator), "eth0", mac, "udp", address, str(port), source, str(size),
-                namespace=CLIENT)  # fmt: skip
-            if _reaches(first + size - UNCOUNTED, flow_count):
-                break
-        else:
-            raise SystemExit(f"the table has {flow_count()} flows, not {first + size}")
+        run(str(generator), "eth0", mac, "udp", address, str(port), source, str(count), str(rate),
+            namespace=CLIENT)  # fmt: skip
+
+    for first in range(0, wanted, WINDOW):
+        there, size = flow_count(), min(WINDOW, wanted - first)
+        send(first, size, 0)
+        _reaches(there + size - ON_THE_WAY, flow_count)
+    for _ in range(TIMES):
+        if _reaches(wanted - UNCOUNTED, flow_count):
+            return
+        send(0, wanted, AGAIN_PER_S)
+    raise SystemExit(f"the table has {flow_count():,} flows, not {wanted:,}")
 
 
 def _reaches(wanted: int, flow_count: Callable[[], int]) -> bool:

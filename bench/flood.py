@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a SYN flood from spoofed addresses does to a legitimate client, and to the agent and the CS.
+
+    sudo python bench/flood.py [--seconds 10] [--only splitplane] [--per-second 50] [--rate 0] [--json FILE]
+
+The network is that of bench/compare.py.  The client's namespace sends SYNs from random addresses
+to the virtual server, as fast as one processor does (or --rate packets per second), while a client
+makes HTTP requests at a fixed rate, a connection each.  They are measured before, during and after
+the flood.  On veth the sender's processor also forwards its packets, so its limit is that of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from compare import server
+from middles import Middle, Running, middles
+from natives import compiled, external_mac
+from processor_time import Snapshot, spent, take, ticks_per_s
+from scenarios import SCENARIOS
+from topology import CLIENT, MIDDLE, need, process, run, topology, wait_for_http
+
+HERE = Path(__file__).resolve().parent
+SETTLE_S = 8  # half-open flows end after 5 s, closed ones linger for 2
+SAMPLE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Before, during or after the flood."""
+
+    name: str
+    flood_per_s: float
+    asked: int
+    answered: int  # within a second
+    median_ms: float | None
+    memory_mb: Mapping[str, float]  # resident, its largest, by part
+    processors: Mapping[str, float]  # processor seconds per second, by part
+    foreign_share: float
+    idle_share: float
+
+
+def resident_mb(pid: int) -> float:
+    """VmRSS of proc_pid_status(5)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+@contextmanager
+def flooding(scratch: Path, running: Running, seconds: float, rate: float) -> Iterator[None]:
+    command = [str(scratch / "generator"), "eth0", external_mac(), "syn", running.address]
+    with process(*command, str(running.port), str(seconds), str(rate),
+                 namespace=CLIENT, log=scratch / "flood.log") as generator:  # fmt: skip
+        yield
+        if generator.wait(seconds + 10) != 0:
+            raise SystemExit((scratch / "flood.log").read_text())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    yield
+
+
+def phase(name: str, scratch: Path, running: Running, options: argparse.Namespace) -> Phase:
+    seconds, log = options.seconds, scratch / "legitimate.log"
+    flood = name == "during"
+    load = flooding(scratch, running, seconds + 1, options.rate) if flood else quiet()
+    memory = dict.fromkeys(running.parts, 0.0)
+    with load:
+        time.sleep(0.5)
+        before, begin = take(), time.monotonic()
+        with process(sys.executable, str(HERE / "legitimate.py"), running.address, str(running.port),
+                     str(options.per_second), str(seconds), namespace=CLIENT, log=log) as client:  # fmt: skip
+            while client.poll() is None:
+                for part, pid in running.parts.items():
+                    memory[part] = max(memory[part], resident_mb(pid))
+                time.sleep(SAMPLE_S)
+        after, took = take(), time.monotonic() - begin
+    lines = log.read_text().split()
+    times = [float(line) for line in lines if line != "-"]
+    per_s = 0.0
+    if flood:
+        sent, during = (scratch / "flood.log").read_text().split()
+        per_s = int(sent) / float(during)
+    return Phase(name, per_s, len(lines), len(times), statistics.median(times) if times else None,
+                 memory, *shares(running, before, after, took))  # fmt: skip
+
+
+def shares(
+    running: Running, before: Snapshot, after: Snapshot, took: float
+) -> tuple[dict[str, float], float, float]:
+    """Processor seconds per second of each part; the shares of foreign processes and of idleness."""
+    used = spent(before, after, bench=os.getpid(), parts=running.parts, ticks_per_s=ticks_per_s())
+    total = used.bench + used.foreign + used.idle
+    return (
+        {name: seconds / took for name, seconds in used.parts.items()},
+        used.foreign_share,
+        used.idle / total,
+    )
+
+
+def flood(
+    name: str, middle: Middle, scratch: Path, options: argparse.Namespace
+) -> tuple[list[Phase], dict[str, int]]:
+    """All phases, and what agent and CS counted from the first to the last."""
+    with middle(scratch, SCENARIOS["plain"]) as running:
+        wait_for_http(running.address, running.port, namespace=CLIENT, log=scratch / "middle.log")
+        before = running.counters()
+        phases = [phase(each, scratch, running, options) for each in ("before", "during")]
+        time.sleep(SETTLE_S)
+        phases.append(phase("after", scratch, running, options))
+        after = running.counters()
+    return phases, {name: risen for name in after if (risen := after[name] - before.get(name, 0))}
+
+
+def report(name: str, phases: list[Phase], counters: Mapping[str, int]) -> None:
+    parts = list(phases[0].memory_mb)
+    head = ["flood, packets/s", "requests", "answered within 1 s", "median ms"]
+    head += [f"{part}: MB resident, processors" for part in parts]
+    print(f"\n| {name} | {' | '.join(head)} |\n| --- |{' ---: |' * len(head)}")
+    for it in phases:
+        median = "-" if it.median_ms is None else f"{it.median_ms:.1f}"
+        cells = [f"{it.flood_per_s:,.0f}", str(it.asked), f"{it.answered / it.asked:.1%}", median]
+        cells += [f"{it.memory_mb[part]:.1f}, {it.processors[part]:.2f}" for part in parts]
+        print(f"| {it.name} | {' | '.join(cells)} |")
+    foreign = max(it.foreign_share for it in phases)
+    print(f"\nForeign processes: up to {foreign:.0%} of the processors' time.")
+    if counters:
+        print("Counted: " + ", ".join(f"{key} {count:,}" for key, count in counters.items()))
+
+
+def main() -> None:
+    known = middles("auto")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--per-second", type=float, default=50, help="legitimate requests")
+    parser.add_argument("--rate", type=float, default=0, help="SYNs per second; 0: no limit")
+    parser.add_argument("--only", default="splitplane", help=f"of {', '.join(known)}")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    names = [name.strip() for name in options.only.split(",")]
+    if unknown := set(names) - set(known):
+        sys.exit(f"--only: there is no {', '.join(unknown)}; there are {', '.join(known)}")
+    need("nginx", "haproxy", "nft", "iperf3", "curl", "clang")
+    rows = {}
+    with topology() as scratch:
+        compiled("generator.c", scratch)
+        # the answers to spoofed addresses go to the client's namespace, which drops them
+        run("ip", "route", "add", "default", "via", "10.90.1.2", namespace=MIDDLE)
+        with server(scratch):
+            for name in names:
+                phases, counters = flood(name, known[name], scratch, options)
+                report(name, phases, counters)
+                rows[name] = {"phases": [asdict(it) for it in phases], "counters": counters}
+    if options.json:
+        options.json.write_text(json.dumps({"machine": platform.uname()._asdict(), "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
