@@ -7,6 +7,7 @@ with, so it knows nothing of splitplane except for its two commands.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -59,8 +60,15 @@ def run(*command: str, namespace: str | None = None, check: bool = True) -> str:
 @contextmanager
 def topology() -> Iterator[Path]:
     """Bring the namespaces up, yield a scratch folder, take everything down."""
-    tear_down()
-    with tempfile.TemporaryDirectory(prefix="splitplane-bench-") as scratch:
+    with (
+        Path(tempfile.gettempdir(), "splitplane-bench.lock").open("w") as lock,
+        tempfile.TemporaryDirectory(prefix="splitplane-bench-") as scratch,
+    ):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("another benchmark uses the namespaces; wait until it has ended")
+        tear_down()
         try:
             _bring_up()
             yield Path(scratch)
