@@ -31,6 +31,7 @@ from scenarios import SCENARIOS
 from topology import CLIENT, MIDDLE, need, process, run, topology, wait_for_http
 
 HERE = Path(__file__).resolve().parent
+RECOVERY_S = 120  # no more is waited for the first answer after the flood
 SETTLE_S = 8  # half-open flows end after 5 s, closed ones linger for 2
 SAMPLE_S = 0.1
 
@@ -111,21 +112,43 @@ def shares(
     )
 
 
-def flood(
-    name: str, middle: Middle, scratch: Path, options: argparse.Namespace
-) -> tuple[list[Phase], dict[str, int]]:
-    """All phases, and what agent and CS counted from the first to the last."""
+def recovery_s(running: Running) -> float | None:
+    """Until a request is answered again; None: not within RECOVERY_S."""
+    begin = time.monotonic()
+    command = [sys.executable, str(HERE / "legitimate.py"), running.address, str(running.port)]
+    while (took := time.monotonic() - begin) < RECOVERY_S:
+        if run(*command, "1", "1", namespace=CLIENT).strip() != "-":
+            return took
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Of one middle."""
+
+    phases: list[Phase]
+    recovery_s: float | None
+    counters: Mapping[
+        str, int
+    ]  # of agent and CS, how much they rose from the first phase to the last
+
+
+def flood(name: str, middle: Middle, scratch: Path, options: argparse.Namespace) -> Result:
+    """All phases."""
     with middle(scratch, SCENARIOS["plain"]) as running:
         wait_for_http(running.address, running.port, namespace=CLIENT, log=scratch / "middle.log")
         before = running.counters()
         phases = [phase(each, scratch, running, options) for each in ("before", "during")]
+        recovery = recovery_s(running)
         time.sleep(SETTLE_S)
         phases.append(phase("after", scratch, running, options))
         after = running.counters()
-    return phases, {name: risen for name in after if (risen := after[name] - before.get(name, 0))}
+    risen = {name: count - before.get(name, 0) for name, count in after.items()}
+    return Result(phases, recovery, {name: count for name, count in risen.items() if count})
 
 
-def report(name: str, phases: list[Phase], counters: Mapping[str, int]) -> None:
+def report(name: str, result: Result) -> None:
+    phases = result.phases
     parts = list(phases[0].memory_mb)
     head = ["flood, packets/s", "requests", "answered within 1 s", "median ms"]
     head += [f"{part}: MB resident, processors" for part in parts]
@@ -136,9 +159,13 @@ def report(name: str, phases: list[Phase], counters: Mapping[str, int]) -> None:
         cells += [f"{it.memory_mb[part]:.1f}, {it.processors[part]:.2f}" for part in parts]
         print(f"| {it.name} | {' | '.join(cells)} |")
     foreign = max(it.foreign_share for it in phases)
-    print(f"\nForeign processes: up to {foreign:.0%} of the processors' time.")
-    if counters:
-        print("Counted: " + ", ".join(f"{key} {count:,}" for key, count in counters.items()))
+    recovered = (
+        "not within 2 minutes" if result.recovery_s is None else f"{result.recovery_s:.1f} s"
+    )
+    print(f"\nFrom the end of the flood to the first answer: {recovered}.")
+    print(f"Foreign processes: up to {foreign:.0%} of the processors' time.")
+    if result.counters:
+        print("Counted: " + ", ".join(f"{key} {n:,}" for key, n in result.counters.items()))
 
 
 def main() -> None:
@@ -161,9 +188,9 @@ def main() -> None:
         run("ip", "route", "add", "default", "via", "10.90.1.2", namespace=MIDDLE)
         with server(scratch):
             for name in names:
-                phases, counters = flood(name, known[name], scratch, options)
-                report(name, phases, counters)
-                rows[name] = {"phases": [asdict(it) for it in phases], "counters": counters}
+                result = flood(name, known[name], scratch, options)
+                report(name, result)
+                rows[name] = asdict(result)
     if options.json:
         options.json.write_text(json.dumps({"machine": platform.uname()._asdict(), "rows": rows}))
 
