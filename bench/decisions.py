@@ -5,9 +5,11 @@
 
 Each CS is a separate process with real sockets on the loopback; a load generator process next to
 it plays the DFS: CSMB with authentication, SSMB challenge, SYNC, then QUERYs that were sealed
-beforehand (so that the generator is not the bottleneck), as fast as replies come back (64
-outstanding), then at a fixed rate for the latencies.  Every REPLY of the first second is opened and
-checked.
+beforehand (so that the generator is not the bottleneck), as fast as replies come back, then at a
+fixed rate for the latencies.  The first REPLYs are opened and checked, those to PARKED with their
+frames.  With DELETE, the CS's processor time is that of a flow's whole life: QUERY, REPLY and a
+thirteenth of a datagram of DELETEs.  How many QUERYs are outstanding matters: what a wake-up costs
+is shared by those that have come meanwhile.
 
 A generator needs about as much processor time as a CS.  With fewer than two cores per CS they share
 cores, and the figure is that of the pair, not of the CS.
@@ -29,7 +31,7 @@ import time
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -42,14 +44,33 @@ from csmb.messages import Ack
 from csmb.settings import ConnectionSettings
 from ssmb.addresses import from_text
 from ssmb.codec import decode, encode, encode_batch
+from ssmb.constants import Flag
 from ssmb.keys import auth_proof
 from ssmb.messages import AuthChallenge, AuthResponse, Delete, Query, Reply, Sync, SyncDone
 from ssmb.seal import Opener, Sealer
 
 KEY = b"a key for benchmarks"
-OUTSTANDING = 64
 CHECKED = 20_000
+LANES = 2
+FRAME = bytes(range(74))  # a SYN with the usual options, over IPv4 and Ethernet
 ACK_TYPES = {"Config": 5, "VsList": 8}
+
+
+class Load(NamedTuple):
+    """QUERYs as fast as REPLYs come."""
+
+    outstanding: int
+    parked: bool = False
+    deletes: bool = False
+
+
+LOADS = {
+    "QUERY": Load(64),
+    "QUERY, DELETE": Load(64, deletes=True),
+    "PARKED, DELETE": Load(64, parked=True, deletes=True),
+    "the same, 8 outstanding": Load(8, parked=True, deletes=True),
+    "the same, one by one": Load(1, parked=True, deletes=True),
+}
 
 
 @dataclass
@@ -153,7 +174,8 @@ class Generator:
             while event := self._dfs.next_event():
                 if isinstance(event, Ready):
                     assert event.ssmb_keys is not None
-                    self._sealer = Sealer(event.ssmb_keys.d2c)
+                    self._sealers = [Sealer(event.ssmb_keys.d2c, lane) for lane in range(LANES)]
+                    self._sealer = self._sealers[0]
                     self._opener = Opener(event.ssmb_keys.c2d)
                 elif isinstance(event, MessageReceived):
                     name = type(event.message).__name__
@@ -181,9 +203,10 @@ class Generator:
                 self._udp.send(self._sealer.seal(encode(SyncDone(sync_id=message.sync_id), 2)))
                 return
 
-    def prepare(self, count: int, *, with_deletes: bool) -> list[bytes]:
+    def prepare(self, count: int, *, parked: bool, deletes: bool) -> list[bytes]:
         """Return sealed QUERYs for as many new flows, and their DELETEs 2,000 flows later."""
         vip, made = from_text("203.0.113.10"), []
+        flags, frame = (Flag.PARKED, FRAME) if parked else (0, b"")
         waiting: list[Delete] = []
         for _ in range(count):
             self._serial = serial = self._serial + 1
@@ -191,39 +214,47 @@ class Generator:
                 f"198.{18 + (serial >> 22)}.{serial >> 14 & 255}.{serial >> 6 & 255}"
             )
             signature = (client, vip, 1024 + serial % 60000, 80, 6)
-            made.append(self._sealer.seal(encode(Query(0, 0, serial, *signature, tcp_flags=2), 2)))
-            if with_deletes:
-                waiting.append(Delete(0, 0, serial, *signature, detail=1))
+            query = Query(0, flags, serial, *signature, tcp_flags=2, frame=frame)
+            made.append(self._sealers[serial % LANES].seal(encode(query, 2)))
+            if deletes:
+                # a short connection, ended by FIN
+                fields = (1, 0, 0, 6, 700, 5, 4000) if serial % 64 else (3, 0, 300_000, 1, 60, 0, 0)
+                ended = Delete(0, Flag.HAS_STATS, serial, *signature, 0, 0x1B, *fields)
+                waiting.append(ended)
                 if len(waiting) == 2013:
                     for batch in encode_batch(waiting[:13], 2):
                         made.append(self._sealer.seal(batch))
                     del waiting[:13]
         return made
 
-    def flood(self, datagrams: list[bytes], seconds: float) -> tuple[int, float]:
+    def flood(self, datagrams: list[bytes], load: Load, seconds: float) -> tuple[int, float]:
         """Send as fast as replies come; return how many came, in how long."""
         gc.collect()
         gc.freeze()
         send, receive = self._udp.send, self._udp.recv
         answered = sent = outstanding = 0
-        opener = self._opener.open
+        opener, most = self._opener.open, load.outstanding
+        frame = FRAME if load.parked else b""
         start = now = time.perf_counter()
-        total = len(datagrams)
+        total, first = len(datagrams), datagrams[0][4:8]
         idle_since = start
         while now - start < seconds and sent < total:
-            while outstanding < OUTSTANDING and sent < total:
+            while outstanding < most and sent < total:
                 octets = datagrams[sent]
                 send(octets)
                 sent += 1
-                outstanding += len(octets) == 68  # a DELETE is not answered
+                outstanding += octets[0] == 1  # a DELETE is not answered
             before = answered
             try:
                 while True:
                     reply = receive(2048)
+                    if reply[4:8] < first:
+                        continue  # a late answer to the load before
                     if answered < CHECKED:
                         message = decode(opener(reply), 2)
                         assert isinstance(message, Reply), message
                         assert message.error_code == 0, message
+                        assert message.frame == frame, message
                     answered += 1
                     outstanding -= 1
             except BlockingIOError:
@@ -234,7 +265,7 @@ class Generator:
             elif now - idle_since > 0.2:
                 outstanding = 0  # lost: start over
                 idle_since = now
-            elif outstanding >= OUTSTANDING:
+            elif outstanding >= most and not self.alone:
                 select.select([self._udp], [], [], 0.05)
         return answered, now - start
 
@@ -275,13 +306,14 @@ def run_generator(listener: socket.socket, cs_port: int, pipe: Pipe, place: int)
     pipe.send("ready")
     while (order := pipe.recv()) is not None:
         what, count, argument, generator.alone = order
-        datagrams = generator.prepare(count, with_deletes=what == "flood with DELETE")
+        load = LOADS.get(what, Load(1))
+        datagrams = generator.prepare(count, parked=load.parked, deletes=load.deletes)
         pipe.send("prepared")
         pipe.recv()
         if what == "pace":
             pipe.send(generator.pace(datagrams, argument))
         else:
-            pipe.send(generator.flood(datagrams, argument))
+            pipe.send(generator.flood(datagrams, load, argument))
 
 
 class Pair:
@@ -339,8 +371,8 @@ def measure(processes: int, seconds: float, rate: int) -> list[Result]:
         assert pair.generator.recv() == "ready"
     results = []
     try:
-        together(pairs, "flood", 20_000, seconds)  # warm up
-        for what in ("flood", "flood with DELETE"):
+        together(pairs, "QUERY", 20_000, seconds)  # warm up
+        for what in LOADS:
             done, cpu = together(pairs, what, int(seconds * 120_000), seconds)
             answered = sum(count for count, _ in done)
             per_s = sum(count / took for count, took in done)

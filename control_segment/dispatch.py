@@ -105,12 +105,9 @@ class Dispatch:
         return reply
 
     def deletes(self, peer: Peer, octets: bytes, now: float) -> None:
-        """Act on a datagram of DELETEs of a DFS that is `is_fast` (`control_segment.wire`)."""
+        """Act on a datagram of DELETEs of a DFS that is `is_fast` and reports no flows (SYNC)."""
         self._statistics.received[MessageType.DELETE] += len(octets) // DELETE_SIZE
         for each in deletes(octets):
-            if peer.sync.is_running:
-                peer.sync.flow_ended(each[3])
-                self._bound_sync(peer)
             self.notices.ended(peer, each, now)
 
     # --- by type -------------------------------------------------------------------------------

@@ -70,6 +70,9 @@ class ControlSegment:
         self.started = now
         self.boot_id = cs_boot_id
         self.log: list[str] = []  # for the runtime to write, and empty
+        # Whether timers or the log may have changed since this was last set to False.  QUERYs about
+        # new flows and DELETEs, which are nearly all that comes, change neither
+        self.is_touched = True
         self.statistics = Statistics(now)
         self.faults = Faults(self.statistics.drops)
         self._timers_rest_until = now
@@ -121,6 +124,7 @@ class ControlSegment:
                 break
             except Exception as error:  # of one datagram; the others go on behind it
                 self.faults.note("handling a datagram of a DFS", error)
+                self.is_touched = True
         if self.table.waiting and self.table.waiting.freed:
             replies += self._serve_waiting(now)
         self.statistics.sent[2] += len(replies)
@@ -142,6 +146,7 @@ class ControlSegment:
                 except SealError as error:
                     statistics.drops[_SEAL_DROPS.get(type(error), "bad_seal")] += 1
                     if isinstance(error, BadTag):
+                        self.is_touched = True
                         self.dispatch.bad_seal(peer, now)
                     continue
             # One QUERY of version 2 about a new flow, PARKED if a frame follows, not OUTBOUND
@@ -160,9 +165,10 @@ class ControlSegment:
                     reply = reply_octets(octets, *answer)
                     sealer = peer.sealer
                     replies.append((reply if sealer is None else sealer.seal(reply), peer.address))
-            elif peer.is_fast and are_deletes(octets):
+            elif peer.is_fast and not peer.sync.is_running and are_deletes(octets):
                 self.dispatch.deletes(peer, octets, now)
             else:
+                self.is_touched = True
                 other = self.dispatch.receive(peer, octets, now)
                 if other is not None:
                     replies.append(peer.seal(other))

@@ -55,7 +55,8 @@ class Opener:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        # lane -> [highest counter, bit mask of it and the 1023 below it]
+        # lane -> [highest counter, bit mask, how many came in order since the mask was touched]:
+        # the mask is of the counter that was the highest one then, and of the 1023 below it
         self._lanes: dict[int, list[int]] = {}
 
     def open(self, datagram: bytes) -> bytes:
@@ -68,12 +69,12 @@ class Opener:
         counter = int.from_bytes(datagram[-SEAL_SIZE:-TAG_SIZE], "big")
         lane = self._lanes.get(counter >> _LANE_SHIFT)
         if lane is None:
-            self._lanes[counter >> _LANE_SHIFT] = [counter, 1]
+            self._lanes[counter >> _LANE_SHIFT] = [counter, 1, 0]
             return datagram[:-SEAL_SIZE]
         ahead = counter - lane[0]
-        if ahead == 1:
+        if ahead == 1:  # nearly always; a long mask is not touched for it
             lane[0] = counter
-            lane[1] = (lane[1] << 1 | 1) & _WINDOW_MASK
+            lane[2] += 1
         else:
             _note(lane, counter, ahead)
         return datagram[:-SEAL_SIZE]
@@ -85,6 +86,9 @@ class Opener:
 
 def _note(lane: list[int], counter: int, ahead: int) -> None:
     """Move or mark a lane's window, or raise."""
+    if in_order := min(lane[2], WINDOW):
+        lane[1] = ((lane[1] + 1 << in_order) - 1) & _WINDOW_MASK
+        lane[2] = 0
     if ahead > 0:
         lane[0] = counter
         lane[1] = (lane[1] << ahead | 1) & _WINDOW_MASK if ahead < WINDOW else 1

@@ -14,6 +14,7 @@ from control_segment.peers import Datagram
 from ssmb.constants import DSCP_HIGH
 
 DATAGRAMS_AT_ONCE: Final = 64
+ROUNDS: Final = 4  # in a wake-up: what came while the others were answered costs no other one
 RECEIVE_SIZE: Final = 2048  # more than SSMB_DGRAM_MAX, so that an oversized one is seen as such
 BUFFER_SIZE: Final = 4 << 20  # 20,000 QUERYs that wait while a second is missed
 
@@ -79,6 +80,19 @@ class DatagramSocket:
             self.not_sent += 1
 
     def _readable(self) -> None:
+        """Read and answer until nothing is left, but let others run now and then."""
+        for _ in range(ROUNDS):
+            received = self._receive()
+            if not received:
+                return
+            if self._filter is None:
+                self.send(self._handler(received, self._loop.time()))
+                continue
+            for octets, address in received:
+                for delay_s, kept in self._filter("in", octets):
+                    self._loop.call_later(delay_s, self._handle_one, (kept, address))
+
+    def _receive(self) -> list[Datagram]:
         received: list[Datagram] = []
         receive, size = self._socket.recvfrom, RECEIVE_SIZE
         try:
@@ -88,12 +102,7 @@ class DatagramSocket:
             pass
         except OSError:  # an ICMP error of an earlier datagram: the next read goes on
             pass
-        if self._filter is None:
-            self.send(self._handler(received, self._loop.time()))
-        else:
-            for octets, address in received:
-                for delay_s, kept in self._filter("in", octets):
-                    self._loop.call_later(delay_s, self._handle_one, (kept, address))
+        return received
 
     def _handle_one(self, datagram: Datagram) -> None:
         self.send(self._handler([datagram], self._loop.time()))

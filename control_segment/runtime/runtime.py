@@ -170,7 +170,8 @@ class ControlSegmentRuntime:
         assert self._segment is not None
         replies = self._segment.process_batch(datagrams, now)
         replies += self._segment.datagrams_to_send()
-        self._after(now)
+        if self._segment.is_touched:
+            self._after(now)
         return replies
 
     def _changed(self) -> None:
@@ -184,6 +185,7 @@ class ControlSegmentRuntime:
 
     def _after(self, now: float) -> None:
         segment = self.segment
+        segment.is_touched = False
         if segment.log:
             for line in segment.log:
                 _log.info("%s", line)

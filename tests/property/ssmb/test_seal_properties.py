@@ -45,6 +45,26 @@ def test_the_window_does_what_a_set_would(arrivals: list[tuple[int, int]]) -> No
         before.add(counter)
 
 
+@given(
+    st.lists(st.tuples(near, st.sampled_from([1, 2, 30, WINDOW, WINDOW + 1])), max_size=5),
+    st.lists(near, max_size=30),
+)
+def test_so_it_does_after_counters_that_came_in_order(
+    runs: list[tuple[int, int]], later: list[int]
+) -> None:
+    opener, seen = Opener(KEY), {0}
+    assert verdict(opener, sealed(0, 0)) is None
+    for first, count in runs:
+        for counter in (*range(first, first + count), *later):
+            expected: type[SealError] | None = None
+            if counter + WINDOW <= max(seen):
+                expected = TooOld
+            elif counter in seen:
+                expected = Replayed
+            assert verdict(opener, sealed(0, counter)) is expected
+            seen.add(counter)
+
+
 @given(st.binary(min_size=1, max_size=1436), st.integers(0, 255), st.integers(1, 5))
 def test_what_is_sealed_opens(body: bytes, lane: int, count: int) -> None:
     sealer, opener = Sealer(KEY, lane), Opener(KEY)
