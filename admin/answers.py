@@ -196,6 +196,7 @@ class Group:
     """The CSs of a group that are connected to a DFS."""
 
     group_id: int
+    asks: str  # who asks about new flows: "data path", or "agent: " and why
     active: ControlSegmentPeer | None
     standbys: list[ControlSegmentPeer]
 

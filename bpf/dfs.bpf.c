@@ -17,7 +17,11 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
+#include "answer.h"
+#include "ask.h"
 #include "context.h"
+#include "endings.h"
+#include "entries.h"
 #include "filter.h"
 #include "forward.h"
 #include "icmp.h"
@@ -39,6 +43,7 @@
  * answer.  A living one answers (RFC 5961 4), though not every SYN: Linux one in half a second. */
 #define SILENT_NS 1000000000ull
 #define GO_ON -1
+#define ASK -2 /* about the packet; from where the stack has room for it */
 
 static __always_inline struct virtual_server *match(struct packet *p, bool is_external,
 						    struct virtual_server_key *key)
@@ -201,10 +206,27 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 			CALL(note_outgoing, c, p);
 		return pass(c);
 	}
+	if (reason == REASON_NEW_FLOW && server && !c->xdp && !c->injected) {
+		p->group_id = server->group_id;
+		return ASK;
+	}
 	return up_call(c, p, reason, server ? &key : NULL);
 }
 
 GLOBAL_FUNCTION(unmatched, (), ())
+
+/* A new flow's packet that the program does not ask about itself. */
+static __always_inline int pass_up(struct context *c, struct packet *p)
+{
+	struct interface *interface = interface_at(c->ifindex);
+	struct virtual_server_key key;
+
+	if (!interface || !match(p, interface->flags & INTERFACE_EXTERNAL, &key))
+		return context_drop(c, COUNTER_DROP_DETACHED);
+	return up_call(c, p, REASON_NEW_FLOW, &key);
+}
+
+GLOBAL_FUNCTION(pass_up, (), ())
 
 /* A client's SYN on an entry that only lingers opens another connection. */
 static __always_inline bool is_new_connection(struct packet *p, struct flow *f)
@@ -367,22 +389,33 @@ static __always_inline int icmp(struct context *c, struct packet *p)
 
 GLOBAL_FUNCTION(icmp, (), ())
 
-static __always_inline int process(struct context *c)
+static __always_inline enum packet_kind parse_all(struct context *c, struct packet *p)
 {
-	struct packet p;
-	enum packet_kind kind = parse(c, &p);
+	enum packet_kind kind = parse(c, p);
 
 	if (kind == KIND_SHORT && !c->xdp) {
 		context_pull(c, 256);
-		kind = parse(c, &p);
+		kind = parse(c, p);
 	}
+	return kind;
+}
+
+static __always_inline int process(struct context *c, struct packet *p)
+{
+	enum packet_kind kind = parse_all(c, p);
+	int action;
+
 	switch (kind) {
 	case KIND_TRANSPORT:
-		return CALL(transport, c, &p);
+		action = CALL(transport, c, p);
+		if (action != ASK || c->xdp)
+			return action;
+		action = ask_tc(SKB(c), p);
+		return action == NOT_ASKED ? CALL(pass_up, c, p) : action;
 	case KIND_ICMP:
-		return c->injected ? pass(c) : CALL(icmp, c, &p);
+		return c->injected ? pass(c) : CALL(icmp, c, p);
 	case KIND_ARP:
-		return c->injected ? pass(c) : CALL(answer_arp, c, &p);
+		return c->injected ? pass(c) : CALL(answer_arp, c, p);
 	case KIND_TAGGED: /* the kernel takes the tag off and gives it to the VLAN's interface */
 		count(COUNTER_TAGGED);
 		return context_pass(c);
@@ -393,7 +426,7 @@ static __always_inline int process(struct context *c)
 		return context_drop(c, COUNTER_DROP_MALFORMED);
 	default:
 		/* another protocol, which comes back from the router if it is routed */
-		if (p.version && !c->injected && !is_group_frame(c) && is_owned(p.key.dst))
+		if (p->version && !c->injected && !is_group_frame(c) && is_owned(p->key.dst))
 			return context_drop(c, COUNTER_DROP_UNSERVED);
 		return pass(c);
 	}
@@ -403,12 +436,13 @@ SEC("tc")
 int dfs_tc(struct __sk_buff *skb)
 {
 	struct context c = { .raw = skb, .ifindex = skb->ifindex };
+	struct packet p;
 
 	if (skb->pkt_type == 3 /* PACKET_OTHERHOST */) {
 		count(COUNTER_LOCAL);
 		return TC_ACT_UNSPEC;
 	}
-	return process(&c);
+	return process(&c, &p);
 }
 
 /* The agent writes the original ingress interface, and whether it may match no flow, over the MAC
@@ -418,6 +452,7 @@ int dfs_inject(struct __sk_buff *skb)
 {
 	struct context c = { .raw = skb };
 	__u8 *data = (void *)(long)skb->data;
+	struct packet p;
 
 	if (data + 14 > (__u8 *)(long)skb->data_end)
 		return TC_ACT_SHOT;
@@ -426,7 +461,40 @@ int dfs_inject(struct __sk_buff *skb)
 	/* with those MAC addresses it is PACKET_OTHERHOST: before Linux 6.16 a packet that
 	 * bpf_redirect_peer hands over keeps that type, and the receiver drops it */
 	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
-	return process(&c);
+	return process(&c, &p);
+}
+
+/* What comes in where CSs are reached: a REPLY that carries the packet which was asked about becomes
+ * that packet again, and goes the way of any other. */
+SEC("tc")
+int dfs_ssmb(struct __sk_buff *skb)
+{
+	struct context c = { .raw = skb, .ifindex = skb->ifindex };
+	struct packet p;
+	int frame;
+
+	if (skb->pkt_type || parse_all(&c, &p) != KIND_TRANSPORT ||
+	    p.key.protocol != PROTOCOL_UDP || p.fragment != WHOLE)
+		return TC_ACT_UNSPEC;
+	frame = open_reply(skb, &p);
+	if (frame == REPLY_LEFT)
+		return TC_ACT_UNSPEC;
+	if (frame == REPLY_REPLAYED)
+		return TC_ACT_SHOT;
+	switch (enter_flow()) {
+	case ENTERED_LEFT:
+		return TC_ACT_UNSPEC;
+	case ENTERED_STALE:
+		count(COUNTER_REPLY_STALE);
+		return TC_ACT_SHOT;
+	case ENTERED:
+		share_reply();
+	}
+	if (!frame || !unpack_frame(skb, &p, frame))
+		return TC_ACT_SHOT;
+	c.ifindex = arrival_of(skb);
+	c.injected = INJECTED;
+	return process(&c, &p);
 }
 
 static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
@@ -441,6 +509,7 @@ int dfs_xdp(struct xdp_md *xdp)
 	struct context c = { .raw = xdp, .ifindex = xdp->ingress_ifindex, .xdp = true };
 	__u8 *data = context_data(&c);
 	struct interface *interface;
+	struct packet p;
 
 	if (data + 14 > context_end(&c))
 		return context_drop(&c, COUNTER_DROP_MALFORMED);
@@ -451,7 +520,7 @@ int dfs_xdp(struct xdp_md *xdp)
 			return XDP_PASS;
 		}
 	}
-	return process(&c);
+	return process(&c, &p);
 }
 
 char LICENSE[] SEC("license") = "GPL";

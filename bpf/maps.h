@@ -105,9 +105,80 @@ struct {
 	__uint(max_entries, 16 << 20); /* octets: some 80,000 SYNs */
 } events SEC(".maps");
 
+/* Messages about flows that wait for companions: of events the agent looks at each one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 << 20); /* octets: some 120,000 messages */
+} reports SEC(".maps");
+
+/* by group */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct control);
+	__uint(max_entries, 256);
+} controls SEC(".maps");
+
+/* where CSs send from -> their group */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct control_key);
+	__type(value, __u32);
+	__uint(max_entries, 256);
+} control_groups SEC(".maps");
+
+/* The counters that were seen of a lane of the current key; the key is group << 8 | lane. */
+struct replay_window {
+	struct bpf_spin_lock lock;
+	__u32 pad;
+	__u64 highest;
+	__u64 seen[WINDOW_WORDS]; /* bit n: of the latest counter that is n modulo their number */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct replay_window);
+	__uint(max_entries, 256 * LANES);
+} windows SEC(".maps");
+
+/* the counter of the seal: each processor is a lane of its own */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+} sealed SEC(".maps");
+
+/* flows that a CS refused a moment ago: the agent answers them */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow_key);
+	__type(value, __u64); /* until when; ns, CLOCK_MONOTONIC_COARSE */
+	__uint(max_entries, 65536);
+} refused SEC(".maps");
+
+/* Flows in the order in which they are to be looked at: those that closed, ... */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__type(value, struct due);
+	__uint(max_entries, 65536); /* the agent sets it: one for each flow */
+} lingering SEC(".maps");
+
+/* ... and those that began. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__type(value, struct due);
+	__uint(max_entries, 65536); /* likewise */
+} opening SEC(".maps");
+
+#define HEADROOM 40 /* with the event: a QUERY, and what it is sent in, before the frame */
+
 struct scratch {
+	__u8 headroom[HEADROOM];
 	struct event_packet event;
 	__u8 frame[SCRATCH_FRAME];
+	struct due due;
 };
 
 struct {

@@ -88,6 +88,7 @@ struct packet {
 	__be32 fragment_id;
 	__u32 ifindex; /* of the context, for global functions, which are passed the packet */
 	__u32 injected;
+	__u32 group_id; /* of the virtual server that a new flow is for */
 	__u8 version;
 	__u8 ttl;
 	__u8 tos;

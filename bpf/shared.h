@@ -177,12 +177,67 @@ struct next_hop {
 
 enum { QUIET_ECHO = 1 << 0, QUIET_UNSERVED = 1 << 1 };
 
+/* control.flags */
+enum {
+	CONTROL_ENDS = 1 << 0, /* the program reports ends, and takes out what lingered */
+	CONTROL_ASKS = 1 << 1, /* it asks about new flows; keys and addresses are set */
+	CONTROL_SHARED = 1 << 2, /* the group has standbys: REPORT_REPLY */
+	CONTROL_REFUSED = 1 << 3, /* some flows are in `refused` */
+};
+
+/* What the program does itself for the flows of a group, and with whom (wire protocol 6.8, 12.4). */
+struct control {
+	__u64 sealing_key[2]; /* keys, as SipHash loads them */
+	__u64 opening_key[2];
+	__be32 address[4]; /* of the active CS */
+	__be32 own[4];
+	__be16 port;
+	__be16 own_port;
+	__u16 group_id;
+	__u16 flags;
+	__u64 half_open_ns;
+};
+
+struct control_key {
+	__be32 address[4];
+	__be16 port;
+	__u16 pad;
+};
+
+#define LANES 4 /* of a CS whose REPLYs the program opens; others are the agent's */
+#define WINDOW 1024 /* counters, wire protocol 12.4 */
+#define WINDOW_WORDS 32 /* a power of two, with room for more than a window */
+
+enum report_kind {
+	REPORT_DELETE = 1,
+	REPORT_REPLY = 2, /* that the program carried out; for the standbys */
+};
+
+#define REPORT_OCTETS 120 /* a multiple of eight; of the longest message, and more */
+
+/* A finished message of version 2, for the agent to send in batches. */
+struct report {
+	__u16 group_id;
+	__u8 kind;
+	__u8 pad[5];
+	__u8 octets[REPORT_OCTETS];
+};
+
+/* A flow that is to be looked at later. */
+struct due {
+	struct flow_key key;
+	__u32 serial;
+	__u32 pad;
+	__u64 at; /* ns, CLOCK_MONOTONIC_COARSE */
+};
+
 struct meta {
 	__u64 boot_id; /* 0: the table is new */
 	__u32 layout;
 	__u32 outbound_query;
 	__u64 listening; /* 0: no agent listens */
 	__u64 quiet; /* what packets to virtual addresses are not answered */
+	__u64 serial_key[2]; /* of the hash that serials are made with */
 };
 
 enum event_kind {
@@ -282,7 +337,17 @@ enum counter {
 	COUNTER_DROP_ASLEEP,
 	COUNTER_DROP_GROUP_SOURCE,
 	COUNTER_TAGGED,
-	COUNTER_EVENT_LOST, /* not a packet: EVENT_CLOSED found no room; a sweep reports it */
+	COUNTER_ASKED,
+	/* not packets from here on */
+	COUNTER_REPLY_REPLAYED,
+	COUNTER_REPLY_STALE,
+	COUNTER_INSTALLED,
+	COUNTER_TAKEN_OUT,
+	COUNTER_ENDED,
+	COUNTER_HALF_OPEN_ENDED,
+	COUNTER_HALF_OPEN_EVICTED,
+	COUNTER_LINGERING_REPLACED,
+	COUNTER_EVENT_LOST, /* EVENT_CLOSED found no room; a sweep reports it */
 	COUNTERS,
 };
 

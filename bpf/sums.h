@@ -25,9 +25,9 @@ static __always_inline __u16 fold(__u64 sum)
 	return sum;
 }
 
-/* The sum of frame[from .. from + length) in the scratch; what follows the frame is zero up to
- * the next multiple of four.  Global: the verifier follows its loop once, not once a caller. */
-__noinline int sum_frame(__u32 from, __u32 length)
+/* The sum of the scratch's octets [from, from + length); what follows them is zero up to the next
+ * multiple of four.  Global: the verifier follows its loop once, not once a caller. */
+__noinline int sum_scratch(__u32 from, __u32 length)
 {
 	__u32 zero = 0;
 	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
@@ -42,21 +42,33 @@ __noinline int sum_frame(__u32 from, __u32 length)
 
 		barrier_var(at);
 		barrier_var(n);
-		if (n == 0 || n > CHUNK || at > SCRATCH_FRAME - CHUNK)
+		if (n == 0 || n > CHUNK || at > sizeof(*s) - CHUNK)
 			break;
-		sum += fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&s->frame[at], n, 0));
+		sum += fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)((__u8 *)s + at), n, 0));
 		from += n;
 		length = length > CHUNK ? length - CHUNK : 0;
 	}
 	return fold(sum);
 }
 
+static __always_inline int sum_frame(__u32 from, __u32 length)
+{
+	return sum_scratch(offsetof(struct scratch, frame) + from, length);
+}
+
+/* Of a pseudo header (RFC 9293 3.1, RFC 8200 8.1).  IPv4's prefix ::ffff sums to zero, so both
+ * families sum alike with 16 octets. */
+static __always_inline __u16 sum_of_pseudo(const __be32 *src, const __be32 *dst, __u8 protocol,
+					   __u32 length)
+{
+	return fold((__u64)(__u32)bpf_csum_diff(NULL, 0, (__be32 *)src, 16, 0) +
+		    (__u32)bpf_csum_diff(NULL, 0, (__be32 *)dst, 16, 0) + bpf_htons(protocol) +
+		    bpf_htons(length));
+}
+
 static __always_inline __u16 pseudo_sum(struct packet *p, __u32 length)
 {
-	/* IPv4's prefix ::ffff sums to zero, so both families sum alike with 16 octets */
-	return fold((__u64)(__u32)bpf_csum_diff(NULL, 0, p->key.src, 16, 0) +
-		    (__u32)bpf_csum_diff(NULL, 0, p->key.dst, 16, 0) +
-		    bpf_htons(p->key.protocol) + bpf_htons(length));
+	return sum_of_pseudo(p->key.src, p->key.dst, p->key.protocol, length);
 }
 
 /* Whether the receiver of a TCP packet will find its checksums right.  They are computed only where

@@ -15,6 +15,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "context.h"
+#include "endings.h"
 #include "maps.h"
 #include "parse.h"
 #include "segment.h"
@@ -118,8 +119,8 @@ static __always_inline void acknowledge_gap(struct flow *f, struct flow *opposit
 
 /* --- the end ------------------------------------------------------------------------------ */
 
-static __always_inline void report(struct flow *home, struct flow *back,
-				   const struct flow_key *home_key, __u8 kind)
+static __always_inline void notify_agent(struct flow *home, struct flow *back,
+					 const struct flow_key *home_key, __u8 kind)
 {
 	__u32 zero = 0;
 	struct event_closed *event = bpf_map_lookup_elem(&scratch_closed, &zero);
@@ -145,7 +146,10 @@ static __always_inline void close_flow(struct flow *home, struct flow *back,
 {
 	if (__sync_fetch_and_or(&home->close, bits | CLOSE_CLOSED) & CLOSE_CLOSED)
 		return; /* another CPU was first */
-	report(home, back, home_key, EVENT_CLOSED);
+	if (end_flow(home_key, home, back))
+		set_close(home, CLOSE_REPORTED);
+	else
+		notify_agent(home, back, home_key, EVENT_CLOSED);
 }
 
 static __always_inline void reopen_flow(struct flow *home, struct flow *back,
@@ -155,7 +159,7 @@ static __always_inline void reopen_flow(struct flow *home, struct flow *back,
 	if (__sync_fetch_and_and(&home->close, ~(CLOSE_CLOSED | CLOSE_BY_RST | CLOSE_OWN_RST |
 						 CLOSE_REPORTED)) &
 	    CLOSE_CLOSED)
-		report(home, back, home_key, EVENT_REOPENED);
+		notify_agent(home, back, home_key, EVENT_REOPENED);
 }
 
 /* --- SYN ---------------------------------------------------------------------------------- */

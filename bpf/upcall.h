@@ -33,31 +33,34 @@
 #define RATE_UNSERVED 7
 #define QUOTE_MAX 1280 /* of a packet that an ICMP error is about (RFC 4443 2.4) */
 
+enum checksums { CHECKSUMS_WRONG, CHECKSUMS_RIGHT, CHECKSUMS_FINISHED };
+
 /* Whether the checksums of the frame in the scratch are right.  A packet that its sender's kernel
  * left for the NIC to finish has only the pseudo header's sum; it is finished here. */
-static __always_inline bool finish_checksums(struct scratch *s, struct packet *p, __u32 length)
+static __always_inline enum checksums finish_checksums(struct scratch *s, struct packet *p,
+						       __u32 length)
 {
 	__u32 l4 = p->l4, rest = p->length - (p->l4 - p->l3), check_at;
 	__u16 field, pseudo, sum;
 
 	if (p->version == 4 && sum_frame(p->l3, p->l4 - p->l3) != 0xffff)
-		return false;
+		return CHECKSUMS_WRONG;
 	if (p->fragment != WHOLE)
-		return true; /* the rest of its data is not here */
+		return CHECKSUMS_RIGHT; /* the rest of its data is not here */
 	if (l4 > L4_MAX)
-		return false;
+		return CHECKSUMS_WRONG;
 	check_at = l4 + (p->key.protocol == PROTOCOL_TCP ? 16 : 6);
 	if (p->key.protocol == PROTOCOL_UDP) {
 		__u32 udp_length = bpf_ntohs(*(__be16 *)&s->frame[l4 + 4]);
 
 		if (udp_length < 8 || udp_length > rest)
-			return false;
+			return CHECKSUMS_WRONG;
 		rest = udp_length;
 	}
 	field = *(__u16 *)&s->frame[check_at];
 	/* none was made (RFC 768), which IPv6 does not allow (RFC 8200 8.1) */
 	if (field == 0 && p->key.protocol == PROTOCOL_UDP)
-		return p->version == 4;
+		return p->version == 4 ? CHECKSUMS_RIGHT : CHECKSUMS_WRONG;
 	pseudo = pseudo_sum(p, rest);
 	/* the octets after the end of a UDP datagram are not covered, nor expected */
 	if (p->key.protocol == PROTOCOL_UDP && rest & 3 && l4 + rest < SCRATCH_FRAME - 4 &&
@@ -66,14 +69,14 @@ static __always_inline bool finish_checksums(struct scratch *s, struct packet *p
 	}
 	sum = sum_frame(l4, rest);
 	if (fold((__u64)sum + pseudo) == 0xffff)
-		return true;
+		return CHECKSUMS_RIGHT;
 	if (field != pseudo)
-		return false;
+		return CHECKSUMS_WRONG;
 	sum = ~sum;
 	if (sum == 0 && p->key.protocol == PROTOCOL_UDP)
 		sum = 0xffff;
 	*(__u16 *)&s->frame[check_at] = sum;
-	return true;
+	return CHECKSUMS_FINISHED;
 }
 
 static __always_inline struct scratch *copy_frame(struct context *c, struct packet *p,
@@ -113,7 +116,7 @@ static __always_inline bool send_event(struct scratch *s)
 	barrier_var(size);
 	if (size > sizeof(s->event) + FRAME_MAX)
 		return false;
-	return bpf_ringbuf_output(&events, s, size, 0) == 0;
+	return bpf_ringbuf_output(&events, &s->event, size, 0) == 0;
 }
 
 static __always_inline bool is_listening(void)

@@ -36,6 +36,7 @@ from data_flow_segment.outbox import Endpoint, Outbox
 from data_flow_segment.peers.configuration import Configuration
 from data_flow_segment.peers.connections import Connections
 from data_flow_segment.peers.groups import Peers
+from data_flow_segment.peers.offloads import Offloads
 from data_flow_segment.peers.readiness import Readiness
 from data_flow_segment.peers.resets import BootResets
 from data_flow_segment.peers.virtual_servers import VirtualServers
@@ -43,6 +44,7 @@ from data_flow_segment.targets.contract import (
     Counter,
     EarlyFragment,
     Event,
+    FinishedMessages,
     FlowClosed,
     FlowHalf,
     FlowIdle,
@@ -73,8 +75,10 @@ class Agent:
         random_octets: Callable[[int], bytes],
         now: float,
         answers: SetAnswers = ANSWERS,
+        may_ask: bool = True,
     ) -> None:
         """`settings` of this DFS; boot id, capacity and capabilities are filled in from here.
+        `may_ask`: whether the target may ask CSs about new flows by itself, if it can.
         `answers`: what strangers get who send to virtual addresses what no virtual server takes."""
         self.target = target
         self.segment_id = settings.segment_id
@@ -125,6 +129,7 @@ class Agent:
             self.readiness,
             random_octets,
         )
+        self.offloads = Offloads(self.outbox, self.peers, target, settings, may_ask=may_ask)
         self._timers: tuple[Callable[[], float | None], ...] = (
             self.new_flows.get_timer,
             self.new_flows.negative.get_timer,
@@ -141,6 +146,7 @@ class Agent:
             EarlyFragment: self.early_fragments.came,
             FlowClosed: self.endings.flow_closed,
             FlowReopened: self.endings.flow_reopened,
+            FinishedMessages: self.endings.messages_finished,
             FlowIdle: self.endings.flow_idle,
             FlowMoved: self.endings.flow_moved,
             FlowHalf: self.new_flows.half_found,
@@ -213,6 +219,7 @@ class Agent:
 
     def flush(self, now: float) -> None:
         """Last in a wake-up: batches that are due, or that an H message takes along."""
+        self.offloads.follow()
         for peer in self.peers.by_identity.values():
             peer.link.flush(now)
 

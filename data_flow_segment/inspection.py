@@ -55,13 +55,14 @@ def _status(agent: Agent, arguments: Arguments, clock: Clock) -> answers.DataFlo
         negative=len(agent.new_flows.negative),
         lingering=len(agent.endings.ended.lingering),
         held_octets=agent.new_flows.pending.held_octets,
-        groups=[_group(group) for group in agent.peers.groups.values()],
+        groups=[_group(agent, group) for group in agent.peers.groups.values()],
     )
 
 
-def _group(group: Group) -> answers.Group:
+def _group(agent: Agent, group: Group) -> answers.Group:
     return answers.Group(
         group_id=group.group_id,
+        asks=agent.offloads.who_asks(group.group_id),
         active=None if group.active is None else _peer(group.active, active=True),
         standbys=[_peer(peer, active=False) for peer in group.standbys],
     )

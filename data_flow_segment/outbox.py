@@ -12,13 +12,18 @@ from typing import Final, NamedTuple
 from admin.faults import Faults
 from data_flow_segment.counters import Counters
 from data_flow_segment.targets.contract import Command
-from ssmb.messages import Session
+from ssmb.codec import decode_datagram
+from ssmb.messages import Delete, Session
 
 Endpoint = tuple[str, int]
 """Address as text and UDP port: what a socket takes and gives."""
 
 TRACE_MAX: Final = 16384
 """Events remembered for `trace`, all flows together: a second of a busy DFS."""
+
+
+FINISHED_MAX: Final = 256
+"""Blocks of up to a thousand messages, likewise."""
 
 
 class TraceEntry(NamedTuple):
@@ -42,6 +47,8 @@ class Outbox:
         self.faults = Faults(self.counters)
         self.sent: Tally[str] = Tally()  # messages by the name of their type
         self.received: Tally[str] = Tally()
+        # DELETEs that the target wrote, when they came: looked into only by `trace_of`
+        self.finished: deque[tuple[float, bytes]] = deque(maxlen=FINISHED_MAX)
         self.trace: deque[tuple[float, str, Session, int, int]] = deque(maxlen=TRACE_MAX)
 
     def take_commands(self) -> list[Command]:
@@ -56,4 +63,9 @@ class Outbox:
 
     def trace_of(self, session: Session) -> list[TraceEntry]:
         """What is remembered of one flow, oldest first."""
-        return [TraceEntry._make(entry) for entry in self.trace if entry[2] == session]
+        found = [TraceEntry._make(entry) for entry in self.trace if entry[2] == session]
+        for at, octets in self.finished:
+            for message in decode_datagram(octets, 2).messages:
+                if isinstance(message, Delete) and message.session == session:
+                    found.append(TraceEntry(at, "closed", session, message.serial, message.detail))
+        return sorted(found, key=lambda entry: entry.at)

@@ -28,6 +28,19 @@ class Batcher:
         if self._deadline is None:
             self._deadline = now + BATCH_DELAY_MS / 1000
 
+    def add_finished(self, octets: bytes, size: int, now: float) -> None:
+        """Take messages that are encoded already, back to back, each of so many octets."""
+        start = 0
+        while start < len(octets):
+            room = (SSMB_MSG_MAX - len(self._open)) // size * size
+            if not room:
+                self._close()
+                continue
+            self._open += octets[start : start + room]
+            start += room
+        if self._deadline is None and self._open:
+            self._deadline = now + BATCH_DELAY_MS / 1000
+
     def get_timer(self) -> float | None:
         """When `due` has something at the latest."""
         return self._deadline

@@ -103,10 +103,11 @@ def _note(lane: list[int], counter: int, ahead: int) -> None:
 class _Key:
     """Both directions' keys of one connection on CSMB."""
 
-    __slots__ = ("key", "opener", "sealer", "until")
+    __slots__ = ("key", "opener", "sealer", "sealing", "until")
 
     def __init__(self, opening: bytes, sealing: bytes) -> None:
         self.key = opening
+        self.sealing = sealing
         self.opener = Opener(opening)
         self.sealer = Sealer(sealing)
         self.until: float | None = None  # None: its connection is READY
@@ -123,9 +124,10 @@ class KeyRing:
     is, what the last ones left goes on.
     """
 
-    __slots__ = ("_current", "_keys", "sealer")
+    __slots__ = ("_current", "_keys", "chosen", "sealer")
 
     def __init__(self) -> None:
+        self.chosen = b"", b""  # the keys of `sealer`'s connection: for what comes, for what goes
         self._keys: list[_Key] = []  # the newest first
         self._current: Opener | None = None  # tried first: it opened the last datagram
         self.sealer: Sealer | None = None
@@ -174,3 +176,4 @@ class KeyRing:
     def _choose(self) -> None:
         newest = next((key for key in self._keys if key.until is None), None) or self._keys[0]
         self.sealer, self._current = newest.sealer, newest.opener
+        self.chosen = newest.key, newest.sealing

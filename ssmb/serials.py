@@ -7,10 +7,14 @@ Opaque, except for bit 31.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Final
 
+from siphash24 import siphash24
+
 from ssmb.errors import LocalProtocolError
+from ssmb.messages import Session
 
 NO_FLOW: Final = 0
 CS_ORIGINATED: Final = 0x8000_0000
@@ -38,6 +42,21 @@ class SerialAllocator:
             if serial != NO_FLOW and not in_use(serial):
                 return serial
         raise LocalProtocolError(f"{_TRIES} serials in a row are in use")
+
+
+_SESSION: Final = struct.Struct(">I16s16sHHB")
+UDP_SLOT_SHIFT: Final = 32
+"""Datagrams of one session have one serial for 2^32 ns, some four seconds."""
+
+
+def derived(key: bytes, session: Session, distinction: int) -> int:
+    """Return the serial that a DFS gives a flow without remembering it.
+
+    `distinction` tells the session's flows apart: the sequence number of a SYN, so that a repeated
+    one is a repeated QUERY (6.7), or for UDP a slot of the monotonic clock (UDP_SLOT_SHIFT).
+    """
+    octets = siphash24(_SESSION.pack(distinction, *session), key=key).digest()
+    return int.from_bytes(octets[:4], "little") & _DFS_MASK or 1
 
 
 def is_cs_originated(serial: int) -> bool:

@@ -81,6 +81,7 @@ class DataFlowSegmentConfig(Section):
     segment_id: Annotated[Whole, Field(ge=DFS_ID_MIN, le=SEGMENT_ID_MAX)]
     target: TargetName = "bpf"
     attach: Literal["auto", "xdp", "tc"] = "auto"
+    ask: Literal["auto", "agent"] = "auto"
     external: tuple[InterfaceName, ...] = ()
     internal: tuple[InterfaceName, ...] = ()
     csmb: CsmbListener = CsmbListener()

@@ -21,11 +21,14 @@ from data_flow_segment.targets.contract import (
     FlowEntry,
     InjectPacket,
     InstallFlow,
+    LeaveToAgent,
     PacketIn,
+    PacketReason,
     RemoveFlow,
 )
+from packets.parse import SYN
 from ssmb.addresses import UNSPECIFIED
-from ssmb.constants import CloseReason, ErrorCode, Flag
+from ssmb.constants import TCP, CloseReason, ErrorCode, Flag
 from ssmb.messages import FlowSignature, NewFlow, Reply, Session
 from ssmb.serials import NO_FLOW, is_cs_originated
 
@@ -40,6 +43,7 @@ _INSTALLED: Final = int(
     | Flag.TRANSLATE_SRC
     | Flag.ROUTE_BY_DST_IP
 )
+_NEW_FLOW: Final = int(PacketReason.NEW_FLOW)
 _WAIT: Final = int(ErrorCode.WAIT)
 WAIT_MAX_S: Final = 60
 """However long a CS says: clients have given up by then."""
@@ -65,6 +69,7 @@ class Answers:
         self._counters = outbox.counters
         self._servers = servers
         self._endings = endings
+        self._new_flows = new_flows
         self._ended = endings.ended
         self._recent = endings.table.recent
         self._table = endings.table
@@ -95,7 +100,10 @@ class Answers:
             reply = reply._replace(tos=flow.signature.tos)
         server = self._servers.by_key.get(flow.virtual_server)  # type: ignore[arg-type]
         entry = self._entry_of(peer, reply, server, flow.opened_ms)
-        self._install(session, entry, self.pending.remove(session).packets, now)
+        packets = self.pending.remove(session).packets
+        if reply.frame:
+            packets.append(self._parked(reply))
+        self._install(session, entry, packets, now)
 
     def _wait(self, session: Session, flow: PendingFlow, seconds: int, now: float) -> None:
         """There may be a place soon: hold what is there, and ask again every second (9.9)."""
@@ -140,11 +148,17 @@ class Answers:
         if reply.serial == NO_FLOW or is_cs_originated(reply.serial):
             self._counters["replies_invalid"] += 1  # no QUERY of this DFS ever had it
             return
+        if reply.frame and flow is None and reply.error_code:
+            self._refuse_parked(peer, reply, now)
+            return
         if reply.error_code or reply.flags & _PROXY_SERVER:
             self._counters["replies_stale"] += 1
             return
         known = self._table.lookup(reply.signature)
         stale = flow is not None or reply.serial in self._ended.serials
+        if known is not None and known.closed and known.entry.serial != reply.serial:
+            known = None  # it only lingers, and gives way
+        stale |= known is not None and known.closed
         if stale or (known is not None and known.entry.serial != reply.serial):
             self._counters["replies_stale"] += 1
             return
@@ -154,10 +168,34 @@ class Answers:
         server = self._servers.match(reply.signature)
         opened_ms = int(now * 1000) & _WORD32 if known is None else known.entry.opened_ms
         entry = self._entry_of(peer, reply, server, opened_ms)
+        packets = [self._parked(reply)] if reply.frame else []
         if known is None:
-            self._install(reply.session, entry, [], now)
+            self._install(reply.session, entry, packets, now)
         else:
             self._update(known.entry, entry)
+            self._outbox.commands += map(InjectPacket, packets)
+
+    def _parked(self, reply: Reply) -> PacketIn:
+        """The packet that the target asked about: a SYN, or a datagram."""
+        interface, frame = self._table.target.parked(reply.frame)
+        server = self._servers.match(reply.signature)
+        tcp_flags = SYN if reply.protocol == TCP else 0
+        key = None if server is None else server.key
+        return PacketIn(_NEW_FLOW, reply.signature, tcp_flags, interface, frame, key)
+
+    def _refuse_parked(self, peer: Peer, reply: Reply, now: float) -> None:
+        """The CS refused what the target asked about, or has it wait."""
+        packet, session = self._parked(reply), reply.session
+        flow = self._new_flows.hold(packet, reply.serial, peer.group_id, now)
+        if flow is None:
+            return
+        if reply.error_code == _WAIT:
+            self._wait(session, flow, reply.idle_timeout, now)
+            return
+        self._outbox.commands.append(
+            LeaveToAgent(packet.signature, hold_ms(flow, reply.error_code))
+        )
+        self._refuse(session, reply.error_code, now)
 
     def newflow_came(self, peer: Peer, message: NewFlow, now: float) -> None:
         """Install unasked; an existing entry is updated and takes the new serial (6.7)."""

@@ -13,6 +13,9 @@
 | REAP with a reason       | DELETE, as told  | `reap_came`       |
 | cannot be installed      | DELETE NORESOURCE| `install_failed`  |
 | RESET                    | none             | `delete_all`      |
+
+A target to which that was left (`Offload`) writes the DELETE itself, and takes the entry out when
+it has lingered: `messages_finished`.
 """
 
 from __future__ import annotations
@@ -24,9 +27,11 @@ from data_flow_segment.flows.ended import EndedFlows
 from data_flow_segment.flows.pending import PendingFlow
 from data_flow_segment.flows.table import Table
 from data_flow_segment.outbox import Outbox
-from data_flow_segment.peers.groups import Peer, Peers
+from data_flow_segment.peers.groups import Group, Peer, Peers
+from data_flow_segment.peers.ssmb_path import as_replica
 from data_flow_segment.targets.contract import (
     FallAsleep,
+    FinishedMessages,
     FlowClosed,
     FlowEntry,
     FlowIdle,
@@ -39,11 +44,13 @@ from data_flow_segment.targets.contract import (
     Target,
 )
 from data_flow_segment.timers import Wheel
-from ssmb.constants import LINGER_MS, TCP, CloseReason, ErrorCode, Flag
+from ssmb.codec import size_of
+from ssmb.constants import LINGER_MS, TCP, CloseReason, ErrorCode, Flag, MessageType
 from ssmb.messages import Delete, Reap, Session, Stats, Timeout
 from ssmb.messages import FlowState as FlowReport
 
 _REPLICA: Final = int(Flag.REPLICA)
+_FINISHED_VERSION: Final = 2  # what a target writes
 _SCAN_LIMIT: Final = 4096
 _RETRIED_MAX: Final = 4096
 
@@ -81,6 +88,37 @@ class Endings:
         self._counters["flows_closed"] += 1
         self.report(messages.delete(state, cause), entry.group_id, now)
         self._outbox.trace.append((now, "closed", signature.session, entry.serial, cause))
+
+    def messages_finished(self, event: FinishedMessages, now: float) -> None:
+        """The target wrote them: DELETEs for all CSs of the group, REPLYs for its standbys."""
+        group_id, msg_type, octets = event
+        group = self._peers.groups.get(group_id)
+        size = size_of(MessageType(msg_type), _FINISHED_VERSION)
+        count = len(octets) // size
+        if msg_type == MessageType.REPLY:
+            if group is not None:
+                for start in range(0, len(octets), size):
+                    self._share(group, octets[start : start + size], "Reply")
+            return
+        self._counters["flows_closed"] += count
+        self._outbox.finished.append((now, octets))
+        active = None if group is None else group.active
+        if group is None or active is None or not active.ssmb_proved:
+            self._counters["deletes_unsent"] += count
+        elif active.link.version == _FINISHED_VERSION:
+            active.link.queue_finished(octets, size, "Delete", now)
+        else:  # another CS is active since
+            self._counters["deletes_unsent"] += count
+        if group is not None and group.standbys:
+            for start in range(0, len(octets), size):
+                self._share(group, octets[start : start + size], "Delete")
+
+    @staticmethod
+    def _share(group: Group, octets: bytes, name: str) -> None:
+        copy = as_replica(octets)
+        for standby in group.standbys:
+            if standby.ssmb_proved and standby.link.version == _FINISHED_VERSION:
+                standby.link.send_octets(copy, name)
 
     def flow_reopened(self, event: FlowReopened, now: float) -> None:
         """Its end was not one: the CS, which has forgotten the session, gets it back as it does in
@@ -143,7 +181,7 @@ class Endings:
     def evict(self, state: FlowState, now: float) -> None:
         """Delete a flow to make room; one that lingers was reported already."""
         signature, serial = state.entry.signature, state.entry.serial
-        if self.ended.lingering.get(signature.session) == serial:
+        if state.closed or self.ended.lingering.get(signature.session) == serial:
             self.ended.begin(signature.session)
             self._outbox.commands.append(RemoveFlow(signature))
             return
@@ -163,6 +201,7 @@ class Endings:
         signature, serial = asked.signature, asked.serial
         state = self.table.lookup(signature)
         is_over = self.ended.lingering.get(signature.session) == serial
+        is_over |= state is not None and state.closed
         if state is None or state.entry.serial != serial or is_over:
             self._counters["flows_not_found"] += 1
             reason = self.ended.reason_of(signature.session, serial)

@@ -30,7 +30,7 @@ from data_flow_segment.targets.contract import (
 from ssmb.addresses import to_text
 from ssmb.constants import FLOW_BUFFER_MAX, QUERY_REPEATS, TCP, Asking, ErrorCode, Flag, ForwardMode
 from ssmb.messages import FlowSignature, Query, Session
-from ssmb.serials import SerialAllocator
+from ssmb.serials import UDP_SLOT_SHIFT, SerialAllocator, derived
 
 _SYN_ACK: Final = 0x12
 _SYN: Final = 0x02
@@ -76,6 +76,7 @@ class NewFlows:
         self._ended: EndedFlows = endings.ended
         self._recent = endings.table.recent
         self._serials = serials
+        self._serial_key = endings.table.target.serial_key()
         self._packet_id = 0
         self._halves: list[FlowSignature] = []  # for a CS that knows all flows again
 
@@ -119,7 +120,7 @@ class NewFlows:
         peer = self._peers.active_of(group_id)
         buffer_max = FLOW_BUFFER_MAX if peer is None else peer.config.flow_buffer_max
         flow = PendingFlow(
-            self._serials.next(self._ended.serials.__contains__),
+            self._serial_of(packet, now),
             packet,
             group_id,
             int(now * 1000) & _WORD32,
@@ -132,6 +133,33 @@ class NewFlows:
         self._ask(session, flow, peer, now)
         wait = default_retry_s(0) if peer is None else peer.retry_s(0)
         pending.schedule(session, flow, now + wait)
+
+    def _serial_of(self, packet: PacketIn, now: float) -> int:
+        """A new one; or the one that the target gives the flow, if it asks about such packets."""
+        key = self._serial_key
+        signature = packet.signature
+        if key and packet.reason == _NEW_FLOW:
+            if signature.protocol != TCP:
+                return derived(key, signature.session, int(now * 1e9) >> UDP_SLOT_SHIFT & _WORD32)
+            sequence = _tcp_sequence(packet.frame)
+            if sequence is not None and packet.tcp_flags & _SYN_ACK == _SYN:
+                return derived(key, signature.session, sequence)
+        return self._serials.next(self._ended.serials.__contains__)
+
+    def hold(self, packet: PacketIn, serial: int, group_id: int, now: float) -> PendingFlow | None:
+        """A packet that the target asked about, whose flow is to wait; None: there is no room."""
+        octets = len(packet.frame)
+        if self.pending.full or not self.pending.has_room_for(octets):
+            full = self.pending.full
+            self._counters["drop_pending_full" if full else "drop_buffers_full"] += 1
+            return None
+        opened_ms, room = int(now * 1000) & _WORD32, FLOW_BUFFER_MAX - octets
+        flow = PendingFlow(
+            serial, packet, group_id, opened_ms, outbound=False, is_syn=True, room=room
+        )
+        flow.sent = True
+        self.pending.add(packet.signature.session, flow, octets)
+        return flow
 
     def _ask_about_known(self, packet: PacketIn, now: float) -> bool:
         """Whether the packet is one of a flow that was decided before, and is dealt with."""
@@ -404,3 +432,15 @@ def _asking(state: FlowState) -> Asking:
     if state.entry.forward_mode != ForwardMode.NAT:
         answered = counters.pkts_in > 1
     return Asking.SILENT if answered else Asking.UNANSWERED
+
+
+def _tcp_sequence(frame: bytes) -> int | None:
+    """The sequence number of a TCP packet that has neither VLAN tag nor IPv6 extension headers;
+    None of any other."""
+    if frame[12:14] == b"\x08\x00" and frame[23] == TCP:
+        at = 18 + (frame[14] & 0xF) * 4
+    elif frame[12:14] == b"\x86\xdd" and frame[20] == TCP:
+        at = 58
+    else:
+        return None
+    return int.from_bytes(frame[at : at + 4], "big")

@@ -42,7 +42,7 @@ class SyncJob:
         link, group_id = self.peer.link, self.peer.group_id
         for state in states:
             entry = state.entry
-            is_over = ended.lingering.get(entry.signature.session) == entry.serial
+            is_over = state.closed or ended.lingering.get(entry.signature.session) == entry.serial
             if entry.group_id == group_id and not is_over:
                 link.queue(messages.flow_state(state), now)
                 self._count += 1

@@ -27,6 +27,7 @@ from data_flow_segment.runtime.sockets import open_udp
 from data_flow_segment.runtime.streams import Streams
 from data_flow_segment.targets.contract import SetAnswers, Target, TargetError
 from ssmb.addresses import from_text
+from ssmb.constants import BATCH_DELAY_MS
 
 DatagramFilter = Callable[[Literal["in", "out"], bytes], Iterable[tuple[float, bytes]]]
 """For tests: (direction, datagram) -> (delay in seconds, datagram) for each copy that gets through;
@@ -37,6 +38,9 @@ DATAGRAMS_AT_ONCE: Final = 64
 
 POLL_S: Final = 0.002
 """How often a target without a descriptor is asked for events."""
+
+COMPANIONS_S: Final = BATCH_DELAY_MS / 2000
+"""For how long what the target reports waits there; in the batch it waits for as long again."""
 
 _DATAGRAM_MAX: Final = 2048  # more than SSMB_DGRAM_MAX: an oversized one shows itself
 _LOG: Final = logging.getLogger("splitplane.dfs")
@@ -71,6 +75,7 @@ class DataFlowSegmentRuntime:
             random_octets=secrets.token_bytes,
             now=self._clock(),
             answers=SetAnswers(echo=answers.echo, unserved=answers.unserved == "refuse"),
+            may_ask=config.ask != "agent",
         )
         self.admin = Admin(self.agent, self._clock)
         self._filter = datagram_filter
@@ -152,12 +157,16 @@ class DataFlowSegmentRuntime:
             loop.add_reader(self.target.fileno(), self._events_wait)
         else:
             loop.call_later(POLL_S, self._poll)
+        if self.target.late_fileno() >= 0:
+            loop.add_reader(self.target.late_fileno(), self._reports_wait)
         self.settle()
 
     def _stop_reading(self, loop: asyncio.AbstractEventLoop, udp: socket.socket) -> None:
         loop.remove_reader(udp.fileno())
         if self.target.fileno() >= 0:
             loop.remove_reader(self.target.fileno())
+        if self.target.late_fileno() >= 0:
+            loop.remove_reader(self.target.late_fileno())
         self.agent.connections.close("this DFS is shutting down", self._clock())
         self._settle_finally()
         if self._timer is not None:
@@ -194,6 +203,21 @@ class DataFlowSegmentRuntime:
         # than another turn of the loop.
         if self._udp is not None and self.agent.new_flows.pending.by_session:
             self._datagrams_wait()
+
+    @callback
+    def _reports_wait(self) -> None:
+        """Something that may wait does: companions are given time to come."""
+        if self._loop is not None:
+            self._loop.remove_reader(self.target.late_fileno())
+            self._loop.call_later(COMPANIONS_S, self._take_reports)
+
+    @callback
+    def _take_reports(self) -> None:
+        if self._loop is None or self._stopping.is_set():
+            return
+        self.agent.handle_events(self.target.events(), self._clock())
+        self.settle()
+        self._loop.add_reader(self.target.late_fileno(), self._reports_wait)
 
     def _poll(self) -> None:
         if not self._stopping.is_set() and self._loop is not None:

@@ -251,6 +251,41 @@ class PutBackFragment(NamedTuple):
     fragment: EarlyFragment
 
 
+class AskingPath(NamedTuple):
+    """Whom a target asks by itself about new flows, and how (PARKED, 6.8; seals, 12.4)."""
+
+    cs_ipaddr: bytes
+    cs_port: int
+    own_ipaddr: bytes
+    own_port: int
+    sealing_key: bytes
+    opening_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Offload:
+    """What the target does by itself from now on for the flows of a group; nothing at first.
+
+    With `ends` it writes the DELETE of a flow that closed, or that stayed half-open for too long,
+    and takes the entry out once it has lingered (9.2, 9.8): FinishedMessages instead of FlowClosed
+    and FlowIdle.  With `path` it asks the CS about a packet that begins a flow and carries the
+    REPLY out, where it can (`asking`); the rest comes up as ever.  With `shared` it gives each such
+    REPLY as a FinishedMessages too, for the standbys (11.3).
+    """
+
+    group_id: int
+    ends: bool = False
+    path: AskingPath | None = None
+    shared: bool = False
+
+
+class LeaveToAgent(NamedTuple):
+    """A CS refused this flow: for so long its packets come up although the target asks."""
+
+    signature: FlowSignature
+    hold_ms: int
+
+
 class TransmitPacket(NamedTuple):
     """Send an IP packet of the agent's own (RST, ICMP error, a bridged packet) by route lookup."""
 
@@ -258,7 +293,13 @@ class TransmitPacket(NamedTuple):
 
 
 Configure = (
-    AddVirtualServer | RemoveVirtualServer | SetLocalAddresses | SetOutboundQuery | SetAnswers
+    AddVirtualServer
+    | RemoveVirtualServer
+    | SetLocalAddresses
+    | SetOutboundQuery
+    | SetAnswers
+    | Offload
+    | LeaveToAgent
 )
 """What is changed rarely."""
 
@@ -334,6 +375,15 @@ class FlowHalf(NamedTuple):
     signature: FlowSignature
 
 
+class FinishedMessages(NamedTuple):
+    """Messages of version 2 that the target wrote for a group's CS, back to back (Offload): DELETEs
+    of flows that ended, or REPLYs that it carried out."""
+
+    group_id: int
+    msg_type: int
+    octets: bytes
+
+
 class InstallFailed(NamedTuple):
     """A flow could not be entered; nothing of it is installed."""
 
@@ -351,6 +401,7 @@ Event = (
     | FlowMoved
     | FlowHalf
     | InstallFailed
+    | FinishedMessages
     | GrantEvent
 )
 
@@ -394,6 +445,25 @@ class Target(Protocol):
 
     def fileno(self) -> int:
         """A descriptor that polls readable while `events` has something; -1 if there is none."""
+
+    def late_fileno(self) -> int:
+        """A descriptor that polls readable while `events` has something that may wait for
+        companions (BATCH_DELAY, 6.8); -1 if there is none."""
+
+    @property
+    def offloads(self) -> bool:
+        """Whether Offload changes anything."""
+
+    def asking(self, group_id: int) -> str:
+        """Who asks about new flows of a group: "" the target itself, or why it leaves that to the
+        agent."""
+
+    def serial_key(self) -> bytes:
+        """The key of `ssmb.serials.derived`, by which a flow that both might ask about has one
+        serial; b"" if the target never asks."""
+
+    def parked(self, frame: bytes) -> tuple[int, bytes]:
+        """The interface and the frame that a QUERY of the target's own carried."""
 
     def lookup(self, signature: FlowSignature) -> FlowState | None:
         """The flow with this signature (its tos does not matter)."""

@@ -47,7 +47,9 @@ PROGRAM = {
     "context_drop": "bpf/context.h",
 }
 RUNTIME = "data_flow_segment/runtime/segment.py"  # whose event loop is the test's own here
-EVERY_WAKE_UP = (".get_timer", ".handle_timer", ".due", ".octets_to_send")
+EVERY_WAKE_UP = (
+    ".get_timer", ".handle_timer", ".due", ".octets_to_send", "Offloads.follow", "Reports.read",
+)  # fmt: skip
 
 
 class Stop(Exception):

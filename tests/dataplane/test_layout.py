@@ -31,6 +31,10 @@ STRUCTS = {
     "next_hop": layout.NEXT_HOP,
     "event_packet": layout.EVENT_PACKET,
     "event_closed": layout.EVENT_CLOSED,
+    "control": layout.CONTROL,
+    "control_key": layout.CONTROL_KEY,
+    "replay_window": layout.WINDOW,
+    "due": layout.DUE,
 }
 PREFIXES = {  # enumerations of C whose names carry a prefix, and Python's
     "FLOW_": layout.FlowBit,
@@ -38,6 +42,8 @@ PREFIXES = {  # enumerations of C whose names carry a prefix, and Python's
     "EVENT_": layout.EventKind,
     "INTERFACE_": layout.InterfaceFlag,
     "VIRTUAL_SERVER_": layout.VirtualServerFlag,
+    "CONTROL_": layout.ControlFlag,
+    "REPORT_": layout.ReportKind,
 }
 
 
@@ -124,11 +130,15 @@ def test_every_counter_has_a_meaning_and_is_counted_somewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "packed"),
-    [("merge_flow", layout.MERGE_FLOW), ("merge_counter", layout.MERGE_COUNTER)],
+    ("name", "packed", "header"),
+    [
+        ("merge_flow", layout.MERGE_FLOW, "upgrade.h"),
+        ("merge_counter", layout.MERGE_COUNTER, "upgrade.h"),
+        ("report", layout.REPORT, "endings.h"),
+    ],
 )
-def test_sizes_of_what_no_map_holds_agree(name: str, packed: struct.Struct) -> None:
-    assert f"sizeof(struct {name}) == {packed.size}" in Path("bpf/upgrade.h").read_text()
+def test_sizes_of_what_no_map_holds_agree(name: str, packed: struct.Struct, header: str) -> None:
+    assert f"sizeof(struct {name}) == {packed.size}" in Path("bpf", header).read_text()
 
 
 def test_the_layout_version_is_the_headers() -> None:

@@ -176,7 +176,7 @@ def test_an_interface_that_comes_back_with_another_data_path_is_left_to_it(
 def test_a_table_of_another_layout_is_left_as_it_is(ground: Any) -> None:
     before = descriptors()
     target = ground.open()
-    other = META.pack(7, LAYOUT_VERSION + 1, 0, 0, 0)
+    other = META.pack(7, LAYOUT_VERSION + 1, 0, 0, 0, bytes(16))
     target._program.meta.update(bytes(4), other)
     ground.opened.remove(target)
     target._write_meta = lambda **_: None

@@ -337,7 +337,7 @@ def test_small_maps_are_carried_by_their_members_too(
     with traffic:
         program = take_over(ground, build(*A_FIELD_ELSEWHERE), between=traffic.go_on)
     facts = pinned_maps(ground.pin_path)
-    assert {facts["meta"].value_size, facts["fragments"].value_size} == {40, 24}
+    assert {facts["meta"].value_size, facts["fragments"].value_size} == {56, 24}
     shape, meta = facts["virtual_servers"].value, facts["meta"].value
     assert shape is not None
     assert meta is not None
@@ -396,7 +396,7 @@ def test_a_member_that_is_in_use_and_unknown_is_refused(
     flows = [entry(number)._replace(ts_offset=number) for number in range(FLOWS)]
     target.apply([InstallFlow(flow) for flow in flows])
     ground.close(target, detach=False)
-    assert_refused(ground, traffic, build(A_FIELD_LESS), "map flows: member ts_offset is in use")
+    assert_refused(ground, traffic, build(*A_FIELD_LESS), "map flows: member ts_offset is in use")
 
 
 def test_a_member_of_another_type_is_refused(

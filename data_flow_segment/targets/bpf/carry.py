@@ -39,6 +39,14 @@ FATES: Final = {
     "meta": Fate.COPIED,
     "counters": Fate.SUMMED,
     "events": Fate.RENEWED,
+    "reports": Fate.RENEWED,
+    "controls": Fate.RENEWED,
+    "control_groups": Fate.RENEWED,
+    "windows": Fate.RENEWED,
+    "sealed": Fate.RENEWED,
+    "refused": Fate.RENEWED,
+    "lingering": Fate.RENEWED,
+    "opening": Fate.RENEWED,
 }
 """Every map that is pinned."""
 

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
-from data_flow_segment.targets.bpf.layout import COUNTERS
+from data_flow_segment.targets.bpf.layout import COUNTERS, NOT_PACKETS
 from data_flow_segment.targets.bpf.libbpf import library
 from data_flow_segment.targets.bpf.maps import Map
 from data_flow_segment.targets.contract import Counter
@@ -24,6 +24,15 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "drop_no_room": (False, "Dropped: the kernel had no room to rewrite the packet."),
     "drop_transmit": (False, "Not sent: the kernel refused a packet that the agent sent."),
     "drop_inject_failed": (False, "Dropped: the kernel refused a re-injected packet."),
+    "asked": (True, "Packets that the program sent to the CS in a QUERY of its own."),
+    "reply_replayed": (False, "REPLYs with a seal that was seen before; not carried out."),
+    "reply_stale": (True, "REPLYs about flows that are over, or whose place is taken; dropped."),
+    "installed": (True, "Flows that the program entered as a REPLY said."),
+    "taken_out": (True, "Flows that the program took out after their end."),
+    "ended": (True, "Flows that closed and whose DELETE the program wrote."),
+    "half_open_ended": (True, "Half-open flows whose client said nothing for too long; ended."),
+    "half_open_evicted": (True, "Half-open flows that made room in a full table."),
+    "lingering_replaced": (True, "Flows that lingered and gave way to one with their ports."),
     "event_lost": (False, "Ends of flows lost to a full event ring; a sweep reports them."),
     "interface_gone": (False, "Configured interfaces that disappeared."),
     "interface_came_back": (True, "Configured interfaces that reappeared; attached again."),
@@ -67,5 +76,5 @@ class Counters:
         for number, name in enumerate(COUNTERS):
             raw = self._table.lookup(struct.pack("=I", number))
             values[name] = 0 if raw is None else sum(self._sum.unpack(raw))
-        values["packets"] = sum(values[name] for name in COUNTERS if name != "event_lost")
+        values["packets"] = sum(values[name] for name in COUNTERS if name not in NOT_PACKETS)
         return {name: Counter(values[name], *MEANINGS[name]) for name in MEANINGS}

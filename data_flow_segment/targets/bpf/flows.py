@@ -47,6 +47,7 @@ _NS_PER_MS: Final = 1_000_000
 _RETURN, _CLOSED = int(FlowBit.RETURN), int(CloseBit.CLOSED)
 _BITS: Final = 40  # where struct flow has its bits
 _HAVE_ACK: Final = int(CloseBit.HAVE_ACK)
+_ENDED: Final = int(CloseBit.CLOSED | CloseBit.REPORTED)
 _FINS = int(CloseBit.OWN_FIN | CloseBit.OPPOSITE_FIN)
 
 
@@ -323,15 +324,26 @@ def closed_state(record: bytes, window_shift: Callable[[bytes], int]) -> tuple[F
 
 
 class Flows:
-    """Install, replace, remove, look up.  `count` is exact: only the agent adds and removes."""
+    """Install, replace, remove, look up."""
 
     def __init__(self, table: Map, capacity: int) -> None:
         self.table = table
         self.capacity = capacity
-        self.count = 0
+        self._count = 0
+        # how many more the program has entered than taken out, since it was loaded
+        self.entered: Callable[[], int] = lambda: 0
         # What an agent that died left of a flow: its client's key -> that of the node's direction,
         # which alone is there
         self.orphans: dict[bytes, bytes] = {}
+
+    @property
+    def count(self) -> int:
+        """How many there are: what the agent and the program have added and removed."""
+        return self._count + self.entered()
+
+    def begin_with(self, count: int) -> None:
+        """So many are there now."""
+        self._count = count - self.entered()
 
     def install(self, entry: FlowEntry) -> bytes:
         """Enter both directions, or raise CannotInstall and change nothing; the key of the node's
@@ -341,13 +353,11 @@ class Flows:
             self._drop_orphan(home_key)
         if home_key == back_key:
             raise CannotInstall("both directions would have the same key")
-        if self.count >= self.capacity and self.table.lookup(home_key) is None:
-            raise CannotInstall("the flow table is full", table_full=True)
         failed = self.table.try_update(back_key, back, BPF_NOEXIST)
         if not failed:
             failed = self.table.try_update(home_key, home, BPF_NOEXIST)
             if not failed:
-                self.count += 1
+                self._count += 1
                 return back_key
             self.table.delete(back_key)
         if failed != errno.EEXIST and self.table.lookup(home_key) is None:
@@ -364,7 +374,7 @@ class Flows:
         if home is not None and not home.bits & _RETURN:
             self.table.delete(key)
             self.table.delete(opposite_key(key, home))
-            self.count -= 1
+            self._count -= 1
         return key
 
     def mend_half(self, key: bytes) -> FlowSignature | None:
@@ -404,7 +414,7 @@ class Flows:
             return False
         self.table.delete(key)
         if not unpack(value).bits & _RETURN:
-            self.count -= 1
+            self._count -= 1
         return True
 
     def lookup(self, signature: FlowSignature) -> FlowState | None:
@@ -435,8 +445,20 @@ class Flows:
         return pair[1].window_shift if pair else 0
 
     def _free(self, key: bytes, in_use: str) -> None:
-        if self.table.lookup(key) is not None and not self.drop_half(key):
-            raise CannotInstall(in_use)
+        value = self.table.lookup(key)
+        if value is None or self.drop_half(key) or self._drop_lingering(key, value):
+            return
+        raise CannotInstall(in_use)
+
+    def _drop_lingering(self, key: bytes, value: bytes) -> bool:
+        """The flow in the way closed, and was reported: its source port is another one's now."""
+        there = unpack(value)
+        home_key = opposite_key(key, there) if there.bits & _RETURN else key
+        pair = self.pair(home_key)
+        if pair is None or pair[0].close & _ENDED != _ENDED:
+            return False
+        self.remove(FlowSignature._make((*FLOW_KEY.unpack(home_key), 0)))
+        return True
 
     def is_whole(self, key: bytes, value: bytes) -> bool:
         """Whether the other direction is there, and is this one's.  A new agent asks this of a
@@ -472,7 +494,7 @@ class Flows:
             self.table.delete(back_key)
             raise CannotInstall("the flow table is full", table_full=True)
         if known is None:
-            self.count += 1
+            self._count += 1
         elif old_back_key is not None and old_back_key != back_key:
             self.table.delete(old_back_key)
 

@@ -17,7 +17,12 @@ FLOW_KEY: Final = struct.Struct(">16s16sHHB3x")
 VIRTUAL_SERVER_KEY: Final = struct.Struct(">16sHBx")
 VIRTUAL_SERVER: Final = struct.Struct("=HH")
 INTERFACE: Final = struct.Struct("=I6s2x16s16s")
-META: Final = struct.Struct("=QIIQQ")
+META: Final = struct.Struct("=QIIQQ16s")
+CONTROL: Final = struct.Struct("=QQQQ16s16sHHHHQ")
+CONTROL_KEY: Final = struct.Struct("=16sHH")
+WINDOW: Final = struct.Struct("=IIQ256s")
+REPORT: Final = struct.Struct("=HB5s120s")
+DUE: Final = struct.Struct("=40sIIQ")
 NEXT_HOP_KEY: Final = struct.Struct("=16sI")
 NEXT_HOP: Final = struct.Struct("=QII")
 EVENT_PACKET: Final = struct.Struct("=BBBBIHHHH40s20s")
@@ -110,9 +115,21 @@ COUNTERS: Final = (
     "drop_asleep",
     "drop_group_source",
     "tagged",
+    "asked",
+    "reply_replayed",
+    "reply_stale",
+    "installed",
+    "taken_out",
+    "ended",
+    "half_open_ended",
+    "half_open_evicted",
+    "lingering_replaced",
     "event_lost",
 )
 """enum counter, in order."""
+
+NOT_PACKETS: Final = frozenset(COUNTERS[COUNTERS.index("asked") + 1 :])
+"""Those that count something else than a packet that came in."""
 
 
 class FlowBit(IntFlag):
@@ -172,6 +189,22 @@ class Quiet(IntFlag):
 
     ECHO = 1
     UNSERVED = 2
+
+
+class ControlFlag(IntFlag):
+    """struct control, flags."""
+
+    ENDS = 1
+    ASKS = 2
+    SHARED = 4
+    REFUSED = 8
+
+
+class ReportKind(IntEnum):
+    """struct report, kind."""
+
+    DELETE = 1
+    REPLY = 2
 
 
 class VirtualServerFlag(IntFlag):

@@ -36,6 +36,19 @@ _TCX_MAX: Final = 64  # programs at one place, BPF_MPROG_MAX of Linux
 _OWN_QDISC: Final = "qdisc"
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is attached at an interface: the data path, or what receives SSMB behind it."""
+
+    pins: str  # what the names of its pins begin with
+    mark: str  # of clsact
+    handle: int
+
+
+PATH: Final = Place("link-", CLSACT_MARK, _TC_HANDLE)
+SSMB: Final = Place("ssmb-", f"{CLSACT_MARK}ssmb-", _TC_HANDLE + 1)
+
+
 @dataclass(slots=True)
 class Attachment:
     """The program on one interface."""
@@ -46,10 +59,10 @@ class Attachment:
     fd: int = -1  # of the link; clsact has none
 
 
-def pin_of(folder: Path, interface: str) -> Path:
+def pin_of(folder: Path, interface: str, place: Place = PATH) -> Path:
     """Where an interface's link is pinned.  A BPF file system allows no dot in a name, and
     the names of VLAN interfaces have one; what stands for it can be in no interface's name."""
-    return folder / f"link-{interface.replace('.', ':')}"
+    return folder / f"{place.pins}{interface.replace('.', ':')}"
 
 
 def interface_of(pin: Path) -> str:
@@ -57,9 +70,11 @@ def interface_of(pin: Path) -> str:
     return pin.name.removeprefix("link-").replace(":", ".")
 
 
-def attach_tc(interface: str, ifindex: int, program: int, pin: Path | None) -> Attachment:
+def attach_tc(
+    interface: str, ifindex: int, program: int, pin: Path | None, place: Place = PATH
+) -> Attachment:
     """Put the program in front of everything that comes in on an interface."""
-    with _Earlier(ifindex, pin) as earlier:
+    with _Earlier(ifindex, pin, place) as earlier:
         if earlier.runs("tcx", program):
             return Attachment(interface, ifindex, "tcx", earlier.keep())
         fd = library().bpf_link_create(program, ifindex, ATTACH_TCX_INGRESS, None)
@@ -68,7 +83,7 @@ def attach_tc(interface: str, ifindex: int, program: int, pin: Path | None) -> A
             return Attachment(interface, ifindex, "tcx", fd)
         if -fd not in (errno.EINVAL, errno.EOPNOTSUPP):
             raise TargetError(f"cannot attach to {interface} (tcx): {reason(fd)}")
-        _attach_clsact(interface, ifindex, program, None if pin is None else pin.parent)
+        _attach_clsact(interface, ifindex, program, None if pin is None else pin.parent, place)
         return Attachment(interface, ifindex, "clsact")
 
 
@@ -89,13 +104,13 @@ def attach_xdp(
         return Attachment(interface, ifindex, "xdp", fd)
 
 
-def detach(attachment: Attachment, pin: Path) -> None:
+def detach(attachment: Attachment, pin: Path, place: Place = PATH) -> None:
     """Take the program off an interface."""
     pin.unlink(missing_ok=True)
     if attachment.fd >= 0:
         os.close(attachment.fd)
     if attachment.kind == "clsact":
-        _detach_clsact(attachment.ifindex, pin.parent)
+        _detach_clsact(attachment.ifindex, pin.parent, place)
 
 
 def release(attachment: Attachment) -> None:
@@ -114,7 +129,7 @@ def drop_others(folder: Path, chosen: list[Attachment]) -> list[str]:
             pin.unlink()
             dropped.append(interface_of(pin))
     clsact = {attachment.ifindex for attachment in chosen if attachment.kind == "clsact"}
-    for mark in folder.glob(f"{CLSACT_MARK}*"):
+    for mark in folder.glob(f"{CLSACT_MARK}[0-9]*"):
         ifindex = int(mark.name.removeprefix(CLSACT_MARK))
         if ifindex not in clsact:
             _detach_clsact(ifindex, folder)
@@ -132,7 +147,7 @@ def programs(folder: Path) -> set[int]:
         os.close(fd)
         if facts.get("ifindex") not in (None, "0"):  # else its interface is gone
             found.add(int(facts.get("prog_id", "0")))
-    for mark in folder.glob(f"{CLSACT_MARK}*"):
+    for mark in folder.glob(f"{CLSACT_MARK}[0-9]*"):
         found |= clsact_program(int(mark.name.removeprefix(CLSACT_MARK)))
     return found
 
@@ -161,8 +176,9 @@ class _Earlier:
     the new one is attached, so that no packet passes by; kinds are looked at because tcx would
     take a program of any type."""
 
-    def __init__(self, ifindex: int, pin: Path | None) -> None:
+    def __init__(self, ifindex: int, pin: Path | None, place: Place = PATH) -> None:
         self._fd = -1
+        self._place = place
         self._ifindex = ifindex
         self._pin = pin
 
@@ -171,7 +187,9 @@ class _Earlier:
         if pin is None:
             return self
         # the interface may have been renamed, and another one may have its name now
-        for candidate in sorted(pin.parent.glob("link-*"), key=lambda path: path != pin):
+        for candidate in sorted(
+            pin.parent.glob(f"{self._place.pins}*"), key=lambda path: path != pin
+        ):
             fd = library().bpf_obj_get(str(candidate).encode())
             if fd < 0:
                 raise TargetError(f"{candidate}: cannot open the pinned link: {reason(fd)}")
@@ -211,27 +229,31 @@ def _pin(fd: int, pin: Path | None) -> None:
         raise TargetError(f"{pin}: cannot pin the link: {reason(failed)}")
 
 
-def _attach_clsact(interface: str, ifindex: int, program: int, folder: Path | None) -> None:
+def _attach_clsact(
+    interface: str, ifindex: int, program: int, folder: Path | None, place: Place = PATH
+) -> None:
     hook = TcHook(ctypes.sizeof(TcHook), ifindex, _CLSACT_INGRESS, 0)
     created = library().bpf_tc_hook_create(ctypes.byref(hook)) == 0  # it may be there already
     if folder is not None:
-        mark = folder / f"{CLSACT_MARK}{ifindex}"
+        mark = folder / f"{place.mark}{ifindex}"
         mark.mkdir(exist_ok=True)
         if created:
             (mark / _OWN_QDISC).mkdir(exist_ok=True)
-    options = TcOptions(ctypes.sizeof(TcOptions), program, _TC_REPLACE, 0, _TC_HANDLE, _TC_PRIORITY)
+    options = TcOptions(
+        ctypes.sizeof(TcOptions), program, _TC_REPLACE, 0, place.handle, place.handle
+    )
     failed = library().bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options))
     if failed:
         if folder is not None:
-            _detach_clsact(ifindex, folder)
+            _detach_clsact(ifindex, folder, place)
         raise TargetError(f"cannot attach to {interface} (clsact): {reason(failed)}")
 
 
-def _detach_clsact(ifindex: int, folder: Path) -> None:
+def _detach_clsact(ifindex: int, folder: Path, place: Place = PATH) -> None:
     hook = TcHook(ctypes.sizeof(TcHook), ifindex, _CLSACT_INGRESS, 0)
-    options = TcOptions(ctypes.sizeof(TcOptions), 0, 0, 0, _TC_HANDLE, _TC_PRIORITY)
+    options = TcOptions(ctypes.sizeof(TcOptions), 0, 0, 0, place.handle, place.handle)
     library().bpf_tc_detach(ctypes.byref(hook), ctypes.byref(options))
-    mark = folder / f"{CLSACT_MARK}{ifindex}"
+    mark = folder / f"{place.mark}{ifindex}"
     if (mark / _OWN_QDISC).exists():
         (mark / _OWN_QDISC).rmdir()
         if not _has_filters(ifindex):

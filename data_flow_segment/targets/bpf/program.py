@@ -23,6 +23,7 @@ from data_flow_segment.targets.bpf.upgrade import Upgrade
 from data_flow_segment.targets.contract import TargetError
 
 EVENTS_SIZE: Final = 16 << 20
+REPORTS_SIZE: Final = 16 << 20
 
 
 class Program:
@@ -60,10 +61,15 @@ class Program:
         self.asleep = self._map("asleep")
         self.meta = self._map("meta")
         self.counters = self._map("counters", library().libbpf_num_possible_cpus())
+        self.controls = self._map("controls")
+        self.control_groups = self._map("control_groups")
+        self.windows = self._map("windows")
+        self.refused = self._map("refused")
         self.events_fd = self._fd("events")
+        self.reports_fd = self._fd("reports")
 
     def program_fd(self, name: str) -> int:
-        """Of dfs_tc, dfs_xdp or dfs_inject."""
+        """Of dfs_tc, dfs_xdp, dfs_inject, ..."""
         found = library().bpf_object__find_program_by_name(self._object, name.encode())
         return int(library().bpf_program__fd(found))
 

@@ -12,6 +12,8 @@ from data_flow_segment.targets.bpf.layout import EVENT_PACKET
 _POSITION: Final = struct.Struct("=Q")
 _HEADER: Final = struct.Struct("=I")
 _HEADER_SIZE: Final = 8
+RECORD_HEADER: Final = _HEADER_SIZE
+"""In front of each record of `read_whole`."""
 _BUSY, _DISCARD = 0x80000000, 0x40000000
 
 
@@ -46,6 +48,24 @@ class Ring:
             place += (_HEADER_SIZE + size + 7) & ~7
         _POSITION.pack_into(self._consumer, 0, place)
         return records
+
+    def read_whole(self, size: int, limit: int) -> tuple[bytes, int]:
+        """Up to `limit` records of `size` octets each, as they lie in the ring with their headers
+        (RECORD_HEADER), and from where to where each next one begins: for records that are too
+        many to be looked at one by one.  Stops at the first of another size."""
+        step = (_HEADER_SIZE + size + 7) & ~7
+        place = _POSITION.unpack_from(self._consumer, 0)[0]
+        end = _POSITION.unpack_from(self._producer, 0)[0]
+        start = self._data + (place & self._mask)
+        count = min((end - place) // step, limit)
+        octets = self._producer[start : start + count * step]
+        wanted = _HEADER.pack(size)
+        for number in range(count):
+            if octets[number * step : number * step + 4] != wanted:  # busy, or given up
+                count = number
+                break
+        _POSITION.pack_into(self._consumer, 0, place + count * step)
+        return octets[: count * step], step
 
     def skip(self) -> int:
         """Throw away what waits (an earlier agent's); how many octets that was."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import secrets
 import struct
+import sys
 import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Any, Final
 
 from data_flow_segment.targets.bpf import links
 from data_flow_segment.targets.bpf.announce import Announcer
@@ -21,6 +22,7 @@ from data_flow_segment.targets.bpf.layout import (
     ADDRESS_BROADCAST,
     ADDRESS_OWN,
     ADDRESS_RESERVED,
+    COUNTERS,
     EVENT_PACKET,
     FLOW_KEY,
     LAYOUT_VERSION,
@@ -32,6 +34,7 @@ from data_flow_segment.targets.bpf.layout import (
     VirtualServerFlag,
 )
 from data_flow_segment.targets.bpf.neighbours import Neighbours, NeighbourTable
+from data_flow_segment.targets.bpf.offload import Offloads
 from data_flow_segment.targets.bpf.options import BpfOptions
 from data_flow_segment.targets.bpf.pins import (
     Lock,
@@ -41,6 +44,7 @@ from data_flow_segment.targets.bpf.pins import (
 )
 from data_flow_segment.targets.bpf.places import Places
 from data_flow_segment.targets.bpf.program import EVENTS_SIZE, Program
+from data_flow_segment.targets.bpf.reports import Reports
 from data_flow_segment.targets.bpf.ring import Ring, arrival
 from data_flow_segment.targets.bpf.slow_path import SlowPath
 from data_flow_segment.targets.bpf.sweep import Sweep
@@ -61,6 +65,8 @@ from data_flow_segment.targets.contract import (
     InjectPacket,
     InstallFailed,
     InstallFlow,
+    LeaveToAgent,
+    Offload,
     PacketIn,
     PacketReason,
     PutBackFragment,
@@ -88,6 +94,8 @@ _BY_FIN, _BY_RST = CloseCause.FIN, CloseCause.RST
 _ASLEEP: Final = int(PacketReason.ASLEEP)
 _COLLISION: Final = int(PacketReason.COLLISION)
 _META_KEY: Final = bytes(4)
+_INSTALLED: Final = struct.pack("=I", COUNTERS.index("installed"))
+_TAKEN_OUT: Final = struct.pack("=I", COUNTERS.index("taken_out"))
 _RESERVED: Final = struct.pack("=I", ADDRESS_RESERVED)
 _BROADCAST: Final = struct.pack("=I", ADDRESS_RESERVED | ADDRESS_BROADCAST)
 _OWN: Final = struct.pack("=I", ADDRESS_RESERVED | ADDRESS_OWN)
@@ -100,9 +108,9 @@ class BpfTarget:
     """A target in the kernel of this network namespace.  Made by `open`."""
 
     def __init__(
-        self, options: BpfOptions, lock: Lock, program: Program, meta: tuple[int, ...]
+        self, options: BpfOptions, lock: Lock, program: Program, meta: tuple[Any, ...]
     ) -> None:
-        boot_id, _, outbound, _, _ = meta
+        boot_id, _, outbound, _, _, serial_key = meta
         self._options = options
         self._lock = lock
         self._program = program
@@ -114,7 +122,7 @@ class BpfTarget:
         self._ring = Ring(program.events_fd, EVENTS_SIZE)
         self._asleep = program.asleep
         self.flows = Flows(program.flows, program.flow_capacity)
-        self._adopted = boot_id != 0
+        self._adopted = bool(boot_id)
         self._some_sleep = self._adopted  # otherwise the map is empty
         self._sweep = Sweep(
             self.flows,
@@ -135,6 +143,10 @@ class BpfTarget:
         self._announcer = Announcer()
         self._places = Places(options, program, self._counters.add)
         self._slow_path = SlowPath(self.flows, self._places, self._transmitter, self._counters.add)
+        self._offloads = Offloads(program, options.pin_path, options.half_open_timeout_s)
+        self._reports = Reports(program.reports_fd)
+        self._serial_key = serial_key if any(serial_key) else secrets.token_bytes(16)
+        self.flows.entered = self._entered_by_program
         self._neighbours = Neighbours(program.next_hops, NeighbourTable())
 
     @classmethod
@@ -219,14 +231,34 @@ class BpfTarget:
 
     def events(self) -> Sequence[Event]:
         waiting = self._waiting
+        found: list[Event] = []
         for record in self._ring.read(_EVENTS_AT_ONCE - min(len(waiting), _EVENTS_AT_ONCE)):
             event = self._event(record)
             if event is not None:
-                waiting.append(event)
+                found.append(event)
+        # read later, handled first: a flow goes on (FlowReopened) after its end was reported
+        waiting.extend(self._reports.read())
+        waiting.extend(found)
         return [waiting.popleft() for _ in range(min(len(waiting), _EVENTS_AT_ONCE))]
 
     def fileno(self) -> int:
         return self._program.events_fd
+
+    def late_fileno(self) -> int:
+        return self._program.reports_fd
+
+    @property
+    def offloads(self) -> bool:
+        return True
+
+    def asking(self, group_id: int) -> str:
+        return self._offloads.obstacle(group_id)
+
+    def serial_key(self) -> bytes:
+        return self._serial_key
+
+    def parked(self, frame: bytes) -> tuple[int, bytes]:
+        return int.from_bytes(frame[8:12], sys.byteorder), frame
 
     def lookup(self, signature: FlowSignature) -> FlowState | None:
         return self.flows.lookup(signature)
@@ -235,9 +267,12 @@ class BpfTarget:
         return list(self._servers.values())
 
     def sweep(self, limit: int, *, stats: bool) -> bool:
-        if self._places.follow(now_ns()):
+        changed = self._places.follow(now_ns())
+        if changed:
             self._write_local_addresses()
             self._announcer.follow(self._places.external)
+        self._offloads.follow(self._places.devices, now_ns(), changed=changed)
+        self._offloads.tend()
         self._neighbours.follow(now_ns())
         return self._sweep.look(limit, stats=stats)
 
@@ -257,6 +292,15 @@ class BpfTarget:
     def flow_count(self) -> int:
         return self.flows.count
 
+    def _entered_by_program(self) -> int:
+        if not (self._adopted or self._offloads.has_begun):
+            return 0
+        entered, taken_out = (
+            memoryview(self._program.counters.lookup(number) or b"").cast("Q")
+            for number in (_INSTALLED, _TAKEN_OUT)
+        )
+        return sum(entered) - sum(taken_out)
+
     def counters(self) -> Mapping[str, Counter]:
         return self._counters.as_mapping()
 
@@ -266,9 +310,11 @@ class BpfTarget:
             self._tap.close()
         if self._inject_link is not None:
             links.release(self._inject_link)
+        self._offloads.close(detach=detach)
         self._places.close(detach=detach)
         self._neighbours.close()
         self._ring.close()
+        self._reports.close()
         self._transmitter.close()
         self._announcer.close()
         self._program.close()
@@ -279,8 +325,11 @@ class BpfTarget:
     # --- starting -------------------------------------------------------------------------
 
     def _start(self, present: dict[str, Device]) -> None:
-        self.flows.count = self._sweep.count() if self._adopted else 0
+        self.flows.begin_with(self._sweep.count() if self._adopted else 0)
         self._ring.skip()
+        self._reports.skip()
+        if self._program.is_upgrading:
+            self._offloads.forget_all()
         self._tap = Tap(f"spt{zlib.crc32(str(self._options.pin_path).encode()):08x}")
         self._places.take(present)
         self._announcer.follow(self._places.external)
@@ -376,6 +425,11 @@ class BpfTarget:
                 self._program.virtual_servers.delete(_pack_server(command.key))
                 answered = self._is_answered(command.key)
                 self._write_address(self._addresses.replace(before, None), answered=answered)
+        elif isinstance(command, Offload):
+            self._offloads.set(command, self._places.devices)
+        elif isinstance(command, LeaveToAgent):
+            until = now_ns() + command.hold_ms * 1_000_000
+            self._offloads.refuse(command.signature, until)
         elif isinstance(command, SetLocalAddresses):
             self._local_addresses = command.addresses
             self._write_local_addresses()
@@ -416,7 +470,12 @@ class BpfTarget:
 
     def _write_meta(self, *, listening: bool) -> None:
         value = META.pack(
-            self._boot_id, LAYOUT_VERSION, self._outbound_query, listening, self._quiet
+            self._boot_id,
+            LAYOUT_VERSION,
+            self._outbound_query,
+            listening,
+            self._quiet,
+            self._serial_key,
         )
         self._program.meta.update(_META_KEY, value)
 
@@ -455,6 +514,6 @@ def _server_value(entry: VirtualServerEntry) -> bytes:
     return VIRTUAL_SERVER.pack(flags, entry.group_id)
 
 
-def _read_meta(program: Program) -> tuple[int, ...]:
-    meta: tuple[int, ...] = META.unpack(program.meta.lookup(_META_KEY) or bytes(META.size))
+def _read_meta(program: Program) -> tuple[Any, ...]:
+    meta: tuple[Any, ...] = META.unpack(program.meta.lookup(_META_KEY) or bytes(META.size))
     return meta

@@ -61,6 +61,7 @@ class Upgrade:
         self._wanted = dict(wanted)
         self.entries = {name: self._room(name, number) for name, number in present.items()}
         self.entries["flows"] = 2 * self.flow_capacity
+        self.entries["lingering"] = self.entries["opening"] = self.flow_capacity
         for name, number in self.entries.items():
             self._wanted[name] = replace(wanted[name], max_entries=number)
         self.pins = {name: self._place(name) for name in FATES}

@@ -95,6 +95,22 @@ class MemoryTarget:
     def fileno(self) -> int:
         return -1
 
+    def late_fileno(self) -> int:
+        return -1
+
+    @property
+    def offloads(self) -> bool:
+        return False
+
+    def asking(self, group_id: int) -> str:
+        return "this target cannot ask"
+
+    def serial_key(self) -> bytes:
+        return b""
+
+    def parked(self, frame: bytes) -> tuple[int, bytes]:
+        return 0, frame
+
     def lookup(self, signature: FlowSignature) -> FlowState | None:
         flow = self.data_path.table.lookup(signature)
         return None if flow is None else flow.state(self._clock())

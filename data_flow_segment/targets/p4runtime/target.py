@@ -121,6 +121,22 @@ class P4RuntimeTarget:
     def fileno(self) -> int:
         return self._driver.fileno()
 
+    def late_fileno(self) -> int:
+        return -1
+
+    @property
+    def offloads(self) -> bool:
+        return False
+
+    def asking(self, group_id: int) -> str:
+        return "this target cannot ask"
+
+    def serial_key(self) -> bytes:
+        return b""
+
+    def parked(self, frame: bytes) -> tuple[int, bytes]:
+        return 0, frame
+
     def lookup(self, signature: FlowSignature) -> FlowState | None:
         flow = self._table.lookup(signature)
         if flow is None:

@@ -34,7 +34,10 @@ A_FIELD_ELSEWHERE: Final = (
 )
 """In front of what the small maps have."""
 A_LAST_COUNTER: Final = Edit("bpf/shared.h", "\tCOUNTERS,\n", "\tCOUNTER_SPARE,\n\tCOUNTERS,\n")
-A_FIELD_LESS: Final = Edit("bpf/shared.h", "\t__u32 ts_offset;\n", "\t__u32 spare;\n")
+A_FIELD_LESS: Final = (
+    Edit("bpf/shared.h", "\t__u32 ts_offset;\n", "\t__u32 spare;\n"),
+    Edit("bpf/endings.h", "home->ts_offset", "home->spare"),
+)
 A_FIELD_OF_ANOTHER_SIZE: Final = Edit(
     "bpf/shared.h", "\t__u16 group_id;\n\t__u16 flags;\n\t__be16 node_port;",
     "\t__u32 group_id;\n\t__u16 spare;\n\t__u16 flags;\n\t__be16 node_port;",

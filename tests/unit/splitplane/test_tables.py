@@ -75,7 +75,7 @@ def test_a_status_has_a_table_for_each_group_of_peers() -> None:
     status = DataFlowSegmentStatus(
         segment_id=256, boot_id=1, uptime_s=1.5, laboratory=False, flows=3, flow_capacity=10,
         adopted=False, pending=0, negative=0, lingering=0, held_octets=0,
-        groups=[Group(group_id=1, active=peers[0], standbys=peers[1:])],
+        groups=[Group(group_id=1, asks="data path", active=peers[0], standbys=peers[1:])],
     )  # fmt: skip
     (_, plain), (title, group) = tables_of(status)
     assert {"name": "flow capacity", "value": 10} in plain

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The question about a new flow, asked by the program itself: the packet becomes a sealed QUERY that
+ * carries it (PARKED, wire protocol 6.8), and nothing is kept here.  Only for tc: a packet that XDP
+ * finds no flow for is passed up to it.
+ */
+#ifndef SPLITPLANE_ASK_H
+#define SPLITPLANE_ASK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "context.h"
+#include "endings.h"
+#include "maps.h"
+#include "parse.h"
+#include "shared.h"
+#include "siphash.h"
+#include "ssmb.h"
+#include "sums.h"
+#include "upcall.h"
+
+#define NOT_ASKED -1
+#define SSMB_TTL 64
+#define SSMB_TRAFFIC_CLASS (48 << 2) /* DSCP CS6, wire protocol 6.8 */
+#define UDP_HEADER 8
+#define LINK_HEADER 14
+#define UDP_SLOT_SHIFT 32 /* of the clock: some four seconds */
+#define LANE_SHIFT 56
+
+/* Where the parts of the datagram lie in the scratch, so that the frame stays where it is. */
+#define QUERY_AT (offsetof(struct scratch, frame) - sizeof(struct query_message))
+#define UDP_AT (QUERY_AT - UDP_HEADER)
+#define IPV4_AT (UDP_AT - sizeof(struct iphdr))
+#define IPV6_AT (UDP_AT - sizeof(struct ipv6hdr))
+
+_Static_assert(IPV6_AT >= LINK_HEADER, "room for every header before the frame");
+
+struct asking {
+	__u32 length; /* of the frame */
+	__u32 payload; /* of the UDP datagram */
+	__u32 ifindex;
+	__u8 dmac[6];
+	__u8 smac[6];
+	bool is_ipv4; /* the way to the CS */
+	bool is_unfinished; /* the packet's checksum was left to the NIC */
+};
+
+/* A repeated SYN has the serial of the first one, so that it is a repeated QUERY; so have the
+ * datagrams of a client within a few seconds.  Nothing of the flow is remembered for it. */
+static __always_inline __u32 make_serial(struct scratch *s, struct packet *p, __u64 now)
+{
+	struct query_message *query = (void *)s + QUERY_AT;
+	struct hashing hashing = {
+		.from = QUERY_AT + offsetof(struct ssmb_beginning, serial),
+		.length = offsetof(struct ssmb_beginning, tos) -
+			  offsetof(struct ssmb_beginning, serial),
+	};
+	__u32 zero = 0, l4 = p->l4;
+	struct meta *m = bpf_map_lookup_elem(&meta, &zero);
+	__u32 serial;
+
+	barrier_var(l4);
+	if (!m || l4 > 128)
+		return 0;
+	hashing.key[0] = m->serial_key[0];
+	hashing.key[1] = m->serial_key[1];
+	query->beginning.serial = p->key.protocol == PROTOCOL_TCP ?
+					  *(__be32 *)(s->frame + l4 + 4) :
+					  bpf_htonl(now >> UDP_SLOT_SHIFT);
+	if (siphash(&hashing))
+		return 0;
+	serial = (__u32)little_endian(hashing.hash) & 0x7fffffff;
+	return serial ? serial : 1;
+}
+
+static __always_inline bool write_query(struct scratch *s, struct packet *p)
+{
+	struct query_message *query = (void *)s + QUERY_AT;
+	__u64 now = bpf_ktime_get_coarse_ns();
+	__u32 serial;
+
+	query->beginning.type = SSMB_QUERY;
+	query->beginning.error_code = 0;
+	query->beginning.flags = bpf_htons(SSMB_PARKED | SSMB_ADDR16);
+	__builtin_memcpy(query->beginning.src, p->key.src, 16);
+	__builtin_memcpy(query->beginning.dst, p->key.dst, 16);
+	query->beginning.sport = p->key.sport;
+	query->beginning.dport = p->key.dport;
+	query->beginning.protocol = p->key.protocol;
+	query->beginning.tos = p->tos & 0xfc; /* without the ECN bits, wire protocol 6.2 */
+	query->beginning.tcp_flags = p->tcp_flags;
+	query->beginning.detail = 0;
+	query->timestamp = bpf_htonl(now / NS_PER_MS);
+	serial = make_serial(s, p, now);
+	query->beginning.serial = bpf_htonl(serial);
+	return serial;
+}
+
+/* The frame's MAC addresses are needed no more: they say where it came in, as for dfs_inject. */
+static __always_inline void write_arrival(struct scratch *s, __u32 ifindex)
+{
+	__builtin_memset(s->frame, 0, 12);
+	__builtin_memcpy(s->frame + 8, &ifindex, 4);
+}
+
+static __always_inline bool seal(struct scratch *s, struct control *control, struct asking *a)
+{
+	struct hashing hashing = {
+		.key = { control->sealing_key[0], control->sealing_key[1] },
+		.from = QUERY_AT,
+	};
+	__u32 zero = 0, at = a->length;
+	__u64 *counter = bpf_map_lookup_elem(&sealed, &zero), value;
+	__u32 processor = bpf_get_smp_processor_id();
+
+	barrier_var(at);
+	if (!counter || processor > 0xfe || at > SSMB_FRAME_MAX)
+		return false;
+	*counter += 1; /* this processor's, which nothing else uses at the same time */
+	value = bpf_cpu_to_be64((__u64)(processor + 1) << LANE_SHIFT | *counter);
+	__builtin_memcpy(s->frame + at, &value, 8);
+	hashing.length = sizeof(struct query_message) + at + 8;
+	if (siphash(&hashing))
+		return false;
+	__builtin_memcpy(s->frame + at + 8, &hashing.hash, 8);
+	__builtin_memset(s->frame + at + 16, 0, 4);
+	a->payload = sizeof(struct query_message) + at + sizeof(struct ssmb_seal);
+	return true;
+}
+
+/* The way to the CS, as the kernel knows it. */
+static __always_inline bool find_way(struct context *c, struct control *control, struct asking *a)
+{
+	struct bpf_fib_lookup fib = {};
+
+	fib.ifindex = c->ifindex;
+	fib.l4_protocol = PROTOCOL_UDP;
+	fib.sport = control->own_port;
+	fib.dport = control->port;
+	fib.tot_len = sizeof(struct ipv6hdr) + UDP_HEADER + sizeof(struct query_message) +
+		      a->length + sizeof(struct ssmb_seal);
+	if (is_mapped(control->address)) {
+		fib.family = AF_INET_;
+		fib.tos = SSMB_TRAFFIC_CLASS;
+		fib.ipv4_src = control->own[3];
+		fib.ipv4_dst = control->address[3];
+	} else {
+		fib.family = AF_INET6_;
+		fib.flowinfo = bpf_htonl((__u32)SSMB_TRAFFIC_CLASS << 20);
+		__builtin_memcpy(fib.ipv6_src, control->own, 16);
+		__builtin_memcpy(fib.ipv6_dst, control->address, 16);
+	}
+	if (bpf_fib_lookup(c->raw, &fib, sizeof(fib), 0) != BPF_FIB_LKUP_RET_SUCCESS)
+		return false;
+	a->is_ipv4 = is_mapped(control->address);
+	a->ifindex = fib.ifindex;
+	__builtin_memcpy(a->dmac, fib.dmac, 6);
+	__builtin_memcpy(a->smac, fib.smac, 6);
+	return true;
+}
+
+/* Where the packet's own checksum was left to the NIC, the kernel keeps in mind where a sum is to
+ * begin (at the transport header) and where it is to be written (into its checksum field), and no
+ * program can change that.  So the datagram is moved to where this gives the checksum of its UDP
+ * header, and until then the field holds what the sum lacks.  If nothing ever sums it, the receiver
+ * knows that the packet did not leave the machine. */
+#define TCP_CHECK_BEHIND_UDPS 10 /* a TCP header has its field at octet 16, UDP's is at octet 6 */
+
+static __always_inline __u16 unfinished_sum(struct packet *p, struct control *control,
+					    const struct iphdr *ip, bool is_ipv4, __u32 length)
+{
+	__u64 sum = sum_of_pseudo(control->own, control->address, PROTOCOL_UDP, length);
+
+	/* the sum also covers what lies in front of the UDP header, the end of the IP header */
+	if (p->key.protocol == PROTOCOL_TCP && is_ipv4)
+		sum = (__u64)bpf_htons(PROTOCOL_UDP) + bpf_htons(length) + (__u16)~ip->check;
+	else if (p->key.protocol == PROTOCOL_TCP)
+		sum += (__u16)~fold((__u64) * (__u16 *)((__u8 *)control->address + 6) +
+				    control->address[2] + control->address[3]);
+	return fold(sum);
+}
+
+static __always_inline void write_headers(struct scratch *s, struct packet *p,
+					  struct control *control, struct asking *a)
+{
+	__u32 length = UDP_HEADER + a->payload;
+	__u8 *base = (__u8 *)s, *link;
+	struct iphdr *ip = (void *)(base + IPV4_AT);
+	__be16 *udp = (void *)(base + UDP_AT);
+	__u16 sum = 0;
+
+	udp[0] = control->own_port;
+	udp[1] = control->port;
+	udp[2] = bpf_htons(length);
+	udp[3] = 0;
+	if (a->is_ipv4) {
+		__builtin_memset(ip, 0, sizeof(*ip));
+		ip->version = 4;
+		ip->ihl = 5;
+		ip->tos = SSMB_TRAFFIC_CLASS;
+		ip->tot_len = bpf_htons(sizeof(*ip) + length);
+		ip->frag_off = bpf_htons(0x4000);
+		ip->ttl = SSMB_TTL;
+		ip->protocol = PROTOCOL_UDP;
+		ip->saddr = control->own[3];
+		ip->daddr = control->address[3];
+		ip->check = ~fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0));
+		link = base + IPV4_AT - LINK_HEADER;
+		*(__be16 *)(link + 12) = bpf_htons(ETHERTYPE_IPV4);
+	} else {
+		struct ipv6hdr *ip6 = (void *)(base + IPV6_AT);
+
+		__builtin_memset(ip6, 0, sizeof(*ip6));
+		ip6->version = 6;
+		ip6->priority = SSMB_TRAFFIC_CLASS >> 4;
+		ip6->flow_lbl[0] = (SSMB_TRAFFIC_CLASS & 0xf) << 4;
+		ip6->payload_len = bpf_htons(length);
+		ip6->nexthdr = PROTOCOL_UDP;
+		ip6->hop_limit = SSMB_TTL;
+		__builtin_memcpy(&ip6->saddr, control->own, 16);
+		__builtin_memcpy(&ip6->daddr, control->address, 16);
+		link = base + IPV6_AT - LINK_HEADER;
+		*(__be16 *)(link + 12) = bpf_htons(ETHERTYPE_IPV6);
+	}
+	__builtin_memcpy(link, a->dmac, 6);
+	__builtin_memcpy(link + 6, a->smac, 6);
+	if (a->is_unfinished)
+		sum = unfinished_sum(p, control, ip, a->is_ipv4, length);
+	else if (!a->is_ipv4) /* over IPv4 the seal is enough, RFC 768; over IPv6 it has to be */
+		sum = ~fold((__u64)sum_scratch(UDP_AT, length) +
+			    sum_of_pseudo(control->own, control->address, PROTOCOL_UDP, length));
+	else
+		return;
+	udp[3] = sum ? sum : 0xffff;
+}
+
+/* Make the packet the datagram in the scratch. */
+static __always_inline bool become(struct __sk_buff *skb, struct scratch *s, struct packet *p,
+				   struct asking *a)
+{
+	__u32 ip = a->is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	__u32 total = LINK_HEADER + ip + UDP_HEADER + a->payload;
+	__u64 flags = BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH;
+	__s32 forward = 0; /* to where the datagram has to begin */
+
+	if (a->is_unfinished)
+		forward = p->l4 - LINK_HEADER - ip +
+			  (p->key.protocol == PROTOCOL_TCP ? TCP_CHECK_BEHIND_UDPS : 0);
+	if (a->is_ipv4 && p->version == 6) {
+		if (bpf_skb_change_proto(skb, bpf_htons(ETHERTYPE_IPV4), 0))
+			return false;
+		forward -= sizeof(struct ipv6hdr) - sizeof(struct iphdr);
+	} else if (!a->is_ipv4 && p->version == 4) {
+		if (bpf_skb_change_proto(skb, bpf_htons(ETHERTYPE_IPV6), 0))
+			return false;
+		forward += sizeof(struct ipv6hdr) - sizeof(struct iphdr);
+	}
+	if (a->is_unfinished && forward &&
+	    bpf_skb_adjust_room(skb, -forward, BPF_ADJ_ROOM_MAC, 0))
+		return false;
+	barrier_var(total);
+	if (total > HASHED_MAX || total < 100 || bpf_skb_change_tail(skb, total, 0))
+		return false;
+	if (a->is_ipv4)
+		return !bpf_skb_store_bytes(skb, 0, (__u8 *)s + IPV4_AT - LINK_HEADER, total,
+					    flags);
+	return !bpf_skb_store_bytes(skb, 0, (__u8 *)s + IPV6_AT - LINK_HEADER, total, flags);
+}
+
+static __always_inline bool was_refused(struct control *control, struct packet *p)
+{
+	__u64 *until;
+
+	if (!(control->flags & CONTROL_REFUSED))
+		return false;
+	until = bpf_map_lookup_elem(&refused, &p->key);
+	return until && *until > bpf_ktime_get_coarse_ns();
+}
+
+/* NOT_ASKED: nothing was changed, and the agent has to. */
+__noinline int ask_tc(struct __sk_buff *skb, struct packet *p)
+{
+	struct context c = { .raw = skb };
+	struct control *control;
+	struct asking a = {};
+	enum checksums checksums;
+	struct scratch *s;
+
+	if (!p)
+		return NOT_ASKED;
+	control = control_of(p->group_id);
+	if (!control || !(control->flags & CONTROL_ASKS))
+		return NOT_ASKED;
+	c.ifindex = p->ifindex;
+	a.length = p->l3 + p->length; /* without what an Ethernet adds to short frames */
+	if (p->fragment != WHOLE || p->l3 != LINK_HEADER || skb->vlan_present || skb->gso_size ||
+	    a.length > SSMB_FRAME_MAX || (p->key.protocol == PROTOCOL_TCP && !is_syn(p)) ||
+	    was_refused(control, p) || !find_way(&c, control, &a))
+		return NOT_ASKED;
+	s = copy_frame(&c, p, a.length);
+	if (!s)
+		return context_drop(&c, COUNTER_DROP_MALFORMED);
+	checksums = finish_checksums(s, p, a.length);
+	if (checksums == CHECKSUMS_WRONG)
+		return context_drop(&c, COUNTER_DROP_CHECKSUM);
+	a.is_unfinished = checksums == CHECKSUMS_FINISHED;
+	write_arrival(s, c.ifindex);
+	if (!write_query(s, p) || !seal(s, control, &a))
+		return NOT_ASKED;
+	write_headers(s, p, control, &a);
+	if (!become(skb, s, p, &a))
+		return context_drop(&c, COUNTER_DROP_NO_ROOM);
+	count(COUNTER_ASKED);
+	return bpf_redirect(a.ifindex, 0);
+}
+
+#endif

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the program does by itself for the flows of a group (`Offload`): the maps that tell it so,
+and the program at the interfaces where REPLYs come in."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from socket import htons
+from typing import Final
+
+from data_flow_segment.targets.bpf import links
+from data_flow_segment.targets.bpf.interfaces import Device
+from data_flow_segment.targets.bpf.layout import (
+    CONTROL,
+    CONTROL_KEY,
+    FLOW_KEY,
+    WINDOW,
+    ControlFlag,
+)
+from data_flow_segment.targets.bpf.libbpf import TestRunOptions, library, reason
+from data_flow_segment.targets.bpf.program import Program
+from data_flow_segment.targets.bpf.ways import find_way
+from data_flow_segment.targets.contract import AskingPath, Offload, TargetError
+from ssmb.addresses import UNSPECIFIED
+from ssmb.messages import FlowSignature
+
+LANES: Final = 4  # of bpf/shared.h
+LOOK_AGAIN_NS: Final = 5_000_000_000
+"""How often the routes to CSs are looked up again: another interface may lead there now."""
+
+_NS_PER_S: Final = 1_000_000_000
+_GROUP: Final = struct.Struct("=I")
+_NO_WINDOW: Final = WINDOW.pack(0, 0, 0, bytes(256))
+_PREFIX: Final = "ssmb-"
+_NOT_YET: Final = "no CS of the group can be asked yet"
+_LOG: Final = logging.getLogger("splitplane.dfs")
+
+
+class Offloads:
+    """Keeps the program's maps as the agent's commands say."""
+
+    def __init__(self, program: Program, pin_path: Path, half_open_timeout_s: int) -> None:
+        self._program = program
+        self._pin_path = pin_path
+        self._half_open_ns = half_open_timeout_s * _NS_PER_S
+        self._wanted: dict[int, Offload] = {}
+        self._obstacles: dict[int, str] = {}
+        self._attached: dict[str, links.Attachment] = {}
+        self._devices: Mapping[int, Device] = {}
+        self._looked_ns = 0
+        self._refusing: set[int] = set()
+        self.has_begun = False  # whether the program may have entered flows, or taken them out
+        self._tending = self._test_run()
+
+    @property
+    def any_ends(self) -> bool:
+        """Whether the program ends flows of some group."""
+        return any(offload.ends for offload in self._wanted.values())
+
+    def obstacle(self, group_id: int) -> str:
+        """Why the agent asks about a group's flows; "" if the program does."""
+        return self._obstacles.get(group_id, _NOT_YET)
+
+    def forget_all(self) -> None:
+        """After an upgrade nothing of an earlier program's holds."""
+        for table in (self._program.controls, self._program.control_groups):
+            for key in list(table.keys()):
+                table.delete(key)
+        for pin in self._pin_path.glob(f"{_PREFIX}*"):
+            pin.unlink()
+
+    def set(self, offload: Offload, devices: Mapping[int, Device]) -> None:
+        """Carry out a command."""
+        self._devices = devices
+        self.has_begun = True
+        before = self._wanted.get(offload.group_id)
+        self._wanted[offload.group_id] = offload
+        if before is not None and before.path is not None and before.path != offload.path:
+            self._program.control_groups.delete(_control_key(before.path))
+        new_keys = before is None or before.path != offload.path
+        self._write(offload, new_keys=new_keys)
+
+    def refuse(self, signature: FlowSignature, until_ns: int) -> None:
+        """Let the packets of a flow come up until then."""
+        key = FLOW_KEY.pack(*signature.session)
+        self._program.refused.try_update(key, struct.pack("=Q", until_ns))
+        for group_id, offload in self._wanted.items():
+            if offload.path is not None and group_id not in self._refusing:
+                self._refusing.add(group_id)
+                self._write(offload, new_keys=False)
+
+    def follow(self, devices: Mapping[int, Device], now_ns: int, *, changed: bool) -> None:
+        """Interfaces may have changed, and so may routes, sometimes."""
+        if not changed and now_ns - self._looked_ns < LOOK_AGAIN_NS:
+            return
+        self._devices, self._looked_ns = devices, now_ns
+        for offload in self._wanted.values():
+            if offload.path is not None:
+                self._write(offload, new_keys=False)
+
+    def tend(self) -> None:
+        """Have the program look at what is due, which it else does with each new flow."""
+        if self.any_ends:
+            failed = library().bpf_prog_test_run_opts(*self._tending)
+            if failed:
+                raise TargetError(f"dfs_tend cannot be run: {reason(failed)}")
+
+    def close(self, *, detach: bool) -> None:
+        for name, attachment in self._attached.items():
+            if detach:
+                links.detach(attachment, self._pin_of(name), links.SSMB)
+            else:
+                links.release(attachment)
+        self._attached.clear()
+
+    def _write(self, offload: Offload, *, new_keys: bool) -> None:
+        program, group = self._program, _GROUP.pack(offload.group_id)
+        path = offload.path
+        obstacle = _NOT_YET if path is None else self._attach(path)
+        self._say(offload.group_id, obstacle)
+        asks = path is not None and not obstacle
+        if not offload.ends and not asks:
+            program.controls.delete(group)
+            return
+        if asks and new_keys:
+            program.controls.delete(group)  # no REPLY is opened with a window of other keys
+            for lane in range(LANES):
+                program.windows.update(_GROUP.pack(offload.group_id << 8 | lane), _NO_WINDOW)
+        program.controls.update(group, self._control(offload, path if asks else None))
+        if path is not None and asks:
+            program.control_groups.update(_control_key(path), group)
+
+    def _control(self, offload: Offload, path: AskingPath | None) -> bytes:
+        flags = ControlFlag(0)
+        if offload.ends:
+            flags |= ControlFlag.ENDS
+        if path is not None:
+            flags |= ControlFlag.ASKS
+        if offload.shared:
+            flags |= ControlFlag.SHARED
+        if offload.group_id in self._refusing:
+            flags |= ControlFlag.REFUSED
+        sealing = (0, 0) if path is None else _words(path.sealing_key)
+        opening = (0, 0) if path is None else _words(path.opening_key)
+        return CONTROL.pack(
+            *sealing,
+            *opening,
+            UNSPECIFIED if path is None else path.cs_ipaddr,
+            UNSPECIFIED if path is None else path.own_ipaddr,
+            0 if path is None else htons(path.cs_port),
+            0 if path is None else htons(path.own_port),
+            offload.group_id,
+            int(flags),
+            self._half_open_ns,
+        )
+
+    def _say(self, group_id: int, obstacle: str) -> None:
+        before = self._obstacles.get(group_id, _NOT_YET)
+        self._obstacles[group_id] = obstacle
+        if obstacle in (before, _NOT_YET):
+            return
+        if obstacle:
+            _LOG.warning(
+                "group %d: the agent asks the CS about new flows, because %s", group_id, obstacle
+            )
+        else:
+            _LOG.info("group %d: the data path asks the CS about new flows itself", group_id)
+
+    def _attach(self, path: AskingPath) -> str:
+        """Why REPLYs cannot be received by the program, or else it is where they come in."""
+        way = find_way(path.cs_ipaddr, path.own_ipaddr)
+        if way.obstacle:
+            return way.obstacle
+        device = next((each for each in self._devices.values() if each.name == way.interface), None)
+        if device is None:
+            return f"interface {way.interface}, which leads to the CS, has gone"
+        if device.mac == bytes(6):
+            return f"interface {way.interface}, which leads to the CS, is not an Ethernet"
+        known = self._attached.get(device.name)
+        if known is not None and known.ifindex == device.ifindex:
+            return ""
+        try:
+            made = links.attach_tc(
+                device.name,
+                device.ifindex,
+                self._program.program_fd("dfs_ssmb"),
+                self._pin_of(device.name),
+                links.SSMB,
+            )
+        except TargetError as error:
+            return str(error)
+        if known is not None:
+            links.release(known)
+        self._attached[device.name] = made
+        return ""
+
+    def _pin_of(self, interface: str) -> Path:
+        return links.pin_of(self._pin_path, interface, links.SSMB)
+
+    def _test_run(self) -> tuple[int, object]:
+        self._frame = bytes(64)
+        options = TestRunOptions(
+            sz=ctypes.sizeof(TestRunOptions),
+            data_in=ctypes.cast(ctypes.c_char_p(self._frame), ctypes.c_void_p),
+            data_size_in=len(self._frame),
+            repeat=1,
+        )
+        return self._program.program_fd("dfs_tend"), ctypes.byref(options)
+
+
+def _words(key: bytes) -> tuple[int, int]:
+    """A key as SipHash loads it."""
+    return int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little")
+
+
+def _control_key(path: AskingPath) -> bytes:
+    return CONTROL_KEY.pack(path.cs_ipaddr, htons(path.cs_port), 0)

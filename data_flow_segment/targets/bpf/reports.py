@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finished messages that the program wrote for CSs: taken out of their ring in blocks, because
+there is one for every flow."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from data_flow_segment.targets.bpf.layout import REPORT, ReportKind
+from data_flow_segment.targets.bpf.program import REPORTS_SIZE
+from data_flow_segment.targets.bpf.ring import RECORD_HEADER, Ring
+from data_flow_segment.targets.contract import FinishedMessages
+from ssmb.codec import size_of
+from ssmb.constants import MessageType
+
+AT_ONCE: Final = 1024  # messages per turn of the loop: under a millisecond
+
+_HEAD: Final = struct.Struct("=HB5x")
+_TYPES: Final = {ReportKind.DELETE: MessageType.DELETE, ReportKind.REPLY: MessageType.REPLY}
+_SIZES: Final = {kind: size_of(message_type, 2) for kind, message_type in _TYPES.items()}
+
+
+class Reports:
+    """Consumer of the map `reports`."""
+
+    def __init__(self, fd: int) -> None:
+        self._ring = Ring(fd, REPORTS_SIZE)
+
+    def read(self) -> list[FinishedMessages]:
+        """What waits, up to AT_ONCE messages, in order."""
+        octets, step = self._ring.read_whole(REPORT.size, AT_ONCE)
+        return list(_messages(octets, step)) if octets else []
+
+    def skip(self) -> None:
+        """What an earlier agent left: its CSs ask for all flows (11.4)."""
+        self._ring.skip()
+
+    def close(self) -> None:
+        self._ring.close()
+
+
+def _messages(octets: bytes, step: int) -> Iterator[FinishedMessages]:
+    at = RECORD_HEADER
+    heads = [octets[i + at : i + at + _HEAD.size] for i in range(0, len(octets), step)]
+    start = 0
+    while start < len(heads):
+        head, end = heads[start], start + 1
+        while end < len(heads) and heads[end] == head:
+            end += 1
+        group_id, number = _HEAD.unpack(head)
+        kind = ReportKind(number)
+        first, size = at + _HEAD.size, _SIZES[kind]
+        places = range(start * step + first, end * step + first, step)
+        joined = b"".join([octets[place : place + size] for place in places])
+        yield FinishedMessages(group_id, int(_TYPES[kind]), joined)
+        start = end
