@@ -14,12 +14,14 @@ LLVM_STRIP ?= llvm-strip
 ARTIFACTS := data_flow_segment/artifacts
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_HEADERS := $(wildcard bpf/*.h)
+NATIVE := control_segment/artifacts/datagrams.so
+NATIVE_FLAGS := -O2 -fPIC -shared -fvisibility=hidden -Wall -Wextra -Werror -ffile-prefix-map=$(CURDIR)/=
 BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=$(ARTIFACTS)/%.bpf.o)
 # where Debian and Ubuntu keep asm/types.h; clang does not look there for another target
 MULTIARCH := /usr/include/$(shell uname -m)-linux-gnu
 BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I$(MULTIARCH) -ffile-prefix-map=$(CURDIR)/=
 
-.PHONY: coverage help run run-p4 p4-shell mininet test soak check bpf p4 p4-tna bench fuzz docs format clean setup
+.PHONY: coverage help run run-p4 p4-shell mininet test soak check bpf native p4 p4-tna bench fuzz docs format clean setup
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,7 +62,7 @@ coverage: ## report the branch coverage of the code that decides, and hold its f
 	@scripts/setup test
 	SPLITPLANE_TARGETS=memory $(PYTEST) --cov --cov-report=term tests/unit tests/contract tests/property tests/simulation $(ARGS)
 
-C_FILES := $(wildcard bpf/*.[ch] bench/*.c)
+C_FILES := $(wildcard bpf/*.[ch] bench/*.c native/*.c)
 
 check: ## run ruff, ruff format, clang-format, mypy --strict, import-linter; check commit messages
 	@scripts/setup test
@@ -71,8 +73,14 @@ check: ## run ruff, ruff format, clang-format, mypy --strict, import-linter; che
 	.venv/bin/lint-imports --no-logo
 	scripts/check_commits
 
-bpf: setup ## compile the BPF program
-	@$(MAKE) --no-print-directory $(BPF_OBJECTS)
+bpf: setup ## compile the BPF program, and the CS's native part
+	@$(MAKE) --no-print-directory $(BPF_OBJECTS) $(NATIVE)
+
+native: $(NATIVE) ## compile the CS's native part alone; without it the CS is Python
+
+$(NATIVE): native/datagrams.c Makefile
+	$(CLANG) $(NATIVE_FLAGS) $< -o $@.tmp
+	@mv $@.tmp $@
 
 $(ARTIFACTS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile
 	$(CLANG) $(BPF_FLAGS) -c $< -o $@.tmp
@@ -128,5 +136,5 @@ format: setup ## format with ruff and clang-format, and apply ruff's fixes
 clean: ## remove everything that the other targets created, including laboratories
 	@if [ -x $(PYTHON_BIN) ] && [ "$$(id -u)" -eq 0 ]; then $(PYTHON_BIN) -m splitplane lab clean; fi
 	rm -rf .venv .venv-p4shell .make build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find $(ARTIFACTS) -type f ! -name .gitkeep -delete
+	find $(ARTIFACTS) $(dir $(NATIVE)) -type f ! -name .gitkeep -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

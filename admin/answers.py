@@ -221,6 +221,7 @@ class ControlSegmentStatus(Status):
     role: Literal["cs"] = "cs"
     group_id: int
     active: bool  # configured as the active CS of its group
+    native: bool  # its datagrams are opened and sealed by native code, not by Python
     sessions_without_flow: int
     data_flow_segments: list[DataFlowSegmentPeer]
 

@@ -31,6 +31,7 @@ from csmb.events import Closed, HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, GetVsList, Hello
 from csmb.settings import ConnectionSettings
 from ssmb.addresses import from_text
+from ssmb.seal import KeyRing
 
 _CAPABILITIES = int(CsmbFlag.SYNC_CAP)
 
@@ -51,6 +52,7 @@ class Connections:
         key: bytes,
         cs_boot_id: int,
         random_octets: Callable[[int], bytes],
+        new_keys: Callable[[], KeyRing],
     ) -> None:
         """`check_all`: a DFS lost its flows, so every record is to be looked at."""
         self.peers: dict[int, Peer] = {}  # by the DFS's segment id
@@ -66,6 +68,7 @@ class Connections:
         self._key = key
         self._boot_id = cs_boot_id
         self._random_octets = random_octets
+        self._new_keys = new_keys
         self._claims = Claims(self.links, self.peers)
         self.configuring = Configuring(config, model, self.links, log, faults)
 
@@ -215,7 +218,11 @@ class Connections:
         peer = self.peers.get(hello.segment_id)
         if peer is None:
             peer = Peer(
-                hello.segment_id, self._key, self._random_octets, active=self._config.active
+                hello.segment_id,
+                self._key,
+                self._random_octets,
+                active=self._config.active,
+                new_keys=self._new_keys,
             )
             self.peers[hello.segment_id] = peer
         epoch = peer.epoch

@@ -19,7 +19,7 @@ from ssmb.constants import RESET_RETRY_MS, RESET_TRIES, Flag, ResetReason, Reset
 from ssmb.errors import EncodeError
 from ssmb.keys import SessionKeys
 from ssmb.messages import Message, Reset
-from ssmb.seal import KeyRing, Sealer
+from ssmb.seal import KeyRing, Seals
 
 Address: TypeAlias = tuple[str, int]
 Datagram: TypeAlias = tuple[bytes, Address]
@@ -29,6 +29,7 @@ class Peer:
     """One DFS, by its segment id; it outlives its connections."""
 
     __slots__ = (
+        "_new_keys",
         "_reset",
         "_reset_at",
         "_reset_tries",
@@ -60,8 +61,10 @@ class Peer:
         random_octets: Callable[[int], bytes],
         *,
         active: bool = True,
+        new_keys: Callable[[], KeyRing] = KeyRing,
     ) -> None:
-        """`active`: whether this CS is configured as the active one of its group."""
+        """`active`: whether this CS is configured as the active one of its group; `new_keys`: what
+        the keys are kept in."""
         self.segment_id = segment_id
         self.boot_id: int | None = None
         self.address: Address = ("", 0)
@@ -72,8 +75,9 @@ class Peer:
         self.ssmb_version = 2
         self.flow_capacity = 0
         self.authentication = SsmbAuthentication(key, random_octets)
+        self._new_keys = new_keys
         self.keys: KeyRing | None = None  # None: a laboratory, no seals
-        self.sealer: Sealer | None = None
+        self.sealer: Seals | None = None
         self.doubt = SealDoubt()
         self.batcher = Batcher(2)
         self.sync = Sync(int.from_bytes(random_octets(4), "big"))
@@ -102,7 +106,7 @@ class Peer:
             self.keys = self.sealer = None
             return
         if self.keys is None:
-            self.keys = KeyRing()
+            self.keys = self._new_keys()
         self.keys.add(ready.ssmb_keys.d2c, ready.ssmb_keys.c2d)
         self.sealer = self.keys.sealer
 

@@ -7,8 +7,9 @@
     segment.datagrams_to_send()                         # SSMB that is not an answer
     segment.handle_timer(now)                           # at segment.get_timer()
 
-`process_batch` is the narrow, typed place where native code may one day receive, open, decode,
-decide, encode, seal and send: datagrams in, datagrams out.
+`process_batch` is the narrow, typed place that everything about the hot path is measured against:
+datagrams in, datagrams out.  The runtime may let native code receive, open, seal and send
+(`Batches.handle_opened`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 
 from admin.faults import PAUSE_S, Faults
 from control_segment.announcements import Changes, difference
+from control_segment.batches import Batches
 from control_segment.config import ControlSegmentConfig
 from control_segment.connections import Connections
 from control_segment.decisions import Decisions
@@ -31,27 +33,11 @@ from control_segment.reaper import Reaper
 from control_segment.saved_sessions import SavedSessions
 from control_segment.statistics import RATE_INTERVAL_S, Statistics
 from control_segment.trace import Trace
-from control_segment.wire import (
-    KEY_END,
-    PARKED_QUERY_MAX,
-    QUERY_SIZE,
-    are_deletes,
-    reply_octets,
-    signature_of,
-    slow_reply,
-)
-from ssmb.errors import BadTag, Replayed, SealError, TooOld, TooShort
-from ssmb.serials import CS_ORIGINATED, NO_FLOW
+from ssmb.seal import KeyRing
 
 # The top-level fields that a reload may change.  Every other one is refused by its name.
 _RELOADED_FIELDS: Final = frozenset(("settings", "pools", "virtual_servers"))
 NODES_AT_ONCE: Final = 2000  # looked at, during which QUERYs wait: some ms
-_SEAL_DROPS = {
-    BadTag: "bad_seal",
-    Replayed: "replayed",
-    TooOld: "too_old",
-    TooShort: "too_short",
-}
 
 
 class ControlSegment:
@@ -65,14 +51,13 @@ class ControlSegment:
         cs_boot_id: int,
         now: float,
         random_octets: Callable[[int], bytes],
+        new_keys: Callable[[], KeyRing] = KeyRing,
     ) -> None:
+        """`new_keys`: what a DFS's keys are kept in."""
         self.config = config
         self.started = now
         self.boot_id = cs_boot_id
         self.log: list[str] = []  # for the runtime to write, and empty
-        # Whether timers or the log may have changed since this was last set to False.  QUERYs about
-        # new flows and DELETEs, which are nearly all that comes, change neither
-        self.is_touched = True
         self.statistics = Statistics(now)
         self.faults = Faults(self.statistics.drops)
         self._timers_rest_until = now
@@ -108,80 +93,23 @@ class ControlSegment:
             key=key,
             cs_boot_id=cs_boot_id,
             random_octets=random_octets,
+            new_keys=new_keys,
         )
-        self.peers, self._by_address = self.connections.peers, self.connections.by_address
+        self.peers = self.connections.peers
+        self.batches = Batches(
+            self.connections.by_address,
+            self.decisions,
+            self.dispatch,
+            self.statistics,
+            self.faults,
+        )
         self.reaper = Reaper(self.decisions, self.trace, self.dispatch.send_low, now)
 
     # --- SSMB ----------------------------------------------------------------------------------
 
     def process_batch(self, datagrams: Sequence[Datagram], now: float) -> list[Datagram]:
         """Take received datagrams; return the REPLYs to the QUERYs among them."""
-        replies: list[Datagram] = []
-        left = iter(datagrams)
-        while True:
-            try:
-                self._process(left, replies, now)
-                break
-            except Exception as error:  # of one datagram; the others go on behind it
-                self.faults.note("handling a datagram of a DFS", error)
-                self.is_touched = True
-        if self.table.waiting and self.table.waiting.freed:
-            replies += self._serve_waiting(now)
-        self.statistics.sent[2] += len(replies)
-        if self.dispatch.waiting and replies:
-            self.dispatch.flush()
-        return replies
-
-    def _process(self, datagrams: Iterator[Datagram], replies: list[Datagram], now: float) -> None:
-        by_address, statistics = self._by_address, self.statistics
-        decide, received = self.decisions.decide, statistics.received
-        for octets, address in datagrams:
-            peer = by_address.get(address)
-            if peer is None:
-                statistics.drops["unknown_source"] += 1
-                continue
-            if peer.keys is not None:
-                try:
-                    octets = peer.keys.open(octets, now)
-                except SealError as error:
-                    statistics.drops[_SEAL_DROPS.get(type(error), "bad_seal")] += 1
-                    if isinstance(error, BadTag):
-                        self.is_touched = True
-                        self.dispatch.bad_seal(peer, now)
-                    continue
-            # One QUERY of version 2 about a new flow, PARKED if a frame follows, not OUTBOUND
-            if (
-                QUERY_SIZE <= (size := len(octets)) <= PARKED_QUERY_MAX
-                and octets[0] == 1
-                and octets[2] & 0x50 == (0x40 if size == QUERY_SIZE else 0x50)
-                and not octets[3] & 1
-                and not octets[47]
-                and peer.is_fast
-                and NO_FLOW < (serial := int.from_bytes(octets[4:8], "big")) < CS_ORIGINATED
-            ):
-                received[1] += 1
-                answer = decide(peer, octets[8:KEY_END], serial, octets[46], now)
-                if answer is not None:
-                    reply = reply_octets(octets, *answer)
-                    sealer = peer.sealer
-                    replies.append((reply if sealer is None else sealer.seal(reply), peer.address))
-            elif peer.is_fast and not peer.sync.is_running and are_deletes(octets):
-                self.dispatch.deletes(peer, octets, now)
-            else:
-                self.is_touched = True
-                other = self.dispatch.receive(peer, octets, now)
-                if other is not None:
-                    replies.append(peer.seal(other))
-
-    def _serve_waiting(self, now: float) -> list[Datagram]:
-        """REPLYs that were not asked for: a place was found."""
-        replies = []
-        for peer, key, serial, answer in self.decisions.serve_waiting(now):
-            signature = signature_of(key)
-            version = peer.ssmb_version
-            reply = slow_reply(signature, serial, *answer, version=version, frame=b"")
-            replies.append(peer.seal(reply))
-        return replies
+        return self.batches.handle(datagrams, now)
 
     def receive_datagram(self, octets: bytes, address: Address, now: float) -> None:
         """Take one datagram; the answer is among `datagrams_to_send`."""
@@ -261,7 +189,7 @@ class ControlSegment:
             self._next_rates = now + RATE_INTERVAL_S
             self._rating = self._rate_nodes(now)
             if self.table.waiting:  # a limit may have been raised, or a time be over
-                replies = self._serve_waiting(now)
+                replies = self.batches.serve_waiting(now)
                 self.statistics.sent[2] += len(replies)
                 self._out += replies
         if self._rating is not None and next(self._rating, True):

@@ -8,8 +8,9 @@ CSMB has keys of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hmac import compare_digest
-from typing import Final
+from typing import Final, Protocol
 
 from siphash24 import siphash24
 
@@ -30,31 +31,52 @@ def tag(key: bytes, octets: bytes) -> bytes:
     return siphash24(octets, key=key).digest()  # type: ignore[no-any-return]
 
 
+class Seals(Protocol):
+    """What a `Sealer` does."""
+
+    key: bytes
+
+    def seal(self, datagram: bytes) -> bytes:
+        """See `Sealer`."""
+
+
+class Opens(Protocol):
+    """What an `Opener` does."""
+
+    key: bytes
+
+    def open(self, datagram: bytes) -> bytes:
+        """See `Opener`."""
+
+    def highest(self) -> int:
+        """See `Opener`."""
+
+
 class Sealer:
     """One sender's lane."""
 
-    __slots__ = ("_counter", "_key")
+    __slots__ = ("_counter", "key")
 
     def __init__(self, key: bytes, lane: int = 0) -> None:
         if not 0 <= lane <= 0xFF:
             raise ValueError(f"a lane is 0 to 255, not {lane}")
-        self._key = key
+        self.key = key
         self._counter = lane << _LANE_SHIFT
 
     def seal(self, datagram: bytes) -> bytes:
         """Return the datagram with its seal; each call uses up one counter."""
         self._counter = counter = self._counter + 1
         body = datagram + counter.to_bytes(8, "big")
-        return body + siphash24(body, key=self._key).digest()  # type: ignore[no-any-return]
+        return body + siphash24(body, key=self.key).digest()  # type: ignore[no-any-return]
 
 
 class Opener:
     """Checks the seals of one key; remembers what it has seen, in one window per lane."""
 
-    __slots__ = ("_key", "_lanes")
+    __slots__ = ("_lanes", "key")
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self.key = key
         # lane -> [highest counter, bit mask, how many came in order since the mask was touched]:
         # the mask is of the counter that was the highest one then, and of the 1023 below it
         self._lanes: dict[int, list[int]] = {}
@@ -63,7 +85,7 @@ class Opener:
         """Return what was sealed, or raise TooShort, BadTag, TooOld or Replayed."""
         if len(datagram) <= SEAL_SIZE:
             raise TooShort(f"{len(datagram)} octets leave no message beside a seal")
-        expected = siphash24(datagram[:-TAG_SIZE], key=self._key).digest()
+        expected = siphash24(datagram[:-TAG_SIZE], key=self.key).digest()
         if not compare_digest(expected, datagram[-TAG_SIZE:]):  # constant time (12.5)
             raise BadTag("the tag does not match")
         counter = int.from_bytes(datagram[-SEAL_SIZE:-TAG_SIZE], "big")
@@ -103,13 +125,12 @@ def _note(lane: list[int], counter: int, ahead: int) -> None:
 class _Key:
     """Both directions' keys of one connection on CSMB."""
 
-    __slots__ = ("key", "opener", "sealer", "sealing", "until")
+    __slots__ = ("key", "opener", "sealer", "until")
 
-    def __init__(self, opening: bytes, sealing: bytes) -> None:
-        self.key = opening
-        self.sealing = sealing
-        self.opener = Opener(opening)
-        self.sealer = Sealer(sealing)
+    def __init__(self, key: bytes, opener: Opens, sealer: Seals) -> None:
+        self.key = key  # the one that opens
+        self.opener = opener
+        self.sealer = sealer
         self.until: float | None = None  # None: its connection is READY
 
     def has_run_out(self, now: float) -> bool:
@@ -124,19 +145,26 @@ class KeyRing:
     is, what the last ones left goes on.
     """
 
-    __slots__ = ("_current", "_keys", "chosen", "sealer")
+    __slots__ = ("_keys", "_opener", "_sealer", "chosen", "current", "sealer")
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        opener: Callable[[bytes], Opens] = Opener,
+        sealer: Callable[[bytes], Seals] = Sealer,
+    ) -> None:
+        """`opener`, `sealer`: what uses a key."""
         self.chosen = b"", b""  # the keys of `sealer`'s connection: for what comes, for what goes
         self._keys: list[_Key] = []  # the newest first
-        self._current: Opener | None = None  # tried first: it opened the last datagram
-        self.sealer: Sealer | None = None
+        self._opener = opener
+        self._sealer = sealer
+        self.current: Opens | None = None  # tried first: it opened the last datagram
+        self.sealer: Seals | None = None
 
     def add(self, opening: bytes, sealing: bytes) -> None:
         """A connection is READY: its keys for what comes and for what goes."""
         ended = [key for key in self._keys if key.until is not None][:ENDED_KEYS_MAX]
         self._keys = [key for key in self._keys if key.until is None or key in ended]
-        self._keys.insert(0, _Key(opening, sealing))
+        self._keys.insert(0, _Key(opening, self._opener(opening), self._sealer(sealing)))
         self._choose()
 
     def end(self, opening: bytes, until: float) -> None:
@@ -148,10 +176,10 @@ class KeyRing:
 
     def open(self, datagram: bytes, now: float) -> bytes:
         """Return what was sealed with any of the keys, or raise BadTag, Replayed, ..."""
-        if self._current is None:
+        if self.current is None:
             raise BadTag("no key yet")
         try:
-            return self._current.open(datagram)
+            return self.current.open(datagram)
         except BadTag:
             return self._open_with_others(datagram, now)
 
@@ -162,18 +190,18 @@ class KeyRing:
     def _open_with_others(self, datagram: bytes, now: float) -> bytes:
         is_any_ready = any(key.until is None for key in self._keys)
         for key in self._keys:
-            if key.opener is self._current or (is_any_ready and key.has_run_out(now)):
+            if key.opener is self.current or (is_any_ready and key.has_run_out(now)):
                 continue
             try:
                 opened = key.opener.open(datagram)
             except BadTag:
                 continue
             if key.until is None:
-                self._current = key.opener
+                self.current = key.opener
             return opened
         raise BadTag("the tag matches none of the keys")
 
     def _choose(self) -> None:
         newest = next((key for key in self._keys if key.until is None), None) or self._keys[0]
-        self.sealer, self._current = newest.sealer, newest.opener
-        self.chosen = newest.key, newest.sealing
+        self.sealer, self.current = newest.sealer, newest.opener
+        self.chosen = newest.key, newest.sealer.key

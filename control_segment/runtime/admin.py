@@ -52,6 +52,7 @@ def _status(
         segment_id=config.segment_id,
         group_id=config.group_id,
         active=config.active,
+        native=segment.batches.is_native,
         boot_id=segment.boot_id,
         uptime_s=round(now - segment.started, 1),
         laboratory=config.laboratory_no_authentication,

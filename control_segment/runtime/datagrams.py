@@ -82,15 +82,21 @@ class DatagramSocket:
     def _readable(self) -> None:
         """Read and answer until nothing is left, but let others run now and then."""
         for _ in range(ROUNDS):
-            received = self._receive()
-            if not received:
+            if not self._round():
                 return
-            if self._filter is None:
-                self.send(self._handler(received, self._loop.time()))
-                continue
-            for octets, address in received:
-                for delay_s, kept in self._filter("in", octets):
-                    self._loop.call_later(delay_s, self._handle_one, (kept, address))
+
+    def _round(self) -> bool:
+        """Read and answer a batch; return whether there was anything."""
+        received = self._receive()
+        if not received:
+            return False
+        if self._filter is None:
+            self.send(self._handler(received, self._loop.time()))
+            return True
+        for octets, address in received:
+            for delay_s, kept in self._filter("in", octets):
+                self._loop.call_later(delay_s, self._handle_one, (kept, address))
+        return True
 
     def _receive(self) -> list[Datagram]:
         received: list[Datagram] = []

@@ -7,17 +7,22 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from control_segment.batches import Answered, Opened
 from control_segment.config import ControlSegmentConfig
 from control_segment.peers import Datagram
 from control_segment.runtime import admin, memory
+from control_segment.runtime.batch_socket import BatchSocket
 from control_segment.runtime.datagrams import DatagramFilter, DatagramSocket
+from control_segment.runtime.native import load
 from control_segment.runtime.response_times import measure_response_times
 from control_segment.runtime.state_file import StateFile
 from control_segment.runtime.streams import Stream
 from control_segment.segment import ControlSegment
+from ssmb.seal import KeyRing
 
 # How long datagrams wait at most, beside one step
 SLICE_S: Final = 0.002
@@ -74,13 +79,19 @@ class ControlSegmentRuntime:
     async def run(self) -> None:
         """Run until stopped."""
         loop = asyncio.get_running_loop()
+        # A filter wants to see each datagram
+        native, said = (None, "") if self._filter is not None else load()
         self._segment = segment = ControlSegment(
             self._config,
             key=self._key,
             cs_boot_id=secrets.randbits(32),
             now=loop.time(),
             random_octets=secrets.token_bytes,
+            new_keys=KeyRing if native is None else partial(KeyRing, native.opener, native.sealer),
         )
+        segment.batches.is_native = native is not None
+        if said:
+            _log.info("%s", said)
         if self._config.laboratory_no_authentication:
             _log.warning(
                 "laboratory_no_authentication: authentication is off:"
@@ -88,7 +99,12 @@ class ControlSegmentRuntime:
             )
         state_file = self._restore(segment, loop.time())
         ssmb = self._config.ssmb
-        self._udp = DatagramSocket(ssmb.address, ssmb.port, self._handle, self._filter)
+        if native is None:
+            self._udp = DatagramSocket(ssmb.address, ssmb.port, self._handle, self._filter)
+        else:
+            self._udp = BatchSocket(
+                ssmb.address, ssmb.port, native, segment.batches, self._handle_opened
+            )
         try:
             self._streams = [
                 Stream(segment, index, self._changed)
@@ -170,9 +186,19 @@ class ControlSegmentRuntime:
         assert self._segment is not None
         replies = self._segment.process_batch(datagrams, now)
         replies += self._segment.datagrams_to_send()
-        if self._segment.is_touched:
+        if self._segment.batches.is_touched:
             self._after(now)
         return replies
+
+    def _handle_opened(
+        self, datagrams: list[Opened], now: float
+    ) -> tuple[list[Answered], list[Datagram]]:
+        assert self._segment is not None
+        answered, others = self._segment.batches.handle_opened(datagrams, now)
+        others += self._segment.datagrams_to_send()
+        if self._segment.batches.is_touched:
+            self._after(now)
+        return answered, others
 
     def _changed(self) -> None:
         """Send what the segment wants sent, and look at it again in time."""
@@ -185,7 +211,7 @@ class ControlSegmentRuntime:
 
     def _after(self, now: float) -> None:
         segment = self.segment
-        segment.is_touched = False
+        segment.batches.is_touched = False
         if segment.log:
             for line in segment.log:
                 _log.info("%s", line)

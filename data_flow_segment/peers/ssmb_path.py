@@ -10,7 +10,7 @@ from ssmb.constants import Flag
 from ssmb.errors import EncodeError
 from ssmb.keys import SessionKeys
 from ssmb.messages import Delete, FlowState, Message, Stats
-from ssmb.seal import KeyRing, Sealer
+from ssmb.seal import KeyRing, Seals
 
 _REPLICA = int(Flag.REPLICA)
 
@@ -35,7 +35,7 @@ class Link:
         self._outbox = outbox
         self._batch = Batcher(version)
         self._ring: KeyRing | None = None
-        self._sealer: Sealer | None = None
+        self._sealer: Seals | None = None
         self._urgent = False  # an H message went out since the last flush
         self._queued = False  # an L message may wait
 

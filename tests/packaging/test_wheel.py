@@ -80,6 +80,8 @@ def test_the_wheel_has_the_compiled_programs(wheel: zipfile.ZipFile) -> None:
     compiled = {path.name for path in (ROOT / "data_flow_segment/artifacts").glob("*.bpf.o")}
     shipped = {Path(name).name for name in wheel.namelist() if name.endswith(".bpf.o")}
     assert shipped == compiled
+    native = ROOT / "control_segment/artifacts/datagrams.so"
+    assert ("control_segment/artifacts/datagrams.so" in wheel.namelist()) == native.exists()
     for name in ("dfs.json", "dfs.p4info.txtpb"):
         octets = wheel.read(f"data_flow_segment/artifacts/{name}")
         assert octets == (ROOT / "p4" / name).read_bytes()
@@ -107,7 +109,8 @@ def test_the_source_distribution_can_build_the_program(dist: Path) -> None:
         names = {name.partition("/")[2] for name in source.getnames()}
     assert {"Makefile", "pyproject.toml", "scripts/setup", "requirements/dev.txt"} <= names
     assert {"p4/dfs.p4", "p4/dfs.json", "p4/dfs.p4info.txtpb", "p4/SOURCES.sha256"} <= names
-    assert not [name for name in names if name.endswith(".o")]
+    assert "native/datagrams.c" in names
+    assert not [name for name in names if name.endswith((".o", ".so"))]
 
 
 def test_one_version_everywhere(metadata: Message) -> None:

@@ -124,4 +124,4 @@ def test_two_ends_that_saw_connections_in_any_order_open_what_the_other_seals(
         if ready:
             assert ring.sealer is not None
             # of one that is ready, so that the other end opens it
-            assert ring.sealer._key == list(ready.values())[-1]
+            assert ring.sealer.key == list(ready.values())[-1]

@@ -25,7 +25,7 @@ from ssmb.codec import decode_datagram, encode, encode_batch
 from ssmb.constants import Flag
 from ssmb.keys import SessionKeys, auth_proof
 from ssmb.messages import AuthChallenge, AuthResponse, Message, NewFlow, Query, Reply, Reset
-from ssmb.seal import KeyRing, Sealer
+from ssmb.seal import KeyRing, Seals
 from support.octets.frames import framed, tcp_packet, udp_packet
 
 KEY: Final = b"a key of twenty octets"
@@ -122,7 +122,7 @@ class FakeCs:
         self.version = 2
         self.keys: SessionKeys | None = None
         self._ring = KeyRing()
-        self._sealer: Sealer | None = None
+        self._sealer: Seals | None = None
         self.inbox: list[Message] = []
         self.acks: list[Ack] = []
         self.hellos: list[Hello] = []

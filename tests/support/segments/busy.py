@@ -206,13 +206,13 @@ class BusyCs:
     def attacker(self, dfs: DfsDouble) -> Attacker:
         peer = self.rig.cs.peers[dfs.segment_id]
         assert peer.keys is not None
-        current = peer.keys._current
+        current = peer.keys.current
         assert current is not None
         assert dfs._keys is not None
-        assert dfs._keys._current is not None
-        wrong = (WRONG_KEY, dfs._keys._current._key)
+        assert dfs._keys.current is not None
+        wrong = (WRONG_KEY, dfs._keys.current.key)
         history = list(self.history[dfs.segment_id])
-        ours = Sealer(current._key, lane=1)
+        ours = Sealer(current.key, lane=1)
         return Attacker(self.messages(dfs), dfs.address, ours.seal, wrong, history)
 
     def watch(self) -> Watch:

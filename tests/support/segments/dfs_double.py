@@ -18,7 +18,7 @@ from ssmb.addresses import from_text
 from ssmb.codec import decode_datagram, encode
 from ssmb.keys import auth_proof
 from ssmb.messages import AuthChallenge, AuthResponse, Message, Query, Reply, Sync, SyncDone
-from ssmb.seal import KeyRing, Sealer
+from ssmb.seal import KeyRing, Seals
 
 KEY = b"0123456789abcdef"
 CLIENT = from_text("198.51.100.7")
@@ -121,7 +121,7 @@ class DfsDouble:
         self.reconnect_s: float | None = None  # the CS has closed the connection
         self.serial = 100
         self._keys: KeyRing | None = None
-        self._sealer: Sealer | None = None
+        self._sealer: Seals | None = None
 
     def connect(self, rig: Rig) -> None:
         """Open TCP, and talk until nobody has anything to say."""
@@ -261,7 +261,11 @@ class Rig:
     """A CS with its DFSs, and the time."""
 
     def __init__(
-        self, configuration: ControlSegmentConfig | None = None, *dfss: DfsDouble, boot_id: int = 1
+        self,
+        configuration: ControlSegmentConfig | None = None,
+        *dfss: DfsDouble,
+        boot_id: int = 1,
+        new_keys: Callable[[], KeyRing] = KeyRing,
     ) -> None:
         self.now = 1000.0
         self._random = 0
@@ -273,6 +277,7 @@ class Rig:
             cs_boot_id=boot_id,
             now=self.now,
             random_octets=self.random_octets,
+            new_keys=new_keys,
         )
         for dfs in self.dfss:
             dfs.connect(self)

@@ -15,7 +15,7 @@ import pytest
 from admin.answers import ControlSegmentStatus, DataFlowSegmentPeer
 from admin.faults import COUNTER
 from control_segment.config import ControlSegmentConfig, NodeConfig, PoolConfig
-from control_segment.runtime import ControlSegmentRuntime
+from control_segment.runtime import ControlSegmentRuntime, native
 from control_segment.runtime.streams import Stream
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
@@ -24,9 +24,20 @@ from ssmb.addresses import from_text
 from ssmb.messages import Stats
 from ssmb.seal import Sealer
 from support.ports import free_port
+from support.require import require
 from support.segments.dfs_double import CLIENT, CONFIG, changed_server
 
 KEY = b"0123456789abcdef"
+
+
+@pytest.fixture(autouse=True, params=["native", "python"])
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test of this file runs with the native part, where it is compiled, and without it."""
+    if request.param == "python":
+        monkeypatch.setenv(native.SWITCH, "0")
+    else:
+        require("dataplane", None if native.ARTIFACT.exists() else "run make bpf")
+    return str(request.param)
 
 
 def cs_config(
@@ -104,6 +115,26 @@ async def together(
 
 def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(story())
+
+
+def test_status_and_log_say_what_handles_datagrams(
+    implementation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        cs = ControlSegmentRuntime(cs_config(free_port(), free_port()), KEY)
+
+        async def story() -> None:
+            await until(lambda: cs.is_running)
+            answer = cs.handle_admin("status", {})
+            assert isinstance(answer, ControlSegmentStatus)
+            assert answer.native == (implementation == "native")
+
+        with caplog.at_level(logging.INFO):
+            await together(story, cs)
+
+    run(test)
+    said = "native code" if implementation == "native" else "Python alone: SPLITPLANE_NATIVE=0"
+    assert said in caplog.text
 
 
 def test_a_cs_finds_its_dfs_and_tells_it_the_virtual_servers_also_after_a_reload() -> None:
