@@ -138,6 +138,7 @@ class SettingsConfig(_Model):
     flow_capacity: Annotated[Whole, Field(ge=1, le=1 << 26)] = 1 << 20
     # How long a draining node keeps its UDP flows, which have no end of their own; 0: for ever
     drain_timeout_s: Annotated[Whole, Field(ge=0, le=86400)] = 300
+    grants: bool = True  # DFSs that can get decisions ahead
 
 
 class NodeConfig(_Model):

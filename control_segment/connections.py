@@ -33,7 +33,7 @@ from csmb.settings import ConnectionSettings
 from ssmb.addresses import from_text
 from ssmb.seal import KeyRing
 
-_CAPABILITIES = int(CsmbFlag.SYNC_CAP)
+_CAPABILITIES = int(CsmbFlag.SYNC_CAP | CsmbFlag.GRANTS)
 
 
 class Connections:
@@ -229,6 +229,9 @@ class Connections:
         link.became_ready(ready, now)
         peer.became_ready(ready)
         peer.group_role.reconnected()
+        takes_grants = bool(hello.flags & CsmbFlag.GRANTS) and peer.ssmb_version == 2
+        first = int.from_bytes(self._random_octets(3), "big")
+        self._dispatch.grants.peer_ready(peer, first, takes_grants=takes_grants)
         if peer.epoch != epoch:
             self._check_all(now)
         self.by_address.learn(peer)

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final
 
 from control_segment.flows import SESSION, WAITS_FOR_ANSWER, Flow, FlowTable
+from control_segment.nodes import Node
 from control_segment.peers import Peer
 from control_segment.source_ports import SourcePorts
 from control_segment.statistics import Statistics
@@ -169,9 +170,16 @@ class Decisions:
         table.enter(flow, now)
         if table.waiting:
             table.waiting.forget(server, key)
-        server.remember_node(key[SRC_IPADDR], node, now)
+        self._remember(server, peer, key[SRC_IPADDR], node, now)
         self._note((now, key, "virtual server %s: node %s by %s", (server.name, node.name, why)))
         return head, tail
+
+    @staticmethod
+    def _remember(server: VirtualServer, peer: Peer, client: bytes, node: Node, now: float) -> None:
+        """A client has its node: for its next session, and for what its DFS may be granted."""
+        server.remember_node(client, node, now)
+        if peer.grants is not None:
+            peer.grants.flow_asked(server, client, node)
 
     def _repeat(self, flow: Flow, now: float) -> Answer:
         if flow.state == SESSION:
@@ -241,6 +249,7 @@ class Decisions:
         why: str,
     ) -> Answer:
         """There is no place: drop, reset or wait, as the virtual server has it."""
+        server.limited_at = now
         if server.config.at_limit == "wait":
             waiting = self.table.waiting
             until = waiting.until(server, peer, key, serial, now)

@@ -11,6 +11,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from control_segment.decisions import Decisions
+from control_segment.grant_choices import Choices
+from control_segment.grant_serials import GrantSerials
+from control_segment.grant_takings import Takings
+from control_segment.grants import Grants
 from control_segment.notices import Notices
 from control_segment.peers import Datagram, Peer
 from control_segment.statistics import Statistics
@@ -35,6 +39,8 @@ from ssmb.messages import (
     Bridge,
     Delete,
     FlowState,
+    Grant,
+    Lease,
     Message,
     Query,
     Reap,
@@ -42,6 +48,7 @@ from ssmb.messages import (
     Stats,
     Sync,
     SyncDone,
+    Taken,
     Timeout,
 )
 from ssmb.serials import NO_FLOW, is_cs_originated
@@ -64,6 +71,8 @@ class Dispatch:
         out: list[Datagram],
         log: list[str],
         check_all: Callable[[float], None],
+        serials: GrantSerials,
+        now: float,
     ) -> None:
         """`strangers` takes flows that SYNC reports of no configured virtual server; `check_all`:
         a DFS lost its flows or has reported them all, so every record must be looked at."""
@@ -74,7 +83,12 @@ class Dispatch:
         self.waiting: set[Peer] = set()  # those with L messages that wait for companions
         self._decisions = decisions
         self._statistics = statistics
-        self.notices = Notices(decisions, statistics, trace, strangers)
+        choices = Choices(decisions)
+        takings = Takings(decisions, choices, statistics, trace, self.send_low)
+        self.notices = Notices(decisions, statistics, trace, strangers, takings.claim)
+        self.grants = Grants(
+            choices, takings, serials, statistics, self.send, self.synchronise, now
+        )
         self._actions: dict[type[Any], Callable[[Peer, Any, float], None]] = {
             Delete: self._deleted,
             Stats: self.notices.counted,
@@ -82,6 +96,9 @@ class Dispatch:
             SyncDone: self._sync_done,
             Reset: self._reset,
             AuthResponse: self._auth_response,
+            Lease: self._lease,
+            Grant: self._grant,
+            Taken: self._taken,
             AppNotify: self._unsupported,
             Bridge: self._unsupported,
         }
@@ -116,7 +133,7 @@ class Dispatch:
         if not peer.is_active:
             self._statistics.drops["not_active"] += 1
             return None
-        if query.serial == NO_FLOW or is_cs_originated(query.serial):
+        if query.serial == NO_FLOW or (is_cs_originated(query.serial) and not query.detail):
             self._statistics.drops["invalid_serial"] += 1
             return None
         frame = b"" if isinstance(query, AppQuery) else query.frame
@@ -204,6 +221,16 @@ class Dispatch:
         peer.update()
         if not was_proved:
             self.synchronise(peer, now)
+
+    def _lease(self, peer: Peer, lease: Lease, now: float) -> None:
+        self.grants.lease_came(peer, lease, now)
+
+    def _grant(self, peer: Peer, grant: Grant, now: float) -> None:
+        self.grants.grant_came(peer, grant, now)
+
+    def _taken(self, peer: Peer, taken: Taken, now: float) -> None:
+        if not taken.flags & Flag.REPLICA:
+            self.grants.taken_came(peer, *taken[3:], now)
 
     def _unsupported(self, peer: Peer, message: Message, now: float) -> None:
         self._statistics.drops["unsupported"] += 1

@@ -19,9 +19,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from control_segment.grant_serials import GrantSerials
 from control_segment.waiting import Waiting
 from control_segment.wire import PROTOCOL
 from ssmb.constants import REAP_RETRY_MS, TCP
+from ssmb.serials import CS_ORIGINATED
 
 if TYPE_CHECKING:
     from control_segment.nodes import Node
@@ -125,6 +127,7 @@ class FlowTable:
         self.sessions: OrderedDict[Flow, None] = OrderedDict()
         self.session_changes = 0  # counts what becomes such a record, or is none any more
         self.waiting = Waiting()
+        self.serials: GrantSerials | None = None  # of grants, which their flows keep
         self.stats_interval_s = 60
         self.session_timeout_s = 7440
 
@@ -144,8 +147,27 @@ class FlowTable:
         flow.virtual_server.active += 1
         flow.virtual_server.total += 1
 
+    def enter_counted(self, flow: Flow) -> None:
+        """Add a record whose session was counted when it was granted; its key must be free."""
+        self.by_key[flow.key] = flow
+        slot = int(flow.opened) + flow.idle_s + self.stats_interval_s + GRACE_S
+        flow.slot = slot
+        flows = self.wheel.get(slot)
+        if flows is None:
+            self.wheel[slot] = {flow}
+        else:
+            flows.add(flow)
+        flow.virtual_server.total += 1
+
+    def release_serial(self, serial: int) -> None:
+        """No flow has it any more."""
+        if serial >= CS_ORIGINATED and self.serials is not None:
+            self.serials.release(serial)
+
     def end(self, flow: Flow) -> None:
         """Forget a record: its session is over."""
+        if flow.serial >= CS_ORIGINATED:
+            self.release_serial(flow.serial)
         if flow.state == SESSION:
             del self.sessions[flow]
             self.session_changes += 1
@@ -172,6 +194,7 @@ class FlowTable:
             flow.node.session_came_back()
             flow.virtual_server.without_flow -= 1
             flow.virtual_server.active += 1
+        self.release_serial(flow.serial)
         flow.previous_serial = flow.serial
         flow.peer = peer
         flow.epoch = peer.epoch

@@ -47,6 +47,7 @@ class Node:
         "failed",
         "failed_at",
         "failing",
+        "granted",
         "has_room",
         "is_down",
         "last_active",
@@ -88,7 +89,8 @@ class Node:
         self.resets_when_down = False  # of its pool: TCP connections end when it is set down
         self.drains_until: float | None = None  # None: it does not drain, or nobody looked yet
         self.drained = False  # it drains, and its time for that is over
-        self.active = 0  # sessions that a DFS carries
+        self.active = 0  # sessions that a DFS carries, and outstanding grants
+        self.granted = 0  # of these, the grants
         self.without_flow = 0  # sessions that none carries now, and that may come back
         self.total = 0  # sessions ever
         self.failed = 0  # connections that failed to open, ever
@@ -146,6 +148,17 @@ class Node:
         self.last_active = now
         if self.connection_limit:
             self.has_room = self.active < self.connection_limit
+
+    def session_granted(self, now: float) -> None:
+        """A session was decided that has not begun yet; it counts as one already."""
+        self.session_started(now)
+        self.granted += 1
+
+    def grant_returned(self) -> None:
+        """It will not begin."""
+        self.granted -= 1
+        self.total -= 1
+        self.session_ended()
 
     def session_ended(self) -> None:
         """Count it no longer."""

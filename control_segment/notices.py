@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from control_segment.decisions import Decisions
 from control_segment.flows import SESSION, WAITS_FOR_ANSWER, Flow, FlowTable
@@ -43,6 +43,14 @@ _REASONS: Final = {int(reason): reason.name for reason in CloseReason}
 _ERRORS: Final = {int(code): f", {code.name}" for code in ErrorCode if code}
 
 
+class Claims(Protocol):
+    """`control_segment.grant_takings.Takings.claim`."""
+
+    def __call__(
+        self, peer: Peer, key: bytes, serial: int, now: float, *, node: Node | None, is_over: bool
+    ) -> Flow | None: ...
+
+
 class Notices:
     """Keeps the table as the DFSs say."""
 
@@ -52,12 +60,14 @@ class Notices:
         statistics: Statistics,
         trace: Trace,
         strangers: VirtualServer,
+        claims: Claims,
     ) -> None:
         self._decisions = decisions
         self._table: FlowTable = decisions.table
         self._by_key = self._table.by_key
         self._statistics = statistics
         self._note = trace.note
+        self.claims = claims  # any message about an outstanding grant says that it was taken
         # stands in for virtual servers and nodes of earlier configurations
         self._strangers = strangers
 
@@ -67,7 +77,7 @@ class Notices:
             _, error, flags, serial, key, _, tcp_flags, reason, _, idle_ms,
             pkts_in, bytes_in, pkts_out, bytes_out, seq_offset, ack_offset, ts_offset, wscale_shift,
         ) = delete  # fmt: skip
-        flow = self._held(peer, key, serial, now)
+        flow = self._held(peer, key, serial, now, is_over=True)
         if flow is None:
             return
         if flags & _HAS_STATS:
@@ -106,6 +116,11 @@ class Notices:
         """FLOW_STATE: a flow that the DFS has."""
         key = session_key(*state[3:8])
         flow = self._table.by_key.get(key)
+        if peer.grants is not None and state.serial in peer.grants.outstanding:
+            newer = flow is not None and flow.opened >= peer.sync.started
+            _, node = self._find(key, state)
+            claimed = self.claims(peer, key, state.serial, now, node=node, is_over=newer)
+            flow = self._table.by_key.get(key) if claimed is None else claimed
         if flow is not None and flow.epoch != flow.peer.epoch:
             flow = self._decisions.lapse(flow, now)
         if flow is not None:
@@ -149,6 +164,8 @@ class Notices:
             scope = (state.snat_ipaddr, state.node_ipaddr, port, state.protocol)
             flow.source_port = self._decisions.source_ports.adopt(scope, state.snat_port)
         self._table.enter(flow, now)
+        if self._table.serials is not None:
+            self._table.serials.mark(state.serial)
         flow.last_active = now - state.idle_ms / 1000
         who = "SYNC" if state.serial else "the state file"
         self._note(
@@ -167,12 +184,16 @@ class Notices:
             server.answer(node)  # so that equal translations are found equal
         return server, node
 
-    def _held(self, peer: Peer, key: bytes, serial: int, now: float) -> Flow | None:
+    def _held(
+        self, peer: Peer, key: bytes, serial: int, now: float, *, is_over: bool = False
+    ) -> Flow | None:
         """Return the flow that a message is about, if it is the one that we hold."""
         flow = self._by_key.get(key)
         if flow is not None and flow.epoch != flow.peer.epoch:
             flow = self._decisions.lapse(flow, now)
         if flow is None or flow.serial != serial or flow.peer is not peer or flow.state == SESSION:
+            if peer.grants is not None and serial in peer.grants.outstanding:
+                return self.claims(peer, key, serial, now, node=None, is_over=is_over)
             self._statistics.drops["stale_serial"] += 1
             return None
         return flow

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from control_segment.grant_books import GrantBook
 from control_segment.roles import GroupRole
 from control_segment.seal_doubt import SealDoubt
 from control_segment.ssmb_authentication import SsmbAuthentication
@@ -41,6 +42,7 @@ class Peer:
         "epoch",
         "executed_reset",
         "flow_capacity",
+        "grants",
         "group_role",
         "is_active",
         "is_connected",
@@ -79,6 +81,7 @@ class Peer:
         self.keys: KeyRing | None = None  # None: a laboratory, no seals
         self.sealer: Seals | None = None
         self.doubt = SealDoubt()
+        self.grants: GrantBook | None = None  # None: it takes none
         self.batcher = Batcher(2)
         self.sync = Sync(int.from_bytes(random_octets(4), "big"))
         self.sync_number = 0  # of SYNCs begun; a flow confirmed by an earlier one is doubted

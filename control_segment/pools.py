@@ -12,7 +12,13 @@ from collections.abc import Callable
 from functools import partial
 
 from control_segment.config import NodeConfig, PoolConfig
-from control_segment.methods import METHODS, BuildsTable, MeasuresResponse, Method
+from control_segment.methods import (
+    METHODS,
+    BuildsTable,
+    ChoosesByTable,
+    MeasuresResponse,
+    Method,
+)
 from control_segment.nodes import Node, NodeState, Place
 from ssmb.addresses import from_text
 
@@ -31,10 +37,13 @@ class Pool:
         "method_name",
         "name",
         "nodes",
+        "tabled",
+        "version",
     )
 
     def __init__(self, config: PoolConfig) -> None:
         self.name = config.name
+        self.version = 0  # rises with every change of what new sessions get
         self.nodes: dict[str, Node] = {}
         self._by_place: dict[Place, Node] = {}  # the same nodes
         self._by_address: dict[bytes, Node] = {}  # the first of each address
@@ -77,6 +86,7 @@ class Pool:
         self.method = method
         # looked at once: thousands of pools are asked every two seconds, for microseconds each
         self.measured = method if isinstance(method, MeasuresResponse) else None
+        self.tabled = method if isinstance(method, ChoosesByTable) else None
 
     @property
     def is_touched(self) -> bool:
@@ -94,6 +104,7 @@ class Pool:
 
     def candidates_changed(self) -> None:
         """Tell the method which nodes may have new sessions."""
+        self.version += 1
         nodes = [node for node in self.nodes.values() if node.takes_new_sessions]
         wanted = [(node, node.name, node.weight) for node in nodes]
         if wanted != self._prepared:  # otherwise a reload would restart the round for nothing

@@ -26,6 +26,7 @@ from control_segment.connections import Connections
 from control_segment.decisions import Decisions
 from control_segment.dispatch import Dispatch
 from control_segment.flows import FlowTable
+from control_segment.grant_serials import GrantSerials
 from control_segment.model import Model, Step, finish
 from control_segment.nodes import Node
 from control_segment.peers import Address, Datagram, Peer
@@ -63,6 +64,8 @@ class ControlSegment:
         self._timers_rest_until = now
         self.trace = Trace()
         self.table = FlowTable(config.settings.flow_capacity)
+        first_serial = int.from_bytes(random_octets(4), "big")
+        self.table.serials = GrantSerials(config.segment_id, first_serial)
         self.model = Model(config, self.table)
         self.decisions = Decisions(self.table, self.statistics, self.trace)
         self.decisions.servers = self.model.matching
@@ -79,7 +82,11 @@ class ControlSegment:
             self._out,
             self.log,
             self._check_all,
+            self.table.serials,
+            now,
         )
+        self.grants = self.dispatch.grants
+        self.grants.choices.enabled = config.settings.grants
         absent = Peer(0, key, random_octets)
         self.saved_sessions = SavedSessions(self.table, self.dispatch.notices, absent)
         self.connections = Connections(
@@ -140,6 +147,8 @@ class ControlSegment:
         """Another configuration is in force: send DFSs what changed."""
         if changes.gone or changes.added:
             self.log.append(difference(changes, len(self.model.virtual_servers)))
+        self.grants.choices.enabled = self.config.settings.grants
+        self.grants.look(now)
         self.connections.reconfigure(self.config, changes, now)
         self._check_all(now)  # what is down or gone gives up its flows
 
@@ -148,6 +157,7 @@ class ControlSegment:
     ) -> list[Node]:
         """Change nodes until the next reload, all or none; ValueError says what is wrong."""
         nodes = self.model.set_nodes(pool, names, weight=weight, state=state)
+        self.grants.look(now)
         self._check_all(now)  # one that is down gives up its flows
         return nodes
 
@@ -162,9 +172,9 @@ class ControlSegment:
             timer = peer.get_timer()
             if timer is not None and timer < due:
                 due = timer
-        claims = self.connections.get_timer()
-        if claims is not None:
-            due = min(due, claims)
+        for timer in (self.connections.get_timer(), self.grants.get_timer()):
+            if timer is not None and timer < due:
+                due = timer
         return max(due, self._timers_rest_until)
 
     def handle_timer(self, now: float) -> None:
@@ -174,6 +184,7 @@ class ControlSegment:
             self._update_rates,
             self.connections.configuring.send_on,
             self.connections.handle_timer,
+            self.grants.handle_timer,
         ]
         due += [partial(self.dispatch.handle_timer, peer) for peer in self.peers.values()]
         for handle in due:

@@ -37,6 +37,14 @@ DROPS: Final[dict[str, Drop]] = {
     "waits_for_sync": Drop(
         True, "QUERYs of running sessions before the DFS had reported all of its flows"
     ),
+    "no_grants": Drop(
+        False,
+        "LEASEs from a DFS with which no grants were agreed, or at which another CS is active",
+    ),
+    "stale_lease": Drop(True, "messages about grants of a lease that is over"),
+    "taken_late": Drop(
+        True, "flows in TAKEN that a DELETE or a SYNC had reported before, or of an earlier lease"
+    ),
     "stale_serial": Drop(True, "messages about an earlier flow with the same signature"),
     "stale_query": Drop(True, "late copies of the QUERY of a session that is over"),
     "unsupported": Drop(
@@ -84,7 +92,7 @@ class Statistics:
         if elapsed_s < RATE_INTERVAL_S / 2:
             return
         for node in nodes:
-            latest = (node.total - node.rated_total) / elapsed_s
+            latest = max(0, node.total - node.rated_total) / elapsed_s  # a grant may come back
             node.rated_total = node.total
             node.rate += (latest - node.rate) * _RATE_SHARE
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 from control_segment.config import VirtualServerConfig
@@ -42,28 +43,36 @@ class VirtualServer:
     """One virtual server; its flows copy from it, and keep the copy when it changes."""
 
     __slots__ = (
-        "_serves_its_nodes",
         "active",
+        "ahead",
         "announced",
         "answers",
         "config",
         "connection_limit",
         "flags",
+        "granted",
         "idle_s",
+        "limited_at",
         "maintenance",
         "name",
         "persistence",
         "pool",
         "refused",
         "removed",
+        "serves_its_nodes",
         "source_ports",
         "total",
         "translation",
+        "version",
         "without_flow",
     )
 
     def __init__(self, config: VirtualServerConfig, pool: Pool, default_idle_s: int) -> None:
-        self.active = 0  # sessions that a DFS carries
+        self.active = 0  # sessions that a DFS carries, and outstanding grants
+        self.granted = 0  # of these, the grants
+        self.ahead = 0  # sessions of `total` that took one
+        self.limited_at = -math.inf  # when a new session met a limit last
+        self.version = 0  # rises with every change
         self.without_flow = 0  # sessions that none carries now, and that may come back
         self.total = 0
         self.refused = 0
@@ -84,6 +93,7 @@ class VirtualServer:
 
     def apply(self, config: VirtualServerConfig, pool: Pool, default_idle_s: int) -> None:
         """Become what a (checked) configuration says."""
+        self.version += 1
         self.config = config
         self.name = config.name
         self.pool = pool
@@ -92,7 +102,8 @@ class VirtualServer:
         self.idle_s = config.idle_timeout_s or default_idle_s
         self.flags = _reply_flags(config)
         source = config.source
-        self._serves_its_nodes = source is None and config.translates_address
+        # Whether a client that is a node of its own pool gets another source (`source_of`)
+        self.serves_its_nodes = source is None and config.translates_address
         self.source_ports: tuple[int, int] | None = None  # None: the client's port is kept
         if source is not None and source.ports != "keep":
             first, _, last = source.ports.partition("-")
@@ -105,6 +116,26 @@ class VirtualServer:
         )
         self.announced = self._announcement()  # what DFSs are sent
         self.answers: dict[Node, Answer] = {}
+
+    @property
+    def versions(self) -> tuple[object, ...]:
+        """What is equal only while nothing that new sessions get has changed."""
+        return self.version, self.removed, self.pool, self.pool.version, self.persistence
+
+    @property
+    def fixed_source(self) -> Source | None:
+        """Where every session's packets come from, whoever its client is."""
+        if self.source_ports is None:
+            return None
+        return Source(self.translation.snat_ipaddr, *self.source_ports)
+
+    @property
+    def keeps_some_port(self) -> bool:
+        """Whether the port at a node may be whatever its client sends to."""
+        if self.config.port != "*":
+            return False
+        nodes = self.pool.nodes.values()
+        return not self.config.translates_port or any(not node.port for node in nodes)
 
     def remembered_node(self, client: bytes, now: float) -> Node | None:
         """Return the node that a client (its address) had, if persistence says so and the pool has
@@ -153,7 +184,7 @@ class VirtualServer:
         """
         if self.source_ports is not None:
             return Source(self.translation.snat_ipaddr, *self.source_ports)
-        if not (self._serves_its_nodes and self.pool.at_address(key[SRC_IPADDR])):
+        if not (self.serves_its_nodes and self.pool.at_address(key[SRC_IPADDR])):
             return None
         return Source(key[DST_IPADDR], *_HAIRPIN_PORTS, _HAIRPIN)
 

@@ -52,6 +52,10 @@ class Waiting:
     def __len__(self) -> int:
         return self._count
 
+    def waits_for(self, server: VirtualServer) -> bool:
+        """Whether flows wait for a place of this virtual server."""
+        return server in self._by_server
+
     def until(
         self, server: VirtualServer, peer: Peer, key: bytes, serial: int, now: float
     ) -> float | None:

@@ -46,6 +46,7 @@ DST_PORT_AND_PROTOCOL: Final = slice(34, 37)
 SIGNATURE_END: Final = 46
 TRANSLATION_START: Final = 48
 _TRANSLATION: Final = struct_of(Translation, 2)
+_SNAT_PORT: Final = 34  # behind both addresses and the node's port
 NO_TRANSLATION: Final = bytes(_TRANSLATION.size)
 
 _PORTS: Final = struct.Struct(">HHB")
@@ -73,6 +74,11 @@ def pack_translation(translation: Translation) -> bytes:
 def unpack_translation(octets: bytes) -> Translation:
     """Return what `pack_translation` packed."""
     return Translation._make(_TRANSLATION.unpack(octets))
+
+
+def with_snat_port(tail: bytes, number: int) -> bytes:
+    """Return packed octets of a translation with another source port (6.4)."""
+    return tail[:_SNAT_PORT] + number.to_bytes(2, "big") + tail[_SNAT_PORT + 2 :]
 
 
 def reply_head(error_code: int, flags: int) -> bytes:

@@ -10,7 +10,12 @@ from control_segment.methods.fastest_response import FastestResponse
 from control_segment.methods.least_connections import LeastConnections
 from control_segment.methods.least_recently_active import LeastRecentlyActive
 from control_segment.methods.maglev import Maglev
-from control_segment.methods.protocol import BuildsTable, MeasuresResponse, Method
+from control_segment.methods.protocol import (
+    BuildsTable,
+    ChoosesByTable,
+    MeasuresResponse,
+    Method,
+)
 from control_segment.methods.round_robin import RoundRobin
 from control_segment.methods.source_hash import SourceHash
 from control_segment.methods.weighted_least_connections import WeightedLeastConnections
@@ -27,4 +32,4 @@ METHODS: Final[dict[str, Callable[[], Method]]] = {
     "maglev": Maglev,
 }
 
-__all__ = ["METHODS", "BuildsTable", "MeasuresResponse", "Method"]
+__all__ = ["METHODS", "BuildsTable", "ChoosesByTable", "MeasuresResponse", "Method"]

@@ -24,6 +24,7 @@ class Maglev:
     """Maglev."""
 
     consistent = True
+    by_source = False
 
     def __init__(self, table_size: int = table.TABLE_SIZE) -> None:
         self._size = table_size
@@ -38,6 +39,16 @@ class Maglev:
     def build(self, members: Sequence[table.Member]) -> array[int]:
         """Return the table for these names and weights; `prepare` takes it if it is kept."""
         return table.shared(members, self._size)
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """What the table's entries are indexes of."""
+        return self._nodes
+
+    @property
+    def table(self) -> array[int]:
+        """The table, which no one may change."""
+        return self._table
 
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the key's node; if that is full, the next entries' first that is not."""

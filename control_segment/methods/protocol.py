@@ -9,6 +9,7 @@ What a method must remember of a node it stores itself; `Node` has what every me
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -34,6 +35,22 @@ class BuildsTable(Protocol):
 
     def build(self, members: Sequence[tuple[str, int]]) -> object:
         """Return what follows from the names and weights of nodes."""
+
+
+@runtime_checkable
+class ChoosesByTable(Protocol):
+    """A consistent method whose choice, while no node is full, is one look-up by
+    `control_segment.methods.hashing`: a DFS can do that (wire protocol 13.3)."""
+
+    by_source: bool  # the hash is of the client's address, otherwise of the session's key
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """What the table's entries are indexes of."""
+
+    @property
+    def table(self) -> array[int]:
+        """The entry of a hash is the one at hash modulo length."""
 
 
 @runtime_checkable

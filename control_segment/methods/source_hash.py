@@ -16,6 +16,8 @@ from control_segment.wire import SRC_IPADDR
 class SourceHash(Maglev):
     """Source hash."""
 
+    by_source = True
+
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the address's node; if that is full, the next entries' first that is not."""
         return super().pick(key[SRC_IPADDR], now)

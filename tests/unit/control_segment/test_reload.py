@@ -215,14 +215,17 @@ IN_FORCE: dict[str, Callable[[Rig, list[Any]], object]] = {
     "session_timeout_s": lambda rig, _: rig.cs.table.session_timeout_s,
     "flow_capacity": lambda rig, _: rig.cs.table.capacity,
     "drain_timeout_s": lambda rig, _: rig.cs.config.settings.drain_timeout_s,
+    "grants": lambda rig, _: rig.cs.grants.choices.enabled,
 }
 
 
 @pytest.mark.parametrize("setting", SettingsConfig.model_fields)
 def test_every_setting_is_in_force_on_living_connections_after_a_reload(setting: str) -> None:
     rig = Rig()
-    said = reload(rig, settings={setting: 2500})
-    assert IN_FORCE[setting](rig, said) == 2500
+    is_switch = SettingsConfig.model_fields[setting].annotation is bool
+    value = False if is_switch else 2500
+    said = reload(rig, settings={setting: value})
+    assert IN_FORCE[setting](rig, said) == value
 
 
 def test_flows_of_no_virtual_server_idle_by_the_reloaded_setting() -> None:

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of grants: TAKEN, and every other message about a granted serial (wire protocol
+13.4).
+
+A serial is outstanding at one DFS at most, and whatever says first what became of it takes it out.
+So a grant is counted once, however often and in whatever order messages come.
+
+TAKEN comes for every flow: it is read by position, and the record of a flow is entered without a
+look at anything that its grant has decided already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from control_segment.decisions import Decisions
+from control_segment.flows import Flow
+from control_segment.grant_books import EARLY_MAX, Doubt, GrantBook, Granted
+from control_segment.grant_choices import Choices
+from control_segment.nodes import Node
+from control_segment.peers import Peer
+from control_segment.statistics import Statistics
+from control_segment.trace import Trace
+from control_segment.virtual_servers import VirtualServer
+from control_segment.wire import (
+    DST_IPADDR,
+    DST_PORT,
+    KEY_END,
+    PROTOCOL,
+    SRC_IPADDR,
+    signature_of,
+    with_snat_port,
+)
+from ssmb.constants import GRANTED_MAX, REAP_RETRY_MS, REAP_TRIES
+from ssmb.grants import FLOW_SIZE, SUPERSEDED, following, is_after
+from ssmb.messages import Timeout
+from ssmb.serials import is_cs_originated
+
+_WORD32: Final = 0xFFFF_FFFF
+_ASK_AGAIN_S: Final = REAP_RETRY_MS / 1000
+
+
+class Takings:
+    """Turns outstanding grants into flow records, or counts them back."""
+
+    def __init__(
+        self,
+        decisions: Decisions,
+        choices: Choices,
+        statistics: Statistics,
+        trace: Trace,
+        send_low: Callable[[Peer, Timeout, float], None],
+    ) -> None:
+        self._decisions = decisions
+        self._choices = choices
+        self._table = decisions.table
+        self._by_key = decisions.table.by_key
+        self._statistics = statistics
+        self._note = trace.note
+        self._send_low = send_low
+
+    def came(
+        self,
+        peer: Peer,
+        book: GrantBook,
+        sequence: int,
+        timestamp: int,
+        flows: bytes,
+        now: float,
+    ) -> None:
+        """Carry out a TAKEN, and those that waited for it."""
+        ahead = sequence - book.sequence
+        if ahead <= 0 or sequence in book.early:
+            return
+        if ahead > 1:
+            if ahead <= EARLY_MAX:
+                book.early[sequence] = timestamp, flows
+            return
+        self._carry_out(peer, book, timestamp, flows, now)
+        book.sequence = sequence
+        while book.early:
+            waiting = book.early.pop(book.sequence + 1, None)
+            if waiting is None:
+                break
+            book.sequence += 1
+            self._carry_out(peer, book, *waiting, now)
+
+    def _carry_out(
+        self, peer: Peer, book: GrantBook, timestamp: int, flows: bytes, now: float
+    ) -> None:
+        outstanding, by_key, from_bytes = book.outstanding, self._by_key, int.from_bytes
+        late = 0
+        for at in range(0, len(flows) - FLOW_SIZE + 1, FLOW_SIZE):
+            serial = from_bytes(flows[at + 4 : at + 8], "big")
+            if flows[at + 1]:
+                number = from_bytes(flows[at + 48 : at + 52], "big")
+                if flows[at + 1] == SUPERSEDED:
+                    self._never_came(book, serial, flows[at + 8 : at + KEY_END], number)
+                else:
+                    self.returned(book, serial, min(number, GRANTED_MAX) if number else 1)
+                continue
+            granted = outstanding.get(serial)
+            if granted is None:
+                late += 1
+                continue
+            key = flows[at + 8 : at + KEY_END]
+            known = by_key.get(key)
+            if known is not None and not is_cs_originated(known.serial):
+                began = from_bytes(flows[at + 48 : at + 52], "big")
+                age_s = ((timestamp - began) & _WORD32) / 1000
+                if known.peer is peer and known.opened > now - age_s:
+                    book.doubts.setdefault(serial, Doubt(key, 0, now))
+                    continue
+            self._enter(peer, book, granted, serial, key, known, flows[at + 47], now)
+        if late:
+            self._statistics.drops["taken_late"] += late
+
+    def _enter(
+        self,
+        peer: Peer,
+        book: GrantBook,
+        granted: Granted,
+        serial: int,
+        key: bytes,
+        known: Flow | None,
+        index: int,
+        now: float,
+    ) -> Flow:
+        """The flow is there; *known*: what its signature stood for until now."""
+        del book.outstanding[serial]
+        ring, _, node, port = granted
+        server = ring.server
+        server.granted -= 1
+        server.ahead += 1
+        ring.outstanding -= 1
+        book.touched.add(ring)
+        asked = book.asked  # what was granted counts for the rate, too
+        asked[server] = asked.get(server, 0) + 1
+        previous = 0
+        if known is not None:
+            self._note((now, key, "%s: the previous session is over", ("it took a grant",)))
+            previous = known.serial
+            self._table.end(known)
+        if node is None:
+            index = index if index < len(ring.nodes) else 0
+            node = ring.nodes[index]
+            node.session_started(now)
+            head, tail = ring.answers[index]
+        else:
+            ring.uses[granted.place] -= 1
+            node.granted -= 1
+            head, tail = ring.answers[granted.place]
+            if port is not None:
+                tail = with_snat_port(tail, port.number)
+        flow = Flow(key, serial, peer, server, node, head, tail, server.idle_s, now)
+        flow.previous_serial = previous
+        flow.source_port = port
+        self._table.enter_counted(flow)
+        if server.persistence is not None:
+            server.remember_node(key[SRC_IPADDR], node, now)
+        self._note((now, key, "virtual server %s: node %s, granted", (server.name, node.name)))
+        return flow
+
+    def returned(self, book: GrantBook, serial: int, count: int) -> None:
+        """So many grants, from this serial on, were not taken."""
+        outstanding, give_back = book.outstanding, self._choices.give_back
+        for _ in range(count):
+            granted = outstanding.pop(serial, None)
+            if granted is not None:
+                give_back(granted)
+                book.touched.add(granted.ring)
+                self._table.release_serial(serial)
+            if book.doubts:
+                book.doubts.pop(serial, None)
+            serial = following(serial, 1)
+
+    def _never_came(self, book: GrantBook, last: int, key: bytes, generation: int) -> None:
+        """What was granted after *last* and before that generation got lost on its way."""
+        protocol = key[PROTOCOL]
+        server = key[DST_IPADDR], int.from_bytes(key[DST_PORT], "big"), protocol
+        for serial, granted in tuple(book.outstanding.items()):
+            ring = granted.ring
+            if (
+                ring.generation < generation
+                and ring.lease_id == book.lease_id
+                and ring.key == server
+                and is_after(serial, last)
+            ):
+                self.returned(book, serial, 1)
+
+    def claim(
+        self, peer: Peer, key: bytes, serial: int, now: float, *, node: Node | None, is_over: bool
+    ) -> Flow | None:
+        """Another message is about an outstanding serial: it says as much as TAKEN.
+
+        `node`: if it names one; `is_over`: the flow has ended, and what its signature stands for by
+        now may be a later one.  None: it is counted, and there is nothing more to do.
+        """
+        book = peer.grants
+        granted = None if book is None else book.outstanding.get(serial)
+        if book is None or granted is None:
+            return None
+        book.doubts.pop(serial, None)
+        known = self._by_key.get(key)
+        if known is not None and is_over:
+            self.returned(book, serial, 1)
+            return None
+        ring = granted.ring
+        if granted.node is None and node is None:
+            node = _node_of(ring.server, key, now)
+        index = ring.nodes.index(node) if node is not None and node in ring.nodes else 0
+        return self._enter(peer, book, granted, serial, key, known, index, now)
+
+    def ask_about_doubts(self, peer: Peer, book: GrantBook, now: float) -> None:
+        """Is a flow that is said to have taken a grant the one that its signature stands for?"""
+        for serial, doubt in tuple(book.doubts.items()):
+            if now < doubt.ask_at:
+                continue
+            if doubt.tries >= REAP_TRIES:
+                self.returned(book, serial, 1)
+                continue
+            book.doubts[serial] = Doubt(doubt.key, doubt.tries + 1, now + _ASK_AGAIN_S)
+            self._send_low(peer, Timeout(0, 0, serial, *signature_of(doubt.key)), now)
+
+
+def _node_of(server: VirtualServer, key: bytes, now: float) -> Node | None:
+    """Return the node that a DFS finds for a client by itself."""
+    if server.persistence is not None:
+        return server.remembered_node(key[SRC_IPADDR], now)
+    return server.pool.method.pick(key, now)

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Grants: decisions ahead for flows that are not there yet (wire protocol 13).
+
+A DFS keeps asking how long it may use them (LEASE).  Before each answer every ring is compared with
+what its virtual server is now, so a change can be missed by nobody who makes one: the next lease is
+extended only when the DFS has confirmed what made the old grants void.  `look` does the same at
+once, where a change is known.
+
+`control_segment.grant_choices` chooses, `grant_takings` takes note of what became of grants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from control_segment.grant_books import GrantBook
+from control_segment.grant_choices import FIRST_RATE, LAST_RATE, Choices
+from control_segment.grant_rings import Ring
+from control_segment.grant_serials import GrantSerials
+from control_segment.grant_takings import Takings
+from control_segment.nodes import Node
+from control_segment.peers import Peer
+from control_segment.reaper import AWAY_S
+from control_segment.statistics import Statistics
+from control_segment.virtual_servers import VirtualServer
+from ssmb.constants import GRANT_VALID_MS, Flag, GrantKind
+from ssmb.grants import following
+from ssmb.messages import Grant, Lease, Message
+
+TICK_S: Final = 0.05  # between looks at the rates
+_RATE_SHARE: Final = 0.5  # of the newest interval
+_FORGOTTEN_RATE: Final = 0.1
+_IDLE_TICK_S: Final = 1.0
+CLIENT_S: Final = 60  # after which a DFS asks about a client again
+_TABLES: Final = frozenset((GrantKind.HASH, GrantKind.HASH_SOURCE))
+
+
+class Grants:
+    """Of one CS, for all its DFSs."""
+
+    def __init__(
+        self,
+        choices: Choices,
+        takings: Takings,
+        serials: GrantSerials,
+        statistics: Statistics,
+        send: Callable[[Peer, Message, float], None],
+        synchronise: Callable[[Peer, float], None],
+        now: float,
+    ) -> None:
+        self.choices = choices
+        self._takings = takings
+        self._serials = serials
+        self._statistics = statistics
+        self._send = send
+        self._synchronise = synchronise
+        self.peers: list[Peer] = []  # those that take grants
+        self._rated_at = now
+
+    # --- a DFS ---------------------------------------------------------------------------------
+
+    def peer_ready(self, peer: Peer, first: int, *, takes_grants: bool) -> None:
+        """A connection to a DFS is new; `first` is random, for its generations."""
+        if peer.grants is None and takes_grants:
+            peer.grants = GrantBook(first)
+            self.peers.append(peer)
+        if peer.grants is not None:
+            peer.grants.reconnected(peer.sync_number)
+
+    def lease_came(self, peer: Peer, lease: Lease, now: float) -> None:
+        """LEASE: for how long may grants be used (13.2)?"""
+        book = peer.grants
+        if book is None or not lease.lease_id or not peer.is_active:
+            self._statistics.drops["no_grants"] += 1
+            return
+        if book.is_new_lease(lease.lease_id):
+            book.begin_lease(lease.lease_id, peer.sync_number)
+        elif lease.lease_id != book.lease_id or book.is_void:
+            self._statistics.drops["stale_lease"] += 1
+            return
+        book.is_new_connection = False
+        self._look_at(peer, book, now)
+        valid_ms = 0 if book.is_void_unconfirmed else GRANT_VALID_MS
+        answer = Lease(0, 0, 0, lease.lease_id, lease.timestamp, book.sequence, valid_ms)
+        self._send(peer, answer, now)
+
+    def grant_came(self, peer: Peer, grant: Grant, now: float) -> None:
+        """GRANT with ACK: the DFS has carried it out (13.3)."""
+        book = peer.grants
+        if grant.flags & Flag.REPLICA:
+            return  # for a CS that holds a copy of the active one's state
+        if book is None or not grant.flags & Flag.ACK or grant.lease_id != book.lease_id:
+            self._statistics.drops["stale_lease"] += 1
+            return
+        for server, ring in book.rings.items():
+            if ring.generation == grant.generation:
+                ring.confirmed(grant.part)
+                if not ring.unconfirmed:
+                    book.waiting.discard(ring)
+                    if ring.is_ending:
+                        del book.rings[server]
+                return
+
+    def taken_came(
+        self, peer: Peer, lease_id: int, sequence: int, timestamp: int, flows: bytes, now: float
+    ) -> None:
+        """TAKEN: what became of grants (13.4); each once, and in order."""
+        book = peer.grants
+        if book is None or lease_id != book.lease_id:
+            self._statistics.drops["stale_lease"] += 1
+            return
+        self._takings.came(peer, book, sequence, timestamp, flows, now)
+        touched, book.touched = book.touched, set()
+        for ring in touched:
+            if book.rings.get(ring.server) is ring and not ring.is_ending:
+                self._refill(peer, book, ring, now)
+
+    # --- changes ---------------------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        """Something may have changed: what was granted under the old state is void."""
+        for peer in self.peers:
+            if peer.grants is not None and peer.grants.rings:
+                self._look_at(peer, peer.grants, now)
+
+    def _look_at(self, peer: Peer, book: GrantBook, now: float) -> None:
+        if not peer.is_active and not book.is_void:  # nor at the DFS: another CS is active there
+            book.end_lease(peer.sync_number)
+        if book.old:
+            self._settle_old(peer, book, now)
+        is_over = self.choices.is_over
+        for server, ring in tuple(book.rings.items()):
+            if not ring.is_ending and is_over(ring, now):
+                self._begin(peer, book, server, now)
+
+    def _settle_old(self, peer: Peer, book: GrantBook, now: float) -> None:
+        """Grants of earlier leases: taken, if a SYNC has found their flow; otherwise not."""
+        is_away = book.away_since is not None and now - book.away_since >= AWAY_S
+        known = peer.sync_number > book.ended_at_sync and peer.answers
+        if not peer.is_connected and book.away_since is None:
+            book.away_since = now
+        elif peer.is_connected:
+            book.away_since = None
+        if peer.answers and not known:
+            self._synchronise(peer, now)
+        if not peer.is_active:
+            known = True  # whoever is active counts them
+        book.old = 0
+        for serial, granted in tuple(book.outstanding.items()):
+            ring = granted.ring
+            if ring.lease_id == book.lease_id and not book.is_void:
+                continue
+            if known or is_away or ring.epoch != peer.epoch:
+                self._takings.returned(book, serial, 1)
+            else:
+                book.old += 1
+
+    def _begin(self, peer: Peer, book: GrantBook, server: VirtualServer, now: float) -> None:
+        """A new generation, with grants if the virtual server may have some."""
+        kind = self.choices.kind_of(server, now)
+        rate = book.rates.get(server, 0.0)
+        before = book.rings.get(server)
+        book.generation += 1
+        is_wanted = isinstance(kind, GrantKind) and rate >= LAST_RATE
+        ring = Ring(
+            server,
+            book.generation,
+            int(kind) if isinstance(kind, GrantKind) else 0,
+            book.lease_id,
+            peer.epoch,
+        )
+        ring.is_begun = before is None  # then there is nothing that could be used meanwhile
+        ring.is_ending = not is_wanted
+        if before is not None:
+            book.waiting.discard(before)
+        book.rings[server] = ring
+        self._send_parts(peer, book, ring, ring.begin(now), now)
+        if not is_wanted:
+            return
+        tabled = server.pool.tabled
+        if ring.kind in _TABLES and tabled is not None:
+            rows = self._rows_of(ring, tabled.nodes)
+            table = bytes(tabled.table.tolist())
+            self._send_parts(peer, book, ring, ring.send_table(rows, table, now), now)
+        self._refill(peer, book, ring, now)
+
+    @staticmethod
+    def _rows_of(ring: Ring, nodes: Iterable[Node]) -> list[tuple[int, int, bytes]]:
+        rows: list[tuple[int, int, bytes]] = []
+        for node in nodes:
+            ring.place_of(node, rows)
+        return rows
+
+    # --- more ------------------------------------------------------------------------------------
+
+    def _refill_all(self, peer: Peer, book: GrantBook, now: float) -> None:
+        for ring in tuple(book.rings.values()):
+            if not ring.is_ending:
+                self._refill(peer, book, ring, now)
+
+    def _refill(self, peer: Peer, book: GrantBook, ring: Ring, now: float) -> None:
+        """Grant more if half is used."""
+        choices, server = self.choices, ring.server
+        wanted = choices.wanted(book.rates.get(server, 0.0))
+        if ring.outstanding * 2 > wanted:
+            return
+        all_outstanding = sum(len(each.grants.outstanding) for each in self.peers if each.grants)
+        count = min(wanted - ring.outstanding, choices.room(server, all_outstanding))
+        while count > 0:
+            rows: list[tuple[int, int, bytes]] = []
+            made = choices.choose(ring, min(count, ring.decisions_in_part(0)), rows, now)
+            if not made:
+                return
+            count -= len(made)
+            serial = first = self._serials.take(len(made))
+            outstanding = book.outstanding
+            for granted in made:
+                outstanding[serial] = granted
+                serial = following(serial, 1)
+            decisions = [
+                (each.place, 0 if each.source_port is None else each.source_port.number)
+                for each in made
+            ]
+            part = ring.send_decisions(rows, first, decisions, now)
+            self._send_parts(peer, book, ring, [part], now)
+
+    def _tell_clients(self, peer: Peer, book: GrantBook, now: float) -> None:
+        """Where clients went that were asked about: the DFS need not ask again for a while."""
+        clients, book.clients = book.clients, {}
+        for server, nodes in clients.items():
+            ring, persistence = book.rings.get(server), server.persistence
+            if ring is None or ring.kind != GrantKind.CLIENTS or persistence is None:
+                continue
+            seconds = min(CLIENT_S, persistence.timeout_s - 1)  # never longer than known here
+            if ring.is_ending or seconds <= 0:
+                continue
+            rows: list[tuple[int, int, bytes]] = []
+            known = []
+            for client, node in nodes.items():
+                if node.takes_new_sessions and server.pool.has(node):
+                    index = ring.place_of(node, rows)
+                    if index >= 0:
+                        known.append((client, index, seconds))
+            self._send_parts(peer, book, ring, ring.send_clients(rows, known, now), now)
+
+    def _send_parts(
+        self, peer: Peer, book: GrantBook, ring: Ring, parts: Iterable[Grant], now: float
+    ) -> None:
+        book.waiting.add(ring)
+        for part in parts:
+            self._send(peer, part, now)
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` has something to do."""
+        due: float | None = None
+        for peer in self.peers:
+            book = peer.grants
+            if book is None:
+                continue
+            timers: list[float | None] = []
+            if peer.is_connected:
+                timers += [ring.retry_at() for ring in book.waiting]
+            if book.asked or not all(ring.is_ending for ring in book.rings.values()):
+                timers.append(self._rated_at + TICK_S)
+            if book.old or book.rates or book.doubts:
+                timers.append(self._rated_at + _IDLE_TICK_S)
+            for timer in timers:
+                if timer is not None and (due is None or timer < due):
+                    due = timer
+        return due
+
+    def handle_timer(self, now: float) -> None:
+        """Repeat what is not confirmed; follow the rates."""
+        elapsed_s = now - self._rated_at
+        for peer in self.peers:
+            book = peer.grants
+            if book is None:
+                continue
+            self._look_at(peer, book, now)
+            if peer.is_connected:
+                for ring in book.waiting:
+                    for part in ring.repeats(now):
+                        self._send(peer, part, now)
+            self._takings.ask_about_doubts(peer, book, now)
+        if elapsed_s >= TICK_S * 0.9:
+            self._rated_at = now
+            for peer in self.peers:
+                if peer.grants is not None:
+                    self._follow(peer, peer.grants, elapsed_s, now)
+
+    def _follow(self, peer: Peer, book: GrantBook, elapsed_s: float, now: float) -> None:
+        """Begin where flows come fast, end where they do not any more."""
+        asked, book.asked = book.asked, {}
+        rates, share = book.rates, min(1.0, _RATE_SHARE * elapsed_s / TICK_S)
+        for server in asked.keys() | rates.keys():
+            latest = asked.get(server, 0) / elapsed_s
+            rate = rates.get(server, 0.0)
+            rates[server] = rate = rate + (latest - rate) * share
+            ring = book.rings.get(server)
+            if ring is None:
+                if rate < _FORGOTTEN_RATE:
+                    del rates[server]
+                elif rate >= FIRST_RATE and self._may_begin(peer, book, server, now):
+                    self._begin(peer, book, server, now)
+            elif rate < LAST_RATE and not ring.is_ending:
+                self._begin(peer, book, server, now)
+        self._tell_clients(peer, book, now)
+        self._refill_all(peer, book, now)
+
+    def _may_begin(self, peer: Peer, book: GrantBook, server: VirtualServer, now: float) -> bool:
+        return (
+            book.lease_id != 0
+            and not book.is_void
+            and peer.is_fast
+            and peer.is_connected
+            and isinstance(self.choices.kind_of(server, now), GrantKind)
+        )
