@@ -29,6 +29,7 @@ from data_flow_segment.flows import bridge
 from data_flow_segment.flows.answers import Answers
 from data_flow_segment.flows.early_fragments import EarlyFragments
 from data_flow_segment.flows.endings import Endings
+from data_flow_segment.flows.grants import Grants
 from data_flow_segment.flows.new_flows import NewFlows
 from data_flow_segment.flows.sweeps import Sweeps
 from data_flow_segment.flows.sync import Syncs
@@ -56,6 +57,8 @@ from data_flow_segment.targets.contract import (
     Target,
     TargetError,
 )
+from data_flow_segment.targets.grants import GrantsEnded, GrantsTaken
+from ssmb.grants import FLOW_SIZE
 from ssmb.serials import SerialAllocator
 
 ANSWERS: Final = SetAnswers()
@@ -100,6 +103,16 @@ class Agent:
             SerialAllocator(cs_id=None, start=int.from_bytes(random_octets(4), "big")),
         )
         self.answers = Answers(self.outbox, self.servers, self.new_flows, self.endings)
+        self.grants = Grants(
+            self.outbox,
+            self.peers,
+            self.servers,
+            self._grants_taken,
+            random_octets,
+            adopted=tuple(target.grant_states()) if target.adopted else (),
+            enabled=target.takes_grants,
+        )
+        self.new_flows.granted = self.grants.rings
         self.early_fragments = EarlyFragments(self.outbox)
         self.sweeps = Sweeps(self.peers, now)
         self.syncs = Syncs(target, self.endings.ended)
@@ -109,6 +122,7 @@ class Agent:
             BootResets(self.outbox, random_octets, known=target.adopted),
             self.new_flows,
             self.syncs,
+            self.grants,
             target.flow_count,
         )
         self.reassembly = bridge.Reassembly()
@@ -117,7 +131,7 @@ class Agent:
             self.outbox,
             self.peers,
             self.readiness,
-            FlowHandlers(self.new_flows, self.answers, self.endings),
+            FlowHandlers(self.new_flows, self.answers, self.endings, self.grants),
             self.reassembly,
             random_octets,
         )
@@ -131,6 +145,7 @@ class Agent:
         )
         self.offloads = Offloads(self.outbox, self.peers, target, settings, may_ask=may_ask)
         self._timers: tuple[Callable[[], float | None], ...] = (
+            self.grants.get_timer,
             self.new_flows.get_timer,
             self.new_flows.negative.get_timer,
             self.early_fragments.held.get_timer,
@@ -151,6 +166,8 @@ class Agent:
             FlowMoved: self.endings.flow_moved,
             FlowHalf: self.new_flows.half_found,
             InstallFailed: self.endings.install_failed,
+            GrantsTaken: self.grants.taken,
+            GrantsEnded: self.grants.ended,
         }
 
     # --- in ----------------------------------------------------------------------------------
@@ -206,6 +223,12 @@ class Agent:
                 self.outbox.faults.note("handling what is due", error)
                 self._timers_rest_until = now + PAUSE_S
 
+    def _grants_taken(self, flows: bytes) -> None:
+        """The target has entered flows by itself."""
+        self.endings.table.entered(len(flows) // FLOW_SIZE)
+        if self.new_flows.pending.by_session:
+            self.new_flows.entered(flows)
+
     def _tidy_early_fragments(self, now: float) -> None:
         if self.early_fragments.count:
             self.early_fragments.handle_timer(now)
@@ -220,6 +243,7 @@ class Agent:
     def flush(self, now: float) -> None:
         """Last in a wake-up: batches that are due, or that an H message takes along."""
         self.offloads.follow()
+        self.grants.flush(now)
         for peer in self.peers.by_identity.values():
             peer.link.flush(now)
 
@@ -232,5 +256,6 @@ class Agent:
 
 def _completed(settings: ConnectionSettings, target: Target) -> ConnectionSettings:
     """What HELLO says of the table: it lives as long as the boot id (docs/design/0001)."""
-    fields = {**settings.__dict__, "boot_id": target.boot_id, "flags": CAPABILITIES}
+    flags = CAPABILITIES | (int(CsmbFlag.GRANTS) if target.takes_grants else 0)
+    fields = {**settings.__dict__, "boot_id": target.boot_id, "flags": flags}
     return ConnectionSettings(**{**fields, "flow_capacity": target.flow_capacity})

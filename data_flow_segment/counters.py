@@ -61,6 +61,19 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         False,
         "Messages about grants from a CS with which none were agreed.",
     ),
+    "grants_received": (True, "GRANTs of the CS that were carried out: decisions made ahead."),
+    "grants_stale": (
+        True,
+        "Messages about grants of a lease that is over, or from a CS that has none; ignored.",
+    ),
+    "taken_unsent": (
+        True,
+        "Reports of flows that took grants while no CS held the lease; the next CS asks by SYNC.",
+    ),
+    "queries_overtaken": (
+        True,
+        "Flows that took a grant while their QUERY was not answered yet; the QUERY was given up.",
+    ),
     # --- what became of QUERYs
     "query_retries": (
         False,

@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from csmb.constants import Flag as CsmbFlag
 from csmb.settings import ConnectionSettings
 from data_flow_segment.flows.answers import Answers
 from data_flow_segment.flows.bridge import Reassembly
 from data_flow_segment.flows.endings import Endings
+from data_flow_segment.flows.grants import Grants
 from data_flow_segment.flows.new_flows import NewFlows
 from data_flow_segment.outbox import Endpoint, Outbox
 from data_flow_segment.peers.groups import Peer, Peers
@@ -49,6 +51,7 @@ class FlowHandlers(NamedTuple):
     new_flows: NewFlows
     answers: Answers
     endings: Endings
+    grants: Grants
 
 
 class Dispatch:
@@ -82,7 +85,7 @@ class Dispatch:
             AuthChallenge: self._challenge,
             Bridge: self._bridge,
             Grant: self._grant,
-            Lease: self._grant,
+            Lease: flows.grants.lease_came,
         }
 
     def receive(self, octets: bytes, endpoint: Endpoint, now: float) -> None:
@@ -148,6 +151,8 @@ class Dispatch:
             peer.reset_seen = message.reset_id
             group_id = peer.group_id if message.reset_scope == ResetScope.GROUP else None
             self._flows.endings.delete_all(group_id, now)
+            self._flows.grants.void(group_id)
+            self._flows.grants.look(now)
             self._share(peer, message)
         peer.link.send(message._replace(flags=_ACK, error_code=0))
 
@@ -187,10 +192,12 @@ class Dispatch:
         if packet is not None:
             self._outbox.commands.append(TransmitPacket(packet))
 
-    def _grant(self, peer: Peer, message: Grant | Lease, now: float) -> None:
-        self._counters["drop_no_grants"] += 1  # no HELLO of ours has set GRANTS
+    def _grant(self, peer: Peer, message: Grant, now: float) -> None:
+        self._flows.grants.grant_came(peer, message, now)
+        if peer.hello.flags & CsmbFlag.GRANTS and not message.flags & Flag.RETRY:
+            self._share(peer, message)
 
-    def _share(self, peer: Peer, message: Reply | NewFlow | Reset) -> None:
+    def _share(self, peer: Peer, message: Reply | NewFlow | Reset | Grant) -> None:
         group = self._peers.groups[peer.group_id]
         if group.standbys:
             version = peer.link.version

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from ssmb.codec import TAKEN_FLOW_SIZE, struct_of
-from ssmb.constants import Flag, GrantContent, MessageType
+from ssmb.constants import ErrorCode, Flag, GrantContent, MessageType
 from ssmb.errors import MalformedMessage
 from ssmb.messages import FlowSignature, Grant, Translation
 
@@ -35,6 +35,9 @@ _TAKEN: Final = int(MessageType.TAKEN)
 _ADDR16: Final = int(Flag.ADDR16)
 FLOW_SIZE: Final = TAKEN_FLOW_SIZE
 _WORD24: Final = 0x00FF_FFFF
+_AHEAD: Final = 1 << 23
+SUPERSEDED: Final = int(ErrorCode.UNKNOWN)
+"""`error_code` of a TAKEN's flow that says what never came (13.4)."""
 
 
 class GrantNode(NamedTuple):
@@ -74,6 +77,11 @@ class TakenFlow(NamedTuple):
 def following(serial: int, count: int) -> int:
     """Return the serial *count* after one of a CS: 24 bits count, the others stay (6.7)."""
     return serial & ~_WORD24 | (serial + count) & _WORD24
+
+
+def is_after(serial: int, other: int) -> bool:
+    """Whether a CS gave it after another one; *other* 0: after none."""
+    return not other or 0 < ((serial - other) & _WORD24) < _AHEAD
 
 
 # --- GRANT -----------------------------------------------------------------------------------
@@ -144,6 +152,12 @@ def pack_returned(error_code: int, serial: int, count: int) -> bytes:
     """Return the octets that give back *count* serials from *serial* on."""
     nobody = FlowSignature(bytes(16), bytes(16), 0, 0, 0)
     return pack_taken(TakenFlow(error_code, serial, nobody, 0, 0, count))
+
+
+def pack_superseded(serial: int, server: FlowSignature, generation: int) -> bytes:
+    """Return the octets that say what was the last to come before a generation of a virtual server
+    (as a destination): `serial`, 0 for nothing."""
+    return pack_taken(TakenFlow(SUPERSEDED, serial, server, 0, 0, generation))
 
 
 def flows_of(taken_data: bytes) -> Sequence[TakenFlow]:

@@ -95,15 +95,16 @@ class EndedFlows:
     def get_timer(self) -> float | None:
         return self._ends.get_timer()
 
-    def due(self, now: float) -> list[FlowSignature]:
-        """Forget what has lingered enough; return the entries to take out of the target."""
+    def due(self, now: float) -> list[tuple[FlowSignature, int]]:
+        """Forget what has lingered enough; return the entries to take out of the target, with their
+        serials: another flow may have taken a grant meanwhile."""
         found = []
         for signature, serial in self._ends.due(now):
             self.serials.pop(serial, None)
             session = signature.session
             if self.lingering.get(session) == serial:
                 self.begin(session)
-                found.append(signature)
+                found.append((signature, serial))
         return found
 
     def forget_all(self) -> None:

@@ -254,8 +254,8 @@ class Endings:
         """Take out what has lingered enough; repeat what is to be repeated."""
         for message, group_id in self._repeats.due(now):
             self.report(message, group_id, now)
-        for signature in self.ended.due(now):
-            self._outbox.commands.append(RemoveFlow(signature, LINGER_MS))
+        for signature, serial in self.ended.due(now):
+            self._outbox.commands.append(RemoveFlow(signature, LINGER_MS, serial))
 
     # --- messages --------------------------------------------------------------------------------
 

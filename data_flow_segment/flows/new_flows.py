@@ -7,6 +7,7 @@ dictionaries and the codec (docs/design/0001).
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
 
 from csmb.constants import Flag as CsmbFlag
@@ -26,9 +27,11 @@ from data_flow_segment.targets.contract import (
     PacketReason,
     RemoveFlow,
     TransmitPacket,
+    VirtualServerKey,
 )
 from ssmb.addresses import to_text
 from ssmb.constants import FLOW_BUFFER_MAX, QUERY_REPEATS, TCP, Asking, ErrorCode, Flag, ForwardMode
+from ssmb.grants import flows_of
 from ssmb.messages import FlowSignature, Query, Session
 from ssmb.serials import UDP_SLOT_SHIFT, SerialAllocator, derived
 
@@ -78,6 +81,7 @@ class NewFlows:
         self._serials = serials
         self._serial_key = endings.table.target.serial_key()
         self._packet_id = 0
+        self.granted: Container[object] = ()  # whose flows the target may enter itself
         self._halves: list[FlowSignature] = []  # for a CS that knows all flows again
 
     # --- a packet that the target cannot place ---------------------------------------------
@@ -99,8 +103,8 @@ class NewFlows:
             return
         if reason in _NEW_OR_UNANSWERED:
             server = self._servers.by_key.get(key) if key is not None else None
-            if server is None:
-                self._counters["drop_no_virtual_server"] += 1
+            if server is None or self._has_taken(key, packet):
+                self._counters["drop_no_virtual_server"] += server is None
                 return
             group_id = server.group_id
         elif reason in _ANSWERED_AT_ONCE:
@@ -305,6 +309,27 @@ class NewFlows:
         self._outbox.commands.append(InjectPacket(packet))
         self._counters["put_back_late"] += 1
         return True
+
+    def _has_taken(self, key: VirtualServerKey | None, packet: PacketIn) -> bool:
+        """Whether the flow has taken a grant since its packet came up: a repeated one has."""
+        if key not in self.granted:
+            return False
+        state = self._endings.table.lookup(packet.signature)
+        if state is None or state.closed or packet.reason != _NEW_FLOW:
+            return False
+        self._outbox.commands.append(InjectPacket(packet))
+        self._counters["put_back_late"] += 1
+        return True
+
+    def entered(self, flows: bytes) -> None:
+        """Flows took grants (as TAKEN has them) although they may have been asked about: then the
+        question is given up, and what was held goes by the entry (13.5)."""
+        for flow in flows_of(flows):
+            session = flow.signature.session
+            waiting = self.pending.by_session.get(session)
+            if waiting is not None and not flow.error_code and not waiting.asking:
+                self._outbox.commands += map(InjectPacket, self.pending.remove(session).packets)
+                self._counters["queries_overtaken"] += 1
 
     def _outbound_group(self) -> Group | None:
         """The group whose CS wants to be asked about the internal side's flows."""

@@ -62,6 +62,10 @@ class Table:
                 return None
         return self.target.lookup(signature)
 
+    def entered(self, count: int) -> None:
+        """The target entered so many flows by itself."""
+        self._room = max(0, self._room - count)
+
     def take_room(self, now: float) -> None:
         """One more flow is about to be installed: evict one if the table is full."""
         if self._room > 0:

@@ -30,6 +30,13 @@ class WaitingFlows(Protocol):
         """Let it complete flows of which an earlier agent left half; it knows all flows."""
 
 
+class Leases(Protocol):
+    """The leases of grants (13.2)."""
+
+    def look(self, now: float) -> None:
+        """Other CSs are active, or may be asked."""
+
+
 class Syncs(Protocol):
     """The SYNCs that are being answered."""
 
@@ -50,6 +57,7 @@ class Readiness:
         resets: BootResets,
         waiting: WaitingFlows,
         syncs: Syncs,
+        leases: Leases,
         flow_count: Callable[[], int],
     ) -> None:
         self._outbox = outbox
@@ -57,6 +65,7 @@ class Readiness:
         self._resets = resets
         self._waiting = waiting
         self._syncs = syncs
+        self._leases = leases
         self._flow_count = flow_count
         self._known_boots: dict[tuple[int, int], int] = {}
 
@@ -77,11 +86,13 @@ class Readiness:
         """Its flows go on; what waits for it waits for the next one."""
         self._resets.forget(peer)
         self._syncs.forget(peer)
+        self._leases.look(now)
 
     def active_changed(self, groups: list[Group], now: float) -> None:
         """Send the new active CS every QUERY that waits (11.5)."""
         for group in groups:
             self._waiting.ask_again(group, now)
+        self._leases.look(now)
 
     # --- what stood before it is gone --------------------------------------------------------
 
@@ -114,6 +125,7 @@ class Readiness:
 
     def _can_ask(self, peer: Peer, now: float) -> None:
         """Nothing stands before QUERYs to this CS any more."""
+        self._leases.look(now)
         group = self._peers.groups.get(peer.group_id)
         if group is not None and group.active is peer:
             self._waiting.ask_again(group, now)

@@ -75,6 +75,11 @@ class Link:
         self._outbox.sent[name] += 1
         self._urgent = True
 
+    def send_low(self, octets: bytes, name: str) -> None:
+        """Send an L message that travels alone; others need not leave because of it."""
+        self._send(octets)
+        self._outbox.sent[name] += 1
+
     def queue(self, message: Delete | Stats | FlowState, now: float) -> None:
         """Let an L message wait for companions, up to BATCH_DELAY."""
         try:

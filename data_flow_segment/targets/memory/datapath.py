@@ -16,6 +16,7 @@ from data_flow_segment.targets.contract import (
     EarlyFragment,
     Event,
     FlowClosed,
+    FlowEntry,
     FlowReopened,
     PacketIn,
     PacketReason,
@@ -29,12 +30,19 @@ from data_flow_segment.targets.memory.asleep import Asleep
 from data_flow_segment.targets.memory.counters import Counters
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.fragments import FragmentTable
+from data_flow_segment.targets.memory.granted import Grants, signature_of
 from data_flow_segment.targets.memory.observe import observe
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.outgoing import Outgoing
 from data_flow_segment.targets.memory.virtual_servers import VirtualServers
 from data_flow_segment.targets.ownership import Ownership, Question
-from data_flow_segment.targets.translation import Key
+from data_flow_segment.targets.translation import (
+    CannotInstall,
+    Key,
+    check_ends,
+    inbound,
+    reverse_key,
+)
 from packets import icmp, neighbours, tunnel
 from packets.hygiene import has_mapped_address, is_from_group, is_source_routed
 from packets.parse import Kind, MalformedPacket, Packet, is_of_vlan, parse
@@ -60,6 +68,7 @@ class DataPath:
         self.counters = Counters()
         self.events: deque[Event] = deque()
         self.asleep = Asleep()
+        self.grants = Grants(self._report, clock)
         self.outgoing = Outgoing()
         self.ownership = Ownership(clock)
         self._router = forward.Router(options)
@@ -276,7 +285,42 @@ class DataPath:
         elif reason == PacketReason.UNSERVED and not self._may_answer(Question.UNSERVED):
             self.counters.add("drop_unserved")
             return
-        self._up_call(interface, packet, key, reason, None if found is None else found.key)
+        if found is None or not self._takes_grant(interface, packet, key, found):
+            self._up_call(interface, packet, key, reason, None if found is None else found.key)
+
+    def _takes_grant(
+        self, interface: Interface, packet: Packet, key: Key, server: VirtualServerEntry
+    ) -> bool:
+        """Whether the first packet of a flow goes on by a decision that was made ahead."""
+        if server.bridged or not self.listening or not syns.begins_a_flow(packet):
+            return False
+        if not packet.checksums_are_right():
+            return False
+        grant = self.grants.take(server.key, key, inside=interface.internal)
+        if grant is None:
+            return False
+        entry = grant.entry(signature_of(key, packet.tos), self.clock())
+        try:
+            check_ends(entry, self.virtual_servers.addresses.servers, self.own_addresses)
+            self._give_way_to(entry)
+            flow = self.table.install(entry, self.clock())
+        except CannotInstall:
+            self.counters.add("install_failed")
+            self.grants.returned(server.key, grant, entry, packet.tcp_flags)
+            return False
+        self.asleep.forget(entry)
+        self.grants.taken(server.key, grant, entry, packet.tcp_flags)
+        self._of_flow(interface, packet, key, flow, INBOUND, injected=True)
+        return True
+
+    def _give_way_to(self, entry: FlowEntry) -> None:
+        """A flow that only lingers yields to one that gets its source port (9.2)."""
+        back = reverse_key(entry.signature, inbound(entry))
+        other = self.table.find(back)
+        if other is not None and other[0].closed:
+            signature = other[0].entry.signature
+            if signature.session != entry.signature.session:
+                self.table.remove(signature)
 
     def _match(
         self, interface: Interface, packet: Packet, key: Key, local: frozenset[bytes]

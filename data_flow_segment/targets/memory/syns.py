@@ -26,6 +26,11 @@ def _is_syn(packet: Packet, direction: int) -> bool:
     return packet.tcp_flags & (SYN | ACK) == SYN
 
 
+def begins_a_flow(packet: Packet) -> bool:
+    """A connection's SYN, or a datagram with which a flow of UDP may begin."""
+    return packet.protocol != TCP or _is_syn(packet, INBOUND)
+
+
 def is_new_connection(packet: Packet, flow: Flow, direction: int) -> bool:
     """On an entry that only lingers it is another connection."""
     return flow.closed and _is_syn(packet, direction)

@@ -134,10 +134,10 @@ class MemoryTarget:
 
     @property
     def takes_grants(self) -> bool:
-        return False
+        return True
 
     def grant_states(self) -> Sequence[GrantState]:
-        return ()
+        return self.data_path.grants.states()
 
     def flow_count(self) -> int:
         return len(self.data_path.table)
@@ -176,6 +176,10 @@ class MemoryTarget:
         path.asleep.forget(command.entry)
 
     def _remove(self, command: RemoveFlow) -> None:
+        if command.serial:
+            state = self.lookup(command.signature)
+            if state is None or state.entry.serial != command.serial:
+                return
         if command.silent_ms:
             state = self.lookup(command.signature)
             if state is None:
@@ -198,9 +202,12 @@ class MemoryTarget:
                 path.announce(address)
         elif isinstance(command, RemoveVirtualServer):
             path.virtual_servers.remove(command.key)
+            path.grants.end(command.key)
         elif isinstance(command, SetLocalAddresses):
             path.local_addresses = command.addresses
         elif isinstance(command, SetAnswers):
             path.ownership.answers = command
         elif isinstance(command, SetOutboundQuery):
             path.outbound_query = command.enabled
+        else:
+            path.grants.obey(command)
