@@ -17,6 +17,8 @@ from data_flow_segment.targets.contract import (
     InjectPacket,
     InstallFailed,
     InstallFlow,
+    LeaveToAgent,
+    Offload,
     PutBackFragment,
     RemoveFlow,
     RemoveVirtualServer,
@@ -209,5 +211,5 @@ class MemoryTarget:
             path.ownership.answers = command
         elif isinstance(command, SetOutboundQuery):
             path.outbound_query = command.enabled
-        else:
+        elif not isinstance(command, Offload | LeaveToAgent):  # it offers neither
             path.grants.obey(command)
