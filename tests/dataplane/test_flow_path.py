@@ -49,6 +49,7 @@ PROGRAM = {
 RUNTIME = "data_flow_segment/runtime/segment.py"  # whose event loop is the test's own here
 EVERY_WAKE_UP = (
     ".get_timer", ".handle_timer", ".due", ".octets_to_send", "Offloads.follow", "Reports.read",
+    "Grants.flush",
 )  # fmt: skip
 
 
