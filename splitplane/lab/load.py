@@ -7,6 +7,7 @@ Every octet that comes back is compared.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 from collections import Counter, deque
@@ -25,6 +26,7 @@ _THINKING_S: Final = 0.6  # between two requests, at most
 _UDP_SHARE: Final = 0.15
 _READ_OCTETS: Final = 64 * 1024
 _TIMEOUT_S: Final = 10
+_AGAIN_S: Final = 2  # as resolvers repeat a question (RFC 1035 4.2.1)
 _LATENCIES: Final = 2_000  # of the latest connections
 
 
@@ -99,8 +101,12 @@ class Load:
         with self._socket(client, address, socket.SOCK_DGRAM) as sock:
             await loop.sock_connect(sock, (address, UDP_PORT))
             self.tally.connections += 1
-            await loop.sock_sendall(sock, question)
-            answer = await loop.sock_recv(sock, 2048)
+            answer = b""
+            while not answer:  # no answer is empty
+                await loop.sock_sendall(sock, question)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_AGAIN_S):
+                        answer = await loop.sock_recv(sock, 2048)
         server, _, echoed = answer.partition(b" ")
         if echoed != question:
             raise ValueError(f"{len(answer)} octets came back that were never sent")

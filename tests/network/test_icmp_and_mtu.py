@@ -22,7 +22,7 @@ import pytest
 
 from splitplane.lab import Lab
 from splitplane.lab.topology import UDP_PORT, VIRTUAL_ADDRESS, VIRTUAL_ADDRESS_6
-from support.cluster.laboratory import TARGETS, echo, fetch, wait_until_served
+from support.cluster.laboratory import TARGETS, echo, fetch, send_first, wait_until_served
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 
@@ -139,7 +139,7 @@ def test_a_dead_port_is_said_to_the_client_by_the_address_it_asked(
 ) -> None:
     with asking(lab, family) as sock:
         sock.connect((family.address, DEAD_PORT))
-        sock.send(b"anybody?")
+        send_first(lab, sock, b"anybody?")
         error = told(sock)
     assert error.error == errno.ECONNREFUSED
     assert error.type_and_code == family.port_unreachable
@@ -151,7 +151,7 @@ def test_a_plain_client_of_a_dead_port_is_refused(lab: Lab, family: Family) -> N
     with lab.socket("client2", family.number, socket.SOCK_DGRAM) as sock:
         sock.settimeout(TIMEOUT_S)
         sock.connect((family.address, DEAD_PORT))
-        sock.send(b"anybody?")
+        send_first(lab, sock, b"anybody?")
         with pytest.raises(ConnectionRefusedError):
             sock.recv(100)
 
@@ -160,7 +160,7 @@ def test_the_load_balancer_is_a_hop_that_traceroute_sees(lab: Lab, family: Famil
     client = lab.host("client1")
     with asking(lab, family) as sock:
         sock.connect((family.address, UDP_PORT))
-        sock.send(b"x")
+        send_first(lab, sock, b"x")
         assert sock.recv(100).endswith(b" x")  # the flow is there
         sock.setsockopt(family.level, family.hop_limit, 1)
         sock.send(b"too far")
@@ -253,9 +253,9 @@ def test_a_datagram_that_must_not_be_fragmented_is_told_the_mtu(lab: Lab, family
     with narrow(lab, "server"), asking(lab, family) as sock:
         sock.connect((family.address, UDP_PORT))
         sock.setsockopt(family.level, family.mtu_discover, PMTUDISC_DO)
-        sock.send(b"x")
+        send_first(lab, sock, b"x")
         assert sock.recv(100).endswith(b" x")
-        # the agent sent the first one: this is the first whose way the program has to find
+        # where the agent asks, it sent the first one: the program has to find the way of this one
         sock.send(bytes(1400))
         error = told(sock)
         assert error.error == errno.EMSGSIZE
@@ -279,4 +279,4 @@ def test_the_first_fragments_wait_for_the_cs_together(
 ) -> None:
     content = random.Random(octets).randbytes(octets)
     for client in ("client1", "client2"):
-        assert asyncio.run(echo(lab, client, family.address, [content]))
+        assert asyncio.run(echo(lab, client, family.address, [content], repeats=False))

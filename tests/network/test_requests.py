@@ -120,10 +120,11 @@ def test_no_request_of_thousands_fails(lab: Lab, volume: Volume, family: str) ->
 def test_no_datagram_of_thousands_is_lost_or_changed(lab: Lab, volume: Volume, family: str) -> None:
     chance = random.Random(family)
     servers: Counter[str] = Counter()
+    tally: Counter[str] = Counter()
 
     async def ask(number: int, contents: list[bytes]) -> None:
         client = f"client{number % 2 + 1}"
-        answered = await echo(lab, client, FAMILIES[family], contents)
+        answered = await echo(lab, client, FAMILIES[family], contents, tally=tally)
         assert len(set(answered)) == 1, f"one session was answered by {set(answered)}"
         servers.update(answered)
 
@@ -136,4 +137,5 @@ def test_no_datagram_of_thousands_is_lost_or_changed(lab: Lab, volume: Volume, f
     asyncio.run(crowd(jobs, AT_ONCE))
     assert servers.total() == volume.datagrams
     assert len(servers) == 3
+    assert 10 * tally["repeats"] <= len(jobs)  # even if the machine is busy elsewhere for seconds
     assert_nothing_odd(lab)

@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients of a laboratory: they compare every octet, and say what was wrong with which connection.
 
-An exchange that goes wrong in any way raises Broken; nothing is tried twice.
+An exchange that goes wrong in any way raises Broken; nothing is tried twice, but what UDP leaves to
+its clients: the first datagram of an exchange, which nothing keeps while the data path asks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import select
 import shutil
 import socket
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any, Final
 
-from admin.answers import CS_STATUS, FLOWS
+from admin.answers import CS_STATUS, DFS_STATUS, FLOWS
 from admin.errors import MachineError
 from splitplane import machine
 from splitplane.lab import Lab
@@ -28,6 +32,9 @@ from support.require import require
 from support.targets.bmv2 import missing_for_bmv2
 
 TIMEOUT_S: Final = 60.0  # of one exchange: a hang is a failure, a busy machine is none
+AGAIN_S: Final = (
+    2.0  # after which a client repeats a first datagram, as a resolver does (RFC 1035 4.2.1)
+)
 _READ_OCTETS: Final = 64 * 1024
 _RECEIVE_BUFFER: Final = 4 << 20  # many answers wait here while Python compares one
 
@@ -37,6 +44,8 @@ class Broken(AssertionError):
 
 
 TARGETS: Final = ("bpf", "p4runtime")
+WAYS: Final = {"data path": "auto", "agent": "agent"}
+"""Who asks a CS about new flows, and the setting `ask` for it."""
 
 
 def require_laboratory(target: str = "bpf") -> None:
@@ -159,6 +168,24 @@ async def fetch(
         return [await http.get(size) for size in sizes]
 
 
+def path_asks(lab: Lab) -> bool:
+    """Whether the data path is to ask about new flows: then nobody keeps a client's packet."""
+    config = lab.dfs_config
+    return (config["target"], config.get("ask", "auto")) == ("bpf", "auto")
+
+
+def send_first(lab: Lab, sock: socket.socket, content: bytes) -> None:
+    """Send a flow's first datagram; where the data path asks, until an answer or error comes."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)  # POLLERR comes unasked
+    deadline = time.monotonic() + TIMEOUT_S
+    sock.send(content)
+    while path_asks(lab) and not poll.poll(AGAIN_S * 1000):
+        if time.monotonic() > deadline:
+            raise Broken(f"nothing came back within {TIMEOUT_S} s")
+        sock.send(content)
+
+
 async def echo(
     lab: Lab,
     client: str,
@@ -168,25 +195,60 @@ async def echo(
     source: tuple[str, int] | None = None,
     port: int = UDP_PORT,
     timeout_s: float = TIMEOUT_S,
+    repeats: bool = True,
+    tally: Counter[str] | None = None,
 ) -> list[str]:
-    """Send each datagram from one port, compare what comes back; who answered each."""
-    loop = asyncio.get_running_loop()
-    servers = []
+    """Send each datagram from one port, compare what comes back; who answered each.
+
+    Where the data path asks and *repeats* is set, the first one is repeated, which *tally* counts.
+    No other may be lost, and none may be answered more often than it was sent.
+    """
+    servers: list[str] = []
+    again_s = AGAIN_S if repeats and path_asks(lab) else None
     with _socket(lab, client, address, socket.SOCK_DGRAM, source) as sock:
+        exchange = _Exchange(sock, f"{client} to {address}")
         try:
             async with asyncio.timeout(timeout_s):
-                await loop.sock_connect(sock, (address, port))
+                await asyncio.get_running_loop().sock_connect(sock, (address, port))
                 for content in contents:
-                    await loop.sock_sendall(sock, content)
-                    answer = await loop.sock_recv(sock, 65536)
-                    server, _, echoed = answer.partition(b" ")
-                    if echoed != content:
-                        raise Broken(f"{client} to {address}: other octets, {len(echoed)}")
-                    servers.append(server.decode())
+                    servers.append(await exchange.ask(content, None if servers else again_s))
         except OSError as error:  # TimeoutError is one
             what = f"{client} {source or ''} to {address}: after {len(servers)} datagrams"
             raise Broken(f"{what}: {error or type(error).__name__}") from error
+        finally:
+            if tally is not None:
+                tally["repeats"] += exchange.repeats
     return servers
+
+
+class _Exchange:
+    """Datagrams from one socket, one at a time."""
+
+    def __init__(self, sock: socket.socket, what: str) -> None:
+        self.repeats = 0
+        self._sock = sock
+        self._what = what
+        self._loop = asyncio.get_running_loop()
+        self._late: list[bytes] = []  # what may be answered once more
+
+    async def ask(self, content: bytes, again_s: float | None) -> str:
+        """The name of who sent it back."""
+        await self._loop.sock_sendall(self._sock, content)
+        while True:
+            try:
+                async with asyncio.timeout(again_s):
+                    answer = await self._loop.sock_recv(self._sock, 65536)
+            except TimeoutError:
+                self.repeats += 1
+                self._late.append(content)
+                await self._loop.sock_sendall(self._sock, content)
+                continue
+            server, _, echoed = answer.partition(b" ")
+            if echoed == content:
+                return server.decode()
+            if echoed not in self._late:
+                raise Broken(f"{self._what}: other octets, {len(echoed)}")
+            self._late.remove(echoed)
 
 
 def wait_until_served(lab: Lab, cs: str = "cs1") -> None:
@@ -200,6 +262,15 @@ def wait_until_served(lab: Lab, cs: str = "cs1") -> None:
 
     wait_for("CS and DFS to be one", served)
     lab.wait_until_serving()
+
+
+def wait_until_asking(lab: Lab, way: str) -> None:
+    """Return once new flows are asked about in one of WAYS."""
+
+    def asks() -> set[str]:
+        return {group.asks.partition(":")[0] for group in lab.admin("dfs", DFS_STATUS).groups}
+
+    wait_for(f"the {way} to ask", lambda: asks() == {way})
 
 
 def cs_knows(lab: Lab, servers: Mapping[tuple[str, int], str], cs: str = "cs1") -> bool:
