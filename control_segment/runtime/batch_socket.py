@@ -41,15 +41,17 @@ class BatchSocket(DatagramSocket):
         self._batches = batches
         self._opened_handler = handler
         self._batch = Batch()
+        self._sealers = (ctypes.c_void_p * BATCH)()  # of the REPLYs, in their order
+        self._sealers_address = ctypes.addressof(self._sealers)
         self._addresses: dict[bytes, tuple[object, ...]] = {}
         super().__init__(address, port, batches.handle, None)
 
-    def _round(self) -> bool:
+    def _round(self) -> int:
         batch = self._batch
         where = batch.address
         count = self._library.receive(self._socket.fileno(), where)
         if count <= 0:  # nothing, or an ICMP error of an earlier datagram: the next read goes on
-            return False
+            return 0
         now = self._loop.time()
         peers = self._peers(count, now)
         self._library.open_all(where, count)
@@ -69,8 +71,9 @@ class BatchSocket(DatagramSocket):
         answered, others = self._opened_handler(opened, now)
         if answered:
             self._answer(answered, places)
-        self.send(others)
-        return True
+        if others:
+            self.send(others)
+        return int(count)
 
     def _peers(self, count: int, now: float) -> list[Peer | None]:
         """Whose the datagrams are, with their openers beside them."""
@@ -124,15 +127,15 @@ class BatchSocket(DatagramSocket):
 
     def _answer(self, answered: list[Answered], places: list[int]) -> None:
         count = len(answered)
-        sealers = (ctypes.c_void_p * BATCH)()
+        sealers = self._sealers
         for at, (_, peer, _) in enumerate(answered):
-            if isinstance(peer.sealer, Sealer):
-                sealers[at] = peer.sealer.address
+            sealer = peer.sealer
+            sealers[at] = sealer.address if isinstance(sealer, Sealer) else None
         self.not_sent += self._library.answer(
             self._socket.fileno(),
             self._batch.address,
             count,
             bytes([places[place] for place, _, _ in answered]),
             b"".join([head + tail for _, _, (head, tail) in answered]),
-            ctypes.addressof(sealers),
+            self._sealers_address,
         )
