@@ -24,6 +24,7 @@
 #include "entries.h"
 #include "filter.h"
 #include "forward.h"
+#include "grants.h"
 #include "icmp.h"
 #include "maps.h"
 #include "neighbours.h"
@@ -31,6 +32,7 @@
 #include "parse.h"
 #include "shared.h"
 #include "segment.h"
+#include "sums.h"
 #include "upcall.h"
 #include "upgrade.h"
 
@@ -43,7 +45,7 @@
  * answer.  A living one answers (RFC 5961 4), though not every SYN: Linux one in half a second. */
 #define SILENT_NS 1000000000ull
 #define GO_ON -1
-#define ASK -2 /* about the packet; from where the stack has room for it */
+#define DECIDE -2 /* about a new flow; from where the stack has room for it */
 
 static __always_inline struct virtual_server *match(struct packet *p, bool is_external,
 						    struct virtual_server_key *key)
@@ -154,6 +156,17 @@ static __always_inline bool is_contradictory(struct packet *p)
 	       p->tcp_flags & (TCP_FIN | TCP_RST);
 }
 
+/* For take_grant. */
+static __always_inline bool keep_server(const struct virtual_server_key *key)
+{
+	__u32 zero = 0;
+	struct making *made = bpf_map_lookup_elem(&making, &zero);
+
+	if (made)
+		made->server = *key;
+	return made;
+}
+
 /* No flow: addressed to a virtual server, opened by the internal side, or left to the kernel. */
 static __always_inline int unmatched(struct context *c, struct packet *p)
 {
@@ -206,9 +219,10 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 			CALL(note_outgoing, c, p);
 		return pass(c);
 	}
-	if (reason == REASON_NEW_FLOW && server && !c->xdp && !c->injected) {
+	if (reason == REASON_NEW_FLOW && server && !c->injected && p->fragment == WHOLE &&
+	    (p->key.protocol != PROTOCOL_TCP || is_syn(p)) && keep_server(&key)) {
 		p->group_id = server->group_id;
-		return ASK;
+		return DECIDE;
 	}
 	return up_call(c, p, reason, server ? &key : NULL);
 }
@@ -400,6 +414,30 @@ static __always_inline enum packet_kind parse_all(struct context *c, struct pack
 	return kind;
 }
 
+/* A new flow: by a decision that was made ahead, or by the CS, which the program asks or the agent. */
+static __always_inline int decide_new(struct context *c, struct packet *p)
+{
+	struct interface *interface = interface_at(c->ifindex);
+	bool is_inside = !interface || interface->flags & INTERFACE_INTERNAL;
+	int action;
+
+	if (has_grants()) {
+		if (!CALL(sum_is_right, c, p))
+			return context_drop(c, COUNTER_DROP_CHECKSUM);
+		if (take_grant(p, is_inside) == GRANT_USED) {
+			action = CALL(transport, c, p);
+			/* the flow has gone again meanwhile */
+			return action == DECIDE ? context_drop(c, COUNTER_DROP_NO_ROUTE) : action;
+		}
+	}
+	if (!c->xdp) {
+		action = ask_tc(SKB(c), p);
+		if (action != NOT_ASKED)
+			return action;
+	}
+	return CALL(pass_up, c, p);
+}
+
 static __always_inline int process(struct context *c, struct packet *p)
 {
 	enum packet_kind kind = parse_all(c, p);
@@ -408,10 +446,7 @@ static __always_inline int process(struct context *c, struct packet *p)
 	switch (kind) {
 	case KIND_TRANSPORT:
 		action = CALL(transport, c, p);
-		if (action != ASK || c->xdp)
-			return action;
-		action = ask_tc(SKB(c), p);
-		return action == NOT_ASKED ? CALL(pass_up, c, p) : action;
+		return action == DECIDE ? decide_new(c, p) : action;
 	case KIND_ICMP:
 		return c->injected ? pass(c) : CALL(icmp, c, p);
 	case KIND_ARP:

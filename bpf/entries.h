@@ -31,6 +31,7 @@ enum entered {
 	ENTERED_BEFORE, /* the same flow is there */
 	ENTERED_STALE, /* its flow is over, or another one has its place */
 	ENTERED_LEFT, /* the agent has to look at it: what is rare, and what cannot be */
+	ENTERED_FULL, /* the table is */
 };
 
 struct decision {
@@ -51,6 +52,8 @@ struct decision {
 
 /* Too much for a stack. */
 struct making {
+	struct virtual_server_key server; /* that a new flow's packet is for */
+	__u32 pad;
 	struct decision decision;
 	struct flow_key back_key;
 	struct flow home;
@@ -201,8 +204,8 @@ static __always_inline int enter_both(struct making *m)
 	return failed;
 }
 
-/* Enter the decision that lies in `making`; enum entered. */
-__noinline int enter_flow(void)
+/* Enter the decision that lies in `making`, if there is room. */
+__noinline int try_to_enter(void)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct decision *d;
@@ -236,10 +239,8 @@ __noinline int enter_flow(void)
 	failed = enter_both(m);
 	if (failed == -EEXIST_ && drop_lingering(&m->back_key))
 		failed = enter_both(m);
-	if (failed == -E2BIG_ && make_room())
-		failed = enter_both(m);
 	if (failed)
-		return ENTERED_LEFT;
+		return failed == -E2BIG_ ? ENTERED_FULL : ENTERED_LEFT;
 	count(COUNTER_INSTALLED);
 	if (d->key.protocol == PROTOCOL_TCP) {
 		struct control *control = control_of(d->group_id);
@@ -247,8 +248,19 @@ __noinline int enter_flow(void)
 		if (control)
 			look_later(&opening, &d->key, d->serial, now + control->half_open_ns);
 	}
-	tend();
 	return ENTERED;
+}
+
+/* Enter the decision that lies in `making`; enum entered. */
+static __always_inline int enter_flow(void)
+{
+	int entered = try_to_enter();
+
+	if (entered == ENTERED_FULL && make_room())
+		entered = try_to_enter();
+	if (entered == ENTERED)
+		tend();
+	return entered == ENTERED_FULL ? ENTERED_LEFT : entered;
 }
 
 #endif

@@ -172,6 +172,56 @@ struct {
 	__uint(max_entries, 65536); /* likewise */
 } opening SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct virtual_server_key);
+	__type(value, struct grants);
+	__uint(max_entries, GRANT_SLOTS);
+} grants SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32); /* slot */
+	__type(value, struct grant_slot);
+	__uint(max_entries, GRANT_SLOTS);
+} grant_slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32); /* slot * GRANTED_MAX + a position modulo GRANTED_MAX */
+	__type(value, struct granted);
+	__uint(max_entries, GRANT_SLOTS *GRANTED_MAX);
+} grant_rings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32); /* slot * GRANT_NODES_MAX + index */
+	__type(value, struct granted_node);
+	__uint(max_entries, GRANT_SLOTS *GRANT_NODES_MAX);
+} grant_nodes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32); /* (slot * GRANT_TABLE_MAX + entry) / GRANT_ENTRIES */
+	__type(value, struct granted_entries);
+	__uint(max_entries, GRANT_SLOTS *GRANT_TABLE_MAX / GRANT_ENTRIES);
+} grant_tables SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct granted_client_key);
+	__type(value, struct granted_client);
+	__uint(max_entries, 65536);
+} grant_clients SEC(".maps");
+
+/* group -> until when its grants may be used; ns, CLOCK_MONOTONIC */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 256);
+} leases SEC(".maps");
+
 #define HEADROOM 40 /* with the event: a QUERY, and what it is sent in, before the frame */
 
 struct scratch {

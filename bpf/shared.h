@@ -211,6 +211,8 @@ struct control_key {
 enum report_kind {
 	REPORT_DELETE = 1,
 	REPORT_REPLY = 2, /* that the program carried out; for the standbys */
+	REPORT_TAKEN = 3, /* what became of a grant: a flow of TAKEN */
+	REPORT_NOTHING = 4, /* room that was not needed after all */
 };
 
 #define REPORT_OCTETS 120 /* a multiple of eight; of the longest message, and more */
@@ -221,6 +223,88 @@ struct report {
 	__u8 kind;
 	__u8 pad[5];
 	__u8 octets[REPORT_OCTETS];
+};
+
+/* Grants (wire protocol 13): decisions that the CS made ahead.  A generation of a virtual server has a
+ * slot, of its own until it has ended: a part of each of the arrays below. */
+#define GRANT_SLOTS 256
+#define GRANTED_MAX 1024 /* decisions of a slot that are not taken; a power of two */
+#define GRANT_NODES_MAX 64
+#define GRANT_TABLE_MAX 16384
+#define GRANT_ENTRIES 64 /* of a table, in one element */
+
+/* grants.kind */
+enum {
+	GRANT_KIND_NODES = 0,
+	GRANT_KIND_HASH = 1,
+	GRANT_KIND_HASH_SOURCE = 2,
+	GRANT_KIND_CLIENTS = 3
+};
+
+/* The agent's: the current generation of a virtual server. */
+struct grants {
+	__u32 slot;
+	__u32 tail; /* decisions that were given */
+	__u32 table_size;
+	__u16 group_id;
+	__u8 kind;
+	__u8 inside; /* good for packets from the nodes' side, too */
+	__u32 generation; /* for the agent */
+	__u32 pad;
+	__u64 use; /* of the slot; another one each time */
+};
+
+/* grant_slot.counts, wire protocol 13.5 */
+enum grant_count {
+	GRANT_TAKEN,
+	GRANT_INSIDE,
+	GRANT_OLD,
+	GRANT_UNKNOWN,
+	GRANT_DRY,
+	GRANT_RACED,
+	GRANT_FULL,
+	GRANT_COUNTS,
+};
+
+#define GRANT_CLOSED (1u << 31) /* in head: nothing is taken any more */
+
+/* The program's. */
+struct grant_slot {
+	__u32 head; /* decisions that were taken */
+	__u32 pad;
+	__u64 counts[GRANT_COUNTS];
+};
+
+struct granted {
+	__u32 serial;
+	__u16 node;
+	__be16 snat_port;
+};
+
+struct granted_node {
+	__be32 node[4];
+	__be32 snat[4];
+	__be32 next_hop[4];
+	__be16 node_port;
+	__u16 flags; /* as in a REPLY */
+	__u32 idle_timeout_s; /* 0: there is no such node */
+	__u8 forward_mode;
+	__u8 pad[7];
+};
+
+struct granted_entries {
+	__u8 nodes[GRANT_ENTRIES];
+};
+
+struct granted_client_key {
+	__be32 address[4];
+	__u64 use;
+};
+
+struct granted_client {
+	__u64 until; /* ns, CLOCK_MONOTONIC */
+	__u32 node;
+	__u32 pad;
 };
 
 /* A flow that is to be looked at later. */

@@ -9,7 +9,10 @@
 
 #define NS_PER_MS 1000000
 
-enum { SSMB_QUERY = 1, SSMB_REPLY = 2, SSMB_DELETE = 5 };
+enum { SSMB_QUERY = 1, SSMB_REPLY = 2, SSMB_DELETE = 5, SSMB_TAKEN = 70 };
+
+/* error_code */
+enum { SSMB_OK = 0, SSMB_CONNALIVE = 4, SSMB_NORESOURCE = 18 };
 
 /* flags */
 enum {
@@ -50,6 +53,9 @@ struct query_message {
 	struct ssmb_beginning beginning;
 	__be32 timestamp;
 };
+
+/* a flow of TAKEN, which has the layout of a QUERY */
+#define taken_flow query_message
 
 struct reply_message {
 	struct ssmb_beginning beginning;

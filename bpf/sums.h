@@ -71,14 +71,14 @@ static __always_inline __u16 pseudo_sum(struct packet *p, __u32 length)
 	return sum_of_pseudo(p->key.src, p->key.dst, p->key.protocol, length);
 }
 
-/* Whether the receiver of a TCP packet will find its checksums right.  They are computed only where
- * a SYN, FIN or RST depends on them.  Not looked at: a packet that its sender's kernel left for the
+/* Whether the receiver of a packet will find its checksums right.  They are computed only where a
+ * SYN, FIN or RST or a new flow depends on them.  Not looked at: a packet that its sender's kernel left for the
  * NIC to finish, which has only the pseudo header's sum; several in one (GRO, segmentation
  * offload), which were checked when they were put together; one longer than the scratch. */
 static __always_inline int sum_is_right(struct context *c, struct packet *p)
 {
 	__u32 zero = 0, gso = 0, length = p->length, header = p->l4 - p->l3,
-	      rest = length - header;
+	      rest = length - header, check_at = 16, after;
 	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
 	__u16 pseudo;
 
@@ -97,9 +97,24 @@ static __always_inline int sum_is_right(struct context *c, struct packet *p)
 	__builtin_memset(&s->frame[length], 0, 4);
 	if (p->version == 4 && sum_frame(0, header) != 0xffff)
 		return false;
+	if (p->key.protocol == PROTOCOL_UDP) {
+		__u32 udp_length = bpf_ntohs(*(__be16 *)&s->frame[header + 4]);
+
+		check_at = 6;
+		if (udp_length < 8 || udp_length > rest)
+			return false;
+		if (!*(__u16 *)&s->frame[header + 6]) /* none was made, RFC 768 */
+			return p->version == 4;
+		rest = udp_length;
+		after = header + rest;
+		barrier_var(after);
+		if (after > FRAME_MAX)
+			return false;
+		__builtin_memset(&s->frame[after], 0, 4); /* it is not covered */
+	}
 	pseudo = pseudo_sum(p, rest);
 	return fold((__u64)sum_frame(header, rest) + pseudo) == 0xffff ||
-	       *(__u16 *)&s->frame[header + 16] == pseudo;
+	       *(__u16 *)&s->frame[header + check_at] == pseudo;
 }
 
 GLOBAL_FUNCTION(sum_is_right, (), ())

@@ -35,6 +35,12 @@ STRUCTS = {
     "control_key": layout.CONTROL_KEY,
     "replay_window": layout.WINDOW,
     "due": layout.DUE,
+    "grants": layout.GRANTS,
+    "grant_slot": layout.GRANT_SLOT,
+    "granted": layout.GRANTED,
+    "granted_node": layout.GRANTED_NODE,
+    "granted_client_key": layout.GRANTED_CLIENT_KEY,
+    "granted_client": layout.GRANTED_CLIENT,
 }
 PREFIXES = {  # enumerations of C whose names carry a prefix, and Python's
     "FLOW_": layout.FlowBit,

@@ -47,6 +47,13 @@ FATES: Final = {
     "refused": Fate.RENEWED,
     "lingering": Fate.RENEWED,
     "opening": Fate.RENEWED,
+    "grants": Fate.RENEWED,
+    "grant_slots": Fate.RENEWED,
+    "grant_rings": Fate.RENEWED,
+    "grant_nodes": Fate.RENEWED,
+    "grant_tables": Fate.RENEWED,
+    "grant_clients": Fate.RENEWED,
+    "leases": Fate.RENEWED,
 }
 """Every map that is pinned."""
 

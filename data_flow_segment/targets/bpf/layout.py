@@ -23,6 +23,14 @@ CONTROL_KEY: Final = struct.Struct("=16sHH")
 WINDOW: Final = struct.Struct("=IIQ256s")
 REPORT: Final = struct.Struct("=HB5s120s")
 DUE: Final = struct.Struct("=40sIIQ")
+GRANTS: Final = struct.Struct("=IIIHBBIIQ")
+GRANT_SLOT: Final = struct.Struct("=II7Q")
+GRANTED: Final = struct.Struct("=IHH")
+GRANTED_NODE: Final = struct.Struct("=16s16s16sHHIB7x")
+GRANTED_CLIENT_KEY: Final = struct.Struct("=16sQ")
+GRANTED_CLIENT: Final = struct.Struct("=QII")
+GRANT_SLOTS: Final = 256
+GRANT_ENTRIES: Final = 64  # of a table, in one element
 NEXT_HOP_KEY: Final = struct.Struct("=16sI")
 NEXT_HOP: Final = struct.Struct("=QII")
 EVENT_PACKET: Final = struct.Struct("=BBBBIHHHH40s20s")
@@ -205,6 +213,8 @@ class ReportKind(IntEnum):
 
     DELETE = 1
     REPLY = 2
+    TAKEN = 3
+    NOTHING = 4
 
 
 class VirtualServerFlag(IntFlag):

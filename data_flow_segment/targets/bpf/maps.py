@@ -44,6 +44,18 @@ class Map:
         if failed:
             raise TargetError(f"map {self.name}: cannot enter an element: {reason(-failed)}")
 
+    def update_many(self, keys: bytes, values: bytes) -> None:
+        """Enter or replace many, as they stand one behind the other, or raise TargetError."""
+        count = ctypes.c_uint32(len(keys) // self.key_size)
+        options = BatchOptions(ctypes.sizeof(BatchOptions), BPF_ANY, 0)
+        failed = library().bpf_map_update_batch(
+            self.fd, ctypes.cast(ctypes.c_char_p(keys), ctypes.c_void_p),
+            ctypes.cast(ctypes.c_char_p(values), ctypes.c_void_p),
+            ctypes.addressof(count), ctypes.addressof(options),
+        )  # fmt: skip
+        if failed:
+            raise TargetError(f"map {self.name}: cannot enter elements: {reason(failed)}")
+
     def delete(self, key: bytes) -> bool:
         """Whether it was there."""
         return int(self._delete(self.fd, key)) == 0

@@ -53,7 +53,6 @@ class Offloads:
         self._devices: Mapping[int, Device] = {}
         self._looked_ns = 0
         self._refusing: set[int] = set()
-        self.has_begun = False  # whether the program may have entered flows, or taken them out
         self._tending = self._test_run()
 
     @property
@@ -76,7 +75,6 @@ class Offloads:
     def set(self, offload: Offload, devices: Mapping[int, Device]) -> None:
         """Carry out a command."""
         self._devices = devices
-        self.has_begun = True
         before = self._wanted.get(offload.group_id)
         self._wanted[offload.group_id] = offload
         if before is not None and before.path is not None and before.path != offload.path:

@@ -24,6 +24,10 @@ from data_flow_segment.targets.contract import TargetError
 
 EVENTS_SIZE: Final = 16 << 20
 REPORTS_SIZE: Final = 16 << 20
+GRANT_MAPS: Final = (
+    "grants", "grant_slots", "grant_rings", "grant_nodes", "grant_tables", "grant_clients",
+    "leases",
+)  # fmt: skip
 
 
 class Program:
@@ -65,6 +69,7 @@ class Program:
         self.control_groups = self._map("control_groups")
         self.windows = self._map("windows")
         self.refused = self._map("refused")
+        self.grant_maps = {name: self._map(name) for name in GRANT_MAPS}
         self.events_fd = self._fd("events")
         self.reports_fd = self._fd("reports")
 

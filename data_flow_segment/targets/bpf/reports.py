@@ -12,14 +12,19 @@ from data_flow_segment.targets.bpf.layout import REPORT, ReportKind
 from data_flow_segment.targets.bpf.program import REPORTS_SIZE
 from data_flow_segment.targets.bpf.ring import RECORD_HEADER, Ring
 from data_flow_segment.targets.contract import FinishedMessages
-from ssmb.codec import size_of
+from data_flow_segment.targets.grants import GrantsTaken
+from ssmb.codec import TAKEN_FLOW_SIZE, size_of
 from ssmb.constants import MessageType
 
 AT_ONCE: Final = 1024  # messages per turn of the loop: under a millisecond
 
 _HEAD: Final = struct.Struct("=HB5x")
 _TYPES: Final = {ReportKind.DELETE: MessageType.DELETE, ReportKind.REPLY: MessageType.REPLY}
-_SIZES: Final = {kind: size_of(message_type, 2) for kind, message_type in _TYPES.items()}
+_SIZES: Final = {
+    **{kind: size_of(message_type, 2) for kind, message_type in _TYPES.items()},
+    ReportKind.TAKEN: TAKEN_FLOW_SIZE,
+    ReportKind.NOTHING: 0,
+}
 
 
 class Reports:
@@ -28,7 +33,7 @@ class Reports:
     def __init__(self, fd: int) -> None:
         self._ring = Ring(fd, REPORTS_SIZE)
 
-    def read(self) -> list[FinishedMessages]:
+    def read(self) -> list[FinishedMessages | GrantsTaken]:
         """What waits, up to AT_ONCE messages, in order."""
         octets, step = self._ring.read_whole(REPORT.size, AT_ONCE)
         return list(_messages(octets, step)) if octets else []
@@ -41,7 +46,7 @@ class Reports:
         self._ring.close()
 
 
-def _messages(octets: bytes, step: int) -> Iterator[FinishedMessages]:
+def _messages(octets: bytes, step: int) -> Iterator[FinishedMessages | GrantsTaken]:
     at = RECORD_HEADER
     heads = [octets[i + at : i + at + _HEAD.size] for i in range(0, len(octets), step)]
     start = 0
@@ -54,5 +59,8 @@ def _messages(octets: bytes, step: int) -> Iterator[FinishedMessages]:
         first, size = at + _HEAD.size, _SIZES[kind]
         places = range(start * step + first, end * step + first, step)
         joined = b"".join([octets[place : place + size] for place in places])
-        yield FinishedMessages(group_id, int(_TYPES[kind]), joined)
+        if kind is ReportKind.TAKEN:
+            yield GrantsTaken(group_id, joined)
+        elif kind is not ReportKind.NOTHING:
+            yield FinishedMessages(group_id, int(_TYPES[kind]), joined)
         start = end

@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 import struct
 import sys
+import time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from data_flow_segment.targets.bpf import links
 from data_flow_segment.targets.bpf.announce import Announcer
 from data_flow_segment.targets.bpf.counters import Counters
 from data_flow_segment.targets.bpf.flows import Flows, closed_state, now_ns, pack
+from data_flow_segment.targets.bpf.grants import Grants
 from data_flow_segment.targets.bpf.interfaces import Device, devices, require
 from data_flow_segment.targets.bpf.layout import (
     ADDRESS_ANSWER,
@@ -80,7 +82,7 @@ from data_flow_segment.targets.contract import (
     VirtualServerEntry,
     VirtualServerKey,
 )
-from data_flow_segment.targets.grants import GrantCommand, GrantState
+from data_flow_segment.targets.grants import EndGrants, GrantCommand, GrantState
 from data_flow_segment.targets.translation import CannotInstall, check_ends
 from data_flow_segment.targets.virtual_addresses import VirtualAddresses
 from ssmb.addresses import UNSPECIFIED
@@ -144,6 +146,8 @@ class BpfTarget:
         self._places = Places(options, program, self._counters.add)
         self._slow_path = SlowPath(self.flows, self._places, self._transmitter, self._counters.add)
         self._offloads = Offloads(program, options.pin_path, options.half_open_timeout_s)
+        self._grants = Grants(program, self._waiting.append, time.monotonic_ns)
+        self._program_enters = self._adopted  # or takes out
         self._reports = Reports(program.reports_fd)
         self._serial_key = serial_key if any(serial_key) else secrets.token_bytes(16)
         self.flows.entered = self._entered_by_program
@@ -284,16 +288,16 @@ class BpfTarget:
 
     @property
     def takes_grants(self) -> bool:
-        return False
+        return True
 
     def grant_states(self) -> Sequence[GrantState]:
-        return ()
+        return self._grants.states()
 
     def flow_count(self) -> int:
         return self.flows.count
 
     def _entered_by_program(self) -> int:
-        if not (self._adopted or self._offloads.has_begun):
+        if not self._program_enters:
             return 0
         entered, taken_out = (
             memoryview(self._program.counters.lookup(number) or b"").cast("Q")
@@ -422,10 +426,12 @@ class BpfTarget:
         elif isinstance(command, RemoveVirtualServer):
             before = self._servers.pop(command.key, None)
             if before is not None:
+                self._grants.apply(EndGrants(command.key))
                 self._program.virtual_servers.delete(_pack_server(command.key))
                 answered = self._is_answered(command.key)
                 self._write_address(self._addresses.replace(before, None), answered=answered)
         elif isinstance(command, Offload):
+            self._program_enters = True
             self._offloads.set(command, self._places.devices)
         elif isinstance(command, LeaveToAgent):
             until = now_ns() + command.hold_ms * 1_000_000
@@ -441,6 +447,9 @@ class BpfTarget:
         elif isinstance(command, SetOutboundQuery):
             self._outbound_query = command.enabled
             self._write_meta(listening=True)
+        else:
+            self._program_enters = True
+            self._grants.apply(command)
 
     def _write_address(self, changed: bytes | None, *, answered: bool) -> None:
         """`answered`: before the change."""

@@ -260,6 +260,9 @@ class P4ModelRig:
                 self._events += self.p4.events()
                 self.driver.put(self.switch.step())
 
+    def target_time(self) -> float:
+        return self.clock.now
+
     def advance(self, seconds: float) -> None:
         until = self.clock.now + seconds
         while self.clock.now < until:

@@ -133,6 +133,9 @@ class Rig(Protocol):
     def events(self) -> list[Event]:
         """All that happened since the last call."""
 
+    def target_time(self) -> float:
+        """The monotonic clock that the target lives by, in seconds."""
+
     def advance(self, seconds: float) -> None:
         """Let time pass."""
 
@@ -219,6 +222,9 @@ class MemoryRig:
 
     def events(self) -> list[Event]:
         return list(self.target.events())
+
+    def target_time(self) -> float:
+        return self.now
 
     def advance(self, seconds: float) -> None:
         self.now += seconds

@@ -280,6 +280,9 @@ class VethRig:
         found, self._events = self._events, []
         return found
 
+    def target_time(self) -> float:
+        return time.monotonic()
+
     def advance(self, seconds: float) -> None:
         time.sleep(seconds)
 
