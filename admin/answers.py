@@ -111,6 +111,12 @@ class VirtualServer:
     total: int | None = None  # sessions so far
     refused: int | None = None  # flows
     sessions_without_flow: int | None = None  # silent ones that no DFS carries; may come back
+    granted: int | None = None  # decisions made ahead, which no flow has taken yet
+    # new flows that needed no question, of both kinds of segment; and those that were asked about
+    answered_ahead: int | None = None
+    asked: int | None = None
+    why_asked: str | None = None  # why flows are asked about, now (a CS's) or so far (a DFS's)
+    asked_because: dict[str, int] | None = None  # a DFS's: the same in numbers, by reason
     bridged: bool | None = None  # a DFS's: class CS_ASSIST, every packet goes to the CS
     active_cs: int | None = None  # a DFS's: segment id; None: no CS of the group is active
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from control_segment.grant_books import GrantBook
-from control_segment.grant_choices import FIRST_RATE, LAST_RATE, Choices
+from control_segment.grant_choices import FIRST_RATE, LAST_RATE, Choices, NoGrants
 from control_segment.grant_rings import Ring
 from control_segment.grant_serials import GrantSerials
 from control_segment.grant_takings import Takings
@@ -250,6 +250,18 @@ class Grants:
         book.waiting.add(ring)
         for part in parts:
             self._send(peer, part, now)
+
+    # --- people ----------------------------------------------------------------------------------
+
+    def why_asked(self, server: VirtualServer, now: float) -> str:
+        """Why new flows of a virtual server are asked about; empty while they are granted."""
+        kind = self.choices.kind_of(server, now)
+        if isinstance(kind, NoGrants):
+            return kind.reason
+        books = [peer.grants for peer in self.peers if peer.grants is not None]
+        if not any(book.lease_id and not book.is_void for book in books):
+            return "no DFS takes grants"
+        return "" if any(server in book.rings for book in books) else "few flows"
 
     # --- time ------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from data_flow_segment.flows.pending import PendingFlow
 from data_flow_segment.peers.groups import Group, Peer
 from data_flow_segment.peers.virtual_servers import VirtualServer
 from data_flow_segment.targets.contract import Counter, FlowState
+from data_flow_segment.targets.grants import GrantState
 from ssmb.addresses import endpoint_text, from_text, to_text
 from ssmb.codec import TYPE_OF
 from ssmb.constants import PROTOCOL_NAMES, PROTOCOLS, TCP, CloseReason, ErrorCode, Flag, ForwardMode
@@ -172,11 +173,18 @@ def _age_ms(opened_ms: int, now: float) -> int:
 def _virtual_servers(
     agent: Agent, arguments: Arguments, clock: Clock
 ) -> list[answers.VirtualServer]:
-    return [_virtual_server(agent, server) for server in agent.servers.by_key.values()]
+    states = {state.key: state for state in agent.target.grant_states()}
+    servers = agent.servers.by_key.items()
+    return [_virtual_server(agent, server, states.get(key)) for key, server in servers]
 
 
-def _virtual_server(agent: Agent, server: VirtualServer) -> answers.VirtualServer:
+def _virtual_server(
+    agent: Agent, server: VirtualServer, state: GrantState | None
+) -> answers.VirtualServer:
     key = server.key
+    because = {} if state is None else state.counts._asdict()
+    ahead = because.pop("taken", None)
+    because.pop("raced", None)  # such a flow went by the entry that was there
     active = agent.peers.active_of(server.group_id)
     return answers.VirtualServer(
         address="*" if key.virt_ipaddr is None else to_text(key.virt_ipaddr),
@@ -187,6 +195,11 @@ def _virtual_server(agent: Agent, server: VirtualServer) -> answers.VirtualServe
         answer_arp=server.entry.answer_arp,
         bridged=server.bridged,
         active_cs=None if active is None else active.hello.segment_id,
+        granted=None if state is None else state.given - state.taken,
+        answered_ahead=ahead,
+        asked=None if state is None else sum(because.values()),
+        asked_because=None if state is None else because,
+        why_asked=", ".join(f"{name} {count}" for name, count in because.items() if count) or None,
     )
 
 

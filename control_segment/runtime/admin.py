@@ -156,8 +156,8 @@ def _describe_node(pool: Pool, node: Node, now: float) -> answers.Node:
         weight=node.weight,
         state="removed" if node.removed else node.state.value,
         connection_limit=node.connection_limit,
-        active=node.active,
-        total=node.total,
+        active=node.active - node.granted,
+        total=node.total - node.granted,
         connections_per_second=round(node.rate, 2),
         response_ms=None if response_ms is None else round(response_ms, 3),
         idle_ms=round((now - node.last_active) * 1000) if node.total else None,
@@ -178,10 +178,12 @@ def _virtual_servers(
     group_id = segment.config.group_id
     servers = iter(list(segment.model.virtual_servers.values()))
     while piece := list(islice(servers, _AT_ONCE)):
-        yield [_describe_server(server, group_id) for server in piece]
+        yield [_describe_server(segment, server, group_id, now) for server in piece]
 
 
-def _describe_server(server: VirtualServer, group_id: int) -> answers.VirtualServer:
+def _describe_server(
+    segment: ControlSegment, server: VirtualServer, group_id: int, now: float
+) -> answers.VirtualServer:
     config = server.config
     return answers.VirtualServer(
         name=config.name,
@@ -196,10 +198,14 @@ def _describe_server(server: VirtualServer, group_id: int) -> answers.VirtualSer
         maintenance=config.maintenance,
         connection_limit=config.connection_limit,
         persistence=None if server.persistence is None else len(server.persistence),
-        active=server.active,
+        active=server.active - server.granted,
         sessions_without_flow=server.without_flow,
         total=server.total,
         refused=server.refused,
+        granted=server.granted,
+        answered_ahead=server.ahead,
+        asked=server.total - server.ahead,
+        why_asked=segment.grants.why_asked(server, now),
     )
 
 

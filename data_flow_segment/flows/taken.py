@@ -94,11 +94,11 @@ class TakenStream:
 
     def _repeats(self, now: float) -> list[Taken]:
         """The oldest ones that are not confirmed; longer waits where nothing is heard at all."""
-        wait_s = TAKEN_RETRY_MS / 1000
+        young_s = TAKEN_RETRY_MS / 2000  # those that went a moment ago are not lost yet
         messages = []
         for at in range(min(len(self._sent), REPEATED_AT_ONCE)):
             sequence, flows, sent_at = self._sent[at]
-            if now - sent_at >= wait_s:
+            if now - sent_at >= young_s:
                 self._sent[at] = sequence, flows, now
                 messages.append(self._message(sequence, flows, _RETRY, now))
         self._tries = min(self._tries + 1, _DOUBLED_MAX)

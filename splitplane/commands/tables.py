@@ -33,10 +33,12 @@ COLUMNS: Final[Mapping[type, tuple[str, ...]]] = {
     ),
     VirtualServer: (
         "name", "address", "port", "protocol", "pool", "method", "forward_mode", "active", "total",
-        "refused", "maintenance", "group_id", "active_cs",
+        "refused", "answered_ahead", "asked", "granted", "why_asked", "maintenance", "group_id",
+        "active_cs",
     ),
 }  # fmt: skip
 _HEADINGS: Final = {
+    "answered_ahead": "ahead",
     "connections_per_second": "new/s",
     "response_ms": "response ms",
     "sessions_without_flow": "silent",
