@@ -40,8 +40,10 @@ enum checksums { CHECKSUMS_WRONG, CHECKSUMS_RIGHT, CHECKSUMS_FINISHED };
 static __always_inline enum checksums finish_checksums(struct scratch *s, struct packet *p,
 						       __u32 length)
 {
-	__u32 l4 = p->l4, rest = p->length - (p->l4 - p->l3), check_at;
+	__u32 l4 = p->l4, rest = p->length - (p->l4 - p->l3), check_at, at;
 	__u16 field, pseudo, sum;
+	__u8 behind[4];
+	bool has_more;
 
 	if (p->version == 4 && sum_frame(p->l3, p->l4 - p->l3) != 0xffff)
 		return CHECKSUMS_WRONG;
@@ -62,12 +64,18 @@ static __always_inline enum checksums finish_checksums(struct scratch *s, struct
 	if (field == 0 && p->key.protocol == PROTOCOL_UDP)
 		return p->version == 4 ? CHECKSUMS_RIGHT : CHECKSUMS_WRONG;
 	pseudo = pseudo_sum(p, rest);
-	/* the octets after the end of a UDP datagram are not covered, nor expected */
-	if (p->key.protocol == PROTOCOL_UDP && rest & 3 && l4 + rest < SCRATCH_FRAME - 4 &&
-	    l4 + rest < length) {
-		__builtin_memset(&s->frame[l4 + rest], 0, 4);
+	/* the octets after the end of a UDP datagram (its options, RFC 9868) are not covered */
+	at = l4 + rest;
+	barrier_var(at);
+	has_more = p->key.protocol == PROTOCOL_UDP && rest & 3 && at < SCRATCH_FRAME - 4 &&
+		   at < length;
+	if (has_more) {
+		__builtin_memcpy(behind, &s->frame[at], sizeof(behind));
+		__builtin_memset(&s->frame[at], 0, sizeof(behind));
 	}
 	sum = sum_frame(l4, rest);
+	if (has_more && at < SCRATCH_FRAME - 4)
+		__builtin_memcpy(&s->frame[at], behind, sizeof(behind));
 	if (fold((__u64)sum + pseudo) == 0xffff)
 		return CHECKSUMS_RIGHT;
 	if (field != pseudo)
