@@ -147,17 +147,11 @@ class FlowTable:
         flow.virtual_server.active += 1
         flow.virtual_server.total += 1
 
-    def enter_counted(self, flow: Flow) -> None:
-        """Add a record whose session was counted when it was granted; its key must be free."""
-        self.by_key[flow.key] = flow
-        slot = int(flow.opened) + flow.idle_s + self.stats_interval_s + GRACE_S
-        flow.slot = slot
-        flows = self.wheel.get(slot)
-        if flows is None:
-            self.wheel[slot] = {flow}
-        else:
-            flows.add(flow)
-        flow.virtual_server.total += 1
+    def slot_of(self, idle_s: int, now: float) -> tuple[int, set[Flow]]:
+        """Return the slot of a record that begins now, and those that are in it; for whoever enters
+        many records at once, and ends none meanwhile."""
+        slot = int(now) + idle_s + self.stats_interval_s + GRACE_S
+        return slot, self.wheel.setdefault(slot, set())
 
     def release_serial(self, serial: int) -> None:
         """No flow has it any more."""

@@ -11,13 +11,15 @@ look at anything that its grant has decided already.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Final
 
 from control_segment.decisions import Decisions
 from control_segment.flows import Flow
-from control_segment.grant_books import EARLY_MAX, Doubt, GrantBook, Granted
+from control_segment.grant_books import EARLY_MAX, Doubt, GrantBook
 from control_segment.grant_choices import Choices
+from control_segment.grant_rings import Ring
 from control_segment.nodes import Node
 from control_segment.peers import Peer
 from control_segment.statistics import Statistics
@@ -26,7 +28,7 @@ from control_segment.virtual_servers import VirtualServer
 from control_segment.wire import (
     DST_IPADDR,
     DST_PORT,
-    KEY_END,
+    KEY_SIZE,
     PROTOCOL,
     SRC_IPADDR,
     signature_of,
@@ -38,6 +40,8 @@ from ssmb.messages import Timeout
 from ssmb.serials import is_cs_originated
 
 _WORD32: Final = 0xFFFF_FFFF
+# A flow of TAKEN: error_code, serial, session key, index of the node, number (13.4)
+_FLOW: Final = struct.Struct(f">xB2xI{KEY_SIZE}s2xBI")
 _ASK_AGAIN_S: Final = REAP_RETRY_MS / 1000
 
 
@@ -89,38 +93,95 @@ class Takings:
     def _carry_out(
         self, peer: Peer, book: GrantBook, timestamp: int, flows: bytes, now: float
     ) -> None:
-        outstanding, by_key, from_bytes = book.outstanding, self._by_key, int.from_bytes
-        late = 0
-        for at in range(0, len(flows) - FLOW_SIZE + 1, FLOW_SIZE):
-            serial = from_bytes(flows[at + 4 : at + 8], "big")
-            if flows[at + 1]:
-                number = from_bytes(flows[at + 48 : at + 52], "big")
-                if flows[at + 1] == SUPERSEDED:
-                    self._never_came(book, serial, flows[at + 8 : at + KEY_END], number)
-                else:
-                    self.returned(book, serial, min(number, GRANTED_MAX) if number else 1)
-                continue
+        outstanding, by_key, note, table = book.outstanding, self._by_key, self._note, self._table
+        ring: Ring | None = None  # whose flows come one behind the other, mostly
+        late = count = 0
+        whole = len(flows) - len(flows) % FLOW_SIZE
+        for error, serial, key, place, number in _FLOW.iter_unpack(flows[:whole]):
             granted = outstanding.get(serial)
-            if granted is None:
-                late += 1
+            if error or granted is None or key in by_key:
+                self._count(book, ring, count)
+                ring = None
+                if error:
+                    self._came_back(book, error, serial, key, number)
+                elif granted is not None:
+                    age_s = ((timestamp - number) & _WORD32) / 1000
+                    self._enter_again(peer, book, serial, key, place, now - age_s, now)
+                late += granted is None and not error
                 continue
-            key = flows[at + 8 : at + KEY_END]
-            known = by_key.get(key)
-            if known is not None and not is_cs_originated(known.serial):
-                began = from_bytes(flows[at + 48 : at + 52], "big")
-                age_s = ((timestamp - began) & _WORD32) / 1000
-                if known.peer is peer and known.opened > now - age_s:
-                    book.doubts.setdefault(serial, Doubt(key, 0, now))
-                    continue
-            self._enter(peer, book, granted, serial, key, known, flows[at + 47], now)
-        if late:
-            self._statistics.drops["taken_late"] += late
+            if granted.ring is not ring:
+                self._count(book, ring, count)
+                ring, count = granted.ring, 0
+                server, answers = ring.server, ring.answers
+                idle_s, persistence, name = server.idle_s, server.persistence, server.name
+                slot, filed = table.slot_of(idle_s, now)
+            del outstanding[serial]
+            node = granted.node
+            if node is None:
+                place = place if place < len(answers) else 0
+                node = ring.nodes[place]
+                node.session_started(now)
+            else:
+                place = granted.place
+                ring.uses[place] -= 1
+                node.granted -= 1
+            head, tail = answers[place]
+            if granted.source_port is not None:
+                tail = with_snat_port(tail, granted.source_port.number)
+            flow = Flow(key, serial, peer, server, node, head, tail, idle_s, now)
+            flow.source_port = granted.source_port
+            flow.slot = slot
+            filed.add(flow)
+            by_key[key] = flow
+            count += 1
+            if persistence is not None:
+                server.remember_node(key[SRC_IPADDR], node, now)
+            note((now, key, "virtual server %s: node %s, granted", (name, node.name)))
+        self._count(book, ring, count)
+        self._statistics.drops["taken_late"] += late
+
+    @staticmethod
+    def _count(book: GrantBook, ring: Ring | None, count: int) -> None:
+        """So many flows took grants of this ring, and are counted as sessions already."""
+        if ring is None:
+            return
+        server, asked = ring.server, book.asked
+        server.granted -= count
+        server.ahead += count
+        server.total += count
+        ring.outstanding -= count
+        book.touched.add(ring)
+        asked[server] = asked.get(server, 0) + count  # for the rate
+
+    def _came_back(self, book: GrantBook, error: int, serial: int, key: bytes, number: int) -> None:
+        if error == SUPERSEDED:
+            self._never_came(book, serial, key, number)
+        else:
+            self.returned(book, serial, min(number, GRANTED_MAX) if number else 1)
+
+    def _enter_again(
+        self,
+        peer: Peer,
+        book: GrantBook,
+        serial: int,
+        key: bytes,
+        index: int,
+        began: float,
+        now: float,
+    ) -> None:
+        """The signature stands for a session already, which is over, or else the later of the two:
+        if it was asked about after this flow began, the DFS has to say."""
+        known = self._by_key[key]
+        is_asked = not is_cs_originated(known.serial)
+        if is_asked and known.peer is peer and known.opened > began:
+            book.doubts.setdefault(serial, Doubt(key, 0, now))
+        else:
+            self._enter(peer, book, serial, key, known, index, now)
 
     def _enter(
         self,
         peer: Peer,
         book: GrantBook,
-        granted: Granted,
         serial: int,
         key: bytes,
         known: Flow | None,
@@ -128,38 +189,14 @@ class Takings:
         now: float,
     ) -> Flow:
         """The flow is there; *known*: what its signature stood for until now."""
-        del book.outstanding[serial]
-        ring, _, node, port = granted
-        server = ring.server
-        server.granted -= 1
-        server.ahead += 1
-        ring.outstanding -= 1
-        book.touched.add(ring)
-        asked = book.asked  # what was granted counts for the rate, too
-        asked[server] = asked.get(server, 0) + 1
-        previous = 0
         if known is not None:
             self._note((now, key, "%s: the previous session is over", ("it took a grant",)))
-            previous = known.serial
             self._table.end(known)
-        if node is None:
-            index = index if index < len(ring.nodes) else 0
-            node = ring.nodes[index]
-            node.session_started(now)
-            head, tail = ring.answers[index]
-        else:
-            ring.uses[granted.place] -= 1
-            node.granted -= 1
-            head, tail = ring.answers[granted.place]
-            if port is not None:
-                tail = with_snat_port(tail, port.number)
-        flow = Flow(key, serial, peer, server, node, head, tail, server.idle_s, now)
-        flow.previous_serial = previous
-        flow.source_port = port
-        self._table.enter_counted(flow)
-        if server.persistence is not None:
-            server.remember_node(key[SRC_IPADDR], node, now)
-        self._note((now, key, "virtual server %s: node %s, granted", (server.name, node.name)))
+        book.doubts.pop(serial, None)
+        head = _FLOW.pack(0, serial, key, index, 0)
+        self._carry_out(peer, book, 0, head, now)
+        flow = self._by_key[key]
+        flow.previous_serial = 0 if known is None else known.serial
         return flow
 
     def returned(self, book: GrantBook, serial: int, count: int) -> None:
@@ -210,7 +247,7 @@ class Takings:
         if granted.node is None and node is None:
             node = _node_of(ring.server, key, now)
         index = ring.nodes.index(node) if node is not None and node in ring.nodes else 0
-        return self._enter(peer, book, granted, serial, key, known, index, now)
+        return self._enter(peer, book, serial, key, known, index, now)
 
     def ask_about_doubts(self, peer: Peer, book: GrantBook, now: float) -> None:
         """Is a flow that is said to have taken a grant the one that its signature stands for?"""

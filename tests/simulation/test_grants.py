@@ -51,15 +51,15 @@ def check_quiet(grid: Grid) -> None:
 def test_in_fair_weather_nearly_every_flow_is_answered_ahead(seed: int) -> None:
     grid = Grid(seed, dfss=2)
     grid.run(1)
-    grid.crowd(3000, 5)
-    grid.run(10)
+    grid.crowd(1500, 2.5)
+    grid.run(5)
     taken = sum(dfs.taken for dfs in grid.dfss)
-    assert taken > 2800
+    assert taken > 1350
     grid.run(30)
     check_quiet(grid)
     assert ahead_of(grid) == taken
     (server,) = grid.cs.model.virtual_servers.values()
-    assert server.total == 3000
+    assert server.total == 1500
 
 
 @SEEDS
@@ -67,11 +67,11 @@ def test_rough_weather_loses_no_count(seed: int) -> None:
     grid = Grid(seed, dfss=2, tcp_idle_timeout_s=20, stats_interval_s=2)
     grid.weather = Weather(**ROUGH)
     grid.run(3)
-    grid.crowd(3000, 6)
-    grid.run(20)
+    grid.crowd(1500, 3)
+    grid.run(10)
     taken = sum(dfs.taken for dfs in grid.dfss)
-    assert taken > 2000
-    grid.run(200)
+    assert taken > 1000
+    grid.run(100)
     check_quiet(grid)
     assert ahead_of(grid) == taken
 
@@ -82,13 +82,13 @@ def test_a_closed_node_gets_no_flow_after_the_bound(seed: int, method: str) -> N
     grid = Grid(seed, dfss=2, method=method, tcp_idle_timeout_s=20, stats_interval_s=2)
     grid.weather = Weather(loss=0.2, doubling=0.1, late=0.2)
     grid.run(5)
-    grid.crowd(4000, 8)
-    for turn in range(30):
+    grid.crowd(2000, 4)
+    for turn in range(15):
         node = turn % 4
         grid.at(0.5 + turn * 0.25, grid.set_node_for, node, grid.dice.choice(["draining", "down"]))
-    grid.run(30)
-    assert sum(dfs.taken for dfs in grid.dfss) > 1000
-    grid.run(300)
+    grid.run(15)
+    assert sum(dfs.taken for dfs in grid.dfss) > 500
+    grid.run(100)
     check_quiet(grid)
     if method in ("round_robin", "least_connections"):
         assert grid.latest_s > 0  # there was something to be late with
@@ -111,10 +111,10 @@ def test_limits_hold_over_several_dfss(seed: int) -> None:
     grid.crowd(1500, 6, life_s=0.1)
     grid.at(6.5, grid.crowd, 2500, 4, 1500, 0.5)  # far more than fit
     grid.run(15)
-    assert sum(dfs.taken for dfs in grid.dfss) > 500
-    assert grid.most_live > 50
+    assert sum(dfs.taken for dfs in grid.dfss) > 300
+    assert grid.most_live > 40
     assert grid.refused
-    grid.run(300)
+    grid.run(100)
     check_quiet(grid)
 
 
@@ -123,11 +123,11 @@ def test_a_restarted_agent_begins_with_another_lease(seed: int) -> None:
     grid = Grid(seed, dfss=2, server={"connection_limit": 400}, tcp_idle_timeout_s=20)
     grid.weather = Weather(**ROUGH)
     grid.run(3)
-    grid.crowd(3000, 8)
-    for at in (2.0, 5.0):
+    grid.crowd(1500, 4)
+    for at in (1.0, 2.5):
         grid.at(at, grid.dfss[0].kill)
         grid.at(at + 0.3, grid.dfss[0].start)
-    grid.run(400)
+    grid.run(100)
     check_quiet(grid)
     assert 0 < ahead_of(grid) <= sum(dfs.taken for dfs in grid.dfss)
 
@@ -137,10 +137,10 @@ def test_a_connection_that_breaks_leaves_no_grant_behind(seed: int) -> None:
     grid = Grid(seed, dfss=2, server={"connection_limit": 400}, tcp_idle_timeout_s=20)
     grid.weather = Weather(**ROUGH)
     grid.run(3)
-    grid.crowd(3000, 8)
-    for at in (2.0, 5.0):
+    grid.crowd(1500, 4)
+    for at in (1.0, 2.5):
         grid.at(at, grid.members[0].cut, grid.dfss[1])
-    grid.run(400)
+    grid.run(100)
     check_quiet(grid)
 
 
@@ -149,13 +149,13 @@ def test_a_restarted_cs_finds_what_took_the_grants_of_the_one_before(seed: int) 
     grid = Grid(seed, dfss=2, tcp_idle_timeout_s=20)
     grid.weather = Weather(**ROUGH)
     grid.run(3)
-    grid.crowd(3000, 8)
-    for at in (2.0, 5.0):
+    grid.crowd(1500, 4)
+    for at in (1.0, 2.5):
         grid.at(at, grid.members[0].kill)
         grid.at(at + 0.3, grid.members[0].start)
     for turn in range(8):
-        grid.at(1.0 + turn, grid.set_node_for, turn % 4, "draining")
-    grid.run(400)
+        grid.at(0.5 * (turn + 1), grid.set_node_for, turn % 4, "draining")
+    grid.run(100)
     check_quiet(grid)
 
 
@@ -172,7 +172,7 @@ def test_the_second_cs_takes_over_and_the_grants_of_the_first_are_void(seed: int
     grid.run(25)
     assert [cs.cs.grants.peers[0].is_active for cs in grid.members] == [False, True]
     assert grid.members[1].cs.model.every_node()[0].total > 0
-    grid.run(400)
+    grid.run(100)
     check_quiet(grid)
 
 
@@ -185,7 +185,7 @@ def test_the_same_client_ports_again_and_again(seed: int) -> None:
         grid.at(repeat * 0.25, grid.again, 40)
     grid.run(15)
     assert grid.dfss[0].taken > 300
-    grid.run(300)
+    grid.run(100)
     check_quiet(grid)
 
 
@@ -199,5 +199,5 @@ def test_a_full_table_gives_grants_back_and_nobody_is_lost(seed: int) -> None:
     (state,) = grid.dfss[0].target.grant_states()
     assert state.counts.full > 0
     assert state.counts.taken > 10
-    grid.run(300)
+    grid.run(100)
     check_quiet(grid)
