@@ -52,6 +52,7 @@ _BODY: Final[dict[MessageType, type[Any]]] = {
     MessageType.LEASE: m.Lease,
 }
 _PARKABLE: Final = frozenset({MessageType.QUERY, MessageType.REPLY})
+_MAY_BE_BARE: Final = frozenset({MessageType.REPLY})  # PARKED without a frame (6.8)
 TAKEN_FLOW_SIZE: Final = 52  # as a QUERY of version 2, whatever the version
 _WITH_DATA: Final = {
     MessageType.APP_QUERY: APP_DATA_MAX,
@@ -197,7 +198,8 @@ def _decode_one(octets: bytes, offset: int, layout: _Layout, version: int) -> tu
 
 def _parked(octets: bytes, start: int, layout: _Layout) -> bytes:
     frame = octets[start:]
-    if start - layout.struct.size != 0 or not 0 < len(frame) <= PARKED_FRAME_MAX:
+    fits = len(frame) <= PARKED_FRAME_MAX and (frame or layout.kind in _MAY_BE_BARE)
+    if start - layout.struct.size != 0 or not fits:
         raise MalformedMessage(f"{layout.kind.name}: PARKED with {len(frame)} octets of frame")
     return frame
 
@@ -252,7 +254,8 @@ def _tail(layout: _Layout, values: list[Any]) -> bytes:
             f"{layout.kind.name}: {len(data)} octets of data, more than {layout.data_max}"
         )
     if layout.kind in _PARKABLE:
-        if bool(data) != bool(values[1] & _PARKED):
+        is_parked = bool(values[1] & _PARKED)
+        if is_parked != bool(data) and not (is_parked and layout.kind in _MAY_BE_BARE):
             raise EncodeError(f"{layout.kind.name}: PARKED and a frame go together")
         return data
     values.append(len(data))

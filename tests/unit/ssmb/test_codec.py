@@ -219,7 +219,20 @@ def test_parked_without_a_frame_or_with_too_much_of_one_is_malformed(version: in
             codec.decode(bytes(encoded) + frame, version)
 
 
-@pytest.mark.parametrize("message", [m.Query(frame=b"x"), m.Reply(flags=Flag.PARKED)])
+@BOTH
+def test_a_reply_may_bring_no_frame_back(version: int) -> None:
+    message = m.Reply(flags=Flag.PARKED, serial=5)
+    decoded = codec.decode(codec.encode(message, version), version)
+    assert isinstance(decoded, m.Reply)
+    assert (decoded.flags & Flag.PARKED, decoded.serial, decoded.frame) == (Flag.PARKED, 5, b"")
+    too_much = codec.encode(message, version) + bytes(PARKED_FRAME_MAX + 1)
+    with pytest.raises(MalformedMessage, match="PARKED"):
+        codec.decode(too_much, version)
+
+
+@pytest.mark.parametrize(
+    "message", [m.Query(frame=b"x"), m.Reply(frame=b"x"), m.Query(flags=Flag.PARKED)]
+)
 def test_parked_and_a_frame_go_together(message: m.Message) -> None:
     with pytest.raises(EncodeError, match="PARKED"):
         codec.encode(message, 1)
