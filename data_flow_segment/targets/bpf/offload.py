@@ -29,12 +29,14 @@ from ssmb.addresses import UNSPECIFIED
 from ssmb.messages import FlowSignature
 
 LANES: Final = 4  # of bpf/shared.h
+SEEN_MAX: Final = 64  # keys of CSs that are not active now, whose counters are remembered
 LOOK_AGAIN_NS: Final = 5_000_000_000
 """How often the routes to CSs are looked up again: another interface may lead there now."""
 
 _NS_PER_S: Final = 1_000_000_000
 _GROUP: Final = struct.Struct("=I")
 _NO_WINDOW: Final = WINDOW.pack(0, 0, 0, bytes(256))
+_NO_WINDOWS: Final = [_NO_WINDOW] * LANES
 _PREFIX: Final = "ssmb-"
 _NOT_YET: Final = "no CS of the group can be asked yet"
 _LOG: Final = logging.getLogger("splitplane.dfs")
@@ -53,6 +55,8 @@ class Offloads:
         self._devices: Mapping[int, Device] = {}
         self._looked_ns = 0
         self._refusing: set[int] = set()
+        self._opened_with: dict[int, bytes] = {}  # the key of whose counters the windows are
+        self._seen: dict[bytes, list[bytes]] = {}  # windows of keys that may come back
         self._tending = self._test_run()
 
     @property
@@ -79,8 +83,7 @@ class Offloads:
         self._wanted[offload.group_id] = offload
         if before is not None and before.path is not None and before.path != offload.path:
             self._program.control_groups.delete(_control_key(before.path))
-        new_keys = before is None or before.path != offload.path
-        self._write(offload, new_keys=new_keys)
+        self._write(offload)
 
     def refuse(self, signature: FlowSignature, until_ns: int) -> None:
         """Let the packets of a flow come up until then."""
@@ -89,7 +92,7 @@ class Offloads:
         for group_id, offload in self._wanted.items():
             if offload.path is not None and group_id not in self._refusing:
                 self._refusing.add(group_id)
-                self._write(offload, new_keys=False)
+                self._write(offload)
 
     def follow(self, devices: Mapping[int, Device], now_ns: int, *, changed: bool) -> None:
         """Interfaces may have changed, and so may routes, sometimes."""
@@ -98,7 +101,7 @@ class Offloads:
         self._devices, self._looked_ns = devices, now_ns
         for offload in self._wanted.values():
             if offload.path is not None:
-                self._write(offload, new_keys=False)
+                self._write(offload)
 
     def tend(self) -> None:
         """Have the program look at what is due, which it else does with each new flow."""
@@ -115,7 +118,7 @@ class Offloads:
                 links.release(attachment)
         self._attached.clear()
 
-    def _write(self, offload: Offload, *, new_keys: bool) -> None:
+    def _write(self, offload: Offload) -> None:
         program, group = self._program, _GROUP.pack(offload.group_id)
         path = offload.path
         obstacle = _NOT_YET if path is None else self._attach(path)
@@ -124,13 +127,29 @@ class Offloads:
         if not offload.ends and not asks:
             program.controls.delete(group)
             return
-        if asks and new_keys:
+        if (
+            path is not None
+            and asks
+            and self._opened_with.get(offload.group_id) != path.opening_key
+        ):
             program.controls.delete(group)  # no REPLY is opened with a window of other keys
-            for lane in range(LANES):
-                program.windows.update(_GROUP.pack(offload.group_id << 8 | lane), _NO_WINDOW)
+            self._change_windows(offload.group_id, path.opening_key)
         program.controls.update(group, self._control(offload, path if asks else None))
         if path is not None and asks:
             program.control_groups.update(_control_key(path), group)
+
+    def _change_windows(self, group_id: int, opening_key: bytes) -> None:
+        """A CS may become active again with the keys that it had: what was seen of its counters
+        stays seen, or its old REPLYs could be sent once more."""
+        windows, before = self._program.windows, self._opened_with.get(group_id)
+        keys = [_GROUP.pack(group_id << 8 | lane) for lane in range(LANES)]
+        if before is not None:
+            if len(self._seen) >= SEEN_MAX:
+                del self._seen[next(iter(self._seen))]
+            self._seen[before] = [windows.lookup(key) or _NO_WINDOW for key in keys]
+        for key, window in zip(keys, self._seen.pop(opening_key, _NO_WINDOWS), strict=True):
+            windows.update(key, window)
+        self._opened_with[group_id] = opening_key
 
     def _control(self, offload: Offload, path: AskingPath | None) -> bytes:
         flags = ControlFlag(0)
