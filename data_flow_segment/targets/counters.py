@@ -97,3 +97,16 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         " address of this DFS, so packets could go round.",
     ),
 }
+
+OFFLOADED: Final[Mapping[str, tuple[bool, str]]] = {
+    "asked": (True, "Packets that the data path sent to the CS in a QUERY of its own."),
+    "reply_replayed": (False, "REPLYs with a seal that was seen before; not carried out."),
+    "reply_stale": (True, "REPLYs about flows that are over, or whose place is taken; dropped."),
+    "installed": (True, "Flows that the data path entered as a REPLY said."),
+    "taken_out": (True, "Flows that the data path took out after their end."),
+    "ended": (True, "Flows that closed and whose DELETE the data path wrote."),
+    "half_open_ended": (True, "Half-open flows whose client said nothing for too long; ended."),
+    "half_open_evicted": (True, "Half-open flows that made room in a full table."),
+    "lingering_replaced": (True, "Flows that lingered and gave way to one with their ports."),
+}
+"""Of targets that ask about flows, and end them, by themselves (`contract.Offload`)."""

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
+from data_flow_segment.targets.contract import Offload
 from support.octets.packets import TCP_PROTOCOL, UDP_PROTOCOL
 from support.require import require
+from support.targets.answering_cs import GROUP, AnsweringCs
 from support.targets.bmv2 import missing_for_bmv2
 from support.targets.p4_model_rig import P4ModelRig
 from support.targets.p4_rig import P4Rig
-from support.targets.rig import FAMILIES, Family, MemoryRig, Rig
+from support.targets.rig import FAMILIES, IPV4, Family, MemoryRig, OffloadRig, Rig
 from support.targets.scene import Scene, reset
 from support.targets.veth_rig import VethRig, missing_for_bpf, open_bpf
 
@@ -64,6 +67,42 @@ def family(request: pytest.FixtureRequest) -> Family:
 def scene(request: pytest.FixtureRequest, rig: Rig, family: Family) -> Scene:
     """Both families, both protocols."""
     return Scene(rig, family, request.param)
+
+
+@pytest.fixture(scope="session")
+def session_offload_rig(session_rig: Rig) -> OffloadRig:
+    """The same rig, if its target may do something by itself; the agent's socket is open, and what
+    opens REPLYs is where it has to be."""
+    if not session_rig.target.offloads:
+        pytest.skip("this target leaves all that to the agent")
+    able = cast("OffloadRig", session_rig)
+    with able.inside():
+        able.delivered()
+        able.apply(AnsweringCs(IPV4).offload(), Offload(GROUP))
+    return able
+
+
+@pytest.fixture
+def offload_rig(session_offload_rig: OffloadRig, rig: Rig) -> Iterator[OffloadRig]:
+    """A rig whose target may do something by itself, and does nothing at first."""
+    assert rig is session_offload_rig
+    yield session_offload_rig
+    rig.apply(Offload(GROUP))
+    session_offload_rig.delivered()
+
+
+@pytest.fixture
+def asking_rig(offload_rig: OffloadRig) -> OffloadRig:
+    """One whose target may ask."""
+    if offload_rig.name == "bpf-xdp":
+        pytest.skip("where XDP is attached the agent asks")
+    return offload_rig
+
+
+@pytest.fixture
+def cs(offload_rig: OffloadRig, family: Family) -> AnsweringCs:
+    """A CS that may be asked, of the scene's family; nobody was told of it yet."""
+    return AnsweringCs(family)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from data_flow_segment.targets.bpf.libbpf import library
 from data_flow_segment.targets.bpf.maps import Map
 from data_flow_segment.targets.contract import Counter
 from data_flow_segment.targets.counters import MEANINGS as CONTRACT
+from data_flow_segment.targets.counters import OFFLOADED
 
 MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     **CONTRACT,
@@ -24,15 +25,7 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "drop_no_room": (False, "Dropped: the kernel had no room to rewrite the packet."),
     "drop_transmit": (False, "Not sent: the kernel refused a packet that the agent sent."),
     "drop_inject_failed": (False, "Dropped: the kernel refused a re-injected packet."),
-    "asked": (True, "Packets that the program sent to the CS in a QUERY of its own."),
-    "reply_replayed": (False, "REPLYs with a seal that was seen before; not carried out."),
-    "reply_stale": (True, "REPLYs about flows that are over, or whose place is taken; dropped."),
-    "installed": (True, "Flows that the program entered as a REPLY said."),
-    "taken_out": (True, "Flows that the program took out after their end."),
-    "ended": (True, "Flows that closed and whose DELETE the program wrote."),
-    "half_open_ended": (True, "Half-open flows whose client said nothing for too long; ended."),
-    "half_open_evicted": (True, "Half-open flows that made room in a full table."),
-    "lingering_replaced": (True, "Flows that lingered and gave way to one with their ports."),
+    **OFFLOADED,
     "event_lost": (False, "Ends of flows lost to a full event ring; a sweep reports them."),
     "interface_gone": (False, "Configured interfaces that disappeared."),
     "interface_came_back": (True, "Configured interfaces that reappeared; attached again."),

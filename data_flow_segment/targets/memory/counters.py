@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from data_flow_segment.targets.contract import Counter
-from data_flow_segment.targets.counters import MEANINGS
+from data_flow_segment.targets.counters import MEANINGS as CONTRACT
+from data_flow_segment.targets.counters import OFFLOADED
+
+MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {**CONTRACT, **OFFLOADED}
 
 
 class Counters:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from data_flow_segment.targets.contract import (
     CloseCause,
@@ -26,8 +27,12 @@ from data_flow_segment.targets.contract import (
 from data_flow_segment.targets.flow_table import INBOUND, FlowTable
 from data_flow_segment.targets.interfaces import Interface, broadcasts, is_from_elsewhere
 from data_flow_segment.targets.memory import admission, forward, syns
+from data_flow_segment.targets.memory.answering import Answerer
+from data_flow_segment.targets.memory.asking import Asker, place_of
 from data_flow_segment.targets.memory.asleep import Asleep
+from data_flow_segment.targets.memory.controls import Controls
 from data_flow_segment.targets.memory.counters import Counters
+from data_flow_segment.targets.memory.ends import Ends
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.fragments import FragmentTable
 from data_flow_segment.targets.memory.granted import Grants, signature_of
@@ -51,6 +56,8 @@ from packets.split import may_be_split, split
 from ssmb.addresses import MULTICAST_V6, is_martian
 from ssmb.constants import Flag, ForwardMode
 from ssmb.messages import FlowSignature
+
+DELIVERED_MAX: Final = 256
 
 
 class DataPath:
@@ -76,6 +83,16 @@ class DataPath:
         self._fragments = FragmentTable(options.fragment_capacity, clock)
         self._out: list[tuple[int, bytes]] = []
         self._identification = 0  # of fragments of our own
+        self.delivered: deque[bytes] = deque(maxlen=DELIVERED_MAX)
+        """Frames for this machine itself, the last ones: its own stack would get them."""
+        self.controls = Controls()
+        count, report = self.counters.add, self._report
+        timeout_s = options.half_open_timeout_s
+        self.ends = Ends(self.table, self.controls, timeout_s, count, report, clock)
+        self.asker = Asker(options.serial_key, self._router, self.controls, clock)
+        self._answerer = Answerer(
+            self.table, self.controls, self.ends, self.check_ends, count, report, clock
+        )
 
     @property
     def own_addresses(self) -> frozenset[bytes]:
@@ -85,6 +102,11 @@ class DataPath:
 
     def receive(self, number: int, frame: bytes) -> list[tuple[int, bytes]]:
         """A frame arrives on an interface; what leaves because of it."""
+        if self.attached and (frame_back := self._answerer.reply_came(frame)) is not None:
+            if frame_back:
+                self.counters.add("packets")
+                self.inject(*self.parked(frame_back))
+            return self.take_transmitted()
         self.counters.add("packets")
         if is_of_vlan(frame):
             self.counters.add("tagged")  # there is no interface of that VLAN here
@@ -92,13 +114,25 @@ class DataPath:
             self._process(self._router.interfaces[number], frame, injected=False)
         return self.take_transmitted()
 
-    def inject(self, packet_in: PacketIn) -> None:
+    def inject(self, number: int, frame: bytes) -> None:
         """A frame that came up before is processed now; it does not come up again."""
-        interface = self._router.interfaces.get(packet_in.interface)
+        interface = self._router.interfaces.get(number)
         if interface is None:
             self.counters.add("drop_inject_unmatched")
             return
-        self._process(interface, packet_in.frame, injected=True)
+        self._process(interface, frame, injected=True)
+
+    def parked(self, frame: bytes) -> tuple[int, bytes]:
+        """What a QUERY carried: the interface that it came in by, and the frame for `inject`.
+        Whose it was on that link nobody knows any more."""
+        number = place_of(frame)
+        interface = self._router.interfaces.get(number)
+        mac = bytes(6) if interface is None else interface.mac
+        return number, mac + bytes(6) + frame[12:]
+
+    def check_ends(self, entry: FlowEntry) -> None:
+        """A flow's client, node and next hop are other machines, or CannotInstall."""
+        check_ends(entry, self.virtual_servers.addresses.servers, self.own_addresses)
 
     def put_back(self, fragment: EarlyFragment) -> None:
         """A later fragment arrives again, after it was held for its first one."""
@@ -301,7 +335,7 @@ class DataPath:
             return False
         entry = grant.entry(signature_of(key, packet.tos), self.clock())
         try:
-            check_ends(entry, self.virtual_servers.addresses.servers, self.own_addresses)
+            self.check_ends(entry)
             self._give_way_to(entry)
             flow = self.table.install(entry, self.clock())
         except CannotInstall:
@@ -347,6 +381,10 @@ class DataPath:
         if not packet.checksums_are_right():
             self.counters.add("drop_checksum")
             return
+        if reason == PacketReason.NEW_FLOW and server is not None:
+            entry = self.virtual_servers.get(server)
+            if entry is not None and self._asked(interface, packet, key, entry.group_id):
+                return
         if packet.first_fragment:
             self._fragments.note(packet)
         is_unserved = reason == PacketReason.UNSERVED
@@ -361,6 +399,15 @@ class DataPath:
             up = PacketIn(reason, signature, flags, interface.number, frame, server)
             self.events.append(up)
             self.counters.add("drop_unserved" if is_unserved else "up_calls")
+
+    def _asked(self, interface: Interface, packet: Packet, key: Key, group_id: int) -> bool:
+        """Whether the packet left as a QUERY."""
+        question = self.asker.question(interface, packet, key, group_id)
+        if question is None:
+            return False
+        way, frame = question
+        self.counters.add("asked")
+        return self._emit(way, frame)
 
     def _is_admitted(self, interface: Interface, packet: Packet, *, for_us: bool) -> bool:
         """Whether a packet of no flow may come from where it says; otherwise it is counted."""
@@ -406,9 +453,12 @@ class DataPath:
         if goes_on:
             flow.close_reported = False
             self._report(FlowReopened(flow.state(self.clock())))
-        if flow.cause is not None and (goes_on or not was_closed) and self.listening:
-            flow.close_reported = True
-            self._report(FlowClosed(flow.state(self.clock()), CloseCause(flow.cause)))
+        if flow.cause is not None and (goes_on or not was_closed):
+            if self.ends.closed(flow):
+                flow.close_reported = True
+            elif self.listening:
+                flow.close_reported = True
+                self._report(FlowClosed(flow.state(self.clock()), CloseCause(flow.cause)))
         decrement_ttl(packet)
         if self._leave(route, packet, flow, direction):
             self.counters.add("flow_packets")
@@ -521,6 +571,7 @@ class DataPath:
         """What any router would do with it."""
         if packet.version == 0 or packet.dst in self._router.own_addresses or packet.data[0] & 1:
             self.counters.add("local")
+            self.delivered.append(bytes(packet.data))
             return
         from_us = packet.src in self._router.own_addresses
         refusal = admission.refused_by_a_router(packet, from_us=from_us)
@@ -589,6 +640,9 @@ class DataPath:
     def _send_error(self, interface: Interface, packet: Packet, error: bytes) -> None:
         """Back out of the interface and to the MAC that the packet came from, with its tags."""
         if self._is_from_group(packet):
+            return
+        if packet.source_mac == bytes(6):  # a QUERY carried it
+            self.transmit(error)
             return
         link = packet.source_mac + interface.mac + bytes(packet.data[12 : packet.l3])
         self._out.append((interface.number, link + error))

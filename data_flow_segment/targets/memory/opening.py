@@ -46,5 +46,6 @@ def open_target(config: MemoryConfig, on_wait: Callable[[Waiting], None]) -> Mem
         flow_capacity=config.flow_capacity,
         half_open_timeout_s=config.half_open_timeout_s,
         boot_id=secrets.randbits(32) or 1,
+        serial_key=secrets.token_bytes(16),
     )
     return MemoryTarget(options, time.monotonic)

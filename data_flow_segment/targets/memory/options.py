@@ -32,3 +32,6 @@ class MemoryOptions:
     event_capacity: int = EVENT_CAPACITY
     half_open_timeout_s: int = HALF_OPEN_TIMEOUT_S
     boot_id: int = 1  # a random number from the caller; never 0
+    serial_key: bytes = b""
+    """16 random octets from the caller, of `ssmb.serials.derived`.  Without them the target leaves
+    asking about flows, and ending them, to the agent."""

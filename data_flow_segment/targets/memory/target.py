@@ -32,7 +32,7 @@ from data_flow_segment.targets.grants import GrantCommand, GrantState
 from data_flow_segment.targets.memory.datapath import DataPath
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.sweep import Sweep
-from data_flow_segment.targets.translation import CannotInstall, check_ends
+from data_flow_segment.targets.translation import CannotInstall
 from ssmb.messages import FlowSignature
 
 _EVENTS_AT_ONCE = 256
@@ -78,7 +78,7 @@ class MemoryTarget:
             if isinstance(command, InstallFlow):
                 self._install(command)
             elif isinstance(command, InjectPacket):
-                self.data_path.inject(command.packet)
+                self.data_path.inject(command.packet.interface, command.packet.frame)
             elif isinstance(command, PutBackFragment):
                 self.data_path.put_back(command.fragment)
             elif isinstance(command, RemoveFlow):
@@ -102,16 +102,18 @@ class MemoryTarget:
 
     @property
     def offloads(self) -> bool:
-        return False
+        return bool(self.data_path.options.serial_key)
 
     def asking(self, group_id: int) -> str:
-        return "this target cannot ask"
+        if not self.offloads:
+            return "this target cannot ask"
+        return self.data_path.asker.obstacle(group_id)
 
     def serial_key(self) -> bytes:
-        return b""
+        return self.data_path.options.serial_key
 
     def parked(self, frame: bytes) -> tuple[int, bytes]:
-        return 0, frame
+        return self.data_path.parked(frame)
 
     def lookup(self, signature: FlowSignature) -> FlowState | None:
         flow = self.data_path.table.lookup(signature)
@@ -121,6 +123,7 @@ class MemoryTarget:
         return self.data_path.virtual_servers.entries()
 
     def sweep(self, limit: int, *, stats: bool) -> bool:
+        self.data_path.ends.tend()
         return self._sweep.look(min(limit, _EVENTS_AT_ONCE), self._clock(), stats=stats)
 
     def scan(self, cursor: bytes | None, limit: int) -> tuple[Sequence[FlowState], bytes | None]:
@@ -167,7 +170,7 @@ class MemoryTarget:
     def _install(self, command: InstallFlow) -> None:
         path = self.data_path
         try:
-            check_ends(command.entry, path.virtual_servers.addresses.servers, path.own_addresses)
+            path.check_ends(command.entry)
             path.table.install(command.entry, self._clock())
         except CannotInstall as error:
             path.counters.add("install_failed")
@@ -211,5 +214,11 @@ class MemoryTarget:
             path.ownership.answers = command
         elif isinstance(command, SetOutboundQuery):
             path.outbound_query = command.enabled
-        elif not isinstance(command, Offload | LeaveToAgent):  # it offers neither
+        elif isinstance(command, Offload):
+            if self.offloads:
+                path.controls.set(command)
+        elif isinstance(command, LeaveToAgent):
+            until = self._clock() + command.hold_ms / 1000
+            path.controls.refuse(command.signature.session, until)
+        else:
             path.grants.obey(command)

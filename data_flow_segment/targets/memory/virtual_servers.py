@@ -25,6 +25,10 @@ class VirtualServers:
         """Nothing happens if there is none."""
         self.addresses.replace(self._entries.pop(key, None), None)
 
+    def get(self, key: VirtualServerKey) -> VirtualServerEntry | None:
+        """The one with this key."""
+        return self._entries.get(key)
+
     def entries(self) -> Sequence[VirtualServerEntry]:
         return tuple(self._entries.values())
 

@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
+from scapy.layers.inet import UDP
+
 from data_flow_segment.targets.contract import Command, Event, Target
 from data_flow_segment.targets.interfaces import Interface, ReversePath, Route
 from data_flow_segment.targets.memory import MemoryOptions, MemoryTarget
 from ssmb.addresses import from_text
+from support.octets.packets import parsed
+
+OWN_PORT: Final = 61019  # of the agent's socket
 
 
 class Side(Enum):
@@ -33,6 +38,7 @@ CLIENT_MAC: Final = "02:5b:00:00:0c:10"  # the clients' and their gateway's
 NODE_MAC: Final = "02:5b:00:00:0d:02"
 NODE2_MAC: Final = "02:5b:00:00:0d:03"
 FIREWALL_MAC: Final = "02:5b:00:00:0d:99"
+CS_MAC: Final = "02:5b:00:00:0c:50"
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Family:
     node2: str
     firewall: str
     snat: str
+    cs: str  # on the internal side
     anything: str  # the default route
 
     @property
@@ -75,6 +82,7 @@ IPV4: Final = Family(
     node2="10.1.0.3",
     firewall="10.1.0.99",
     snat="10.1.0.50",
+    cs="10.1.0.200",
     anything="0.0.0.0/0",
 )
 IPV6: Final = Family(
@@ -92,6 +100,7 @@ IPV6: Final = Family(
     node2="fd00:1::3",
     firewall="fd00:1::99",
     snat="fd00:1::50",
+    cs="fd00:1::200",
     anything="::/0",
 )
 FAMILIES: Final = (IPV4, IPV6)
@@ -106,6 +115,7 @@ def neighbours(family: Family) -> dict[Side, dict[str, str]]:
             family.node2: NODE2_MAC,
             family.firewall: FIREWALL_MAC,
             family.snat: NODE_MAC,
+            family.cs: CS_MAC,
         },
     }
 
@@ -150,6 +160,14 @@ class Rig(Protocol):
         """Leave nothing behind."""
 
 
+class OffloadRig(Rig, Protocol):
+    """One whose target may do by itself what Offload says."""
+
+    def delivered(self) -> list[bytes]:
+        """The UDP datagrams to OWN_PORT that came to the agent's socket since the last call; there
+        is one from the first call on."""
+
+
 class MemoryRig:
     """The memory target and a clock that a test moves."""
 
@@ -166,6 +184,7 @@ class MemoryRig:
             flow_capacity=flow_capacity,
             half_open_timeout_s=1,
             boot_id=4711,
+            serial_key=bytes(range(16)),
         )
         self._memory = MemoryTarget(self.options, self._clock)
         self.target: Target = self._memory
@@ -225,6 +244,12 @@ class MemoryRig:
 
     def target_time(self) -> float:
         return self.now
+
+    def delivered(self) -> list[bytes]:
+        frames = list(self._memory.data_path.delivered)
+        self._memory.data_path.delivered.clear()
+        datagrams = [packet[UDP] for packet in map(parsed, frames) if UDP in packet]
+        return [bytes(each.payload) for each in datagrams if each.dport == OWN_PORT]
 
     def advance(self, seconds: float) -> None:
         self.now += seconds

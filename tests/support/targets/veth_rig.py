@@ -24,7 +24,7 @@ from typing import Final
 
 from data_flow_segment.targets.contract import Command, Event, Target
 from support.require import require
-from support.targets.rig import FAMILIES, IPV4, TARGET_MAC, Frame, Rig, Side, neighbours
+from support.targets.rig import FAMILIES, IPV4, OWN_PORT, TARGET_MAC, Frame, Rig, Side, neighbours
 from support.targets.wire import Wire, first_readable, inside
 from support.targets.xdp_pass import attach_pass
 
@@ -207,6 +207,7 @@ class VethRig:
         self._flow_capacity = flow_capacity
         self._events: list[Event] = []
         self._away = False
+        self._socket: socket.socket | None = None
         clear_dead()
         self._pin_path = BPF_FILESYSTEM / f"contract-{os.getpid()}-{next(_serials)}"
         self._network = Network()
@@ -283,6 +284,19 @@ class VethRig:
     def target_time(self) -> float:
         return time.monotonic()
 
+    def delivered(self) -> list[bytes]:
+        if self._socket is None:
+            with self.inside():
+                self._socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            self._socket.setblocking(False)
+            self._socket.bind(("::", OWN_PORT))
+        found: list[bytes] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found.append(self._socket.recv(65536))
+        return found
+
     def advance(self, seconds: float) -> None:
         time.sleep(seconds)
 
@@ -304,6 +318,8 @@ class VethRig:
         self.target = self._open(self._pin_path, self._flow_capacity)
 
     def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
         try:
             with self.inside():
                 self.target.close(detach=True)
