@@ -188,8 +188,8 @@ static __always_inline int tend_opening(__u64 now, bool at_once)
 		return 1;
 	control = control_of(home->group_id);
 	back = back_of(&due->key, home);
-	if (!control || !back)
-		return 1;
+	if (!control || !(control->flags & CONTROL_ENDS) || !back)
+		return 1; /* the agent's sweep ends it */
 	at = home->last_seen + control->half_open_ns;
 	if (!at_once && at > now) {
 		look_again(&opening, due, at);

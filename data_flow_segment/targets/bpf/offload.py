@@ -57,12 +57,8 @@ class Offloads:
         self._refusing: set[int] = set()
         self._opened_with: dict[int, bytes] = {}  # the key of whose counters the windows are
         self._seen: dict[bytes, list[bytes]] = {}  # windows of keys that may come back
+        self._has_ended = False  # what the program ended lingers on when it ends no more
         self._tending = self._test_run()
-
-    @property
-    def any_ends(self) -> bool:
-        """Whether the program ends flows of some group."""
-        return any(offload.ends for offload in self._wanted.values())
 
     def obstacle(self, group_id: int) -> str:
         """Why the agent asks about a group's flows; "" if the program does."""
@@ -79,6 +75,7 @@ class Offloads:
     def set(self, offload: Offload, devices: Mapping[int, Device]) -> None:
         """Carry out a command."""
         self._devices = devices
+        self._has_ended |= offload.ends
         before = self._wanted.get(offload.group_id)
         self._wanted[offload.group_id] = offload
         if before is not None and before.path is not None and before.path != offload.path:
@@ -105,7 +102,7 @@ class Offloads:
 
     def tend(self) -> None:
         """Have the program look at what is due, which it else does with each new flow."""
-        if self.any_ends:
+        if self._has_ended:
             failed = library().bpf_prog_test_run_opts(*self._tending)
             if failed:
                 raise TargetError(f"dfs_tend cannot be run: {reason(failed)}")
