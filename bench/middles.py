@@ -267,7 +267,11 @@ def _counters(scratch: Path) -> dict[str, int]:
     return found | {f"{name} of the CS": it.value for name, it in messages.dropped.items()}
 
 
-VARIANTS = {"splitplane": Variant()}
+VARIANTS = {
+    "splitplane": Variant(),
+    "splitplane-asks": Variant(settings=", grants: false"),
+    "splitplane-agent": Variant(dfs_lines="ask: agent", settings=", grants: false"),
+}
 
 
 def middles(attach: str) -> dict[str, Middle]:

@@ -51,6 +51,14 @@ struct asking {
 	bool is_unfinished; /* the packet's checksum was left to the NIC */
 };
 
+/* What tells the flows of a session of UDP apart: the time, or that one was taken out meanwhile. */
+static __always_inline __u32 datagram_slot(struct packet *p, __u64 now)
+{
+	__u32 *other = bpf_map_lookup_elem(&renewed, &p->key);
+
+	return (__u32)(now >> UDP_SLOT_SHIFT) ^ (other ? *other : 0);
+}
+
 /* A repeated SYN has the serial of the first one, so that it is a repeated QUERY; so have the
  * datagrams of a client within a few seconds.  Nothing of the flow is remembered for it. */
 static __always_inline __u32 make_serial(struct scratch *s, struct packet *p, __u64 now)
@@ -72,7 +80,7 @@ static __always_inline __u32 make_serial(struct scratch *s, struct packet *p, __
 	hashing.key[1] = m->serial_key[1];
 	query->beginning.serial = p->key.protocol == PROTOCOL_TCP ?
 					  *(__be32 *)(s->frame + l4 + 4) :
-					  bpf_htonl(now >> UDP_SLOT_SHIFT);
+					  bpf_htonl(datagram_slot(p, now));
 	if (siphash(&hashing))
 		return 0;
 	serial = (__u32)little_endian(hashing.hash) & 0x7fffffff;

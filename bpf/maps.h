@@ -158,6 +158,14 @@ struct {
 	__uint(max_entries, 65536);
 } refused SEC(".maps");
 
+/* Sessions of UDP whose flow the agent took out -> what makes the serial of the next one another */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow_key);
+	__type(value, __u32);
+	__uint(max_entries, 16384);
+} renewed SEC(".maps");
+
 /* Flows in the order in which they are to be looked at: those that closed, ... */
 struct {
 	__uint(type, BPF_MAP_TYPE_QUEUE);

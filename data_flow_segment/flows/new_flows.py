@@ -80,6 +80,7 @@ class NewFlows:
         self._recent = endings.table.recent
         self._serials = serials
         self._serial_key = endings.table.target.serial_key()
+        self._renewed = endings.table.target.renewed
         self._packet_id = 0
         self.granted: Container[object] = ()  # whose flows the target may enter itself
         self._halves: list[FlowSignature] = []  # for a CS that knows all flows again
@@ -144,7 +145,8 @@ class NewFlows:
         signature = packet.signature
         if key and packet.reason == _NEW_FLOW:
             if signature.protocol != TCP:
-                return derived(key, signature.session, int(now * 1e9) >> UDP_SLOT_SHIFT & _WORD32)
+                slot = int(now * 1e9) >> UDP_SLOT_SHIFT & _WORD32
+                return derived(key, signature.session, slot ^ self._renewed(signature.session))
             sequence = _tcp_sequence(packet.frame)
             if sequence is not None and packet.tcp_flags & _SYN_ACK == _SYN:
                 return derived(key, signature.session, sequence)

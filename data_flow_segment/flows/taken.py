@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from ssmb.constants import BATCH_DELAY_MS, TAKEN_FLOWS_MAX, TAKEN_RETRY_MS, Flag
+from ssmb.constants import TAKEN_FLOWS_MAX, TAKEN_RETRY_MS, Flag
 from ssmb.grants import FLOW_SIZE
 from ssmb.messages import Taken
 
@@ -48,9 +48,9 @@ class TakenStream:
         return not self._sent and not self._open
 
     def add(self, flows: bytes, now: float) -> None:
-        """Any number of whole flows, in the order in which they are to be told."""
-        if self._open_until is None:
-            self._open_until = now + BATCH_DELAY_MS / 1000
+        """Any number of whole flows, in the order in which they are to be told.  They have waited
+        for companions in the target, and go at once: before the DELETEs of these flows."""
+        self._open_until = now
         self._open += flows
 
     def confirmed(self, sequence: int, now: float) -> None:
@@ -85,7 +85,7 @@ class TakenStream:
     def _next(self, now: float) -> Taken:
         flows = bytes(self._open[:_FULL])
         del self._open[:_FULL]
-        self._open_until = now + BATCH_DELAY_MS / 1000 if self._open else None
+        self._open_until = now if self._open else None
         self._sequence += 1
         self._sent.append((self._sequence, flows, now))
         if self._retry_at is None:

@@ -37,7 +37,7 @@ from typing import Final, NamedTuple, Protocol
 
 from data_flow_segment.targets.grants import GrantCommand, GrantEvent, GrantState
 from data_flow_segment.targets.virtual_server_key import VirtualServerKey as VirtualServerKey
-from ssmb.messages import FlowSignature, Translation
+from ssmb.messages import FlowSignature, Session, Translation
 
 
 class TargetError(Exception):
@@ -461,6 +461,10 @@ class Target(Protocol):
     def serial_key(self) -> bytes:
         """The key of `ssmb.serials.derived`, by which a flow that both might ask about has one
         serial; b"" if the target never asks."""
+
+    def renewed(self, session: Session) -> int:
+        """What distinguishes the serial of a session's next UDP flow (xor with the slot of time, 32
+        bits) from that of one that was taken out a moment ago; 0 if none was."""
 
     def parked(self, frame: bytes) -> tuple[int, bytes]:
         """The interface and the frame that a QUERY of the target's own carried."""

@@ -45,6 +45,7 @@ FATES: Final = {
     "windows": Fate.RENEWED,
     "sealed": Fate.RENEWED,
     "refused": Fate.RENEWED,
+    "renewed": Fate.RENEWED,
     "lingering": Fate.RENEWED,
     "opening": Fate.RENEWED,
     "grants": Fate.RENEWED,

@@ -69,6 +69,7 @@ class Program:
         self.control_groups = self._map("control_groups")
         self.windows = self._map("windows")
         self.refused = self._map("refused")
+        self.renewed = self._map("renewed")
         self.grant_maps = {name: self._map(name) for name in GRANT_MAPS}
         self.events_fd = self._fd("events")
         self.reports_fd = self._fd("reports")

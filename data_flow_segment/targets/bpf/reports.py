@@ -19,6 +19,7 @@ from ssmb.constants import MessageType
 AT_ONCE: Final = 1024  # messages per turn of the loop: under a millisecond
 
 _HEAD: Final = struct.Struct("=HB5x")
+_KIND_AT: Final = 2
 _TYPES: Final = {ReportKind.DELETE: MessageType.DELETE, ReportKind.REPLY: MessageType.REPLY}
 _SIZES: Final = {
     **{kind: size_of(message_type, 2) for kind, message_type in _TYPES.items()},
@@ -47,20 +48,26 @@ class Reports:
 
 
 def _messages(octets: bytes, step: int) -> Iterator[FinishedMessages | GrantsTaken]:
-    at = RECORD_HEADER
-    heads = [octets[i + at : i + at + _HEAD.size] for i in range(0, len(octets), step)]
-    start = 0
-    while start < len(heads):
-        head, end = heads[start], start + 1
-        while end < len(heads) and heads[end] == head:
-            end += 1
+    """What came together, by group and kind.  The end of a flow that took a grant stands behind its
+    beginning; otherwise the order says nothing."""
+    places: dict[bytes, list[int]] = {}
+    first = RECORD_HEADER + _HEAD.size
+    for place in range(first, len(octets), step):
+        head = octets[place - _HEAD.size : place]
+        if head in places:
+            places[head].append(place)
+        else:
+            places[head] = [place]
+    for head in sorted(places, key=_is_end):
         group_id, number = _HEAD.unpack(head)
         kind = ReportKind(number)
-        first, size = at + _HEAD.size, _SIZES[kind]
-        places = range(start * step + first, end * step + first, step)
-        joined = b"".join([octets[place : place + size] for place in places])
+        size = _SIZES[kind]
+        joined = b"".join([octets[place : place + size] for place in places[head]])
         if kind is ReportKind.TAKEN:
             yield GrantsTaken(group_id, joined)
         elif kind is not ReportKind.NOTHING:
             yield FinishedMessages(group_id, int(_TYPES[kind]), joined)
-        start = end
+
+
+def _is_end(head: bytes) -> bool:
+    return head[_KIND_AT] == ReportKind.DELETE

@@ -208,7 +208,7 @@ class Sweep:
         self._find_closed(keys, values, home & closed)
         self._find_idle(keys, values, home & ~closed, now)
         if stats:
-            self._find_moved(keys, values, home)
+            self._find_moved(keys, values, home, closed)
 
     def _find_closed(self, keys: Any, values: Any, chosen: Any) -> None:
         """Those whose end found nobody, or no room in the ring."""
@@ -248,9 +248,10 @@ class Sweep:
         if state.half_open or state.idle_ms >= limit_ms:  # half-open: by the client's packets alone
             self._report(FlowIdle(state))
 
-    def _find_moved(self, keys: Any, values: Any, home: Any) -> None:
+    def _find_moved(self, keys: Any, values: Any, home: Any, closed: Any) -> None:
         since = self._moved_since
-        for i in numpy.flatnonzero((values["last_seen"] >= since) & (values["packets"] > 0)):
+        moved = (values["last_seen"] >= since) & (values["packets"] > 0)
+        for i in numpy.flatnonzero(moved & ~(home & closed)):
             key = bytes(keys["octets"][i])
             if not home[i]:
                 key = opposite_key(key, unpack(values[i].tobytes()))
@@ -258,6 +259,8 @@ class Sweep:
                 if client is None:
                     continue
                 direction = unpack(client)
+                if direction.close & _CLOSED:
+                    continue
                 if direction.last_seen >= since and direction.packets:
                     continue  # reported where its client's entry is met
             self._candidates.append(partial(self._report_moved, key))

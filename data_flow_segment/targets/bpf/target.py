@@ -86,7 +86,8 @@ from data_flow_segment.targets.grants import EndGrants, GrantCommand, GrantState
 from data_flow_segment.targets.translation import CannotInstall, check_ends
 from data_flow_segment.targets.virtual_addresses import VirtualAddresses
 from ssmb.addresses import UNSPECIFIED
-from ssmb.messages import FlowSignature
+from ssmb.constants import UDP
+from ssmb.messages import FlowSignature, Session
 
 _EVENTS_AT_ONCE: Final = 256
 _PACKET, _CLOSED = int(EventKind.PACKET), int(EventKind.CLOSED)
@@ -261,6 +262,10 @@ class BpfTarget:
     def serial_key(self) -> bytes:
         return self._serial_key
 
+    def renewed(self, session: Session) -> int:
+        value = self._program.renewed.lookup(FLOW_KEY.pack(*session))
+        return 0 if value is None else int.from_bytes(value, sys.byteorder)
+
     def parked(self, frame: bytes) -> tuple[int, bytes]:
         return int.from_bytes(frame[8:12], sys.byteorder), frame
 
@@ -410,7 +415,14 @@ class BpfTarget:
                     self._sweep.forget(FLOW_KEY.pack(*command.signature.session))
                 self._waiting.append(FlowReopened(state))
                 return
-        self._sweep.forget(self.flows.remove(command.signature))
+        if command.serial:
+            state = self.flows.lookup(command.signature)
+            if state is None or state.entry.serial != command.serial:
+                return
+        key = self.flows.remove(command.signature)
+        self._sweep.forget(key)
+        if command.signature.protocol == UDP and self._program_enters:
+            self._program.renewed.try_update(key, secrets.token_bytes(4))
 
     def _configure(
         self,

@@ -40,6 +40,8 @@ _WORD32: Final = 0xFFFFFFFF
 _DONT_FRAGMENT: Final = 0x4000
 _PLACE: Final = slice(8, 12)  # where a parked frame says by which interface it came in
 
+RENEWED_MAX: Final = 16384  # of bpf/maps.h
+
 
 class Asker:
     """Makes frames of packets that nobody but the CS can place."""
@@ -55,6 +57,7 @@ class Asker:
         self._router = router
         self._controls = controls
         self._clock = clock
+        self.renewed: dict[Key, int] = {}
 
     def obstacle(self, group_id: int) -> str:
         """Why the agent asks about a group's flows; "" if this target does."""
@@ -69,6 +72,12 @@ class Asker:
         except forward.NoNeighbour:
             return f"the MAC address of the next hop to {to_text(address)} is not known"
         return ""
+
+    def renew(self, key: Key) -> None:
+        """A flow of UDP was taken out: the session's next one is to have another serial."""
+        if len(self.renewed) >= RENEWED_MAX:
+            del self.renewed[next(iter(self.renewed))]
+        self.renewed[key] = self.renewed.get(key, 0) + 1
 
     def question(
         self, interface: Interface, packet: Packet, key: Key, group_id: int
@@ -98,7 +107,8 @@ class Asker:
         if packet.protocol == TCP:
             distinction = int.from_bytes(packet.data[packet.l4 + 4 : packet.l4 + 8], "big")
         else:
-            distinction = int(now * 1e9) >> UDP_SLOT_SHIFT & _WORD32
+            slot = int(now * 1e9) >> UDP_SLOT_SHIFT & _WORD32
+            distinction = slot ^ self.renewed.get(key, 0)
         query = Query(
             0,
             int(Flag.PARKED),

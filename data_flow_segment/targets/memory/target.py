@@ -33,7 +33,8 @@ from data_flow_segment.targets.memory.datapath import DataPath
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.sweep import Sweep
 from data_flow_segment.targets.translation import CannotInstall
-from ssmb.messages import FlowSignature
+from ssmb.constants import UDP
+from ssmb.messages import FlowSignature, Session
 
 _EVENTS_AT_ONCE = 256
 _CURSOR_OCTETS = 8
@@ -111,6 +112,9 @@ class MemoryTarget:
 
     def serial_key(self) -> bytes:
         return self.data_path.options.serial_key
+
+    def renewed(self, session: Session) -> int:
+        return self.data_path.asker.renewed.get(session, 0)
 
     def parked(self, frame: bytes) -> tuple[int, bytes]:
         return self.data_path.parked(frame)
@@ -193,6 +197,8 @@ class MemoryTarget:
                 self._report(FlowReopened(state))
                 return
         self.data_path.table.remove(command.signature)
+        if command.signature.protocol == UDP:
+            self.data_path.asker.renew(command.signature.session)
 
     def _configure(
         self,

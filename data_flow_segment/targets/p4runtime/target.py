@@ -31,7 +31,7 @@ from data_flow_segment.targets.p4runtime.driver import Driver
 from data_flow_segment.targets.p4runtime.flows import SwitchFlow
 from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.program import Program
-from ssmb.messages import FlowSignature
+from ssmb.messages import FlowSignature, Session
 
 LOOK_S: Final = 0.1
 OLDEST_MORE: Final = 32
@@ -133,6 +133,9 @@ class P4RuntimeTarget:
 
     def serial_key(self) -> bytes:
         return b""
+
+    def renewed(self, session: Session) -> int:
+        return 0
 
     def parked(self, frame: bytes) -> tuple[int, bytes]:
         return 0, frame
