@@ -22,8 +22,8 @@ from splitplane.impair import VARIABLE
 from splitplane.lab import Lab
 from support.cluster.laboratory import (
     TIMEOUT_S,
-    WAYS,
     Broken,
+    choose_way,
     connected,
     crowd,
     cs_knows,
@@ -115,7 +115,7 @@ class BadLab(NamedTuple):
 @pytest.fixture(scope="module", params=BAD)
 def bad_lab(request: pytest.FixtureRequest, make_lab: Callable[..., Lab]) -> Iterator[BadLab]:
     bad_lab = BadLab(make_lab(segments=False), BAD[request.param])
-    bad_lab.lab.dfs_config["ask"] = WAYS[bad_lab.bad.asks]
+    choose_way(bad_lab.lab, bad_lab.bad.asks)
     with bad_lab.lab:
         bad_lab.start_dfs()
         bad_lab.start_cs()

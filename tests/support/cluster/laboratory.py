@@ -168,6 +168,13 @@ async def fetch(
         return [await http.get(size) for size in sizes]
 
 
+def choose_way(lab: Lab, way: str) -> None:
+    """Have new flows asked about in one of WAYS, each of them; before the laboratory is entered."""
+    lab.dfs_config["ask"] = WAYS[way]
+    for config in lab.cs_configs.values():
+        config["settings"] = {**config.get("settings", {}), "grants": False}
+
+
 def path_asks(lab: Lab) -> bool:
     """Whether the data path is to ask about new flows: then nobody keeps a client's packet."""
     config = lab.dfs_config
