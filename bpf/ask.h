@@ -173,29 +173,8 @@ static __always_inline bool find_way(struct context *c, struct control *control,
 	return true;
 }
 
-/* Where the packet's own checksum was left to the NIC, the kernel keeps in mind where a sum is to
- * begin (at the transport header) and where it is to be written (into its checksum field), and no
- * program can change that.  So the datagram is moved to where this gives the checksum of its UDP
- * header, and until then the field holds what the sum lacks.  If nothing ever sums it, the receiver
- * knows that the packet did not leave the machine. */
-#define TCP_CHECK_BEHIND_UDPS 10 /* a TCP header has its field at octet 16, UDP's is at octet 6 */
-
-static __always_inline __u16 unfinished_sum(struct packet *p, struct control *control,
-					    const struct iphdr *ip, bool is_ipv4, __u32 length)
-{
-	__u64 sum = sum_of_pseudo(control->own, control->address, PROTOCOL_UDP, length);
-
-	/* the sum also covers what lies in front of the UDP header, the end of the IP header */
-	if (p->key.protocol == PROTOCOL_TCP && is_ipv4)
-		sum = (__u64)bpf_htons(PROTOCOL_UDP) + bpf_htons(length) + (__u16)~ip->check;
-	else if (p->key.protocol == PROTOCOL_TCP)
-		sum += (__u16)~fold((__u64) * (__u16 *)((__u8 *)control->address + 6) +
-				    control->address[2] + control->address[3]);
-	return fold(sum);
-}
-
-static __always_inline void write_headers(struct scratch *s, struct packet *p,
-					  struct control *control, struct asking *a)
+static __always_inline void write_headers(struct scratch *s, struct control *control,
+					  struct asking *a)
 {
 	__u32 length = UDP_HEADER + a->payload;
 	__u8 *base = (__u8 *)s, *link;
@@ -238,14 +217,23 @@ static __always_inline void write_headers(struct scratch *s, struct packet *p,
 	}
 	__builtin_memcpy(link, a->dmac, 6);
 	__builtin_memcpy(link + 6, a->smac, 6);
-	if (a->is_unfinished)
-		sum = unfinished_sum(p, control, ip, a->is_ipv4, length);
-	else if (!a->is_ipv4) /* over IPv4 the seal is enough, RFC 768; over IPv6 it has to be */
-		sum = ~fold((__u64)sum_scratch(UDP_AT, length) +
-			    sum_of_pseudo(control->own, control->address, PROTOCOL_UDP, length));
-	else
-		return;
+	if (a->is_ipv4)
+		return; /* the seal is enough, RFC 768; over IPv6 it has to be */
+	sum = ~fold((__u64)sum_scratch(UDP_AT, length) +
+		    sum_of_pseudo(control->own, control->address, PROTOCOL_UDP, length));
 	udp[3] = sum ? sum : 0xffff;
+}
+
+/* Where the packet's own checksum was left to the NIC, the kernel keeps in mind where a sum is to
+ * begin, at the transport header, and where it is to be written (CHECKSUM_PARTIAL).  No program can
+ * change that, but the kernel drops it when the place is found to lie before the packet: so octets
+ * are taken away until it does.  `total` is more than an IP header. */
+static __always_inline bool forget_unfinished(struct __sk_buff *skb, struct scratch *s, __u32 l4,
+					      __u32 total)
+{
+	return !bpf_skb_change_tail(skb, total + l4, 0) &&
+	       !bpf_skb_adjust_room(skb, -(__s32)(l4 + 2), BPF_ADJ_ROOM_MAC, 0) &&
+	       !bpf_skb_store_bytes(skb, 0, s, LINK_HEADER, BPF_F_RECOMPUTE_CSUM);
 }
 
 /* Make the packet the datagram in the scratch. */
@@ -255,22 +243,18 @@ static __always_inline bool become(struct __sk_buff *skb, struct scratch *s, str
 	__u32 ip = a->is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	__u32 total = LINK_HEADER + ip + UDP_HEADER + a->payload;
 	__u64 flags = BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH;
-	__s32 forward = 0; /* to where the datagram has to begin */
+	__u32 l4 = p->l4;
 
-	if (a->is_unfinished)
-		forward = p->l4 - LINK_HEADER - ip +
-			  (p->key.protocol == PROTOCOL_TCP ? TCP_CHECK_BEHIND_UDPS : 0);
 	if (a->is_ipv4 && p->version == 6) {
 		if (bpf_skb_change_proto(skb, bpf_htons(ETHERTYPE_IPV4), 0))
 			return false;
-		forward -= sizeof(struct ipv6hdr) - sizeof(struct iphdr);
+		l4 -= sizeof(struct ipv6hdr) - sizeof(struct iphdr);
 	} else if (!a->is_ipv4 && p->version == 4) {
 		if (bpf_skb_change_proto(skb, bpf_htons(ETHERTYPE_IPV6), 0))
 			return false;
-		forward += sizeof(struct ipv6hdr) - sizeof(struct iphdr);
+		l4 += sizeof(struct ipv6hdr) - sizeof(struct iphdr);
 	}
-	if (a->is_unfinished && forward &&
-	    bpf_skb_adjust_room(skb, -forward, BPF_ADJ_ROOM_MAC, 0))
+	if (a->is_unfinished && !forget_unfinished(skb, s, l4, total))
 		return false;
 	barrier_var(total);
 	if (total > HASHED_MAX || total < 100 || bpf_skb_change_tail(skb, total, 0))
@@ -321,7 +305,7 @@ __noinline int ask_tc(struct __sk_buff *skb, struct packet *p)
 	write_arrival(s, c.ifindex);
 	if (!write_query(s, p) || !seal(s, control, &a))
 		return NOT_ASKED;
-	write_headers(s, p, control, &a);
+	write_headers(s, control, &a);
 	if (!become(skb, s, p, &a))
 		return context_drop(&c, COUNTER_DROP_NO_ROOM);
 	count(COUNTER_ASKED);

@@ -76,10 +76,9 @@ static __always_inline enum checksums finish_checksums(struct scratch *s, struct
 	sum = sum_frame(l4, rest);
 	if (has_more && at < SCRATCH_FRAME - 4)
 		__builtin_memcpy(&s->frame[at], behind, sizeof(behind));
-	if (fold((__u64)sum + pseudo) == 0xffff)
-		return CHECKSUMS_RIGHT;
+	/* of one in 65,536 the pseudo header's sum is right, and the NIC would finish it all the same */
 	if (field != pseudo)
-		return CHECKSUMS_WRONG;
+		return fold((__u64)sum + pseudo) == 0xffff ? CHECKSUMS_RIGHT : CHECKSUMS_WRONG;
 	sum = ~sum;
 	if (sum == 0 && p->key.protocol == PROTOCOL_UDP)
 		sum = 0xffff;

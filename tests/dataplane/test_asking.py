@@ -276,7 +276,7 @@ class Trial:
         assert why_not(frame) == ""
         packet = parse(frame.octets)
         wanted, was_unfinished = finished(frame.octets, packet)
-        query = self._cs.read(self._program.out(), packet.protocol, unfinished=was_unfinished)
+        query = self._cs.read(self._program.out())
         l4, is_tcp = packet.l4, packet.protocol == TCP_PROTOCOL
         tos = wanted[15] if packet.version == 4 else packet.data[14] << 4 & 0xF0 | wanted[15] >> 4
         sequence = int.from_bytes(wanted[l4 + 4 : l4 + 8], "big")

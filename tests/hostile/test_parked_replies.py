@@ -105,7 +105,7 @@ class Bench:
         assert self._ask.run(frame, self._rig.interface(Side.EXTERNAL)) == SENT
         asked = self._ask.out()
         question = asked[14 + (20 if cs.family.is_ipv4 else 40) + 8 :]
-        reply = cs.reply(cs.read(asked, TCP_PROTOCOL, unfinished=False), scene.node)
+        reply = cs.reply(cs.read(asked), scene.node)
         payload = cs.sealed(reply, lane)
         assert self.run(wrapped(cs, payload)) == SENT
         assert self.numbers()["installed"] == before + 1

@@ -50,21 +50,12 @@ class AskedCs:
 
     # --- questions ------------------------------------------------------------------------------
 
-    def read(self, octets: bytes, protocol: int, *, unfinished: bool) -> Query:
-        """A QUERY on the wire, of which everything was held that the packet inside does not say.
-
-        `unfinished`: its packet's checksum was left to the NIC, as the QUERY's is therefore.  What
-        a NIC does then is done here: it sums from the packet's transport header, which lies where
-        the UDP header does, or ten octets before it for TCP, to the end.
-        """
+    def read(self, octets: bytes) -> Query:
+        """A QUERY on the wire, of which everything is held that the packet inside does not say."""
         assert packets.macs(octets) == (FIREWALL_MAC, TARGET_MAC[Side.INTERNAL])
         packet = packets.ip_packet(octets)
         assert len(octets) == 14 + len(packet), "something hangs on behind it"
         udp = 20 if self.family.is_ipv4 else 40
-        if unfinished:
-            begin = udp - (10 if protocol == packets.TCP_PROTOCOL else 0)
-            summed = packets.ones_sum(packet[begin:]) ^ 0xFFFF
-            packet = packet[: udp + 6] + struct.pack("!H", summed or 0xFFFF) + packet[udp + 8 :]
         assert packets.wrong_checksums(packet) == []
         assert self._without_checksum(packet[:udp]) == self._header(len(packet))
         source, destination, length = struct.unpack_from("!HHH", packet, udp)
