@@ -25,17 +25,21 @@ from support.cluster.downloads import (
     new_connections,
     open_sessions,
 )
-from support.cluster.laboratory import TARGETS, wait_until_served
+from support.cluster.laboratory import BOTH_PLANES, assert_way, choose_way, wait_until_served
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 
 POOLS = ("web", "web6")
 
 
-@pytest.fixture(params=TARGETS)
+@pytest.fixture(params=BOTH_PLANES)
 def lab(make_lab: Callable[..., Lab], request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with make_lab(request.param, clients=2, servers=3) as lab:
+    target, way = BOTH_PLANES[request.param]
+    lab = make_lab(target, clients=2, servers=3)
+    choose_way(lab, way)
+    with lab:
         yield lab
+        assert_way(lab, way)
 
 
 def set_nodes(lab: Lab, node: str, **values: Any) -> None:

@@ -20,7 +20,7 @@ import pytest
 from admin.answers import COUNTERS, VIRTUAL_SERVERS
 from splitplane.lab import Lab
 from splitplane.lab.topology import VIRTUAL_ADDRESS, VIRTUAL_ADDRESS_6
-from support.cluster.laboratory import TARGETS, crowd, echo, fetch
+from support.cluster.laboratory import BOTH_PLANES, assert_way, choose_way, crowd, echo, fetch
 from support.soak import part
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane, pytest.mark.soak]
@@ -50,10 +50,14 @@ VOLUMES = {
 }
 
 
-@pytest.fixture(scope="module", params=TARGETS)
+@pytest.fixture(scope="module", params=BOTH_PLANES)
 def lab(make_lab: Callable[..., Lab], request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with make_lab(request.param, clients=2, servers=3) as lab:
+    target, way = BOTH_PLANES[request.param]
+    lab = make_lab(target, clients=2, servers=3)
+    choose_way(lab, way)
+    with lab:
         yield lab
+        assert_way(lab, way)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from admin.answers import COUNTERS, DFS_STATUS
 from splitplane.lab import Lab
 from support.cluster.downloads import SERVERS, Arrivals, Downloads, assert_cs_knows, new_connections
-from support.cluster.laboratory import wait_until_served
+from support.cluster.laboratory import WAYS, assert_way, choose_way, wait_until_served
 from support.targets.bpf_variants import A_VERSION_WITH_MORE, copy_version
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
@@ -36,11 +36,14 @@ def start_version(lab: Lab, tree: Path, capacity: int, monkeypatch: pytest.Monke
     wait_until_served(lab)
 
 
+@pytest.mark.parametrize("way", WAYS)
 def test_no_connection_breaks_when_another_version_takes_over(
-    make_lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     here, other = Path.cwd(), copy_version(tmp_path / "other", *A_VERSION_WITH_MORE)
-    with make_lab(clients=2, servers=3) as lab:
+    lab = make_lab(clients=2, servers=3)
+    choose_way(lab, way)
+    with lab:
         capacity = lab.dfs_config["flow_capacity"]
         downloads = Downloads(lab)
         downloads.wait_until_under_way()
@@ -61,4 +64,5 @@ def test_no_connection_breaks_when_another_version_takes_over(
             arrivals.stop()
             assert arrivals.count > AT_ONCE
             assert new_connections(lab) == SERVERS
+            assert_way(lab, way)
         downloads.finish()

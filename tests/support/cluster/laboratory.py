@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any, Final
 
-from admin.answers import CS_STATUS, DFS_STATUS, FLOWS
+from admin.answers import COUNTERS, CS_STATUS, DFS_STATUS, FLOWS, VIRTUAL_SERVERS
 from admin.errors import MachineError
 from splitplane import machine
 from splitplane.lab import Lab
@@ -44,8 +44,14 @@ class Broken(AssertionError):
 
 
 TARGETS: Final = ("bpf", "p4runtime")
-WAYS: Final = {"data path": "auto", "agent": "agent"}
-"""Who asks a CS about new flows, and the setting `ask` for it."""
+WAYS: Final = {"grants": "auto", "data path": "auto", "agent": "agent"}
+"""How new flows find their node, and the DFS's setting `ask`: decisions made ahead, or questions of
+the data path, or of the agent."""
+BOTH_PLANES: Final = {
+    **{f"bpf, {way}": ("bpf", way) for way in WAYS},
+    "p4runtime": ("p4runtime", ""),
+}
+"""A target and, where there is a choice, one of WAYS."""
 
 
 def require_laboratory(target: str = "bpf") -> None:
@@ -169,10 +175,22 @@ async def fetch(
 
 
 def choose_way(lab: Lab, way: str) -> None:
-    """Have new flows asked about in one of WAYS, each of them; before the laboratory is entered."""
+    """Have new flows find their node in one of WAYS; before the laboratory is entered.  "": as the
+    configuration says."""
+    if not way:
+        return
     lab.dfs_config["ask"] = WAYS[way]
     for config in lab.cs_configs.values():
-        config["settings"] = {**config.get("settings", {}), "grants": False}
+        config["settings"] = {**config.get("settings", {}), "grants": way == "grants"}
+
+
+def assert_way(lab: Lab, way: str) -> None:
+    """That new flows did find their node so; a few may meet no grant, which come with a rate."""
+    if way not in ("data path", "agent"):
+        return
+    servers = lab.admin("dfs", VIRTUAL_SERVERS)
+    assert sum(server.answered_ahead or 0 for server in servers) == 0
+    assert (lab.admin("dfs", COUNTERS)["asked"].value > 0) == (way == "data path")
 
 
 def path_asks(lab: Lab) -> bool:
