@@ -108,10 +108,10 @@ static __always_inline bool is_plain(const struct decision *d)
 	if (d->flags & SSMB_TRANSLATE_SRC && (is_mapped(d->snat) != is_mapped(d->key.src) ||
 					      is_martian(is_mapped(d->snat) ? 4 : 6, d->snat)))
 		return false;
-	if (!(d->flags & SSMB_ROUTE_BY_DST_IP) &&
-	    (is_martian(is_mapped(d->next_hop) ? 4 : 6, d->next_hop) || is_ours(d->next_hop)))
-		return false;
-	return true;
+	if (!(d->next_hop[0] | d->next_hop[1] | d->next_hop[2] | d->next_hop[3]))
+		return d->flags & SSMB_ROUTE_BY_DST_IP; /* the agent knows the next hop */
+	return !is_martian(is_mapped(d->next_hop) ? 4 : 6, d->next_hop) &&
+	       (d->flags & SSMB_ROUTE_BY_DST_IP || !is_ours(d->next_hop));
 }
 
 static __always_inline void make_entries(struct making *m, __u64 now)
@@ -241,6 +241,7 @@ __noinline int try_to_enter(void)
 		failed = enter_both(m);
 	if (failed)
 		return failed == -E2BIG_ ? ENTERED_FULL : ENTERED_LEFT;
+	bpf_map_delete_elem(&asleep, &m->back_key); /* it was taken out before, and goes on */
 	count(COUNTER_INSTALLED);
 	if (d->key.protocol == PROTOCOL_TCP) {
 		struct control *control = control_of(d->group_id);

@@ -18,13 +18,51 @@ from support.targets.answering_cs import GROUP, AnsweringCs
 from support.targets.bmv2 import missing_for_bmv2
 from support.targets.p4_model_rig import P4ModelRig
 from support.targets.p4_rig import P4Rig
+from support.targets.replies_rig import RepliesMemoryRig, RepliesVethRig
 from support.targets.rig import FAMILIES, IPV4, Family, MemoryRig, OffloadRig, Rig
 from support.targets.scene import Scene, reset
 from support.targets.veth_rig import VethRig, missing_for_bpf, open_bpf
 
-TARGETS = os.environ.get("SPLITPLANE_TARGETS", "memory,p4-model,bpf-tc,bpf-xdp,p4").split(",")
+TARGETS = os.environ.get(
+    "SPLITPLANE_TARGETS",
+    "memory,memory-replies,p4-model,bpf-tc,bpf-tc-replies,bpf-xdp,p4",
+).split(",")
 
-_MARKS = {"bpf-tc": "dataplane", "bpf-xdp": "dataplane", "p4": "network"}
+_MARKS = {
+    "bpf-tc": "dataplane",
+    "bpf-tc-replies": "dataplane",
+    "bpf-xdp": "dataplane",
+    "p4": "network",
+}
+
+REPLIES = "-replies"
+"""Targets whose flows are entered by REPLYs."""
+
+_ABOUT_ENTRIES = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "asleep",
+        "close",
+        "flows",
+        "half_open",
+        "modes",
+        "replies_rig",
+        "sources",
+        "table",
+        "translation",
+    )
+)
+"""Where it matters who entered a flow, and how."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if not _is_needless(item)]
+
+
+def _is_needless(item: pytest.Item) -> bool:
+    chosen = getattr(item, "callspec", None)
+    name = "" if chosen is None else str(chosen.params.get("session_rig", ""))
+    return name.endswith(REPLIES) and item.path.name not in _ABOUT_ENTRIES
 
 
 def _target_parameter(name: str) -> object:
@@ -38,11 +76,16 @@ def session_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     rig: Rig
     if request.param == "memory":
         rig = MemoryRig()
+    elif request.param == "memory-replies":
+        rig = RepliesMemoryRig()
     elif request.param == "p4-model":
         rig = P4ModelRig()
     elif request.param == "p4":
         require("p4", missing_for_bmv2())
         rig = P4Rig()
+    elif request.param == "bpf-tc-replies":
+        require("dataplane", missing_for_bpf())
+        rig = RepliesVethRig(request.param, open_bpf("tc"))
     else:
         require("dataplane", missing_for_bpf())
         rig = VethRig(request.param, open_bpf(request.param.removeprefix("bpf-")))

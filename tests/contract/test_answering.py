@@ -80,6 +80,7 @@ def test_a_reply_enters_the_flow_and_the_packet_goes_on(
     state = scene.rig.target.lookup(scene.signature())
     assert state is not None
     assert state.entry._replace(opened_ms=0) == scene.entry(serial=query.serial, opened_ms=0)
+    assert 0 <= scene.rig.target_time() * 1000 - state.entry.opened_ms < 60_000
     assert state.counters.pkts_in == 1
     assert state.half_open == (scene.protocol == TCP_PROTOCOL)
     assert scene.rig.target.flow_count() == 1
@@ -201,6 +202,7 @@ UNPLAIN: dict[str, dict[str, Any]] = {
     "no port": {"node_port": 0},
     "no next hop": {"flags": int(NAT & ~Flag.ROUTE_BY_DST_IP | Flag.PARKED)},
     "loopback": {"node_ipaddr": from_text("127.0.0.1")},
+    "no host as next hop": {"next_hop_ipaddr": from_text("224.0.0.1")},
     "no source": {"flags": int(NAT | Flag.TRANSLATE_SRC | Flag.PARKED)},
 }
 

@@ -45,15 +45,17 @@ class Answerer:
         controls: Controls,
         ends: Ends,
         check: Callable[[FlowEntry], None],
+        awake: Callable[[FlowEntry], None],
         count: Callable[[str], None],
         report: Callable[[FinishedMessages], None],
         clock: Callable[[], float],
     ) -> None:
-        """`check` raises CannotInstall for what could go round."""
+        """`check` raises CannotInstall for what could go round; `awake` is told what is there."""
         self._table = table
         self._controls = controls
         self._ends = ends
         self._check = check
+        self._awake = awake
         self._count = count
         self._report = report
         self._clock = clock
@@ -140,6 +142,7 @@ class Answerer:
         if len(self._table) >= self._table.capacity:
             self._ends.make_room()
         self._table.install(entry, self._clock())
+        self._awake(entry)
         self._count("installed")
         self._ends.begun(entry)
 

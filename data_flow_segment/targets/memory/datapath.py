@@ -91,7 +91,14 @@ class DataPath:
         self.ends = Ends(self.table, self.controls, timeout_s, count, report, clock)
         self.asker = Asker(options.serial_key, self._router, self.controls, clock)
         self._answerer = Answerer(
-            self.table, self.controls, self.ends, self.check_ends, count, report, clock
+            self.table,
+            self.controls,
+            self.ends,
+            self.check_ends,
+            self.asleep.forget,
+            count,
+            report,
+            clock,
         )
 
     @property
@@ -343,6 +350,7 @@ class DataPath:
             self.grants.returned(server.key, grant, entry, packet.tcp_flags)
             return False
         self.asleep.forget(entry)
+        self.ends.begun(entry)
         self.grants.taken(server.key, grant, entry, packet.tcp_flags)
         self._of_flow(interface, packet, key, flow, INBOUND, injected=True)
         return True

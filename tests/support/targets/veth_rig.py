@@ -302,7 +302,7 @@ class VethRig:
 
     @contextlib.contextmanager
     def sized(self, flow_capacity: int) -> Iterator[Rig]:
-        other = VethRig(self.name, self._open, flow_capacity)
+        other = type(self)(self.name, self._open, flow_capacity)
         try:
             with other.inside():
                 yield other
