@@ -17,7 +17,7 @@ from typing import Final
 
 from control_segment.decisions import Decisions
 from control_segment.flows import Flow
-from control_segment.grant_books import EARLY_MAX, Doubt, GrantBook
+from control_segment.grant_books import EARLY_MAX, Doubt, GrantBook, Granted
 from control_segment.grant_choices import Choices
 from control_segment.grant_rings import Ring
 from control_segment.nodes import Node
@@ -241,13 +241,22 @@ class Takings:
         book.doubts.pop(serial, None)
         known = self._by_key.get(key)
         if known is not None and is_over:
-            self.returned(book, serial, 1)
+            self._count_only(book, granted, serial)
             return None
         ring = granted.ring
         if granted.node is None and node is None:
             node = _node_of(ring.server, key, now)
         index = ring.nodes.index(node) if node is not None and node in ring.nodes else 0
         return self._enter(peer, book, serial, key, known, index, now)
+
+    def _count_only(self, book: GrantBook, granted: Granted, serial: int) -> None:
+        """It was taken, and its flow is over."""
+        self.returned(book, serial, 1)
+        server, node = granted.ring.server, granted.node
+        server.ahead += 1
+        server.total += 1
+        if node is not None:
+            node.total += 1
 
     def ask_about_doubts(self, peer: Peer, book: GrantBook, now: float) -> None:
         """Is a flow that is said to have taken a grant the one that its signature stands for?"""

@@ -116,6 +116,12 @@ class Grants:
             if book.rings.get(ring.server) is ring and not ring.is_ending:
                 self._refill(peer, book, ring, now)
 
+    @property
+    def is_void_unconfirmed(self) -> bool:
+        """Whether a DFS may still use grants of a generation that is over."""
+        books = [peer.grants for peer in self.peers if peer.grants is not None]
+        return any(book.is_void_unconfirmed for book in books)
+
     # --- changes ---------------------------------------------------------------------------------
 
     def look(self, now: float) -> None:

@@ -22,8 +22,10 @@ from control_segment.runtime.response_times import measure_response_times
 from control_segment.runtime.state_file import StateFile
 from control_segment.runtime.streams import Stream
 from control_segment.segment import ControlSegment
+from ssmb.constants import GRANT_VALID_MS
 from ssmb.seal import KeyRing
 
+_LOOK_S: Final = 0.002  # between looks at what DFSs have confirmed
 # How long datagrams wait at most, beside one step
 SLICE_S: Final = 0.002
 
@@ -172,13 +174,29 @@ class ControlSegmentRuntime:
                 await asyncio.sleep(0)
         segment.announce(changes, loop.time())
         self._changed()
+        await self._in_force()
 
     def handle_admin(self, command: str, arguments: dict[str, object]) -> object:
         """Answer a command, or return what is to be awaited for it; ValueError says what is wrong
         with it."""
         answer = admin.handle(self.segment, command, arguments, asyncio.get_running_loop().time())
         self._changed()
+        if self.segment.grants.is_void_unconfirmed:
+            return self._answer_in_force(answer)
         return _whole(answer) if isinstance(answer, Iterator) else answer
+
+    async def _answer_in_force(self, answer: object) -> object:
+        await self._in_force()
+        return await _whole(answer) if isinstance(answer, Iterator) else answer
+
+    async def _in_force(self) -> None:
+        """Wait until no DFS uses decisions that were made before a change; 50 ms at most."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + GRANT_VALID_MS / 1000
+        for _ in range(round(GRANT_VALID_MS / 1000 / _LOOK_S)):
+            if not self.segment.grants.is_void_unconfirmed or loop.time() >= until:
+                return
+            await asyncio.sleep(_LOOK_S)
 
     # --- between the sockets and the segment ---------------------------------------------------
 
