@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from control_segment.grant_rates import Rates
+
 if TYPE_CHECKING:
     from control_segment.grant_rings import Ring
     from control_segment.nodes import Node
@@ -39,7 +41,6 @@ class GrantBook:
     """Of one DFS that takes grants."""
 
     __slots__ = (
-        "asked",
         "away_since",
         "clients",
         "doubts",
@@ -74,14 +75,13 @@ class GrantBook:
         self.ended_at_sync = 0  # a SYNC after this one tells what became of those
         self.away_since: float | None = None
         self.doubts: dict[int, Doubt] = {}
-        # since they were last looked at: flows that were asked about, and where clients went
-        self.asked: dict[VirtualServer, int] = {}
+        # where clients went that were asked about, since the DFS was told last
         self.clients: dict[VirtualServer, dict[bytes, Node]] = {}
-        self.rates: dict[VirtualServer, float] = {}  # new flows a second, asked and granted
+        self.rates = Rates()
 
     def flow_asked(self, server: VirtualServer, client: bytes, node: Node) -> None:
         """A new flow was decided by QUERY.  On the hot path."""
-        asked = self.asked
+        asked = self.rates.asked
         asked[server] = asked.get(server, 0) + 1
         if server.persistence is not None:
             clients = self.clients.setdefault(server, {})
@@ -104,6 +104,8 @@ class GrantBook:
     def end_lease(self, sync_number: int) -> None:
         """The DFS uses none of its grants any more."""
         self.is_void = True
+        for ring in self.rings.values():
+            ring.is_over = True
         for gone in (self.rings, self.waiting, self.touched, self.doubts):
             gone.clear()
         self.old = len(self.outstanding)

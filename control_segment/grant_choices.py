@@ -93,23 +93,25 @@ class Choices:
             or self._table.waiting.waits_for(server)
         )
 
-    def wanted(self, rate: float) -> int:
+    def wanted(self, rate: float, boost: float = 1.0) -> int:
         """How many may be outstanding at this rate (new flows a second)."""
-        return max(LEAST, min(int(rate * HORIZON_S), GRANTED_MAX))
+        return max(LEAST, min(int(rate * HORIZON_S * boost), GRANTED_MAX))
 
     def room(self, server: VirtualServer, outstanding: int) -> int:
         """How many more may be granted by the limits; `outstanding` of all DFSs."""
         table = self._table
         left = table.capacity - len(table.by_key) + len(table.sessions) - outstanding
         if server.connection_limit:
-            left = min(left, (server.connection_limit - server.active) // SHARE)
-        limited = 0
+            free = server.connection_limit - server.active + server.granted
+            left = min(left, free // SHARE - server.granted)
+        free = granted = 0
         for node in server.pool.nodes.values():
             if node.takes_new_sessions:
                 if not node.connection_limit:
                     return left
-                limited += max(0, node.connection_limit - node.active)
-        return min(left, limited // SHARE)
+                free += max(0, node.connection_limit - node.active) + node.granted
+                granted += node.granted
+        return min(left, free // SHARE - granted)
 
     def choose(
         self, ring: Ring, count: int, rows: list[tuple[int, int, bytes]], now: float

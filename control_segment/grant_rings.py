@@ -63,6 +63,7 @@ class Ring:
         "generation",
         "is_begun",
         "is_ending",
+        "is_over",
         "key",
         "kind",
         "lease_id",
@@ -86,6 +87,7 @@ class Ring:
         self.key = server_key(server)
         self.versions = server.versions  # what its grants are made under
         self.is_begun = False  # its first part is confirmed: those before it are void
+        self.is_over = False  # another generation, or another lease, has taken its place
         self.is_ending = False  # no grants are wanted: it only ends the one before
         self.nodes: list[Node] = []  # by index
         self.answers: list[Answer] = []

@@ -63,6 +63,12 @@ class Takings:
         self._statistics = statistics
         self._note = trace.note
         self._send_low = send_low
+        self._late: list[Flow] = []  # entered by grants of a generation that is over
+
+    def take_late(self) -> list[Flow]:
+        """Return, once, the flows that were entered by grants of a generation that is over."""
+        late, self._late = self._late, []
+        return late
 
     def came(
         self,
@@ -134,6 +140,8 @@ class Takings:
             filed.add(flow)
             by_key[key] = flow
             count += 1
+            if ring.is_over:
+                self._late.append(flow)
             if persistence is not None:
                 server.remember_node(key[SRC_IPADDR], node, now)
             note((now, key, "virtual server %s: node %s, granted", (name, node.name)))
@@ -145,13 +153,13 @@ class Takings:
         """So many flows took grants of this ring, and are counted as sessions already."""
         if ring is None:
             return
-        server, asked = ring.server, book.asked
+        server, took = ring.server, book.rates.took
         server.granted -= count
         server.ahead += count
         server.total += count
         ring.outstanding -= count
         book.touched.add(ring)
-        asked[server] = asked.get(server, 0) + count  # for the rate
+        took[server] = took.get(server, 0) + count
 
     def _came_back(self, book: GrantBook, error: int, serial: int, key: bytes, number: int) -> None:
         if error == SUPERSEDED:

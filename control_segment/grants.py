@@ -11,29 +11,25 @@ once, where a change is known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
+from control_segment.flows import Flow
 from control_segment.grant_books import GrantBook
 from control_segment.grant_choices import FIRST_RATE, LAST_RATE, Choices, NoGrants
+from control_segment.grant_rates import TICK_S
+from control_segment.grant_refills import Refills
 from control_segment.grant_rings import Ring
 from control_segment.grant_serials import GrantSerials
 from control_segment.grant_takings import Takings
-from control_segment.nodes import Node
 from control_segment.peers import Peer
 from control_segment.reaper import AWAY_S
 from control_segment.statistics import Statistics
 from control_segment.virtual_servers import VirtualServer
 from ssmb.constants import GRANT_VALID_MS, Flag, GrantKind
-from ssmb.grants import following
 from ssmb.messages import Grant, Lease, Message
 
-TICK_S: Final = 0.05  # between looks at the rates
-_RATE_SHARE: Final = 0.5  # of the newest interval
-_FORGOTTEN_RATE: Final = 0.1
 _IDLE_TICK_S: Final = 1.0
-CLIENT_S: Final = 60  # after which a DFS asks about a client again
-_TABLES: Final = frozenset((GrantKind.HASH, GrantKind.HASH_SOURCE))
 
 
 class Grants:
@@ -51,11 +47,12 @@ class Grants:
     ) -> None:
         self.choices = choices
         self._takings = takings
-        self._serials = serials
         self._statistics = statistics
         self._send = send
         self._synchronise = synchronise
+        self.reconsider: Callable[[Flow, float], None] = lambda flow, now: None  # the reaper's
         self.peers: list[Peer] = []  # those that take grants
+        self._refills = Refills(choices, serials, self.peers, send)
         self._rated_at = now
 
     # --- a DFS ---------------------------------------------------------------------------------
@@ -111,10 +108,16 @@ class Grants:
             self._statistics.drops["stale_lease"] += 1
             return
         self._takings.came(peer, book, sequence, timestamp, flows, now)
+        self._reconsider_late(now)
         touched, book.touched = book.touched, set()
         for ring in touched:
             if book.rings.get(ring.server) is ring and not ring.is_ending:
-                self._refill(peer, book, ring, now)
+                self._refills.refill(peer, book, ring, now)
+
+    def _reconsider_late(self, now: float) -> None:
+        """Flows took grants from before a change: their node may be down or gone by now."""
+        for flow in self._takings.take_late():
+            self.reconsider(flow, now)
 
     @property
     def is_void_unconfirmed(self) -> bool:
@@ -165,7 +168,7 @@ class Grants:
     def _begin(self, peer: Peer, book: GrantBook, server: VirtualServer, now: float) -> None:
         """A new generation, with grants if the virtual server may have some."""
         kind = self.choices.kind_of(server, now)
-        rate = book.rates.get(server, 0.0)
+        rate = book.rates.of(server)
         before = book.rings.get(server)
         book.generation += 1
         is_wanted = isinstance(kind, GrantKind) and rate >= LAST_RATE
@@ -180,82 +183,16 @@ class Grants:
         ring.is_ending = not is_wanted
         if before is not None:
             book.waiting.discard(before)
+            before.is_over = True
         book.rings[server] = ring
-        self._send_parts(peer, book, ring, ring.begin(now), now)
-        if not is_wanted:
-            return
-        tabled = server.pool.tabled
-        if ring.kind in _TABLES and tabled is not None:
-            rows = self._rows_of(ring, tabled.nodes)
-            table = bytes(tabled.table.tolist())
-            self._send_parts(peer, book, ring, ring.send_table(rows, table, now), now)
-        self._refill(peer, book, ring, now)
-
-    @staticmethod
-    def _rows_of(ring: Ring, nodes: Iterable[Node]) -> list[tuple[int, int, bytes]]:
-        rows: list[tuple[int, int, bytes]] = []
-        for node in nodes:
-            ring.place_of(node, rows)
-        return rows
-
-    # --- more ------------------------------------------------------------------------------------
+        self._refills.begin(peer, book, ring, now)
+        if is_wanted:
+            self._refills.refill(peer, book, ring, now)
 
     def _refill_all(self, peer: Peer, book: GrantBook, now: float) -> None:
         for ring in tuple(book.rings.values()):
             if not ring.is_ending:
-                self._refill(peer, book, ring, now)
-
-    def _refill(self, peer: Peer, book: GrantBook, ring: Ring, now: float) -> None:
-        """Grant more if half is used."""
-        choices, server = self.choices, ring.server
-        wanted = choices.wanted(book.rates.get(server, 0.0))
-        if ring.outstanding * 2 > wanted:
-            return
-        all_outstanding = sum(len(each.grants.outstanding) for each in self.peers if each.grants)
-        count = min(wanted - ring.outstanding, choices.room(server, all_outstanding))
-        while count > 0:
-            rows: list[tuple[int, int, bytes]] = []
-            made = choices.choose(ring, min(count, ring.decisions_in_part(0)), rows, now)
-            if not made:
-                return
-            count -= len(made)
-            serial = first = self._serials.take(len(made))
-            outstanding = book.outstanding
-            for granted in made:
-                outstanding[serial] = granted
-                serial = following(serial, 1)
-            decisions = [
-                (each.place, 0 if each.source_port is None else each.source_port.number)
-                for each in made
-            ]
-            part = ring.send_decisions(rows, first, decisions, now)
-            self._send_parts(peer, book, ring, [part], now)
-
-    def _tell_clients(self, peer: Peer, book: GrantBook, now: float) -> None:
-        """Where clients went that were asked about: the DFS need not ask again for a while."""
-        clients, book.clients = book.clients, {}
-        for server, nodes in clients.items():
-            ring, persistence = book.rings.get(server), server.persistence
-            if ring is None or ring.kind != GrantKind.CLIENTS or persistence is None:
-                continue
-            seconds = min(CLIENT_S, persistence.timeout_s - 1)  # never longer than known here
-            if ring.is_ending or seconds <= 0:
-                continue
-            rows: list[tuple[int, int, bytes]] = []
-            known = []
-            for client, node in nodes.items():
-                if node.takes_new_sessions and server.pool.has(node):
-                    index = ring.place_of(node, rows)
-                    if index >= 0:
-                        known.append((client, index, seconds))
-            self._send_parts(peer, book, ring, ring.send_clients(rows, known, now), now)
-
-    def _send_parts(
-        self, peer: Peer, book: GrantBook, ring: Ring, parts: Iterable[Grant], now: float
-    ) -> None:
-        book.waiting.add(ring)
-        for part in parts:
-            self._send(peer, part, now)
+                self._refills.refill(peer, book, ring, now)
 
     # --- people ----------------------------------------------------------------------------------
 
@@ -281,9 +218,9 @@ class Grants:
             timers: list[float | None] = []
             if peer.is_connected:
                 timers += [ring.retry_at() for ring in book.waiting]
-            if book.asked or not all(ring.is_ending for ring in book.rings.values()):
+            if book.rates.is_new or not all(ring.is_ending for ring in book.rings.values()):
                 timers.append(self._rated_at + TICK_S)
-            if book.old or book.rates or book.doubts:
+            if book.old or len(book.rates) or book.doubts:
                 timers.append(self._rated_at + _IDLE_TICK_S)
             for timer in timers:
                 if timer is not None and (due is None or timer < due):
@@ -293,6 +230,7 @@ class Grants:
     def handle_timer(self, now: float) -> None:
         """Repeat what is not confirmed; follow the rates."""
         elapsed_s = now - self._rated_at
+        self._reconsider_late(now)
         for peer in self.peers:
             book = peer.grants
             if book is None:
@@ -311,21 +249,20 @@ class Grants:
 
     def _follow(self, peer: Peer, book: GrantBook, elapsed_s: float, now: float) -> None:
         """Begin where flows come fast, end where they do not any more."""
-        asked, book.asked = book.asked, {}
-        rates, share = book.rates, min(1.0, _RATE_SHARE * elapsed_s / TICK_S)
-        for server in asked.keys() | rates.keys():
-            latest = asked.get(server, 0) / elapsed_s
-            rate = rates.get(server, 0.0)
-            rates[server] = rate = rate + (latest - rate) * share
-            ring = book.rings.get(server)
+        rings = book.rings
+        granted = {
+            server
+            for server, ring in rings.items()
+            if ring.is_begun and ring.kind != GrantKind.CLIENTS
+        }
+        for server, rate in book.rates.follow(granted, elapsed_s):
+            ring = rings.get(server)
             if ring is None:
-                if rate < _FORGOTTEN_RATE:
-                    del rates[server]
-                elif rate >= FIRST_RATE and self._may_begin(peer, book, server, now):
+                if rate >= FIRST_RATE and self._may_begin(peer, book, server, now):
                     self._begin(peer, book, server, now)
             elif rate < LAST_RATE and not ring.is_ending:
                 self._begin(peer, book, server, now)
-        self._tell_clients(peer, book, now)
+        self._refills.tell_clients(peer, book, now)
         self._refill_all(peer, book, now)
 
     def _may_begin(self, peer: Peer, book: GrantBook, server: VirtualServer, now: float) -> bool:

@@ -85,6 +85,10 @@ class Reaper:
             self._walk_again = True
         self._timer = min(self._timer, now)
 
+    def reconsider(self, flow: Flow, now: float) -> None:
+        """A flow was entered by a decision from before a change (wire protocol 13.4)."""
+        self._check(flow, now)
+
     def _expire(self, now: float, left: int) -> int:
         wheel = self._table.wheel
         while self._second <= int(now):

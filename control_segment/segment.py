@@ -111,6 +111,7 @@ class ControlSegment:
             self.faults,
         )
         self.reaper = Reaper(self.decisions, self.trace, self.dispatch.send_low, now)
+        self.grants.reconsider = self.reaper.reconsider
 
     # --- SSMB ----------------------------------------------------------------------------------
 
