@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from admin.answers import DFS_STATUS, FLOWS, NODES, RESET, SET_NODE, Flow
+from admin.answers import DFS_STATUS, FLOWS, NODES, RELOAD, RESET, SET_NODE, Flow
 from splitplane.lab import Lab
 from splitplane.lab.http import Connection
 from splitplane.lab.processes import wait_for
@@ -84,6 +84,18 @@ def lab(make_lab: Callable[..., Lab]) -> Iterator[Lab]:
             lab.namespaces["client1"].ip(f"route add local {prefix} dev lo")
             lab.namespaces["dfs"].ip(f"route add {prefix} via {via}")
         yield lab
+
+
+@pytest.fixture
+def asks(lab: Lab) -> Iterator[None]:
+    """Every flow is asked about: what is decided ahead is decided before what a test does next."""
+    settings = lab.cs_configs["cs1"].setdefault("settings", {})
+    for value in (False, True):
+        settings["grants"] = value
+        lab.write_configs()
+        lab.admin("cs1", RELOAD)
+        if not value:
+            yield
 
 
 def service(lab: Lab, address: str, port: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -219,6 +231,7 @@ def test_maglev_depends_on_address_and_port_and_is_even(lab: Lab, address: str, 
     assert homes == before
 
 
+@pytest.mark.usefixtures("asks")
 @pytest.mark.parametrize("port", [9003, 9004])
 def test_least_connections_evens_out_what_is_open(lab: Lab, port: int) -> None:
     method, weights, _ = SERVICES[port]
@@ -282,6 +295,7 @@ def test_a_node_whose_process_is_gone_does_not_attract_everything(lab: Lab) -> N
     wait_for("all to end", lambda: sum(active(lab, DEAD).values()) == 0)
 
 
+@pytest.mark.usefixtures("asks")
 def test_least_recently_active_is_the_one_that_was_quiet_longest(lab: Lab) -> None:
     name = pool_name(VIRTUAL_ADDRESS, 9005)
     answered = []
