@@ -52,10 +52,10 @@ class Ring:
     def read_whole(self, size: int, limit: int) -> tuple[bytes, int]:
         """Up to `limit` records of `size` octets each, as they lie in the ring with their headers
         (RECORD_HEADER), and from where to where each next one begins: for records that are too
-        many to be looked at one by one.  Stops at the first of another size."""
+        many to be looked at one by one.  Stops at the first of another size, or given up."""
         step = (_HEADER_SIZE + size + 7) & ~7
-        place = _POSITION.unpack_from(self._consumer, 0)[0]
         end = _POSITION.unpack_from(self._producer, 0)[0]
+        place = self._behind_discarded(_POSITION.unpack_from(self._consumer, 0)[0], end)
         start = self._data + (place & self._mask)
         count = min((end - place) // step, limit)
         octets = self._producer[start : start + count * step]
@@ -66,6 +66,15 @@ class Ring:
                 break
         _POSITION.pack_into(self._consumer, 0, place + count * step)
         return octets[: count * step], step
+
+    def _behind_discarded(self, place: int, end: int) -> int:
+        """Where the first record begins that was not given up."""
+        while place < end:
+            (length,) = _HEADER.unpack_from(self._producer, self._data + (place & self._mask))
+            if length & _BUSY or not length & _DISCARD:
+                break
+            place += (_HEADER_SIZE + (length & ~_DISCARD) + 7) & ~7
+        return place
 
     def skip(self) -> int:
         """Throw away what waits (an earlier agent's); how many octets that was."""

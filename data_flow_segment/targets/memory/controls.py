@@ -51,6 +51,11 @@ class Controls:
             self._seals[path.sealing_key] = seals
         self._by_group[offload.group_id] = Control(offload, seals)
 
+    def told(self, group_id: int) -> Offload | None:
+        """The last command about a group."""
+        known = self._by_group.get(group_id)
+        return None if known is None else known.offload
+
     def ends(self, group_id: int) -> bool:
         """Whether flows of this group end here."""
         known = self._by_group.get(group_id)

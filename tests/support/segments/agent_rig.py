@@ -42,8 +42,9 @@ TRANSLATE: Final = int(Flag.TRANSLATE_ADDR | Flag.TRANSLATE_PORT | Flag.ROUTE_BY
 M = TypeVar("M")
 
 
-def options(flow_capacity: int = 4096, boot_id: int = 77) -> MemoryOptions:
-    """Clients behind a router on one side, nodes on the link of the other."""
+def options(flow_capacity: int = 4096, boot_id: int = 77, serial_key: bytes = b"") -> MemoryOptions:
+    """Clients behind a router on one side, nodes on the link of the other.  With `serial_key` the
+    target asks about flows and ends them by itself; CSs are behind the router, too."""
     router, router6 = from_text("192.0.2.1"), from_text("2001:db8:ffff::1")
     nodes = {from_text(f"10.1.1.{number}"): NODE_MAC for number in range(2, 250)}
     nodes6 = {from_text(f"fd00::{number:x}"): NODE_MAC for number in range(2, 250)}
@@ -73,6 +74,7 @@ def options(flow_capacity: int = 4096, boot_id: int = 77) -> MemoryOptions:
         {router: ROUTER_MAC, router6: ROUTER_MAC, **nodes, **nodes6},
         flow_capacity=flow_capacity,
         boot_id=boot_id,
+        serial_key=serial_key,
     )
 
 
