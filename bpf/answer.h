@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "ask.h"
+#include "crowd.h"
 #include "endings.h"
 #include "entries.h"
 #include "maps.h"
@@ -169,6 +170,7 @@ __noinline int open_reply(struct __sk_buff *skb, struct packet *p)
 		count(COUNTER_REPLY_REPLAYED);
 		return REPLY_REPLAYED;
 	}
+	note_answered();
 	read_decision(&made->decision, m, control->group_id);
 	return frame;
 }

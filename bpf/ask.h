@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "context.h"
+#include "crowd.h"
 #include "endings.h"
 #include "maps.h"
 #include "parse.h"
@@ -275,6 +276,13 @@ static __always_inline bool was_refused(struct control *control, struct packet *
 	return until && *until > bpf_ktime_get_coarse_ns();
 }
 
+static __always_inline bool asks(__u32 group_id)
+{
+	struct control *control = control_of(group_id);
+
+	return control && control->flags & CONTROL_ASKS;
+}
+
 /* NOT_ASKED: nothing was changed, and the agent has to. */
 __noinline int ask_tc(struct __sk_buff *skb, struct packet *p)
 {
@@ -302,6 +310,8 @@ __noinline int ask_tc(struct __sk_buff *skb, struct packet *p)
 	if (checksums == CHECKSUMS_WRONG)
 		return context_drop(&c, COUNTER_DROP_CHECKSUM);
 	a.is_unfinished = checksums == CHECKSUMS_FINISHED;
+	if (is_crowded_out(p->key.src))
+		return context_drop(&c, COUNTER_DROP_CROWDED);
 	write_arrival(s, c.ifindex);
 	if (!write_query(s, p) || !seal(s, control, &a))
 		return NOT_ASKED;

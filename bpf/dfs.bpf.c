@@ -430,12 +430,10 @@ static __always_inline int decide_new(struct context *c, struct packet *p)
 			return action == DECIDE ? context_drop(c, COUNTER_DROP_NO_ROUTE) : action;
 		}
 	}
-	if (!c->xdp) {
-		action = ask_tc(SKB(c), p);
-		if (action != NOT_ASKED)
-			return action;
-	}
-	return CALL(pass_up, c, p);
+	if (c->xdp)
+		return asks(p->group_id) ? XDP_PASS : CALL(pass_up, c, p);
+	action = ask_tc(SKB(c), p);
+	return action == NOT_ASKED ? CALL(pass_up, c, p) : action;
 }
 
 static __always_inline int process(struct context *c, struct packet *p)
@@ -530,6 +528,34 @@ int dfs_ssmb(struct __sk_buff *skb)
 	c.ifindex = arrival_of(skb);
 	c.injected = INJECTED;
 	return process(&c, &p);
+}
+
+/* Behind dfs_xdp, which has no flow for a packet and passes it up: the question is asked here, where a
+ * packet can grow.  XDP has looked at everything else. */
+SEC("tc")
+int dfs_behind_xdp(struct __sk_buff *skb)
+{
+	struct context c = { .raw = skb, .ifindex = skb->ifindex };
+	struct virtual_server_key key;
+	struct virtual_server *server;
+	struct interface *interface;
+	struct packet p;
+	struct flow *f;
+	int action;
+
+	if (skb->pkt_type || parse_all(&c, &p) != KIND_TRANSPORT || p.fragment != WHOLE ||
+	    (p.key.protocol == PROTOCOL_TCP && !is_syn(&p)))
+		return TC_ACT_UNSPEC;
+	f = bpf_map_lookup_elem(&flows, &p.key);
+	interface = interface_at(c.ifindex);
+	if ((f && !is_new_connection(&p, f)) || !interface)
+		return TC_ACT_UNSPEC;
+	server = match(&p, interface->flags & INTERFACE_EXTERNAL, &key);
+	if (!server || server->flags & VIRTUAL_SERVER_BRIDGED || !asks(server->group_id))
+		return TC_ACT_UNSPEC;
+	p.group_id = server->group_id;
+	action = ask_tc(skb, &p);
+	return action == NOT_ASKED ? pass_up_tc(skb, &p) : action;
 }
 
 static __always_inline bool same_mac(const __u8 *a, const __u8 *b)

@@ -150,6 +150,21 @@ struct {
 	__uint(max_entries, 1);
 } sealed SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct questions);
+	__uint(max_entries, 1);
+} questions SEC(".maps");
+
+/* clients that completed a handshake; when the latest was noted */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct client_network);
+	__type(value, __u64); /* ns, CLOCK_MONOTONIC_COARSE */
+	__uint(max_entries, 65536);
+} known_clients SEC(".maps");
+
 /* flows that a CS refused a moment ago: the agent answers them */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

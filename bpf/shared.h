@@ -307,6 +307,17 @@ struct granted_client {
 	__u32 pad;
 };
 
+/* Where a client is, for what is known of clients: an IPv4 address, or an IPv6 network of 64 bits. */
+struct client_network {
+	__be32 octets[2];
+};
+
+/* Questions that CSs have not answered yet; those of long ago count for less. */
+struct questions {
+	__u64 since; /* ns, CLOCK_MONOTONIC_COARSE */
+	__s64 unanswered;
+};
+
 /* A flow that is to be looked at later. */
 struct due {
 	struct flow_key key;
@@ -422,6 +433,7 @@ enum counter {
 	COUNTER_DROP_GROUP_SOURCE,
 	COUNTER_TAGGED,
 	COUNTER_ASKED,
+	COUNTER_DROP_CROWDED,
 	/* not packets from here on */
 	COUNTER_REPLY_REPLAYED,
 	COUNTER_REPLY_STALE,

@@ -15,6 +15,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "context.h"
+#include "crowd.h"
 #include "endings.h"
 #include "maps.h"
 #include "parse.h"
@@ -255,6 +256,7 @@ static __always_inline int track_across(struct context *c, struct packet *p, str
 {
 	struct flow *opposite, *home, *back;
 	struct flow_key key, *home_key;
+	bool was_half_open;
 	struct segment s;
 
 	if (!f || !read_segment(c, p, f, &s))
@@ -291,9 +293,12 @@ static __always_inline int track_across(struct context *c, struct packet *p, str
 			note_answer(home, back, &s, scale);
 		return 0;
 	}
-	if (f == home && is_half_open(home) ? !establishes(home, back, p->key.dst, &s) :
-					      !is_plausible(f, opposite, s.ack))
+	was_half_open = f == home && is_half_open(home);
+	if (was_half_open ? !establishes(home, back, p->key.dst, &s) :
+			    !is_plausible(f, opposite, s.ack))
 		return 0;
+	if (was_half_open)
+		note_client(home_key);
 	note_flags(f, s.flags);
 	note_sent(f, opposite, &s);
 	note_acknowledged(f, &s);

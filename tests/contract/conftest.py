@@ -137,8 +137,6 @@ def offload_rig(session_offload_rig: OffloadRig, rig: Rig) -> Iterator[OffloadRi
 @pytest.fixture
 def asking_rig(offload_rig: OffloadRig) -> OffloadRig:
     """One whose target may ask."""
-    if offload_rig.name == "bpf-xdp":
-        pytest.skip("where XDP is attached the agent asks")
     return offload_rig
 
 

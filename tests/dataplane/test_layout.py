@@ -35,6 +35,8 @@ STRUCTS = {
     "control_key": layout.CONTROL_KEY,
     "replay_window": layout.WINDOW,
     "due": layout.DUE,
+    "client_network": layout.CLIENT_NETWORK,
+    "questions": layout.QUESTIONS,
     "grants": layout.GRANTS,
     "grant_slot": layout.GRANT_SLOT,
     "granted": layout.GRANTED,

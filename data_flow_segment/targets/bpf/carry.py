@@ -44,6 +44,8 @@ FATES: Final = {
     "control_groups": Fate.RENEWED,
     "windows": Fate.RENEWED,
     "sealed": Fate.RENEWED,
+    "questions": Fate.RENEWED,
+    "known_clients": Fate.RENEWED,
     "refused": Fate.RENEWED,
     "renewed": Fate.RENEWED,
     "lingering": Fate.RENEWED,

@@ -26,6 +26,10 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     "drop_transmit": (False, "Not sent: the kernel refused a packet that the agent sent."),
     "drop_inject_failed": (False, "Dropped: the kernel refused a re-injected packet."),
     **OFFLOADED,
+    "drop_crowded": (
+        False,
+        "Dropped: the CS answers fewer questions than are asked, and this client was never here.",
+    ),
     "event_lost": (False, "Ends of flows lost to a full event ring; a sweep reports them."),
     "interface_gone": (False, "Configured interfaces that disappeared."),
     "interface_came_back": (True, "Configured interfaces that reappeared; attached again."),

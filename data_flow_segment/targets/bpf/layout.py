@@ -22,6 +22,8 @@ CONTROL: Final = struct.Struct("=QQQQ16s16sHHHHQ")
 CONTROL_KEY: Final = struct.Struct("=16sHH")
 WINDOW: Final = struct.Struct("=IIQ256s")
 REPORT: Final = struct.Struct("=HB5s120s")
+CLIENT_NETWORK: Final = struct.Struct("=8s")
+QUESTIONS: Final = struct.Struct("=Qq")
 DUE: Final = struct.Struct("=40sIIQ")
 GRANTS: Final = struct.Struct("=IIIHBBIIQ")
 GRANT_SLOT: Final = struct.Struct("=II7Q")
@@ -124,6 +126,7 @@ COUNTERS: Final = (
     "drop_group_source",
     "tagged",
     "asked",
+    "drop_crowded",
     "reply_replayed",
     "reply_stale",
     "installed",
@@ -136,7 +139,7 @@ COUNTERS: Final = (
 )
 """enum counter, in order."""
 
-NOT_PACKETS: Final = frozenset(COUNTERS[COUNTERS.index("asked") + 1 :])
+NOT_PACKETS: Final = frozenset(COUNTERS[COUNTERS.index("reply_replayed") :])
 """Those that count something else than a packet that came in."""
 
 

@@ -47,6 +47,7 @@ class Place:
 
 PATH: Final = Place("link-", CLSACT_MARK, _TC_HANDLE)
 SSMB: Final = Place("ssmb-", f"{CLSACT_MARK}ssmb-", _TC_HANDLE + 1)
+BEHIND_XDP: Final = Place("ask-", f"{CLSACT_MARK}ask-", _TC_HANDLE + 2)
 
 
 @dataclass(slots=True)

@@ -7,12 +7,12 @@ from __future__ import annotations
 import ctypes
 import logging
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from socket import htons
 from typing import Final
 
-from data_flow_segment.targets.bpf import links
+from data_flow_segment.targets.bpf.beside import Beside
 from data_flow_segment.targets.bpf.interfaces import Device
 from data_flow_segment.targets.bpf.layout import (
     CONTROL,
@@ -22,6 +22,7 @@ from data_flow_segment.targets.bpf.layout import (
     ControlFlag,
 )
 from data_flow_segment.targets.bpf.libbpf import TestRunOptions, library, reason
+from data_flow_segment.targets.bpf.links import Attachment
 from data_flow_segment.targets.bpf.program import Program
 from data_flow_segment.targets.bpf.ways import find_way
 from data_flow_segment.targets.contract import AskingPath, Offload, TargetError
@@ -37,7 +38,6 @@ _NS_PER_S: Final = 1_000_000_000
 _GROUP: Final = struct.Struct("=I")
 _NO_WINDOW: Final = WINDOW.pack(0, 0, 0, bytes(256))
 _NO_WINDOWS: Final = [_NO_WINDOW] * LANES
-_PREFIX: Final = "ssmb-"
 _NOT_YET: Final = "no CS of the group can be asked yet"
 _LOG: Final = logging.getLogger("splitplane.dfs")
 
@@ -45,13 +45,20 @@ _LOG: Final = logging.getLogger("splitplane.dfs")
 class Offloads:
     """Keeps the program's maps as the agent's commands say."""
 
-    def __init__(self, program: Program, pin_path: Path, half_open_timeout_s: int) -> None:
+    def __init__(
+        self,
+        program: Program,
+        pin_path: Path,
+        half_open_timeout_s: int,
+        attachments: Callable[[], Iterable[Attachment]],
+    ) -> None:
+        """`attachments`: of the data path, as they are now."""
         self._program = program
-        self._pin_path = pin_path
+        self._beside = Beside(program, pin_path)
+        self._attachments = attachments
         self._half_open_ns = half_open_timeout_s * _NS_PER_S
         self._wanted: dict[int, Offload] = {}
         self._obstacles: dict[int, str] = {}
-        self._attached: dict[str, links.Attachment] = {}
         self._devices: Mapping[int, Device] = {}
         self._looked_ns = 0
         self._refusing: set[int] = set()
@@ -69,8 +76,7 @@ class Offloads:
         for table in (self._program.controls, self._program.control_groups):
             for key in list(table.keys()):
                 table.delete(key)
-        for pin in self._pin_path.glob(f"{_PREFIX}*"):
-            pin.unlink()
+        self._beside.forget_all()
 
     def set(self, offload: Offload, devices: Mapping[int, Device]) -> None:
         """Carry out a command."""
@@ -108,12 +114,7 @@ class Offloads:
                 raise TargetError(f"dfs_tend cannot be run: {reason(failed)}")
 
     def close(self, *, detach: bool) -> None:
-        for name, attachment in self._attached.items():
-            if detach:
-                links.detach(attachment, self._pin_of(name), links.SSMB)
-            else:
-                links.release(attachment)
-        self._attached.clear()
+        self._beside.close(detach=detach)
 
     def _write(self, offload: Offload) -> None:
         program, group = self._program, _GROUP.pack(offload.group_id)
@@ -194,26 +195,12 @@ class Offloads:
             return f"interface {way.interface}, which leads to the CS, has gone"
         if device.mac == bytes(6):
             return f"interface {way.interface}, which leads to the CS, is not an Ethernet"
-        known = self._attached.get(device.name)
-        if known is not None and known.ifindex == device.ifindex:
-            return ""
-        try:
-            made = links.attach_tc(
-                device.name,
-                device.ifindex,
-                self._program.program_fd("dfs_ssmb"),
-                self._pin_of(device.name),
-                links.SSMB,
-            )
-        except TargetError as error:
-            return str(error)
-        if known is not None:
-            links.release(known)
-        self._attached[device.name] = made
-        return ""
-
-    def _pin_of(self, interface: str) -> Path:
-        return links.pin_of(self._pin_path, interface, links.SSMB)
+        obstacle = self._beside.attach("dfs_ssmb", device.name, device.ifindex)
+        for attachment in self._attachments():
+            if attachment.kind == "xdp" and not obstacle:
+                place = attachment.interface, attachment.ifindex
+                obstacle = self._beside.attach("dfs_behind_xdp", *place)
+        return obstacle
 
     def _test_run(self) -> tuple[int, object]:
         self._frame = bytes(64)

@@ -146,7 +146,12 @@ class BpfTarget:
         self._announcer = Announcer()
         self._places = Places(options, program, self._counters.add)
         self._slow_path = SlowPath(self.flows, self._places, self._transmitter, self._counters.add)
-        self._offloads = Offloads(program, options.pin_path, options.half_open_timeout_s)
+        self._offloads = Offloads(
+            program,
+            options.pin_path,
+            options.half_open_timeout_s,
+            lambda: self._places.attachments,
+        )
         self._grants = Grants(program, self._waiting.append, time.monotonic_ns)
         self._program_enters = self._adopted  # or takes out
         self._reports = Reports(program.reports_fd)
