@@ -24,11 +24,10 @@
 #include "shared.h"
 #include "siphash.h"
 #include "ssmb.h"
-#include "sums.h"
 
 /* Results of open_reply other than the length of the frame that the REPLY carries. */
 #define REPLY_LEFT -1 /* not for the program */
-#define REPLY_REPLAYED -2
+#define REPLY_DROPPED -2 /* and counted */
 
 /* Where the messages of the datagram are copied to in the scratch. */
 #define REPLY_AT 0
@@ -142,9 +141,16 @@ __noinline int open_reply(struct __sk_buff *skb, struct packet *p)
 	control = group_id ? control_of(*group_id) : NULL;
 	s = bpf_map_lookup_elem(&scratch, &zero);
 	made = bpf_map_lookup_elem(&making, &zero);
-	if (!control || !s || !made || !(control->flags & CONTROL_ASKS) || p->l3 != LINK_HEADER ||
-	    p->key.dport != control->own_port || !same_address(p->key.dst, control->own) ||
-	    skb->gso_size || bpf_skb_load_bytes(skb, p->l4, udp, sizeof(udp)))
+	if (!control || !s || !made || !(control->flags & CONTROL_ASKS) ||
+	    p->key.dport != control->own_port || !same_address(p->key.dst, control->own))
+		return REPLY_LEFT;
+	/* No CS sends so, but somebody who has its datagrams recorded might, so that the agent is given
+	 * what was carried out here. */
+	if (p->fragment != WHOLE || p->l3 != LINK_HEADER || skb->pkt_type) {
+		count(COUNTER_DROP_MALFORMED);
+		return REPLY_DROPPED;
+	}
+	if (skb->gso_size || bpf_skb_load_bytes(skb, p->l4, udp, sizeof(udp)))
 		return REPLY_LEFT;
 	size = bpf_ntohs(udp[2]) - UDP_HEADER;
 	at = p->l4 + UDP_HEADER;
@@ -155,10 +161,6 @@ __noinline int open_reply(struct __sk_buff *skb, struct packet *p)
 	    p->length - (p->l4 - p->l3) < UDP_HEADER + size ||
 	    bpf_skb_load_bytes(skb, at, (__u8 *)s + REPLY_AT, size))
 		return REPLY_LEFT;
-	/* a checksum that was left to the NIC would be written into the packet inside */
-	if (udp[3] &&
-	    udp[3] == sum_of_pseudo(p->key.src, p->key.dst, PROTOCOL_UDP, UDP_HEADER + size))
-		return REPLY_LEFT;
 	m = (void *)s + REPLY_AT;
 	frame = size - sizeof(*m) - sizeof(struct ssmb_seal);
 	if (!is_reply(m) || (frame && frame < LINK_HEADER + sizeof(struct iphdr)))
@@ -168,7 +170,7 @@ __noinline int open_reply(struct __sk_buff *skb, struct packet *p)
 		return REPLY_LEFT;
 	if (!opened) {
 		count(COUNTER_REPLY_REPLAYED);
-		return REPLY_REPLAYED;
+		return REPLY_DROPPED;
 	}
 	note_answered();
 	read_decision(&made->decision, m, control->group_id);
@@ -228,10 +230,11 @@ __noinline int unpack_frame(struct __sk_buff *skb, struct packet *p, __u32 size)
 			goto no_room;
 		taken += sizeof(struct ipv6hdr) - sizeof(struct iphdr);
 	}
+	/* a checksum that was left to the NIC is forgotten, as in ask.h: its header is not there */
 	if (!bpf_skb_adjust_room(skb, -taken, BPF_ADJ_ROOM_MAC, 0) &&
-	    !bpf_skb_change_tail(skb, size, 0) &&
 	    !bpf_skb_store_bytes(skb, 0, frame, LINK_HEADER,
-				 BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH))
+				 BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH) &&
+	    !bpf_skb_change_tail(skb, size, 0))
 		return true;
 no_room:
 	count(COUNTER_DROP_NO_ROOM);

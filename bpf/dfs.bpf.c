@@ -506,13 +506,13 @@ int dfs_ssmb(struct __sk_buff *skb)
 	struct packet p;
 	int frame;
 
-	if (skb->pkt_type || parse_all(&c, &p) != KIND_TRANSPORT ||
-	    p.key.protocol != PROTOCOL_UDP || p.fragment != WHOLE)
+	if (skb->pkt_type == 3 /* PACKET_OTHERHOST */ || parse_all(&c, &p) != KIND_TRANSPORT ||
+	    p.key.protocol != PROTOCOL_UDP)
 		return TC_ACT_UNSPEC;
 	frame = open_reply(skb, &p);
 	if (frame == REPLY_LEFT)
 		return TC_ACT_UNSPEC;
-	if (frame == REPLY_REPLAYED)
+	if (frame == REPLY_DROPPED)
 		return TC_ACT_SHOT;
 	switch (enter_flow()) {
 	case ENTERED_LEFT:
