@@ -33,6 +33,7 @@ from ssmb.codec import encode
 from ssmb.constants import (
     GRANT_NODES_MAX,
     GRANT_TABLE_MAX,
+    GRANTED_MAX,
     ErrorCode,
     Flag,
     GrantContent,
@@ -67,7 +68,17 @@ EARLY_MAX: Final = 64
 class _Ring:
     """The current generation of a virtual server."""
 
-    __slots__ = ("early", "generation", "last_serial", "lease", "part", "ranges", "server")
+    __slots__ = (
+        "_given",
+        "_passed",
+        "early",
+        "generation",
+        "last_serial",
+        "lease",
+        "part",
+        "ranges",
+        "server",
+    )
 
     def __init__(self, generation: int, lease: Lease, server: VirtualServer | None) -> None:
         self.generation = generation
@@ -75,12 +86,22 @@ class _Ring:
         self.server = server  # None: its grants cannot be used here
         self.part = 0  # the last that was carried out
         self.ranges: deque[tuple[int, int]] = deque()  # of serials given: the first, how many
+        self._given = self._passed = 0  # decisions in all, and before those in `ranges`
         self.last_serial = 0  # of this virtual server, under this lease
         self.early: dict[int, Grant] = {}  # parts that came before one that is missing
+
+    def give(self, serial: int, count: int) -> None:
+        """Note more decisions, and forget those that have been taken for sure."""
+        self.ranges.append((serial, count))
+        self._given += count
+        self.last_serial = following(serial, count - 1)
+        while self._given - self._passed - self.ranges[0][1] >= GRANTED_MAX:
+            self._passed += self.ranges.popleft()[1]
 
     def untaken(self, taken: int) -> list[tuple[int, int]]:
         """The ranges that are left when so many were taken from the front."""
         left = []
+        taken = max(0, taken - self._passed)
         for serial, count in self.ranges:
             gone = min(taken, count)
             taken -= gone
@@ -251,13 +272,12 @@ class Grants:
             else:
                 decisions = tuple(decisions_of(message))
                 count = len(decisions)
-                if count:
-                    ring.last_serial = following(message.serial, count - 1)
                 if count and server is None:
+                    ring.last_serial = following(message.serial, count - 1)
                     flows = pack_returned(_NOFLOW, message.serial, count)
                     ring.lease.stream.add(flows, now)
                 elif count:
-                    ring.ranges.append((message.serial, count))
+                    ring.give(message.serial, count)
                 if nodes or count:
                     grants = AddGrants(key, generation, nodes, message.serial, decisions)
                     commands.append(grants)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -76,14 +76,15 @@ class Ring:
         self.inside = begun.inside
         self.ended = False
         self.nodes: dict[int, GrantNode] = {}
-        self.decisions: list[tuple[int, Decision]] = []  # all of the generation, with serials
-        self.head = 0
+        self.decisions: deque[tuple[int, Decision]] = deque()  # not taken yet, with their serials
+        self.given = self.head = 0
         self.table = bytearray()
         self.clients: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
 
     def add(self, command: AddGrants) -> None:
         for node in command.nodes:
             self.nodes[node.place] = node
+        self.given += len(command.decisions)
         serials = (following(command.serial, at) for at in range(len(command.decisions)))
         self.decisions += zip(serials, command.decisions, strict=True)
 
@@ -153,7 +154,7 @@ class Grants:
                 key,
                 ring.group_id,
                 ring.generation,
-                ring.head if ring.ended else len(ring.decisions),
+                ring.head if ring.ended else ring.given,
                 ring.head,
                 GrantCounts(*(self._counts[key][name] for name in GrantCounts._fields)),
             )
@@ -166,7 +167,7 @@ class Grants:
         """Take the next decision for the first packet of a flow, if there is one for it; `taken` or
         `returned` follows."""
         ring = self._rings.get(server)
-        if ring is None or ring.ended or not ring.decisions:
+        if ring is None or ring.ended or not ring.given:
             return None
         now, counts = self._clock(), self._counts[server]
         if inside and not ring.inside:
@@ -175,11 +176,11 @@ class Grants:
         if now >= self._leases.get(ring.group_id, 0.0):
             counts["old"] += 1
             return None
-        is_dry = ring.head >= len(ring.decisions)
+        is_dry = not ring.decisions
         if ring.kind != GrantKind.NODES:
             place = ring.node_of(key, now)
         else:
-            place = 0 if is_dry else ring.decisions[ring.head][1].node
+            place = 0 if is_dry else ring.decisions[0][1].node
         node = None if place is None else ring.nodes.get(place)
         if node is None or is_ipv4(node.translation.node_ipaddr) != is_ipv4(key[0]):
             counts["unknown"] += 1
@@ -187,7 +188,7 @@ class Grants:
         if is_dry:
             counts["dry"] += 1
             return None
-        serial, decision = ring.decisions[ring.head]
+        serial, decision = ring.decisions.popleft()
         ring.head += 1
         return Grant(ring, node, serial, decision.snat_port)
 

@@ -11,7 +11,7 @@ from csmb.constants import Flag as CsmbFlag
 from csmb.messages import Config, DelVs
 from data_flow_segment.targets.grants import GrantState
 from ssmb.codec import struct_of
-from ssmb.constants import LEASE_RETRY_MS, ErrorCode, Flag, GrantContent
+from ssmb.constants import GRANTED_MAX, LEASE_RETRY_MS, ErrorCode, Flag, GrantContent
 from ssmb.grants import (
     SUPERSEDED,
     TakenFlow,
@@ -357,3 +357,20 @@ def test_serials_of_a_grant_go_round() -> None:
         syn(rig, port)
     serials = [flow.serial for flow in told(rig, cs)]
     assert serials == [following(0x81FFFFFE, at) for at in range(3)]
+
+
+def test_what_is_left_of_a_long_generation_is_known_without_all_of_it() -> None:
+    rig, cs = granting_rig()
+    lease = leased(rig, cs)
+    parts, each = 40, 100
+    for part in range(1, parts + 1):
+        cs.send(grant(lease, part, each, serial=SERIAL + 1000 * part))
+        for port in range(each - 1):  # one is left of each part
+            syn(rig, 1024 + (part - 1) * each + port)
+        told(rig, cs)
+        leased(rig, cs)
+    (ring,) = rig.agent.grants.rings.values()
+    assert len(ring.ranges) <= GRANTED_MAX // each + 1
+    cs.send(grant(lease, 1, generation=GENERATION + 1))
+    back = [(flow.serial, flow.timestamp) for flow in told(rig, cs)]
+    assert back == [(SERIAL + 1000 * parts + each - parts, parts)]
