@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
-from scapy.layers.inet import UDP
-
 from data_flow_segment.targets.contract import Command, Event, Target
 from data_flow_segment.targets.interfaces import Interface, ReversePath, Route
 from data_flow_segment.targets.memory import MemoryOptions, MemoryTarget
+from packets.parse import parse
 from ssmb.addresses import from_text
-from support.octets.packets import parsed
+from support.octets.packets import UDP_PROTOCOL
 
 OWN_PORT: Final = 61019  # of the agent's socket
 
@@ -248,8 +247,12 @@ class MemoryRig:
     def delivered(self) -> list[bytes]:
         frames = list(self._memory.data_path.delivered)
         self._memory.data_path.delivered.clear()
-        datagrams = [packet[UDP] for packet in map(parsed, frames) if UDP in packet]
-        return [bytes(each.payload) for each in datagrams if each.dport == OWN_PORT]
+        packets = [packet for packet in map(parse, frames) if packet.protocol == UDP_PROTOCOL]
+        return [
+            bytes(each.data[each.l4 + 8 : each.l4 + each.word(each.l4 + 4)])
+            for each in packets
+            if each.ports[1] == OWN_PORT
+        ]
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
