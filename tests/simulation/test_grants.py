@@ -95,6 +95,26 @@ def test_a_closed_node_gets_no_flow_after_the_bound(seed: int, method: str) -> N
 
 
 @SEEDS
+def test_the_bound_holds_where_most_of_what_revokes_grants_is_lost(seed: int) -> None:
+    """And nothing else is: leases would be extended in time if nobody looked."""
+    grid = Grid(seed, tcp_idle_timeout_s=20)
+    grid.run(2)
+    for turn in range(10):
+        begin = turn * 0.9
+        grid.at(begin, setattr, grid, "grants_lost", 0.0)
+        grid.at(begin, grid.crowd, 250, 0.4, 1000 * turn, 0.1)
+        grid.at(begin + 0.4, setattr, grid, "grants_lost", 0.97)
+        grid.at(begin + 0.41, grid.set_node_for, turn % 4, "draining", 0.3)
+        grid.at(begin + 0.41, grid.crowd, 30, 0.3, 1000 * turn + 500, 0.1)  # the stock lasts
+    grid.at(9.0, setattr, grid, "grants_lost", 0.0)
+    grid.run(12)
+    assert grid.dfss[0].taken > 500
+    assert grid.latest_s > 0.02
+    grid.run(60)
+    check_quiet(grid)
+
+
+@SEEDS
 def test_limits_hold_over_several_dfss(seed: int) -> None:
     grid = Grid(
         seed,

@@ -23,7 +23,7 @@ from data_flow_segment.agent import Agent
 from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.memory.datapath import DataPath
 from ssmb.addresses import from_text, to_text
-from ssmb.constants import GRANT_VALID_MS
+from ssmb.constants import GRANT_VALID_MS, MessageType
 from ssmb.messages import FlowSignature
 from ssmb.serials import is_cs_originated
 from support.octets.frames import ACK, RST, SYN, ends_of, framed, tcp_packet
@@ -235,6 +235,7 @@ class Grid:
         self.now = 1000.0
         self.dice = random.Random(seed)
         self.weather = Weather()
+        self.grants_lost = 0.0  # of GRANTs beside; they are sealed, and their type can be read
         self.wrongs: list[str] = []
         self.opened: set[End] = set()
         self.refused: set[End] = set()
@@ -335,6 +336,8 @@ class Grid:
         weather, dice = self.weather, self.dice
         rough = self.now < weather.until
         copies = 1
+        if arguments[-1][0] == MessageType.GRANT and dice.random() < self.grants_lost:
+            return
         if rough:
             copies = (0 if dice.random() < weather.loss else 1) + (dice.random() < weather.doubling)
         for _ in range(copies):
