@@ -66,14 +66,13 @@ class AnsweringCs:
         """The QUERY that is all that came out."""
         return self.query(only(frames, Side.INTERNAL))
 
-    def query(self, octets: bytes, *, has_sum: bool = False) -> Query:
-        """The QUERY in a frame that came out, after a look at all of its headers.  `has_sum`: with
-        a UDP checksum over IPv4, too."""
-        message = decode(self._opened(octets, has_sum or not self.family.is_ipv4), VERSION)
+    def query(self, octets: bytes) -> Query:
+        """The QUERY in a frame that came out, after a look at all of its headers."""
+        message = decode(self._opened(octets), VERSION)
         assert isinstance(message, Query)
         return message
 
-    def _opened(self, octets: bytes, has_sum: bool) -> bytes:
+    def _opened(self, octets: bytes) -> bytes:
         family, data = self.family, 14 + (20 if self.family.is_ipv4 else 40)
         assert packets.macs(octets) == (CS_MAC, TARGET_MAC[Side.INTERNAL])
         # scapy takes the headers only: what it finds in random octets may be anything
@@ -86,7 +85,7 @@ class AnsweringCs:
         sport, dport, length, checksum = struct.unpack_from("!HHHH", octets, data)
         assert (sport, dport) == (OWN_PORT, self.path.cs_port)
         assert packets.wrong_checksums(packets.ip_packet(octets)) == []
-        assert (checksum != 0) == has_sum  # RFC 768, and RFC 8200 8.1
+        assert (checksum == 0) == family.is_ipv4  # RFC 768, and RFC 8200 8.1
         sealed = octets[data + 8 :]
         assert len(sealed) == length - 8
         self.numbers.append(int.from_bytes(sealed[-16:-8], "big"))
