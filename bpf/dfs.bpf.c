@@ -156,35 +156,24 @@ static __always_inline bool is_contradictory(struct packet *p)
 	       p->tcp_flags & (TCP_FIN | TCP_RST);
 }
 
-/* For take_grant. */
-static __always_inline bool keep_server(const struct virtual_server_key *key)
-{
-	__u32 zero = 0;
-	struct making *made = bpf_map_lookup_elem(&making, &zero);
-
-	if (made)
-		made->server = *key;
-	return made;
-}
-
 /* No flow: addressed to a virtual server, opened by the internal side, or left to the kernel. */
 static __always_inline int unmatched(struct context *c, struct packet *p)
 {
 	struct interface *interface = interface_at(c->ifindex);
-	struct virtual_server_key key;
 	struct virtual_server *server = NULL;
 	__u8 reason = REASON_OUTBOUND;
 	struct meta *m;
 	__u32 zero = 0;
+	struct making *made = bpf_map_lookup_elem(&making, &zero);
 
-	if (!interface)
+	if (!interface || !made)
 		return pass(c);
 	if (is_asleep(interface, p)) {
 		reason = REASON_ASLEEP;
 	} else if (collides(p)) {
 		reason = REASON_COLLISION;
 	} else if (!is_group_frame(c)) {
-		server = match(p, interface->flags & INTERFACE_EXTERNAL, &key);
+		server = match(p, interface->flags & INTERFACE_EXTERNAL, &made->server);
 		if (server)
 			reason = server->flags & VIRTUAL_SERVER_BRIDGED ? REASON_BRIDGED :
 									  REASON_NEW_FLOW;
@@ -220,11 +209,11 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 		return pass(c);
 	}
 	if (reason == REASON_NEW_FLOW && server && !c->injected && p->fragment == WHOLE &&
-	    (p->key.protocol != PROTOCOL_TCP || is_syn(p)) && keep_server(&key)) {
+	    (p->key.protocol != PROTOCOL_TCP || is_syn(p))) {
 		p->group_id = server->group_id;
 		return DECIDE;
 	}
-	return up_call(c, p, reason, server ? &key : NULL);
+	return up_call(c, p, reason, server ? &made->server : NULL);
 }
 
 GLOBAL_FUNCTION(unmatched, (), ())
@@ -436,7 +425,8 @@ static __always_inline int decide_new(struct context *c, struct packet *p)
 	return action == NOT_ASKED ? CALL(pass_up, c, p) : action;
 }
 
-static __always_inline int process(struct context *c, struct packet *p)
+/* `is_new`: the packet came in just now, and may begin a flow. */
+static __always_inline int process(struct context *c, struct packet *p, bool is_new)
 {
 	enum packet_kind kind = parse_all(c, p);
 	int action;
@@ -444,7 +434,7 @@ static __always_inline int process(struct context *c, struct packet *p)
 	switch (kind) {
 	case KIND_TRANSPORT:
 		action = CALL(transport, c, p);
-		return action == DECIDE ? decide_new(c, p) : action;
+		return is_new && action == DECIDE ? decide_new(c, p) : action;
 	case KIND_ICMP:
 		return c->injected ? pass(c) : CALL(icmp, c, p);
 	case KIND_ARP:
@@ -475,7 +465,7 @@ int dfs_tc(struct __sk_buff *skb)
 		count(COUNTER_LOCAL);
 		return TC_ACT_UNSPEC;
 	}
-	return process(&c, &p);
+	return process(&c, &p, true);
 }
 
 /* The agent writes the original ingress interface, and whether it may match no flow, over the MAC
@@ -485,7 +475,8 @@ int dfs_inject(struct __sk_buff *skb)
 {
 	struct context c = { .raw = skb };
 	__u8 *data = (void *)(long)skb->data;
-	struct packet p;
+	struct making *made;
+	__u32 zero = 0;
 
 	if (data + 14 > (__u8 *)(long)skb->data_end)
 		return TC_ACT_SHOT;
@@ -494,7 +485,8 @@ int dfs_inject(struct __sk_buff *skb)
 	/* with those MAC addresses it is PACKET_OTHERHOST: before Linux 6.16 a packet that
 	 * bpf_redirect_peer hands over keeps that type, and the receiver drops it */
 	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
-	return process(&c, &p);
+	made = bpf_map_lookup_elem(&making, &zero);
+	return made ? process(&c, &made->packet, false) : TC_ACT_SHOT;
 }
 
 /* What comes in where CSs are reached: a REPLY that carries the packet which was asked about becomes
@@ -527,7 +519,7 @@ int dfs_ssmb(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	c.ifindex = arrival_of(skb);
 	c.injected = INJECTED;
-	return process(&c, &p);
+	return process(&c, &p, false);
 }
 
 /* Behind dfs_xdp, which has no flow for a packet and passes it up: the question is asked here, where a
@@ -581,7 +573,7 @@ int dfs_xdp(struct xdp_md *xdp)
 			return XDP_PASS;
 		}
 	}
-	return process(&c, &p);
+	return process(&c, &p, true);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -115,19 +115,25 @@ static __always_inline bool look_again(void *queue, struct due *due, __u64 at)
 }
 
 /* It closed: written it, and have it lingering.  0: the agent does all that. */
-__noinline int end_flow(const struct flow_key *key, struct flow *home, struct flow *back)
+/* It closed: look at it when it may have lingered.  0: the agent ends it. */
+__noinline int linger(const struct flow_key *key, struct flow *home)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
 	struct control *control;
 
-	if (!key || !home || !back)
+	if (!key || !home)
 		return 0;
 	control = control_of(home->group_id);
-	if (!control || !(control->flags & CONTROL_ENDS) ||
-	    !look_later(&lingering, key, home->serial, now + LINGER_NS))
-		return 0;
-	if (!report_end(key, home, back,
-			home->close & CLOSE_BY_RST ? SSMB_REASON_RST : SSMB_REASON_FIN, now))
+	return control && control->flags & CONTROL_ENDS &&
+	       look_later(&lingering, key, home->serial, bpf_ktime_get_coarse_ns() + LINGER_NS);
+}
+
+/* It closed, and lingers; 0: the agent reports it. */
+__noinline int report_closed(const struct flow_key *key, struct flow *home, struct flow *back)
+{
+	if (!key || !home || !back ||
+	    !report_end(key, home, back,
+			home->close & CLOSE_BY_RST ? SSMB_REASON_RST : SSMB_REASON_FIN,
+			bpf_ktime_get_coarse_ns()))
 		return 0;
 	count(COUNTER_ENDED);
 	return 1;

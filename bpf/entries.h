@@ -58,6 +58,7 @@ struct making {
 	struct flow_key back_key;
 	struct flow home;
 	struct flow back;
+	struct packet packet; /* of programs that need their stack for what they call */
 };
 
 struct {

@@ -147,7 +147,7 @@ static __always_inline void close_flow(struct flow *home, struct flow *back,
 {
 	if (__sync_fetch_and_or(&home->close, bits | CLOSE_CLOSED) & CLOSE_CLOSED)
 		return; /* another CPU was first */
-	if (end_flow(home_key, home, back))
+	if (linger(home_key, home) && report_closed(home_key, home, back))
 		set_close(home, CLOSE_REPORTED);
 	else
 		notify_agent(home, back, home_key, EVENT_CLOSED);
