@@ -355,7 +355,7 @@ def test_a_flow_of_a_node_that_was_set_down_before_its_taken_came_is_ended() -> 
     grid.set_node(1, state="draining")
     for name in ("n0", "n1"):
         deliver(grid, taken_message(grid, late[nodes[name]], 40000 + int(name[1]), protocol=17))
-    grid.run(0.02)
+    grid.run(0.1)
     states = {
         name: grid.cs.table.by_key.get(_key(40000 + int(name[1]), 17)) for name in ("n0", "n1")
     }
