@@ -13,7 +13,9 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 CONTRACT: Final = "tests/contract/"
-RIGS: Final = ("memory", "p4-model", "bpf-tc", "bpf-xdp", "p4")  # no name begins an earlier one's
+RIGS: Final = (  # no name begins a later one's
+    "memory-replies", "memory", "p4-model", "bpf-tc-replies", "bpf-tc", "bpf-xdp", "p4",
+)  # fmt: skip
 LONG: Final = ("tests/contract/", "tests/hostile/", "tests/network/", "tests/simulation/")
 """Where the modules are that take longest: they begin first, so that the others fill the end."""
 SINGLE: Final = ("tests/hostile/", "tests/simulation/")

@@ -57,5 +57,5 @@ def test_what_shares_a_costly_fixture_is_a_group(nodeid: str, group: str) -> Non
 
 def test_every_rig_of_the_contract_suite_is_a_group() -> None:
     conftest = (ROOT / "tests/contract/conftest.py").read_text()
-    (targets,) = re.findall(r'"SPLITPLANE_TARGETS", "(.*?)"', conftest)
+    (targets,) = re.findall(r'"SPLITPLANE_TARGETS",\s+"(.*?)"', conftest)
     assert set(targets.split(",")) == set(RIGS)
