@@ -34,6 +34,7 @@ from control_segment.wire import (
 from ssmb.constants import TCP, Asking, ErrorCode
 from ssmb.messages import Translation
 
+_TAKEN_BACK_S: Final = 1.0  # grants, after a limit was met
 SYN: Final = 0x02
 SYN_ACK: Final = 0x12
 
@@ -129,7 +130,7 @@ class Decisions:
         serial: int,
         previous_serial: int,
         now: float,
-    ) -> Answer:
+    ) -> Answer | None:
         """A new session."""
         closed = server.why_closed_to(key[SRC_IPADDR])
         if closed:
@@ -232,7 +233,7 @@ class Decisions:
 
     def _without_node(
         self, server: VirtualServer, peer: Peer, key: bytes, serial: int, now: float
-    ) -> Answer:
+    ) -> Answer | None:
         if any(node.takes_new_sessions for node in server.pool.nodes.values()):
             why = f"every node of pool {server.pool.name} is at its connection limit"
             return self._at_limit(server, peer, key, serial, now, why)
@@ -247,9 +248,16 @@ class Decisions:
         serial: int,
         now: float,
         why: str,
-    ) -> Answer:
-        """There is no place: drop, reset or wait, as the virtual server has it."""
+    ) -> Answer | None:
+        """There is no place: drop, reset or wait, as the virtual server has it.  But some may be in
+        stock (grants), which are taken back now: then there is no REPLY, and the QUERY that is
+        repeated finds one, if it comes within a second."""
+        if now - server.limited_at >= _TAKEN_BACK_S:
+            server.limited_since = now
         server.limited_at = now
+        if server.granted and now - server.limited_since < _TAKEN_BACK_S:
+            self._note((now, key, "not answered, decisions ahead are taken back: %s", (why,)))
+            return None
         if server.config.at_limit == "wait":
             waiting = self.table.waiting
             until = waiting.until(server, peer, key, serial, now)
@@ -267,7 +275,7 @@ class Decisions:
             if self.servers.match(key) is not server:
                 return self._refuse(ErrorCode.NOTAVAIL, key, now, "it was removed", server)
             answer = self._begin(server, waiter.peer, key, waiter.serial, 0, now)
-            return None if answer[0][1] == ErrorCode.WAIT else answer
+            return None if answer is None or answer[0][1] == ErrorCode.WAIT else answer
 
         for server, key in self.table.waiting.expire(now):
             self._refuse(ErrorCode.BUSY, key, now, "waited in vain for a place", server)

@@ -53,6 +53,7 @@ class VirtualServer:
         "granted",
         "idle_s",
         "limited_at",
+        "limited_since",
         "maintenance",
         "name",
         "persistence",
@@ -72,6 +73,7 @@ class VirtualServer:
         self.granted = 0  # of these, the grants
         self.ahead = 0  # sessions of `total` that took one
         self.limited_at = -math.inf  # when a new session met a limit last
+        self.limited_since = -math.inf  # when a limit was met first, of those
         self.version = 0  # rises with every change
         self.without_flow = 0  # sessions that none carries now, and that may come back
         self.total = 0

@@ -92,8 +92,6 @@ class ControlSegmentRuntime:
             new_keys=KeyRing if native is None else partial(KeyRing, native.opener, native.sealer),
         )
         segment.batches.is_native = native is not None
-        if said:
-            _log.info("%s", said)
         if self._config.laboratory_no_authentication:
             _log.warning(
                 "laboratory_no_authentication: authentication is off:"
@@ -107,6 +105,8 @@ class ControlSegmentRuntime:
             self._udp = BatchSocket(
                 ssmb.address, ssmb.port, native, segment.batches, self._handle_opened
             )
+        if said:
+            _log.info("%s", said)
         try:
             self._streams = [
                 Stream(segment, index, self._changed)

@@ -20,6 +20,7 @@ it has lingered: `messages_finished`.
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from data_flow_segment.flows import messages, resets
@@ -51,6 +52,7 @@ from ssmb.messages import FlowState as FlowReport
 
 _REPLICA: Final = int(Flag.REPLICA)
 _FINISHED_VERSION: Final = 2  # what a target writes
+_DELETE: Final = struct.Struct(">4xI16s16sHHB59x")  # of version 2: serial and session
 _SCAN_LIMIT: Final = 4096
 _RETRIED_MAX: Final = 4096
 
@@ -102,6 +104,9 @@ class Endings:
             return
         self._counters["flows_closed"] += count
         self._outbox.finished.append((now, octets))
+        if self.table.recent.by_session:  # of flows that the agent asked about
+            for serial, *session in _DELETE.iter_unpack(octets):
+                self.table.recent.forget(Session._make(session), serial)
         active = None if group is None else group.active
         if group is None or active is None or not active.ssmb_proved:
             self._counters["deletes_unsent"] += count

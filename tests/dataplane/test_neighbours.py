@@ -220,7 +220,7 @@ def test_netlink_answers_are_not_taken_for_each_other(rig: VethRig) -> None:
     table = NeighbourTable()
     try:
         device = rig.interface(Side.INTERNAL)
-        nobody = NextHop(from_text("10.1.0.200"), device)
+        nobody = NextHop(from_text("10.1.0.222"), device)
         node = NextHop(from_text(IPV4.node), device)
         for _ in range(3):
             assert table.state(nobody) is None

@@ -116,7 +116,7 @@ def test_the_console_knows_our_commands() -> None:
         input="\n".join([*lines, "requests 2", "drill switch", ""]),
         cwd="/", capture_output=True, text=True, check=False, timeout=_TIMEOUT_S,
     )  # fmt: skip
-    passes(done, "flows_installed", "csmb version", "Every request was answered")
+    passes(done, "flows_closed", "csmb version", "Every request was answered")
     assert re.search(r"server1 +10\.2\.1\.2 +8080 ", done.stdout)  # a node's address and port
     assert "server1" in done.stderr  # Mininet's own output
     assert "with --target bpf the kernel is the switch" in done.stdout

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from data_flow_segment.targets.contract import Command, Event, Target
+from data_flow_segment.targets.contract import AskingPath, Command, Event, Target
+from ssmb.addresses import from_text
 from support.require import require
 from support.targets.rig import FAMILIES, IPV4, OWN_PORT, TARGET_MAC, Frame, Rig, Side, neighbours
 from support.targets.wire import Wire, first_readable, inside
@@ -316,6 +317,16 @@ class VethRig:
         yield
         self._away = False
         self.target = self._open(self._pin_path, self._flow_capacity)
+        self._hold_links_again()
+
+    def _hold_links_again(self) -> None:
+        """What is attached for Offload is held by each agent's own descriptors, from its first
+        Offload on: now, and not in some later test, which would seem to leave them behind."""
+        if any(self._pin_path.glob("ssmb-*")):
+            offloads = self.target._offloads  # type: ignore[attr-defined]
+            offloads._devices = self.target._places.devices  # type: ignore[attr-defined]
+            own, cs = from_text(IPV4.internal), from_text(IPV4.cs)
+            offloads._attach(AskingPath(cs, OWN_PORT, own, OWN_PORT, bytes(16), bytes(16)))
 
     def close(self) -> None:
         if self._socket is not None:

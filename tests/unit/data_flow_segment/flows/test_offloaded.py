@@ -236,3 +236,17 @@ def test_the_target_says_where_a_parked_frame_came_in() -> None:
     number, frame = rig.target.parked(query.frame)
     assert number == EXTERNAL
     assert frame[ETHERNET.size :] == query.frame[ETHERNET.size :]
+
+
+def test_a_flow_that_the_target_ended_is_no_reason_to_put_a_syn_back() -> None:
+    """A client that uses its port again within RECENT_S would be kept waiting for seconds."""
+    rig, cs = new_rig()
+    returned(rig, cs, asked(rig, cs), idle_timeout=30)  # the agent installs it
+    recent = rig.agent.endings.table.recent
+    assert recent.has(SIGNATURE.session, rig.now)
+    rig.node_sends(SYN | ACK, seq=500, ack=101)
+    rig.client_sends(ACK, seq=101, ack=501)
+    rig.client_sends(RST, seq=101)
+    rig.advance(BATCH_DELAY_MS / 1000)
+    assert cs.one(Delete).session == SIGNATURE.session
+    assert not recent.has(SIGNATURE.session, rig.now)
