@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from data_flow_segment.targets.bpf import links
 from data_flow_segment.targets.bpf.carry import (
@@ -36,6 +37,8 @@ from data_flow_segment.targets.bpf.merge import (
 from data_flow_segment.targets.bpf.pinned import map_ids, maps_of_program, opened, pinned_maps
 from data_flow_segment.targets.bpf.pins import UPGRADE_FOLDER, remove_folder
 from data_flow_segment.targets.contract import TargetError
+
+_BY_WHICH_FLOWS_BEGIN: Final = ("grants", "controls")
 
 
 class Upgrade:
@@ -76,9 +79,24 @@ class Upgrade:
         """Fill the successors, which exist by now; the old program runs on, and is not touched."""
         if self._resumed:
             return
+        self._let_nothing_begin()
         for name in self._successors:
             if FATES[name] in (Fate.MERGED, Fate.COPIED):
                 self._carry(name, self._copy_into(name))
+
+    def _let_nothing_begin(self) -> None:
+        """The old program may enter flows by itself, which would not be among those that are
+        copied: it asks nobody and takes no grants from now on, and its new flows wait for the
+        agent."""
+        for name in _BY_WHICH_FLOWS_BEGIN:
+            facts = self._old.get(name)
+            if facts is None or not self._successors:
+                continue
+            with opened(self._pin_path / name) as fd:
+                table = Map(name, fd, facts.key_size, facts.value_size)
+                for key in list(table.keys()):
+                    table.delete(key)
+                wait_for_programs(fd)
 
     def give_up(self) -> None:
         """Leave no successors, unless packets use them already."""
