@@ -199,11 +199,7 @@ class Grants:
         lease = self._lease_of(peer, message.lease_id)
         if lease is None:
             return
-        key = VirtualServerKey(
-            None if message.virt_ipaddr == UNSPECIFIED else message.virt_ipaddr,
-            message.virt_port or None,
-            message.protocol,
-        )
+        key = VirtualServerKey.from_wire(message.virt_ipaddr, message.virt_port, message.protocol)
         ring = self.rings.get(key)
         if ring is None or message.generation > ring.generation:
             ring = self._begin(key, lease, message, now)

@@ -9,7 +9,6 @@ generation gets it: a processor may still hold what it read of the generation be
 
 from __future__ import annotations
 
-import ctypes
 import secrets
 import struct
 from collections import deque
@@ -28,9 +27,9 @@ from data_flow_segment.targets.bpf.layout import (
     GRANTS,
     VIRTUAL_SERVER_KEY,
 )
-from data_flow_segment.targets.bpf.libbpf import TestRunOptions, library, reason
+from data_flow_segment.targets.bpf.libbpf import TestRunOptions, run_program
 from data_flow_segment.targets.bpf.program import Program
-from data_flow_segment.targets.contract import TargetError, VirtualServerKey
+from data_flow_segment.targets.contract import VirtualServerKey
 from data_flow_segment.targets.grants import (
     AddGrantClients,
     AddGrants,
@@ -43,7 +42,6 @@ from data_flow_segment.targets.grants import (
     GrantsEnded,
     GrantState,
 )
-from ssmb.addresses import UNSPECIFIED
 from ssmb.constants import GRANT_NODES_MAX, GRANT_TABLE_MAX, GRANTED_MAX
 from ssmb.grants import GrantNode, following
 
@@ -145,7 +143,7 @@ class Grants:
         if held is None:
             return
         head = self._close(held.slot)
-        self._maps["grants"].delete(_server_key(key))
+        self._maps["grants"].delete(VIRTUAL_SERVER_KEY.pack(*key.to_wire()))
         _, counts = self._slot(held.slot)
         self._counts[key] = _sum(self._counts.get(key, _NO_COUNTS), counts)
         self._resting.append((held.slot, self._clock()))
@@ -203,7 +201,7 @@ class Grants:
         return held if held is not None and held.generation == generation else None
 
     def _write(self, key: VirtualServerKey, held: _Held) -> None:
-        self._maps["grants"].update(_server_key(key), held.packed())
+        self._maps["grants"].update(VIRTUAL_SERVER_KEY.pack(*key.to_wire()), held.packed())
 
     def _free_slot(self) -> int | None:
         if not self._resting or self._resting[0][1] + REST_NS > self._clock():
@@ -217,17 +215,8 @@ class Grants:
 
     def _close(self, slot: int) -> int:
         """Let nothing of a slot be taken any more; how many decisions were."""
-        data = bytes(14) + _NUMBER.pack(slot) + bytes(46)
-        options = TestRunOptions(
-            sz=ctypes.sizeof(TestRunOptions),
-            data_in=ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p),
-            data_size_in=len(data),
-            repeat=1,
-        )
-        failed = library().bpf_prog_test_run_opts(self._close_fd, ctypes.byref(options))
-        if failed:
-            raise TargetError(f"dfs_close_grants cannot be run: {reason(failed)}")
-        return int(options.retval)
+        options = TestRunOptions.of(bytes(14) + _NUMBER.pack(slot) + bytes(46))
+        return run_program(self._close_fd, options, "dfs_close_grants cannot be run")
 
     def _adopt(self) -> None:
         """What an earlier agent left."""
@@ -239,10 +228,7 @@ class Grants:
             slot, tail, table_size, group_id, kind, inside, generation, _, use = GRANTS.unpack(
                 value
             )
-            address, port, protocol = VIRTUAL_SERVER_KEY.unpack(raw)
-            key = VirtualServerKey(
-                None if address == UNSPECIFIED else address, port or None, protocol
-            )
+            key = VirtualServerKey.from_wire(*VIRTUAL_SERVER_KEY.unpack(raw))
             held = _Held(group_id, generation, kind, inside, slot)
             held.tail, held.use, held.table = tail, use, bytearray(table_size)
             self._held[key] = held
@@ -252,10 +238,6 @@ class Grants:
 
 def _numbers(first: int, count: int) -> bytes:
     return struct.pack(f"={count}I", *range(first, first + count))
-
-
-def _server_key(key: VirtualServerKey) -> bytes:
-    return VIRTUAL_SERVER_KEY.pack(key.virt_ipaddr or UNSPECIFIED, key.virt_port or 0, key.protocol)
 
 
 def _node(node: GrantNode) -> bytes:

@@ -93,6 +93,14 @@ class TestRunOptions(ctypes.Structure):
         ("batch_size", ctypes.c_uint32),
     )
 
+    @classmethod
+    def of(cls, data: bytes) -> TestRunOptions:
+        """For one run on a packet, of 14 octets at least."""
+        address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p)
+        options = cls(sz=ctypes.sizeof(cls), data_in=address, data_size_in=len(data), repeat=1)
+        options.data = data  # it lives as long as what points at it
+        return options
+
 
 class MapInfo(ctypes.Structure):
     """struct bpf_map_info"""
@@ -224,6 +232,14 @@ def library() -> Any:
 def reason(result: int) -> str:
     """What a negative result (or errno) of libbpf says."""
     return os.strerror(-result if result < 0 else ctypes.get_errno())
+
+
+def run_program(fd: int, options: TestRunOptions, failure: str) -> int:
+    """Run a program (BPF_PROG_TEST_RUN) and return its result; `failure`: what the error says."""
+    failed = library().bpf_prog_test_run_opts(fd, ctypes.byref(options))
+    if failed:
+        raise TargetError(f"{failure}: {reason(failed)}")
+    return int(options.retval)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from data_flow_segment.targets.bpf.libbpf import (
     TestRunOptions,
     library,
     reason,
+    run_program,
 )
 from data_flow_segment.targets.bpf.maps import Batch, Map
 from data_flow_segment.targets.contract import TargetError
@@ -147,13 +148,5 @@ def _column(values: Octets, shape: Shape, name: str) -> Octets:
 
 
 def _run(program: int, records: bytes) -> None:
-    data = _HEADER + records
-    options = TestRunOptions(
-        sz=ctypes.sizeof(TestRunOptions),
-        data_in=ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p),
-        data_size_in=len(data),
-        repeat=1,
-    )
-    failed = library().bpf_prog_test_run_opts(program, ctypes.byref(options))
-    if failed:
-        raise TargetError(f"the old program's counts cannot be merged: {reason(failed)}")
+    options = TestRunOptions.of(_HEADER + records)
+    run_program(program, options, "the old program's counts cannot be merged")

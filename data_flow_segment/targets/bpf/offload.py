@@ -4,7 +4,6 @@ and the program at the interfaces where REPLYs come in."""
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import struct
 from collections.abc import Callable, Iterable, Mapping
@@ -21,11 +20,11 @@ from data_flow_segment.targets.bpf.layout import (
     WINDOW,
     ControlFlag,
 )
-from data_flow_segment.targets.bpf.libbpf import TestRunOptions, library, reason
+from data_flow_segment.targets.bpf.libbpf import TestRunOptions, run_program
 from data_flow_segment.targets.bpf.links import Attachment
 from data_flow_segment.targets.bpf.program import Program
 from data_flow_segment.targets.bpf.ways import find_way
-from data_flow_segment.targets.contract import AskingPath, Offload, TargetError
+from data_flow_segment.targets.contract import AskingPath, Offload
 from ssmb.addresses import UNSPECIFIED
 from ssmb.messages import FlowSignature
 
@@ -65,7 +64,8 @@ class Offloads:
         self._opened_with: dict[int, bytes] = {}  # the key of whose counters the windows are
         self._seen: dict[bytes, list[bytes]] = {}  # windows of keys that may come back
         self._has_ended = False  # what the program ended lingers on when it ends no more
-        self._tending = self._test_run()
+        self._tend_fd = program.program_fd("dfs_tend")
+        self._tending = TestRunOptions.of(bytes(64))
 
     def obstacle(self, group_id: int) -> str:
         """Why the agent asks about a group's flows; "" if the program does."""
@@ -109,9 +109,7 @@ class Offloads:
     def tend(self) -> None:
         """Have the program look at what is due, which it else does with each new flow."""
         if self._has_ended:
-            failed = library().bpf_prog_test_run_opts(*self._tending)
-            if failed:
-                raise TargetError(f"dfs_tend cannot be run: {reason(failed)}")
+            run_program(self._tend_fd, self._tending, "dfs_tend cannot be run")
 
     def close(self, *, detach: bool) -> None:
         self._beside.close(detach=detach)
@@ -201,16 +199,6 @@ class Offloads:
                 place = attachment.interface, attachment.ifindex
                 obstacle = self._beside.attach("dfs_behind_xdp", *place)
         return obstacle
-
-    def _test_run(self) -> tuple[int, object]:
-        self._frame = bytes(64)
-        options = TestRunOptions(
-            sz=ctypes.sizeof(TestRunOptions),
-            data_in=ctypes.cast(ctypes.c_char_p(self._frame), ctypes.c_void_p),
-            data_size_in=len(self._frame),
-            repeat=1,
-        )
-        return self._program.program_fd("dfs_tend"), ctypes.byref(options)
 
 
 def _words(key: bytes) -> tuple[int, int]:

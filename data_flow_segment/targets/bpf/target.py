@@ -394,7 +394,7 @@ class BpfTarget:
             tcp_flags,
             ifindex,
             frame,
-            None if server == _NO_SERVER else _server_key(server),
+            None if server == _NO_SERVER else _server_of(server),
         )
 
     # --- commands -------------------------------------------------------------------------
@@ -512,7 +512,7 @@ class BpfTarget:
             if value is None:
                 continue
             flags, group_id = VIRTUAL_SERVER.unpack(value)
-            key = _server_key(raw)
+            key = _server_of(raw)
             yield (
                 key,
                 VirtualServerEntry(
@@ -524,13 +524,14 @@ class BpfTarget:
             )
 
 
-def _server_key(raw: bytes) -> VirtualServerKey:
+def _pack_server(key: VirtualServerKey) -> bytes:
+    return VIRTUAL_SERVER_KEY.pack(*key.to_wire())
+
+
+def _server_of(raw: bytes) -> VirtualServerKey:
+    """`VirtualServerKey.from_wire`, spelled out on the way of every new flow's packet."""
     address, port, protocol = VIRTUAL_SERVER_KEY.unpack(raw)
     return VirtualServerKey(None if address == UNSPECIFIED else address, port or None, protocol)
-
-
-def _pack_server(key: VirtualServerKey) -> bytes:
-    return VIRTUAL_SERVER_KEY.pack(key.virt_ipaddr or UNSPECIFIED, key.virt_port or 0, key.protocol)
 
 
 def _server_value(entry: VirtualServerEntry) -> bytes:
