@@ -22,18 +22,9 @@ from control_segment.wire import (
     session_key,
     unpack_translation,
 )
-from ssmb.constants import TCP, CloseReason, ErrorCode, Flag, ForwardMode
+from ssmb.constants import FLOW_FLAGS, TCP, CloseReason, ErrorCode, Flag, ForwardMode
 from ssmb.messages import FlowState, Stats
 
-# The translation's part of the flags of a FLOW_STATE
-_REPLY_FLAGS: Final = (
-    Flag.OUTBOUND
-    | Flag.ADD_TCP_OFFSETS
-    | Flag.TRANSLATE_ADDR
-    | Flag.TRANSLATE_PORT
-    | Flag.ROUTE_BY_DST_IP
-    | Flag.TRANSLATE_SRC
-)
 # Plain numbers: a DELETE comes for every flow, and an enum's operators cost ten times an int's
 _HAS_STATS: Final = int(Flag.HAS_STATS)
 _ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
@@ -153,7 +144,7 @@ class Notices:
             return None
         server, node = self._find(key, state)
         idle_s = state.idle_timeout or server.idle_s
-        head = reply_head(0, state.flags & _REPLY_FLAGS)
+        head = reply_head(0, state.flags & FLOW_FLAGS)
         tail = pack_translation(state.translation._replace(idle_timeout=idle_s))
         configured = server.answers.get(node)
         if configured == (head, tail):

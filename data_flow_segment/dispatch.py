@@ -201,8 +201,7 @@ class Dispatch:
         group = self._peers.groups[peer.group_id]
         if group.standbys:
             version = peer.link.version
-            octets = encode(message, version)
-            self._readiness.share(group, version, octets, message.__class__.__name__)
+            group.share(encode(message, version), version, message.__class__.__name__)
 
 
 def _may_come_from_any(message: Message) -> bool:

@@ -171,6 +171,16 @@ class Flag(IntFlag):
     REPLICA = 0x8000
 
 
+NODE_FLAGS: Final = int(
+    Flag.TRANSLATE_ADDR | Flag.TRANSLATE_PORT | Flag.TRANSLATE_SRC | Flag.ROUTE_BY_DST_IP
+)
+"""What a decision for a node says about the packets of its flow: of a GRANT's nodes (13.3), and of
+a REPLY that a target carries out by itself."""
+
+FLOW_FLAGS: Final = NODE_FLAGS | int(Flag.OUTBOUND | Flag.ADD_TCP_OFFSETS)
+"""What a REPLY says about them in all (9.4)."""
+
+
 class ErrorCode(IntEnum):
     """FIG. 8; 16 and above are this project's."""
 

@@ -27,22 +27,12 @@ from data_flow_segment.targets.contract import (
     RemoveFlow,
 )
 from packets.parse import SYN
-from ssmb.addresses import UNSPECIFIED
-from ssmb.constants import TCP, CloseReason, ErrorCode, Flag
+from ssmb.constants import FLOW_FLAGS, TCP, CloseReason, ErrorCode, Flag
 from ssmb.messages import FlowSignature, NewFlow, Reply, Session
 from ssmb.serials import NO_FLOW, is_cs_originated
 
 _WORD32: Final = 0xFFFFFFFF
 _PROXY_SERVER: Final = int(Flag.PROXY_SERVER)
-_ROUTE_BY_DST_IP: Final = int(Flag.ROUTE_BY_DST_IP)
-_INSTALLED: Final = int(
-    Flag.OUTBOUND
-    | Flag.ADD_TCP_OFFSETS
-    | Flag.TRANSLATE_ADDR
-    | Flag.TRANSLATE_PORT
-    | Flag.TRANSLATE_SRC
-    | Flag.ROUTE_BY_DST_IP
-)
 _NEW_FLOW: Final = int(PacketReason.NEW_FLOW)
 _WAIT: Final = int(ErrorCode.WAIT)
 WAIT_MAX_S: Final = 60
@@ -230,25 +220,13 @@ class Answers:
         self, peer: Peer, message: Reply | NewFlow, server: VirtualServer | None, opened_ms: int
     ) -> FlowEntry:
         """What the CS said, completed by the virtual server's defaults and the CONFIG's (9.4)."""
-        signature = message.signature
-        next_hop = message.next_hop_ipaddr
-        if next_hop == UNSPECIFIED and not message.flags & _ROUTE_BY_DST_IP:
-            if server is not None:
-                next_hop = server.next_hop_ipaddr
-            if next_hop == UNSPECIFIED:
-                next_hop = peer.config.default_gw_ipaddr
-        idle_timeout_s = message.idle_timeout
-        if not idle_timeout_s and server is not None:
-            idle_timeout_s = server.idle_timeout_s
+        signature, flags = message.signature, message.flags & FLOW_FLAGS
         return FlowEntry(
             signature,
             message.serial,
             peer.hello.group_id,
-            message.flags & _INSTALLED,
-            *message.translation._replace(
-                next_hop_ipaddr=next_hop,
-                idle_timeout=idle_timeout_s or peer.idle_timeout_s(signature.protocol),
-            ),
+            flags,
+            *peer.complete(message.translation, flags, signature.protocol, server),
             opened_ms,
         )
 

@@ -28,9 +28,9 @@ from data_flow_segment.flows.ended import EndedFlows
 from data_flow_segment.flows.pending import PendingFlow
 from data_flow_segment.flows.table import Table
 from data_flow_segment.outbox import Outbox
-from data_flow_segment.peers.groups import Group, Peer, Peers
-from data_flow_segment.peers.ssmb_path import as_replica
+from data_flow_segment.peers.groups import Peer, Peers
 from data_flow_segment.targets.contract import (
+    FINISHED_VERSION,
     FallAsleep,
     FinishedMessages,
     FlowClosed,
@@ -51,7 +51,6 @@ from ssmb.messages import Delete, Reap, Session, Stats, Timeout
 from ssmb.messages import FlowState as FlowReport
 
 _REPLICA: Final = int(Flag.REPLICA)
-_FINISHED_VERSION: Final = 2  # what a target writes
 _DELETE: Final = struct.Struct(">4xI16s16sHHB59x")  # of version 2: serial and session
 _SCAN_LIMIT: Final = 4096
 _RETRIED_MAX: Final = 4096
@@ -95,12 +94,13 @@ class Endings:
         """The target wrote them: DELETEs for all CSs of the group, REPLYs for its standbys."""
         group_id, msg_type, octets = event
         group = self._peers.groups.get(group_id)
-        size = size_of(MessageType(msg_type), _FINISHED_VERSION)
+        size = size_of(MessageType(msg_type), FINISHED_VERSION)
         count = len(octets) // size
+        if group is not None and group.standbys:
+            name = "Reply" if msg_type == MessageType.REPLY else "Delete"
+            for start in range(0, len(octets), size):
+                group.share(octets[start : start + size], FINISHED_VERSION, name)
         if msg_type == MessageType.REPLY:
-            if group is not None:
-                for start in range(0, len(octets), size):
-                    self._share(group, octets[start : start + size], "Reply")
             return
         self._counters["flows_closed"] += count
         self._outbox.finished.append((now, octets))
@@ -108,22 +108,10 @@ class Endings:
             for serial, *session in _DELETE.iter_unpack(octets):
                 self.table.recent.forget(Session._make(session), serial)
         active = None if group is None else group.active
-        if group is None or active is None or not active.ssmb_proved:
-            self._counters["deletes_unsent"] += count
-        elif active.link.version == _FINISHED_VERSION:
+        if active is None or not active.ssmb_proved or active.link.version != FINISHED_VERSION:
+            self._counters["deletes_unsent"] += count  # another CS is active since, or none
+        else:
             active.link.queue_finished(octets, size, "Delete", now)
-        else:  # another CS is active since
-            self._counters["deletes_unsent"] += count
-        if group is not None and group.standbys:
-            for start in range(0, len(octets), size):
-                self._share(group, octets[start : start + size], "Delete")
-
-    @staticmethod
-    def _share(group: Group, octets: bytes, name: str) -> None:
-        copy = as_replica(octets)
-        for standby in group.standbys:
-            if standby.ssmb_proved and standby.link.version == _FINISHED_VERSION:
-                standby.link.send_octets(copy, name)
 
     def flow_reopened(self, event: FlowReopened, now: float) -> None:
         """Its end was not one: the CS, which has forgotten the session, gets it back as it does in

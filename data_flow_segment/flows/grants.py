@@ -15,6 +15,7 @@ from csmb.constants import Flag as CsmbFlag
 from data_flow_segment.flows.leases import Lease
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer, Peers
+from data_flow_segment.peers.ssmb_path import as_replica
 from data_flow_segment.peers.virtual_servers import VirtualServer, VirtualServers
 from data_flow_segment.targets.contract import VirtualServerKey
 from data_flow_segment.targets.grants import (
@@ -34,6 +35,7 @@ from ssmb.constants import (
     GRANT_NODES_MAX,
     GRANT_TABLE_MAX,
     GRANTED_MAX,
+    NODE_FLAGS,
     ErrorCode,
     Flag,
     GrantContent,
@@ -54,11 +56,6 @@ from ssmb.messages import FlowSignature, Grant
 from ssmb.messages import Lease as LeaseMessage
 
 _ACK: Final = int(Flag.ACK)
-_REPLICA: Final = int(Flag.REPLICA)
-_ROUTE_BY_DST_IP: Final = int(Flag.ROUTE_BY_DST_IP)
-_DECIDED: Final = int(
-    Flag.TRANSLATE_ADDR | Flag.TRANSLATE_PORT | Flag.TRANSLATE_SRC | Flag.ROUTE_BY_DST_IP
-)
 _KINDS: Final = frozenset(map(int, GrantKind))
 _NOFLOW: Final = int(ErrorCode.NOFLOW)
 _WORD32: Final = 0xFFFFFFFF
@@ -253,7 +250,9 @@ class Grants:
     ) -> None:
         commands, generation, server = self._outbox.commands, ring.generation, ring.server
         try:
-            nodes = tuple(self._resolved(each, peer, server) for each in nodes_of(message))
+            nodes = tuple(
+                _completed(each, key.protocol, server, peer) for each in nodes_of(message)
+            )
             if any(node.place >= GRANT_NODES_MAX for node in nodes):
                 raise MalformedMessage("GRANT: an index of a node is too high")
             if message.content == GrantContent.TABLE:
@@ -283,22 +282,6 @@ class Grants:
 
     def _hold(self, lease: Lease) -> None:
         lease.holds_grants = any(ring.ranges for ring in self.rings.values() if ring.lease is lease)
-
-    @staticmethod
-    def _resolved(node: GrantNode, peer: Peer, server: VirtualServer | None) -> GrantNode:
-        """A node with the next hop and the idle timeout that its flows get (9.4)."""
-        translation = node.translation
-        next_hop = translation.next_hop_ipaddr
-        if next_hop == UNSPECIFIED and not node.flags & _ROUTE_BY_DST_IP:
-            if server is not None:
-                next_hop = server.next_hop_ipaddr
-            if next_hop == UNSPECIFIED:
-                next_hop = peer.config.default_gw_ipaddr
-        idle_timeout = translation.idle_timeout
-        if not idle_timeout and server is not None:
-            idle_timeout = server.idle_timeout_s or peer.idle_timeout_s(server.key.protocol)
-        translation = translation._replace(next_hop_ipaddr=next_hop, idle_timeout=idle_timeout)
-        return GrantNode(node.place, node.flags & _DECIDED, translation)
 
     # --- the target says -------------------------------------------------------------------------
 
@@ -345,7 +328,14 @@ class Grants:
             for message in lease.stream.due(now):
                 octets = encode(message, lease.peer.link.version)
                 lease.peer.link.send_low(octets, "Taken")
-                copy = encode(message._replace(flags=message.flags | _REPLICA), 2)
                 for standby in self._peers.groups[group_id].standbys:
                     if self._grants_to(standby):
-                        standby.link.send_low(copy, "Taken")
+                        standby.link.send_low(as_replica(octets), "Taken")
+
+
+def _completed(
+    node: GrantNode, protocol: int, server: VirtualServer | None, peer: Peer
+) -> GrantNode:
+    """A node as its flows get it."""
+    flags = node.flags & NODE_FLAGS
+    return GrantNode(node.place, flags, peer.complete(node.translation, flags, protocol, server))

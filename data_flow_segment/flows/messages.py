@@ -7,19 +7,11 @@ from typing import Final
 
 from data_flow_segment.targets.contract import FlowEntry, FlowState
 from ssmb import messages
-from ssmb.constants import ErrorCode, Flag
+from ssmb.constants import FLOW_FLAGS, ErrorCode, Flag
 from ssmb.messages import Delete, Reap, Stats, Timeout
 
 _HAS_STATS: Final = int(Flag.HAS_STATS)
 _REPORTED: Final = int(Flag.OUTBOUND | Flag.ADD_TCP_OFFSETS)
-_DECIDED: Final = int(
-    Flag.OUTBOUND
-    | Flag.ADD_TCP_OFFSETS
-    | Flag.TRANSLATE_ADDR
-    | Flag.TRANSLATE_PORT
-    | Flag.TRANSLATE_SRC
-    | Flag.ROUTE_BY_DST_IP
-)
 _WORD32: Final = 0xFFFFFFFF
 
 
@@ -94,7 +86,7 @@ def flow_state(state: FlowState) -> messages.FlowState:
     return messages.FlowState._make(
         (
             0,
-            entry.flags & _DECIDED,
+            entry.flags & FLOW_FLAGS,
             entry.serial,
             *entry.signature,
             tcp_flags,

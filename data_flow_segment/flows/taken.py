@@ -30,7 +30,7 @@ class TakenStream:
     def __init__(self, lease_id: int) -> None:
         self._lease_id = lease_id
         self._open = bytearray()
-        self._open_until: float | None = None
+        self._added_at = 0.0
         self._sequence = 0
         # Sent, the first one first: sequence, flows, when last
         self._sent: deque[tuple[int, bytes, float]] = deque()
@@ -50,7 +50,7 @@ class TakenStream:
     def add(self, flows: bytes, now: float) -> None:
         """Any number of whole flows, in the order in which they are to be told.  They have waited
         for companions in the target, and go at once: before the DELETEs of these flows."""
-        self._open_until = now
+        self._added_at = now
         self._open += flows
 
     def confirmed(self, sequence: int, now: float) -> None:
@@ -66,17 +66,14 @@ class TakenStream:
     def get_timer(self) -> float | None:
         """When `due` has something at the latest."""
         timers = [self._retry_at]
-        if len(self._sent) < UNCONFIRMED_MAX:
-            timers.append(self._open_until)
+        if self._open and len(self._sent) < UNCONFIRMED_MAX:
+            timers.append(self._added_at)
         return min((timer for timer in timers if timer is not None), default=None)
 
     def due(self, now: float) -> list[Taken]:
         """Return what is to be sent now."""
         messages = []
-        is_due = self._open_until is not None and now >= self._open_until
-        while len(self._open) >= _FULL or (is_due and self._open):
-            if len(self._sent) >= UNCONFIRMED_MAX:
-                break
+        while self._open and len(self._sent) < UNCONFIRMED_MAX:
             messages.append(self._next(now))
         if self._retry_at is not None and now >= self._retry_at:
             messages += self._repeats(now)
@@ -85,7 +82,6 @@ class TakenStream:
     def _next(self, now: float) -> Taken:
         flows = bytes(self._open[:_FULL])
         del self._open[:_FULL]
-        self._open_until = now if self._open else None
         self._sequence += 1
         self._sent.append((self._sequence, flows, now))
         if self._retry_at is None:

@@ -14,10 +14,14 @@ from csmb.constants import Flag
 from csmb.messages import Config, Hello
 from csmb.versions import Version
 from data_flow_segment.outbox import Endpoint
-from data_flow_segment.peers.ssmb_path import Link
-from ssmb.addresses import to_text
+from data_flow_segment.peers.ssmb_path import Link, as_replica
+from data_flow_segment.peers.virtual_servers import VirtualServer
+from ssmb.addresses import UNSPECIFIED, to_text
 from ssmb.constants import QUERY_REPEATS, QUERY_RETRY_MS, TCP
+from ssmb.constants import Flag as SsmbFlag
+from ssmb.messages import Translation
 
+_ROUTE_BY_DST_IP: Final = int(SsmbFlag.ROUTE_BY_DST_IP)
 QUERY_TIMEOUT_MIN_MS: Final = 5  # a CONFIG of 0 would repeat without a pause
 
 
@@ -89,6 +93,24 @@ class Peer:
         config = self.config
         return config.tcp_idle_timeout if protocol == TCP else config.udp_idle_timeout
 
+    def complete(
+        self, decided: Translation, flags: int, protocol: int, server: VirtualServer | None
+    ) -> Translation:
+        """What this CS decided, with the next hop and the idle timeout (s) that it left to the
+        virtual server or to CONFIG (9.4)."""
+        next_hop, idle_timeout = decided.next_hop_ipaddr, decided.idle_timeout
+        if next_hop == UNSPECIFIED and not flags & _ROUTE_BY_DST_IP:
+            if server is not None:
+                next_hop = server.next_hop_ipaddr
+            if next_hop == UNSPECIFIED:
+                next_hop = self.config.default_gw_ipaddr
+        if not idle_timeout and server is not None:
+            idle_timeout = server.idle_timeout_s
+        return decided._replace(
+            next_hop_ipaddr=next_hop,
+            idle_timeout=idle_timeout or self.idle_timeout_s(protocol),
+        )
+
 
 def default_retry_s(tries: int) -> float:
     """The wait while no CS is there to have said otherwise."""
@@ -105,6 +127,13 @@ class Group:
         self.active: Peer | None = None
         self.role_epoch = 0  # of the active one, or of the last that was
         self.standbys: tuple[Peer, ...] = ()  # ready, and not active: they get copies
+
+    def share(self, octets: bytes, version: int, name: str) -> None:
+        """Copy a message of the active CS, or about its flows, to the standbys (11.3)."""
+        copy = as_replica(octets)
+        for standby in self.standbys:
+            if standby.ssmb_proved and standby.link.version == version:
+                standby.link.send_octets(copy, name)
 
 
 class Peers:

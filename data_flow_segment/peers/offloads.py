@@ -7,15 +7,11 @@ and version 2, whose address no other group's CS has: a REPLY is told apart by i
 
 from __future__ import annotations
 
-from typing import Final
-
 from csmb.settings import ConnectionSettings
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Group, Peers
-from data_flow_segment.targets.contract import AskingPath, Offload, Target
+from data_flow_segment.targets.contract import FINISHED_VERSION, AskingPath, Offload, Target
 from ssmb.addresses import from_text
-
-_FINISHED_VERSION: Final = 2  # what a target writes
 
 
 class Offloads:
@@ -72,7 +68,7 @@ class Offloads:
 
     def _wanted(self, group: Group) -> Offload:
         active = group.active
-        if active is None or active.link.version != _FINISHED_VERSION or not active.ssmb_proved:
+        if active is None or active.link.version != FINISHED_VERSION or not active.ssmb_proved:
             return Offload(group.group_id)
         path = None
         if self._may_ask and active.may_ask and active.link.keys is not None:

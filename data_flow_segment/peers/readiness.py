@@ -14,7 +14,6 @@ from typing import Final, Protocol
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Group, Peer, Peers
 from data_flow_segment.peers.resets import BootResets
-from data_flow_segment.peers.ssmb_path import as_replica
 
 SYNC_WAIT_S: Final = 2.0
 """How long mid-session QUERYs wait for a CS that we do not know to ask for SYNC."""
@@ -129,16 +128,6 @@ class Readiness:
         group = self._peers.groups.get(peer.group_id)
         if group is not None and group.active is peer:
             self._waiting.ask_again(group, now)
-
-    # --- copies for standbys -----------------------------------------------------------------
-
-    @staticmethod
-    def share(group: Group, version: int, octets: bytes, name: str) -> None:
-        """Copy a message that the active CS sent to its group's standbys (11.3)."""
-        copy = as_replica(octets)
-        for standby in group.standbys:
-            if standby.ssmb_proved and standby.link.version == version:
-                standby.link.send_octets(copy, name)
 
     # --- time --------------------------------------------------------------------------------
 

@@ -375,9 +375,13 @@ class FlowHalf(NamedTuple):
     signature: FlowSignature
 
 
+FINISHED_VERSION: Final = 2
+"""Of what a target writes and reads by itself (Offload)."""
+
+
 class FinishedMessages(NamedTuple):
-    """Messages of version 2 that the target wrote for a group's CS, back to back (Offload): DELETEs
-    of flows that ended, or REPLYs that it carried out."""
+    """What the target wrote for a group's CS in that version, back to back (Offload): DELETEs of
+    flows that ended, or REPLYs that it carried out."""
 
     group_id: int
     msg_type: int

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from data_flow_segment.targets.contract import FinishedMessages, FlowEntry
+from data_flow_segment.targets.contract import FINISHED_VERSION, FinishedMessages, FlowEntry
 from data_flow_segment.targets.flow_table import FlowTable
-from data_flow_segment.targets.memory.asking import UDP_HEADER, VERSION
+from data_flow_segment.targets.memory.asking import UDP_HEADER
 from data_flow_segment.targets.memory.controls import Control, Controls
 from data_flow_segment.targets.memory.ends import Ends
 from data_flow_segment.targets.memory.flow import Flow
@@ -17,7 +17,7 @@ from data_flow_segment.targets.translation import CannotInstall, inbound, revers
 from packets.parse import ETHERNET, IPV4, Kind, MalformedPacket, Packet, parse
 from ssmb.addresses import is_martian
 from ssmb.codec import decode, encode
-from ssmb.constants import SEAL_SIZE, TCP, UDP, Flag, MessageType
+from ssmb.constants import NODE_FLAGS, SEAL_SIZE, TCP, UDP, Flag, MessageType
 from ssmb.errors import BadTag, MalformedMessage, Replayed, TooOld, TooShort
 from ssmb.messages import Reply
 from ssmb.serials import CS_ORIGINATED, NO_FLOW
@@ -25,10 +25,7 @@ from ssmb.serials import CS_ORIGINATED, NO_FLOW
 LANES: Final = 4
 """Of a CS whose REPLYs are opened here; others are the agent's."""
 
-_DECIDED: Final = int(
-    Flag.TRANSLATE_ADDR | Flag.TRANSLATE_PORT | Flag.TRANSLATE_SRC | Flag.ROUTE_BY_DST_IP
-)
-_UNDERSTOOD: Final = _DECIDED | int(Flag.PARKED | Flag.RETRY)
+_UNDERSTOOD: Final = NODE_FLAGS | int(Flag.PARKED | Flag.RETRY)
 _WORD32: Final = 0xFFFFFFFF
 
 
@@ -92,7 +89,7 @@ class Answerer:
             self._enter(entry)
             if control.offload.shared:
                 copy = reply._replace(flags=reply.flags & ~int(Flag.PARKED), frame=b"")
-                octets = encode(copy, VERSION)
+                octets = encode(copy, FINISHED_VERSION)
                 self._report(FinishedMessages(entry.group_id, int(MessageType.REPLY), octets))
         return reply.frame
 
@@ -156,7 +153,7 @@ def _datagram_of(packet: Packet) -> bytes:
 
 def _reply_of(octets: bytes) -> Reply:
     try:
-        message = decode(octets, VERSION)
+        message = decode(octets, FINISHED_VERSION)
     except MalformedMessage:
         raise _LeftToAgent from None
     if not isinstance(message, Reply):
@@ -182,7 +179,7 @@ def _entry_of(reply: Reply, group_id: int, now: float) -> FlowEntry:
         reply.signature,
         reply.serial,
         group_id,
-        reply.flags & _DECIDED,
+        reply.flags & NODE_FLAGS,
         *reply.translation,
         int(now * 1000) & _WORD32,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from data_flow_segment.targets.contract import AskingPath
+from data_flow_segment.targets.contract import FINISHED_VERSION, AskingPath
 from data_flow_segment.targets.interfaces import Interface
 from data_flow_segment.targets.memory import forward
 from data_flow_segment.targets.memory.controls import Controls
@@ -30,7 +30,6 @@ from ssmb.messages import Query, Session
 from ssmb.seal import Sealer
 from ssmb.serials import UDP_SLOT_SHIFT, derived
 
-VERSION: Final = 2  # what a target writes
 TRAFFIC_CLASS: Final = 48 << 2  # DSCP CS6, wire protocol 6.8
 TTL: Final = 64
 UDP_HEADER: Final = 8
@@ -120,7 +119,7 @@ class Asker:
             int(now * 1000) & _WORD32,
             parked(interface, packet),
         )
-        return sealer.seal(encode(query, VERSION))
+        return sealer.seal(encode(query, FINISHED_VERSION))
 
 
 def _is_plain(packet: Packet) -> bool:

@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from data_flow_segment.targets.contract import FinishedMessages, FlowEntry
+from data_flow_segment.targets.contract import FINISHED_VERSION, FinishedMessages, FlowEntry
 from data_flow_segment.targets.flow_table import FlowTable, half_open_timeout_s
-from data_flow_segment.targets.memory.asking import VERSION
 from data_flow_segment.targets.memory.controls import Controls
 from data_flow_segment.targets.memory.flow import Flow
 from ssmb.codec import encode
@@ -146,5 +145,5 @@ class Ends:
             entry.ts_offset,
             entry.wscale_shift,
         )
-        octets = encode(message, VERSION)
+        octets = encode(message, FINISHED_VERSION)
         self._report(FinishedMessages(entry.group_id, int(MessageType.DELETE), octets))
