@@ -218,15 +218,13 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 
 GLOBAL_FUNCTION(unmatched, (), ())
 
-/* A new flow's packet that the program does not ask about itself. */
+/* A new flow's packet that the program does not ask about itself; its virtual server lies in `making`. */
 static __always_inline int pass_up(struct context *c, struct packet *p)
 {
-	struct interface *interface = interface_at(c->ifindex);
-	struct virtual_server_key key;
+	__u32 zero = 0;
+	struct making *made = bpf_map_lookup_elem(&making, &zero);
 
-	if (!interface || !match(p, interface->flags & INTERFACE_EXTERNAL, &key))
-		return context_drop(c, COUNTER_DROP_DETACHED);
-	return up_call(c, p, REASON_NEW_FLOW, &key);
+	return made ? up_call(c, p, REASON_NEW_FLOW, &made->server) : pass(c);
 }
 
 GLOBAL_FUNCTION(pass_up, (), ())
@@ -528,11 +526,12 @@ SEC("tc")
 int dfs_behind_xdp(struct __sk_buff *skb)
 {
 	struct context c = { .raw = skb, .ifindex = skb->ifindex };
-	struct virtual_server_key key;
 	struct virtual_server *server;
 	struct interface *interface;
+	struct making *made;
 	struct packet p;
 	struct flow *f;
+	__u32 zero = 0;
 	int action;
 
 	if (skb->pkt_type || parse_all(&c, &p) != KIND_TRANSPORT || p.fragment != WHOLE ||
@@ -540,9 +539,10 @@ int dfs_behind_xdp(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	f = bpf_map_lookup_elem(&flows, &p.key);
 	interface = interface_at(c.ifindex);
-	if ((f && !is_new_connection(&p, f)) || !interface)
+	made = bpf_map_lookup_elem(&making, &zero);
+	if ((f && !is_new_connection(&p, f)) || !interface || !made)
 		return TC_ACT_UNSPEC;
-	server = match(&p, interface->flags & INTERFACE_EXTERNAL, &key);
+	server = match(&p, interface->flags & INTERFACE_EXTERNAL, &made->server);
 	if (!server || server->flags & VIRTUAL_SERVER_BRIDGED || !asks(server->group_id))
 		return TC_ACT_UNSPEC;
 	p.group_id = server->group_id;
