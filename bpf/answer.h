@@ -10,7 +10,6 @@
 #include <stddef.h>
 #include <linux/bpf.h>
 #include <linux/ip.h>
-#include <linux/ipv6.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -213,7 +212,7 @@ __noinline int unpack_frame(struct __sk_buff *skb, struct packet *p, __u32 size)
 	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
 	bool is_ipv4;
 	__u8 *frame;
-	__s32 taken;
+	__u32 taken;
 
 	if (!p || !s)
 		return false;
@@ -221,22 +220,13 @@ __noinline int unpack_frame(struct __sk_buff *skb, struct packet *p, __u32 size)
 	is_ipv4 = *(__be16 *)(frame + 12) == bpf_htons(ETHERTYPE_IPV4);
 	/* the outer link header stays, and becomes the inner one */
 	taken = p->l4 + UDP_HEADER + sizeof(struct reply_message) - p->l3 + LINK_HEADER;
-	if (is_ipv4 && p->version == 6) {
-		if (bpf_skb_change_proto(skb, bpf_htons(ETHERTYPE_IPV4), 0))
-			goto no_room;
-		taken -= sizeof(struct ipv6hdr) - sizeof(struct iphdr);
-	} else if (!is_ipv4 && p->version == 4) {
-		if (bpf_skb_change_proto(skb, bpf_htons(ETHERTYPE_IPV6), 0))
-			goto no_room;
-		taken += sizeof(struct ipv6hdr) - sizeof(struct iphdr);
-	}
 	/* a checksum that was left to the NIC is forgotten, as in ask.h: its header is not there */
-	if (!bpf_skb_adjust_room(skb, -taken, BPF_ADJ_ROOM_MAC, 0) &&
+	if (change_family(skb, p, is_ipv4, &taken) &&
+	    !bpf_skb_adjust_room(skb, -(__s32)taken, BPF_ADJ_ROOM_MAC, 0) &&
 	    !bpf_skb_store_bytes(skb, 0, frame, LINK_HEADER,
 				 BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH) &&
 	    !bpf_skb_change_tail(skb, size, 0))
 		return true;
-no_room:
 	count(COUNTER_DROP_NO_ROOM);
 	return false;
 }

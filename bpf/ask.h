@@ -154,20 +154,10 @@ static __always_inline bool find_way(struct context *c, struct control *control,
 	fib.dport = control->port;
 	fib.tot_len = sizeof(struct ipv6hdr) + UDP_HEADER + sizeof(struct query_message) +
 		      a->length + sizeof(struct ssmb_seal);
-	if (is_mapped(control->address)) {
-		fib.family = AF_INET_;
-		fib.tos = SSMB_TRAFFIC_CLASS;
-		fib.ipv4_src = control->own[3];
-		fib.ipv4_dst = control->address[3];
-	} else {
-		fib.family = AF_INET6_;
-		fib.flowinfo = bpf_htonl((__u32)SSMB_TRAFFIC_CLASS << 20);
-		__builtin_memcpy(fib.ipv6_src, control->own, 16);
-		__builtin_memcpy(fib.ipv6_dst, control->address, 16);
-	}
+	a->is_ipv4 = is_mapped(control->address);
+	route_between(&fib, a->is_ipv4, SSMB_TRAFFIC_CLASS, control->own, control->address);
 	if (bpf_fib_lookup(c->raw, &fib, sizeof(fib), 0) != BPF_FIB_LKUP_RET_SUCCESS)
 		return false;
-	a->is_ipv4 = is_mapped(control->address);
 	a->ifindex = fib.ifindex;
 	__builtin_memcpy(a->dmac, fib.dmac, 6);
 	__builtin_memcpy(a->smac, fib.smac, 6);
@@ -237,6 +227,23 @@ static __always_inline bool forget_unfinished(struct __sk_buff *skb, struct scra
 	       !bpf_skb_store_bytes(skb, 0, s, LINK_HEADER, BPF_F_RECOMPUTE_CSUM);
 }
 
+/* Make it a packet of that family; what lies behind its IP header begins at `at` then. */
+static __always_inline bool change_family(struct __sk_buff *skb, struct packet *p, bool is_ipv4,
+					  __u32 *at)
+{
+	__u32 longer = sizeof(struct ipv6hdr) - sizeof(struct iphdr);
+
+	if (is_ipv4 && p->version == 6) {
+		*at -= longer;
+		return !bpf_skb_change_proto(skb, bpf_htons(ETHERTYPE_IPV4), 0);
+	}
+	if (!is_ipv4 && p->version == 4) {
+		*at += longer;
+		return !bpf_skb_change_proto(skb, bpf_htons(ETHERTYPE_IPV6), 0);
+	}
+	return true;
+}
+
 /* Make the packet the datagram in the scratch. */
 static __always_inline bool become(struct __sk_buff *skb, struct scratch *s, struct packet *p,
 				   struct asking *a)
@@ -246,15 +253,8 @@ static __always_inline bool become(struct __sk_buff *skb, struct scratch *s, str
 	__u64 flags = BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH;
 	__u32 l4 = p->l4;
 
-	if (a->is_ipv4 && p->version == 6) {
-		if (bpf_skb_change_proto(skb, bpf_htons(ETHERTYPE_IPV4), 0))
-			return false;
-		l4 -= sizeof(struct ipv6hdr) - sizeof(struct iphdr);
-	} else if (!a->is_ipv4 && p->version == 4) {
-		if (bpf_skb_change_proto(skb, bpf_htons(ETHERTYPE_IPV6), 0))
-			return false;
-		l4 += sizeof(struct ipv6hdr) - sizeof(struct iphdr);
-	}
+	if (!change_family(skb, p, a->is_ipv4, &l4))
+		return false;
 	if (a->is_unfinished && !forget_unfinished(skb, s, l4, total))
 		return false;
 	barrier_var(total);

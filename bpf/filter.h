@@ -112,17 +112,7 @@ static __always_inline int is_from_elsewhere(struct context *c, struct packet *p
 	fib.sport = p->key.dport;
 	fib.dport = p->key.sport;
 	fib.tot_len = 1;
-	if (p->version == 4) {
-		fib.family = AF_INET_;
-		fib.tos = p->tos;
-		fib.ipv4_src = p->key.dst[3];
-		fib.ipv4_dst = p->key.src[3];
-	} else {
-		fib.family = AF_INET6_;
-		fib.flowinfo = bpf_htonl((__u32)p->tos << 20);
-		__builtin_memcpy(fib.ipv6_src, p->key.dst, 16);
-		__builtin_memcpy(fib.ipv6_dst, p->key.src, 16);
-	}
+	route_between(&fib, p->version == 4, p->tos, p->key.dst, p->key.src);
 	result = bpf_fib_lookup(c->raw, &fib, sizeof(fib), 0);
 	if (result < 0 || result == BPF_FIB_LKUP_RET_FWD_DISABLED ||
 	    result == BPF_FIB_LKUP_RET_UNSUPP_LWT)

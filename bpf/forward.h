@@ -41,7 +41,6 @@ static __always_inline enum route_result find_route(struct context *c, struct pa
 						    struct flow *f, const __be32 *dst,
 						    struct route *route)
 {
-	const __be32 *src = f->new_src;
 	struct bpf_fib_lookup fib = {};
 	struct interface *interface;
 	long result;
@@ -56,17 +55,7 @@ static __always_inline enum route_result find_route(struct context *c, struct pa
 	/* any length that fits everywhere: without one the result is the device's MTU, not the
 	 * route's, and "too long" is returned without the MTU */
 	fib.tot_len = 1;
-	if (p->version == 4) {
-		fib.family = AF_INET_;
-		fib.tos = p->tos;
-		fib.ipv4_src = src[3];
-		fib.ipv4_dst = dst[3];
-	} else {
-		fib.family = AF_INET6_;
-		fib.flowinfo = bpf_htonl((__u32)p->tos << 20);
-		__builtin_memcpy(fib.ipv6_src, src, 16);
-		__builtin_memcpy(fib.ipv6_dst, dst, 16);
-	}
+	route_between(&fib, p->version == 4, p->tos, f->new_src, dst);
 	result = bpf_fib_lookup(c->raw, &fib, sizeof(fib), 0);
 	if (result == BPF_FIB_LKUP_RET_FWD_DISABLED)
 		return ROUTE_FORWARDING_OFF;

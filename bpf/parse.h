@@ -303,4 +303,21 @@ static __always_inline enum packet_kind parse(struct context *c, struct packet *
 	return type == bpf_htons(ETHERTYPE_ARP) ? KIND_ARP : KIND_OTHER;
 }
 
+/* What a route is looked up for: the same members for every question, but for ports and length. */
+static __always_inline void route_between(struct bpf_fib_lookup *fib, bool is_ipv4, __u8 tos,
+					  const __be32 *src, const __be32 *dst)
+{
+	if (is_ipv4) {
+		fib->family = AF_INET_;
+		fib->tos = tos;
+		fib->ipv4_src = src[3];
+		fib->ipv4_dst = dst[3];
+	} else {
+		fib->family = AF_INET6_;
+		fib->flowinfo = bpf_htonl((__u32)tos << 20);
+		__builtin_memcpy(fib->ipv6_src, src, 16);
+		__builtin_memcpy(fib->ipv6_dst, dst, 16);
+	}
+}
+
 #endif
