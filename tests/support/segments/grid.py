@@ -9,8 +9,6 @@ been closed for longer than 50 ms, and no limit is exceeded by flows that live.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -40,6 +38,7 @@ from support.segments.agent_rig import (
     options,
 )
 from support.segments.planes import Weather
+from support.segments.virtual_time import VirtualTime
 
 BOUND_S: Final = GRANT_VALID_MS / 1000
 End = tuple[bytes, int]
@@ -216,7 +215,7 @@ class Member:
         return busy
 
 
-class Grid:
+class Grid(VirtualTime):
     """Everything, and its clock."""
 
     def __init__(
@@ -232,7 +231,7 @@ class Grid:
         server: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        self.now = 1000.0
+        super().__init__()
         self.dice = random.Random(seed)
         self.weather = Weather()
         self.grants_lost = 0.0  # of GRANTs beside; they are sealed, and their type can be read
@@ -247,8 +246,6 @@ class Grid:
         self.node_limit = node_limit
         self.most_live = 0
         self._lives: dict[End, float] = {}
-        self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._numbers = itertools.count()
         pool = {
             "method": method,
             "nodes": [
@@ -274,29 +271,15 @@ class Grid:
 
     # --- time ------------------------------------------------------------------------------------
 
-    def at(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
-        heapq.heappush(self._queue, (self.now + delay_s, next(self._numbers), action, arguments))
-
-    def run(self, seconds: float) -> None:
-        until = self.now + seconds
-        while True:
-            timers: list[float | None] = [self._queue[0][0]] if self._queue else []
-            for dfs in self.dfss:
-                if dfs.up:
-                    timers += [dfs.agent.get_timer(), dfs.agent.sweeps.get_timer()]
-            for member in self.members:
-                if member.up:
-                    timers += member.timers()
-            due = min((timer for timer in timers if timer is not None), default=until + 1)
-            if due > until:
-                break
-            self.now = max(self.now, due)
-            while self._queue and self._queue[0][0] <= self.now:
-                _, _, action, arguments = heapq.heappop(self._queue)
-                action(*arguments)
-                self._settle()
-            self._handle_timers()
-        self.now = until
+    def _timers(self) -> list[float | None]:
+        timers: list[float | None] = []
+        for dfs in self.dfss:
+            if dfs.up:
+                timers += [dfs.agent.get_timer(), dfs.agent.sweeps.get_timer()]
+        for member in self.members:
+            if member.up:
+                timers += member.timers()
+        return timers
 
     def _handle_timers(self) -> None:
         for dfs in self.dfss:

@@ -8,8 +8,6 @@ is the planes' fault.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +32,7 @@ from support.segments.agent_rig import (
     agent_of,
     options,
 )
+from support.segments.virtual_time import VirtualTime
 
 CS_ENDPOINT: Final = ("10.255.0.2", 61019)
 End = tuple[bytes, int]
@@ -162,19 +161,17 @@ class Node:
         self.planes.at(WIRE_S, self.planes.to_dfs, INTERNAL, packet)
 
 
-class Planes:
+class Planes(VirtualTime):
     """Everything, and its clock."""
 
     def __init__(
         self, seed: int, *, nodes: int = 4, flow_capacity: int = 4096, **settings: Any
     ) -> None:
-        self.now = 1000.0
+        super().__init__()
         self.dice = random.Random(seed)
         self.weather = Weather()
         self.wrongs: list[str] = []
         self.finished: list[Connection] = []
-        self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._numbers = itertools.count()
         self._udp_answered: set[End] = set()
         self._udp_nodes: dict[End, End] = {}
         self.config = cs_config(nodes, **settings)
@@ -267,33 +264,13 @@ class Planes:
 
     # --- time -----------------------------------------------------------------------------------
 
-    def at(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
-        heapq.heappush(self._queue, (self.now + delay_s, next(self._numbers), action, arguments))
-
-    def run(self, seconds: float) -> None:
-        until = self.now + seconds
-        while True:
-            due = min(self._next_action(), self._next_timer())
-            if due > until:
-                break
-            self.now = max(self.now, due)
-            while self._queue and self._queue[0][0] <= self.now:
-                _, _, action, arguments = heapq.heappop(self._queue)
-                action(*arguments)
-                self._settle()
-            self._handle_timers()
-        self.now = until
-
-    def _next_action(self) -> float:
-        return self._queue[0][0] if self._queue else float("inf")
-
-    def _next_timer(self) -> float:
+    def _timers(self) -> list[float | None]:
         timers: list[float | None] = []
         if self.agent_is_up:
             timers += [self.agent.get_timer(), self.agent.sweeps.get_timer()]
         if self.cs_is_up:
             timers += [self.cs.get_timer(), self.cs.connections.stream_timer(0)]
-        return min((timer for timer in timers if timer is not None), default=float("inf"))
+        return timers
 
     def _handle_timers(self) -> None:
         now = self.now
