@@ -96,6 +96,7 @@ class Flag(IntFlag):
     OUTBOUND_QUERY = 0x00100000
     TRANSCRIPT = 0x00200000
     GRANTS = 0x00400000
+    HEARTBEATS = 0x00800000
 
 
 class ErrorCode(IntEnum):

@@ -50,6 +50,7 @@ _BODY: Final[dict[MessageType, type[Any]]] = {
     MessageType.GRANT: m.Grant,
     MessageType.TAKEN: m.Taken,
     MessageType.LEASE: m.Lease,
+    MessageType.HEARTBEAT: m.Heartbeat,
 }
 _PARKABLE: Final = frozenset({MessageType.QUERY, MessageType.REPLY})
 _MAY_BE_BARE: Final = frozenset({MessageType.REPLY})  # PARKED without a frame (6.8)

@@ -81,6 +81,7 @@ class MessageType(IntEnum):
     GRANT = 69
     TAKEN = 70
     LEASE = 71
+    HEARTBEAT = 72
 
 
 FIRST_EXPERIMENTAL_TYPE: Final = 128  # unknown from here on: ignored silently
@@ -96,6 +97,7 @@ HIGH_PRIORITY: Final = frozenset(
         MessageType.BRIDGE,
         MessageType.GRANT,
         MessageType.LEASE,
+        MessageType.HEARTBEAT,
     }
 )
 BATCHABLE: Final = frozenset(
@@ -115,6 +117,7 @@ STATE_SHARING: Final = frozenset(
         MessageType.RESET,
         MessageType.GRANT,
         MessageType.TAKEN,
+        MessageType.HEARTBEAT,
     }
 )
 DFS_SENDS: Final = frozenset(
@@ -146,6 +149,7 @@ CS_SENDS: Final = frozenset(
         MessageType.BRIDGE,
         MessageType.GRANT,
         MessageType.LEASE,
+        MessageType.HEARTBEAT,
     }
 )
 
@@ -268,6 +272,14 @@ class GrantContent(IntEnum):
     DECISIONS = 0
     TABLE = 1
     CLIENTS = 2
+
+
+class HeartbeatRole(IntEnum):
+    """`role` of HEARTBEAT: what its CS is for its group (11.8)."""
+
+    STANDBY = 0
+    CLAIMING = 1
+    ACTIVE = 2
 
 
 class AuthAlgorithm(IntEnum):

@@ -477,6 +477,27 @@ class Lease(NamedTuple):
     valid_ms: Annotated[int, "Hxx"] = 0
 
 
+class Heartbeat(NamedTuple):
+    """HEARTBEAT: a CS is alive: its role, what it reaches, and digests of what it holds (11.8)."""
+
+    error_code: U8 = 0
+    flags: U16 = 0
+    role_epoch: U32 = 0
+    segment_id: U16 = 0
+    group_id: U16 = 0
+    boot_id: U32 = 0
+    reach: U8 = 0
+    total: U8 = 0
+    role: U8 = 0
+    successor: U8 = 0
+    interval_ms: Annotated[int, "Hxx"] = 0
+    flow_count: U32 = 0
+    config_digest: U32 = 0
+    flow_digest: U64 = 0
+    nonce: U64 = 0
+    echo: U64 = 0
+
+
 Message: TypeAlias = (
     Query
     | Reply
@@ -497,4 +518,5 @@ Message: TypeAlias = (
     | Grant
     | Taken
     | Lease
+    | Heartbeat
 )

@@ -29,6 +29,8 @@ _SSMB_BITS = {
     "node_port": 16, "snat_port": 16, "idle_timeout": 16, "forward_mode": 8, "reset_scope": 8,
     "auth_alg": 8, "auth_length": 16, "frag_offset": 16,
     "virt_port": 16, "kind": 8, "content": 8, "node_count": 8, "valid_ms": 16,
+    "segment_id": 16, "group_id": 16, "reach": 8, "total": 8, "role": 8, "successor": 8,
+    "interval_ms": 16, "flow_digest": 64, "nonce": 64, "echo": 64,
 }  # fmt: skip
 _CSMB_BITS = {
     "error_code": 16, "hello_interval": 16, "vers_major": 8, "vers_minor": 8,
