@@ -16,15 +16,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from splitplane.lab.lab import Lab
+from splitplane.lab.responses import read_head, read_pattern
 from splitplane.lab.topology import HTTP_PORT, UDP_PORT
-from splitplane.lab.web import pattern
 
 # small pages mostly, a picture now and then, a download rarely
 _SIZES: Final = (300, 2_000, 2_000, 10_000, 10_000, 50_000, 200_000, 1_500_000)
 _REQUESTS_MAX: Final = 6  # on one connection
 _THINKING_S: Final = 0.6  # between two requests, at most
 _UDP_SHARE: Final = 0.15
-_READ_OCTETS: Final = 64 * 1024
 _TIMEOUT_S: Final = 10
 _AGAIN_S: Final = 2  # as resolvers repeat a question (RFC 1035 4.2.1)
 _LATENCIES: Final = 2_000  # of the latest connections
@@ -84,7 +83,7 @@ class Load:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 await exchange
-        except (OSError, TimeoutError, EOFError, ValueError) as error:
+        except (OSError, TimeoutError, EOFError, ValueError, KeyError) as error:
             self.tally.failures += 1
             self.tally.last_failure = f"{what}: {str(error) or type(error).__name__}"
 
@@ -138,16 +137,6 @@ class Load:
             writer.close()
 
     async def _response(self, reader: asyncio.StreamReader, size: int) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        if not head[0].startswith("HTTP/1.1 200 "):
-            raise ValueError(f"answered {head[0]!r}")
-        offset = 0
-        while offset < size:
-            octets = await reader.read(min(_READ_OCTETS, size - offset))
-            if not octets:
-                raise ValueError(f"the connection ended {size - offset} octets early")
-            if octets != pattern(offset, len(octets)):
-                raise ValueError(f"wrong octets within {len(octets)} from {offset}")
-            offset += len(octets)
-        (server,) = (line.removeprefix("Server: ") for line in head if line.startswith("Server: "))
-        self._answered(server, size)
+        head = await read_head(reader)
+        await read_pattern(reader, size)
+        self._answered(head["Server"], size)

@@ -3,11 +3,16 @@
 
     GET /bytes/N[?rate=R]   N octets of `pattern`, R octets per second at most, until SIGUSR1
     GET /name               this server's name
-    GET /slow?seconds=S     its name, after S seconds
+    GET /slow?seconds=S     its name, after S seconds (0.25 is a quarter of one)
     GET /client             the address and port that this server sees
+    POST /digest            `<octets> <SHA-256 in hexadecimal>` of the body, which comes in chunks
+                            (Transfer-Encoding: chunked)
+    TCP, --stream           the server speaks first: `<name>`, a line feed, and `pattern` at --rate
+                            octets per second until the client ends its half of the connection
     UDP                     `<name> <what was sent>`
 
-Runs as `python -m splitplane.lab.web NAME --http 80 --udp 53`, on all addresses of both families.
+Runs as `python -m splitplane.lab.web NAME --http 80 --udp 53 --stream 7`, on all addresses of both
+families; port 0: not that one.
 It imports little beside the standard library, so that starting twenty of them takes a second.
 """
 
@@ -16,14 +21,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import signal
 import socket
+from collections.abc import Callable
 from typing import Final, cast
 from urllib.parse import parse_qs, urlsplit
 
 REQUEST_OCTETS_MAX: Final = 16 * 1024
 BODY_OCTETS_MAX: Final = 1 << 40
 _CHUNK: Final = 64 * 1024
+_STREAM_RATE: Final = 20_000  # octets per second, of one connection that the server begins
+_STEPS_PER_S: Final = 10  # of something that is sent slowly
 # a prime period: a lost, doubled or moved segment cannot look right by chance of alignment
 _PERIOD: Final = 65521
 _PATTERN: Final = bytes((index * 167 + (index >> 8) * 13) & 0xFF for index in range(_PERIOD))
@@ -84,11 +93,17 @@ class WebServer:
             name.strip().lower(): value.strip()
             for name, _, value in (line.partition(":") for line in lines[1:] if line)
         }
-        if method not in {"GET", "HEAD"}:
+        if (method, target) != ("POST", "/digest") and method not in {"GET", "HEAD"}:
             raise _Refused("405 Method Not Allowed")
         connection = headers.get("connection", "").lower()
         keep = connection != "close" and (version == "HTTP/1.1" or connection == "keep-alive")
-        await self._route(writer, target, head_only=method == "HEAD", close=not keep)
+        if method == "POST":
+            if headers.get("transfer-encoding", "").lower() != "chunked":
+                raise _Refused("411 Length Required")
+            octets, digest = await _digest_of_chunks(reader)
+            await self._answer(writer, f"{octets} {digest}".encode(), close=not keep)
+        else:
+            await self._route(writer, target, head_only=method == "HEAD", close=not keep)
         return keep
 
     async def _route(
@@ -103,7 +118,7 @@ class WebServer:
         elif url.path in {"/", "/name"}:
             await self._answer(writer, self.name.encode(), close=close)
         elif url.path == "/slow":
-            await asyncio.sleep(_number(query.get("seconds", ["1"])[0], 3600))
+            await asyncio.sleep(_seconds(query.get("seconds", ["1"])[0], 3600))
             await self._answer(writer, self.name.encode(), close=close)
         elif url.path == "/client":
             host, port = writer.get_extra_info("peername")[:2]
@@ -134,18 +149,76 @@ class WebServer:
         self, writer: asyncio.StreamWriter, send: int, announce: int, rate: int, *, close: bool
     ) -> None:
         writer.write(self._head("200 OK", announce, close=close))
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        offset = 0
-        step = _CHUNK if not rate else max(1, min(_CHUNK, rate // 10))
-        while offset < send:
-            size = min(step, send - offset)
-            writer.write(pattern(offset, size))
-            offset += size
-            await writer.drain()
-            if rate and not self._hurries:
-                await asyncio.sleep(max(0.0, started + offset / rate - loop.time()))
+        await _send_paced(writer, send, rate, lambda: self._hurries)
+
+
+async def _digest_of_chunks(reader: asyncio.StreamReader) -> tuple[int, str]:
+    """How many octets a chunked body has (RFC 9112 7.1), and their SHA-256."""
+    digest = hashlib.sha256()
+    octets = 0
+    while True:
+        size_line = (await reader.readuntil(b"\r\n")).split(b";", 1)[0].strip().decode("latin-1")
+        try:
+            size = int(size_line, 16)
+        except ValueError:
+            raise _Refused("400 Bad Request") from None
+        if not 0 <= size <= _CHUNK:
+            raise _Refused("413 Content Too Large")
+        chunk = await reader.readexactly(size + 2)  # and the line's end
+        if not size:
+            return octets, digest.hexdigest()
+        digest.update(chunk[:size])
+        octets += size
+
+
+class Streams:
+    """Speaks first on every connection, and goes on until the client has ended its half."""
+
+    def __init__(self, name: str, rate: int) -> None:
+        self._name = name
+        self._rate = rate
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                speaking = tasks.create_task(self._speak(writer))
+                while await reader.read(_CHUNK):
+                    pass  # what a client says changes nothing
+                speaking.cancel()
+        except* (ConnectionError, TimeoutError):
+            pass  # the client left
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _speak(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(self._name.encode() + b"\n")
+        await _send_paced(writer, BODY_OCTETS_MAX, self._rate, lambda: False)
+
+
+async def _send_paced(
+    writer: asyncio.StreamWriter, octets: int, rate: int, hurries: Callable[[], bool]
+) -> None:
+    """Send the first *octets* of the pattern; *rate* per second, 0: as fast as it goes."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    offset = 0
+    step = _CHUNK if not rate else max(1, min(_CHUNK, rate // _STEPS_PER_S))
+    while offset < octets:
+        size = min(step, octets - offset)
+        writer.write(pattern(offset, size))
+        offset += size
         await writer.drain()
+        if rate and not hurries():
+            await asyncio.sleep(max(0.0, started + offset / rate - loop.time()))
+    await writer.drain()
+
+
+def _seconds(text: str, most: int) -> float:
+    whole, _, part = text.partition(".")
+    return _number(whole, most) + (_number(part, 10**9) / 10 ** len(part) if part else 0.0)
 
 
 def _number(text: str, most: int) -> int:
@@ -179,25 +252,30 @@ def _both_families(kind: socket.SocketKind, port: int) -> socket.socket:
     return sock
 
 
-async def _main(name: str, http_port: int, udp_port: int) -> None:
+async def _main(name: str, http_port: int, udp_port: int, stream_port: int, rate: int) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    web = WebServer(name)
+    web, streams = WebServer(name), Streams(name, rate)
     loop.add_signal_handler(signal.SIGUSR1, web.hurry)
-    server = await asyncio.start_server(
-        web.serve,
-        sock=_both_families(socket.SOCK_STREAM, http_port),
-        limit=REQUEST_OCTETS_MAX,
-        backlog=4096,
-    )
-    echo, _ = await loop.create_datagram_endpoint(
-        lambda: UdpEcho(name), sock=_both_families(socket.SOCK_DGRAM, udp_port)
-    )
+    servers = [
+        await asyncio.start_server(
+            serve,
+            sock=_both_families(socket.SOCK_STREAM, port),
+            limit=REQUEST_OCTETS_MAX,
+            backlog=4096,
+        )
+        for serve, port in ((web.serve, http_port), (streams.serve, stream_port))
+        if port
+    ]
+    if udp_port:
+        await loop.create_datagram_endpoint(
+            lambda: UdpEcho(name), sock=_both_families(socket.SOCK_DGRAM, udp_port)
+        )
     print("ready", flush=True)
     await stop.wait()
-    echo.close()
-    server.close()
+    for server in servers:
+        server.close()
 
 
 def main() -> None:
@@ -206,8 +284,14 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--http", type=int, default=80)
     parser.add_argument("--udp", type=int, default=53)
+    parser.add_argument("--stream", type=int, default=0)
+    parser.add_argument("--rate", type=int, default=_STREAM_RATE)
     arguments = parser.parse_args()
-    asyncio.run(_main(arguments.name, arguments.http, arguments.udp))
+    asyncio.run(
+        _main(
+            arguments.name, arguments.http, arguments.udp, arguments.stream, max(1, arguments.rate)
+        )
+    )
 
 
 if __name__ == "__main__":
