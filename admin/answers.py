@@ -16,7 +16,7 @@ same, and so does FastAPI.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeVar
 
 AnswerT = TypeVar("AnswerT")
@@ -172,6 +172,37 @@ class Sync:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """How good a CS's copy of one DFS's flows is."""
+
+    flows: int
+    complete: bool  # the DFS has reported all, and nothing has been missed since
+    differs: bool  # from that of the active CS, at the last heartbeat; what is on its way differs
+    equal_ms: int | None  # since it was found to be equal; None: never, or this CS is active
+    datagrams_missed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupMember:
+    """Another CS of the group, by its heartbeats; what was never heard is None."""
+
+    segment_id: int
+    address: str
+    role: str | None  # standby, claiming, active
+    role_epoch: int | None
+    reach: int | None  # DFSs that it reaches
+    heard_ms: int | None  # since its last heartbeat
+    same_configuration: bool | None  # virtual servers and pools; None: not known yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSegmentId:
+    """A CS."""
+
+    segment_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataFlowSegmentPeer(Peer):
     """A DFS in a CS's configuration."""
 
@@ -182,8 +213,9 @@ class DataFlowSegmentPeer(Peer):
     csmb_version: int | None
     sync: Sync | None
     flow_capacity: int | None  # flows that fit into its table
-    group_role: str | None = None  # of this CS at it: active, waiting ...; None: never connected
+    group_role: str | None = None  # of this CS at it: active, claiming, standby; None: unconnected
     role_epoch: int | None = None  # that this CS has at it
+    copy: Copy | None = None  # of its flows; None: this CS is the only one of its group
     virtual_servers_withheld: int = 0  # with IPv6, which the versions agreed on do not carry
 
 
@@ -230,6 +262,9 @@ class ControlSegmentStatus(Status):
     native: bool  # its datagrams are opened and sealed by native code, not by Python
     sessions_without_flow: int
     data_flow_segments: list[DataFlowSegmentPeer]
+    group_role: str = ""  # standby, claiming, active
+    role_epoch: int = 0  # of its claims
+    control_segments: list[GroupMember] = field(default_factory=list)  # the others of the group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +329,7 @@ SET_NODE: Final = Command("set_node", Node, ("cs",))  # pool, node, weight, stat
 SET_NODES: Final = Command("set_nodes", list[Node], ("cs",))  # pool, nodes (names), weight, state
 RESET: Final = Command("reset", Ordered, ("cs",))
 SYNC: Final = Command("sync", Ordered, ("cs",))
+SWITCHOVER: Final = Command("switchover", ControlSegmentId, ("cs",))  # to, force
 RELOAD: Final = Command("reload", type(None), ("cs",))
 
 COMMANDS: Final[tuple[Command[Any], ...]] = tuple(

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from admin.faults import Faults
 from control_segment.decisions import Decisions
 from control_segment.dispatch import Dispatch
+from control_segment.group.group import Group
 from control_segment.peers import AddressBook, Datagram, Peer
 from control_segment.statistics import Statistics
 from control_segment.wire import (
@@ -49,6 +50,7 @@ class Batches:
         by_address: AddressBook,
         decisions: Decisions,
         dispatch: Dispatch,
+        group: Group,
         statistics: Statistics,
         faults: Faults,
     ) -> None:
@@ -56,6 +58,8 @@ class Batches:
         self._decisions = decisions
         self._waiting = decisions.table.waiting
         self._dispatch = dispatch
+        self._group = group
+        self._of_css = group.direct.addresses
         self._statistics = statistics
         self._faults = faults
         # Whether timers or the log may have changed since this was last set to False.  QUERYs about
@@ -79,6 +83,7 @@ class Batches:
             for octets, address in datagrams:
                 peer = self.peer_at(address)
                 if peer is None:
+                    self.from_cs(octets, address, now)
                     continue
                 if peer.keys is not None:
                     try:
@@ -97,11 +102,16 @@ class Batches:
         return True
 
     def peer_at(self, address: tuple[object, ...]) -> Peer | None:
-        """Return whose datagrams come from there; what is nobody's is counted."""
-        peer = self._by_address.get(address)
-        if peer is None:
+        """Return whose datagrams come from there, if they are a DFS's."""
+        return self._by_address.get(address)
+
+    def from_cs(self, octets: bytes, address: tuple[object, ...], now: float) -> None:
+        """A datagram of no DFS: another CS's, or nobody's, which is counted."""
+        if address[:2] in self._of_css:
+            self.is_touched = True
+            self._group.datagram_came(octets, (str(address[0]), int(str(address[1]))), now)
+        else:
             self._statistics.drops["unknown_source"] += 1
-        return peer
 
     def refuse(self, peer: Peer, error: type[SealError], now: float) -> None:
         """A datagram's seal is not right."""

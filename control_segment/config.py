@@ -124,6 +124,38 @@ class DataFlowSegmentAddress(_Model):
     port: Port = SSMB_PORT
 
 
+class ControlSegmentAddress(_Model):
+    """Another CS of the group: its id, and where it takes SSMB datagrams."""
+
+    segment_id: Annotated[Whole, Field(ge=1, le=CS_ID_MAX)]
+    address: SegmentAddress
+    port: Port = SSMB_PORT
+
+
+class RedundancyConfig(_Model):
+    """When a CS takes over from another one of its group (docs/design/0009)."""
+
+    heartbeat_ms: Annotated[Whole, Field(ge=5, le=10_000)] = 50
+    # Since when no CS is active, by the word of every DFS, before a standby claims
+    vacant_ms: Annotated[Whole, Field(ge=10, le=60_000)] = 150
+    # Without a heartbeat, before a CS is taken for dead although its connections stand
+    silent_ms: Annotated[Whole, Field(ge=20, le=60_000)] = 500
+    # As a complete standby, before the CS with `active: true` takes the role back; None: never
+    preempt_s: Annotated[Whole, Field(ge=1, le=86400)] | None = None
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        for field in ("vacant_ms", "silent_ms"):
+            least = 3 * self.heartbeat_ms
+            if getattr(self, field) < least:
+                raise wrong(
+                    f"redundancy: {field} {getattr(self, field)} is less than three heartbeats of"
+                    f" {self.heartbeat_ms} ms; give at least {least}",
+                    field,
+                )
+        return self
+
+
 class SettingsConfig(_Model):
     """Times and sizes."""
 
@@ -268,6 +300,8 @@ class ControlSegmentConfig(_Model):
     admin_socket: FilePath | None = None
     state_file: FilePath | None = None  # None: in $STATE_DIRECTORY, or no file
     data_flow_segments: Annotated[tuple[DataFlowSegmentAddress, ...], Field(min_length=1)]
+    control_segments: Annotated[tuple[ControlSegmentAddress, ...], Field(max_length=16)] = ()
+    redundancy: RedundancyConfig = RedundancyConfig()
     settings: SettingsConfig = SettingsConfig()
     pools: tuple[PoolConfig, ...] = ()
     virtual_servers: Annotated[tuple[VirtualServerConfig, ...], Field(max_length=VS_TOTAL_MAX)] = ()
@@ -292,6 +326,30 @@ class ControlSegmentConfig(_Model):
         _unique(what, keys, "virtual_servers", "address")
         segments = [f"{dfs.address} {dfs.port}" for dfs in self.data_flow_segments]
         _unique("data flow segment", segments, "data_flow_segments", "address")
+        others = self.control_segments
+        ids = [str(each.segment_id) for each in others]
+        _unique("control segment", ids, "control_segments", "segment_id")
+        places = [f"{each.address} {each.port}" for each in others]
+        _unique("control segment address", places, "control_segments", "address")
+        for index, each in enumerate(others):
+            if each.segment_id == self.segment_id:
+                raise wrong(
+                    f"control segment {each.segment_id} is this one; name the others of the group",
+                    "control_segments", index, "segment_id",
+                )  # fmt: skip
+            if (each.address, each.port) == (self.ssmb.address, self.ssmb.port):
+                raise wrong(
+                    f"control segment {each.segment_id} has the address of this one"
+                    f" ({each.address} port {each.port}); give its own",
+                    "control_segments", index, "address",
+                )  # fmt: skip
+            if family(each.address) != family(self.ssmb.address):
+                raise wrong(
+                    f"control segment {each.segment_id} has an IPv{family(each.address)} address,"
+                    f" and this one an IPv{family(self.ssmb.address)} one (ssmb.address); give both"
+                    " the same family",
+                    "control_segments", index, "address",
+                )  # fmt: skip
         return self
 
     @model_validator(mode="after")

@@ -17,10 +17,11 @@ from control_segment.claims import Claims, contest
 from control_segment.config import ControlSegmentConfig
 from control_segment.configuring import Configuring, name_of
 from control_segment.dispatch import Dispatch
+from control_segment.group.group import Group
 from control_segment.links import Link
 from control_segment.model import Model
 from control_segment.peers import AddressBook, Peer
-from control_segment.roles import GroupRole
+from control_segment.roles import Roles
 from control_segment.seal_doubt import SEAL_DOUBT_S
 from control_segment.statistics import Statistics
 from csmb.connection import Connection
@@ -33,7 +34,7 @@ from csmb.settings import ConnectionSettings
 from ssmb.addresses import from_text
 from ssmb.seal import KeyRing
 
-_CAPABILITIES = int(CsmbFlag.SYNC_CAP | CsmbFlag.GRANTS)
+_CAPABILITIES = int(CsmbFlag.SYNC_CAP | CsmbFlag.GRANTS | CsmbFlag.HEARTBEATS)
 
 
 class Connections:
@@ -45,17 +46,20 @@ class Connections:
         model: Model,
         statistics: Statistics,
         dispatch: Dispatch,
+        group: Group,
         log: list[str],
         faults: Faults,
         check_all: Callable[[float], None],
         *,
+        peers: dict[int, Peer],
         key: bytes,
         cs_boot_id: int,
         random_octets: Callable[[int], bytes],
         new_keys: Callable[[], KeyRing],
     ) -> None:
-        """`check_all`: a DFS lost its flows, so every record is to be looked at."""
-        self.peers: dict[int, Peer] = {}  # by the DFS's segment id
+        """`peers`: where the DFSs are kept, by segment id; `check_all`: a DFS lost its flows, so
+        every record is to be looked at."""
+        self.peers = peers
         self.by_address = AddressBook()
         self.links = [Link(random_octets) for _ in config.data_flow_segments]
         self._config = config
@@ -71,17 +75,16 @@ class Connections:
         self._new_keys = new_keys
         self._claims = Claims(self.links, self.peers)
         self.configuring = Configuring(config, model, self.links, log, faults)
+        self._roles = Roles(group, self.links, peers, self.configuring, dispatch.synchronise, log)
 
     def connected(self, index: int, now: float) -> None:
         """TCP to a configured DFS is up."""
         link = self.links[index]
-        known = None if link.dfs_id is None else self.peers.get(link.dfs_id)
-        role = GroupRole(active=self._config.active) if known is None else known.group_role
-        settings = self._settings(role)
+        settings = self._settings()
         link.opened(Connection(Role.CS, settings, random_octets=self._random_octets, now=now))
 
-    def _settings(self, role: GroupRole) -> ConnectionSettings:
-        config = self._config
+    def _settings(self) -> ConnectionSettings:
+        config, role = self._config, self._roles.election
         return ConnectionSettings(
             segment_id=config.segment_id,
             key=self._key,
@@ -202,6 +205,9 @@ class Connections:
             # Two connections to one DFS: losing one is no event (7.7, rule 10)
             peer = self.peers[peer_id]
             peer.is_connected = any(other.peer_id == peer_id for other in self.links)
+            if not peer.is_connected:
+                peer.copy.lost()
+                self._roles.disconnected(peer_id, now)
             silent_s = DEAD_INTERVALS * self._config.settings.hello_interval_s
             peer.connection_ended(link.keys, now + silent_s)
         return wait_s
@@ -221,14 +227,14 @@ class Connections:
                 hello.segment_id,
                 self._key,
                 self._random_octets,
-                active=self._config.active,
                 new_keys=self._new_keys,
             )
             self.peers[hello.segment_id] = peer
-        epoch = peer.epoch
+        epoch, was_connected = peer.epoch, peer.is_connected
         link.became_ready(ready, now)
         peer.became_ready(ready)
-        peer.group_role.reconnected()
+        if not was_connected:
+            self._roles.connected(peer, now)
         takes_grants = bool(hello.flags & CsmbFlag.GRANTS) and peer.ssmb_version == 2
         first = int.from_bytes(self._random_octets(3), "big")
         self._dispatch.grants.peer_ready(peer, first, takes_grants=takes_grants)
@@ -239,7 +245,7 @@ class Connections:
             f"DFS {self._name(index)} is ready: segment {hello.segment_id}, "
             f"CSMB {link.versions.csmb}, SSMB {link.versions.ssmb}"
         )
-        link.announce(peer.group_role, now)
+        link.announce(self._roles.election, now)
         self._dispatch.authenticate(peer, now)
 
     def _contradicts(self, index: int, peer: Peer, ready: Ready) -> bool:
@@ -282,27 +288,11 @@ class Connections:
             code, what, holders = contested
             self._refuse(index, code, what, holders[0])
             return
-        self._take_role(index, peer, hello, now)
+        self._roles.hello_came(peer, hello, now)
         if peer.hello_again(hello):
             self.by_address.learn(peer)
             self._check_all(now)
             self._dispatch.authenticate(peer, now)
-
-    def _take_role(self, index: int, peer: Peer, hello: Hello, now: float) -> None:
-        """Be what the DFS says that this CS is in its group (11.1, 11.5)."""
-        role, link = peer.group_role, self.links[index]
-        news = role.heard(hello, self._config.settings.hello_interval_s, now)
-        peer.is_active = role.is_active
-        peer.update()
-        for each in self.links:
-            if each.peer_id == peer.segment_id:
-                each.announce(role, now)
-        if news is not None:
-            self._log.append(f"DFS {self._name(index)}: {news}")
-            if peer.is_active and peer.authentication.is_proved:
-                self._dispatch.synchronise(peer, now)  # what the one before it decided
-        if peer.is_active and not link.is_configured:
-            self.configuring.configure(index, now)
 
     def _message(self, index: int, event: MessageReceived, now: float) -> None:
         message = event.message

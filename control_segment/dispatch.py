@@ -15,6 +15,7 @@ from control_segment.grant_choices import Choices
 from control_segment.grant_serials import GrantSerials
 from control_segment.grant_takings import Takings
 from control_segment.grants import Grants
+from control_segment.group.mirror import Mirror
 from control_segment.notices import Notices
 from control_segment.peers import Datagram, Peer
 from control_segment.statistics import Statistics
@@ -40,10 +41,13 @@ from ssmb.messages import (
     Delete,
     FlowState,
     Grant,
+    Heartbeat,
     Lease,
     Message,
+    NewFlow,
     Query,
     Reap,
+    Reply,
     Reset,
     Stats,
     Sync,
@@ -89,6 +93,9 @@ class Dispatch:
         self.grants = Grants(
             choices, takings, serials, statistics, self.send, self.synchronise, now
         )
+        self.mirror = Mirror(self.notices)
+        # HEARTBEATs are the group's, which is made behind this
+        self.heartbeat_came: Callable[[Peer, Heartbeat, float], None] = self._unsupported
         self._actions: dict[type[Any], Callable[[Peer, Any, float], None]] = {
             Delete: self._deleted,
             Stats: self.notices.counted,
@@ -99,6 +106,9 @@ class Dispatch:
             Lease: self._lease,
             Grant: self._grant,
             Taken: self._taken,
+            Reply: self._replica,
+            NewFlow: self._replica,
+            Heartbeat: self._heartbeat,
             AppNotify: self._unsupported,
             Bridge: self._unsupported,
         }
@@ -189,6 +199,7 @@ class Dispatch:
             self._synchronised(peer, now)
 
     def _synchronised(self, peer: Peer, now: float) -> None:
+        peer.copy.synchronised()
         self._log.append(
             f"DFS segment {peer.segment_id} has reported all its flows; "
             f"{len(self._decisions.table)} records"
@@ -226,11 +237,26 @@ class Dispatch:
         self.grants.lease_came(peer, lease, now)
 
     def _grant(self, peer: Peer, grant: Grant, now: float) -> None:
-        self.grants.grant_came(peer, grant, now)
+        if not grant.flags & Flag.REPLICA:
+            self.grants.grant_came(peer, grant, now)
+        elif not self.mirror.granted(peer, grant):
+            self._statistics.drops["invalid_msg"] += 1
 
     def _taken(self, peer: Peer, taken: Taken, now: float) -> None:
         if not taken.flags & Flag.REPLICA:
             self.grants.taken_came(peer, *taken[3:], now)
+        elif self.mirror.taken(peer, taken, now):
+            peer.copy.lost()  # granted before this CS was there, or the copy of a GRANT is lost
+
+    def _replica(self, peer: Peer, message: Reply | NewFlow, now: float) -> None:
+        """A decision of the active CS; a DFS sends copies only of it."""
+        if not message.flags & Flag.REPLICA or peer.is_active:
+            self._invalid(peer, message, now)
+        else:
+            self.mirror.decided(peer, message, now)
+
+    def _heartbeat(self, peer: Peer, heartbeat: Heartbeat, now: float) -> None:
+        self.heartbeat_came(peer, heartbeat, now)
 
     def _unsupported(self, peer: Peer, message: Message, now: float) -> None:
         self._statistics.drops["unsupported"] += 1

@@ -18,10 +18,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
 from control_segment.grant_serials import GrantSerials
 from control_segment.waiting import Waiting
-from control_segment.wire import PROTOCOL
+from control_segment.wire import PLACE_SIZE, PROTOCOL
 from ssmb.constants import REAP_RETRY_MS, TCP
 from ssmb.serials import CS_ORIGINATED
 
@@ -128,6 +129,7 @@ class FlowTable:
         self.session_changes = 0  # counts what becomes such a record, or is none any more
         self.waiting = Waiting()
         self.serials: GrantSerials | None = None  # of grants, which their flows keep
+        self.is_shared = False  # the group has other CSs, which compare their tables with this one
         self.stats_interval_s = 60
         self.session_timeout_s = 7440
 
@@ -136,22 +138,39 @@ class FlowTable:
 
     def enter(self, flow: Flow, now: float) -> None:
         """Add a record and count its session; its key must be free."""
-        self.by_key[flow.key] = flow
-        flow.slot = slot = int(now) + flow.idle_s + self.stats_interval_s + GRACE_S
-        flows = self.wheel.get(slot)
-        if flows is None:
-            self.wheel[slot] = {flow}
-        else:
-            flows.add(flow)
+        self.add(flow, *self.slot_of(flow.idle_s, now))
         flow.node.session_started(now)
         flow.virtual_server.active += 1
         flow.virtual_server.total += 1
+
+    def add(self, flow: Flow, slot: int, filed: set[Flow]) -> None:
+        """Add a record whose session is counted already, in its slot; its key must be free."""
+        self.by_key[flow.key] = flow
+        flow.slot = slot
+        filed.add(flow)
+        if self.is_shared:
+            self._note(flow)
+
+    def _note(self, flow: Flow) -> None:
+        """Its DFS has one flow more: in the digest that CSs compare (11.8)."""
+        peer = flow.peer
+        peer.flow_count += 1
+        peer.flow_digest += crc32(flow.tail[:PLACE_SIZE], crc32(flow.key, flow.serial))
+
+    def _forget(self, flow: Flow) -> None:
+        """One less."""
+        peer = flow.peer
+        peer.flow_count -= 1
+        peer.flow_digest -= crc32(flow.tail[:PLACE_SIZE], crc32(flow.key, flow.serial))
 
     def slot_of(self, idle_s: int, now: float) -> tuple[int, set[Flow]]:
         """Return the slot of a record that begins now, and those that are in it; for whoever enters
         many records at once, and ends none meanwhile."""
         slot = int(now) + idle_s + self.stats_interval_s + GRACE_S
-        return slot, self.wheel.setdefault(slot, set())
+        filed = self.wheel.get(slot)
+        if filed is None:
+            filed = self.wheel[slot] = set()
+        return slot, filed
 
     def release_serial(self, serial: int) -> None:
         """No flow has it any more."""
@@ -170,6 +189,8 @@ class FlowTable:
         else:
             flow.node.session_ended()
             flow.virtual_server.active -= 1
+            if self.is_shared:
+                self._forget(flow)
         flow.state = FREE
         del self.by_key[flow.key]
         flows = self.wheel[flow.slot]
@@ -188,18 +209,24 @@ class FlowTable:
             flow.node.session_came_back()
             flow.virtual_server.without_flow -= 1
             flow.virtual_server.active += 1
+        elif self.is_shared:
+            self._forget(flow)
         self.release_serial(flow.serial)
         flow.previous_serial = flow.serial
         flow.peer = peer
         flow.epoch = peer.epoch
         flow.confirmed = peer.sync_number
         flow.serial = serial
+        if self.is_shared:
+            self._note(flow)
         flow.pkts_in = flow.bytes_in = flow.pkts_out = flow.bytes_out = 0
         self.moved(flow, now)
         self.file(flow, self.expiry_slot(flow))
 
     def detach(self, flow: Flow, now: float) -> None:
         """The DFS carries it no longer; keep the session (9.8), which no limit counts (10.3)."""
+        if self.is_shared:
+            self._forget(flow)
         flow.node.session_lost_its_flow()
         flow.virtual_server.active -= 1
         flow.virtual_server.without_flow += 1

@@ -136,9 +136,7 @@ class Takings:
                 tail = with_snat_port(tail, granted.source_port.number)
             flow = Flow(key, serial, peer, server, node, head, tail, idle_s, now)
             flow.source_port = granted.source_port
-            flow.slot = slot
-            filed.add(flow)
-            by_key[key] = flow
+            table.add(flow, slot, filed)
             count += 1
             if ring.is_over:
                 self._late.append(flow)

@@ -85,8 +85,6 @@ class Grants:
     def grant_came(self, peer: Peer, grant: Grant, now: float) -> None:
         """GRANT with ACK: the DFS has carried it out (13.3)."""
         book = peer.grants
-        if grant.flags & Flag.REPLICA:
-            return  # for a CS that holds a copy of the active one's state
         if book is None or not grant.flags & Flag.ACK or grant.lease_id != book.lease_id:
             self._statistics.drops["stale_lease"] += 1
             return

@@ -17,7 +17,7 @@ from control_segment.announcements import (
     withheld,
 )
 from control_segment.config import SettingsConfig
-from control_segment.roles import GroupRole
+from control_segment.group.role import Election
 from csmb.connection import Connection
 from csmb.constants import RETRY_MIN_S
 from csmb.events import Closed, Ready
@@ -126,7 +126,7 @@ class Link:
         wait_s = self.failed(event.reason)
         return wait_s if event.retry_after_s is None else event.retry_after_s
 
-    def announce(self, role: GroupRole, now: float) -> None:
+    def announce(self, role: Election, now: float) -> None:
         """Say HELLO with this role, if the connection is ready and has said another one."""
         if self.connection is None or not self.connection.is_ready:
             return

@@ -14,7 +14,9 @@ from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer
 from control_segment.wire import (
+    PLACE_SIZE,
     PROTOCOL,
+    SRC_IPADDR,
     Ended,
     head_flags,
     pack_translation,
@@ -138,7 +140,27 @@ class Notices:
         self._table.detach(flow, seen)
         return True
 
-    def _enter(self, peer: Peer, key: bytes, state: FlowState, now: float) -> Flow | None:
+    def mirrored(self, peer: Peer, key: bytes, state: FlowState, now: float) -> None:
+        """A decision of the group's active CS, of which the DFS sent a copy (11.3)."""
+        flow = self._table.by_key.get(key)
+        if flow is not None and flow.epoch != flow.peer.epoch:
+            flow = self._decisions.lapse(flow, now)
+        if flow is not None:
+            is_same = flow.serial == state.serial and flow.peer is peer and flow.state != SESSION
+            if is_same or flow.previous_serial == state.serial:
+                return  # a repeat, or a late one
+            place = pack_translation(state.translation)[:PLACE_SIZE]
+            if flow.tail[:PLACE_SIZE] == place:  # the session's next flow
+                self._table.attach(flow, peer, state.serial, now)
+                return
+            self._table.end(flow)
+        flow = self._enter(peer, key, state, now, "the active CS")
+        if flow is not None:
+            flow.virtual_server.remember_node(key[SRC_IPADDR], flow.node, now)
+
+    def _enter(
+        self, peer: Peer, key: bytes, state: FlowState, now: float, who: str = ""
+    ) -> Flow | None:
         if not self._table.make_room():
             self._statistics.drops["table_full"] += 1
             return None
@@ -158,7 +180,7 @@ class Notices:
         if self._table.serials is not None:
             self._table.serials.mark(state.serial)
         flow.last_active = now - state.idle_ms / 1000
-        who = "SYNC" if state.serial else "the state file"
+        who = who or ("SYNC" if state.serial else "the state file")
         self._note(
             (now, key, "known by %s: virtual server %s, node %s", (who, server.name, node.name))
         )

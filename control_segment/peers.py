@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from control_segment.copy_state import CopyState
 from control_segment.grant_books import GrantBook
-from control_segment.roles import GroupRole
 from control_segment.seal_doubt import SealDoubt
 from control_segment.ssmb_authentication import SsmbAuthentication
 from control_segment.sync import Sync
+from csmb.constants import Flag as CsmbFlag
 from csmb.events import Ready
 from csmb.messages import Hello
 from ssmb.addresses import to_text
@@ -38,12 +39,14 @@ class Peer:
         "authentication",
         "batcher",
         "boot_id",
+        "copy",
         "doubt",
         "epoch",
         "executed_reset",
         "flow_capacity",
+        "flow_count",
+        "flow_digest",
         "grants",
-        "group_role",
         "is_active",
         "is_connected",
         "is_fast",
@@ -54,6 +57,7 @@ class Peer:
         "ssmb_version",
         "sync",
         "sync_number",
+        "takes_heartbeats",
     )
 
     def __init__(
@@ -62,15 +66,13 @@ class Peer:
         key: bytes,
         random_octets: Callable[[int], bytes],
         *,
-        active: bool = True,
         new_keys: Callable[[], KeyRing] = KeyRing,
     ) -> None:
-        """`active`: whether this CS is configured as the active one of its group; `new_keys`: what
-        the keys are kept in."""
+        """`new_keys`: what the keys are kept in."""
         self.segment_id = segment_id
         self.boot_id: int | None = None
         self.address: Address = ("", 0)
-        self.group_role = GroupRole(active=active)
+        self.takes_heartbeats = False  # it answers them, and passes on those of the active CS
         self.is_active = False  # whether the DFS takes us for the active CS of the group
         self.is_connected = False  # whether CSMB is ready
         self.is_fast = False
@@ -85,6 +87,9 @@ class Peer:
         self.batcher = Batcher(2)
         self.sync = Sync(int.from_bytes(random_octets(4), "big"))
         self.sync_number = 0  # of SYNCs begun; a flow confirmed by an earlier one is doubted
+        self.flow_count = 0  # its flows here
+        self.flow_digest = 0  # a sum over them (11.8)
+        self.copy = CopyState()
         self.epoch = 0  # of the DFS's table: flows of earlier epochs are lost to it
         self.sessions_since = 0  # the earliest epoch whose sessions are kept
         self.executed_reset: int | None = None
@@ -102,6 +107,7 @@ class Peer:
             self.batcher = Batcher(major)
         self.address = to_text(hello.ssmb_address(major)), hello.ssmb_port
         self.flow_capacity = hello.flow_capacity
+        self.takes_heartbeats = bool(hello.flags & CsmbFlag.HEARTBEATS)
         if self.boot_id is not None and self.boot_id != hello.boot_id:
             self.lost_its_flows(keeps_sessions=True)
         self.boot_id = hello.boot_id
@@ -145,6 +151,7 @@ class Peer:
     def lost_its_flows(self, *, keeps_sessions: bool) -> None:
         """The DFS has no flow any more (7.7, rule 9; RESET); records follow one by one."""
         self.epoch += 1
+        self.copy.lost()
         if not keeps_sessions:
             self.sessions_since = self.epoch
 

@@ -28,8 +28,8 @@ from control_segment.flows import (
 )
 from control_segment.peers import Peer
 from control_segment.trace import Trace
-from control_segment.wire import signature_of
-from ssmb.constants import REAP_TRIES, CloseReason
+from control_segment.wire import PROTOCOL, signature_of
+from ssmb.constants import REAP_TRIES, TCP, CloseReason
 from ssmb.messages import Reap, Timeout
 
 RECORDS_AT_ONCE: Final = 500  # about 2 ms: a QUERY that waits behind this is still quick
@@ -194,10 +194,21 @@ class Reaper:
             return ASKED_COSTS
         if flow.state != SESSION and flow.confirmed != peer.sync_number and peer.answers:
             flow.confirmed = peer.sync_number  # once is enough
+            if not peer.is_active:  # which asks nothing, and must not keep what is over (11.3)
+                self._forget(flow, now)
+                return 1
             flow.tries = 0  # those before the SYNC may have met a DFS that was not there
             self._ask(flow, now, Timeout, flow.idle_s * 1000)
             return ASKED_COSTS
         return 1
+
+    def _forget(self, flow: Flow, now: float) -> None:
+        """A standby's DFS has no such flow; its end was not heard of, so its session may go on."""
+        self._note((now, flow.key, "the DFS has not reported the flow", ()))
+        if flow.key[PROTOCOL] == TCP:
+            self._table.detach(flow, now)
+        else:
+            self._table.end(flow)
 
     def _relieve(self, now: float, left: int) -> None:
         """The table is nearly full: sessions without a flow go first, then ask quiet flows."""

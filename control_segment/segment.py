@@ -27,6 +27,7 @@ from control_segment.decisions import Decisions
 from control_segment.dispatch import Dispatch
 from control_segment.flows import FlowTable
 from control_segment.grant_serials import GrantSerials
+from control_segment.group.group import Group
 from control_segment.model import Model, Step, finish
 from control_segment.nodes import Node
 from control_segment.peers import Address, Datagram, Peer
@@ -89,24 +90,42 @@ class ControlSegment:
         self.grants.choices.enabled = config.settings.grants
         absent = Peer(0, key, random_octets)
         self.saved_sessions = SavedSessions(self.table, self.dispatch.notices, absent)
+        self.peers: dict[int, Peer] = {}  # the DFSs, by segment id
+        self.group = Group(
+            config,
+            self.peers,
+            self.statistics,
+            self.log,
+            self._out,
+            self.dispatch.send,
+            self.dispatch.synchronise,
+            key=key,
+            boot_id=cs_boot_id,
+            random_octets=random_octets,
+            now=now,
+        )
+        self.dispatch.heartbeat_came = self.group.heartbeat_came
+        self.table.is_shared = not self.group.is_alone
         self.connections = Connections(
             config,
             self.model,
             self.statistics,
             self.dispatch,
+            self.group,
             self.log,
             self.faults,
             self._check_all,
+            peers=self.peers,
             key=key,
             cs_boot_id=cs_boot_id,
             random_octets=random_octets,
             new_keys=new_keys,
         )
-        self.peers = self.connections.peers
         self.batches = Batches(
             self.connections.by_address,
             self.decisions,
             self.dispatch,
+            self.group,
             self.statistics,
             self.faults,
         )
@@ -150,6 +169,7 @@ class ControlSegment:
             self.log.append(difference(changes, len(self.model.virtual_servers)))
         self.grants.choices.enabled = self.config.settings.grants
         self.grants.look(now)
+        self.group.digest.change(self.config)
         self.connections.reconfigure(self.config, changes, now)
         self._check_all(now)  # what is down or gone gives up its flows
 
@@ -173,7 +193,8 @@ class ControlSegment:
             timer = peer.get_timer()
             if timer is not None and timer < due:
                 due = timer
-        for timer in (self.connections.get_timer(), self.grants.get_timer()):
+        timers = self.connections.get_timer(), self.grants.get_timer(), self.group.get_timer()
+        for timer in timers:
             if timer is not None and timer < due:
                 due = timer
         return max(due, self._timers_rest_until)
@@ -186,6 +207,7 @@ class ControlSegment:
             self.connections.configuring.send_on,
             self.connections.handle_timer,
             self.grants.handle_timer,
+            self.group.handle_timer,
         ]
         due += [partial(self.dispatch.handle_timer, peer) for peer in self.peers.values()]
         for handle in due:

@@ -41,6 +41,9 @@ DROPS: Final[dict[str, Drop]] = {
         False,
         "LEASEs from a DFS with which no grants were agreed, or at which another CS is active",
     ),
+    "stale_heartbeat": Drop(
+        True, "heartbeats of other control segments that answered none of ours; normal at the start"
+    ),
     "stale_lease": Drop(True, "messages about grants of a lease that is over"),
     "taken_late": Drop(
         True, "flows in TAKEN that a DELETE or a SYNC had reported before, or of an earlier lease"

@@ -46,6 +46,7 @@ DST_PORT_AND_PROTOCOL: Final = slice(34, 37)
 SIGNATURE_END: Final = 46
 TRANSLATION_START: Final = 48
 _TRANSLATION: Final = struct_of(Translation, 2)
+PLACE_SIZE: Final = 36  # of a translation: the node and the source towards it, with their ports
 _SNAT_PORT: Final = 34  # behind both addresses and the node's port
 NO_TRANSLATION: Final = bytes(_TRANSLATION.size)
 

@@ -51,6 +51,12 @@ class Opens(Protocol):
     def highest(self) -> int:
         """See `Opener`."""
 
+    def latest(self) -> int:
+        """See `Opener`."""
+
+    def missing(self, first: int, last: int) -> int:
+        """See `Opener`."""
+
 
 class Sealer:
     """One sender's lane."""
@@ -105,12 +111,36 @@ class Opener:
         """Return the sum of the highest counters of all lanes."""
         return sum(lane[0] for lane in self._lanes.values())
 
+    def latest(self) -> int:
+        """Return the highest counter of lane 0, 0 before the first."""
+        lane = self._lanes.get(0)
+        return 0 if lane is None else lane[0]
 
-def _note(lane: list[int], counter: int, ahead: int) -> None:
-    """Move or mark a lane's window, or raise."""
+    def missing(self, first: int, last: int) -> int:
+        """Return how many counters of lane 0 from *first* to *last* did not come, as far as the
+        window remembers; *last* is at most `latest()`."""
+        lane = self._lanes.get(0)
+        if lane is None:
+            return 0
+        _fold(lane)
+        first = max(first, lane[0] - WINDOW + 1, 1)
+        count = last - first + 1
+        if count <= 0:
+            return 0
+        seen = lane[1] >> lane[0] - last & (1 << count) - 1
+        return count - seen.bit_count()
+
+
+def _fold(lane: list[int]) -> None:
+    """Bring the mask up to the highest counter."""
     if in_order := min(lane[2], WINDOW):
         lane[1] = ((lane[1] + 1 << in_order) - 1) & _WINDOW_MASK
         lane[2] = 0
+
+
+def _note(lane: list[int], counter: int, ahead: int) -> None:
+    """Move or mark a lane's window, or raise."""
+    _fold(lane)
     if ahead > 0:
         lane[0] = counter
         lane[1] = (lane[1] << ahead | 1) & _WINDOW_MASK if ahead < WINDOW else 1

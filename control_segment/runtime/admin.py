@@ -13,6 +13,7 @@ from admin.commands import Commands
 from control_segment.flows import STATE_NAMES, Flow
 from control_segment.links import Link
 from control_segment.nodes import Node, NodeState
+from control_segment.peers import Peer
 from control_segment.pools import Pool
 from control_segment.segment import ControlSegment
 from control_segment.virtual_servers import VirtualServer
@@ -59,15 +60,18 @@ def _status(
         flows=len(table),
         flow_capacity=table.capacity,
         sessions_without_flow=len(table.sessions),
+        group_role=segment.group.election.role.value,
+        role_epoch=segment.group.election.epoch,
+        control_segments=segment.group.describe(now),
         data_flow_segments=[
-            _describe_dfs(segment, dfs.address, dfs.port, link)
+            _describe_dfs(segment, dfs.address, dfs.port, link, now)
             for dfs, link in zip(config.data_flow_segments, links, strict=True)
         ],
     )
 
 
 def _describe_dfs(
-    segment: ControlSegment, address: str, port: int, link: Link
+    segment: ControlSegment, address: str, port: int, link: Link, now: float
 ) -> answers.DataFlowSegmentPeer:
     peer = None if link.peer_id is None else segment.peers.get(link.peer_id)
     return answers.DataFlowSegmentPeer(
@@ -83,9 +87,24 @@ def _describe_dfs(
         active=peer.is_active if peer else False,
         sync=peer.sync.describe() if peer else None,
         flow_capacity=peer.flow_capacity if peer else None,
-        group_role=peer.group_role.role.value if peer else None,
-        role_epoch=peer.group_role.epoch if peer else None,
+        group_role=segment.group.election.role.value if peer else None,
+        role_epoch=segment.group.election.epoch if peer else None,
+        copy=_describe_copy(segment, peer, now) if peer else None,
         virtual_servers_withheld=link.withheld if link.is_ready else 0,
+    )
+
+
+def _describe_copy(segment: ControlSegment, peer: Peer, now: float) -> answers.Copy | None:
+    """How far a standby's copy is; None: there is nothing to compare with."""
+    if segment.group.is_alone:
+        return None
+    copy = peer.copy
+    return answers.Copy(
+        flows=peer.flow_count,
+        complete=copy.is_complete,
+        differs=copy.differs and not peer.is_active,
+        equal_ms=None if copy.equal_at is None else round((now - copy.equal_at) * 1000),
+        datagrams_missed=copy.gaps,
     )
 
 
@@ -260,6 +279,16 @@ def _changed(
 @COMMANDS.answers(answers.RESET)
 def _reset(segment: ControlSegment, arguments: Arguments, now: float) -> answers.Ordered:
     return answers.Ordered(data_flow_segments=segment.order_reset(now))
+
+
+@COMMANDS.answers(answers.SWITCHOVER)
+def _switchover(
+    segment: ControlSegment, arguments: Arguments, now: float
+) -> answers.ControlSegmentId:
+    wanted = arguments.whole_number("to", 1)
+    force = arguments.choice("force", {"yes": True}) or False
+    chosen = segment.group.name_successor(wanted, now, force=force)
+    return answers.ControlSegmentId(segment_id=chosen)
 
 
 @COMMANDS.answers(answers.SYNC)

@@ -82,7 +82,12 @@ class BatchSocket(DatagramSocket):
         for place in range(count):
             source = sources[start : start + SOURCE]
             start += SOURCE
-            peer = self._batches.peer_at(self._addresses.get(source) or self._address_of(source))
+            address = self._addresses.get(source) or self._address_of(source)
+            peer = self._batches.peer_at(address)
+            if peer is None:
+                at = place * OCTETS
+                octets = self._batch.octets[at : at + self._batch.lengths[place]]
+                self._batches.from_cs(octets, address, now)
             opener = None
             if peer is not None and peer.keys is not None:
                 opener = peer.keys.current

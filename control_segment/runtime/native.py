@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ssmb.constants import SEAL_SIZE
 from ssmb.errors import BadTag, Replayed, SealError, TooOld, TooShort
+from ssmb.seal import WINDOW
 
 ARTIFACT: Final = Path(__file__).resolve().parents[1] / "artifacts" / "datagrams.so"
 SWITCH: Final = "SPLITPLANE_NATIVE"  # in the environment; 0: Python alone
@@ -142,6 +143,23 @@ class Opener:
     def highest(self) -> int:
         """Return a number that changes with every datagram that moves a window."""
         return int(self._library.highest(self.address))
+
+    def latest(self) -> int:
+        """Return the highest counter of lane 0, 0 before the first."""
+        return int(self._state.lanes[0].highest)
+
+    def missing(self, first: int, last: int) -> int:
+        """Return how many counters of lane 0 from *first* to *last* did not come, as far as the
+        window remembers; *last* is at most `latest()`."""
+        lane = self._state.lanes[0]
+        if not lane.is_known:
+            return 0
+        seen = lane.seen
+        first = max(first, lane.highest - WINDOW + 1, 1)
+        return sum(
+            not seen[counter >> 6 & len(seen) - 1] >> (counter & 63) & 1
+            for counter in range(first, last + 1)
+        )
 
 
 class Sealer:

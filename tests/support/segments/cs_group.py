@@ -12,7 +12,7 @@ from control_segment.config import ControlSegmentConfig
 from control_segment.segment import ControlSegment
 from data_flow_segment.targets.memory import MemoryTarget
 from ssmb.addresses import to_text
-from support.segments.agent_rig import DFS_ENDPOINT, DFS_ID, KEY, VIP, agent_of, options
+from support.segments.agent_rig import DFS_ENDPOINT, KEY, VIP, agent_of, options
 
 WIRE_S: Final = 0.0002
 
@@ -65,7 +65,7 @@ class Member:
     @property
     def role(self) -> str:
         """What it is at the DFS."""
-        return self.cs.peers[DFS_ID].group_role.role.name
+        return self.cs.group.election.role.name
 
     def connect(self) -> None:
         """Open TCP."""

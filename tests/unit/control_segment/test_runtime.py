@@ -368,7 +368,7 @@ def test_a_waiting_cs_takes_over_from_the_active_one_over_real_sockets() -> None
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(second.run())
                 await until(lambda: second.is_running and is_served(second))
-                assert (status(second).group_role, status(second).active) == ("waiting", False)
+                assert (status(second).group_role, status(second).active) == ("standby", False)
                 assert 8080 not in ports()
                 first.stop()
                 await until(lambda: status(second).active)

@@ -149,7 +149,7 @@ def test_a_role_is_shown() -> None:
     status = handle(rig.cs, "status", {}, rig.now)
     assert isinstance(status, ControlSegmentStatus)
     (dfs,) = status.data_flow_segments
-    assert (dfs.ready, dfs.active, dfs.group_role, dfs.role_epoch) == (True, False, "waiting", 1)
+    assert (dfs.ready, dfs.active, dfs.group_role, dfs.role_epoch) == (True, False, "standby", 1)
 
 
 def test_a_reply_takes_the_waiting_timeouts_along() -> None:

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good this CS's copy of one DFS's flows is: complete, and equal to the active CS's (11.8)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from ssmb.seal import Opens
+
+GAP_S: Final = 0.2  # datagrams may overtake each other for so long
+QUIET_S: Final = 2.0  # without a change on either side; then a difference is one
+RESYNC_S: Final = 10.0  # between SYNCs that a gap or a difference causes
+_MASK: Final = (1 << 64) - 1
+
+
+class CopyState:
+    """Of one DFS."""
+
+    __slots__ = (
+        "_checked",
+        "_highest",
+        "_opener",
+        "_seen",
+        "_seen_at",
+        "_sync_again_at",
+        "differs",
+        "equal_at",
+        "gaps",
+        "is_complete",
+    )
+
+    def __init__(self) -> None:
+        self.is_complete = False  # a SYNC has ended, and nothing has been missed since
+        self.equal_at: float | None = None  # when it was last found to be equal
+        self.differs = False  # at the last comparison
+        self.gaps = 0  # datagrams that did not come
+        self._opener: Opens | None = None
+        self._checked = 0  # no counter is missing up to this one that is not known to be
+        self._highest: deque[tuple[float, int]] = deque()
+        self._seen: tuple[int, int, int, int] | None = None  # what was compared last
+        self._seen_at = 0.0
+        self._sync_again_at = 0.0
+
+    def synchronised(self) -> None:
+        """A SYNC has ended: it has every flow."""
+        self.is_complete = True
+
+    def lost(self) -> None:
+        """The connection has ended, or the DFS has lost its flows: the next SYNC tells."""
+        self.is_complete = False
+        self._seen = None
+
+    def look(self, opener: Opens | None, now: float) -> bool:
+        """Look for datagrams of the DFS that are missing by now; whether there are new ones."""
+        if opener is not self._opener:
+            self._opener, self._checked = opener, 0
+            self._highest.clear()
+        if opener is None:
+            return False
+        self._highest.append((now, opener.latest()))
+        last = None
+        while self._highest and self._highest[0][0] <= now - GAP_S:
+            last = self._highest.popleft()[1]
+        if last is None or last <= self._checked:
+            return False
+        missing = opener.missing(self._checked + 1, last)
+        self._checked = last
+        self.gaps += missing
+        if missing:
+            self.is_complete = False
+        return missing > 0
+
+    def compare(self, theirs: tuple[int, int], ours: tuple[int, int], now: float) -> bool:
+        """Compare counts and digests with the active CS's; return whether they differ although
+        neither has changed for a while, which a SYNC must mend."""
+        seen = theirs[0], theirs[1] & _MASK, ours[0], ours[1] & _MASK
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, now
+        self.differs = seen[:2] != seen[2:]
+        if not self.differs:
+            self.equal_at = now
+            return False
+        if now - self._seen_at < QUIET_S:
+            return False
+        self.is_complete = False
+        return True
+
+    def may_sync(self, now: float) -> bool:
+        """Whether a SYNC may be asked for because of that; it is one now and then."""
+        if now < self._sync_again_at:
+            return False
+        self._sync_again_at = now + RESYNC_S
+        return True

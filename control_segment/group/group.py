@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This CS and the others of its group: election, heartbeats, copies (wire protocol 11).
+
+    group.heartbeat_came(peer, message, now)       # by a DFS: an answer, or another CS's
+    group.datagram_came(octets, address, now)      # of another CS
+    group.handle_timer(now)                        # at group.get_timer()
+
+`follow` is called whenever the role may have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from admin import answers
+from control_segment.config import ControlSegmentConfig
+from control_segment.group.config_digest import ConfigDigest
+from control_segment.group.heartbeats import DirectHeartbeats
+from control_segment.group.role import Election
+from control_segment.group.views import Beat, Role, Times
+from control_segment.peers import Datagram, Peer
+from control_segment.statistics import Statistics
+from ssmb.constants import Flag, HeartbeatRole, MessageType
+from ssmb.messages import Heartbeat, Message
+
+HAND_OVER_S: Final = 2.0  # how long an ordered successor is named
+_ROLES: Final = {
+    Role.STANDBY: HeartbeatRole.STANDBY,
+    Role.CLAIMING: HeartbeatRole.CLAIMING,
+    Role.ACTIVE: HeartbeatRole.ACTIVE,
+}
+_BY_NUMBER: Final = {int(number): role for role, number in _ROLES.items()}
+_MASK: Final = (1 << 64) - 1
+
+
+class Group:
+    """What one CS does about its group."""
+
+    def __init__(
+        self,
+        config: ControlSegmentConfig,
+        peers: Mapping[int, Peer],
+        statistics: Statistics,
+        log: list[str],
+        out: list[Datagram],
+        send: Callable[[Peer, Message, float], None],
+        synchronise: Callable[[Peer, float], None],
+        *,
+        key: bytes,
+        boot_id: int,
+        random_octets: Callable[[int], bytes],
+        now: float,
+    ) -> None:
+        """`out`: where datagrams to other CSs go; `send`: a message to a DFS."""
+        self.times = times_of(config)
+        others = {each.segment_id: (each.address, each.port) for each in config.control_segments}
+        self.election = Election(
+            config.segment_id, frozenset(others), self.times, active=config.active, now=now
+        )
+        self.direct = DirectHeartbeats(
+            config.segment_id, others.items(), key, random_octets, self.times.silent
+        )
+        self.digest = ConfigDigest(config)
+        self.follow: Callable[[float], None] = lambda now: None
+        self._names = {segment_id: address for segment_id, (address, _) in others.items()}
+        self._digests: dict[int, int] = {}  # of the others' configurations
+        self._group_id = config.group_id
+        self._boot_id = boot_id
+        self._peers = peers
+        self._statistics = statistics
+        self._log = log
+        self._out = out
+        self._send = send
+        self._synchronise = synchronise
+        self._next_beat = now
+        self._successor = 0
+        self._successor_until = 0.0
+        self._log_digests: set[int] = set()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the file names no other CS."""
+        return self.election.known.is_alone
+
+    # --- what comes -----------------------------------------------------------------------------
+
+    def heartbeat_came(self, peer: Peer, message: Heartbeat, now: float) -> None:
+        """HEARTBEAT of a DFS: its answer to ours, or a copy of the active CS's."""
+        if message.flags & Flag.ACK:
+            self.election.answered(peer.segment_id, now)
+            return
+        beat = _beat(message)
+        if beat is None or not message.flags & Flag.REPLICA or message.group_id != self._group_id:
+            self._statistics.drops["invalid_msg"] += 1
+            return
+        self.election.relayed(peer.segment_id, beat, now)
+        if not self.election.claims:
+            theirs = message.flow_count, message.flow_digest
+            ours = peer.flow_count, peer.flow_digest
+            if peer.copy.compare(theirs, ours, now) and peer.copy.may_sync(now):
+                self._log.append(
+                    f"DFS segment {peer.segment_id}: {ours[0]} flows here, {theirs[0]} at control"
+                    f" segment {beat.segment_id}, and they are not the same: asking the DFS"
+                )
+                self._synchronise(peer, now)
+        self.follow(now)
+
+    def datagram_came(self, octets: bytes, address: tuple[str, int], now: float) -> None:
+        """A datagram from another CS's address."""
+        message = self.direct.open(octets, address, now)
+        if isinstance(message, str):
+            self._statistics.drops[message] += 1
+            return
+        beat = _beat(message)
+        if beat is None or message.group_id != self._group_id:
+            self._statistics.drops["invalid_msg"] += 1
+            return
+        self._statistics.received[MessageType.HEARTBEAT] += 1
+        self._digests[beat.segment_id] = message.config_digest
+        self.election.heard(beat, now)
+        self.follow(now)
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` has something to do."""
+        if self.is_alone:
+            return self.election.get_timer()
+        return self._next_beat
+
+    def handle_timer(self, now: float) -> None:
+        """Heartbeats; then the rules are looked at."""
+        if not self.is_alone and now >= self._next_beat:
+            self._next_beat = now + self.times.heartbeat
+            self.digest.go_on()
+            self._beat(now)
+            self._look_at_copies(now)
+        self.election.handle_timer(now)
+        self.follow(now)
+
+    def _beat(self, now: float) -> None:
+        election = self.election
+        if now >= self._successor_until or not election.claims:
+            self._successor = 0
+        count = sum(peer.flow_count for peer in self._peers.values())
+        digest = sum(peer.flow_digest for peer in self._peers.values())
+        ours = Heartbeat(
+            role_epoch=election.epoch,
+            segment_id=election.known.segment_id,
+            group_id=self._group_id,
+            boot_id=self._boot_id,
+            reach=min(election.known.reach(now), 0xFF),
+            total=min(election.known.total, 0xFF),
+            role=_ROLES[election.role],
+            successor=self._successor,
+            interval_ms=round(self.times.heartbeat * 1000),
+            flow_count=count & 0xFFFF_FFFF,
+            config_digest=self.digest.value,
+            flow_digest=digest & _MASK,
+        )
+        datagrams = self.direct.datagrams(ours, now)
+        self._statistics.sent[MessageType.HEARTBEAT] += len(datagrams)
+        self._out += datagrams
+        for peer in self._peers.values():
+            if peer.is_connected and peer.takes_heartbeats and peer.authentication.is_proved:
+                own = ours._replace(
+                    flow_count=peer.flow_count, flow_digest=peer.flow_digest & _MASK
+                )
+                self._send(peer, own, now)
+
+    def _look_at_copies(self, now: float) -> None:
+        """A standby that has missed something asks for it (11.4)."""
+        complete = True
+        for peer in self._peers.values():
+            if not peer.is_connected:
+                continue
+            copy = peer.copy
+            opener = None if peer.keys is None else peer.keys.current
+            # What an active CS misses is found out by its timers (10.2)
+            if copy.look(opener, now) and peer.is_active:
+                copy.synchronised()
+            if not peer.sync.is_running and not copy.is_complete and copy.may_sync(now):
+                self._synchronise(peer, now)
+            complete = complete and copy.is_complete
+        self.election.is_complete = complete and any(
+            peer.is_connected for peer in self._peers.values()
+        )
+
+    # --- people ---------------------------------------------------------------------------------
+
+    def name_successor(self, segment_id: int | None, now: float, *, force: bool = False) -> int:
+        """Let another CS take over, or this one if it is the one; return its id.  ValueError: it
+        cannot be done, and why.  `force`: this one claims whatever it lacks."""
+        election = self.election
+        if self.is_alone:
+            raise ValueError("the configuration names no other control segment (control_segments)")
+        own_id = election.known.segment_id
+        wanted = segment_id or (None if election.claims else own_id)
+        if wanted == own_id:
+            if election.claims:
+                return wanted
+            if not election.is_complete and not force:
+                raise ValueError(
+                    "this control segment does not have every flow yet; see show status"
+                )
+            election.order(now)
+            self.follow(now)
+            return wanted
+        if not election.claims:
+            raise ValueError(
+                "this control segment is not the active one; ask that one, or the other"
+            )
+        living = {view.beat.segment_id for view in election.known.living(now)}
+        if wanted is None:
+            wanted = min(living, default=0)
+        if wanted not in living:
+            raise ValueError(f"control segment {wanted or ''} does not answer; nothing is changed")
+        self._successor, self._successor_until = wanted, now + HAND_OVER_S
+        self._next_beat = now
+        return wanted
+
+    def describe(self, now: float) -> list[answers.GroupMember]:
+        """Return what `status` shows of the other CSs."""
+        members = []
+        for segment_id, address in self._names.items():
+            view = self.election.known.css.get(segment_id)
+            beat = None if view is None else view.beat
+            theirs, ours = self._digests.get(segment_id), self.digest.value
+            members.append(
+                answers.GroupMember(
+                    segment_id=segment_id,
+                    address=address,
+                    role=None if beat is None else beat.role.value,
+                    role_epoch=None if beat is None else beat.epoch,
+                    reach=None if beat is None else beat.reach,
+                    heard_ms=None if view is None else round((now - view.heard_at) * 1000),
+                    same_configuration=theirs == ours if theirs and ours else None,
+                )
+            )
+        return members
+
+
+def times_of(config: ControlSegmentConfig) -> Times:
+    """The times of the rules, in seconds."""
+    hello_s = float(config.settings.hello_interval_s)
+    if not config.control_segments:  # no heartbeats: a lost connection comes back in an interval
+        return Times(vacant=hello_s, start=hello_s)
+    wanted = config.redundancy
+    return Times(
+        heartbeat=wanted.heartbeat_ms / 1000,
+        vacant=wanted.vacant_ms / 1000,
+        silent=wanted.silent_ms / 1000,
+        stagger=2 * wanted.heartbeat_ms / 1000,
+        start=hello_s,
+        preempt=wanted.preempt_s,
+    )
+
+
+def _beat(message: Heartbeat) -> Beat | None:
+    """What a HEARTBEAT says; None: its role is none."""
+    role = _BY_NUMBER.get(message.role)
+    if role is None:
+        return None
+    return Beat(message.segment_id, role, message.role_epoch, message.reach, message.successor)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HEARTBEAT between the CSs of a group, without a DFS (wire protocol 11.8).
+
+Each direction of a pair has a seal key that follows from the cluster key and both segment ids.  A
+heartbeat counts if it repeats a nonce that this CS has sent a moment ago, so a recorded one keeps
+no dead CS alive.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable
+from hmac import compare_digest
+from typing import Final
+
+from control_segment.peers import Datagram
+from ssmb.codec import decode_datagram, encode
+from ssmb.constants import SEAL_SIZE
+from ssmb.keys import SEAL_KEY_SIZE, derive
+from ssmb.messages import Heartbeat
+from ssmb.seal import TAG_SIZE, Sealer, tag
+
+NONCE_SIZE: Final = 8
+VERSION: Final = 2  # of SSMB, which CSs write to each other
+
+
+def pair_key(key: bytes, sender_id: int, receiver_id: int) -> bytes:
+    """Return the seal key of what one CS sends to another, 16 octets (12.8)."""
+    return derive(key, "CS-HEARTBEAT-1", struct.pack(">HH", sender_id, receiver_id))[:SEAL_KEY_SIZE]
+
+
+class _Other:
+    """One other CS."""
+
+    __slots__ = ("address", "heard_at", "nonce", "opening", "sealer", "segment_id")
+
+    def __init__(self, segment_id: int, address: tuple[str, int], own_id: int, key: bytes) -> None:
+        self.segment_id = segment_id
+        self.address = address
+        self.opening = pair_key(key, segment_id, own_id) if key else b""
+        self.sealer = Sealer(pair_key(key, own_id, segment_id)) if key else None
+        self.nonce = 0  # its last, to be repeated to it
+        self.heard_at: float | None = None  # its last fresh heartbeat
+
+
+class DirectHeartbeats:
+    """To and from the other CSs of the group."""
+
+    def __init__(
+        self,
+        own_id: int,
+        others: Iterable[tuple[int, tuple[str, int]]],
+        key: bytes,
+        random_octets: Callable[[int], bytes],
+        fresh_s: float,
+    ) -> None:
+        """`others`: segment id and SSMB address of each; `key`: b"" in a laboratory; `fresh_s`: how
+        long a nonce is good, in seconds."""
+        each = [_Other(segment_id, address, own_id, key) for segment_id, address in others]
+        self._others = {other.address: other for other in each}
+        self.addresses = frozenset(self._others)
+        self._random_octets = random_octets
+        self._fresh_s = fresh_s
+        self._nonces: deque[tuple[float, int]] = deque()
+
+    def datagrams(self, heartbeat: Heartbeat, now: float) -> list[Datagram]:
+        """Return this heartbeat for every other CS, with a new nonce."""
+        nonce = int.from_bytes(self._random_octets(NONCE_SIZE), "big")
+        self._nonces.append((now, nonce))
+        while self._nonces[0][0] < now - self._fresh_s:
+            self._nonces.popleft()
+        datagrams = []
+        for other in self._others.values():
+            octets = encode(heartbeat._replace(nonce=nonce, echo=other.nonce), VERSION)
+            sealed = octets if other.sealer is None else other.sealer.seal(octets)
+            datagrams.append((sealed, other.address))
+        return datagrams
+
+    def open(self, octets: bytes, address: tuple[str, int], now: float) -> Heartbeat | str:
+        """Return a fresh heartbeat, or the counter that says why there is none."""
+        other = self._others[address]
+        if other.opening:
+            if len(octets) <= SEAL_SIZE:
+                return "too_short"
+            if not compare_digest(tag(other.opening, octets[:-TAG_SIZE]), octets[-TAG_SIZE:]):
+                return "bad_seal"
+            octets = octets[:-SEAL_SIZE]
+        messages, malformed, _ = decode_datagram(octets, VERSION)
+        message = messages[0] if len(messages) == 1 and malformed is None else None
+        if not isinstance(message, Heartbeat) or message.segment_id != other.segment_id:
+            return "invalid_msg"
+        is_fresh = any(
+            message.echo == nonce for when, nonce in self._nonces if when >= now - self._fresh_s
+        )
+        # A recorded one must not displace the nonce of a CS that lives
+        if is_fresh or other.heard_at is None or now - other.heard_at >= self._fresh_s:
+            other.nonce = message.nonce
+        if not is_fresh:
+            return "stale_heartbeat"
+        other.heard_at = now
+        return message

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The copy that a standby has of the active CS's state (wire protocol 11.3, docs/design/0009).
+
+Copies of REPLY and NEWFLOW enter flows as SYNC does (`Notices`), and so do those of TAKEN, with
+what the copies of GRANT said of its nodes.  DELETE and RESET are the same for every CS.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from control_segment.wire import session_key
+from ssmb.constants import GRANTED_MAX, GrantContent
+from ssmb.errors import MalformedMessage
+from ssmb.grants import GrantNode, TakenFlow, decisions_of, flows_of, following, nodes_of
+from ssmb.messages import FlowState, Grant, NewFlow, Reply, Taken
+
+if TYPE_CHECKING:
+    from control_segment.notices import Notices
+    from control_segment.peers import Peer
+
+GENERATIONS_MAX: Final = 4  # of a virtual server, whose grants may still be taken
+OUTSTANDING_MAX: Final = 64 * GRANTED_MAX
+
+
+class GrantCopies:
+    """What the active CS has granted to one DFS, by serial."""
+
+    __slots__ = ("_generations", "_lease_id", "_outstanding")
+
+    def __init__(self) -> None:
+        self._lease_id = 0
+        # By virtual server, the newest last: the nodes of each generation by their index
+        self._generations: dict[tuple[bytes, int, int], dict[int, dict[int, GrantNode]]] = {}
+        self._outstanding: dict[int, tuple[dict[int, GrantNode], int]] = {}
+
+    def add(self, grant: Grant) -> bool:
+        """Take a copy of a GRANT; False: it says nothing that can be used."""
+        if grant.lease_id != self._lease_id:
+            self._lease_id = grant.lease_id
+            self._generations.clear()
+            self._outstanding.clear()
+        server = grant.virt_ipaddr, grant.virt_port, grant.protocol
+        generations = self._generations.setdefault(server, {})
+        nodes = generations.setdefault(grant.generation, {})
+        while len(generations) > GENERATIONS_MAX:
+            del generations[min(generations)]
+        try:
+            nodes.update((node.place, node) for node in nodes_of(grant))
+            if grant.content != GrantContent.DECISIONS:
+                return True
+            decisions = decisions_of(grant)
+        except MalformedMessage:
+            return False
+        for number, decision in enumerate(decisions):
+            self._outstanding[following(grant.serial, number)] = nodes, decision.snat_port
+        while len(self._outstanding) > OUTSTANDING_MAX:
+            del self._outstanding[next(iter(self._outstanding))]
+        return True
+
+    def taken(self, flow: TakenFlow) -> tuple[GrantNode, int] | None:
+        """Return the node and the source port of a flow that took a grant; None: unknown."""
+        found = self._outstanding.pop(flow.serial, None)
+        node = None if found is None else found[0].get(flow.detail)
+        return None if found is None or node is None else (node, found[1])
+
+    def returned(self, serial: int, count: int) -> None:
+        """So many grants, from this serial on, were not taken."""
+        for number in range(min(count or 1, GRANTED_MAX)):
+            self._outstanding.pop(following(serial, number), None)
+
+
+class Mirror:
+    """Carries out the copies of what others decided."""
+
+    def __init__(self, notices: Notices) -> None:
+        self._notices = notices
+        self._grants: dict[int, GrantCopies] = {}  # by the DFS's segment id
+
+    def decided(self, peer: Peer, message: Reply | NewFlow, now: float) -> None:
+        """A copy of REPLY or NEWFLOW."""
+        if message.error_code:
+            return  # no flow came of it
+        key = session_key(*message[3:8])
+        state = FlowState(
+            flags=message.flags,
+            serial=message.serial,
+            **message.signature._asdict(),
+            **message.translation._asdict(),
+        )
+        self._notices.mirrored(peer, key, state, now)
+
+    def granted(self, peer: Peer, grant: Grant) -> bool:
+        """A copy of GRANT; False: it cannot be used."""
+        return self._grants.setdefault(peer.segment_id, GrantCopies()).add(grant)
+
+    def taken(self, peer: Peer, taken: Taken, now: float) -> int:
+        """A copy of TAKEN; return how many of its flows are not known here."""
+        copies = self._grants.setdefault(peer.segment_id, GrantCopies())
+        unknown = 0
+        for flow in flows_of(taken.taken_data):
+            if flow.error_code:
+                copies.returned(flow.serial, flow.timestamp)
+                continue
+            found = copies.taken(flow)
+            if found is None:
+                unknown += 1
+                continue
+            node, snat_port = found
+            translation = node.translation
+            if snat_port:
+                translation = translation._replace(snat_port=snat_port)
+            state = FlowState(
+                flags=node.flags,
+                serial=flow.serial,
+                **flow.signature._asdict(),
+                **translation._asdict(),
+            )
+            self._notices.mirrored(peer, session_key(*flow.signature[:5]), state, now)
+        return unknown
