@@ -131,6 +131,8 @@ class Election:
                 return Said.TAKEN
             return Said.OURS if self.claims else Said.FREE
         if refused:
+            if self.claims and epoch < self.epoch:
+                return None  # the answer to an earlier claim
             return Said.TAKEN if active else Said.LOW
         if not active:
             return None if self.claims else Said.FREE
