@@ -11,7 +11,7 @@ from click.shell_completion import get_completion_class
 
 from admin.errors import CommandError, ConfigError, from_os_error
 from splitplane import __version__
-from splitplane.commands import cs, dfs, lab, run, show
+from splitplane.commands import cs, dfs, lab, run, show, switchover
 
 
 class _Command(click.Group):
@@ -65,6 +65,7 @@ for command in (
     show.trace,
     show.set_node,
     show.reload,
+    switchover.switchover,
     lab.lab,
     run.run,
 ):

@@ -91,6 +91,11 @@ def cs_config(topology: Topology, folder: Path, cs: Host, *, method: str) -> dic
         "key_file": "cluster.key",
         "admin_socket": str(folder / f"cs-{cs.number}.sock"),
         "data_flow_segments": [{"address": DFS_ADDRESS}],
+        "control_segments": [
+            {"segment_id": other.number, "address": other.address}
+            for other in topology.of("cs")
+            if other != cs
+        ],
         "pools": pools,
         "virtual_servers": virtual_servers,
     }

@@ -202,11 +202,18 @@ class CsGroup:
                     if member.endpoint == endpoint and member.reachable:
                         member.cs.receive_datagram(octets, DFS_ENDPOINT, self.now)
             for member in self._running():
-                for octets, _ in member.cs.datagrams_to_send():
+                for octets, endpoint in member.cs.datagrams_to_send():
                     busy = True
                     if member.reachable:
-                        self.agent.receive_datagram(octets, member.endpoint, self.now)
+                        self._deliver(octets, member, endpoint)
         self.log += self.agent.connections.take_log()
         for member in self.members:
             member.log += member.cs.log
             member.cs.log.clear()
+
+    def _deliver(self, octets: bytes, sender: Member, endpoint: tuple[str, int]) -> None:
+        if endpoint == DFS_ENDPOINT:
+            self.agent.receive_datagram(octets, sender.endpoint, self.now)
+        for member in self._running():
+            if member.endpoint == endpoint and member.reachable:
+                member.cs.receive_datagram(octets, sender.endpoint, self.now)

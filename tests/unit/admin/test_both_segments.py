@@ -51,6 +51,7 @@ ARGUMENTS: Final[dict[str, dict[str, object]]] = {
     "trace": {**ENDS, "protocol": "tcp"},
     "set_node": {"pool": "web", "node": "one", "weight": 2},
     "set_nodes": {"pool": "web", "nodes": ["one"], "weight": 2},
+    "switchover": {"to": 1},  # which it is
 }
 # what each kind of segment knows of its own, or counts in its own way
 FLOW_OF_ONE: Final = {
@@ -67,6 +68,9 @@ def segments() -> tuple[ControlSegmentRuntime, DataFlowSegmentRuntime, MemoryTar
             "ssmb": {"address": "127.0.0.1", "port": free_port()},
             "key_file": "unused",
             "data_flow_segments": [place],
+            "control_segments": [
+                {"segment_id": 2, "address": "127.0.0.1", "port": free_port()}  # not there
+            ],
             "pools": [
                 {
                     "name": "web",
