@@ -58,8 +58,8 @@ def run(*command: str, namespace: str | None = None, check: bool = True) -> str:
 
 
 @contextmanager
-def topology() -> Iterator[Path]:
-    """Bring the namespaces up, yield a scratch folder, take everything down."""
+def alone() -> Iterator[Path]:
+    """The one benchmark that makes namespaces; yield a scratch folder."""
     with (
         Path(tempfile.gettempdir(), "splitplane-bench.lock").open("w") as lock,
         tempfile.TemporaryDirectory(prefix="splitplane-bench-") as scratch,
@@ -68,10 +68,17 @@ def topology() -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             sys.exit("another benchmark uses the namespaces; wait until it has ended")
+        yield Path(scratch)
+
+
+@contextmanager
+def topology() -> Iterator[Path]:
+    """Bring the namespaces up, yield a scratch folder, take everything down."""
+    with alone() as scratch:
         tear_down()
         try:
             _bring_up()
-            yield Path(scratch)
+            yield scratch
         finally:
             tear_down()
 
@@ -153,6 +160,6 @@ def need(*programs: str) -> None:
     missing = [program for program in programs if which(program) is None]
     if missing:
         sys.exit(f"not installed: {', '.join(missing)} (on Debian and Ubuntu: apt-get install "
-                 "haproxy nginx libnginx-mod-stream nftables wrk iperf3 curl)")  # fmt: skip
+                 "haproxy keepalived nginx libnginx-mod-stream nftables wrk iperf3 curl)")  # fmt: skip
     if os.geteuid() != 0:
         sys.exit("network namespaces need root: run with sudo")
