@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from admin.state import StateError
+
 ValueT = TypeVar("ValueT")
 
 
@@ -67,6 +69,67 @@ def read_file(path: Path, most: int) -> bytes:
         if status.st_size > most:  # without reading so much
             raise TooLarge
         return read_at_most(file.read, most)
+
+
+def read_state(path: Path, most: int) -> bytes:
+    """What an earlier process kept; StateError or OSError if that cannot be had."""
+    try:
+        return read_file(path, most)
+    except NotAFile:
+        raise StateError("it is no file, but a pipe or a device") from None
+    except TooLarge:
+        raise StateError(f"it has more than {most} octets, as none that a segment writes") from None
+
+
+def replace_file(path: Path, octets: bytes) -> None:
+    """Write a file as a whole, so that a crash leaves the old one or the new one: a temporary one
+    beside it is brought to the disk and takes its name."""
+    temporary, opened = beside(path), list[int]()
+    try:
+        try:
+            write_all(open_new(opened, temporary), octets)
+            os.fsync(opened[0])
+        finally:
+            for each in opened:
+                os.close(each)
+        rename(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def beside(path: Path) -> Path:
+    """Where the next file is written."""
+    return path.with_name(path.name + ".new")
+
+
+def open_new(opened: list[int], path: Path) -> int:
+    """Open a file for writing, for its owner alone; noted in `opened`, also if nobody waits."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened.append(os.open(path, flags, 0o600))
+    return opened[0]
+
+
+def write_all(file: int, octets: bytes) -> None:
+    """However many calls it takes."""
+    left = memoryview(octets)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def rename(temporary: Path, path: Path) -> None:
+    """Give a file that is on the disk its name, for good."""
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # or a power loss brings the old name back
+    finally:
+        os.close(folder)
+
+
+def remove(path: Path) -> None:
+    """Take a file away if it is there."""
+    path.unlink(missing_ok=True)
 
 
 def read_at_most(read: Callable[[int], bytes], most: int) -> bytes:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
+from admin.state import Kind, Section
 from control_segment.config import VirtualServerConfig
 from control_segment.nodes import Place
 from control_segment.persistence import SourceAddressPersistence
-from control_segment.state import Kind, Section
 from control_segment.virtual_servers import VirtualServer
 
 # A client's address; its node's address and port; when it was seen (unix time, s)

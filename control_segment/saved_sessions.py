@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
+from admin.state import Kind, Section
 from control_segment.flows import SESSION, FlowTable
 from control_segment.notices import Notices
 from control_segment.peers import Peer
-from control_segment.state import Kind, Section
 from control_segment.wire import (
     KEY_SIZE,
     NO_TRANSLATION,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from csmb import knock, versions
 from csmb.authentication import CHALLENGE_SIZE
@@ -18,11 +18,13 @@ from csmb.events import Closed, Event, HelloReceived, MessageReceived, Ready
 from csmb.judgements import Judgement, Standing, error_name
 from csmb.knock import with_knock
 from csmb.messages import Ack, AuthChallenge, AuthResponse, Hello, Message
-from csmb.settings import ConnectionSettings
+from csmb.settings import ConnectionSettings, GroupRole
 from csmb.stream import Inbound, Outbound
 from csmb.transitions import State
 
 NONCE_SIZE: Final = 32
+Said: TypeAlias = tuple[int, bool, int]
+"""What a HELLO said of roles: error_code, whether the group has an active CS, role_epoch."""
 
 
 class Actions:
@@ -45,6 +47,8 @@ class Actions:
         self.role_epoch = settings.role_epoch
         self.now = now
         self.hello_due_at = now
+        self._holds = False  # a HELLO that is not answered yet
+        self._said: Said = (ErrorCode.OK, False, 0)
         self._role = role
         self.settings = settings
         self._random_octets = random_octets
@@ -91,6 +95,7 @@ class Actions:
     def answer(self, judgement: Judgement) -> None:
         """A DFS's HELLO in answer to a CS's."""
         assert isinstance(judgement.message, Hello)
+        self._holds = False
         pair = judgement.versions or self.standing.agreed or self.standing.offer
         self._send_hello(pair, judgement.error_code, judgement.message)
 
@@ -102,7 +107,16 @@ class Actions:
     def hold_hello(self, judgement: Judgement) -> None:
         """A DFS answers it later; of several, the last one."""
         assert isinstance(judgement.message, Hello)
+        self._holds = True
         self.standing = self.standing._replace(peer=judgement.message)
+
+    def say_role(self, judgement: Judgement) -> None:
+        """A DFS's HELLO out of turn, if it says anything new and none is due as an answer."""
+        agreed, role = self.standing.agreed, judgement.role
+        assert agreed is not None
+        assert role is not None
+        if not self._holds and self._said != (judgement.error_code, *role):
+            self._send_hello(agreed, judgement.error_code, self.standing.peer, role)
 
     def keep_alive(self, _: Judgement) -> None:
         assert self.standing.agreed is not None
@@ -196,16 +210,22 @@ class Actions:
     # --- sending ---
 
     def _send_hello(
-        self, pair: versions.Pair, error_code: int = ErrorCode.OK, echo: Hello | None = None
+        self,
+        pair: versions.Pair,
+        error_code: int = ErrorCode.OK,
+        echo: Hello | None = None,
+        role: GroupRole | None = None,
     ) -> None:
         """Say HELLO; a DFS echoes what a CS decides, hello_interval and group_id.
 
-        To a CS that is READY it also says whether the group has an active one (11.5); nobody else
-        needs to know.
+        To a CS that is READY it also says whether the group has an active one (11.5), as `role`
+        has it or else as its owner knows; nobody else needs to know.
         """
-        settings, active, role_epoch = self.settings, self.active, self.role_epoch
+        settings = self.settings
         if echo is not None and settings.group_role and self.standing.state is State.READY:
-            active, role_epoch = settings.group_role(echo.group_id)
+            role = role or settings.group_role(echo)
+        active, role_epoch = role or (self.active, self.role_epoch)
+        self._said = error_code, active, role_epoch
         hello = settings.hello(pair, error_code=error_code, active=active, role_epoch=role_epoch)
         if self._role is Role.DFS and echo is not None:
             hello = hello._replace(hello_interval=echo.hello_interval, group_id=echo.group_id)

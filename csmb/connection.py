@@ -42,7 +42,7 @@ from csmb.errors import BadSeal, BrokenStream, LocalProtocolError, NotReady
 from csmb.events import Event
 from csmb.judgements import OWNERS_TYPES, Judgement, judge, judge_held_hello
 from csmb.messages import Message
-from csmb.settings import ConnectionSettings
+from csmb.settings import ConnectionSettings, GroupRole
 from csmb.transitions import TABLE, Input, State
 
 # Negotiation and authentication take fewer; a peer that needs more will not prove anything
@@ -167,6 +167,13 @@ class Connection:
         self._actions.active, self._actions.role_epoch = active, role_epoch
         if self.is_ready:
             self._actions.keep_alive(Judgement(Input.HELLO_DUE))
+
+    def role_changed(self, role: GroupRole, error_code: int, now: float) -> None:
+        """A DFS says at once what is new about the peer's group (11.5), if its last HELLO said
+        something else.  `error_code`: what the peer's last HELLO would be answered now."""
+        self._actions.now = now
+        if self.is_ready:
+            self._step(Judgement(Input.ROLE_CHANGED, error_code=error_code, role=role))
 
     def change_hello_interval(self, hello_interval_s: int, now: float) -> None:
         """Send HELLO at another interval: of a CS, whose peer follows the next HELLO (7.7).

@@ -28,7 +28,7 @@ from csmb.constants import (
 )
 from csmb.errors import MalformedMessage
 from csmb.messages import AuthChallenge, AuthResponse, AuthResult, Hello, Message
-from csmb.settings import ConnectionSettings
+from csmb.settings import ConnectionSettings, GroupRole
 from csmb.stream import Frame
 from csmb.transitions import Input, State
 from csmb.versions import Pair
@@ -84,6 +84,7 @@ class Judgement(NamedTuple):
     versions: Pair | None = None  # what to answer or to offer next
     message: Message | None = None
     frame: Frame | None = None
+    role: GroupRole | None = None  # with ROLE_CHANGED
 
 
 def judge(standing: Standing, frame: Frame) -> Judgement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from csmb.codec import encode
 from csmb.constants import HELLO_INTERVAL_S, ErrorCode, Flag
@@ -18,6 +18,8 @@ CSMB_VERSIONS: Final[Versions] = ((1, 0), (2, 0))
 SSMB_VERSIONS: Final[Versions] = ((1, 0), (2, 0))
 # follow from other settings
 _OURS: Final = Flag.ACTIVE | Flag.REDUNDANT | Flag.SSMB_MAC | Flag.TRANSCRIPT
+GroupRole: TypeAlias = tuple[bool, int]
+"""Whether a group has an active CS at a DFS, and the role_epoch of that one or of the last."""
 
 
 def _accept(_: Hello) -> int:
@@ -54,8 +56,8 @@ class ConnectionSettings:
     accept_hello: Callable[[Hello], int | None] = _accept
     # a DFS's owner: the one SSMB version that a CS's group already speaks (7.8), None: any
     group_ssmb_version: Callable[[Hello], Version | None] = _any_version
-    # a DFS's owner: whether the group has an active CS, and its role_epoch, or that of the last one
-    group_role: Callable[[int], tuple[bool, int]] | None = None
+    # a DFS's owner: the role of the CS's group once this HELLO of it counts
+    group_role: Callable[[Hello], GroupRole] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could not work on any connection."""

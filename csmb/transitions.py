@@ -53,6 +53,7 @@ class Input(Enum):
     EOF = auto()
     DEADLINE = auto()
     HELLO_DUE = auto()
+    ROLE_CHANGED = auto()  # another CS of the group is active, or none, or with another epoch
     CLOSE = auto()
 
 
@@ -143,6 +144,7 @@ TABLE: Final[dict[Role, dict[State, Row]]] = {
             Input.HELLO: (_READY, "answer_hello"),
             Input.HELLO_NOTACTIVE: (_READY, "answer_hello"),
             Input.HELLO_HELD: (_READY, "hold_hello"),
+            Input.ROLE_CHANGED: (_READY, "say_role"),
             Input.HELLO_REFUSED: (_CLOSED, "answer_and_fail"),
             Input.PAYLOAD: (_READY, "deliver"),
             Input.ACK: (_READY, "deliver"),

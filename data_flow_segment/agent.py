@@ -36,7 +36,9 @@ from data_flow_segment.flows.sync import Syncs
 from data_flow_segment.outbox import Endpoint, Outbox
 from data_flow_segment.peers.configuration import Configuration
 from data_flow_segment.peers.connections import Connections
+from data_flow_segment.peers.epochs import RoleEpochs
 from data_flow_segment.peers.groups import Peers
+from data_flow_segment.peers.heartbeats import Heartbeats
 from data_flow_segment.peers.offloads import Offloads
 from data_flow_segment.peers.readiness import Readiness
 from data_flow_segment.peers.resets import BootResets
@@ -64,7 +66,7 @@ from ssmb.serials import SerialAllocator
 ANSWERS: Final = SetAnswers()
 """How a target begins."""
 
-CAPABILITIES: Final = int(CsmbFlag.SYNC_CAP | CsmbFlag.BRIDGE_ENCAP)
+CAPABILITIES: Final = int(CsmbFlag.SYNC_CAP | CsmbFlag.BRIDGE_ENCAP | CsmbFlag.HEARTBEATS)
 
 
 class Agent:
@@ -79,9 +81,11 @@ class Agent:
         now: float,
         answers: SetAnswers = ANSWERS,
         may_ask: bool = True,
+        epochs: RoleEpochs | None = None,
     ) -> None:
         """`settings` of this DFS; boot id, capacity and capabilities are filled in from here.
         `may_ask`: whether the target may ask CSs about new flows by itself, if it can.
+        `epochs`: what this DFS must not forget; None: nothing is kept.
         `answers`: what strangers get who send to virtual addresses what no virtual server takes."""
         self.target = target
         self.segment_id = settings.segment_id
@@ -91,7 +95,8 @@ class Agent:
         if answers != ANSWERS:
             self.outbox.commands.append(answers)
         self._timers_rest_until = now
-        self.peers = Peers()
+        self.epochs = RoleEpochs() if epochs is None else epochs
+        self.peers = Peers(self.epochs)
         adopted = target.virtual_servers() if target.adopted else ()
         self.servers = VirtualServers(adopted)
         self.endings = Endings(self.outbox, self.peers, target)
@@ -126,11 +131,13 @@ class Agent:
             target.flow_count,
         )
         self.reassembly = bridge.Reassembly()
+        self.heartbeats = Heartbeats(self.outbox, self.peers, self.new_flows.ask_again)
         self.dispatch = Dispatch(
             settings,
             self.outbox,
             self.peers,
             self.readiness,
+            self.heartbeats,
             FlowHandlers(self.new_flows, self.answers, self.endings, self.grants),
             self.reassembly,
             random_octets,
@@ -139,6 +146,7 @@ class Agent:
             _completed(settings, target),
             self.outbox,
             self.peers,
+            self.epochs,
             Configuration(self.outbox, self.peers, self.servers, settings.ssmb_ipaddr),
             self.readiness,
             random_octets,
@@ -155,6 +163,7 @@ class Agent:
             self.syncs.get_timer,
             self.reassembly.get_timer,
             self.connections.get_timer,
+            self.heartbeats.get_timer,
         )
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             PacketIn: self.new_flows.packet_came_up,
@@ -206,6 +215,7 @@ class Agent:
     def handle_timer(self, now: float) -> None:
         """Do everything that is due; too early or twice does no harm."""
         for handle in (
+            self.heartbeats.handle_timer,
             self.new_flows.handle_timer,
             self.new_flows.negative.handle_timer,
             self._tidy_early_fragments,
@@ -243,6 +253,7 @@ class Agent:
     def flush(self, now: float) -> None:
         """Last in a wake-up: batches that are due, or that an H message takes along."""
         self.offloads.follow()
+        self.heartbeats.flush()
         self.grants.flush(now)
         for peer in self.peers.by_identity.values():
             peer.link.flush(now)

@@ -232,7 +232,18 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         False,
         "CSMB connections refused, or ended before they were authenticated.",
     ),
-    "cs_not_active": (False, "HELLOs answered with NOTACTIVE: another CS of the group is active."),
+    "cs_not_active": (
+        False,
+        "HELLOs answered with NOTACTIVE: another CS of the group is active, or a later one was.",
+    ),
+    "cs_silent": (
+        False,
+        "Times that an active CS missed three heartbeats: it hangs, or is unreachable.",
+    ),
+    "cs_epoch_too_high": (
+        False,
+        "CSs refused because they claimed a role epoch far above the last one; see the log.",
+    ),
     "configuration_not_active": (
         False,
         "CONFIG, ADD_VS, DEL_VS and VS_LIST refused: from a CS that is not its group's active one.",

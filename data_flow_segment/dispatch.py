@@ -15,6 +15,7 @@ from data_flow_segment.flows.grants import Grants
 from data_flow_segment.flows.new_flows import NewFlows
 from data_flow_segment.outbox import Endpoint, Outbox
 from data_flow_segment.peers.groups import Peer, Peers
+from data_flow_segment.peers.heartbeats import Heartbeats
 from data_flow_segment.peers.readiness import Readiness
 from data_flow_segment.targets.contract import TransmitPacket
 from ssmb.codec import decode_datagram, encode
@@ -26,6 +27,7 @@ from ssmb.messages import (
     AuthResponse,
     Bridge,
     Grant,
+    Heartbeat,
     Lease,
     Message,
     NewFlow,
@@ -63,6 +65,7 @@ class Dispatch:
         outbox: Outbox,
         peers: Peers,
         readiness: Readiness,
+        heartbeats: Heartbeats,
         flows: FlowHandlers,
         reassembly: Reassembly,
         random_octets: Callable[[int], bytes],
@@ -86,6 +89,7 @@ class Dispatch:
             Bridge: self._bridge,
             Grant: self._grant,
             Lease: flows.grants.lease_came,
+            Heartbeat: heartbeats.came,
         }
 
     def receive(self, octets: bytes, endpoint: Endpoint, now: float) -> None:
@@ -122,8 +126,7 @@ class Dispatch:
                 counters["invalid_msg"] += 1
                 continue
             self._outbox.received[kind.__name__] += 1
-            group = self._peers.groups.get(peer.hello.group_id)
-            if (group is None or group.active is not peer) and not _may_come_from_any(message):
+            if not peer.is_active and not _may_come_from_any(message):
                 counters["drop_not_active"] += 1
                 continue
             handler(peer, message, now)
@@ -208,4 +211,4 @@ def _may_come_from_any(message: Message) -> bool:
     """What a CS may send that is not, or no longer, the active one (11.3)."""
     if isinstance(message, Reset):
         return bool(message.flags & _ACK)
-    return isinstance(message, AuthChallenge | Sync)
+    return isinstance(message, AuthChallenge | Sync | Heartbeat)

@@ -32,6 +32,7 @@ TAKEN_FLOWS_MAX: Final = 27  # in one TAKEN
 
 QUERY_RETRY_MS: Final = (50, 100, 200)  # a CS may set the first of them
 QUERY_REPEATS: Final = len(QUERY_RETRY_MS)
+NO_CS_HOLD_MS: Final = 3000
 REAP_RETRY_MS: Final = 1000
 REAP_TRIES: Final = 3
 RESET_RETRY_MS: Final = 200
@@ -135,6 +136,7 @@ DFS_SENDS: Final = frozenset(
         MessageType.GRANT,
         MessageType.TAKEN,
         MessageType.LEASE,
+        MessageType.HEARTBEAT,
     }
 )
 CS_SENDS: Final = frozenset(

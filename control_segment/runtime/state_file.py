@@ -18,9 +18,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, TypeVar
 
-from admin.disk import NotAFile, TooLarge, in_daemon, read_file
+from admin.disk import beside, in_daemon, open_new, read_state, remove, rename, write_all
+from admin.state import StateError, decode, encode
 from control_segment.segment import ControlSegment
-from control_segment.state import StateError, decode, encode
 
 INTERVAL_S: Final = 5.0  # at least, between two files; what came since the latest dies with a crash
 LAST_WAIT_S: Final = 30.0
@@ -80,7 +80,7 @@ class StateFile:
 
     def _take(self, now: float) -> None:
         persistence, wall_now = self._segment.model.persistence, self._wall_time()
-        state = decode(self._octets(), self._segment.config.segment_id)
+        state = decode(read_state(self._path, _SIZE_MAX), self._segment.config.segment_id)
         count = persistence.restore(state.sections, now, wall_now)
         sessions = self._segment.saved_sessions.restore(state.sections, now, wall_now)
         age_s = max(0, round(wall_now - state.written))
@@ -88,16 +88,6 @@ class StateFile:
             "state file %s: %d persistent clients, %d sessions, as of %d s ago",
             self._path, count, sessions, age_s,
         )  # fmt: skip
-
-    def _octets(self) -> bytes:
-        try:
-            return read_file(self._path, _SIZE_MAX)
-        except NotAFile:
-            raise StateError("it is no file, but a pipe or a device") from None
-        except TooLarge:
-            raise StateError(
-                f"it has more than {_SIZE_MAX} octets, as none that a CS writes"
-            ) from None
 
     async def keep(self, stopping: asyncio.Event) -> None:
         """Write whenever something is new, and a last time before the CS ends."""
@@ -179,29 +169,27 @@ class StateFile:
         return True
 
     async def _replace(self, pieces: Iterable[bytes]) -> None:
-        temporary = self._path.with_name(self._path.name + ".new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        mode = 0o600  # addresses of clients are nobody else's business
+        temporary = beside(self._path)
         opened: list[int] = []  # one, also if this is cancelled while it is opened
         try:
             try:
-                file = await self._on_disk(_open, opened, temporary, flags, mode)
+                file = await self._on_disk(open_new, opened, temporary)
                 chunk = bytearray()
                 for piece in pieces:
                     chunk += piece
                     if len(chunk) >= _CHUNK:
-                        await self._on_disk(_write_all, file, bytes(chunk))
+                        await self._on_disk(write_all, file, bytes(chunk))
                         chunk.clear()
                     else:
                         await asyncio.sleep(0)  # datagrams first
-                await self._on_disk(_write_all, file, bytes(chunk))
+                await self._on_disk(write_all, file, bytes(chunk))
                 await self._on_disk(os.fsync, file)
             finally:
                 for each in opened:
                     await self._on_disk(os.close, each)
-            await self._on_disk(_rename, temporary, self._path)
+            await self._on_disk(rename, temporary, self._path)
         except BaseException:
-            await self._on_disk(_remove, temporary)
+            await self._on_disk(remove, temporary)
             raise
 
     async def _on_disk(self, action: Callable[..., ValueT], *arguments: object) -> ValueT:
@@ -215,27 +203,3 @@ class StateFile:
         except asyncio.CancelledError:
             await asyncio.wait([running])
             raise
-
-
-def _open(opened: list[int], path: Path, flags: int, mode: int) -> int:
-    opened.append(os.open(path, flags, mode))
-    return opened[0]
-
-
-def _write_all(file: int, octets: bytes) -> None:
-    left = memoryview(octets)
-    while left:
-        left = left[os.write(file, left) :]
-
-
-def _rename(temporary: Path, path: Path) -> None:
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)  # or a power loss brings the old name back
-    finally:
-        os.close(folder)
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)

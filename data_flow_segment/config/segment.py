@@ -89,6 +89,7 @@ class DataFlowSegmentConfig(Section):
     key_file: FilePath | None = None
     laboratory_no_authentication: bool = False
     admin_socket: FilePath | None = None
+    state_file: FilePath | None = None  # None: in $STATE_DIRECTORY, or no file
     flow_capacity: Annotated[Whole, Field(ge=1, le=FLOW_CAPACITY_MAX)] = 65536
     half_open_timeout_s: Annotated[Whole, Field(ge=1, le=HALF_OPEN_TIMEOUT_MAX_S)] = (
         HALF_OPEN_TIMEOUT_S

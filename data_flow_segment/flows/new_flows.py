@@ -29,8 +29,18 @@ from data_flow_segment.targets.contract import (
     TransmitPacket,
     VirtualServerKey,
 )
+from data_flow_segment.timers import SLOT_S
 from ssmb.addresses import to_text
-from ssmb.constants import FLOW_BUFFER_MAX, QUERY_REPEATS, TCP, Asking, ErrorCode, Flag, ForwardMode
+from ssmb.constants import (
+    FLOW_BUFFER_MAX,
+    NO_CS_HOLD_MS,
+    QUERY_REPEATS,
+    TCP,
+    Asking,
+    ErrorCode,
+    Flag,
+    ForwardMode,
+)
 from ssmb.grants import flows_of
 from ssmb.messages import FlowSignature, Query, Session
 from ssmb.serials import UDP_SLOT_SHIFT, SerialAllocator, derived
@@ -56,6 +66,11 @@ HALVES_MAX: Final = 1024
 
 ASK_WAITING_S: Final = 1.0
 """Between the questions of a flow that waits for a place; the CS does not wait for them."""
+
+
+ASKED_AT_ONCE: Final = 512
+"""Of the flows that wait for a CS that comes: what its socket holds.  The others follow, as many
+every SLOT_S, which makes 100,000 a second."""
 
 
 class NewFlows:
@@ -396,12 +411,19 @@ class NewFlows:
         peer = group.active
         if peer is None or not peer.may_ask:
             return
+        left = ASKED_AT_ONCE
         for session, flow in self.pending.of_group(group.group_id):
             if only_unasked and flow.sent:
                 continue
-            if self._ask(session, flow, peer, now):
+            flow.held_until = 0.0
+            if left <= 0:
+                flow.tries = -1  # that it is asked about first is no repeat
+                self.pending.schedule(session, flow, now + SLOT_S * (1 - left / ASKED_AT_ONCE))
+                left -= 1
+            elif self._ask(session, flow, peer, now):
                 flow.tries = 0
                 self.pending.schedule(session, flow, now + peer.retry_s(0))
+                left -= 1
 
     def get_timer(self) -> float | None:
         return self.pending.get_timer()
@@ -413,7 +435,7 @@ class NewFlows:
             if flow.waits_until:
                 self._wait_on(session, flow, peer, now)
                 continue
-            if flow.tries >= QUERY_REPEATS:
+            if flow.tries >= QUERY_REPEATS and not self._may_still_be_answered(flow, peer, now):
                 self._give_up(session, flow, now)
                 continue
             was_asked = flow.sent
@@ -423,8 +445,18 @@ class NewFlows:
             waits_for_sync = not is_asked and peer is not None and peer.may_ask
             if not waits_for_sync:
                 flow.tries += 1
-            wait = default_retry_s(flow.tries) if peer is None else peer.retry_s(flow.tries)
+            tries = max(flow.tries, 0)
+            wait = default_retry_s(tries) if peer is None else peer.retry_s(tries)
             self.pending.schedule(session, flow, now + wait)
+
+    @staticmethod
+    def _may_still_be_answered(flow: PendingFlow, peer: Peer | None, now: float) -> bool:
+        """Nobody was there who could have answered: it waits for the next CS (11.6)."""
+        if peer is not None and peer.answers:
+            return False
+        if not flow.held_until:
+            flow.held_until = now + NO_CS_HOLD_MS / 1000
+        return now < flow.held_until
 
     def _wait_on(self, session: Session, flow: PendingFlow, peer: Peer | None, now: float) -> None:
         """A flow that waits for a place asks again every second, until its time is over."""

@@ -27,6 +27,7 @@ class PendingFlow:
         "asking",
         "deadline",
         "group_id",
+        "held_until",
         "is_half",
         "is_syn",
         "opened_ms",
@@ -69,6 +70,7 @@ class PendingFlow:
         self.sent = False  # whether a CS was ever asked
         self.deadline = 0.0  # of the next repeat
         self.waits_until = 0.0  # for a place (WAIT); 0: it does not
+        self.held_until = 0.0  # while no CS could answer; 0: one could, or it has time
 
 
 class PendingFlows:

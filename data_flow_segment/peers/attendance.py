@@ -47,13 +47,12 @@ class Attendance:
         if peer is None:
             link = Link(endpoint_of(hello, version), version[0], self._outbox)
             peer = Peer(hello, link, version)
-        peer.hello = hello
         peer.connections.append(connection_id)
         accepted.peer = peer
         peer.link.add_keys(ready.ssmb_keys)
         if ready.ssmb_keys is None:
             peer.ssmb_proved = True  # laboratory: there is nothing to prove
-        changed = self._peers.add(peer) if is_new else self._peers.rearrange()
+        changed = self._peers.heard(peer, hello)
         self._configuration.settle()
         self._say(f"{peer.name} is connected, SSMB {version[0]}.{version[1]}")
         if is_new:
@@ -62,11 +61,11 @@ class Attendance:
 
     def said_again(self, peer: Peer, hello: Hello, now: float) -> None:
         """A keep-alive; its role, its epoch, its address may have changed (11.5)."""
-        before, peer.hello = peer.hello, hello
-        if hello == before:
-            return
+        before = peer.hello
         peer.link.endpoint = endpoint_of(hello, peer.ssmb_version)
-        changed = self._peers.rearrange()
+        changed = self._peers.heard(peer, hello)
+        if hello == before and not changed:
+            return
         if hello.boot_id != peer.boot_id:
             self._listener.peer_came(peer, now)
         self._configuration.settle()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from admin.quiet_log import QuietLog
 from csmb.codec import TYPE_OF
@@ -25,7 +26,10 @@ from data_flow_segment.peers.admission import Admission
 from data_flow_segment.peers.attendance import Attendance
 from data_flow_segment.peers.claims import Claims
 from data_flow_segment.peers.configuration import Configuration
+from data_flow_segment.peers.epochs import RoleEpochs
+from data_flow_segment.peers.fence import Fence
 from data_flow_segment.peers.groups import Listener, Peers
+from data_flow_segment.peers.role_news import RoleNews
 from data_flow_segment.targets.contract import TargetError
 
 _CLOSED = "connection to an unauthenticated CS closed"
@@ -40,6 +44,7 @@ class Connections:
         settings: ConnectionSettings,
         outbox: Outbox,
         peers: Peers,
+        epochs: RoleEpochs,
         configuration: Configuration,
         listener: Listener,
         random_octets: Callable[[int], bytes],
@@ -49,10 +54,11 @@ class Connections:
             settings,
             accept_hello=self._accept,
             group_ssmb_version=peers.group_version,
-            group_role=peers.role_of,
+            group_role=peers.role_after,
         )
         self._outbox = outbox
         self._peers = peers
+        self._epochs = epochs
         self._configuration = configuration
         self._attendance = Attendance(outbox, peers, configuration, listener, self._say)
         self._random_octets = random_octets
@@ -61,11 +67,13 @@ class Connections:
         self._acting: int | None = None  # the connection whose octets are being looked at
         self._now = 0.0
         self._last_id = 0
+        self._role_news = RoleNews(peers)
         self._touched: set[int] = set()  # may have something to send
         self._timer: float | None = None
         self._timer_is_stale = False
         self._admission = Admission(settings.key)
         self._quiet = QuietLog()
+        self._fence = Fence(peers, epochs, outbox.counters, self._quiet)
         self._log: list[str] = []
 
     # --- from the runtime ------------------------------------------------------------------
@@ -104,6 +112,7 @@ class Connections:
             self._yield_place(self._admission.spoke(connection_id, octets, now), now)
             self._guarded(connection_id, accepted, lambda each: each.receive_data(octets, now), now)
             self._settle_claims(now)
+            self._tell_roles(now)
 
     def octets_to_send(self, connection_id: int) -> tuple[bytes, bool]:
         """What to write to a connection now, and whether to close it behind that."""
@@ -136,19 +145,21 @@ class Connections:
         if self._timer_is_stale:
             self._timer_is_stale = False
             timers = [each.connection.get_timer() for each in self._accepted.values()]
-            timers += [self._quiet.get_timer(), self._claims.get_timer()]
+            timers += [each.get_timer() for each in (self._quiet, self._claims, self._epochs)]
             self._timer = min((timer for timer in timers if timer is not None), default=None)
         return self._timer
 
     def handle_timer(self, now: float) -> None:
         self._obey(now)
         self._quiet.handle_timer(now)
+        self._epochs.handle_timer(now)
         self._timer_is_stale = True
         for connection_id, accepted in tuple(self._accepted.items()):
             timer = accepted.connection.get_timer()
             if timer is not None and timer <= now:
                 self._guarded(connection_id, accepted, lambda each: each.handle_timer(now), now)
         self._settle_claims(now)
+        self._tell_roles(now)
 
     def close(self, reason: str, now: float) -> None:
         """This DFS goes down."""
@@ -160,7 +171,8 @@ class Connections:
     def _accept(self, hello: Hello) -> int | None:
         """Judge a HELLO; an unsealed one proves nothing, and causes no more than a probe."""
         acting, claims = self._acting, self._claims
-        if acting is None or not self._accepted[acting].connection.is_ready:
+        is_proved = acting is not None and self._accepted[acting].connection.is_ready
+        if acting is None or not is_proved:
             self._touched.update(claims.ask(claims.before(hello, acting), self._now))
         else:
             verdict, asked = claims.judge(acting, hello, self._now)
@@ -171,10 +183,10 @@ class Connections:
             if verdict is Verdict.ALIVE:
                 self._outbox.counters["cs_duplicate_id"] += 1
                 return ErrorCode.DUPID
-        if self._peers.outranks(hello):
-            self._outbox.counters["cs_not_active"] += 1
-            return ErrorCode.NOTACTIVE
-        return ErrorCode.OK
+        code = self._fence.answer(hello, acting if is_proved else None, self._now)
+        if code is None and acting is not None:
+            self._admission.proved(acting, self._accepted[acting].address)
+        return code
 
     # --- events of a connection ------------------------------------------------------------
 
@@ -237,10 +249,16 @@ class Connections:
             self._attendance.came(connection_id, accepted, hello, now)
 
     def _settle_claims(self, now: float) -> None:
-        """Answer the CSs of which it is known by now whether what they were before is gone."""
-        for connection_id in self._claims.decided(now):
+        """Answer the CSs of which it is known by now whether what they were before is gone, and
+        those whose epoch is on the disk."""
+        for connection_id in (*self._claims.decided(now), *self._epochs.released()):
             accepted = self._accepted[connection_id]
             self._guarded(connection_id, accepted, lambda each: each.answer_held_hello(now), now)
+
+    def _tell_roles(self, now: float) -> None:
+        for connection_id, role, code in self._role_news.take(self._accepted):
+            say = partial(Connection.role_changed, role=role, error_code=code, now=now)
+            self._guarded(connection_id, self._accepted[connection_id], say, now)
 
     def _message(
         self, connection_id: int, accepted: Accepted, event: MessageReceived, now: float
@@ -272,6 +290,7 @@ class Connections:
         line = f"connection to {accepted.who} closed: {event.reason}"
         self._admission.leave(connection_id)
         self._claims.forget(connection_id)
+        self._epochs.forget(connection_id)
         if accepted.was_ready:
             self._say(line)
         else:

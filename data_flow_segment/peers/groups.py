@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from csmb.constants import Flag
 from csmb.messages import Config, Hello
+from csmb.settings import GroupRole
 from csmb.versions import Version
 from data_flow_segment.outbox import Endpoint
+from data_flow_segment.peers.epochs import RoleEpochs
+from data_flow_segment.peers.fencing import Claim, Verdict, claim_of, judge
 from data_flow_segment.peers.ssmb_path import Link, as_replica
 from data_flow_segment.peers.virtual_servers import VirtualServer
 from ssmb.addresses import UNSPECIFIED, to_text
@@ -32,10 +34,14 @@ class Peer:
         "boot_id",
         "config",
         "connections",
+        "heard_at",
         "hello",
+        "is_active",
+        "is_silent",
         "link",
         "reset_seen",
         "reset_waiting",
+        "silent_at",
         "ssmb_proved",
         "ssmb_version",
         "sync_deadline",
@@ -48,12 +54,20 @@ class Peer:
         self.link = link
         self.ssmb_version = ssmb_version
         self.connections: list[int] = []
+        self.is_active = False  # obeyed (11.1)
+        self.begin_listening()
         self.config = Config()
         self.ssmb_proved = False  # we answered an AUTH_CHALLENGE on SSMB (12.3)
         self.reset_waiting = False  # a RESET to it is not acknowledged yet
         self.synced = True  # it knows every flow, or never needed to
         self.sync_deadline: float | None = None  # when to stop waiting for its SYNC
         self.reset_seen: int | None = None  # reset_id executed last
+
+    def begin_listening(self) -> None:
+        """It is active from now on: its heartbeats count anew (`heartbeats`)."""
+        self.heard_at: float | None = None  # when its last HEARTBEAT came
+        self.silent_at: float | None = None  # when it has missed too many; None: it promised none
+        self.is_silent = False
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -66,22 +80,18 @@ class Peer:
     @property
     def name(self) -> str:
         """For the log."""
-        role = "active" if self.claims_active else "standby"
+        role = "active" if self.is_active else "standby"
         return f"CS {self.hello.segment_id} (group {self.group_id}, {role})"
-
-    @property
-    def claims_active(self) -> bool:
-        return bool(self.hello.flags & Flag.ACTIVE)
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        """The higher epoch is the active one; at a tie the lower segment id."""
-        return self.hello.role_epoch, -self.hello.segment_id
 
     @property
     def may_ask(self) -> bool:
         """Whether QUERYs may go to it at all."""
         return self.ssmb_proved and not self.reset_waiting
+
+    @property
+    def answers(self) -> bool:
+        """Whether a QUERY that it leaves unanswered says that it will not answer it."""
+        return self.may_ask and not self.is_silent
 
     def retry_s(self, tries: int) -> float:
         """How long to wait after this many repeats; CONFIG sets the first wait, two more double
@@ -120,79 +130,121 @@ def default_retry_s(tries: int) -> float:
 class Group:
     """The CSs with one group_id at this DFS; at most one is active."""
 
-    __slots__ = ("active", "group_id", "role_epoch", "standbys")
+    __slots__ = ("active", "claim", "group_id", "standbys")
 
-    def __init__(self, group_id: int) -> None:
+    def __init__(self, group_id: int, claim: Claim) -> None:
         self.group_id = group_id
         self.active: Peer | None = None
-        self.role_epoch = 0  # of the active one, or of the last that was
+        self.claim = claim  # the highest ever: of the active one, or of the last
         self.standbys: tuple[Peer, ...] = ()  # ready, and not active: they get copies
 
-    def share(self, octets: bytes, version: int, name: str) -> None:
-        """Copy a message of the active CS, or about its flows, to the standbys (11.3)."""
+    @property
+    def role(self) -> GroupRole:
+        """What HELLO says of it."""
+        return self.active is not None, self.claim.role_epoch
+
+    def share(self, octets: bytes, version: int, name: str, capability: int = 0) -> None:
+        """Copy a message of the active CS, or about its flows, to the standbys (11.3) whose HELLO
+        has this flag."""
         copy = as_replica(octets)
         for standby in self.standbys:
-            if standby.ssmb_proved and standby.link.version == version:
+            if not standby.ssmb_proved or standby.link.version != version:
+                continue
+            if standby.hello.flags & capability == capability:
                 standby.link.send_octets(copy, name)
+
+    def judge(self, hello: Hello) -> Verdict:
+        """Whether the CS with this HELLO is obeyed (11.1)."""
+        return judge(hello, self.claim, None if self.active is None else self.active.hello)
 
 
 class Peers:
     """All connected CSs."""
 
-    def __init__(self) -> None:
+    def __init__(self, epochs: RoleEpochs) -> None:
+        self._epochs = epochs
         self.by_identity: dict[tuple[int, int], Peer] = {}
         self.by_endpoint: dict[Endpoint, tuple[Peer, ...]] = {}
         self.groups: dict[int, Group] = {}
+        self.role_changes = 0  # how often a group got another active CS or epoch, or lost it
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(tuple(self.by_identity.values()))
 
-    def add(self, peer: Peer) -> list[Group]:
-        """A CS whose first connection became ready; the groups whose active one changed."""
+    def group_of(self, group_id: int) -> Group:
+        """The group, made if nothing was heard of it."""
+        group = self.groups.get(group_id)
+        if group is None:
+            group = self.groups[group_id] = Group(group_id, self._epochs.of(group_id))
+        return group
+
+    def heard(self, peer: Peer, hello: Hello) -> list[Group]:
+        """A CS has said HELLO under the seal, the first time or again; its group, if another one is
+        active there now, or none."""
+        group = self.group_of(peer.group_id)
+        verdict, before, epoch = group.judge(hello), group.active, group.claim.role_epoch
+        is_news = hello != peer.hello or self.by_identity.get(peer.identity) is not peer
         self.by_identity[peer.identity] = peer
-        return self.rearrange()
+        if verdict is not Verdict.EARLIER:
+            peer.hello = hello
+        if verdict is Verdict.OBEYED:
+            group.active, group.claim = peer, claim_of(hello)
+        elif verdict is not Verdict.EARLIER and group.active is peer:
+            group.active = None
+        self.role_changes += (group.active, group.claim.role_epoch) != (before, epoch)
+        return self._arranged(group, before, is_news=is_news)
 
     def remove(self, peer: Peer) -> list[Group]:
-        """Its last connection ended; the groups whose active one changed."""
+        """Its last connection ended; its group, if it was the active one there."""
+        group = self.group_of(peer.group_id)
+        before = group.active
         if self.by_identity.get(peer.identity) is peer:
             del self.by_identity[peer.identity]
-        return self.rearrange()
+        if before is peer:
+            group.active, peer.is_active = None, False
+            self.role_changes += 1
+        return self._arranged(group, before, is_news=True)
 
-    def rearrange(self) -> list[Group]:
-        """Work out every group's active CS again; return the groups whose active one changed."""
+    def _arranged(self, group: Group, before: Peer | None, *, is_news: bool) -> list[Group]:
+        """Who is where, and gets copies; the group if its active CS changed."""
+        active = group.active
+        if not is_news and active is before:
+            return []
+        if active is not None and active is not before:
+            active.begin_listening()
         endpoints: dict[Endpoint, tuple[Peer, ...]] = {}
-        members: dict[int, list[Peer]] = {group_id: [] for group_id in self.groups}
+        standbys = []
         for peer in self.by_identity.values():
             endpoint = peer.link.endpoint
             endpoints[endpoint] = (*endpoints.get(endpoint, ()), peer)
-            members.setdefault(peer.group_id, []).append(peer)
-        self.by_endpoint = endpoints
-        changed = []
-        for group_id, peers in members.items():
-            group = self.groups.setdefault(group_id, Group(group_id))
-            claiming = [peer for peer in peers if peer.claims_active]
-            active = max(claiming, key=lambda peer: peer.rank, default=None)
-            group.standbys = tuple(peer for peer in peers if peer is not active)
-            if active is not None:
-                group.role_epoch = active.hello.role_epoch
-            if active is not group.active:
-                group.active = active
-                changed.append(group)
-        return changed
+            if peer.group_id == group.group_id:
+                peer.is_active = peer is active
+                if not peer.is_active:
+                    standbys.append(peer)
+        self.by_endpoint, group.standbys = endpoints, tuple(standbys)
+        return [] if active is before else [group]
 
-    def outranks(self, hello: Hello) -> bool:
-        """Whether another CS is active in this HELLO's group with a better claim (NOTACTIVE).
-
-        Only connected CSs count: a CS that went away and comes back with an old epoch is better
-        than none, and yields as soon as the one with the higher epoch is there again.
-        """
+    def judge(self, hello: Hello) -> Verdict:
+        """Whether a CS is obeyed once it has said this under the seal."""
         group = self.groups.get(hello.group_id)
-        if group is None or group.active is None or not hello.flags & Flag.ACTIVE:
-            return False
+        if group is None:
+            return judge(hello, self._epochs.of(hello.group_id), None)
+        return group.judge(hello)
+
+    def role_after(self, hello: Hello) -> GroupRole:
+        """The role of its group once this HELLO counts."""
+        group, verdict = self.groups.get(hello.group_id), self.judge(hello)
+        if verdict is Verdict.OBEYED:
+            return True, hello.role_epoch
+        if group is None:
+            return False, self._epochs.of(hello.group_id).role_epoch
         active = group.active
-        if active.hello.segment_id == hello.segment_id:
-            return False
-        return active.rank > (hello.role_epoch, -hello.segment_id)
+        leaves = (
+            active is not None
+            and verdict is not Verdict.EARLIER
+            and active.hello.segment_id == hello.segment_id
+        )
+        return active is not None and not leaves, group.claim.role_epoch
 
     def group_version(self, hello: Hello) -> Version | None:
         """The one SSMB version that the group's connected members speak (7.8).
@@ -203,11 +255,6 @@ class Peers:
             if peer.group_id == hello.group_id and not _is_other_boot(peer, hello):
                 return peer.ssmb_version
         return None
-
-    def role_of(self, group_id: int) -> tuple[bool, int]:
-        """Whether a group has an active CS, and its role epoch, or that of the last one."""
-        group = self.groups.get(group_id)
-        return (False, 0) if group is None else (group.active is not None, group.role_epoch)
 
     def is_active(self, peer: Peer) -> bool:
         """Whether a CS is the active one of its group."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the target does by itself for each group, as the group's active CS allows (`Offload`).
 
-A target that can ask does so while its group has an active CS that may be asked (12.3), with keys
-and version 2, whose address no other group's CS has: a REPLY is told apart by its address.
+A target that can ask does so while its group has an active CS that may be asked (12.3) and is not
+silent (11.8), with keys and version 2, whose address no other group's CS has: a REPLY is told apart
+by its address.
 """
 
 from __future__ import annotations
@@ -57,12 +58,16 @@ class Offloads:
             return None
         link = active.link
         alone = len(self._peers.by_endpoint.get(link.endpoint, ())) == 1
-        return active, active.ssmb_proved, active.reset_waiting, link.keys, alone, group.standbys
+        known = active, active.ssmb_proved, active.answers, link.keys
+        return *known, alone, bool(group.standbys)
 
     def who_asks(self, group_id: int) -> str:
         """Who asks about new flows of this group, for people."""
         if not self._may_ask and self._offloads:
             return "agent: the configuration has ask: agent"
+        active = self._peers.active_of(group_id)
+        if active is not None and active.is_silent and self._offloads:
+            return "agent: the active CS has missed three heartbeats"
         obstacle = self._target.asking(group_id)
         return f"agent: {obstacle}" if obstacle else "data path"
 
@@ -71,7 +76,7 @@ class Offloads:
         if active is None or active.link.version != FINISHED_VERSION or not active.ssmb_proved:
             return Offload(group.group_id)
         path = None
-        if self._may_ask and active.may_ask and active.link.keys is not None:
+        if self._may_ask and active.answers and active.link.keys is not None:
             opening, sealing = active.link.keys
             address, port = active.link.endpoint
             if len(self._peers.by_endpoint.get(active.link.endpoint, ())) == 1:

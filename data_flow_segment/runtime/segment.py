@@ -14,6 +14,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Final, Literal
 
 from admin.faults import PAUSE_S
@@ -24,6 +25,7 @@ from data_flow_segment.outbox import Endpoint
 from data_flow_segment.runtime.admin import Admin
 from data_flow_segment.runtime.callbacks import callback
 from data_flow_segment.runtime.sockets import open_udp
+from data_flow_segment.runtime.state_file import StateFile
 from data_flow_segment.runtime.streams import Streams
 from data_flow_segment.targets.contract import SetAnswers, Target, TargetError
 from ssmb.addresses import from_text
@@ -56,8 +58,10 @@ class DataFlowSegmentRuntime:
         *,
         key: bytes,
         datagram_filter: DatagramFilter | None = None,
+        state_file: Path | None = None,
     ) -> None:
-        """`key` is the pre-shared key, read by the caller; b"" in a laboratory."""
+        """`key` is the pre-shared key, read by the caller; b"" in a laboratory.
+        `state_file`: what outlives this process; None: nothing does."""
         self.config = config
         self.target = target
         settings = ConnectionSettings(
@@ -68,6 +72,7 @@ class DataFlowSegmentRuntime:
             laboratory=config.laboratory_no_authentication,
         )
         self._clock = time.monotonic
+        self._state_file = StateFile(state_file, config.segment_id, self._clock)
         answers = config.virtual_addresses
         self.agent = Agent(
             settings,
@@ -76,6 +81,7 @@ class DataFlowSegmentRuntime:
             now=self._clock(),
             answers=SetAnswers(echo=answers.echo, unserved=answers.unserved == "refuse"),
             may_ask=config.ask != "agent",
+            epochs=self._state_file.read(),
         )
         self.admin = Admin(self.agent, self._clock)
         self._filter = datagram_filter
@@ -105,6 +111,7 @@ class DataFlowSegmentRuntime:
         self._udp = open_udp(config.ssmb.address, config.ssmb.port)
         try:
             self._streams.listen(config.csmb.address, config.csmb.port)
+            self._state_file.warn_of_none()
             try:
                 self._start_reading(loop, self._udp)
                 self.ready.set()
@@ -173,6 +180,13 @@ class DataFlowSegmentRuntime:
             self._timer.cancel()
 
     @callback
+    def _epochs_settled(self) -> None:
+        """The disk has answered: claims that waited for it are obeyed."""
+        if not self._stopping.is_set():
+            self.agent.handle_timer(self._clock())
+            self.settle()
+
+    @callback
     def _settle_finally(self) -> None:
         self.settle()
 
@@ -239,12 +253,15 @@ class DataFlowSegmentRuntime:
     def settle(self) -> None:
         """Carry out what the agent decided in this wake-up."""
         agent, now = self.agent, self._clock()
+        if agent.heartbeats.has_copies:  # what the target carried out goes before them
+            agent.handle_events(self.target.events(), now)
         agent.flush(now)
         # datagrams first: the CS decides while packets that waited are put back
         if agent.outbox.datagrams and self._udp is not None:
             self._send(agent.outbox.take_datagrams())
         if agent.outbox.commands:
             self.target.apply(agent.outbox.take_commands())
+        self._state_file.follow(agent.epochs, agent.outbox.faults, self._epochs_settled)
         for connection_id in agent.connections.take_touched():
             self._streams.write(connection_id)
         for sentence in agent.connections.take_log():

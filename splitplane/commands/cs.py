@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from splitplane.commands.serving import CONFIG_FILE, key_of, log_to_stderr, run, wanted_impairment
+from splitplane.commands.serving import (
+    CONFIG_FILE,
+    key_of,
+    log_to_stderr,
+    run,
+    state_path,
+    wanted_impairment,
+)
 from splitplane.config import load
 from splitplane.interrupts import Signals
 from splitplane.reloads import Say
-
-if TYPE_CHECKING:
-    from control_segment.config import ControlSegmentConfig
 
 
 @click.command()
@@ -34,7 +36,10 @@ def cs(config: Path) -> None:
     settings = load(config, ControlSegmentConfig)
     key = key_of(config, settings.key_file)
     runtime = ControlSegmentRuntime(
-        settings, key, datagram_filter=wanted_impairment(), state_file=_state_file(config, settings)
+        settings,
+        key,
+        datagram_filter=wanted_impairment(),
+        state_file=state_path(config, settings, "cs"),
     )
 
     file = ConfigFile(config)
@@ -45,11 +50,3 @@ def cs(config: Path) -> None:
     signals = Signals()
     with signals.handled():
         run(runtime, signals, "cs", settings, reload)
-
-
-def _state_file(config: Path, settings: ControlSegmentConfig) -> Path | None:
-    """Where the CS keeps what outlives it; by default where systemd's StateDirectory= says."""
-    if settings.state_file is not None:
-        return config.parent / settings.state_file
-    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    return Path(folder) / f"cs-{settings.segment_id}.state" if folder else None

@@ -20,6 +20,7 @@ from splitplane.commands.serving import (
     log,
     log_to_stderr,
     run,
+    state_path,
     wanted_impairment,
 )
 from splitplane.config import first_level, load
@@ -102,7 +103,7 @@ def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
     with signals.handled():
         while not signals.ended:
             try:
-                _lead_once(settings, key, impairment, signals, on_wait)
+                _lead_once(config, settings, key, impairment, signals, on_wait)
                 return
             except TargetTaken as error:
                 on_wait(Waiting(f"{error}; starting over", for_another=True))
@@ -122,6 +123,7 @@ def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
 
 
 def _lead_once(
+    config: Path,
     settings: DataFlowSegmentConfig,
     key: bytes,
     impairment: impair.DatagramFilter | None,
@@ -141,7 +143,13 @@ def _lead_once(
             settings.flow_capacity,
         )
     try:
-        runtime = DataFlowSegmentRuntime(settings, target, key=key, datagram_filter=impairment)
+        runtime = DataFlowSegmentRuntime(
+            settings,
+            target,
+            key=key,
+            datagram_filter=impairment,
+            state_file=state_path(config, settings, "dfs"),
+        )
         run(runtime, signals, "dfs", settings, None)
     finally:
         target.close(detach=False)

@@ -59,6 +59,16 @@ def key_of(config: Path, key_file: str | Path | None) -> bytes:
     return read_key(config.parent / key_file)
 
 
+def state_path(
+    config: Path, settings: ControlSegmentConfig | DataFlowSegmentConfig, role: Literal["cs", "dfs"]
+) -> Path | None:
+    """Where a segment keeps what outlives it; by default where systemd's StateDirectory= says."""
+    if settings.state_file is not None:
+        return config.parent / settings.state_file
+    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(folder) / f"{role}-{settings.segment_id}.state" if folder else None
+
+
 def wanted_impairment() -> impair.DatagramFilter | None:
     """What the environment asks for in tests; logged, since it must not happen by oversight."""
     impairment = impair.from_environment()

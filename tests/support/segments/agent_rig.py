@@ -16,6 +16,7 @@ from csmb.messages import Ack, Config, Hello, VsEntry, VsList
 from csmb.messages import Message as CsmbMessage
 from csmb.settings import ConnectionSettings
 from data_flow_segment.agent import Agent
+from data_flow_segment.peers.epochs import RoleEpochs
 from data_flow_segment.targets.interfaces import Interface, Route
 from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.memory.datapath import DataPath
@@ -84,6 +85,7 @@ def agent_of(
     now: float,
     *,
     laboratory: bool = False,
+    epochs: RoleEpochs | None = None,
 ) -> Agent:
     """The agent of DFS_ID."""
     settings = ConnectionSettings(
@@ -93,7 +95,7 @@ def agent_of(
         ssmb_port=DFS_ENDPOINT[1],
         laboratory=laboratory,
     )
-    return Agent(settings, target, random_octets=random_octets, now=now)
+    return Agent(settings, target, random_octets=random_octets, now=now, epochs=epochs)
 
 
 class FakeCs:
@@ -245,7 +247,12 @@ class AgentRig:
     """The DFS, virtual time, and what came out."""
 
     def __init__(
-        self, *, data_path: DataPath | None = None, laboratory: bool = False, **fields: Any
+        self,
+        *,
+        data_path: DataPath | None = None,
+        laboratory: bool = False,
+        epochs: RoleEpochs | None = None,
+        **fields: Any,
     ) -> None:
         self.now = 1000.0 if data_path is None else data_path.clock()
         self._random = random.Random(7)
@@ -254,7 +261,9 @@ class AgentRig:
             data_path.clock = lambda: self.now
             self.target._clock = data_path.clock
         self.laboratory = laboratory
-        self.agent = agent_of(self.target, self.random_octets, self.now, laboratory=laboratory)
+        self.agent = agent_of(
+            self.target, self.random_octets, self.now, laboratory=laboratory, epochs=epochs
+        )
         self.css: list[FakeCs] = []
         self.sent: list[tuple[int, bytes]] = []  # frames that left, to one host
         self.undelivered: list[tuple[tuple[str, int], bytes]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from control_segment.state import Kind, Section, decode, encode
+from admin.state import Kind, Section, decode, encode
 from ssmb.constants import CloseReason, ErrorCode, Flag
 from ssmb.messages import Delete, Reply
 from support.segments.dfs_double import ACK, Rig, changed_pool, changed_server, config

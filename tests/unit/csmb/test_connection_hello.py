@@ -259,10 +259,65 @@ def test_a_capability_cannot_pass_for_a_role_or_for_a_seal() -> None:
 
 
 def test_a_dfs_says_whether_its_group_has_an_active_cs_to_nobody_but_a_ready_cs() -> None:
-    pair = pair_of({"group_id": 9}, {"group_role": lambda group_id: (group_id == 9, 5)})
+    pair = pair_of({"group_id": 9}, {"group_role": lambda hello: (hello.group_id == 9, 5)})
     pair.exchange()
     heard = [event.hello for event in events(pair.cs) if isinstance(event, HelloReceived)]
     assert [(bool(hello.flags & Flag.ACTIVE), hello.role_epoch) for hello in heard] == [
         (False, 0),
         (True, 5),
     ]
+
+
+def roles_heard(pair: Pair) -> list[tuple[int, bool, int]]:
+    """What the DFS's HELLOs since the last call said: code, whether a CS is active, epoch."""
+    pair.exchange()
+    heard = [event.hello for event in events(pair.cs) if isinstance(event, HelloReceived)]
+    return [
+        (each.error_code, bool(each.flags & Flag.ACTIVE), each.role_epoch) for each in heard[-2:]
+    ]
+
+
+def test_a_dfs_says_hello_out_of_turn_if_that_says_anything_new() -> None:
+    pair = pair_of({}, {"group_role": lambda hello: (True, 5)})
+    assert roles_heard(pair)[-1] == (0, True, 5)
+    pair.dfs.role_changed((True, 5), ErrorCode.OK, START)
+    assert roles_heard(pair) == []
+    pair.dfs.role_changed((False, 5), ErrorCode.OK, START)
+    pair.dfs.role_changed((False, 5), ErrorCode.OK, START)
+    assert roles_heard(pair) == [(0, False, 5)]
+    pair.dfs.role_changed((True, 6), ErrorCode.NOTACTIVE, START)
+    assert roles_heard(pair) == [(ErrorCode.NOTACTIVE, True, 6)]
+    assert pair.cs.is_ready
+
+
+def test_a_cs_answers_no_hello_so_that_two_segments_never_go_on_for_ever() -> None:
+    pair = pair_of({}, {"group_role": lambda hello: (True, 5)})
+    pair.exchange()
+    pair.dfs.role_changed((False, 5), ErrorCode.OK, START)
+    pair.cs.receive_data(pair.dfs.data_to_send(), START)
+    assert pair.cs.data_to_send() == b""
+
+
+def test_while_a_hello_is_held_none_is_said_out_of_turn() -> None:
+    """It would pass for the answer."""
+    verdict: list[int | None] = [ErrorCode.OK]
+    pair = pair_of(
+        {}, {"group_role": lambda hello: (False, 5), "accept_hello": lambda hello: verdict[0]}
+    )
+    roles_heard(pair)
+    verdict[0] = None
+    pair.cs.announce(active=True, role_epoch=6, now=START)
+    assert roles_heard(pair) == []
+    pair.dfs.role_changed((True, 9), ErrorCode.NOTACTIVE, START)
+    assert roles_heard(pair) == []
+    verdict[0] = ErrorCode.NOTACTIVE
+    pair.dfs.answer_held_hello(START)
+    assert roles_heard(pair) == [(ErrorCode.NOTACTIVE, False, 5)]
+    pair.dfs.role_changed((True, 9), ErrorCode.NOTACTIVE, START)
+    assert roles_heard(pair) == [(ErrorCode.NOTACTIVE, True, 9)]
+
+
+def test_before_ready_a_dfs_says_nothing_of_roles() -> None:
+    dfs = connect(Role.DFS)
+    dfs.role_changed((True, 5), ErrorCode.OK, START)
+    assert dfs.data_to_send() == b""

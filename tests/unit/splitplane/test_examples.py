@@ -90,6 +90,5 @@ def test_the_units_start_the_commands_and_make_the_folder_of_the_socket(kind: st
     name, model = FILES[("cs", "dfs").index(kind)]
     config = load(EXAMPLES / "two-machines" / name, model)
     assert Path(str(config.model_dump()["admin_socket"])).parent == Path(folder)
-    if kind == "cs":
-        folder = "/var/lib/" + service["StateDirectory"].replace("%i", kind)
-        assert Path(str(config.model_dump()["state_file"])).parent == Path(folder)
+    folder = "/var/lib/" + service["StateDirectory"].replace("%i", kind)
+    assert Path(str(config.model_dump()["state_file"])).parent == Path(folder)

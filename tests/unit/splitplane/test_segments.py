@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -20,7 +20,8 @@ from admin.answers import HELLO, NODES, RELOAD
 from admin.client import AdminClient, ask
 from admin.errors import CommandError
 from control_segment.config import ControlSegmentConfig
-from splitplane.commands.cs import _state_file
+from data_flow_segment.config.segment import DataFlowSegmentConfig
+from splitplane.commands.serving import state_path
 from splitplane.config import load
 from splitplane.reading import IN_THREAD_MAX
 from support.ports import free_port
@@ -306,16 +307,22 @@ def test_a_laboratory_without_keys_says_so_at_every_start(folder: Path) -> None:
         assert "authentication is off: any host can control" in log
 
 
+@pytest.mark.parametrize("role", ["cs", "dfs"])
 def test_the_state_file_is_where_the_configuration_or_systemd_says(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, role: Literal["cs", "dfs"]
 ) -> None:
+    make = {"cs": cs_config, "dfs": dfs_config}[role]
+
+    def found(file: Path) -> Path | None:
+        if role == "cs":
+            return state_path(file, load(file, ControlSegmentConfig), role)
+        return state_path(file, load(file, DataFlowSegmentConfig), role)
+
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-    file = cs_config(folder)
-    assert _state_file(file, load(file, ControlSegmentConfig)) is None
-    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/splitplane/cs:/var/lib/other")
-    settings = load(file, ControlSegmentConfig)
-    assert _state_file(file, settings) == Path("/var/lib/splitplane/cs/cs-1.state")
-    file = cs_config(folder, state_file="my.state")
-    assert _state_file(file, load(file, ControlSegmentConfig)) == folder / "my.state"
-    file = cs_config(folder, state_file="/srv/my.state")
-    assert _state_file(file, load(file, ControlSegmentConfig)) == Path("/srv/my.state")
+    file = make(folder)
+    assert found(file) is None
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/splitplane/x:/var/lib/other")
+    number = {"cs": 1, "dfs": 256}[role]
+    assert found(file) == Path(f"/var/lib/splitplane/x/{role}-{number}.state")
+    assert found(make(folder, state_file="my.state")) == folder / "my.state"
+    assert found(make(folder, state_file="/srv/my.state")) == Path("/srv/my.state")

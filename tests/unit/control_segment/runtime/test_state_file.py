@@ -14,8 +14,8 @@ from time import monotonic
 
 import pytest
 
+from admin.state import decode
 from control_segment.runtime.state_file import LAST_WAIT_S, StateFile
-from control_segment.state import decode
 from ssmb.addresses import from_text
 from support.segments.dfs_double import Rig, changed_server, config
 
@@ -127,7 +127,7 @@ def test_a_file_of_another_cs_and_one_that_is_too_large_are_passed_over(
     write_at_the_end(state_file(rig_with(3, segment_id=2), path))
     rig = rig_with(0)
     state_file(rig, path).restore(monotonic())
-    assert "it is that of CS 2, and this is CS 1" in caplog.text
+    assert "it is that of segment 2, and this is segment 1" in caplog.text
     with path.open("wb") as file:
         file.truncate(1 << 30)
     state_file(rig, path).restore(monotonic())

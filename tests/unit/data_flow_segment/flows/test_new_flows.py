@@ -8,7 +8,7 @@ import pytest
 from csmb.constants import Flag as CsmbFlag
 from csmb.messages import Config
 from ssmb.addresses import from_text
-from ssmb.constants import CloseReason, ErrorCode, Flag, ForwardMode
+from ssmb.constants import NO_CS_HOLD_MS, CloseReason, ErrorCode, Flag, ForwardMode
 from ssmb.messages import Bridge, Delete, FlowSignature, Query
 from support.octets.frames import ACK, FIN, RST, SYN, ends_of, framed, tcp_packet, udp_packet
 from support.segments.agent_rig import (
@@ -307,11 +307,13 @@ def test_without_a_cs_flows_wait_and_are_asked_about_when_one_comes() -> None:
     assert len(rig.sent) == 1
 
 
-def test_without_a_cs_flows_are_given_up_when_the_repeats_are_spent() -> None:
+def test_without_a_cs_flows_are_given_up_after_three_seconds_more_than_its_repeats_take() -> None:
     rig, cs = ready_rig()
     cs.leave()
     rig.client_sends(SYN)
-    rig.advance(1)
+    rig.advance(0.55 + NO_CS_HOLD_MS / 1000 - 0.1)
+    assert len(rig.agent.new_flows.pending) == 1
+    rig.advance(0.3)
     assert rig.count("query_timeouts") == 1
     assert len(rig.agent.new_flows.pending) == 0
 

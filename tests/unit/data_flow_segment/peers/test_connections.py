@@ -223,14 +223,6 @@ def test_what_a_cs_configured_before_another_took_over_is_not_added_to_the_other
     assert [entry.key.virt_port for entry in rig.target.virtual_servers()] == [83]
 
 
-def test_without_the_active_one_an_old_epoch_is_better_than_none() -> None:
-    rig, active = ready_rig()
-    active.leave()
-    rig.cs(2, role_epoch=0)
-    rig.client_sends(SYN)
-    assert len(rig.css[-1].take(Query)) == 1
-
-
 def test_a_second_boot_of_a_living_segment_is_refused() -> None:
     rig, first = ready_rig()
     copy = FakeCs(rig, 1, boot_id=5)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a CS keeps in a file over its restart: octets, and what they say.  The runtime reads and
-writes; `docs/design/0006-state-file.md` has the reasons.
+"""What a segment keeps in a file over its restart: octets, and what they say.  Its runtime reads
+and writes; `docs/design/0006-state-file.md` has the reasons.
 
-    header    magic (16 octets), version, the CS's segment id, when it was written (unix time, s)
+    header    magic (16 octets), version, the segment's id, when it was written (unix time, s)
     sections  kind, octets of the name, octets of a record, number of records; name; records
     end       a section of kind 0 without a name, whose number is the CRC-32 of all before it
 
@@ -31,6 +31,7 @@ class Kind(IntEnum):
     END = 0
     PERSISTENCE = 1  # clients of one table (`control_segment.persistence_tables`)
     SESSIONS = 2  # without a DFS flow (`control_segment.saved_sessions`)
+    CLAIMS = 3  # of the groups of a DFS (`data_flow_segment.peers.epochs`)
 
 
 class Section(NamedTuple):
@@ -68,7 +69,7 @@ def encode(segment_id: int, written: float, sections: Iterable[Section]) -> Iter
 
 
 def decode(octets: bytes, segment_id: int) -> State:
-    """Return what a file says; StateError if it is damaged, or not this CS's."""
+    """Return what a file says; StateError if it is damaged, or another segment's."""
     if octets[: len(MAGIC)] != MAGIC or len(octets) < _HEADER.size:
         raise StateError("it is no state file of splitplane, or was cut off")
     _, version, written_by, written = _HEADER.unpack_from(octets)
@@ -83,7 +84,7 @@ def decode(octets: bytes, segment_id: int) -> State:
     ):
         raise StateError("its checksum is wrong")
     if written_by != segment_id:
-        raise StateError(f"it is that of CS {written_by}, and this is CS {segment_id}")
+        raise StateError(f"it is that of segment {written_by}, and this is segment {segment_id}")
     return State(written, sections)
 
 

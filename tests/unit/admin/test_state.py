@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from admin.state import MAGIC, Kind, Section, State, StateError, decode, encode
 from control_segment.config import ControlSegmentConfig
 from control_segment.persistence import SourceAddressPersistence
-from control_segment.state import MAGIC, Kind, Section, State, StateError, decode, encode
 from ssmb.addresses import from_text, to_text
 from support.segments.dfs_double import Rig, changed_server, config
 
@@ -38,7 +38,7 @@ def test_what_was_written_is_read_again() -> None:
         (FILE + b"\0", "goes on behind its end"),
         (FILE[:60] + b"x" + FILE[61:], "checksum"),
         (FILE[:16] + b"\0\2" + FILE[18:], "version 2, and this release reads version 1"),
-        (b"".join(encode(2, WALL, SECTIONS)), "that of CS 2, and this is CS 1"),
+        (b"".join(encode(2, WALL, SECTIONS)), "that of segment 2, and this is segment 1"),
         (b"".join(encode(1, float("nan"), SECTIONS)), "its time is none"),
         (b"".join(encode(1, float("inf"), SECTIONS)), "its time is none"),
         (b"".join(encode(1, -1.0, SECTIONS)), "its time is none"),
