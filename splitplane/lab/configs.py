@@ -11,7 +11,9 @@ from splitplane.lab.topology import (
     DFS_ADDRESS,
     HTTP_PORT,
     SERVER_HTTP_PORT,
+    SERVER_STREAM_PORT,
     SERVER_UDP_PORT,
+    STREAM_PORT,
     UDP_PORT,
     VIRTUAL_ADDRESS,
     VIRTUAL_ADDRESS_6,
@@ -55,18 +57,27 @@ def dfs_config(
     }
 
 
-def cs_config(topology: Topology, folder: Path, cs: Host, *, method: str) -> dict[str, Any]:
-    """What `splitplane cs` is started with: www and echo, over IPv4 and IPv6."""
+_SERVICES: Final = (
+    ("web", "www", "tcp", HTTP_PORT, SERVER_HTTP_PORT),
+    ("echo", "echo", "udp", UDP_PORT, SERVER_UDP_PORT),
+)
+_STREAMS: Final = ("streams", "stream", "tcp", STREAM_PORT, SERVER_STREAM_PORT)
+"""Pool, virtual server, protocol, its port, the nodes' port."""
+
+
+def cs_config(
+    topology: Topology, folder: Path, cs: Host, *, method: str, streams: bool = False
+) -> dict[str, Any]:
+    """What `splitplane cs` is started with: www and echo, over IPv4 and IPv6; with *streams* also
+    `stream`, whose nodes speak first."""
     families = [("", VIRTUAL_ADDRESS)]
     if topology.ipv6:
         families.append(("6", VIRTUAL_ADDRESS_6))
     pools = []
     virtual_servers = []
     for suffix, virtual_address in families:
-        for pool, service, protocol, port, node_port in (
-            ("web", "www", "tcp", HTTP_PORT, SERVER_HTTP_PORT),
-            ("echo", "echo", "udp", UDP_PORT, SERVER_UDP_PORT),
-        ):
+        services = (*_SERVICES, _STREAMS) if streams else _SERVICES
+        for pool, service, protocol, port, node_port in services:
             pools.append(
                 {
                     "name": pool + suffix,

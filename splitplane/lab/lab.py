@@ -38,6 +38,7 @@ from splitplane.lab.topology import (
     HOSTS_MAX,
     HTTP_PORT,
     SERVER_HTTP_PORT,
+    SERVER_STREAM_PORT,
     SERVER_UDP_PORT,
     VIRTUAL_ADDRESS,
     VIRTUAL_ADDRESS_6,
@@ -70,8 +71,10 @@ class Lab(AbstractContextManager["Lab"]):
         dfs_attach: Literal["auto", "xdp", "tc"] = "auto",
         flow_capacity: int = 65536,
         segments: bool = True,
+        streams: bool = False,
     ) -> None:
-        """With *segments* False no DFS and no CS is started by entering the block."""
+        """With *segments* False no DFS and no CS is started by entering the block; with *streams*
+        there is a virtual server whose nodes speak first."""
         for kind, count in (("clients", clients), ("servers", servers), ("CSs", cs_count)):
             if not 0 <= count <= HOSTS_MAX:
                 raise CommandError(f"{count} {kind}; a laboratory has 0 to {HOSTS_MAX}")
@@ -92,9 +95,13 @@ class Lab(AbstractContextManager["Lab"]):
             flow_capacity=flow_capacity,
         )
         self.cs_configs: dict[str, dict[str, Any]] = {
-            host.name: configs.cs_config(self.topology, self.folder, host, method=method)
+            host.name: configs.cs_config(
+                self.topology, self.folder, host, method=method, streams=streams
+            )
             for host in self.topology.of("cs")
         }
+        # what is put before the command of a segment: "cs1" -> ["env", "NAME=value"]
+        self.words_before: dict[str, list[str]] = {}
         self._has_switch = target == "p4runtime"
         self._starts_segments = segments
         self._state = state.LabState(name)
@@ -181,6 +188,7 @@ class Lab(AbstractContextManager["Lab"]):
         """Start (again) one web server."""
         arguments = [sys.executable, "-m", "splitplane.lab.web", name]
         arguments += ["--http", str(SERVER_HTTP_PORT), "--udp", str(SERVER_UDP_PORT)]
+        arguments += ["--stream", str(SERVER_STREAM_PORT)]
         process = self._process(name, arguments)
         already = process.log.stat().st_size if process.log.exists() else 0
         process.start(lambda: process.log.stat().st_size > already)
@@ -197,6 +205,7 @@ class Lab(AbstractContextManager["Lab"]):
 
     def _start_segment(self, name: str, command: str) -> None:
         arguments = [sys.executable, "-m", "splitplane", command, str(self.config_path(name))]
+        arguments = [*self.words_before.get(name, ()), *arguments]
         self._process(name, arguments).start(lambda: self._answers(name))
 
     def _process(self, name: str, command: list[str], host: str = "") -> Process:

@@ -22,9 +22,11 @@ VIRTUAL_ADDRESS: Final = "203.0.113.10"
 VIRTUAL_ADDRESS_6: Final = "2001:db8:113::10"
 HTTP_PORT: Final = 80
 UDP_PORT: Final = 53
+STREAM_PORT: Final = 7  # where the nodes speak first
 # what the servers listen on: other ports, so that ports are translated too
 SERVER_HTTP_PORT: Final = 8080
 SERVER_UDP_PORT: Final = 5353
+SERVER_STREAM_PORT: Final = 7007
 DFS_ADDRESS: Final = "10.3.0.1"
 HOSTS_MAX: Final = 250  # of a kind: one octet of the address
 
