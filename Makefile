@@ -15,13 +15,14 @@ ARTIFACTS := data_flow_segment/artifacts
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_HEADERS := $(wildcard bpf/*.h)
 NATIVE := control_segment/artifacts/datagrams.so
+CLOCK_JUMP := splitplane/drill/artifacts/clock_jump.so
 NATIVE_FLAGS := -O2 -fPIC -shared -fvisibility=hidden -Wall -Wextra -Werror -ffile-prefix-map=$(CURDIR)/=
 BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=$(ARTIFACTS)/%.bpf.o)
 # where Debian and Ubuntu keep asm/types.h; clang does not look there for another target
 MULTIARCH := /usr/include/$(shell uname -m)-linux-gnu
 BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I$(MULTIARCH) -ffile-prefix-map=$(CURDIR)/=
 
-.PHONY: coverage help run run-p4 p4-shell mininet test soak check bpf native p4 p4-tna bench fuzz docs format clean setup
+.PHONY: coverage drill help run run-p4 p4-shell mininet test soak check bpf native p4 p4-tna bench fuzz docs format clean setup
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,10 @@ run-p4: setup ## the same with a P4 switch as the DFS (BMv2, p4lang's package p4
 p4-shell: ## inspect the tables of a running run-p4, or of the switch at ADDRESS=HOST:PORT [DEVICE_ID=1]
 	@scripts/setup p4-shell
 	@exec $(PYTHON_BIN) scripts/p4_shell.py --address "$(ADDRESS)" $(if $(DEVICE_ID),--device-id $(DEVICE_ID))
+
+drill: bpf ## run a failover drill in a laboratory: report, plots, timeline; ARGS="--scenario kill" (root; minutes)
+	@scripts/setup run drill
+	@exec $(PYTHON_BIN) -m splitplane drill failover $(ARGS)
 
 TOPOLOGY ?= single_switch
 mininet: ## run a TOPOLOGY of mininet/ (single_switch, two_cs, two_dfs) with BMv2, or ARGS="--target bpf" (root)
@@ -74,12 +79,16 @@ check: ## run ruff, ruff format, clang-format, mypy --strict, import-linter; che
 	scripts/check_commits
 
 bpf: setup ## compile the BPF program, and the CS's native part
-	@$(MAKE) --no-print-directory $(BPF_OBJECTS) $(NATIVE)
+	@$(MAKE) --no-print-directory $(BPF_OBJECTS) $(NATIVE) $(CLOCK_JUMP)
 
 native: $(NATIVE) ## compile the CS's native part alone; without it the CS is Python
 
 $(NATIVE): native/datagrams.c Makefile
 	$(CLANG) $(NATIVE_FLAGS) $< -o $@.tmp
+	@mv $@.tmp $@
+
+$(CLOCK_JUMP): native/clock_jump.c Makefile
+	$(CLANG) $(NATIVE_FLAGS) $< -o $@.tmp -ldl
 	@mv $@.tmp $@
 
 $(ARTIFACTS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile
@@ -136,5 +145,5 @@ format: setup ## format with ruff and clang-format, and apply ruff's fixes
 clean: ## remove everything that the other targets created, including laboratories
 	@if [ -x $(PYTHON_BIN) ] && [ "$$(id -u)" -eq 0 ]; then $(PYTHON_BIN) -m splitplane lab clean; fi
 	rm -rf .venv .venv-p4shell .make build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find $(ARTIFACTS) $(dir $(NATIVE)) -type f ! -name .gitkeep -delete
+	find $(ARTIFACTS) $(dir $(NATIVE)) $(dir $(CLOCK_JUMP)) -type f ! -name .gitkeep -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,6 +17,6 @@ compile() {
         --output-file "requirements/$output.txt" "$@"
 }
 lock run --extra bpf --extra p4
-lock dev --extra bpf --extra p4 --extra dev --constraint requirements/run.txt
-lock fuzz --extra bpf --extra p4 --extra dev --extra fuzz --constraint requirements/dev.txt
+lock dev --extra bpf --extra p4 --extra drill --extra dev --constraint requirements/run.txt
+lock fuzz --extra bpf --extra p4 --extra drill --extra dev --extra fuzz --constraint requirements/dev.txt
 compile p4shell requirements/p4shell.in

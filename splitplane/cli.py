@@ -11,7 +11,7 @@ from click.shell_completion import get_completion_class
 
 from admin.errors import CommandError, ConfigError, from_os_error
 from splitplane import __version__
-from splitplane.commands import cs, dfs, lab, run, show, switchover
+from splitplane.commands import cs, dfs, drill, lab, run, show, switchover
 
 
 class _Command(click.Group):
@@ -68,6 +68,7 @@ for command in (
     switchover.switchover,
     lab.lab,
     run.run,
+    drill.drill,
 ):
     cli.add_command(command)
 

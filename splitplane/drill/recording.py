@@ -163,7 +163,7 @@ class Recording:
     ended_s: float | None  # None: at least one process was killed
     attempts: tuple[Attempt, ...]  # by due_s
     flows: tuple[LongFlow, ...]
-    progress: tuple[Progress, ...]  # by at_s; of several processes: each its own counts
+    progress: tuple[tuple[Progress, ...], ...]  # one for each process
 
     @classmethod
     def of(cls, *logs: Iterable[Event]) -> Recording:
@@ -187,10 +187,7 @@ class Recording:
             attempts=tuple(sorted(attempts, key=lambda attempt: attempt.due_s)),
             flows=tuple(event for event in every if isinstance(event, LongFlow)),
             progress=tuple(
-                sorted(
-                    (event for event in every if isinstance(event, Progress)),
-                    key=lambda progress: progress.at_s,
-                )
+                tuple(event for event in part if isinstance(event, Progress)) for part in parts
             ),
         )
 

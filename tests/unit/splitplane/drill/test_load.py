@@ -8,8 +8,6 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import pytest
 from splitplane.drill.load import command
 from splitplane.drill.recording import Plan, Recording
 from support.ports import free_port
-from support.processes import killed_after, line_of
+from support.segments.drills import node
 
 PLAN = Plan(
     addresses=("127.0.0.1",),
@@ -30,21 +28,6 @@ PLAN = Plan(
     idle=2,
     udp_flows=2,
 )
-
-
-@contextmanager
-def node(plan: Plan, name: str = "node1") -> Iterator[subprocess.Popen[str]]:
-    """The laboratory's server, on the plan's ports."""
-    arguments = [sys.executable, "-m", "splitplane.lab.web", name]
-    for option, port in (
-        ("http", plan.http_port),
-        ("stream", plan.stream_port),
-        ("udp", plan.udp_port),
-    ):
-        arguments += [f"--{option}", str(port)]
-    with killed_after(subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)) as process:
-        assert line_of(process.stdout) == "ready\n"
-        yield process
 
 
 @pytest.fixture
