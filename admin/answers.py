@@ -217,6 +217,8 @@ class DataFlowSegmentPeer(Peer):
     role_epoch: int | None = None  # that this CS has at it
     copy: Copy | None = None  # of its flows; None: this CS is the only one of its group
     virtual_servers_withheld: int = 0  # with IPv6, which the versions agreed on do not carry
+    team: str | None = None  # the pair or multipath that it belongs to
+    team_state: str | None = None  # away, reporting, filling, complete
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,6 +175,9 @@ class Batches:
     def _with_what_waited(self, replies: list[Datagram], now: float) -> list[Datagram]:
         if self._waiting and self._waiting.freed:
             replies += self.serve_waiting(now)
+        if self._dispatch.pairs.is_busy:
+            self.is_touched = True
+            self._dispatch.pairs.flush(now)
         self._statistics.sent[MessageType.REPLY] += len(replies)
         if self._dispatch.waiting and replies:
             self._dispatch.flush()

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from admin.answers import WEIGHT_MAX
 from control_segment.methods import METHODS
 from control_segment.references import check_persistence_groups, check_references, family, wrong
+from control_segment.team_rules import check_teams
 from csmb.constants import CS_ID_MAX, VS_TOTAL_MAX
 from ssmb.addresses import from_text, is_link_local, is_martian, is_next_hop, names_a_host
 from ssmb.constants import (
@@ -118,10 +119,20 @@ class SsmbConfig(_Model):
 
 
 class DataFlowSegmentAddress(_Model):
-    """Where a DFS listens for CSMB."""
+    """Where a DFS listens for CSMB, and the DFSs that it belongs to."""
 
     address: SegmentAddress
     port: Port = SSMB_PORT
+    # DFSs of one name hold each other's flows.  Of a pair one member at a time has the virtual
+    # addresses; with multipath routers send to all of them
+    pair: Name | None = None
+    multipath: Name | None = None
+
+    @model_validator(mode="after")
+    def _check_team(self) -> Self:
+        if self.pair is not None and self.multipath is not None:
+            raise wrong("give pair or multipath, not both", "multipath")
+        return self
 
 
 class ControlSegmentAddress(_Model):
@@ -350,6 +361,7 @@ class ControlSegmentConfig(_Model):
                     " the same family",
                     "control_segments", index, "address",
                 )  # fmt: skip
+        check_teams(self.data_flow_segments)
         return self
 
     @model_validator(mode="after")

@@ -238,6 +238,8 @@ class Connections:
         takes_grants = bool(hello.flags & CsmbFlag.GRANTS) and peer.ssmb_version == 2
         first = int.from_bytes(self._random_octets(3), "big")
         self._dispatch.grants.peer_ready(peer, first, takes_grants=takes_grants)
+        configured = self._config.data_flow_segments[index]
+        self._dispatch.pairs.peer_ready(peer, configured, now)
         if peer.epoch != epoch:
             self._check_all(now)
         self.by_address.learn(peer)

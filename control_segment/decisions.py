@@ -17,6 +17,7 @@ from typing import Final
 
 from control_segment.flows import SESSION, WAITS_FOR_ANSWER, Flow, FlowTable
 from control_segment.nodes import Node
+from control_segment.pairs.teams import are_together, carry, next_holder
 from control_segment.peers import Peer
 from control_segment.source_ports import SourcePorts
 from control_segment.statistics import Statistics
@@ -34,6 +35,7 @@ from control_segment.wire import (
 from ssmb.constants import TCP, Asking, ErrorCode
 from ssmb.messages import Translation
 
+_SYN_REPEATED_S: Final = 4.0  # a client's first two repeats come after 1 s and 3 s
 _TAKEN_BACK_S: Final = 1.0  # grants, after a limit was met
 SYN: Final = 0x02
 SYN_ACK: Final = 0x12
@@ -76,7 +78,7 @@ class Decisions:
             if flow.previous_serial == serial:
                 self._statistics.drops["stale_query"] += 1
                 return None
-            if not is_syn and self._stays(flow):
+            if self._is_repeated_elsewhere(flow, peer, now) if is_syn else self._stays(flow):
                 return self._reattach(flow, peer, serial, now)
             why = "a SYN with another serial" if is_syn else "its node takes it no longer"
             self._note((now, key, "%s: the previous session is over", (why,)))
@@ -109,6 +111,8 @@ class Decisions:
         flow = self._by_key.get(key)
         if flow is not None and flow.epoch != flow.peer.epoch:
             flow = self.lapse(flow, now)
+        if flow is not None and flow.serial == serial and are_together(flow, peer):
+            carry(flow, peer, still_there=True)
         if flow is None or flow.serial != serial or flow.peer is not peer:
             self._statistics.drops["stale_query"] += 1
             return None
@@ -169,6 +173,7 @@ class Decisions:
         flow.previous_serial = previous_serial
         flow.source_port = source_port
         table.enter(flow, now)
+        table.spread(flow)
         if table.waiting:
             table.waiting.forget(server, key)
         self._remember(server, peer, key[SRC_IPADDR], node, now)
@@ -206,6 +211,15 @@ class Decisions:
             and self.servers.match(flow.key) is server
         )
 
+    @staticmethod
+    def _is_repeated_elsewhere(flow: Flow, peer: Peer, now: float) -> bool:
+        """Whether a SYN may be the one that began a session, sent again past another DFS.
+
+        Each DFS makes serials of its own, so that they do not say.  A node that gets a repeated SYN
+        goes on; at another one the client would have two connections half open.
+        """
+        return now - flow.opened < _SYN_REPEATED_S and are_together(flow, peer)
+
     def _reattach(self, flow: Flow, peer: Peer, serial: int, now: float) -> Answer:
         if flow.node.is_down:
             self.table.end(flow)
@@ -213,12 +227,18 @@ class Decisions:
                 ErrorCode.NOTAVAIL, flow.key, now, "the session's node is down", flow.virtual_server
             )
         self.table.attach(flow, peer, serial, now)
+        self.table.spread(flow)
         self._note((now, flow.key, "next flow of the session: node %s again", (flow.node.name,)))
         return flow.head, flow.tail
 
     def lapse(self, flow: Flow, now: float) -> Flow | None:
         """Carry out for one record what a RESET of its DFS means; return it if it stays."""
         peer = flow.peer
+        if flow.spares and flow.epoch >= peer.sessions_since:
+            holder = next_holder(flow)
+            if holder is not None:
+                carry(flow, holder, still_there=False, keeps_session=True)
+                return flow
         keeps_session = flow.key[PROTOCOL] == TCP and flow.epoch >= peer.sessions_since
         flow.epoch = peer.epoch
         if flow.state == SESSION:

@@ -17,6 +17,7 @@ from control_segment.grant_takings import Takings
 from control_segment.grants import Grants
 from control_segment.group.mirror import Mirror
 from control_segment.notices import Notices
+from control_segment.pairs.pairs import Pairs
 from control_segment.peers import Datagram, Peer
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
@@ -90,6 +91,15 @@ class Dispatch:
         choices = Choices(decisions)
         takings = Takings(decisions, choices, statistics, trace, self.send_low)
         self.notices = Notices(decisions, statistics, trace, strangers, takings.claim)
+        self.pairs = Pairs(
+            decisions.table,
+            self.send,
+            self.send_low,
+            self.synchronise,
+            decisions.lapse,
+            log,
+            now,
+        )
         self.grants = Grants(
             choices, takings, serials, statistics, self.send, self.synchronise, now
         )

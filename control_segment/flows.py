@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 from control_segment.grant_serials import GrantSerials
@@ -55,6 +55,7 @@ class Flow:
         "bytes_in",
         "bytes_out",
         "confirmed",
+        "elsewhere",
         "epoch",
         "head",
         "idle_s",
@@ -69,6 +70,7 @@ class Flow:
         "serial",
         "slot",
         "source_port",
+        "spares",
         "state",
         "tail",
         "tries",
@@ -105,6 +107,8 @@ class Flow:
         self.tries = 0
         self.source_port: SourcePort | None = None
         self.pkts_in = self.bytes_in = self.pkts_out = self.bytes_out = 0
+        self.spares = 0  # which other DFSs hold an entry (`control_segment.pairs`), a bit each
+        self.elsewhere: Elsewhere | None = None
 
     def gives_up(self) -> bool:
         """Whether it is to end now, busy or not: what it goes to is down or gone.
@@ -115,6 +119,27 @@ class Flow:
         if protocol != TCP and (server.removed or node.pool_name != server.pool.name):
             return True
         return node.gives_up(protocol)
+
+
+class Elsewhere:
+    """What is known of a flow that was at several DFSs (`control_segment.pairs`)."""
+
+    __slots__ = ("counts", "keeps_session", "timed")
+
+    def __init__(self) -> None:
+        # Packets and octets, as those reported that have it no more; by segment id
+        self.counts: dict[int, tuple[int, int, int, int]] = {}
+        self.keeps_session = False  # once no DFS has it
+        self.timed: set[int] = set()  # segment ids of those that end it when it is idle
+
+
+class Over(NamedTuple):
+    """A flow that ended, of which other DFSs hold spares."""
+
+    key: bytes
+    serial: int
+    spares: int
+    peer: Peer
 
 
 class FlowTable:
@@ -130,6 +155,10 @@ class FlowTable:
         self.waiting = Waiting()
         self.serials: GrantSerials | None = None  # of grants, which their flows keep
         self.is_shared = False  # the group has other CSs, which compare their tables with this one
+        # What the other DFSs of a team are to hear: flows that began, and those that ended
+        self.fresh: list[Flow] = []
+        self.over: list[Over] = []
+        self.timed: list[tuple[Flow, Peer]] = []  # whose spares are to end when they are idle
         self.stats_interval_s = 60
         self.session_timeout_s = 7440
 
@@ -153,15 +182,25 @@ class FlowTable:
 
     def _note(self, flow: Flow) -> None:
         """Its DFS has one flow more: in the digest that CSs compare (11.8)."""
-        peer = flow.peer
-        peer.flow_count += 1
-        peer.flow_digest += crc32(flow.tail[:PLACE_SIZE], crc32(flow.key, flow.serial))
+        tally = flow.peer.tally
+        tally.flows += 1
+        tally.digest += crc32(flow.tail[:PLACE_SIZE], crc32(flow.key, flow.serial))
 
     def _forget(self, flow: Flow) -> None:
         """One less."""
-        peer = flow.peer
-        peer.flow_count -= 1
-        peer.flow_digest -= crc32(flow.tail[:PLACE_SIZE], crc32(flow.key, flow.serial))
+        tally = flow.peer.tally
+        tally.flows -= 1
+        tally.digest -= crc32(flow.tail[:PLACE_SIZE], crc32(flow.key, flow.serial))
+
+    def spread(self, flow: Flow) -> None:
+        """It began, or has another serial: the other members of its DFS's team are to hold it."""
+        if flow.peer.member is not None:
+            flow.spares = 0
+            self.fresh.append(flow)
+
+    def spread_again(self, flow: Flow) -> None:
+        """A member of its team may have lost its spare while the flow was quiet there."""
+        self.fresh.append(flow)
 
     def slot_of(self, idle_s: int, now: float) -> tuple[int, set[Flow]]:
         """Return the slot of a record that begins now, and those that are in it; for whoever enters
@@ -179,6 +218,9 @@ class FlowTable:
 
     def end(self, flow: Flow) -> None:
         """Forget a record: its session is over."""
+        if flow.spares:
+            self.over.append(Over(flow.key, flow.serial, flow.spares, flow.peer))
+            flow.spares = 0
         if flow.serial >= CS_ORIGINATED:
             self.release_serial(flow.serial)
         if flow.state == SESSION:
@@ -220,11 +262,15 @@ class FlowTable:
         if self.is_shared:
             self._note(flow)
         flow.pkts_in = flow.bytes_in = flow.pkts_out = flow.bytes_out = 0
+        flow.elsewhere = None
         self.moved(flow, now)
         self.file(flow, self.expiry_slot(flow))
 
     def detach(self, flow: Flow, now: float) -> None:
         """The DFS carries it no longer; keep the session (9.8), which no limit counts (10.3)."""
+        if flow.spares:
+            self.over.append(Over(flow.key, flow.serial, flow.spares, flow.peer))
+            flow.spares = 0
         if self.is_shared:
             self._forget(flow)
         flow.node.session_lost_its_flow()

@@ -145,6 +145,16 @@ class Takings:
             note((now, key, "virtual server %s: node %s, granted", (name, node.name)))
         self._count(book, ring, count)
         self._statistics.drops["taken_late"] += late
+        self._spread(peer, flows[:whole])
+
+    def _spread(self, peer: Peer, flows: bytes) -> None:
+        """Let the other members of its DFS's team hold what has just been entered."""
+        if peer.member is None:
+            return
+        for error, serial, key, _, _ in _FLOW.iter_unpack(flows):
+            flow = self._by_key.get(key)
+            if not error and flow is not None and flow.serial == serial and not flow.spares:
+                self._table.spread(flow)
 
     @staticmethod
     def _count(book: GrantBook, ring: Ring | None, count: int) -> None:

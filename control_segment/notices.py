@@ -3,12 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from control_segment.decisions import Decisions
-from control_segment.flows import SESSION, WAITS_FOR_ANSWER, Flow, FlowTable
+from control_segment.flows import SESSION, WAITS_FOR_ANSWER, Elsewhere, Flow, FlowTable
 from control_segment.nodes import Node
 from control_segment.openings import FAILED, NEVER_ESTABLISHED, Opening, opening_of
+from control_segment.pairs.teams import (
+    are_together,
+    carry,
+    gone,
+    has_packets,
+    next_holder,
+    reported,
+)
 from control_segment.peers import Peer
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
@@ -31,9 +40,24 @@ from ssmb.messages import FlowState, Stats
 _HAS_STATS: Final = int(Flag.HAS_STATS)
 _ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
 _SESSION_GOES_ON: Final = frozenset({int(CloseReason.IDLE), int(CloseReason.OVERFLOW)})
+_LEAVES: Final = frozenset(  # of a DFS, while the flow may go on at another one
+    int(reason)
+    for reason in (
+        CloseReason.UNSPECIFIED,
+        CloseReason.IDLE,
+        CloseReason.OVERFLOW,
+        CloseReason.REAPED,
+    )
+)
+_OVERFLOW: Final = int(CloseReason.OVERFLOW)
+_NORESOURCE: Final = int(ErrorCode.NORESOURCE)
 _OPENED: Final = Opening.OPENED
 _REASONS: Final = {int(reason): reason.name for reason in CloseReason}
 _ERRORS: Final = {int(code): f", {code.name}" for code in ErrorCode if code}
+
+
+def _nobody_asks(flow: Flow, now: float) -> None:
+    """Until the reaper is there."""
 
 
 class Claims(Protocol):
@@ -60,6 +84,7 @@ class Notices:
         self._by_key = self._table.by_key
         self._statistics = statistics
         self._note = trace.note
+        self.ask: Callable[[Flow, float], None] = _nobody_asks  # by TIMEOUT; see `Reaper.ask`
         self.claims = claims  # any message about an outstanding grant says that it was taken
         # stands in for virtual servers and nodes of earlier configurations
         self._strangers = strangers
@@ -73,18 +98,29 @@ class Notices:
         flow = self._held(peer, key, serial, now, is_over=True)
         if flow is None:
             return
+        leaves = reason in _LEAVES
+        if flow.peer is not peer:
+            if leaves:
+                full = reason == _OVERFLOW or error == _NORESOURCE
+                gone(self._table, flow, peer, has_room=not full)
+                return
+            carry(flow, peer, still_there=True)
         if flags & _HAS_STATS:
             _count(flow, pkts_in, bytes_in, pkts_out, bytes_out)
         opening = opening_of(
             error, flags, key[PROTOCOL], tcp_flags, reason, idle_ms, pkts_in, pkts_out,
             forward_mode=flow.tail[-1], idle_timeout_s=flow.idle_s,
         )  # fmt: skip
+        keeps = reason in _SESSION_GOES_ON and opening not in NEVER_ESTABLISHED
+        if leaves and flow.spares and self._is_elsewhere(flow, now, keeps=keeps, still_there=False):
+            return
         if opening in FAILED:
             flow.node.connection_failed(now)
         elif opening is _OPENED:
             flow.node.connection_opened(flow.opened, now)
         name = _REASONS.get(reason, reason)
-        if reason in _SESSION_GOES_ON and key[PROTOCOL] == TCP and opening not in NEVER_ESTABLISHED:
+        keeps |= flow.elsewhere is not None and flow.elsewhere.keeps_session
+        if keeps and key[PROTOCOL] == TCP:
             if flags & _ADD_TCP_OFFSETS:
                 _adopt_offsets(flow, seq_offset, ack_offset, ts_offset, wscale_shift)
             self._note((now, flow.key, "the flow ended (%s): its session is kept", (name,)))
@@ -93,11 +129,48 @@ class Notices:
             self._note((now, flow.key, "the flow ended (%s%s)", (name, _ERRORS.get(error, ""))))
             self._table.end(flow)
 
+    def _is_elsewhere(self, flow: Flow, now: float, *, keeps: bool, still_there: bool) -> bool:
+        """Its owner has no packets of a flow any more; another DFS may, which is asked.
+
+        `keeps`: the session may go on when nobody has the flow; `still_there`: the owner keeps its
+        entry until then.
+        """
+        holder = next_holder(flow)
+        if holder is None:
+            return False
+        carry(flow, holder, still_there=still_there, keeps_session=keeps)
+        what = "left by its DFS: DFS segment %s is asked about its spare"
+        self._note((now, flow.key, what, (holder.segment_id,)))
+        self.ask(flow, now)
+        return True
+
+    def _unused(self, flow: Flow, peer: Peer, now: float) -> None:
+        """A DFS that was asked about a spare says that no packet has met it."""
+        if flow.elsewhere is None or self._is_elsewhere(flow, now, keeps=False, still_there=False):
+            return
+        assert peer.member is not None, "it holds a spare"
+        flow.spares |= peer.member.bit
+        self._note((now, flow.key, "no DFS has packets of it: the flow is over", ()))
+        if flow.elsewhere.keeps_session and flow.key[PROTOCOL] == TCP:
+            self._table.detach(flow, now)
+        else:
+            self._table.end(flow)
+
     def counted(self, peer: Peer, message: Stats, now: float) -> None:
         """STATS: counters, and a sign of life (9.11, 10.1)."""
         flow = self._held(peer, session_key(*message[3:8]), message.serial, now)
         if flow is None:
             return
+        if flow.peer is not peer or flow.elsewhere is not None:
+            is_unused = not message.pkts_in + message.pkts_out
+            if flow.peer is not peer:
+                if is_unused:
+                    return
+                carry(flow, peer, still_there=True)
+            elif is_unused and flow.state in WAITS_FOR_ANSWER:
+                self._unused(flow, peer, now)
+                return
+            has_packets(self._table, flow, peer)
         if message.flags & _HAS_STATS:
             _count(flow, message.pkts_in, message.bytes_in, message.pkts_out, message.bytes_out)
         flow.confirmed = peer.sync_number
@@ -116,6 +189,12 @@ class Notices:
             flow = self._table.by_key.get(key) if claimed is None else claimed
         if flow is not None and flow.epoch != flow.peer.epoch:
             flow = self._decisions.lapse(flow, now)
+        if flow is not None and flow.state != SESSION and are_together(flow, peer):
+            if flow.serial == state.serial:
+                reported(flow, peer, state.idle_timeout)
+            else:  # an earlier one of the session, or a lost NEWFLOW's
+                gone(self._table, flow, peer, has_room=True)
+            return
         if flow is not None:
             if flow.peer is peer and flow.serial == state.serial and flow.state != SESSION:
                 flow.confirmed = peer.sync_number
@@ -149,6 +228,9 @@ class Notices:
             is_same = flow.serial == state.serial and flow.peer is peer and flow.state != SESSION
             if is_same or flow.previous_serial == state.serial:
                 return  # a repeat, or a late one
+            if flow.serial == state.serial and are_together(flow, peer):
+                reported(flow, peer, state.idle_timeout)
+                return
             place = pack_translation(state.translation)[:PLACE_SIZE]
             if flow.tail[:PLACE_SIZE] == place:  # the session's next flow
                 self._table.attach(flow, peer, state.serial, now)
@@ -166,6 +248,9 @@ class Notices:
             return None
         server, node = self._find(key, state)
         idle_s = state.idle_timeout or server.idle_s
+        is_spare = peer.member is not None and idle_s > server.idle_s
+        if is_spare:  # of a DFS that does not report it, or later
+            idle_s = server.idle_s
         head = reply_head(0, state.flags & FLOW_FLAGS)
         tail = pack_translation(state.translation._replace(idle_timeout=idle_s))
         configured = server.answers.get(node)
@@ -176,6 +261,9 @@ class Notices:
             port = state.node_port or state.dst_port
             scope = (state.snat_ipaddr, state.node_ipaddr, port, state.protocol)
             flow.source_port = self._decisions.source_ports.adopt(scope, state.snat_port)
+        if is_spare:
+            flow.elsewhere = Elsewhere()
+            flow.elsewhere.keeps_session = True
         self._table.enter(flow, now)
         if self._table.serials is not None:
             self._table.serials.mark(state.serial)
@@ -200,13 +288,17 @@ class Notices:
     def _held(
         self, peer: Peer, key: bytes, serial: int, now: float, *, is_over: bool = False
     ) -> Flow | None:
-        """Return the flow that a message is about, if it is the one that we hold."""
+        """Return the flow that a message is about, if it is the one that we hold; its DFS may be
+        another one of the sender's team."""
         flow = self._by_key.get(key)
         if flow is not None and flow.epoch != flow.peer.epoch:
             flow = self._decisions.lapse(flow, now)
         if flow is None or flow.serial != serial or flow.peer is not peer or flow.state == SESSION:
             if peer.grants is not None and serial in peer.grants.outstanding:
                 return self.claims(peer, key, serial, now, node=None, is_over=is_over)
+            is_held = flow is not None and flow.serial == serial and flow.state != SESSION
+            if is_held and flow is not None and are_together(flow, peer):
+                return flow  # the caller looks whose it is
             self._statistics.drops["stale_serial"] += 1
             return None
         return flow

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import TypeAlias
 
 from control_segment.copy_state import CopyState
@@ -27,6 +28,88 @@ Address: TypeAlias = tuple[str, int]
 Datagram: TypeAlias = tuple[bytes, Address]
 
 
+class Tally:
+    """How many flows, and what CSs compare of them (11.8)."""
+
+    __slots__ = ("digest", "flows")
+
+    def __init__(self) -> None:
+        self.flows = 0
+        self.digest = 0  # a sum over them
+
+
+class Filling(Enum):
+    """How far a member of a team has come with holding every flow."""
+
+    AWAY = auto()  # it cannot be sent anything
+    REPORTING = auto()  # SYNC: it says which flows it has
+    FILLING = auto()  # it is sent those that it lacks
+    COMPLETE = auto()
+
+
+class Team:
+    """DFSs that hold each other's flows: those of one `pair` or `multipath`."""
+
+    __slots__ = ("_bits", "has_owner", "members", "name", "tally")
+
+    def __init__(self, name: str, *, has_owner: bool) -> None:
+        """`has_owner`: one member at a time has the virtual addresses (a pair)."""
+        self.name = name
+        self.has_owner = has_owner
+        self.members: list[Member] = []
+        self.tally = Tally()  # one for all: a flow may change its owner, which no CS tells another
+        self._bits = 0
+
+    def join(self, peer: Peer) -> None:
+        """A DFS is a member from now on."""
+        self.tally.flows += peer.tally.flows
+        self.tally.digest += peer.tally.digest
+        peer.tally = self.tally
+        peer.member = Member(self, peer)
+        self.members.append(peer.member)
+
+    def new_bit(self) -> int:
+        """Return a bit that no flow has yet: a member that booted holds nothing."""
+        self._bits += 1
+        return 1 << self._bits
+
+
+class Member:
+    """A DFS of a team."""
+
+    __slots__ = ("bit", "epoch", "filling", "peer", "rests_until", "rounds", "team", "unconfirmed")
+
+    def __init__(self, team: Team, peer: Peer) -> None:
+        self.team = team
+        self.peer = peer
+        self.epoch = peer.epoch
+        self.bit = team.new_bit()  # of those in `Flow.spares`
+        self.filling = Filling.AWAY
+        # Serials of flows that it was sent by a filling and has not reported since
+        self.unconfirmed: set[int] = set()
+        self.rounds = 0  # looks since it was complete
+        self.rests_until = 0.0
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether this CS may send it flows now."""
+        peer = self.peer
+        return peer.is_connected and peer.is_active and peer.authentication.is_proved
+
+    @property
+    def state_name(self) -> str:
+        """For people."""
+        return self.filling.name.lower()
+
+    def renew(self) -> None:
+        """It may have lost its flows: then what it was known to hold is the past."""
+        if self.epoch != self.peer.epoch:
+            self.epoch = self.peer.epoch
+            self.bit = self.team.new_bit()
+            self.unconfirmed.clear()
+            self.filling = Filling.AWAY
+
+
 class Peer:
     """One DFS, by its segment id; it outlives its connections."""
 
@@ -44,13 +127,12 @@ class Peer:
         "epoch",
         "executed_reset",
         "flow_capacity",
-        "flow_count",
-        "flow_digest",
         "grants",
         "is_active",
         "is_connected",
         "is_fast",
         "keys",
+        "member",
         "sealer",
         "segment_id",
         "sessions_since",
@@ -58,6 +140,7 @@ class Peer:
         "sync",
         "sync_number",
         "takes_heartbeats",
+        "tally",
     )
 
     def __init__(
@@ -84,11 +167,11 @@ class Peer:
         self.sealer: Seals | None = None
         self.doubt = SealDoubt()
         self.grants: GrantBook | None = None  # None: it takes none
+        self.member: Member | None = None  # of a pair, or of several with multipath
         self.batcher = Batcher(2)
         self.sync = Sync(int.from_bytes(random_octets(4), "big"))
         self.sync_number = 0  # of SYNCs begun; a flow confirmed by an earlier one is doubted
-        self.flow_count = 0  # its flows here
-        self.flow_digest = 0  # a sum over them (11.8)
+        self.tally = Tally()  # its flows here, or those of its team
         self.copy = CopyState()
         self.epoch = 0  # of the DFS's table: flows of earlier epochs are lost to it
         self.sessions_since = 0  # the earliest epoch whose sessions are kept

@@ -26,6 +26,7 @@ from control_segment.flows import (
     WAITS_FOR_ANSWER,
     Flow,
 )
+from control_segment.pairs.teams import carry, next_holder
 from control_segment.peers import Peer
 from control_segment.trace import Trace
 from control_segment.wire import PROTOCOL, signature_of
@@ -89,6 +90,11 @@ class Reaper:
         """A flow was entered by a decision from before a change (wire protocol 13.4)."""
         self._check(flow, now)
 
+    def ask(self, flow: Flow, now: float) -> None:
+        """Another DFS has it, or none: that one is to say (wire protocol 14.2)."""
+        flow.tries = 0
+        self._ask(flow, now, Timeout, flow.idle_s * 1000)
+
     def _expire(self, now: float, left: int) -> int:
         wheel = self._table.wheel
         while self._second <= int(now):
@@ -138,7 +144,13 @@ class Reaper:
         self._ask(flow, now, Reap, AT_ONCE_MS, reason)
 
     def _hold(self, flow: Flow, now: float) -> None:
-        """Its DFS is away: wait, but not for one that never comes back."""
+        """Its DFS is away: wait, but not for one that never comes back, nor if another one has its
+        flows too."""
+        holder = next_holder(flow)
+        if holder is not None:
+            carry(flow, holder, still_there=True, keeps_session=True)
+            self.ask(flow, now)
+            return
         flow.state, flow.tries = ACTIVE, 0
         if now > self._table.expiry_slot(flow) + AWAY_S:
             self._note((now, flow.key, "its DFS has been disconnected for too long: forgotten", ()))

@@ -131,6 +131,7 @@ class ControlSegment:
         )
         self.reaper = Reaper(self.decisions, self.trace, self.dispatch.send_low, now)
         self.grants.reconsider = self.reaper.reconsider
+        self.dispatch.notices.ask = self.reaper.ask
 
     # --- SSMB ----------------------------------------------------------------------------------
 
@@ -193,8 +194,8 @@ class ControlSegment:
             timer = peer.get_timer()
             if timer is not None and timer < due:
                 due = timer
-        timers = self.connections.get_timer(), self.grants.get_timer(), self.group.get_timer()
-        for timer in timers:
+        more = self.connections, self.grants, self.group, self.dispatch.pairs
+        for timer in (each.get_timer() for each in more):
             if timer is not None and timer < due:
                 due = timer
         return max(due, self._timers_rest_until)
@@ -208,6 +209,7 @@ class ControlSegment:
             self.connections.handle_timer,
             self.grants.handle_timer,
             self.group.handle_timer,
+            self.dispatch.pairs.handle_timer,
         ]
         due += [partial(self.dispatch.handle_timer, peer) for peer in self.peers.values()]
         for handle in due:

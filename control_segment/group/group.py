@@ -97,7 +97,7 @@ class Group:
         self.election.relayed(peer.segment_id, beat, now)
         if not self.election.claims:
             theirs = message.flow_count, message.flow_digest
-            ours = peer.flow_count, peer.flow_digest
+            ours = peer.tally.flows, peer.tally.digest
             if peer.copy.compare(theirs, ours, now) and peer.copy.may_sync(now):
                 self._log.append(
                     f"DFS segment {peer.segment_id}: {ours[0]} flows here, {theirs[0]} at control"
@@ -143,8 +143,9 @@ class Group:
         election = self.election
         if now >= self._successor_until or not election.claims:
             self._successor = 0
-        count = sum(peer.flow_count for peer in self._peers.values())
-        digest = sum(peer.flow_digest for peer in self._peers.values())
+        tallies = {peer.tally for peer in self._peers.values()}  # a team has one
+        count = sum(tally.flows for tally in tallies)
+        digest = sum(tally.digest for tally in tallies)
         ours = Heartbeat(
             role_epoch=election.epoch,
             segment_id=election.known.segment_id,
@@ -165,7 +166,7 @@ class Group:
         for peer in self._peers.values():
             if peer.is_connected and peer.takes_heartbeats and peer.authentication.is_proved:
                 own = ours._replace(
-                    flow_count=peer.flow_count, flow_digest=peer.flow_digest & _MASK
+                    flow_count=peer.tally.flows, flow_digest=peer.tally.digest & _MASK
                 )
                 self._send(peer, own, now)
 

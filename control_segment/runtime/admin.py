@@ -91,6 +91,8 @@ def _describe_dfs(
         role_epoch=segment.group.election.epoch if peer else None,
         copy=_describe_copy(segment, peer, now) if peer else None,
         virtual_servers_withheld=link.withheld if link.is_ready else 0,
+        team=None if peer is None or peer.member is None else peer.member.team.name,
+        team_state=None if peer is None or peer.member is None else peer.member.state_name,
     )
 
 
@@ -100,7 +102,7 @@ def _describe_copy(segment: ControlSegment, peer: Peer, now: float) -> answers.C
         return None
     copy = peer.copy
     return answers.Copy(
-        flows=peer.flow_count,
+        flows=peer.tally.flows,
         complete=copy.is_complete,
         differs=copy.differs and not peer.is_active,
         equal_ms=None if copy.equal_at is None else round((now - copy.equal_at) * 1000),

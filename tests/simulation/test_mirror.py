@@ -92,8 +92,8 @@ def test_a_standby_has_every_flow_that_was_asked_about(group: CsGroup) -> None:
     assert flows_of(second.cs) == flows_of(first.cs)
     assert loads(second.cs) == loads(first.cs)
     for cs in (first.cs, second.cs):
-        assert cs.peers[DFS_ID].flow_count == 30
-    assert first.cs.peers[DFS_ID].flow_digest == second.cs.peers[DFS_ID].flow_digest
+        assert cs.peers[DFS_ID].tally.flows == 30
+    assert first.cs.peers[DFS_ID].tally.digest == second.cs.peers[DFS_ID].tally.digest
 
 
 def test_a_flow_that_ends_is_over_at_both(group: CsGroup) -> None:
@@ -162,7 +162,7 @@ def test_a_flow_whose_end_was_missed_is_no_flow_of_a_standby_after_the_next_sync
     group.run(5)
     states = [flow.state for flow in second.cs.table.by_key.values()]
     assert states in ([], [SESSION])
-    assert second.cs.peers[DFS_ID].flow_count == first.cs.peers[DFS_ID].flow_count == 0
+    assert second.cs.peers[DFS_ID].tally.flows == first.cs.peers[DFS_ID].tally.flows == 0
 
 
 def test_copies_from_a_dfs_at_which_this_cs_is_active_change_nothing(group: CsGroup) -> None:
