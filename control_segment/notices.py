@@ -207,7 +207,9 @@ class Notices:
             if flow.opened >= peer.sync.started and flow.state != SESSION:
                 return
             self._table.end(flow)
-        self._enter(peer, key, state, now)
+        flow = self._enter(peer, key, state, now)
+        if flow is not None:
+            flow.virtual_server.recall_node(key[SRC_IPADDR], flow.node, now)
 
     def session_kept(
         self, absent: Peer, key: bytes, state: FlowState, now: float, seen: float

@@ -94,6 +94,7 @@ class ControlSegment:
         self.group = Group(
             config,
             self.peers,
+            self.model.pools.values,
             self.statistics,
             self.log,
             self._out,
@@ -179,6 +180,7 @@ class ControlSegment:
     ) -> list[Node]:
         """Change nodes until the next reload, all or none; ValueError says what is wrong."""
         nodes = self.model.set_nodes(pool, names, weight=weight, state=state)
+        self.group.digest.change(self.config)
         self.grants.look(now)
         self._check_all(now)  # one that is down gives up its flows
         return nodes
@@ -245,6 +247,7 @@ class ControlSegment:
                 looked_at = 0
                 yield False
         if drained:
+            self.group.digest.change(self.config)
             self._check_all(now)
         self.model.prune()
         yield True

@@ -170,6 +170,11 @@ class VirtualServer:
         if self.persistence is not None:
             self.persistence.remember(client, node.place, now)
 
+    def recall_node(self, client: bytes, node: Node, now: float) -> None:
+        """A flow from before shows where a client is at home, if nothing newer does."""
+        if self.persistence is not None and self.persistence.find(client, now) is None:
+            self.persistence.remember(client, node.place, now)
+
     def answer(self, node: Node) -> Answer:
         """Return what a REPLY says for a node; made once for all its flows."""
         answer = self.answers.get(node)

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from admin import answers
@@ -20,6 +20,7 @@ from control_segment.group.heartbeats import DirectHeartbeats
 from control_segment.group.role import Election
 from control_segment.group.views import Beat, Role, Times
 from control_segment.peers import Datagram, Peer
+from control_segment.pools import Pool
 from control_segment.statistics import Statistics
 from ssmb.constants import Flag, HeartbeatRole, MessageType
 from ssmb.messages import Heartbeat, Message
@@ -41,6 +42,7 @@ class Group:
         self,
         config: ControlSegmentConfig,
         peers: Mapping[int, Peer],
+        pools: Callable[[], Iterable[Pool]],
         statistics: Statistics,
         log: list[str],
         out: list[Datagram],
@@ -52,7 +54,8 @@ class Group:
         random_octets: Callable[[int], bytes],
         now: float,
     ) -> None:
-        """`out`: where datagrams to other CSs go; `send`: a message to a DFS."""
+        """`pools`: those in force; `out`: where datagrams to other CSs go; `send`: a message to a
+        DFS."""
         self.times = times_of(config)
         others = {each.segment_id: (each.address, each.port) for each in config.control_segments}
         self.election = Election(
@@ -61,7 +64,7 @@ class Group:
         self.direct = DirectHeartbeats(
             config.segment_id, others.items(), key, random_octets, self.times.silent
         )
-        self.digest = ConfigDigest(config)
+        self.digest = ConfigDigest(config, pools)
         self.follow: Callable[[float], None] = lambda now: None
         self._names = {segment_id: address for segment_id, (address, _) in others.items()}
         self._digests: dict[int, int] = {}  # of the others' configurations
@@ -76,7 +79,7 @@ class Group:
         self._next_beat = now
         self._successor = 0
         self._successor_until = 0.0
-        self._log_digests: set[int] = set()
+        self._differing: set[int] = set()
 
     @property
     def is_alone(self) -> bool:
@@ -117,9 +120,24 @@ class Group:
             self._statistics.drops["invalid_msg"] += 1
             return
         self._statistics.received[MessageType.HEARTBEAT] += 1
-        self._digests[beat.segment_id] = message.config_digest
+        self._note_digest(beat.segment_id, message.config_digest)
         self.election.heard(beat, now)
         self.follow(now)
+
+    def _note_digest(self, segment_id: int, theirs: int) -> None:
+        """Say once that another CS would decide otherwise, and again when that has changed."""
+        self._digests[segment_id] = theirs
+        ours = self.digest.value
+        if not theirs or not ours:
+            return  # one of them is being computed
+        if theirs == ours:
+            self._differing.discard(segment_id)
+        elif segment_id not in self._differing:
+            self._differing.add(segment_id)
+            self._log.append(
+                f"control segment {segment_id} has other virtual servers, pools or nodes than this"
+                " one: after a take-over they would hold (the file, or set-node, of one of them)"
+            )
 
     # --- time -----------------------------------------------------------------------------------
 

@@ -84,6 +84,12 @@ def loads(cs: ControlSegment) -> dict[str, tuple[int, int]]:
     return {node.name: (node.active, node.total) for node in nodes}
 
 
+def recalled(member: Member, group: CsGroup, count: int) -> list[str | None]:
+    (server,) = member.cs.model.virtual_servers.values()
+    nodes = [server.remembered_node(end(number)[0], group.now) for number in range(count)]
+    return [None if node is None else node.name for node in nodes]
+
+
 def test_a_standby_has_every_flow_that_was_asked_about(group: CsGroup) -> None:
     first, second = pair(group)
     for number in range(30):
@@ -111,13 +117,9 @@ def test_what_persistence_remembers_is_at_both(group: CsGroup) -> None:
     first, second = pair(group)
     for number in range(10):
         send(group, end(number), SYN)
-    names = []
-    for member in (first, second):
-        (server,) = member.cs.model.virtual_servers.values()
-        nodes = [server.remembered_node(end(number)[0], group.now) for number in range(10)]
-        names.append([node and node.name for node in nodes])
-    assert None not in names[0]
-    assert names[0] == names[1]
+    names = recalled(first, group, 10)
+    assert None not in names
+    assert recalled(second, group, 10) == names
 
 
 def test_a_standby_that_starts_late_asks_for_what_is_there(group: CsGroup) -> None:
@@ -177,3 +179,34 @@ def test_copies_from_a_dfs_at_which_this_cs_is_active_change_nothing(group: CsGr
     first.cs.dispatch.receive(peer, octets, group.now)
     assert flows_of(first.cs) == before
     assert first.cs.statistics.drops["invalid_msg"] == drops + 1
+
+
+def test_a_cs_without_a_standby_knows_by_sync_where_clients_are_at_home(group: CsGroup) -> None:
+    first = start(group, 1, 2)
+    group.run(1)
+    for number in range(8):
+        send(group, end(number), SYN)
+    before = recalled(first, group, 8)
+    first.crash()
+    again = start(group, 1, 2)
+    group.run(5)
+    assert len(again.cs.table) == 8
+    assert recalled(again, group, 8) == before
+
+
+def test_css_that_would_decide_otherwise_say_so(group: CsGroup) -> None:
+    first, second = pair(group)
+
+    def same(member: Member) -> bool | None:
+        (other,) = member.cs.group.describe(group.now)
+        return other.same_configuration
+
+    assert (same(first), same(second)) == (True, True)
+    first.cs.set_nodes("web", ["n1"], weight=None, state="draining", now=group.now)
+    group.run(1)
+    assert (same(first), same(second)) == (False, False)
+    for member in (first, second):
+        assert sum("other virtual servers, pools or nodes" in line for line in member.log) == 1
+    second.cs.set_nodes("web", ["n1"], weight=None, state="draining", now=group.now)
+    group.run(1)
+    assert (same(first), same(second)) == (True, True)

@@ -65,6 +65,9 @@ def test_windows_are_the_same(library: Library, arrivals: list[tuple[int, int]])
         octets += seal.tag(KEY, octets)
         assert verdict(theirs, octets) == verdict(ours, octets)
         assert theirs.highest() == ours.highest() % (1 << 64)
+        last = ours.latest()
+        assert theirs.latest() == last
+        assert theirs.missing(last - 100, last) == ours.missing(last - 100, last)
 
 
 @given(st.lists(st.tuples(near, st.integers(1, 2 * WINDOW)), max_size=3), st.lists(near))

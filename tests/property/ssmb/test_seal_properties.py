@@ -45,6 +45,20 @@ def test_the_window_does_what_a_set_would(arrivals: list[tuple[int, int]]) -> No
         before.add(counter)
 
 
+@given(st.lists(st.integers(1, 40) | near, min_size=1, max_size=80), near, st.integers(0, 200))
+def test_what_is_missing_is_what_did_not_come(arrivals: list[int], first: int, length: int) -> None:
+    opener = Opener(KEY)
+    for counter in arrivals:
+        verdict(opener, sealed(0, counter))
+    latest = max(arrivals)
+    assert opener.latest() == latest
+    last = min(first + length, latest)
+    remembered = range(max(first, latest - WINDOW + 1, 1), last + 1)
+    # the window may have forgotten one that came late: it is too old then, and did not come
+    came = {each for at, each in enumerate(arrivals) if each > max(arrivals[: at + 1]) - WINDOW}
+    assert opener.missing(first, last) == len(set(remembered) - came)
+
+
 @given(
     st.lists(st.tuples(near, st.sampled_from([1, 2, 30, WINDOW, WINDOW + 1])), max_size=5),
     st.lists(near, max_size=30),

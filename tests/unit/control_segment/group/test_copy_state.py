@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a standby's copy is complete and equal (docs/design/0009)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from control_segment.copy_state import GAP_S, QUIET_S, RESYNC_S, CopyState
+from ssmb.seal import Opener, Sealer
+
+KEY: Final = bytes(16)
+TICK_S: Final = 0.05
+
+
+def datagrams(count: int) -> list[bytes]:
+    sealer = Sealer(KEY)
+    return [sealer.seal(b"message") for _ in range(count)]
+
+
+def looked(copy: CopyState, opener: Opener, begin: float, seconds: float) -> list[bool]:
+    """Look once per heartbeat."""
+    return [copy.look(opener, begin + step * TICK_S) for step in range(round(seconds / TICK_S) + 1)]
+
+
+def test_it_is_complete_after_a_sync_and_stays_so_while_nothing_is_missing() -> None:
+    copy, opener = CopyState(), Opener(KEY)
+    states = [copy.is_complete]
+    copy.synchronised()
+    for datagram in datagrams(500):
+        opener.open(datagram)
+    assert not any(looked(copy, opener, 0.0, 2.0))
+    states.append(copy.is_complete)
+    assert states == [False, True]
+    assert copy.gaps == 0
+
+
+def test_a_datagram_that_does_not_come_makes_it_incomplete_once() -> None:
+    copy, opener = CopyState(), Opener(KEY)
+    copy.synchronised()
+    sent = datagrams(100)
+    for number, datagram in enumerate(sent):
+        if number not in (10, 40, 41):
+            opener.open(datagram)
+    assert looked(copy, opener, 0.0, 2.0).count(True) == 1
+    assert not copy.is_complete
+    assert copy.gaps == 3
+    copy.synchronised()
+    assert not any(looked(copy, opener, 2.0, 2.0))
+    assert copy.is_complete
+
+
+def test_the_first_ones_may_be_missing_too() -> None:
+    copy, opener = CopyState(), Opener(KEY)
+    copy.synchronised()
+    for datagram in datagrams(5)[2:]:
+        opener.open(datagram)
+    assert any(looked(copy, opener, 0.0, 1.0))
+    assert copy.gaps == 2
+
+
+def test_what_overtakes_is_not_missing() -> None:
+    copy, opener = CopyState(), Opener(KEY)
+    copy.synchronised()
+    sent = datagrams(3)
+    opener.open(sent[2])
+    assert not any(looked(copy, opener, 0.0, GAP_S - TICK_S))
+    opener.open(sent[0])
+    opener.open(sent[1])
+    assert not any(looked(copy, opener, GAP_S, 1.0))
+    assert copy.is_complete
+
+
+def test_another_connection_has_counters_of_its_own() -> None:
+    copy, opener = CopyState(), Opener(KEY)
+    for datagram in datagrams(50):
+        opener.open(datagram)
+    looked(copy, opener, 0.0, 1.0)
+    again = Opener(bytes(15) + b"x")
+    again.open(Sealer(bytes(15) + b"x").seal(b"first"))
+    assert not any(looked(copy, again, 1.0, 1.0))
+    assert copy.gaps == 0
+
+
+def test_equal_tables_are_equal_and_a_difference_counts_after_quiet() -> None:
+    copy = CopyState()
+    copy.synchronised()
+    assert not copy.compare((3, 77), (3, 77), 1.0)
+    assert (copy.differs, copy.equal_at) == (False, 1.0)
+    assert not copy.compare((4, 99), (3, 77), 2.0)
+    assert (copy.differs, copy.equal_at) == (True, 1.0)
+    assert not copy.compare((5, 5), (4, 99), 2.0 + QUIET_S)  # both have changed since
+    assert copy.compare((5, 5), (4, 99), 2.0 + 2 * QUIET_S)
+    assert not copy.is_complete
+
+
+def test_sums_are_compared_as_they_travel() -> None:
+    copy = CopyState()
+    assert not copy.compare((1, 5), (1, 5 + (1 << 64)), 0.0)
+    assert not copy.differs
+
+
+def test_a_sync_is_asked_for_now_and_then_only() -> None:
+    copy = CopyState()
+    asked = [copy.may_sync(step * 0.5) for step in range(round(2 * RESYNC_S) + 1)]
+    assert asked.count(True) == 2
