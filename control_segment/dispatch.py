@@ -58,6 +58,7 @@ from ssmb.messages import (
 )
 from ssmb.serials import NO_FLOW, is_cs_originated
 
+_REPLICA: Final = int(Flag.REPLICA)
 SERIALS_PER_RECORD: Final = (
     2  # of a SYNC: of a whole table, and of as many flows that end meanwhile
 )
@@ -247,20 +248,20 @@ class Dispatch:
         self.grants.lease_came(peer, lease, now)
 
     def _grant(self, peer: Peer, grant: Grant, now: float) -> None:
-        if not grant.flags & Flag.REPLICA:
+        if not grant.flags & _REPLICA:
             self.grants.grant_came(peer, grant, now)
         elif not self.mirror.granted(peer, grant):
             self._statistics.drops["invalid_msg"] += 1
 
     def _taken(self, peer: Peer, taken: Taken, now: float) -> None:
-        if not taken.flags & Flag.REPLICA:
+        if not taken.flags & _REPLICA:
             self.grants.taken_came(peer, *taken[3:], now)
         elif self.mirror.taken(peer, taken, now):
             peer.copy.lost()  # granted before this CS was there, or the copy of a GRANT is lost
 
     def _replica(self, peer: Peer, message: Reply | NewFlow, now: float) -> None:
         """A decision of the active CS; a DFS sends copies only of it."""
-        if not message.flags & Flag.REPLICA or peer.is_active:
+        if not message.flags & _REPLICA or peer.is_active:
             self._invalid(peer, message, now)
         else:
             self.mirror.decided(peer, message, now)

@@ -39,6 +39,7 @@ from ssmb.messages import FlowState, Stats
 # Plain numbers: a DELETE comes for every flow, and an enum's operators cost ten times an int's
 _HAS_STATS: Final = int(Flag.HAS_STATS)
 _ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
+_TRANSLATE_SRC: Final = int(Flag.TRANSLATE_SRC)
 _SESSION_GOES_ON: Final = frozenset({int(CloseReason.IDLE), int(CloseReason.OVERFLOW)})
 _LEAVES: Final = frozenset(  # of a DFS, while the flow may go on at another one
     int(reason)
@@ -233,8 +234,8 @@ class Notices:
             if flow.serial == state.serial and are_together(flow, peer):
                 reported(flow, peer, state.idle_timeout)
                 return
-            place = pack_translation(state.translation)[:PLACE_SIZE]
-            if flow.tail[:PLACE_SIZE] == place:  # the session's next flow
+            # The session's next flow
+            if flow.tail[:PLACE_SIZE] == pack_translation(state.translation)[:PLACE_SIZE]:
                 self._table.attach(flow, peer, state.serial, now)
                 return
             self._table.end(flow)
@@ -259,7 +260,7 @@ class Notices:
         if configured == (head, tail):
             head, tail = configured  # one copy for all
         flow = Flow(key, state.serial, peer, server, node, head, tail, idle_s, now)
-        if state.flags & Flag.TRANSLATE_SRC and state.snat_port:
+        if state.flags & _TRANSLATE_SRC and state.snat_port:
             port = state.node_port or state.dst_port
             scope = (state.snat_ipaddr, state.node_ipaddr, port, state.protocol)
             flow.source_port = self._decisions.source_ports.adopt(scope, state.snat_port)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from control_segment.peers import Peer
 
 GENERATIONS_MAX: Final = 4  # of a virtual server, whose grants may still be taken
+REPLY_FIELDS: Final = len(NewFlow._fields)  # up to the translation: as FLOW_STATE has them
 OUTSTANDING_MAX: Final = 64 * GRANTED_MAX
 
 
@@ -82,12 +83,7 @@ class Mirror:
         if message.error_code:
             return  # no flow came of it
         key = session_key(*message[3:8])
-        state = FlowState(
-            flags=message.flags,
-            serial=message.serial,
-            **message.signature._asdict(),
-            **message.translation._asdict(),
-        )
+        state = FlowState._make((*message[:REPLY_FIELDS], 0, 0))
         self._notices.mirrored(peer, key, state, now)
 
     def granted(self, peer: Peer, grant: Grant) -> bool:
@@ -110,11 +106,7 @@ class Mirror:
             translation = node.translation
             if snat_port:
                 translation = translation._replace(snat_port=snat_port)
-            state = FlowState(
-                flags=node.flags,
-                serial=flow.serial,
-                **flow.signature._asdict(),
-                **translation._asdict(),
-            )
+            head = 0, node.flags, flow.serial, *flow.signature, 0, 0
+            state = FlowState._make((*head, *translation, 0, 0))
             self._notices.mirrored(peer, session_key(*flow.signature[:5]), state, now)
         return unknown
