@@ -65,11 +65,7 @@ class Roles:
             before = peer.is_active
             peer.is_active = election.is_active_at(peer.segment_id, before)
             if peer.is_active != before:
-                peer.update()
-                is_due = peer.authentication.is_proved and not peer.sync.is_running
-                is_known = peer.copy.is_complete and not election.known.is_alone
-                if peer.is_active and is_due and not is_known:
-                    self._synchronise(peer, now)  # what the one before it decided
+                self._changed(peer, now)
         for index, link in enumerate(links):
             link.announce(election, now)
             if link.peer_id is None:
@@ -78,3 +74,13 @@ class Roles:
                 link.is_configured = False
             elif not link.is_configured:
                 self._configuring.configure(index, now)
+
+    def _changed(self, peer: Peer, now: float) -> None:
+        """At this DFS, the CS is the active one now, or no longer."""
+        peer.update()
+        if not peer.is_active or self.election.known.is_alone:
+            # One that hung may have answered QUERYs since that another one has decided otherwise
+            peer.copy.lost()
+        is_due = peer.authentication.is_proved and not peer.sync.is_running
+        if peer.is_connected and is_due and not peer.copy.is_complete:
+            self._synchronise(peer, now)
