@@ -183,6 +183,8 @@ class Dispatch:
 
     def _deleted(self, peer: Peer, delete: Delete, now: float) -> None:
         peer.sync.flow_ended(delete.serial)
+        if not peer.is_active:
+            self.mirror.ended(peer, delete.serial)
         self._bound_sync(peer)
         self.notices.ended(peer, ended(delete), now)
 

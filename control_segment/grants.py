@@ -131,6 +131,16 @@ class Grants:
             if peer.grants is not None and peer.grants.rings:
                 self._look_at(peer, peer.grants, now)
 
+    def renew(self, now: float) -> None:
+        """Grant anew what is granted: a standby does not know what there is (13.7)."""
+        for peer in self.peers:
+            book = peer.grants
+            if book is None or not peer.is_active:
+                continue
+            for server, ring in tuple(book.rings.items()):
+                if not ring.is_ending:
+                    self._begin(peer, book, server, now)
+
     def _look_at(self, peer: Peer, book: GrantBook, now: float) -> None:
         if not peer.is_active and not book.is_void:  # nor at the DFS: another CS is active there
             book.end_lease(peer.sync_number)

@@ -95,6 +95,8 @@ class ControlSegment:
             config,
             self.peers,
             self.model.pools.values,
+            self.dispatch.mirror,
+            self.grants,
             self.statistics,
             self.log,
             self._out,

@@ -15,16 +15,20 @@ from typing import Final
 
 from admin import answers
 from control_segment.config import ControlSegmentConfig
+from control_segment.grants import Grants
 from control_segment.group.config_digest import ConfigDigest
 from control_segment.group.heartbeats import DirectHeartbeats
+from control_segment.group.mirror import Mirror
 from control_segment.group.role import Election
-from control_segment.group.views import Beat, Role, Times
+from control_segment.group.times import times_of
+from control_segment.group.views import Beat, Role
 from control_segment.peers import Datagram, Peer
 from control_segment.pools import Pool
 from control_segment.statistics import Statistics
 from ssmb.constants import Flag, HeartbeatRole, MessageType
 from ssmb.messages import Heartbeat, Message
 
+RENEW_S: Final = 1.0  # between new grants for a standby that lacks them
 HAND_OVER_S: Final = 2.0  # how long an ordered successor is named
 _ROLES: Final = {
     Role.STANDBY: HeartbeatRole.STANDBY,
@@ -43,6 +47,8 @@ class Group:
         config: ControlSegmentConfig,
         peers: Mapping[int, Peer],
         pools: Callable[[], Iterable[Pool]],
+        mirror: Mirror,
+        grants: Grants,
         statistics: Statistics,
         log: list[str],
         out: list[Datagram],
@@ -64,6 +70,8 @@ class Group:
         self.direct = DirectHeartbeats(
             config.segment_id, others.items(), key, random_octets, self.times.silent
         )
+        self._mirror = mirror
+        self._grants = grants
         self.digest = ConfigDigest(config, pools)
         self.follow: Callable[[float], None] = lambda now: None
         self._names = {segment_id: address for segment_id, (address, _) in others.items()}
@@ -77,6 +85,7 @@ class Group:
         self._send = send
         self._synchronise = synchronise
         self._next_beat = now
+        self._renew_at = now
         self._successor = 0
         self._successor_until = 0.0
         self._differing: set[int] = set()
@@ -123,6 +132,9 @@ class Group:
         self._note_digest(beat.segment_id, message.config_digest)
         self.election.heard(beat, now)
         self.follow(now)
+        if beat.lacks_grants and self.election.role is Role.ACTIVE and now >= self._renew_at:
+            self._renew_at = now + RENEW_S
+            self._grants.renew(now)
 
     def _note_digest(self, segment_id: int, theirs: int) -> None:
         """Say once that another CS would decide otherwise, and again when that has changed."""
@@ -164,7 +176,9 @@ class Group:
         tallies = {peer.tally for peer in self._peers.values()}  # a team has one
         count = sum(tally.flows for tally in tallies)
         digest = sum(tally.digest for tally in tallies)
+        lacks = self._mirror.lacks_grants and not election.claims
         ours = Heartbeat(
+            flags=int(Flag.RETRY) if lacks else 0,
             role_epoch=election.epoch,
             segment_id=election.known.segment_id,
             group_id=self._group_id,
@@ -260,25 +274,16 @@ class Group:
         return members
 
 
-def times_of(config: ControlSegmentConfig) -> Times:
-    """The times of the rules, in seconds."""
-    hello_s = float(config.settings.hello_interval_s)
-    if not config.control_segments:  # no heartbeats: a lost connection comes back in an interval
-        return Times(vacant=hello_s, start=hello_s)
-    wanted = config.redundancy
-    return Times(
-        heartbeat=wanted.heartbeat_ms / 1000,
-        vacant=wanted.vacant_ms / 1000,
-        silent=wanted.silent_ms / 1000,
-        stagger=2 * wanted.heartbeat_ms / 1000,
-        start=hello_s,
-        preempt=wanted.preempt_s,
-    )
-
-
 def _beat(message: Heartbeat) -> Beat | None:
     """What a HEARTBEAT says; None: its role is none."""
     role = _BY_NUMBER.get(message.role)
     if role is None:
         return None
-    return Beat(message.segment_id, role, message.role_epoch, message.reach, message.successor)
+    return Beat(
+        message.segment_id,
+        role,
+        message.role_epoch,
+        message.reach,
+        message.successor,
+        bool(message.flags & Flag.RETRY),
+    )

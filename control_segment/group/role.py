@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import Final
 
 from control_segment.group.rules import RULES, Event, Own, nobody_at
-from control_segment.group.views import Beat, DfsView, Knowledge, Role, Said, Times
+from control_segment.group.times import Times
+from control_segment.group.views import Beat, DfsView, Knowledge, Role, Said
 from csmb.constants import ROLE_EPOCH_MAX
 
 FIRST_EPOCH: Final = 1  # of a CS that has not taken over yet

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
+from control_segment.group.times import Times
+
 
 class Role(Enum):
     """What this CS is in its group; the value is what `status` shows."""
@@ -29,19 +31,6 @@ class Said(Enum):
     LOW = auto()  # none is, but the claim of this CS has an epoch below that of an earlier one
 
 
-@dataclass(frozen=True)
-class Times:
-    """How long what must last, in seconds (docs/design/0009)."""
-
-    heartbeat: float = 0.05
-    vacant: float = 0.15
-    silent: float = 0.5
-    cut_off: float = 2.0
-    stagger: float = 0.1
-    start: float = 5.0
-    preempt: float | None = None  # None: off
-
-
 class Beat(NamedTuple):
     """What a HEARTBEAT says of the CS that sent it."""
 
@@ -50,6 +39,7 @@ class Beat(NamedTuple):
     epoch: int
     reach: int
     successor: int = 0
+    lacks_grants: bool = False  # a standby that was not told what grants say
 
 
 @dataclass(slots=True)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from control_segment.group.role import FIRST_EPOCH, TABLE, Election
 from control_segment.group.rules import RULES, Own
-from control_segment.group.views import Beat, Role, Times
+from control_segment.group.times import Times
+from control_segment.group.views import Beat, Role
 
 TIMES: Final = Times()
 DFS, DFS2, DFS3 = 256, 257, 258
