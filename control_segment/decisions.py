@@ -3,7 +3,8 @@
 
 1. A known key and serial: a repeated QUERY, the same REPLY.
 2. A known key with another serial, and no SYN: the session's next flow; the same REPLY.
-3. A known key, another serial, SYN: the old session is over.
+3. A known key, another serial, SYN: the old session is over.  But from another DFS, and soon: the
+   client's SYN again, which took another way; the same REPLY.
 4. Otherwise a new session: virtual server, limits, persistence, method.
 For a TCP session that is under way but unknown no node is guessed, unless the method always chooses
 the same node for it.
@@ -19,6 +20,7 @@ from control_segment.flows import SESSION, WAITS_FOR_ANSWER, Flow, FlowTable
 from control_segment.nodes import Node
 from control_segment.pairs.teams import are_together, carry, next_holder
 from control_segment.peers import Peer
+from control_segment.session_rules import goes_on
 from control_segment.source_ports import SourcePorts
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
@@ -35,7 +37,6 @@ from control_segment.wire import (
 from ssmb.constants import TCP, Asking, ErrorCode
 from ssmb.messages import Translation
 
-_SYN_REPEATED_S: Final = 4.0  # a client's first two repeats come after 1 s and 3 s
 _TAKEN_BACK_S: Final = 1.0  # grants, after a limit was met
 SYN: Final = 0x02
 SYN_ACK: Final = 0x12
@@ -78,7 +79,7 @@ class Decisions:
             if flow.previous_serial == serial:
                 self._statistics.drops["stale_query"] += 1
                 return None
-            if self._is_repeated_elsewhere(flow, peer, now) if is_syn else self._stays(flow):
+            if goes_on(flow, peer, self.servers, now, is_syn=is_syn):
                 return self._reattach(flow, peer, serial, now)
             why = "a SYN with another serial" if is_syn else "its node takes it no longer"
             self._note((now, key, "%s: the previous session is over", (why,)))
@@ -194,31 +195,6 @@ class Decisions:
             self.table.moved(flow, now)
         self._note((now, flow.key, "QUERY repeated: the same REPLY, node %s", (flow.node.name,)))
         return flow.head, flow.tail
-
-    def _stays(self, flow: Flow) -> bool:
-        """Whether a session that is asked about again keeps its node.
-
-        A TCP connection cannot go on anywhere else.  UDP knows no connections: its next datagram
-        goes where a new client's would if the node is not in the virtual server's pool any more, or
-        accepts no new sessions.
-        """
-        if flow.key[PROTOCOL] == TCP:
-            return True
-        server, node = flow.virtual_server, flow.node
-        return (
-            node.takes_new_sessions
-            and server.pool.has(node)
-            and self.servers.match(flow.key) is server
-        )
-
-    @staticmethod
-    def _is_repeated_elsewhere(flow: Flow, peer: Peer, now: float) -> bool:
-        """Whether a SYN may be the one that began a session, sent again past another DFS.
-
-        Each DFS makes serials of its own, so that they do not say.  A node that gets a repeated SYN
-        goes on; at another one the client would have two connections half open.
-        """
-        return now - flow.opened < _SYN_REPEATED_S and are_together(flow, peer)
 
     def _reattach(self, flow: Flow, peer: Peer, serial: int, now: float) -> Answer:
         if flow.node.is_down:

@@ -204,13 +204,23 @@ class Notices:
                 # It may have moved while we could not hear of it
                 flow.last_active = max(flow.last_active, now - state.idle_ms / 1000)
                 return
-            # We have heard of the session since: what came by ordinary messages is newer (11.4)
-            if flow.opened >= peer.sync.started and flow.state != SESSION:
+            if flow.state != SESSION and self._is_newer(flow, peer, state, now):
                 return
             self._table.end(flow)
         flow = self._enter(peer, key, state, now)
         if flow is not None:
             flow.virtual_server.recall_node(key[SRC_IPADDR], flow.node, now)
+
+    @staticmethod
+    def _is_newer(flow: Flow, peer: Peer, state: FlowState, now: float) -> bool:
+        """Whether what is known of a session is newer than this report.
+
+        What came by ordinary messages since the SYNC began is (11.4).  If another DFS has a flow of
+        the session too, it has moved from one to the other, and is where it was seen last.
+        """
+        if flow.peer is not peer:
+            return flow.last_active > now - state.idle_ms / 1000
+        return flow.opened >= peer.sync.started
 
     def session_kept(
         self, absent: Peer, key: bytes, state: FlowState, now: float, seen: float

@@ -268,6 +268,23 @@ def test_what_came_by_ordinary_messages_since_is_newer_than_sync() -> None:
     assert flow.serial == 50
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_dfss_with_a_flow_of_one_session_it_is_where_it_was_seen_last(first: int) -> None:
+    """It moved from one to the other before the CS started; either may report first."""
+    left = state(1)._replace(serial=11, idle_ms=9000)
+    kept = state(1)._replace(serial=22, idle_ms=100)
+    dfss = [DfsDouble(), DfsDouble(1, segment_id=257, address="10.255.0.9")]
+    dfss[first].flows, dfss[1 - first].flows = [left], [kept]
+    rig = Rig(
+        config(data_flow_segments=[{"address": "10.255.0.1"}, {"address": "10.255.0.9"}]), *dfss
+    )
+    (flow,) = rig.cs.table.by_key.values()
+    assert (flow.serial, flow.peer.segment_id) == (22, 257 - first)
+    assert rig.active() == {"web1": 0, "web2": 1, "web3": 0}
+    dfss[first].tell(rig, Delete(0, 0, 11, *left[3:8], detail=CloseReason.IDLE))
+    assert flow.state == ACTIVE
+
+
 def test_a_new_boot_id_turns_flows_into_sessions() -> None:
     rig = Rig()
     first = rig.dfs.query(rig, serial=5)
