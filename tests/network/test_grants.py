@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -51,6 +51,7 @@ class Load:
         self.lab = lab
         self.served: list[tuple[float, str]] = []
         self.over = False
+        self.ended: Future[None] | None = None
 
     async def _worker(self, client: str) -> None:
         while not self.over:
@@ -72,22 +73,26 @@ class Load:
         return {server for began, server in self.served if began >= when}
 
     def some(self, count: int = 60) -> None:
-        """Wait until so many more were served."""
+        """Wait until so many more were served, or one failed, which is raised."""
         wanted = len(self.served) + count
-        wait_for(f"{count} connections", lambda: len(self.served) >= wanted)
+        ended = self.ended
+        assert ended is not None
+        wait_for(f"{count} connections", lambda: len(self.served) >= wanted or ended.done(), 120)
+        if ended.done():
+            ended.result()
 
 
 @contextmanager
 def load(lab: Lab) -> Iterator[Load]:
     made = Load(lab)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(made.run)
+        made.ended = pool.submit(made.run)
         try:
             made.some(200)
             yield made
         finally:
             made.over = True
-        running.result(60)
+        made.ended.result(60)
 
 
 def ahead(lab: Lab) -> int:

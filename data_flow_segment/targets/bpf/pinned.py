@@ -39,13 +39,15 @@ def pinned_maps(folder: Path) -> dict[str, Facts]:
     return found
 
 
+def map_id(path: Path) -> int:
+    """The kernel's number of a pinned map."""
+    with opened(path) as fd:
+        return int(_info(fd, MapInfo).id)
+
+
 def map_ids(folder: Path) -> set[int]:
     """The kernel's numbers of the maps that are pinned in a folder."""
-    found = set()
-    for path in folder.iterdir() if folder.is_dir() else ():
-        with opened(path) as fd:
-            found.add(int(_info(fd, MapInfo).id))
-    return found
+    return set(map(map_id, folder.iterdir())) if folder.is_dir() else set()
 
 
 def maps_of_program(number: int) -> set[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -208,7 +208,7 @@ class Places:
         """XDP if the drivers of all interfaces run it.  On veth and the like it costs segmentation
         offload, and tc carries six times the TCP throughput; an interface whose driver lacks it
         cannot receive what another interface's XDP redirects to it either."""
-        if not self._program.xdp or not all(_has_hardware(present[name]) for name in self._chosen):
+        if not self._program.xdp:
             return "tc"
         program = self._program.program_fd("dfs_xdp")
         try:
@@ -245,6 +245,16 @@ class Places:
 
     def _pin_of(self, interface: str) -> Path:
         return links.pin_of(self._options.pin_path, interface)
+
+
+def needless_programs(options: BpfOptions, present: Mapping[str, Device]) -> frozenset[str]:
+    """Those that no interface will have: `attach` says so, or there is no hardware for XDP."""
+    chosen = (present[name] for name in options.external + options.internal)
+    if options.attach == "xdp":
+        return frozenset({"dfs_tc"})
+    if options.attach == "tc" or not all(map(_has_hardware, chosen)):
+        return frozenset({"dfs_xdp", "dfs_behind_xdp"})
+    return frozenset()
 
 
 def _has_hardware(device: Device) -> bool:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from data_flow_segment.targets.bpf.kept import KeptPrograms
 from data_flow_segment.targets.bpf.libbpf import (
     HELPER_XDP_LOAD_BYTES,
     PROG_TYPE_XDP,
@@ -24,6 +25,7 @@ from data_flow_segment.targets.contract import TargetError
 
 EVENTS_SIZE: Final = 16 << 20
 REPORTS_SIZE: Final = 16 << 20
+_XDP: Final = "dfs_xdp"
 GRANT_MAPS: Final = (
     "grants", "grant_slots", "grant_rings", "grant_nodes", "grant_tables", "grant_clients",
     "leases",
@@ -31,7 +33,7 @@ GRANT_MAPS: Final = (
 
 
 class Program:
-    """The loaded object.  `xdp` is False on kernels whose XDP lacks a helper (before 5.18)."""
+    """The loaded object.  `xdp`: whether dfs_xdp is there."""
 
     def __init__(
         self,
@@ -39,11 +41,18 @@ class Program:
         pin_path: Path,
         flow_capacity: int,
         present: Mapping[str, int] = MappingProxyType({}),
+        needless: Collection[str] = (),
     ) -> None:
-        """`present`: of some maps, how many elements they will hold at once."""
+        """`present`: of some maps, how many elements they will hold at once; `needless`: programs
+        that will be attached nowhere, and so are not loaded."""
         if not artifact.exists():
             raise TargetError(f"{artifact} is missing: compile it with `make bpf`")
-        self.xdp = has_helper(PROG_TYPE_XDP, HELPER_XDP_LOAD_BYTES)
+        self._needless = set(needless)
+        if not has_helper(PROG_TYPE_XDP, HELPER_XDP_LOAD_BYTES):  # before Linux 5.18
+            self._needless.add(_XDP)
+        self.xdp = _XDP not in self._needless
+        self._kept = KeptPrograms(pin_path, artifact)
+        self._wanted: Collection[str] = ()
         with captured_log() as log:
             self._object = library().bpf_object__open_file(str(artifact).encode(), None)
             if not self._object:
@@ -53,6 +62,7 @@ class Program:
                 self._upgrade = Upgrade(pin_path, self._facts, flow_capacity, present)
                 self._load_and_carry(log)
             except TargetError:
+                self._kept.close()
                 library().bpf_object__close(self._object)
                 raise
         self.flow_capacity = self._upgrade.flow_capacity
@@ -76,11 +86,15 @@ class Program:
 
     def program_fd(self, name: str) -> int:
         """Of dfs_tc, dfs_xdp, dfs_inject, ..."""
+        kept = self._kept.fd(name)
+        if kept is not None:
+            return kept
         found = library().bpf_object__find_program_by_name(self._object, name.encode())
         return int(library().bpf_program__fd(found))
 
     def close(self) -> None:
         self._upgrade.give_up()
+        self._kept.close()
         library().bpf_object__close(self._object)
 
     @property
@@ -91,6 +105,11 @@ class Program:
     def finish_upgrade(self) -> None:
         """The program is attached everywhere."""
         self._upgrade.finish(self.program_fd)
+
+    def keep(self) -> None:
+        """For the next agent: all is attached, and no upgrade is to be finished."""
+        fds = {name: self.program_fd(name) for name in self._wanted}
+        self._kept.keep(fds, self._upgrade.pins.values())
 
     def _load_and_carry(self, log: list[str]) -> None:
         try:
@@ -106,15 +125,25 @@ class Program:
             if name in self._upgrade.entries:
                 library().bpf_map__set_max_entries(found, self._upgrade.entries[name])
             library().bpf_map__set_pin_path(found, str(pin).encode())
-        if not self.xdp:
-            found = library().bpf_object__find_program_by_name(self._object, b"dfs_xdp")
-            library().bpf_program__set_autoload(found, False)
+        programs = dict(self._programs())
+        self._wanted = programs.keys() - self._needless
+        is_kept = self._kept.open(self._wanted, self._upgrade.pins.values())
+        for name, program in programs.items():
+            if is_kept or name in self._needless:
+                library().bpf_program__set_autoload(program, False)
         failed = library().bpf_object__load(self._object)
         if not failed:
             return
         if -failed == errno.EPERM:
             raise TargetError("the kernel refuses to load BPF programs: run as root")
         raise TargetError(f"the kernel refuses the program: {reason(failed)}: {_tail(log)}")
+
+    def _programs(self) -> Iterator[tuple[str, int]]:
+        """Those that would be loaded, by their names."""
+        found = None
+        while found := library().bpf_object__next_program(self._object, found):
+            if library().bpf_program__autoload(found):
+                yield library().bpf_program__name(found).decode(), found
 
     def _fd(self, name: str) -> int:
         found = library().bpf_object__find_map_by_name(self._object, name.encode())

@@ -44,7 +44,7 @@ from data_flow_segment.targets.bpf.pins import (
     remove_folder,
     remove_if_empty,
 )
-from data_flow_segment.targets.bpf.places import Places
+from data_flow_segment.targets.bpf.places import Places, needless_programs
 from data_flow_segment.targets.bpf.program import EVENTS_SIZE, Program
 from data_flow_segment.targets.bpf.reports import Reports
 from data_flow_segment.targets.bpf.ring import Ring, arrival
@@ -181,6 +181,7 @@ class BpfTarget:
                         for device in present.values()
                     ),
                 },
+                needless_programs(options, present),
             )
             undo.callback(program.close)
             target = cls(options, lock, program, _read_meta(program))
@@ -360,6 +361,7 @@ class BpfTarget:
             self._program.finish_upgrade()
             self._ring.skip()
             self._write_meta(listening=True)
+        self._program.keep()
 
     # --- events ---------------------------------------------------------------------------
 
