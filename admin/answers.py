@@ -229,6 +229,8 @@ class ControlSegmentPeer(Peer):
     takes_queries: bool  # authenticated on SSMB, and no RESET is under way
     synced: bool  # it knows every flow, or never had to be told
     connections: int  # of CSMB
+    heartbeat_ms: int | None = None  # since its last; None: it has sent none (as what it is now)
+    silent: bool = False  # it is active and has missed three: new flows wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +241,7 @@ class Group:
     asks: str  # who asks about new flows: "data path", or "agent: " and why
     active: ControlSegmentPeer | None
     standbys: list[ControlSegmentPeer]
+    role_epoch: int = 0  # the highest that this DFS has obeyed: lower claims are refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

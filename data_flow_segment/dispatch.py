@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from csmb.constants import Flag as CsmbFlag
 from csmb.settings import ConnectionSettings
 from data_flow_segment.flows.answers import Answers
 from data_flow_segment.flows.bridge import Reassembly
@@ -39,6 +38,7 @@ from ssmb.messages import (
 )
 
 _ACK: Final = int(Flag.ACK)
+_PARKED: Final = int(Flag.PARKED)
 _NONCE_SIZE: Final = 32
 _SEAL_COUNTERS: Final[dict[type[SealError], str]] = {
     BadTag: "drop_bad_tag",
@@ -87,7 +87,7 @@ class Dispatch:
             Sync: self._sync,
             AuthChallenge: self._challenge,
             Bridge: self._bridge,
-            Grant: self._grant,
+            Grant: flows.grants.grant_came,
             Lease: flows.grants.lease_came,
             Heartbeat: heartbeats.came,
         }
@@ -134,12 +134,13 @@ class Dispatch:
     # --- one method a type -------------------------------------------------------------------
 
     def _reply(self, peer: Peer, message: Reply, now: float) -> None:
-        self._flows.answers.reply_came(peer, message, now)
-        self._share(peer, message)
+        if self._flows.answers.reply_came(peer, message, now):
+            flags = message.flags & ~_PARKED  # a standby has no use for the frame
+            self._share(peer, message._replace(flags=flags, frame=b""))
 
     def _newflow(self, peer: Peer, message: NewFlow, now: float) -> None:
-        self._flows.answers.newflow_came(peer, message, now)
-        self._share(peer, message)
+        if self._flows.answers.newflow_came(peer, message, now):
+            self._share(peer, message)
 
     def _reap(self, peer: Peer, message: Reap | Timeout, now: float) -> None:
         pending = self._flows.new_flows.pending.by_session.get(message.session)
@@ -160,6 +161,8 @@ class Dispatch:
         peer.link.send(message._replace(flags=_ACK, error_code=0))
 
     def _sync(self, peer: Peer, message: Sync, now: float) -> None:
+        if not peer.is_active:
+            self._flows.grants.tell(peer)  # before the flows: those that begin meanwhile take them
         self._readiness.begin_sync(peer, message.sync_id, now)
 
     def _challenge(self, peer: Peer, message: AuthChallenge, now: float) -> None:
@@ -195,12 +198,7 @@ class Dispatch:
         if packet is not None:
             self._outbox.commands.append(TransmitPacket(packet))
 
-    def _grant(self, peer: Peer, message: Grant, now: float) -> None:
-        self._flows.grants.grant_came(peer, message, now)
-        if peer.hello.flags & CsmbFlag.GRANTS and not message.flags & Flag.RETRY:
-            self._share(peer, message)
-
-    def _share(self, peer: Peer, message: Reply | NewFlow | Reset | Grant) -> None:
+    def _share(self, peer: Peer, message: Reply | NewFlow | Reset) -> None:
         group = self._peers.groups[peer.group_id]
         if group.standbys:
             version = peer.link.version

@@ -56,31 +56,34 @@ def _status(agent: Agent, arguments: Arguments, clock: Clock) -> answers.DataFlo
         negative=len(agent.new_flows.negative),
         lingering=len(agent.endings.ended.lingering),
         held_octets=agent.new_flows.pending.held_octets,
-        groups=[_group(agent, group) for group in agent.peers.groups.values()],
+        groups=[_group(agent, group, clock()) for group in agent.peers.groups.values()],
     )
 
 
-def _group(agent: Agent, group: Group) -> answers.Group:
+def _group(agent: Agent, group: Group, now: float) -> answers.Group:
     return answers.Group(
         group_id=group.group_id,
         asks=agent.offloads.who_asks(group.group_id),
-        active=None if group.active is None else _peer(group.active, active=True),
-        standbys=[_peer(peer, active=False) for peer in group.standbys],
+        active=None if group.active is None else _peer(group.active, now),
+        standbys=[_peer(peer, now) for peer in group.standbys],
+        role_epoch=group.claim.role_epoch,
     )
 
 
-def _peer(peer: Peer, *, active: bool) -> answers.ControlSegmentPeer:
+def _peer(peer: Peer, now: float) -> answers.ControlSegmentPeer:
     address, port = peer.link.endpoint
     return answers.ControlSegmentPeer(
         segment_id=peer.hello.segment_id,
         ssmb_address=endpoint_text(from_text(address), port),
         ssmb_version=peer.ssmb_version[0],
         ssmb_authenticated=peer.ssmb_proved,
-        active=active,
+        active=peer.is_active,
         role_epoch=peer.hello.role_epoch,
         takes_queries=peer.may_ask,
         synced=peer.synced,
         connections=len(peer.connections),
+        heartbeat_ms=None if peer.heard_at is None else round((now - peer.heard_at) * 1000),
+        silent=peer.is_silent,
     )
 
 

@@ -114,8 +114,22 @@ def nodes_of(grant: Grant) -> list[GrantNode]:
     return nodes
 
 
+def node_octets(grant: Grant) -> dict[int, bytes]:
+    """Return the nodes of a GRANT as they stand in it, by their index; none that is cut off."""
+    data = grant.grant_data
+    found = {}
+    for start in range(0, min(grant.node_count, len(data) // NODE_SIZE) * NODE_SIZE, NODE_SIZE):
+        found[_NODE_HEAD.unpack_from(data, start)[0]] = data[start : start + NODE_SIZE]
+    return found
+
+
+def behind_nodes(grant: Grant) -> bytes:
+    """Return what stands behind the nodes of a GRANT."""
+    return grant.grant_data[grant.node_count * NODE_SIZE :]
+
+
 def _body(grant: Grant, content: GrantContent, size: int) -> bytes:
-    body = grant.grant_data[grant.node_count * NODE_SIZE :]
+    body = behind_nodes(grant)
     if grant.content != content or len(body) % size:
         raise MalformedMessage(f"GRANT: {len(body)} octets are no {content.name.lower()}")
     return body

@@ -64,28 +64,32 @@ class Answers:
         self._recent = endings.table.recent
         self._table = endings.table
 
-    def reply_came(self, peer: Peer, reply: Reply, now: float) -> None:
-        """Install what was asked, or refuse it."""
+    def reply_came(self, peer: Peer, reply: Reply, now: float) -> bool:
+        """Install what was asked, or refuse it.  False: it means nothing (any more), so it is no
+        standby's business either."""
         session = reply.session
         flow = self.pending.by_session.get(session)
         if flow is None or flow.serial != reply.serial:
-            self._reply_unasked(peer, reply, flow, now)
-            return
+            return self._reply_unasked(peer, reply, flow, now)
         if flow.group_id != peer.hello.group_id or not flow.sent:
             self._counters["replies_invalid"] += 1
-            return
+            return False
         if reply.error_code == _WAIT and not flow.asking:
             self._wait(session, flow, reply.idle_timeout, now)
-            return
-        if flow.asking:
-            self._answered_again(peer, reply, flow, now)
-            return
-        if reply.error_code:
+        elif flow.asking:
+            return self._answered_again(peer, reply, flow, now)
+        elif reply.error_code:
             self._refuse(session, reply.error_code, now)
-            return
-        if reply.flags & _PROXY_SERVER:
+        elif reply.flags & _PROXY_SERVER:
             self._refuse_to_proxy(peer, reply, session, now)
-            return
+            return False
+        else:
+            self._answered(peer, reply, flow, now)
+        return True
+
+    def _answered(self, peer: Peer, reply: Reply, flow: PendingFlow, now: float) -> None:
+        """The node of a flow that waits."""
+        session = reply.session
         if flow.waits_until:  # such a REPLY is made without the QUERY
             reply = reply._replace(tos=flow.signature.tos)
         server = self._servers.by_key.get(flow.virtual_server)  # type: ignore[arg-type]
@@ -104,7 +108,7 @@ class Answers:
         again = min(now + ASK_WAITING_S, flow.waits_until)
         self.pending.schedule(session, flow, again)
 
-    def _answered_again(self, peer: Peer, reply: Reply, flow: PendingFlow, now: float) -> None:
+    def _answered_again(self, peer: Peer, reply: Reply, flow: PendingFlow, now: float) -> bool:
         """About an installed flow whose node does not answer: it stays, moves or ends."""
         session, signature = reply.session, flow.signature
         state = self._table.lookup(signature)
@@ -112,38 +116,40 @@ class Answers:
         if state is None or state.entry.serial != flow.serial or is_over:
             self._counters["replies_stale"] += 1  # it ended meanwhile; the client asks again
             self._drop_held(self.pending.remove(session))
-            return
+            return False
         if reply.error_code or reply.flags & _PROXY_SERVER:
-            self._endings.refused(state.entry, now)
+            self._endings.refused(state, now)
             self._refuse(session, reply.error_code or int(ErrorCode.UNKNOWN), now)
-            return
+            return True
         packets = self.pending.remove(session).packets
         server = self._servers.by_key.get(flow.virtual_server)  # type: ignore[arg-type]
         entry = self._entry_of(peer, reply, server, flow.opened_ms)
         if entry._replace(signature=state.entry.signature) == state.entry:
             self._outbox.commands += map(InjectPacket, packets)
             self._counters["flows_updated"] += 1
-            return
+            return True
         self._counters["flows_moved"] += 1
+        self._endings.tell_standbys(state, CloseReason.NODE_FAIL)  # or the REPLY were a repeat
         self._outbox.commands.append(RemoveFlow(signature))  # nothing of it counts for the new node
         self._install(session, entry, packets, now)
+        return True
 
     def _drop_held(self, flow: PendingFlow) -> None:
         self._counters["held_packets_given_up"] += len(flow.packets)
 
     def _reply_unasked(
         self, peer: Peer, reply: Reply, flow: PendingFlow | None, now: float
-    ) -> None:
+    ) -> bool:
         """The incarnation rule of 6.7: repeat, stale, or a flow that was no longer waited for."""
         if reply.serial == NO_FLOW or is_cs_originated(reply.serial):
             self._counters["replies_invalid"] += 1  # no QUERY of this DFS ever had it
-            return
+            return False
         if reply.frame and flow is None and reply.error_code:
             self._refuse_parked(peer, reply, now)
-            return
+            return True
         if reply.error_code or reply.flags & _PROXY_SERVER:
             self._counters["replies_stale"] += 1
-            return
+            return False
         known = self._table.lookup(reply.signature)
         stale = flow is not None or reply.serial in self._ended.serials
         if known is not None and known.closed and known.entry.serial != reply.serial:
@@ -151,10 +157,10 @@ class Answers:
         stale |= known is not None and known.closed
         if stale or (known is not None and known.entry.serial != reply.serial):
             self._counters["replies_stale"] += 1
-            return
+            return False
         if known is not None and known.entry.group_id != peer.group_id:
             self._counters["drop_other_group"] += 1
-            return
+            return False
         server = self._servers.match(reply.signature)
         opened_ms = int(now * 1000) & _WORD32 if known is None else known.entry.opened_ms
         entry = self._entry_of(peer, reply, server, opened_ms)
@@ -164,6 +170,7 @@ class Answers:
         else:
             self._update(known.entry, entry)
             self._outbox.commands += map(InjectPacket, packets)
+        return True
 
     def _parked(self, reply: Reply) -> PacketIn:
         """The packet that the target asked about: a SYN, or a datagram."""
@@ -187,22 +194,23 @@ class Answers:
         )
         self._refuse(session, reply.error_code, now)
 
-    def newflow_came(self, peer: Peer, message: NewFlow, now: float) -> None:
-        """Install unasked; an existing entry is updated and takes the new serial (6.7)."""
+    def newflow_came(self, peer: Peer, message: NewFlow, now: float) -> bool:
+        """Install unasked; an existing entry is updated and takes the new serial (6.7).  False: it
+        is not carried out."""
         session = message.session
         if message.serial == NO_FLOW:
             self._counters["replies_invalid"] += 1
-            return
+            return False
         if message.flags & _PROXY_SERVER:
             self._refuse_to_proxy(peer, message, session, now)
-            return
+            return False
         if message.serial in self._ended.serials:
             self._counters["replies_stale"] += 1
-            return
+            return False
         known = self._table.lookup(message.signature)
         if known is not None and known.entry.group_id != peer.group_id:
             self._counters["drop_other_group"] += 1
-            return
+            return False
         self.negative.forget(session)
         packets = []
         if session in self.pending.by_session:
@@ -215,6 +223,7 @@ class Answers:
         else:
             entry = self._entry_of(peer, message, server, opened_ms)
             self._install(session, entry, packets, now, replaces=known is not None)
+        return True
 
     def _entry_of(
         self, peer: Peer, message: Reply | NewFlow, server: VirtualServer | None, opened_ms: int

@@ -34,7 +34,6 @@ from data_flow_segment.targets.contract import (
     FallAsleep,
     FinishedMessages,
     FlowClosed,
-    FlowEntry,
     FlowIdle,
     FlowMoved,
     FlowReopened,
@@ -96,12 +95,13 @@ class Endings:
         group = self._peers.groups.get(group_id)
         size = size_of(MessageType(msg_type), FINISHED_VERSION)
         count = len(octets) // size
-        if group is not None and group.standbys:
-            name = "Reply" if msg_type == MessageType.REPLY else "Delete"
-            for start in range(0, len(octets), size):
-                group.share(octets[start : start + size], FINISHED_VERSION, name)
         if msg_type == MessageType.REPLY:
+            for start in range(0, len(octets), size):
+                assert group is not None, "somebody has told the target to give them"
+                group.share(octets[start : start + size], FINISHED_VERSION, "Reply")
             return
+        if group is not None and group.standbys:
+            group.share_finished(octets, size, FINISHED_VERSION, "Delete", now)
         self._counters["flows_closed"] += count
         self._outbox.finished.append((now, octets))
         if self.table.recent.by_session:  # of flows that the agent asked about
@@ -216,9 +216,12 @@ class Endings:
         self._counters["flows_reaped"] += 1
         self._remove(state, CloseReason.REAPED, now)
 
-    def refused(self, entry: FlowEntry, now: float) -> None:
-        """The CS, asked again, refuses an installed flow: it knows that it ended."""
+    def refused(self, state: FlowState, now: float) -> None:
+        """The CS, asked again, refuses an installed flow: it knows that it ended, and its standbys
+        do not."""
+        entry = state.entry
         self._counters["flows_given_up"] += 1
+        self.tell_standbys(state, CloseReason.NODE_FAIL)
         self._outbox.commands.append(RemoveFlow(entry.signature))
         self.ended.note(entry.signature, entry.serial, now)
 
@@ -266,6 +269,14 @@ class Endings:
         for standby in group.standbys:
             if standby.ssmb_proved:
                 standby.link.queue(message._replace(flags=message.flags | _REPLICA), now)
+
+    def tell_standbys(self, state: FlowState, reason: CloseReason) -> None:
+        """A flow's end that the active CS decided, at once: what it decided next may follow."""
+        group = self._peers.groups.get(state.entry.group_id)
+        for standby in () if group is None else group.standbys:
+            if standby.ssmb_proved:
+                message = messages.delete(state, reason)
+                standby.link.send(message._replace(flags=message.flags | _REPLICA))
 
     def _remove(self, state: FlowState, reason: int, now: float) -> None:
         entry = state.entry

@@ -7,11 +7,11 @@ takes which is the target's part (`data_flow_segment.targets.grants`).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from csmb.constants import Flag as CsmbFlag
+from data_flow_segment.flows.grant_ring import Ring
 from data_flow_segment.flows.leases import Lease
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer, Peers
@@ -34,7 +34,6 @@ from ssmb.codec import encode
 from ssmb.constants import (
     GRANT_NODES_MAX,
     GRANT_TABLE_MAX,
-    GRANTED_MAX,
     NODE_FLAGS,
     ErrorCode,
     Flag,
@@ -44,6 +43,7 @@ from ssmb.constants import (
 from ssmb.errors import MalformedMessage
 from ssmb.grants import (
     GrantNode,
+    behind_nodes,
     clients_of,
     decisions_of,
     following,
@@ -56,55 +56,13 @@ from ssmb.messages import FlowSignature, Grant
 from ssmb.messages import Lease as LeaseMessage
 
 _ACK: Final = int(Flag.ACK)
+_RETRY: Final = int(Flag.RETRY)
+_REPLICA: Final = int(Flag.REPLICA)
+_GRANTS: Final = int(CsmbFlag.GRANTS)
 _KINDS: Final = frozenset(map(int, GrantKind))
 _NOFLOW: Final = int(ErrorCode.NOFLOW)
 _WORD32: Final = 0xFFFFFFFF
 EARLY_MAX: Final = 64
-
-
-class _Ring:
-    """The current generation of a virtual server."""
-
-    __slots__ = (
-        "_given",
-        "_passed",
-        "early",
-        "generation",
-        "last_serial",
-        "lease",
-        "part",
-        "ranges",
-        "server",
-    )
-
-    def __init__(self, generation: int, lease: Lease, server: VirtualServer | None) -> None:
-        self.generation = generation
-        self.lease = lease
-        self.server = server  # None: its grants cannot be used here
-        self.part = 0  # the last that was carried out
-        self.ranges: deque[tuple[int, int]] = deque()  # of serials given: the first, how many
-        self._given = self._passed = 0  # decisions in all, and before those in `ranges`
-        self.last_serial = 0  # of this virtual server, under this lease
-        self.early: dict[int, Grant] = {}  # parts that came before one that is missing
-
-    def give(self, serial: int, count: int) -> None:
-        """Note more decisions, and forget those that have been taken for sure."""
-        self.ranges.append((serial, count))
-        self._given += count
-        self.last_serial = following(serial, count - 1)
-        while self._given - self._passed - self.ranges[0][1] >= GRANTED_MAX:
-            self._passed += self.ranges.popleft()[1]
-
-    def untaken(self, taken: int) -> list[tuple[int, int]]:
-        """The ranges that are left when so many were taken from the front."""
-        left = []
-        taken = max(0, taken - self._passed)
-        for serial, count in self.ranges:
-            gone = min(taken, count)
-            taken -= gone
-            if gone < count:
-                left.append((following(serial, gone), count - gone))
-        return left
 
 
 class Grants:
@@ -123,7 +81,7 @@ class Grants:
     ) -> None:
         """`taken`: hears of flows that took a grant, as octets of TAKEN; `adopted`: what an earlier
         agent left in the target, which ends; `enabled`: whether the target takes grants."""
-        self.rings: dict[VirtualServerKey, _Ring] = {}
+        self.rings: dict[VirtualServerKey, Ring] = {}
         self._outbox = outbox
         self._counters = outbox.counters
         self._peers = peers
@@ -131,7 +89,7 @@ class Grants:
         self._taken = taken
         self._enabled = enabled
         self._leases: dict[int, Lease] = {}  # by group
-        self._ending: dict[tuple[VirtualServerKey, int], _Ring] = {}
+        self._ending: dict[tuple[VirtualServerKey, int], Ring] = {}
         self._next_lease = int.from_bytes(random_octets(4), "big")
         for state in adopted:
             outbox.commands += (EndGrants(state.key), ExtendLease(state.group_id, 0.0))
@@ -153,9 +111,11 @@ class Grants:
                 self._next_lease = (self._next_lease + 1) & _WORD32 or 1
                 self._leases[group.group_id] = Lease(active, self._next_lease, now)
 
+    def _agreed(self, peer: Peer) -> bool:
+        return bool(peer.hello.flags & _GRANTS) and peer.link.version >= 2 and self._enabled
+
     def _grants_to(self, peer: Peer) -> bool:
-        agreed = peer.hello.flags & CsmbFlag.GRANTS and peer.link.version >= 2
-        return bool(agreed) and self._enabled and peer.may_ask
+        return self._agreed(peer) and peer.may_ask
 
     def void(self, group_id: int | None) -> None:
         """RESET, or another CS: nothing of the lease (None: of all) is good any more."""
@@ -207,6 +167,7 @@ class Grants:
                 ring.part += 1
                 self._counters["grants_received"] += 1
                 self._carry_out(peer, key, ring, due, now)
+                self._share(peer, due)
         peer.link.send(
             message._replace(
                 error_code=0,
@@ -221,17 +182,17 @@ class Grants:
             )
         )
 
-    def _begin(self, key: VirtualServerKey, lease: Lease, message: Grant, now: float) -> _Ring:
+    def _begin(self, key: VirtualServerKey, lease: Lease, message: Grant, now: float) -> Ring:
         """What was granted before is void."""
         before = self.rings.get(key)
-        if before is not None and before.ranges:
+        if before is not None and not before.is_empty:
             self._ending[key, before.generation] = before
         server = self._servers.by_key.get(key)
         if server is not None and server.group_id != lease.peer.group_id:
             server = None
         if message.kind not in _KINDS:
             server = None
-        ring = self.rings[key] = _Ring(message.generation, lease, server)
+        ring = self.rings[key] = Ring(message.generation, lease, server)
         if before is not None:
             ring.last_serial = before.last_serial
         destination = message.virt_ipaddr, 0, message.virt_port, message.protocol
@@ -246,9 +207,10 @@ class Grants:
         return ring
 
     def _carry_out(
-        self, peer: Peer, key: VirtualServerKey, ring: _Ring, message: Grant, now: float
+        self, peer: Peer, key: VirtualServerKey, ring: Ring, message: Grant, now: float
     ) -> None:
         commands, generation, server = self._outbox.commands, ring.generation, ring.server
+        ring.note(message)
         try:
             nodes = tuple(
                 _completed(each, key.protocol, server, peer) for each in nodes_of(message)
@@ -272,7 +234,7 @@ class Grants:
                     flows = pack_returned(_NOFLOW, message.serial, count)
                     ring.lease.stream.add(flows, now)
                 elif count:
-                    ring.give(message.serial, count)
+                    ring.give(message.serial, count, behind_nodes(message))
                 if nodes or count:
                     grants = AddGrants(key, generation, nodes, message.serial, decisions)
                     commands.append(grants)
@@ -280,8 +242,28 @@ class Grants:
             self._counters["invalid_msg"] += 1
         self._hold(ring.lease)
 
+    # --- standbys --------------------------------------------------------------------------------
+
+    def _share(self, peer: Peer, message: Grant) -> None:
+        """What was carried out, once, also if it came by a repeat (11.3)."""
+        group = self._peers.group_of(peer.group_id)
+        if group.standbys:
+            version = peer.link.version
+            copy = encode(message._replace(flags=message.flags & ~_RETRY), version)
+            group.share(copy, version, "Grant", _GRANTS)
+
+    def tell(self, standby: Peer) -> None:
+        """A standby that asks for all flows has missed GRANTs: what of them may still be taken."""
+        if standby.ssmb_proved and self._agreed(standby):
+            for ring in self.rings.values():
+                if ring.lease.peer.group_id == standby.group_id:
+                    for grant in ring.repeated():
+                        standby.link.send(grant._replace(flags=grant.flags | _REPLICA))
+
     def _hold(self, lease: Lease) -> None:
-        lease.holds_grants = any(ring.ranges for ring in self.rings.values() if ring.lease is lease)
+        lease.holds_grants = any(
+            not ring.is_empty for ring in self.rings.values() if ring.lease is lease
+        )
 
     # --- the target says -------------------------------------------------------------------------
 
@@ -303,7 +285,7 @@ class Grants:
                 return  # of a lease that is over
             ring.server = None  # the virtual server was removed here, and takes no more of it
         flows = b"".join(pack_returned(_NOFLOW, *each) for each in ring.untaken(event.taken))
-        ring.ranges.clear()
+        ring.empty()
         if flows:
             ring.lease.stream.add(flows, now)
         self._hold(ring.lease)
@@ -328,6 +310,8 @@ class Grants:
             for message in lease.stream.due(now):
                 octets = encode(message, lease.peer.link.version)
                 lease.peer.link.send_low(octets, "Taken")
+                if message.flags & _RETRY:
+                    continue  # a standby that has missed it asks for all flows (11.4)
                 for standby in self._peers.groups[group_id].standbys:
                     if self._grants_to(standby):
                         standby.link.send_low(as_replica(octets), "Taken")

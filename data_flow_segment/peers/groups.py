@@ -153,6 +153,15 @@ class Group:
             if standby.hello.flags & capability == capability:
                 standby.link.send_octets(copy, name)
 
+    def share_finished(self, octets: bytes, size: int, version: int, name: str, now: float) -> None:
+        """The same for L messages of one size, back to back, which wait for companions."""
+        copies = b"".join(
+            as_replica(octets[start : start + size]) for start in range(0, len(octets), size)
+        )
+        for standby in self.standbys:
+            if standby.ssmb_proved and standby.link.version == version:
+                standby.link.queue_finished(copies, size, name, now)
+
     def judge(self, hello: Hello) -> Verdict:
         """Whether the CS with this HELLO is obeyed (11.1)."""
         return judge(hello, self.claim, None if self.active is None else self.active.hello)
@@ -167,6 +176,11 @@ class Peers:
         self.by_endpoint: dict[Endpoint, tuple[Peer, ...]] = {}
         self.groups: dict[int, Group] = {}
         self.role_changes = 0  # how often a group got another active CS or epoch, or lost it
+
+    @property
+    def has_standbys(self) -> bool:
+        """Whether anybody gets copies."""
+        return any(group.standbys for group in self.groups.values())
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(tuple(self.by_identity.values()))

@@ -53,10 +53,10 @@ class Heartbeats:
             self._outbox.counters["invalid_msg"] += 1
             return
         peer.link.send(message._replace(flags=message.flags | _ACK))
+        peer.heard_at = now
         if not peer.is_active:
             return
         interval_ms = max(message.interval_ms, INTERVAL_MIN_MS)
-        peer.heard_at = now
         peer.silent_at = now + MISSED * interval_ms / 1000 if message.interval_ms else None
         group = self._peers.group_of(peer.group_id)
         if peer.is_silent:

@@ -220,8 +220,12 @@ class DataFlowSegmentRuntime:
 
     @callback
     def _reports_wait(self) -> None:
-        """Something that may wait does: companions are given time to come."""
-        if self._loop is not None:
+        """Something that may wait does: companions are given time to come.  A standby is to have a
+        flow before the packet behind its first one."""
+        if self.agent.peers.has_standbys:
+            self.agent.handle_events(self.target.events(), self._clock())
+            self.settle()
+        elif self._loop is not None:
             self._loop.remove_reader(self.target.late_fileno())
             self._loop.call_later(COMPANIONS_S, self._take_reports)
 

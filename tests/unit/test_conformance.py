@@ -26,7 +26,7 @@ ISSUES: Final = {
     "content-aware virtual servers",
     "CS-assisted virtual servers",
     "handshake proxy",
-    "standby CS",
+    "multicast mode",
 }
 
 
