@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from splitplane.drill.results import Drill
 
 RATE: Final = 100.0
-_WIDTH: Final = 98  # what the table needs; a narrower terminal breaks its lines
+_WIDTH: Final = 110  # what the table needs; a narrower terminal breaks its lines
 
 
 @click.group()
@@ -143,7 +143,7 @@ def _report(done: Drill, folder: Path, *, plots: bool) -> None:
     path = report.write_html(done, folder, plots=plots)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for number, heading in enumerate(report.SUMMARY):
-        table.add_column(heading, justify="left" if number == 0 else "right")
+        table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=True)
     for row in report.summary_rows(done):
         table.add_row(*row)
     click.echo("")

@@ -37,8 +37,10 @@ _READY_TIMEOUT_S: Final = 60.0
 _SLOW_STOPPED_S: Final = 0.04
 _SLOW_RUNNING_S: Final = 0.01
 _DISK_OCTETS: Final = 1 << 20
+# before a segment's command: its disk, which outlives it, and the file that its clock follows
 _PREPARE: Final = (
-    f'mkdir -p "$1" && mount -t tmpfs -o size={_DISK_OCTETS} drill "$1"'
+    'mkdir -p "$1" && { mountpoint -q "$1" ||'
+    f' mount -t tmpfs -o size={_DISK_OCTETS} drill "$1"; }}'
     ' && { [ -e "$2" ] || head -c 8 /dev/zero >"$2"; } && shift 2 && exec "$@"'
 )
 CLOCK_JUMP: Final = Path(str(files("splitplane.drill") / "artifacts/clock_jump.so"))
@@ -76,19 +78,17 @@ class Field(AbstractContextManager["Field"]):
     def _configure(self, redundancy: dict[str, int]) -> None:
         """Set the CSs' times (docs/design/0009), and put each one's state on a small disk."""
         lab = self.lab
-        known = _known_fields()
         for name, config in lab.cs_configs.items():
             config["state_file"] = str(self._disk(name) / "state")
             config["redundancy"] = redundancy
-        if "state_file" in known:
-            lab.dfs_config["state_file"] = str(self._disk("dfs") / "state")
+        lab.dfs_config["state_file"] = str(self._disk("dfs") / "state")
         for segment in ("dfs", *lab.cs_configs):
             lab.words_before[segment] = self._words_before(segment)
 
     # --- up and down ----------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        machine.require_programs({"nft": "nftables", "unshare": "util-linux", "mount": "mount"})
+        machine.require_programs({"nft": "nftables", "mount": "mount"})
         with ExitStack() as stack:
             stack.enter_context(self.lab)
             stack.callback(self._slow.clear)
@@ -209,13 +209,13 @@ class Field(AbstractContextManager["Field"]):
     def fill_disk(self, segment: str) -> None:
         """Leave no room where it keeps its state."""
         # no space left: that is wanted
-        with self._full_file(segment).open("wb", buffering=0) as file, suppress(OSError):
+        with self._filling(segment).open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(4096))
 
     def empty_disk(self, segment: str) -> None:
-        """Take away what `fill_disk` wrote; nothing if the segment, and so its disk, is new."""
-        self._full_file(segment).unlink(missing_ok=True)
+        """Take away what `fill_disk` wrote."""
+        self._filling(segment).unlink(missing_ok=True)
 
     def slow(self, cs: str) -> None:
         """Stop it for most of the time, until `hurry`."""
@@ -246,9 +246,8 @@ class Field(AbstractContextManager["Field"]):
     # --- how a segment is started ---------------------------------------------------------------
 
     def _words_before(self, segment: str) -> list[str]:
-        """A disk of its own for its state, gone with the process, and a clock that may jump."""
-        words = ["unshare", "--mount", "--", "sh", "-c", _PREPARE, "drill"]
-        words += [str(self._disk(segment)), str(self._clock(segment))]
+        """A disk of its own for its state, and a clock that may jump."""
+        words = ["sh", "-c", _PREPARE, "drill", str(self._disk(segment)), str(self._clock(segment))]
         if CLOCK_JUMP.is_file():
             words += ["env", f"LD_PRELOAD={CLOCK_JUMP}", f"CLOCK_JUMP_FILE={self._clock(segment)}"]
         return words
@@ -259,10 +258,8 @@ class Field(AbstractContextManager["Field"]):
     def _clock(self, segment: str) -> Path:
         return self.lab.folder / f"clock-{segment}"
 
-    def _full_file(self, segment: str) -> Path:
-        """Through the process: nobody else has that disk."""
-        root = Path(f"/proc/{self.lab.process(segment).pid}/root")
-        return root / self._disk(segment).relative_to("/") / "full"
+    def _filling(self, segment: str) -> Path:
+        return self._disk(segment) / "filling"
 
 
 def _is_whole(status: dict[str, Any]) -> bool:
@@ -274,11 +271,3 @@ def _is_whole(status: dict[str, Any]) -> bool:
         if copy is not None and not (copy["complete"] and not copy["differs"]):
             return False
     return True
-
-
-def _known_fields() -> set[str]:
-    from control_segment.config import ControlSegmentConfig
-    from data_flow_segment.config.segment import DataFlowSegmentConfig
-
-    both = set(ControlSegmentConfig.model_fields) - {"state_file"}
-    return both | set(DataFlowSegmentConfig.model_fields)

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -140,6 +141,7 @@ class LabState:
         for name in namespaces.existing(prefix(self.lab)):
             namespaces.remove(name)
         remove_pins(pins(self.lab))
+        unmount_below(folder(self.lab))
         shutil.rmtree(folder(self.lab), ignore_errors=True)
         _state_file(self.lab).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -163,6 +165,14 @@ def remove_pins(path: Path) -> None:
         else:
             below.unlink()
     path.rmdir()
+
+
+def unmount_below(path: Path) -> None:
+    """Take away what was mounted below *path* for a segment."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mounted = Path(line.split()[4])  # proc_pid_mountinfo(5); these paths have nothing to escape
+        if mounted.is_relative_to(path):
+            subprocess.run(["umount", "--lazy", str(mounted)], check=False, capture_output=True)
 
 
 def clean(lab: str) -> bool:

@@ -18,11 +18,13 @@ from splitplane.lab import state
 from splitplane.lab.namespaces import existing
 from splitplane.lab.topology import prefix
 from support.cluster.laboratory import require_laboratory
+from support.processes import killed_after, line_of
 from support.require import require
 
 pytestmark = pytest.mark.network
 
 NAME = f"drill{os.getpid() % 100_000}"
+FOLDER = str(state.folder(NAME))
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +45,27 @@ def drill(folder: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
     said = done.stdout + done.stderr
     assert (folder / "result.json").exists(), said
     assert existing(prefix(NAME)) == []
+    assert mounts() == []
     return done.returncode, said, json.loads((folder / "result.json").read_text())
+
+
+def mounts() -> list[str]:
+    """What is mounted for a laboratory of this test."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line.split()[4] for line in lines if line.split()[4].startswith(FOLDER)]
+
+
+def test_a_drill_that_is_killed_leaves_nothing_that_cannot_be_taken_away(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "splitplane", "drill", "failover", "--name", NAME]
+    command += ["--no-plots", "--report", str(tmp_path), "--scenario", "kill"]
+    with killed_after(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) as process:
+        while "load:" not in line_of(process.stdout):
+            assert process.poll() is None
+    assert len(mounts()) == 3  # of the DFS and two CSs
+    assert state.clean(NAME)
+    assert mounts() == []
+    assert existing(prefix(NAME)) == []
+    assert not Path(FOLDER).exists()
 
 
 def test_a_killed_cs_costs_a_pause_and_nothing_else(tmp_path: Path) -> None:
