@@ -51,7 +51,7 @@ mininet: ## run a TOPOLOGY of mininet/ (single_switch, two_cs, two_dfs) with BMv
 	@exec python3 mininet/$(TOPOLOGY).py $(ARGS)
 
 # root can load programs and make namespaces: there a skipped test is a failure
-test soak: export SPLITPLANE_REQUIRE ?= $(if $(filter 0,$(shell id -u)),dataplane$(comma)network)
+test soak: export SPLITPLANE_REQUIRE ?= $(if $(filter 0,$(shell id -u)),dataplane$(comma)network$(comma)models)
 # two processes more than cores, because many tests wait for processes and timers; which tests share a
 # process is in tests/support/parallel.py
 WORKERS ?= $(shell expr $$(nproc) + 2)
