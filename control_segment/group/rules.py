@@ -89,15 +89,17 @@ def nobody_at(known: Knowledge, now: float) -> float | None:
         return None
     if known.is_alone and not known.preferred:
         return None  # nobody told it of a group whose active CS it may replace
-    if any(view.said is Said.TAKEN for view in known.dfss.values()):
-        patience_s = times.silent
-    else:
-        patience_s = times.vacant
-    found += [
+    are_free = all(view.said is not Said.TAKEN for view in known.dfss.values())
+    patience_s = times.vacant if are_free else times.silent
+    last_heard = [
         view.direct_at + patience_s
         for view in known.css.values()
         if view.beat.role is Role.ACTIVE and view.direct_at is not None
     ]
+    if are_free and last_heard:
+        # One that reached any of these DFSs would have been obeyed there long since
+        last_heard = [min(max(last_heard), max(found) + times.cut_off)]
+    found += last_heard
     was_active = any(view.beat.role is Role.ACTIVE for view in known.css.values())
     if not known.is_alone and not was_active:
         found.append(known.first_ready + times.start)  # it may be about to come

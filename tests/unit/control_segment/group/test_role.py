@@ -134,6 +134,19 @@ def test_an_active_one_that_lost_its_connection_gets_time_to_return() -> None:
     assert story.is_now(Role.STANDBY)
 
 
+def test_one_that_lives_and_reaches_only_others_is_not_waited_for_for_ever() -> None:
+    """A split down the middle, and the CSs still hear each other: a DFS must not stay without."""
+    story = Story(dfss=2)
+    story.under_another(dfss=(DFS, DFS2))
+    del story.relays[DFS], story.relays[DFS2]
+    story.election.disconnected(DFS, story.now)
+    story.answers.discard(DFS)
+    story.says(DFS2, active=False)
+    story.lives(1, Role.ACTIVE, reach=1)
+    assert story.run(30) == pytest.approx(TIMES.cut_off + TIMES.vacant, abs=2 * TICK_S)
+    assert story.is_now(Role.CLAIMING)
+
+
 def test_one_that_reaches_more_takes_over_from_one_that_lives() -> None:
     story = Story(dfss=2)
     story.under_another(dfss=(DFS, DFS2))
