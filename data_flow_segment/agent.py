@@ -112,6 +112,7 @@ class Agent:
             self.outbox,
             self.peers,
             self.servers,
+            self.endings,
             self._grants_taken,
             random_octets,
             adopted=tuple(target.grant_states()) if target.adopted else (),
@@ -129,6 +130,7 @@ class Agent:
             self.syncs,
             self.grants,
             target.flow_count,
+            self.endings.leftovers.begin,
         )
         self.reassembly = bridge.Reassembly()
         self.heartbeats = Heartbeats(self.outbox, self.peers, self.new_flows.ask_again)
@@ -184,10 +186,12 @@ class Agent:
     def handle_events(self, events: Iterable[Event], now: float) -> None:
         """What the target saw."""
         handlers, left = self._handlers, iter(events)
+        read = self.endings.leftovers.read()
         while True:
             try:
                 for event in left:
                     handlers[event.__class__](event, now)
+                self.endings.leftovers.end(read)
                 return
             except TargetError:
                 raise
@@ -257,6 +261,7 @@ class Agent:
         self.grants.flush(now)
         for peer in self.peers.by_identity.values():
             peer.link.flush(now)
+        self.endings.leftovers.target_told()
 
     # --- for the operator ----------------------------------------------------------------------
 

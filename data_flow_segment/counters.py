@@ -68,7 +68,12 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     ),
     "taken_unsent": (
         True,
-        "Reports of flows that took grants while no CS held the lease; the next CS asks by SYNC.",
+        "Reports of flows that took grants of a CS that is not active any more; the group's CSs got"
+        " FLOW_STATE instead.",
+    ),
+    "flows_told_late": (
+        True,
+        "Flows that the CS before the active one decided; the CSs of the group got FLOW_STATE.",
     ),
     "queries_overtaken": (
         True,

@@ -21,10 +21,12 @@ it has lingered: `messages_finished`.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from data_flow_segment.flows import messages, resets
 from data_flow_segment.flows.ended import EndedFlows
+from data_flow_segment.flows.leftovers import Leftovers
 from data_flow_segment.flows.pending import PendingFlow
 from data_flow_segment.flows.table import Table
 from data_flow_segment.outbox import Outbox
@@ -44,9 +46,9 @@ from data_flow_segment.targets.contract import (
     Target,
 )
 from data_flow_segment.timers import Wheel
-from ssmb.codec import size_of
+from ssmb.codec import decode, size_of
 from ssmb.constants import LINGER_MS, TCP, CloseReason, ErrorCode, Flag, MessageType
-from ssmb.messages import Delete, Reap, Session, Stats, Timeout
+from ssmb.messages import Delete, FlowSignature, Reap, Reply, Session, Stats, Timeout
 from ssmb.messages import FlowState as FlowReport
 
 _REPLICA: Final = int(Flag.REPLICA)
@@ -69,6 +71,7 @@ class Endings:
     def __init__(self, outbox: Outbox, peers: Peers, target: Target) -> None:
         self.table = Table(target, outbox, self.evict)
         self.ended = EndedFlows(self.table.recent)
+        self.leftovers = Leftovers()
         self._outbox = outbox
         self._counters = outbox.counters
         self._peers = peers
@@ -96,6 +99,9 @@ class Endings:
         size = size_of(MessageType(msg_type), FINISHED_VERSION)
         count = len(octets) // size
         if msg_type == MessageType.REPLY:
+            if self.leftovers.may_be_of(group_id):
+                self.report_left(_signatures(octets, size), group_id, now)
+                return
             for start in range(0, len(octets), size):
                 assert group is not None, "somebody has told the target to give them"
                 group.share(octets[start : start + size], FINISHED_VERSION, "Reply")
@@ -270,6 +276,14 @@ class Endings:
             if standby.ssmb_proved:
                 standby.link.queue(message._replace(flags=message.flags | _REPLICA), now)
 
+    def report_left(self, signatures: Iterable[FlowSignature], group_id: int, now: float) -> None:
+        """Flows that the CS before decided: every CS of the group gets them as in a SYNC."""
+        for signature in signatures:
+            state = self.table.lookup(signature)
+            if state is not None and not state.closed:
+                self._counters["flows_told_late"] += 1
+                self.report(messages.flow_state(state), group_id, now)
+
     def tell_standbys(self, state: FlowState, reason: CloseReason) -> None:
         """A flow's end that the active CS decided, at once: what it decided next may follow."""
         group = self._peers.groups.get(state.entry.group_id)
@@ -294,3 +308,11 @@ class Endings:
             again = message._replace(flags=message.flags | _RETRY)
             self._repeats.schedule(now + REPEAT_S, (again, entry.group_id))
         self._outbox.trace.append((now, "deleted", session, entry.serial, reason))
+
+
+def _signatures(octets: bytes, size: int) -> Iterator[FlowSignature]:
+    """Of finished REPLYs."""
+    for start in range(0, len(octets), size):
+        message = decode(octets[start : start + size], FINISHED_VERSION)
+        assert isinstance(message, Reply)
+        yield message.signature

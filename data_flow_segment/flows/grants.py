@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from csmb.constants import Flag as CsmbFlag
+from data_flow_segment.flows.endings import Endings
 from data_flow_segment.flows.grant_ring import Ring
 from data_flow_segment.flows.leases import Lease
 from data_flow_segment.outbox import Outbox
@@ -46,6 +47,7 @@ from ssmb.grants import (
     behind_nodes,
     clients_of,
     decisions_of,
+    flows_of,
     following,
     nodes_of,
     pack_returned,
@@ -73,6 +75,7 @@ class Grants:
         outbox: Outbox,
         peers: Peers,
         servers: VirtualServers,
+        endings: Endings,
         taken: Callable[[bytes], None],
         random_octets: Callable[[int], bytes],
         *,
@@ -86,6 +89,7 @@ class Grants:
         self._counters = outbox.counters
         self._peers = peers
         self._servers = servers
+        self._endings = endings
         self._taken = taken
         self._enabled = enabled
         self._leases: dict[int, Lease] = {}  # by group
@@ -105,6 +109,7 @@ class Grants:
             if lease is not None and (
                 lease.peer is not active or lease.boot_id != lease.peer.boot_id
             ):
+                self._report_left(lease.stream.take_unsent(), group.group_id, now)
                 self.void(group.group_id)
                 lease = None
             if lease is None and active is not None:
@@ -270,11 +275,18 @@ class Grants:
     def taken(self, event: GrantsTaken, now: float) -> None:
         """Flows took grants, or gave them back."""
         self._taken(event.flows)
-        lease = self._leases.get(event.group_id)
-        if lease is None:
-            self._counters["taken_unsent"] += 1  # SYNC tells the next CS
+        group_id = event.group_id
+        lease = self._leases.get(group_id)
+        if lease is None or self._endings.leftovers.may_be_of(group_id):
+            self._counters["taken_unsent"] += 1
+            self._report_left(event.flows, group_id, now)
         else:
             lease.stream.add(event.flows, now)
+
+    def _report_left(self, flows: bytes, group_id: int, now: float) -> None:
+        """Of grants of the CS before: TAKEN means nothing to the next one."""
+        taken = (flow.signature for flow in flows_of(flows) if not flow.error_code)
+        self._endings.report_left(taken, group_id, now)
 
     def ended(self, event: GrantsEnded, now: float) -> None:
         """A generation is over: what is left of it goes back."""

@@ -53,6 +53,12 @@ class TakenStream:
         self._added_at = now
         self._open += flows
 
+    def take_unsent(self) -> bytes:
+        """The lease is over: what nobody was told."""
+        flows = bytes(self._open)
+        self._open.clear()
+        return flows
+
     def confirmed(self, sequence: int, now: float) -> None:
         """The CS has everything up to this one."""
         sent = self._sent

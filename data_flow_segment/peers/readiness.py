@@ -58,7 +58,9 @@ class Readiness:
         syncs: Syncs,
         leases: Leases,
         flow_count: Callable[[], int],
+        left_open: Callable[[int], None],
     ) -> None:
+        """`left_open`: what the target reports of this group may be the CS's before."""
         self._outbox = outbox
         self._peers = peers
         self._resets = resets
@@ -66,6 +68,7 @@ class Readiness:
         self._syncs = syncs
         self._leases = leases
         self._flow_count = flow_count
+        self._left_open = left_open
         self._known_boots: dict[tuple[int, int], int] = {}
 
     # --- a CS comes, goes, becomes active (connections.Listener) -----------------------------
@@ -90,6 +93,7 @@ class Readiness:
     def active_changed(self, groups: list[Group], now: float) -> None:
         """Send the new active CS every QUERY that waits (11.5)."""
         for group in groups:
+            self._left_open(group.group_id)
             self._waiting.ask_again(group, now)
         self._leases.look(now)
 

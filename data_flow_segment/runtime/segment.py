@@ -265,6 +265,8 @@ class DataFlowSegmentRuntime:
             self._send(agent.outbox.take_datagrams())
         if agent.outbox.commands:
             self.target.apply(agent.outbox.take_commands())
+        if agent.endings.leftovers.is_open and self._loop is not None:
+            self._loop.call_soon(self._events_wait)
         self._state_file.follow(agent.epochs, agent.outbox.faults, self._epochs_settled)
         for connection_id in agent.connections.take_touched():
             self._streams.write(connection_id)

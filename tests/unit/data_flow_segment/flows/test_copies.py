@@ -25,9 +25,13 @@ from ssmb.messages import (
     Taken,
     Translation,
 )
-from support.octets.frames import ACK, RST, SYN
+from support.octets.frames import ACK, RST, SYN, framed, tcp_packet
 from support.segments.agent_rig import (
+    CLIENT,
+    EXTERNAL,
+    EXTERNAL_MAC,
     NODE,
+    ROUTER_MAC,
     TRANSLATE,
     VIP,
     AgentRig,
@@ -230,3 +234,90 @@ def test_the_active_cs_needs_no_grants_told() -> None:
     active.send(Sync(sync_id=9))
     rig.advance(0.1)
     assert active.take(Grant) == []
+
+
+# --- what comes to light when another CS is active already ---------------------------------------
+
+
+def replace(rig: AgentRig, standby: FakeCs) -> None:
+    """The standby claims, and the DFS obeys: nothing is carried out yet."""
+    standby.connection.announce(active=True, role_epoch=2, now=rig.now)
+    standby.exchange()
+    assert rig.agent.peers.active_of(1) is rig.agent.peers.by_identity[2, 1]
+    rig.agent.flush(rig.now)
+    rig.target.apply(rig.agent.outbox.take_commands())
+
+
+def replies(*messages: Reply) -> list[FinishedMessages]:
+    octets = b"".join(encode(each, 2) for each in messages)
+    return [FinishedMessages(1, int(MessageType.REPLY), octets)]
+
+
+def test_a_reply_of_the_cs_before_that_is_known_late_is_told_to_the_new_one() -> None:
+    rig, active, standby = rig_of()
+    rig.client_sends(SYN, seq=1)
+    reply = active.answer(active.one(Query))
+    standby.inbox.clear()
+    replace(rig, standby)
+    rig.agent.handle_events(replies(reply), rig.now)
+    rig.advance(0.02)
+    told = standby.one(FlowState)
+    assert (told.serial, told.node_ipaddr) == (reply.serial, NODE[0])
+    assert not told.flags & Flag.REPLICA
+    assert active.one(FlowState).flags & Flag.REPLICA
+    assert standby.take(Reply) == []
+    assert rig.count("flows_told_late") == 1
+
+
+def test_afterwards_replies_are_copied_to_the_standbys_again() -> None:
+    rig, active, standby = rig_of()
+    replace(rig, standby)
+    rig.agent.handle_events([], rig.now)  # nothing was left
+    rig.settle()
+    active.inbox.clear()
+    reply = Reply(serial=5, src_ipaddr=VIP[0], dst_ipaddr=VIP[0])
+    rig.agent.handle_events(replies(reply), rig.now)
+    rig.settle()
+    assert active.one(Reply).flags & Flag.REPLICA
+    assert rig.count("flows_told_late") == 0
+
+
+def test_what_the_target_says_before_it_knows_of_the_new_cs_does_not_end_the_wait() -> None:
+    rig, active, standby = rig_of()
+    rig.client_sends(SYN, seq=1)
+    reply = active.answer(active.one(Query))
+    standby.connection.announce(active=True, role_epoch=2, now=rig.now)
+    standby.exchange()
+    rig.agent.handle_events([], rig.now)
+    rig.agent.flush(rig.now)
+    rig.agent.handle_events(replies(reply), rig.now)
+    rig.advance(0.02)
+    assert standby.one(FlowState).serial == reply.serial
+
+
+def test_a_grant_of_the_cs_before_that_was_taken_is_told_to_the_new_one() -> None:
+    rig, active, standby = rig_of()
+    active.send(grant(leased(active), 1, 5))
+    frame = framed(tcp_packet(CLIENT, VIP, SYN), ROUTER_MAC, EXTERNAL_MAC)
+    assert len(rig.target.receive(EXTERNAL, frame)) == 1  # on the way to its node, and not told yet
+    taken = rig.target.events()
+    standby.inbox.clear()
+    replace(rig, standby)
+    rig.agent.handle_events(taken, rig.now)
+    rig.advance(0.02)
+    assert standby.one(FlowState).serial == SERIAL + 100
+    assert standby.take(Taken) == []
+    assert rig.count("taken_unsent") == 1
+
+
+def test_a_grant_that_was_taken_when_the_cs_died_is_told_to_the_standbys() -> None:
+    rig, active, standby = rig_of()
+    active.send(grant(leased(active), 1, 5))
+    frame = framed(tcp_packet(CLIENT, VIP, SYN), ROUTER_MAC, EXTERNAL_MAC)
+    rig.target.receive(EXTERNAL, frame)
+    taken = rig.target.events()
+    active.is_there = False
+    rig.agent.connections.receive(active.number, b"", rig.now)
+    rig.agent.handle_events(taken, rig.now)
+    rig.advance(0.02)
+    assert standby.one(FlowState).flags & Flag.REPLICA
