@@ -366,6 +366,10 @@ class Grid(VirtualTime):
         if tries < 4:
             self.at(float(1 << tries), self.open, dfs, client, life_s, tries + 1)
 
+    def send(self, dfs: Dfs, client: End, flags: int) -> None:
+        """A packet of an open connection."""
+        self._from_client(dfs, client, flags, 101, 201)
+
     def _from_client(self, dfs: Dfs, client: End, flags: int, seq: int, ack: int) -> None:
         frame = framed(tcp_packet(client, VIP, flags, seq=seq, ack=ack), ROUTER_MAC, EXTERNAL_MAC)
         self._deliver(dfs, dfs.target.receive(EXTERNAL, frame))
