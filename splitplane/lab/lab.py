@@ -199,14 +199,15 @@ class Lab(AbstractContextManager["Lab"]):
             machine.require_bpf()
         self._start_segment("dfs", "dfs")
 
-    def start_cs(self, name: str = "cs1") -> None:
-        """Start (again) a CS; returns once it answers, which is before it has a DFS."""
-        self._start_segment(name, "cs")
+    def start_cs(self, name: str = "cs1", host: str = "") -> None:
+        """Start (again) a CS; returns once it answers, which is before it has a DFS.  One with a
+        configuration of its own may run on the *host* of another one."""
+        self._start_segment(name, "cs", host)
 
-    def _start_segment(self, name: str, command: str) -> None:
+    def _start_segment(self, name: str, command: str, host: str = "") -> None:
         arguments = [sys.executable, "-m", "splitplane", command, str(self.config_path(name))]
         arguments = [*self.words_before.get(name, ()), *arguments]
-        self._process(name, arguments).start(lambda: self._answers(name))
+        self._process(name, arguments, host).start(lambda: self._answers(name))
 
     def _process(self, name: str, command: list[str], host: str = "") -> Process:
         if name not in self._processes:

@@ -22,8 +22,8 @@ from support.segments.planes import Weather
 
 AWAY_S: Final = 0.7  # long enough for every lease to be over
 FOR_EVER_S: Final = 1e6
-PERSISTENT: Final = {"persistence": {"kind": "source_address", "timeout_s": 600}}
-WAYS: Final = {
+PERSISTENT: Final[dict[str, Any]] = {"persistence": {"kind": "source_address", "timeout_s": 600}}
+WAYS: Final[dict[str, Any]] = {
     "asked": {"grants": False},
     "granted": {"grants": True},
 }
@@ -146,7 +146,7 @@ def test_counters_of_flows_are_as_counted_by_the_dfss_after_the_next_stats() -> 
     truth = states(grid)
 
     def counted(numbers: list[int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        here, there = [], []
+        here, there = list[tuple[int, ...]](), list[tuple[int, ...]]()
         for key, flow in grid.cs.table.by_key.items():
             if int.from_bytes(key[32:34], "big") - 10_000 in numbers:
                 here.append((flow.pkts_in, flow.bytes_in, flow.pkts_out, flow.bytes_out))
