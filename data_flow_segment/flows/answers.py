@@ -112,7 +112,7 @@ class Answers:
         """About an installed flow whose node does not answer: it stays, moves or ends."""
         session, signature = reply.session, flow.signature
         state = self._table.lookup(signature)
-        is_over = flow.serial in self._ended.serials
+        is_over = self._ended.has_ended(session, flow.serial)
         if state is None or state.entry.serial != flow.serial or is_over:
             self._counters["replies_stale"] += 1  # it ended meanwhile; the client asks again
             self._drop_held(self.pending.remove(session))
@@ -151,7 +151,7 @@ class Answers:
             self._counters["replies_stale"] += 1
             return False
         known = self._table.lookup(reply.signature)
-        stale = flow is not None or reply.serial in self._ended.serials
+        stale = flow is not None or self._ended.has_ended(reply.session, reply.serial)
         if known is not None and known.closed and known.entry.serial != reply.serial:
             known = None  # it only lingers, and gives way
         stale |= known is not None and known.closed
@@ -204,7 +204,7 @@ class Answers:
         if message.flags & _PROXY_SERVER:
             self._refuse_to_proxy(peer, message, session, now)
             return False
-        if message.serial in self._ended.serials:
+        if self._ended.has_ended(session, message.serial):
             self._counters["replies_stale"] += 1
             return False
         known = self._table.lookup(message.signature)

@@ -40,7 +40,7 @@ class EndedFlows:
         # of those, where the source is translated: the key of the return direction
         self.backs: dict[Key, Session] = {}
         self._back_of: dict[Session, Key] = {}
-        self.serials: dict[int, Session] = {}  # ended less than LINGER ago
+        self.serials: dict[int, Session] = {}  # of what ended less than LINGER ago
         self._recent = recent
         self._ends: Wheel[tuple[FlowSignature, int]] = Wheel()
 
@@ -60,7 +60,7 @@ class EndedFlows:
         """It goes on after all."""
         if self.lingering.get(session) == serial:
             self.begin(session)
-        self.serials.pop(serial, None)
+        self._forget(session, serial)
 
     def note(self, signature: FlowSignature, serial: int, now: float) -> None:
         """The flow ended; its entry is gone already."""
@@ -68,6 +68,15 @@ class EndedFlows:
         self.serials[serial] = session
         self._recent.forget(session, serial)
         self._ends.schedule(now + LINGER_MS / 1000, (signature, serial))
+
+    def has_ended(self, session: Session, serial: int) -> bool:
+        """Whether that flow ended a moment ago.  CSs of other groups may give the same serials
+        (6.7), so that the serial alone does not say."""
+        return self.serials.get(serial) == session
+
+    def _forget(self, session: Session, serial: int) -> None:
+        if self.serials.get(serial) == session:
+            del self.serials[serial]
 
     def remember_reason(self, session: Session, serial: int, reason: int) -> None:
         """The flow was taken out although its session may go on."""
@@ -100,8 +109,8 @@ class EndedFlows:
         serials: another flow may have taken a grant meanwhile."""
         found = []
         for signature, serial in self._ends.due(now):
-            self.serials.pop(serial, None)
             session = signature.session
+            self._forget(session, serial)
             if self.lingering.get(session) == serial:
                 self.begin(session)
                 found.append((signature, serial))

@@ -26,16 +26,22 @@ class Claims:
 
     def before(self, hello: Hello, but: int | None) -> list[int]:
         """The connections of what the CS of this HELLO was before, or of the other one with its
-        number; `but`: the one that it says HELLO on."""
-        return [
-            connection_id
+        number in its group; `but`: the one that it says HELLO on.
+
+        That CS may be in other groups too, from the same process.  One with its number that is in
+        other groups only is another CS (6.7).
+        """
+        others = {
+            connection_id: each.peer
             for connection_id, each in self._accepted.items()
             if connection_id != but
             and each.peer is not None
             and each.peer.hello.segment_id == hello.segment_id
             and each.peer.boot_id != hello.boot_id
             and each.connection.is_ready
-        ]
+        }
+        boots = {peer.boot_id for peer in others.values() if peer.group_id == hello.group_id}
+        return [connection_id for connection_id, peer in others.items() if peer.boot_id in boots]
 
     def ask(self, holders: list[int], now: float) -> dict[int, Probe]:
         """Ask them, each once in a while: anybody may cause it."""

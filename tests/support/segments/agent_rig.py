@@ -103,7 +103,7 @@ class FakeCs:
 
     def __init__(self, rig: AgentRig, segment_id: int, **changes: Any) -> None:
         self.rig = rig
-        self.endpoint = (f"10.255.1.{segment_id}", 61019)
+        self.endpoint = (f"10.255.1.{segment_id}", changes.get("ssmb_port", 61019))
         fields: dict[str, Any] = {
             "segment_id": segment_id,
             "key": KEY,
