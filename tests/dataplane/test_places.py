@@ -161,9 +161,9 @@ def test_an_interface_that_comes_back_with_another_data_path_is_left_to_it(
     ground.cable("ext0", "192.0.2.1/24")
     other = ground.pin_path.with_name(ground.pin_path.name + "-other")
     second = ground.open(external=("ext0",), internal=("ext0",), pin_path=other)
-    for seconds in (10, 20):
-        target._places._behind = True
-        target._places.follow(time.monotonic_ns() + seconds * 10**9)
+    for _ in range(2):
+        target._places._behind, target._places._looked_ns = True, 0
+        target._places.follow(time.monotonic_ns())
     assert ground.programs_on("ext0") == TCX
     assert caplog.text.count("interface ext0 cannot be used again yet") == 1
     assert "the data path of another DFS is attached there" in caplog.text

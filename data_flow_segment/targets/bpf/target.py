@@ -38,6 +38,7 @@ from data_flow_segment.targets.bpf.layout import (
 from data_flow_segment.targets.bpf.neighbours import Neighbours, NeighbourTable
 from data_flow_segment.targets.bpf.offload import Offloads
 from data_flow_segment.targets.bpf.options import BpfOptions
+from data_flow_segment.targets.bpf.others import refuse_others
 from data_flow_segment.targets.bpf.pins import (
     Lock,
     prepare_pin_path,
@@ -170,6 +171,9 @@ class BpfTarget:
             require(options.internal, "internal", present)
             lock = Lock(options.pin_path)
             undo.callback(lock.close)
+            # a start that is to be refused costs no load; `attach` looks again
+            chosen = options.external + options.internal
+            refuse_others((present[name] for name in chosen), options.pin_path)
             program = Program(
                 options.artifact,
                 options.pin_path,
