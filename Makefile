@@ -52,9 +52,11 @@ mininet: ## run a TOPOLOGY of mininet/ (single_switch, two_cs, two_dfs) with BMv
 
 # root can load programs and make namespaces: there a skipped test is a failure
 test soak: export SPLITPLANE_REQUIRE ?= $(if $(filter 0,$(shell id -u)),dataplane$(comma)network$(comma)models)
-# two processes more than cores, because many tests wait for processes and timers; which tests share a
+# four processes more than cores, because many tests wait for processes and timers; which tests share a
 # process is in tests/support/parallel.py
-WORKERS ?= $(shell expr $$(nproc) + 2)
+WORKERS ?= $(shell expr $$(nproc) + 4)
+# where a container sets it, hundreds of processes would compile the same modules again
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(PYTHON_BIN) -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 test: bpf check ## build the BPF program, run the checks and every test, in random order
 	$(PYTEST) $(ARGS)

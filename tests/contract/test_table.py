@@ -40,9 +40,15 @@ def swept(scene: Scene, limit: int = 64, *, stats: bool = False) -> list[Event]:
     return scene.rig.events()
 
 
-def packet_of(scene: Scene, entry: FlowEntry, payload: bytes = b"x") -> None:
-    client = (scene.family.client, entry.signature.src_port)
-    scene.send(scene.inbound(scene.segment(client, scene.vip, payload, flags="A")))
+def packet_of(scene: Scene, entry: FlowEntry) -> None:
+    packets_of(scene, [entry])
+
+
+def packets_of(scene: Scene, entries: Sequence[FlowEntry]) -> None:
+    """One of each client's, in a row."""
+    clients = [(scene.family.client, entry.signature.src_port) for entry in entries]
+    segments = [scene.segment(client, scene.vip, b"x", flags="A") for client in clients]
+    scene.send(*map(scene.inbound, segments))
 
 
 def scanned(scene: Scene, limit: int) -> list[FlowEntry]:
@@ -191,8 +197,8 @@ def test_another_serial_begins_its_idle_time_anew(scene: Scene) -> None:
 
 def test_each_of_many_idle_flows_is_reported_once(scene: Scene) -> None:
     """Also if nobody removes them: what one call finds, the next `events` takes."""
-    entries = flows(scene, 300, idle_timeout_s=5)
-    scene.rig.advance(6)
+    entries = flows(scene, 300, idle_timeout_s=1)
+    scene.rig.advance(1.1)
     found: list[Event] = []
     is_complete = False
     while not is_complete:
@@ -206,15 +212,14 @@ def test_each_of_many_idle_flows_is_reported_once(scene: Scene) -> None:
 def test_an_idle_flow_that_goes_on_while_others_are_reported_is_not(scene: Scene) -> None:
     if scene.rig.name.startswith("p4"):
         pytest.skip("what a switch is asked of next is on its way while events are taken")
-    entries = {entry.serial: entry for entry in flows(scene, 300, idle_timeout_s=5)}
-    scene.rig.advance(6)
+    entries = {entry.serial: entry for entry in flows(scene, 300, idle_timeout_s=2)}
+    scene.rig.advance(2.1)
     is_complete = scene.rig.target.sweep(4096, stats=False)
     for event in scene.rig.target.events():
         assert isinstance(event, FlowIdle)
         del entries[event.state.entry.serial]
     assert entries
-    for entry in entries.values():
-        packet_of(scene, entry)
+    packets_of(scene, list(entries.values()))  # at once: there are two seconds until they are idle
     while not is_complete:
         is_complete = scene.rig.target.sweep(4096, stats=False)
     assert [event for event in scene.rig.events() if isinstance(event, FlowIdle)] == []

@@ -7,6 +7,7 @@ this is a scheduler like xdist's, with groups that depend on a test's place and 
 
 from __future__ import annotations
 
+import zlib
 from typing import Final
 
 import pytest
@@ -16,10 +17,33 @@ CONTRACT: Final = "tests/contract/"
 RIGS: Final = (  # no name begins a later one's
     "memory-replies", "memory", "p4-model", "bpf-tc-replies", "bpf-tc", "bpf-xdp", "p4",
 )  # fmt: skip
-LONG: Final = ("tests/contract/", "tests/hostile/", "tests/network/", "tests/simulation/")
-"""Where the modules are that take longest: they begin first, so that the others fill the end."""
-SINGLE: Final = ("tests/hostile/", "tests/simulation/")
-"""Where a test takes seconds and its fixtures none."""
+PARTS: Final = 4
+"""How many groups each rig's tests are at most: a rig costs two seconds, its tests minutes."""
+LONG: Final = (
+    ("tests/dataplane/test_upgrade.py", "tests/network/"),
+    ("tests/contract/", "tests/dataplane/", "tests/hostile/", "tests/simulation/"),
+    ("tests/p4/", "tests/property/", "tests/unit/splitplane/"),
+)
+"""Where the longest groups are, then the next longest: they begin first, so that the others fill
+the end."""
+SINGLE: Final = (
+    "tests/dataplane/test_kept.py",
+    "tests/dataplane/test_places.py",
+    "tests/dataplane/test_remains.py",
+    "tests/dataplane/test_room.py",
+    "tests/dataplane/test_upgrade.py",
+    "tests/hostile/test_datagrams.py",
+    "tests/hostile/test_streams.py",
+    "tests/network/test_grants.py",
+    "tests/network/test_lab.py",
+    "tests/network/test_never_broken.py",
+    "tests/network/test_run.py",
+    "tests/network/test_upgrade.py",
+    "tests/simulation/",
+)
+"""Where a test takes seconds and what fixtures share is cheap."""
+BY_PARAMETERS: Final = ("tests/network/test_loss.py",)
+"""Where what is costly has the test's parameters."""
 
 
 def group_of(nodeid: str) -> str:
@@ -29,7 +53,10 @@ def group_of(nodeid: str) -> str:
         parameters = name.partition("[")[2]
         for rig in RIGS:
             if parameters.startswith(rig):
-                return f"{CONTRACT}[{rig}]"
+                part = zlib.crc32(f"{module}::{name.partition('[')[0]}".encode()) % PARTS
+                return f"{CONTRACT}[{rig}]{part}"
+    if module.startswith(BY_PARAMETERS):
+        return f"{module}[{name.partition('[')[2]}"
     return nodeid if module.startswith(SINGLE) else module
 
 
@@ -42,4 +69,10 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 def long_ones_first(items: list[pytest.Item]) -> None:
     """Otherwise in the order that they have."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    items.sort(key=lambda item: rank(item.nodeid))
+
+
+def rank(nodeid: str) -> int:
+    """The lower, the earlier."""
+    places = (number for number, names in enumerate(LONG) if nodeid.startswith(names))
+    return next(places, len(LONG))

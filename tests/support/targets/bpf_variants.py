@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import platform
 import shutil
 import subprocess
@@ -11,6 +13,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 _TARGET: Final = "data_flow_segment/targets/bpf"
+COMPILED: Final = Path(".make/variants")
+"""Objects, named by digests of what they were made from; `make clean` takes them away."""
+_COMPILED_MAX: Final = 200  # files, two for each object
+_CLANG: Final = (
+    "clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3",
+    f"-I/usr/include/{platform.machine()}-linux-gnu",
+)  # fmt: skip
 
 
 class Edit(NamedTuple):
@@ -74,17 +83,40 @@ def copy_version(into: Path, *edits: Edit) -> Path:
 
 
 def compile_program(into: Path, *edits: Edit) -> Path:
-    """The object of the sources with these edits; `into` is a folder for it."""
+    """The object of the sources with these edits; `into` is a folder for it.
+
+    What was compiled before, by whichever process, is not compiled again.
+    """
     shutil.copytree("bpf", into / "bpf")
     apply(into, edits)
     made = into / "dfs.bpf.o"
-    subprocess.run(
-        ["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3",
-         f"-I/usr/include/{platform.machine()}-linux-gnu",
-         "-c", str(into / "bpf/dfs.bpf.c"), "-o", str(made)],
-        check=True,
-    )  # fmt: skip
+    known = COMPILED / _digest(into / "bpf")
+    COMPILED.mkdir(parents=True, exist_ok=True)
+    with known.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not known.exists():
+            _forget_old()
+            subprocess.run([*_CLANG, "-c", "bpf/dfs.bpf.c", "-o", "made.o"], cwd=into, check=True)
+            shutil.copy(into / "made.o", known.with_suffix(".part"))
+            known.with_suffix(".part").rename(known)
+    shutil.copy(known, made)
     return made
+
+
+def _digest(folder: Path) -> str:
+    """Of all that the object depends on."""
+    clang = subprocess.run(["clang", "--version"], capture_output=True, text=True, check=True)
+    digest = hashlib.sha256(repr((_CLANG, clang.stdout)).encode())
+    for path in sorted(folder.iterdir()):
+        digest.update(repr((path.name, path.read_bytes())).encode())
+    return digest.hexdigest()[:32]
+
+
+def _forget_old() -> None:
+    """Objects of sources that are no more; a run uses some twenty."""
+    found = sorted(COMPILED.iterdir(), key=lambda path: path.stat().st_mtime)
+    for path in found[:-_COMPILED_MAX]:
+        path.unlink(missing_ok=True)
 
 
 def apply(tree: Path, edits: Iterable[Edit]) -> None:
