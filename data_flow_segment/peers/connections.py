@@ -73,7 +73,7 @@ class Connections:
         self._timer_is_stale = False
         self._admission = Admission(settings.key)
         self._quiet = QuietLog()
-        self._fence = Fence(peers, epochs, outbox.counters, self._quiet)
+        self._fence = Fence(peers, epochs, outbox.counters, self._quiet.add)
         self._log: list[str] = []
 
     # --- from the runtime ------------------------------------------------------------------

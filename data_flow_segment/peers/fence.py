@@ -4,9 +4,9 @@ any more (`epochs`)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from admin.quiet_log import QuietLog
 from csmb.constants import ErrorCode
 from csmb.messages import Hello
 from data_flow_segment.counters import Counters
@@ -21,12 +21,17 @@ class Fence:
     """Judges claims."""
 
     def __init__(
-        self, peers: Peers, epochs: RoleEpochs, counters: Counters, quiet: QuietLog
+        self,
+        peers: Peers,
+        epochs: RoleEpochs,
+        counters: Counters,
+        log: Callable[[str, str, float], None],
     ) -> None:
+        """`log`: `QuietLog.add`."""
         self._peers = peers
         self._epochs = epochs
         self._counters = counters
-        self._quiet = quiet
+        self._log = log
 
     def answer(self, hello: Hello, connection_id: int | None, now: float) -> int | None:
         """OK or NOTACTIVE; None: the claim on this connection waits for the disk.
@@ -53,4 +58,4 @@ class Fence:
             f" {hello.role_epoch}, and the last was {known}. At most {EPOCH_STEP_MAX} more are"
             " obeyed; start it again"
         )
-        self._quiet.add(_TOO_HIGH, line, now)
+        self._log(_TOO_HIGH, line, now)

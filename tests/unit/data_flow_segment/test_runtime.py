@@ -6,15 +6,20 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from admin.faults import COUNTER
+from admin.state import encode
 from control_segment.config import ControlSegmentConfig
 from control_segment.runtime.runtime import ControlSegmentRuntime
 from data_flow_segment.config.segment import DataFlowSegmentConfig
+from data_flow_segment.peers.epochs import sections
+from data_flow_segment.peers.fencing import Claim
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime, DatagramFilter
+from data_flow_segment.runtime.state_file import StateFile
 from data_flow_segment.targets.contract import TargetError
 from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.registry import open_target
@@ -85,10 +90,15 @@ async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]]) -
 
 @asynccontextmanager
 async def planes(
-    config: DataFlowSegmentConfig, target: MemoryTarget, datagram_filter: DatagramFilter | None
+    config: DataFlowSegmentConfig,
+    target: MemoryTarget,
+    datagram_filter: DatagramFilter | None,
+    state_file: Path | None = None,
 ) -> AsyncIterator[DataFlowSegmentRuntime]:
     """A DFS and a CS that found each other."""
-    dfs = DataFlowSegmentRuntime(config, target, key=KEY, datagram_filter=datagram_filter)
+    dfs = DataFlowSegmentRuntime(
+        config, target, key=KEY, datagram_filter=datagram_filter, state_file=state_file
+    )
     cs = ControlSegmentRuntime(cs_config(config.csmb.port), KEY)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(dfs.run())
@@ -110,10 +120,11 @@ async def planes(
 def run(
     scenario: Callable[[DataFlowSegmentRuntime, MemoryTarget], Awaitable[None]],
     datagram_filter: DatagramFilter | None = None,
+    state_file: Path | None = None,
 ) -> None:
     async def main() -> None:
         target = MemoryTarget(options(), asyncio.get_running_loop().time)
-        async with planes(dfs_config(), target, datagram_filter) as dfs:
+        async with planes(dfs_config(), target, datagram_filter, state_file) as dfs:
             await scenario(dfs, target)
 
     asyncio.run(main())
@@ -133,6 +144,23 @@ def test_a_real_cs_places_a_flow_over_real_sockets() -> None:
         assert ends_of(frame) == ((CLIENT[0], 1000), NODE, 6)
 
     run(scenario)
+
+
+def test_the_cs_that_was_obeyed_is_known_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "dfs.state"
+    epochs = []
+
+    async def scenario(dfs: DataFlowSegmentRuntime, target: MemoryTarget) -> None:
+        assert path.exists()  # before the CS is obeyed
+        epochs.append(dfs.agent.peers.groups[1].claim)
+
+    run(scenario, state_file=path)
+    assert epochs == [Claim(1, 1)]
+    assert StateFile(path, 256, lambda: 0.0).read().of(1) == Claim(1, 1)
+    later = sections({1: Claim(8, 2)})  # another one took over meanwhile
+    path.write_bytes(b"".join(encode(256, 1.0, later)))
+    run(scenario, state_file=path)
+    assert epochs[-1] == Claim(9, 1)
 
 
 def test_datagrams_that_are_lost_or_doubled_cost_a_repeat_and_no_flow() -> None:
