@@ -45,7 +45,7 @@ drill: bpf ## run a failover drill in a laboratory: report, plots, timeline; ARG
 	@exec $(PYTHON_BIN) -m splitplane drill failover $(ARGS)
 
 TOPOLOGY ?= single_switch
-mininet: ## run a TOPOLOGY of mininet/ (single_switch, two_cs, two_dfs) with BMv2, or ARGS="--target bpf" (root)
+mininet: ## run a TOPOLOGY of mininet/ (single_switch, two_cs, standby_cs, two_dfs) with BMv2, or ARGS="--target bpf" (root)
 	@scripts/setup run mininet
 	@$(if $(findstring bpf,$(ARGS)),$(MAKE) --no-print-directory bpf,:)
 	@exec python3 mininet/$(TOPOLOGY).py $(ARGS)

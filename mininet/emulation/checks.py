@@ -74,7 +74,7 @@ def request_all(network: Network, each: int = 0) -> bool:
     print(f"*** {each} requests from each client to each virtual address")
     print(f"{'client':8}{'virtual address':22}answered")
     well = True
-    for cs in network.plan.control_segments:
+    for cs in network.plan.groups:
         of_all: Counter[str] = Counter()
         for client in network.plan.clients:
             for _, address in _families(cs.virtual):
@@ -165,7 +165,7 @@ class Drill:
         self._say(f"*** Drill: kill -9 of {self._name()} during downloads")
         downloads = [
             _Download(network, client, address)
-            for cs in network.plan.control_segments
+            for cs in network.plan.groups
             for client in network.plan.clients
             for _, address in _families(cs.virtual)
         ]

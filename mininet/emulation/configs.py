@@ -111,6 +111,10 @@ def cs_config(plan: Plan, cs: ControlSegment, folder: Path) -> dict[str, Any]:
     return {
         "segment_id": cs.number,
         "group_id": cs.group,
+        "active": not cs.is_standby,
+        "control_segments": [
+            {"segment_id": other.number, "address": other.address} for other in plan.others(cs)
+        ],
         "ssmb": {"address": cs.address},
         "key_file": "cluster.key",
         "admin_socket": str(admin_socket(folder, cs)),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from emulation import prerequisites
 from emulation.checks import PARTS, Drill, ping_all, request_all
+from emulation.failover import SCENARIOS, Failover
 from emulation.network import Network
 from emulation.plan import HOSTS_MAX, Plan
 from emulation.running import EmulationError, Folder
@@ -63,11 +64,20 @@ class Console(CLI):  # type: ignore[misc]
         request_all(self.network, int(line) if line.isdecimal() else 0)
 
     def do_drill(self, line: str) -> None:
-        """drill [cs|agent|switch]: kill it during downloads, and check that no download fails."""
+        """drill [cs|agent|switch]: kill it during downloads, and check that no download fails.
+
+        drill kill|hang|switchover: the active CS of a group with a standby, under load."""
         try:
-            Drill(self.network, line or "cs").run()
+            drill(self.network, line or "cs")
         except EmulationError as error:
             print(f"error: {error}")
+
+
+def drill(network: Network, what: str) -> bool:
+    """Kill a part, or carry out a scenario of `splitplane drill failover`."""
+    if what in SCENARIOS:
+        return Failover(network, what).run()
+    return Drill(network, what).run()
 
 
 def _options(picture: str) -> argparse.Namespace:
@@ -90,7 +100,11 @@ def _options(picture: str) -> argparse.Namespace:
     )
     parser.add_argument("--test", action="store_true", help="run the checks; exit code 0 or 1")
     parser.add_argument(
-        "--drill", choices=PARTS, action="append", default=[], help="with --test: also kill this"
+        "--drill",
+        choices=(*PARTS, *SCENARIOS),
+        action="append",
+        default=[],
+        help="with --test: also kill this part, or carry out this scenario (standby_cs.py)",
     )
     parser.add_argument("--no-cli", action="store_true", help="stay up without a console")
     parser.add_argument(
@@ -133,14 +147,14 @@ def _run(plan: Plan, options: argparse.Namespace, picture: str) -> bool:
     ):
         if options.test:
             done = [ping_all(network), request_all(network)]
-            done += [Drill(network, part).run() for part in options.drill]
+            done += [drill(network, what) for what in options.drill]
             return all(done)
         print(picture)
         print(f"Configurations, admin sockets and logs: {folder.path}")
         if options.no_cli:
             time.sleep(options.seconds or sys.maxsize // 10**10)
         else:
-            print("Additional commands: requests, flows, nodes, counters, status, drill [part]")
+            print("Additional commands: requests, flows, nodes, counters, status, drill [what]")
             print(f"  h1 curl -s http://{plan.control_segments[0].virtual.ipv4}/name")
             Console(network)
     return True

@@ -73,6 +73,10 @@ class Network:
         for cs in self.plan.control_segments:
             for dfs in self.plan.data_flow_segments:
                 self._connect_management(cs, dfs)
+        for cs in self.plan.control_segments:
+            for other in self.plan.others(cs):
+                if other.number > cs.number:
+                    self._connect_group(cs, other)
         self.net.build()
 
     def _build_switch(self, dfs: DataFlowSegment) -> None:
@@ -124,6 +128,15 @@ class Network:
         run(node, f"ip route add {dfs.address}/32 dev {link} src {cs.address}")
         run(switch, f"ip route add {cs.address}/32 dev {name} src {dfs.address}")
 
+    def _connect_group(self, cs: ControlSegment, other: ControlSegment) -> None:
+        """A link of their own for the CSs of a group, in the same way."""
+        self.net.addLink(self.net[cs.name], self.net[other.name])
+        for here, there in ((cs, other), (other, cs)):
+            node = self.net[here.name]
+            link = node.intfList()[-1]
+            run(node, f"ip link set {link} up")
+            run(node, f"ip route add {there.address}/32 dev {link} src {here.address}")
+
     # --- processes ------------------------------------------------------------------------------
 
     def _start(self) -> None:
@@ -171,8 +184,8 @@ class Network:
         return configs.admin_socket(self.folder.path, segment)
 
     def wait_until_serving(self) -> None:
-        """Return once each DFS has the virtual servers of every CS."""
-        wanted = 4 * len(self.plan.control_segments)
+        """Return once each DFS has the virtual servers of every group."""
+        wanted = 4 * len(self.plan.groups)
         for dfs in self.plan.data_flow_segments:
             wait_for(
                 f"{dfs.name} to know {wanted} virtual servers", partial(self._knows, dfs, wanted)

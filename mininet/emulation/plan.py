@@ -93,6 +93,7 @@ class ControlSegment:
     group: int
     service: str
     virtual: Address
+    is_standby: bool = False  # of another one of its group, when both begin
 
     @property
     def name(self) -> str:
@@ -142,6 +143,17 @@ class Plan:
         return tuple(client for dfs in self.data_flow_segments for client in dfs.clients)
 
     @property
+    def groups(self) -> tuple[ControlSegment, ...]:
+        """The CS of each group that begins as the active one."""
+        return tuple(cs for cs in self.control_segments if not cs.is_standby)
+
+    def others(self, cs: ControlSegment) -> tuple[ControlSegment, ...]:
+        """The rest of its group."""
+        return tuple(
+            other for other in self.control_segments if other.group == cs.group and other != cs
+        )
+
+    @property
     def segments(self) -> tuple[ControlSegment | DataFlowSegment, ...]:
         """CSs first."""
         return (*self.control_segments, *self.data_flow_segments)
@@ -162,4 +174,5 @@ def make_servers(count: int) -> tuple[Server, ...]:
 
 
 GROUP_1 = ControlSegment(1, 1, "www", Address("203.0.113.10", "2001:db8:113::10"))
+GROUP_1_STANDBY = ControlSegment(2, 1, GROUP_1.service, GROUP_1.virtual, is_standby=True)
 GROUP_2 = ControlSegment(2, 2, "shop", Address("203.0.113.20", "2001:db8:113::20"))

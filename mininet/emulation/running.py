@@ -103,6 +103,12 @@ class Daemon:
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
+    def pid(self) -> int:
+        """Of its process, the latest one."""
+        assert self._child is not None
+        return self._child.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether it lives."""
         return self._child is not None and self._child.poll() is None

@@ -164,7 +164,8 @@ def _draw_roles(axes: Axes, round_: Round) -> None:
             begin, until = max(-_CONTEXT_S, begins), min(ends, end)
             if until <= begin:
                 continue
-            axes.barh(row, until - begin, left=begin, height=0.7, color=_colour(change.role))
+            colour = _colour(change.role)
+            axes.barh(row, until - begin, left=begin, height=0.7, color=colour, edgecolor="white")
             if until - begin > end / 12:
                 axes.text(begin + 0.05, row, change.role, va="center", fontsize=8, clip_on=True)
     axes.set_yticks(range(len(names)), names)

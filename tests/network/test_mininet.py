@@ -21,7 +21,7 @@ from support.require import require
 pytestmark = pytest.mark.network
 
 FOLDER = Path(__file__).parents[2] / "mininet"
-TOPOLOGIES = ("single_switch", "two_cs", "two_dfs")
+TOPOLOGIES = ("single_switch", "two_cs", "two_dfs", "standby_cs")
 SYSTEM_PYTHON = "/usr/bin/python3"
 _TIMEOUT_S = 240
 
@@ -70,7 +70,8 @@ def passes(done: subprocess.CompletedProcess[str], *sentences: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("topology", "part"), [("single_switch", "agent"), ("two_cs", "cs"), ("two_dfs", "agent")]
+    ("topology", "part"),
+    [("single_switch", "agent"), ("two_cs", "cs"), ("two_dfs", "agent"), ("standby_cs", "cs")],
 )
 def test_everybody_is_answered_by_the_kernel_and_a_drill_breaks_nothing(
     topology: str, part: str
@@ -80,6 +81,21 @@ def test_everybody_is_answered_by_the_kernel_and_a_drill_breaks_nothing(
         done, "Every connected pair answers", "Every request was answered; every server was used"
     )
     passes(done, "No download failed")
+
+
+def test_a_standby_takes_over_from_a_cs_that_hangs_or_is_killed() -> None:
+    """By the drills of `splitplane drill failover`: nothing is lost, and each time the other CS is
+    the active one afterwards."""
+    options = ("--test", "--clients", "1", "--servers", "2", "--drill", "hang", "--drill", "kill")
+    done = run("standby_cs", "--target", "bpf", *options)
+    passes(done, "cs1 > cs2", "cs2 > cs1", "kill -9 of cs2")
+    assert done.stdout.count("passed: nothing was lost") == 2
+
+
+def test_a_drill_that_needs_a_standby_says_so_where_there_is_none() -> None:
+    done = run("single_switch", "--target", "bpf", "--test", "--clients", "1", "--drill", "kill")
+    assert done.returncode == 1
+    assert "needs a standby CS" in done.stderr
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
