@@ -10,7 +10,8 @@ from ssmb.seal import Opens
 
 GAP_S: Final = 0.2  # datagrams may overtake each other for so long
 QUIET_S: Final = 2.0  # without a change on either side; then a difference is one
-RESYNC_S: Final = 10.0  # between SYNCs that a gap or a difference causes
+RESYNC_FIRST_S: Final = 0.5  # between SYNCs that a gap or a difference causes
+RESYNC_MOST_S: Final = 16.0  # each waits twice as long as the one before it
 _MASK: Final = (1 << 64) - 1
 
 
@@ -24,6 +25,7 @@ class CopyState:
         "_seen",
         "_seen_at",
         "_sync_again_at",
+        "_sync_wait_s",
         "differs",
         "equal_at",
         "gaps",
@@ -41,6 +43,7 @@ class CopyState:
         self._seen: tuple[int, int, int, int] | None = None  # what was compared last
         self._seen_at = 0.0
         self._sync_again_at = 0.0
+        self._sync_wait_s = RESYNC_FIRST_S
 
     def synchronised(self) -> None:
         """A SYNC has ended: it has every flow."""
@@ -87,8 +90,11 @@ class CopyState:
         return True
 
     def may_sync(self, now: float) -> bool:
-        """Whether a SYNC may be asked for because of that; it is one now and then."""
+        """Whether a SYNC may be asked for because of that; more rarely while that does not help."""
         if now < self._sync_again_at:
             return False
-        self._sync_again_at = now + RESYNC_S
+        if now > self._sync_again_at + RESYNC_MOST_S:
+            self._sync_wait_s = RESYNC_FIRST_S
+        self._sync_again_at = now + self._sync_wait_s
+        self._sync_wait_s = min(2 * self._sync_wait_s, RESYNC_MOST_S)
         return True

@@ -117,7 +117,11 @@ class Knowledge:
         if reach and 2 * reach >= self.total:
             self.lacks_since = None
         elif self.lacks_since is None:
-            self.lacks_since = now
+            silent = [view for view in self.dfss.values() if not view.reaches(now, self.times)]
+            if 2 * (reach + len(silent)) >= self.total and silent:
+                self.lacks_since = max(view.answered_at for view in silent)  # it began then
+            else:
+                self.lacks_since = now
 
     def living(self, now: float) -> list[CsView]:
         """The other CSs that were heard of lately."""

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
-from control_segment.copy_state import GAP_S, QUIET_S, RESYNC_S, CopyState
+from control_segment.copy_state import GAP_S, QUIET_S, RESYNC_MOST_S, CopyState
 from ssmb.seal import Opener, Sealer
 
 KEY: Final = bytes(16)
@@ -101,5 +102,10 @@ def test_sums_are_compared_as_they_travel() -> None:
 
 def test_a_sync_is_asked_for_now_and_then_only() -> None:
     copy = CopyState()
-    asked = [copy.may_sync(step * 0.5) for step in range(round(2 * RESYNC_S) + 1)]
-    assert asked.count(True) == 2
+    times = [step * 0.5 for step in range(200)]
+    asked = [now for now in times if copy.may_sync(now)]
+    assert asked[:7] == [0.0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert max(pauses) == RESYNC_MOST_S
+    quiet = times[-1] + 3 * RESYNC_MOST_S
+    assert [copy.may_sync(quiet + step) for step in (0.0, 0.5, 1.0)] == [True, True, False]

@@ -286,6 +286,15 @@ def test_one_that_is_cut_off_steps_down_where_another_may_do_better(
     assert story.is_now(role)
 
 
+def test_a_cut_off_one_steps_down_when_its_last_answer_is_old_enough() -> None:
+    story = active(dfss=1)
+    story.lives(2, Role.STANDBY, reach=1)
+    story.run(1)
+    story.answers = set()
+    assert story.run(10) == pytest.approx(TIMES.silent, abs=2 * TICK_S)
+    assert story.is_now(Role.STANDBY)
+
+
 def test_a_cs_that_is_alone_in_its_file_never_steps_down_by_itself() -> None:
     story = Story(active=True, others=(), dfss=3)
     story.says(DFS, active=True)
