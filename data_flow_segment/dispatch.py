@@ -126,9 +126,12 @@ class Dispatch:
                 counters["invalid_msg"] += 1
                 continue
             self._outbox.received[kind.__name__] += 1
-            if not peer.is_active and not _may_come_from_any(message):
-                counters["drop_not_active"] += 1
-                continue
+            if not _may_come_from_any(message):
+                if not peer.is_active:
+                    counters["drop_not_active"] += 1
+                    continue
+                if peer.confirm_by is not None:
+                    self._readiness.spoke_as_active(peer, now)
             handler(peer, message, now)
 
     # --- one method a type -------------------------------------------------------------------

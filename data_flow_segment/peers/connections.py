@@ -60,6 +60,7 @@ class Connections:
         self._peers = peers
         self._epochs = epochs
         self._configuration = configuration
+        self._listener = listener
         self._attendance = Attendance(outbox, peers, configuration, listener, self._say)
         self._random_octets = random_octets
         self._accepted: dict[int, Accepted] = {}
@@ -249,8 +250,7 @@ class Connections:
             self._attendance.came(connection_id, accepted, hello, now)
 
     def _settle_claims(self, now: float) -> None:
-        """Answer the CSs of which it is known by now whether what they were before is gone, and
-        those whose epoch is on the disk."""
+        """Answer the CSs that had to wait for others to be gone (`claims`), or for the disk."""
         for connection_id in (*self._claims.decided(now), *self._epochs.released()):
             accepted = self._accepted[connection_id]
             self._guarded(connection_id, accepted, lambda each: each.answer_held_hello(now), now)
@@ -264,6 +264,8 @@ class Connections:
         self, connection_id: int, accepted: Accepted, event: MessageReceived, now: float
     ) -> None:
         if accepted.peer is not None:
+            if accepted.peer.is_active:
+                self._listener.spoke_as_active(accepted.peer, now)
             self._configuration.take(connection_id, accepted.peer, event)
         elif (kind := TYPE_OF[event.message.__class__]) in ACKNOWLEDGED and (
             accepted.connection.is_ready

@@ -33,6 +33,7 @@ class Peer:
     __slots__ = (
         "boot_id",
         "config",
+        "confirm_by",
         "connections",
         "heard_at",
         "hello",
@@ -57,6 +58,7 @@ class Peer:
         self.is_active = False  # obeyed (11.1)
         self.begin_listening()
         self.config = Config()
+        self.confirm_by: float | None = None  # until then it may not know that it is active
         self.ssmb_proved = False  # we answered an AUTH_CHALLENGE on SSMB (12.3)
         self.reset_waiting = False  # a RESET to it is not acknowledged yet
         self.synced = True  # it knows every flow, or never needed to
@@ -86,7 +88,7 @@ class Peer:
     @property
     def may_ask(self) -> bool:
         """Whether QUERYs may go to it at all."""
-        return self.ssmb_proved and not self.reset_waiting
+        return self.ssmb_proved and not self.reset_waiting and self.confirm_by is None
 
     @property
     def answers(self) -> bool:
@@ -291,6 +293,9 @@ class Listener(Protocol):
 
     def active_changed(self, groups: list[Group], now: float) -> None:
         """Other CSs are active, or none."""
+
+    def spoke_as_active(self, peer: Peer, now: float) -> None:
+        """The active CS of a group has said what only that one says."""
 
 
 def endpoint_of(hello: Hello, ssmb_version: Version) -> Endpoint:

@@ -18,6 +18,10 @@ from data_flow_segment.peers.resets import BootResets
 SYNC_WAIT_S: Final = 2.0
 """How long mid-session QUERYs wait for a CS that we do not know to ask for SYNC."""
 
+CONFIRM_WAIT_S: Final = 0.05
+"""How long a CS that took over is not asked unless it configures (7.7, rule 11), which says that it
+knows: as long as a QUERY waits for its first repeat."""
+
 
 class WaitingFlows(Protocol):
     """The flows that wait for a CS's decision."""
@@ -94,8 +98,18 @@ class Readiness:
         """Send the new active CS every QUERY that waits (11.5)."""
         for group in groups:
             self._left_open(group.group_id)
+            active = group.active
+            if active is not None:
+                # A QUERY overtakes the HELLO by which a standby learns that it is active now
+                active.confirm_by = now + CONFIRM_WAIT_S if active.ssmb_proved else None
             self._waiting.ask_again(group, now)
         self._leases.look(now)
+
+    def spoke_as_active(self, peer: Peer, now: float) -> None:
+        """It knows that it is: it may be asked."""
+        if peer.confirm_by is not None:
+            peer.confirm_by = None
+            self._can_ask(peer, now)
 
     # --- what stood before it is gone --------------------------------------------------------
 
@@ -137,7 +151,9 @@ class Readiness:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` has something to do."""
-        deadlines = [self._resets.get_timer(), *(peer.sync_deadline for peer in self._peers)]
+        deadlines = [self._resets.get_timer()]
+        for peer in self._peers:
+            deadlines += (peer.sync_deadline, peer.confirm_by)
         return min((each for each in deadlines if each is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -145,6 +161,8 @@ class Readiness:
         for peer in self._resets.handle_timer(now):
             self._can_ask(peer, now)
         for peer in self._peers:
+            if peer.confirm_by is not None and peer.confirm_by <= now:
+                self.spoke_as_active(peer, now)
             if peer.sync_deadline is not None and peer.sync_deadline <= now:
                 self._outbox.counters["sync_waits_over"] += 1
                 self.knows_all(peer, now)

@@ -10,7 +10,7 @@ import pytest
 from csmb.constants import ROLE_EPOCH_MAX
 from csmb.constants import ErrorCode as CsmbError
 from csmb.constants import Flag as CsmbFlag
-from csmb.messages import Hello
+from csmb.messages import Config, Hello
 from data_flow_segment.peers.fencing import EPOCH_STEP_MAX, NO_CLAIM, Claim, Verdict, judge
 from ssmb.constants import Flag
 from ssmb.messages import Query
@@ -215,5 +215,6 @@ def test_what_waits_goes_to_the_cs_that_claims_higher() -> None:
     new = rig.cs(2, role_epoch=1)
     assert new.take(Query) == []  # refused: it is not the one of this epoch
     say(new, active=True, role_epoch=2)
+    new.tell(Config())
     again = new.one(Query)
     assert (again.serial, again.flags & Flag.RETRY) == (first.serial, Flag.RETRY)

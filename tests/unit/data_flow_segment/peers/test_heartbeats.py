@@ -100,6 +100,14 @@ def test_the_copy_of_a_reply_goes_before_that_of_the_heartbeat_behind_it() -> No
     assert kinds.index(Reply) < kinds.index(Heartbeat)
 
 
+def take_over(cs: FakeCs, role_epoch: int) -> None:
+    """It claims, is obeyed, and configures."""
+    cs.connection.announce(active=True, role_epoch=role_epoch, now=cs.rig.now)
+    cs.exchange()
+    cs.rig.settle()
+    cs.tell(Config())
+
+
 # --- silence -------------------------------------------------------------------------------------
 
 
@@ -170,9 +178,7 @@ def test_flows_that_a_dead_cs_was_asked_about_are_asked_about_at_the_next_one() 
         rig.client_sends(SYN, client=(CLIENT[0], port), seq=1)
         rig.advance(0.09)
     rig.advance(2.0)
-    standby.connection.announce(active=True, role_epoch=2, now=rig.now)
-    standby.exchange()
-    rig.settle()
+    take_over(standby, 2)
     queries = standby.take(Query)
     assert {query.src_port for query in queries} == ports
     for query in queries:
@@ -194,13 +200,9 @@ def test_a_silent_cs_that_is_replaced_and_comes_back_counts_anew() -> None:
     rig, active, standby = rig_of(serial_key=SERIAL_KEY)
     beat(active)
     rig.advance(1)
-    standby.connection.announce(active=True, role_epoch=2, now=rig.now)
-    standby.exchange()
-    rig.settle()
+    take_over(standby, 2)
     assert asks(rig)
-    active.connection.announce(active=True, role_epoch=3, now=rig.now)
-    active.exchange()
-    rig.settle()
+    take_over(active, 3)
     rig.advance(1)
     assert asks(rig)
 
@@ -210,10 +212,37 @@ def test_very_many_flows_that_wait_are_asked_about_a_few_at_a_time() -> None:
     active.leave()
     for number in range(1500):
         rig.client_sends(SYN, client=(CLIENT[0], 1000 + number), seq=1)
-    standby.connection.announce(active=True, role_epoch=2, now=rig.now)
-    standby.exchange()
-    rig.settle()
+    take_over(standby, 2)
     assert len(standby.take(Query)) == 512
     rig.advance(0.021)
     assert len({query.src_port for query in standby.take(Query)}) == 1500 - 512
     assert rig.count("query_retries") == 0
+
+
+def test_a_cs_that_took_over_is_asked_when_it_knows_that_it_is_active() -> None:
+    """A QUERY that overtakes the HELLO were dropped, and nobody repeats one of the data path's."""
+    rig, active, standby = rig_of(serial_key=SERIAL_KEY)
+    active.leave()
+    assert rig.client_sends(SYN, seq=1) == []
+    standby.connection.announce(active=True, role_epoch=2, now=rig.now)
+    standby.exchange()
+    rig.settle()
+    assert not asks(rig)
+    assert standby.take(Query) == []
+    standby.tell(Config())
+    assert asks(rig)
+    assert len(standby.take(Query)) == 1
+
+
+def test_a_cs_that_took_over_and_does_not_configure_is_asked_after_a_moment() -> None:
+    rig, active, standby = rig_of(serial_key=SERIAL_KEY)
+    active.leave()
+    rig.client_sends(SYN, seq=1)
+    standby.connection.announce(active=True, role_epoch=2, now=rig.now)
+    standby.exchange()
+    rig.settle()
+    rig.advance(0.049)
+    assert standby.take(Query) == []
+    rig.advance(0.002)
+    assert asks(rig)
+    assert len(standby.take(Query)) == 1
