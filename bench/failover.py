@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What clients see of a failure: keepalived with HAProxy or nginx beside splitplane, in one run.
+"""What clients see of a failure: keepalived with HAProxy or nginx, and splitplane, in one run.
 
     sudo python bench/failover.py [--rounds 3] [--seconds 12] [--rate 200] [--only splitplane,nginx-default]
                                   [--failure kill] [--json FILE]
@@ -121,7 +121,7 @@ def versions() -> list[str]:
     lines = [f"{name}: {version}" for name, version in said.items()]
     lines += [
         f"keepalived, {name}: {vrrp.meaning}; a backup takes over after"
-        f" {vrrp.detection_s(PRIORITIES[1]):.3f} s of silence; the proxy is checked every second"
+        f" {vrrp.detection_s(PRIORITIES[1]):.3f} s of silence; a proxy is checked every second"
         for name, vrrp in VRRP.items()
     ]
     for name, timings in TIMINGS.items():
@@ -150,12 +150,9 @@ def main() -> None:
     options = arguments()
     need("keepalived", "haproxy", "nginx", "curl")
     results: dict[Case, list[Figures]] = {}
-    missing: dict[Case, str] = {}
     troubles: dict[Case, str] = {}
     for device in options.only:
-        measured, left_out = cases(device)
-        results |= {case: [] for case in measured if options.failure in case.failure}
-        missing |= left_out
+        results |= {case: [] for case in cases(device) if options.failure in case.failure}
     with alone() as scratch:
         for round_number in range(options.rounds):
             for case, rounds in results.items():
@@ -167,7 +164,7 @@ def main() -> None:
                     print(f"{said}: {error}", file=sys.stderr)
                 else:
                     print(f"{said}: {rounds[-1]}", file=sys.stderr)
-    missing |= {case: why for case, why in troubles.items() if not results[case]}
+    missing = {case: why for case, why in troubles.items() if not results[case]}
     results = {case: rounds for case, rounds in results.items() if rounds}
     print(f"\nkernel {platform.release()}, {os.cpu_count()} cores, {options.rounds} rounds,"
           f" {options.rate:g} new connections per second", *versions(), "", sep="\n")  # fmt: skip

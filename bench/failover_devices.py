@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from failover_table import Case
 from pair_configs import STREAM_PORT, VIRTUAL_ADDRESS, VIRTUAL_PORT, VRRP
-from pairs import CLIENT, Machine, network, pair, servers
+from pairs import CLIENT, SERVICE, Machine, network, pair, servers
+from team import team
 
 from admin.answers import DFS_STATUS
 from splitplane.drill.field import TIMINGS, Field
@@ -54,20 +55,23 @@ def _off(machine: Machine) -> None:
 
 
 def _restart_proxy(machine: Machine) -> None:
-    machine.signal(KILL, "proxy")
+    machine.signal(KILL, SERVICE)
     time.sleep(HAPROXY_RESTART_S)
-    machine.restart("proxy")
+    machine.restart()
 
 
 HAPROXY_RESTART_S = 0.1  # Debian's haproxy.service: Restart=always, and systemd's RestartSec
 HAPROXY_RESTARTED = f"kill, restarted after {HAPROXY_RESTART_S:g} s"
+MACHINE_FAILURES: dict[str, Callable[[Machine], None]] = {
+    POWER_OFF: _off,
+    HANG: lambda machine: machine.signal(STOP),
+    LINK_DOWN: lambda machine: machine.cut("eth0"),
+}
 PAIR_FAILURES: dict[tuple[str, str], Callable[[Machine], None]] = {
-    ("active machine", POWER_OFF): _off,
-    ("active machine", HANG): lambda machine: machine.signal(STOP),
-    ("active machine", LINK_DOWN): lambda machine: machine.cut("eth0"),
-    ("its proxy", KILLED): lambda machine: machine.signal(KILL, "proxy"),
+    **{("active machine", how): fail for how, fail in MACHINE_FAILURES.items()},
+    ("its proxy", KILLED): lambda machine: machine.signal(KILL, SERVICE),
     ("its proxy", HAPROXY_RESTARTED): _restart_proxy,
-    ("its proxy", HANG): lambda machine: machine.signal(STOP, "proxy"),
+    ("its proxy", HANG): lambda machine: machine.signal(STOP, SERVICE),
 }
 
 
@@ -77,17 +81,26 @@ def keepalived(proxy: str, settings: str, scratch: Path, case: Case) -> Iterator
     with (
         network() as spaces,
         servers(scratch),
-        pair(proxy, VRRP[settings], spaces, scratch) as (first, second),
+        pair(proxy, VRRP[settings], spaces, scratch) as machines,
     ):
-        fail = partial(PAIR_FAILURES[case.part, case.failure], first)
+        fail = PAIR_FAILURES[case.part, case.failure]
+        yield _running(machines, fail, spaces, was_restarted=case.failure == HAPROXY_RESTARTED)
 
-        # the first machine's at the start, the second one's, and the first one's when it serves again
-        explained = 3 if case.failure == HAPROXY_RESTARTED else 2
 
-        def takeovers() -> int:
-            return max(0, first.takeovers + second.takeovers - explained)
+def _running(
+    machines: tuple[Machine, Machine], fail: Callable[[Machine], None], spaces: dict[str, Namespace],
+    *, was_restarted: bool = False,
+) -> Running:  # fmt: skip
+    first, second = machines
+    # the first machine's at the start, the second one's, and the first one's when it serves again
+    explained = 3 if was_restarted else 2
 
-        yield Running(spaces[CLIENT], VIRTUAL_ADDRESS, VIRTUAL_PORT, STREAM_PORT, fail, takeovers)
+    def takeovers() -> int:
+        return max(0, first.takeovers + second.takeovers - explained)
+
+    return Running(
+        spaces[CLIENT], VIRTUAL_ADDRESS, VIRTUAL_PORT, STREAM_PORT, partial(fail, first), takeovers
+    )
 
 
 # --- splitplane ----------------------------------------------------------------------------------
@@ -121,7 +134,7 @@ AGENT_FAILURES: dict[tuple[str, str], Callable[[Field], None]] = {
     ("DFS agent", KILLED): lambda field: field.kill("dfs"),
     ("DFS agent", HANG): lambda field: field.stop("dfs"),
 }
-ONE_DFS = "the laboratory has one DFS, and no other machine carries its packets"
+TEAM_FAILURES = {("active DFS's machine", how): fail for how, fail in MACHINE_FAILURES.items()}
 
 
 @contextmanager
@@ -144,6 +157,17 @@ def splitplane(timings: str, scratch: Path, case: Case) -> Iterator[Running]:
         )  # fmt: skip
 
 
+@contextmanager
+def splitplane_pair(settings: str, scratch: Path, case: Case) -> Iterator[Running]:
+    """Two DFSs with keepalived between them, and two CSs."""
+    with (
+        network() as spaces,
+        servers(scratch),
+        team(VRRP[settings], spaces, scratch) as machines,
+    ):
+        yield _running(machines, TEAM_FAILURES[case.part, case.failure], spaces)
+
+
 def _epoch(field: Field) -> int:
     """How many take-overs the DFS knows of."""
     groups = field.lab.admin("dfs", DFS_STATUS).groups
@@ -161,15 +185,16 @@ DEVICES: dict[str, Device] = {
         for settings in VRRP
     },
     **{f"splitplane-{timings}": partial(splitplane, timings) for timings in TIMINGS},
+    **{f"splitplane-pair-{settings}": partial(splitplane_pair, settings) for settings in VRRP},
 }
 
 
-def cases(device: str) -> tuple[list[Case], dict[Case, str]]:
-    """What can fail of it; and what cannot be measured, with the reason."""
+def cases(device: str) -> list[Case]:
+    """What can fail of it."""
+    if device.startswith("splitplane-pair"):
+        return [Case(device, *what) for what in TEAM_FAILURES]
     if device.startswith("splitplane"):
-        measured = [*CS_FAILURES, *AGENT_FAILURES]
-        left_out = {Case(device, "DFS's machine", "any failure"): ONE_DFS}
-        return [Case(device, *what) for what in measured], left_out
+        return [Case(device, *what) for what in (*CS_FAILURES, *AGENT_FAILURES)]
     # Debian's nginx.service and keepalived.service restart nothing
     unsupervised = {HAPROXY_RESTARTED} if device.startswith("nginx") else set()
-    return [Case(device, *what) for what in PAIR_FAILURES if what[1] not in unsupervised], {}
+    return [Case(device, *what) for what in PAIR_FAILURES if what[1] not in unsupervised]

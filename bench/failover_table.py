@@ -44,7 +44,7 @@ class Figures:
     uploads_broken: int
     idle: int
     idle_broken: int
-    stall_s: float  # the longest pause of a download that did not break; 0.0: there was none
+    stall_s: float  # the longest pause of a download that did not break; 0.0: all broke
     lag_s: float  # by which the load began a connection too late, at most
     takeovers: int  # that the failure does not explain
     foreign_share: float  # of the processors' time, 0 to 1
@@ -75,23 +75,17 @@ def figures(
         uploads_broken=of("upload")[1],
         idle=of("idle")[0],
         idle_broken=of("idle")[1],
-        stall_s=_stall_s(recording, failed_s),
+        stall_s=max(
+            (
+                it.slowest_s
+                for it in recording.flows
+                if it.flow == "download" and it.outcome == "ok"
+            ),
+            default=0.0,
+        ),
         lag_s=seen.lag_ms / 1000,
         takeovers=takeovers,
         foreign_share=foreign_share,
-    )
-
-
-def _stall_s(recording: Recording, failed_s: float) -> float:
-    return max(
-        (
-            flow.slowest_s
-            for flow in recording.flows
-            if flow.flow == "download"
-            and flow.outcome == "ok"
-            and flow.slowest_at_s + flow.slowest_s >= failed_s  # over before: of no interest
-        ),
-        default=0.0,
     )
 
 

@@ -7,7 +7,7 @@ and of nginx's stream module.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ SERVER_PORT, SERVER_STREAM_PORT = 8080, 7007
 PORTS = {VIRTUAL_PORT: SERVER_PORT, STREAM_PORT: SERVER_STREAM_PORT}
 CHECK_PORT = 8404  # on each machine's loopback: whether its proxy serves
 CHECK = f"/usr/bin/curl -sf -m 1 -o /dev/null http://127.0.0.1:{CHECK_PORT}/"
+ADDRESSES = {"eth0": VIRTUAL_ADDRESS}  # device -> address, on the active machine
+# where no proxy ends connections, servers send to the clients by the active machine
+ROUTED_ADDRESSES = ADDRESSES | {"eth1": "10.91.2.100"}
 PRIORITIES = (150, 100)  # of the first machine, which is to be active, and of the second
 
 
@@ -46,32 +49,33 @@ VRRP = {
 }  # fmt: skip
 
 
-def keepalived(vrrp: Vrrp, machine: int) -> str:
+def keepalived(
+    vrrp: Vrrp, machine: int, addresses: Mapping[str, str] = ADDRESSES, *, check: str | None = CHECK
+) -> str:
     """keepalived.conf of the first (0) or second (1) machine; everything else is keepalived's default.
 
-    The proxy is watched by a vrrp_script, once a second, the shortest interval that there is; no script
+    *addresses* move together: device -> virtual address.  A proxy is watched by a vrrp_script, once a second, the shortest interval that there is; no script
     says anything about a process that is found by its name, because the pair shares this machine's
     process numbers (and vrrp_track_process hears of processes in the first network namespace only).
     """
     more = "".join(f"  {line}\n" for line in vrrp.global_lines)
+    script = f'vrrp_script check {{\n  script "{check}"\n  interval 1\n}}\n' if check else ""
+    track = "  track_script { check }\n" if check else ""
+    held = "".join(f"    {address}/24 dev {device}\n" for device, address in addresses.items())
     return f"""
 global_defs {{
   router_id lb{machine + 1}
   script_user root
 {more}}}
-vrrp_script proxy {{
-  script "{CHECK}"
-  interval 1
-}}
-vrrp_instance web {{
+{script}vrrp_instance web {{
   state BACKUP
   interface eth0
   virtual_router_id 51
   priority {PRIORITIES[machine]}
   advert_int {vrrp.advert_int_s:g}
-  virtual_ipaddress {{ {VIRTUAL_ADDRESS}/24 }}
-  track_script {{ proxy }}
-}}
+  virtual_ipaddress {{
+{held}  }}
+{track}}}
 """
 
 

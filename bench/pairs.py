@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two machines with keepalived and a proxy behind one virtual address, and what can happen to them.
+"""Two machines with keepalived behind one virtual address, and what can happen to them.
+
+What serves on them is a proxy, or a DFS (team.py).
 
                               ┌── lb1 ──┐        ┌── server1 10.91.2.21
     client1 10.91.1.2 ── front┤         ├back ───┼── server2 10.91.2.22
                               └── lb2 ──┘        └── server3 10.91.2.23
 
-    10.91.1.100, the virtual address: on lb1 or lb2
+    10.91.1.100, the virtual address, and for DFSs 10.91.2.100, the servers' default router: on lb1 or lb2
 
 front and back are bridges in a namespace of their own.  Addresses move as keepalived does it by
 default: by gratuitous ARP, which the client hears because it is on the same bridge.
@@ -19,7 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pair_configs import (
+    ADDRESSES,
     CHECK,
     SERVER_PORT,
     SERVER_STREAM_PORT,
@@ -47,10 +50,12 @@ from splitplane.lab.processes import wait_for
 PREFIX = "spb-pair-"
 CLIENT, SWITCH = "client1", "switch"
 MACHINES = ("lb1", "lb2")
+SERVICE = "service"  # of a machine's programs the one that serves
 SERVERS = {f"server{n}": f"10.91.2.2{n}" for n in (1, 2, 3)}
 FRONT = {CLIENT: "10.91.1.2", "lb1": "10.91.1.11", "lb2": "10.91.1.12"}
-BACK = {"lb1": "10.91.2.11", "lb2": "10.91.2.12", **SERVERS}
-HOSTS = (SWITCH, CLIENT, *MACHINES, *SERVERS)
+CONTROL_SEGMENTS = {"cs1": "10.91.2.31", "cs2": "10.91.2.32"}
+BACK = {"lb1": "10.91.2.11", "lb2": "10.91.2.12", **SERVERS, **CONTROL_SEGMENTS}
+HOSTS = (SWITCH, CLIENT, *MACHINES, *SERVERS, *CONTROL_SEGMENTS)
 
 
 @contextmanager
@@ -106,19 +111,20 @@ Start = Callable[[], subprocess.Popen[bytes]]
 class Machine:
     """One of the pair: its two programs run."""
 
-    def __init__(self, name: str, space: Namespace, start: dict[str, Start], log: Path) -> None:
-        """*start*: what starts its programs, by their names; *log*: keepalived's."""
+    def __init__(
+        self, name: str, space: Namespace, service: Start, serves: Callable[[], object], log: Path
+    ) -> None:
+        """*service* starts what serves, and *serves* says when it does; *log*: of keepalived."""
         self.name = name
         self.log = log
         self._space = space
-        self._start = start
-        self._parts = {"proxy": start["proxy"]()}
-        # a keepalived that finds its proxy missing begins in the state FAULT
-        wait_for(f"the proxy of {name}", self._serves)
-        self._parts["keepalived"] = start["keepalived"]()
+        self._service = service
+        self._parts = {SERVICE: service()}
+        wait_for(f"what serves on {name}", lambda: bool(serves()))
 
-    def _serves(self) -> bool:
-        return self._space.run(*CHECK.split(), check=False).returncode == 0
+    def start_keepalived(self, start: Start) -> None:
+        """Once it serves: a keepalived whose check fails begins in the state FAULT."""
+        self._parts["keepalived"] = start()
 
     def signal(self, number: signal.Signals, *names: str) -> None:
         """Send it to these programs with all that descend from them; without names, to everything."""
@@ -128,9 +134,9 @@ class Machine:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
-    def restart(self, name: str) -> None:
-        """Start a program that has ended, as a supervisor does."""
-        self._parts[name] = self._start[name]()
+    def restart(self) -> None:
+        """Start what serves after it has ended, as a supervisor does."""
+        self._parts[SERVICE] = self._service()
 
     def cut(self, *devices: str) -> None:
         """Take its links down: the clients' (eth0), the servers' (eth1)."""
@@ -162,48 +168,54 @@ class Machine:
 def pair(
     proxy: str, vrrp: Vrrp, spaces: dict[str, Namespace], scratch: Path
 ) -> Iterator[tuple[Machine, Machine]]:
-    """Both machines, the first of which is active; *proxy*: "haproxy" or "nginx"."""
-    with (
-        # a fresh one: keepalived does not start beside its predecessor's process number
-        tempfile.TemporaryDirectory(dir=scratch) as folder,
-        ExitStack() as stack,
-    ):
-        first, second = (
-            _machine(n, proxy, vrrp, spaces[name], Path(folder, name), stack)
-            for n, name in enumerate(MACHINES)
+    """Both machines with a proxy, the first of which is active; *proxy*: "haproxy" or "nginx"."""
+    # a fresh folder: keepalived does not start beside its predecessor's process number
+    with tempfile.TemporaryDirectory(dir=scratch) as name, ExitStack() as stack:
+        folder, nodes, machines = Path(name), list(SERVERS.values()), []
+        for host in MACHINES:
+            home = folder / host
+            home.mkdir()
+            config = home / f"{proxy}.conf"
+            config.write_text(haproxy(nodes) if proxy == "haproxy" else nginx(nodes, home))
+            flags = ["-db", "-f"] if proxy == "haproxy" else ["-c"]
+            service = starter(stack, spaces[host], home / "proxy.log", proxy, *flags, str(config))
+            serves = partial(_answers, spaces[host])
+            machines.append(Machine(host, spaces[host], service, serves, home / "keepalived.log"))
+        yield with_keepalived(machines, vrrp, spaces, stack, ADDRESSES, check=CHECK)
+
+
+def starter(stack: ExitStack, space: Namespace, log: Path, *command: str) -> Start:
+    """What starts a program inside, which ends with the stack."""
+    return lambda: stack.enter_context(process(*command, namespace=space.name, log=log))
+
+
+def _answers(space: Namespace) -> bool:
+    return space.run(*CHECK.split(), check=False).returncode == 0
+
+
+def with_keepalived(
+    machines: list[Machine], vrrp: Vrrp, spaces: dict[str, Namespace], stack: ExitStack,
+    addresses: Mapping[str, str], *, check: str | None,
+) -> tuple[Machine, Machine]:  # fmt: skip
+    """Run it beside what serves on both; return once the first one is active and serves."""
+    for number, machine in enumerate(machines):
+        home = machine.log.parent
+        config = home / "keepalived.conf"
+        config.write_text(keepalived(vrrp, number, addresses, check=check))
+        flags = ["--vrrp", "--dont-fork", "--log-console", "--log-detail", "--no-syslog",
+                 "--use-file", str(config), "--pid", str(home / "keepalived.pid"),
+                 "--vrrp_pid", str(home / "vrrp.pid")]  # fmt: skip
+        machine.start_keepalived(
+            starter(stack, spaces[machine.name], machine.log, "keepalived", *flags)
         )
-        wait_for("keepalived to settle", lambda: _settled(first, second))
-        if not first.has_address:
-            raise CommandError(f"lb1 is not active: {first.last_words()}")
-        wait_for_http(VIRTUAL_ADDRESS, VIRTUAL_PORT, namespace=PREFIX + CLIENT, log=first.log)
-        yield first, second
-
-
-def _machine(
-    number: int, proxy: str, vrrp: Vrrp, space: Namespace, folder: Path, stack: ExitStack
-) -> Machine:
-    folder.mkdir()
-    nodes, log = list(SERVERS.values()), folder / "keepalived.log"
-    config = folder / f"{proxy}.conf"
-    config.write_text(haproxy(nodes) if proxy == "haproxy" else nginx(nodes, folder))
-    (folder / "keepalived.conf").write_text(keepalived(vrrp, number))
-
-    def start(output: Path, *command: str) -> subprocess.Popen[bytes]:
-        return stack.enter_context(process(*command, namespace=space.name, log=output))
-
-    flags = ["-db", "-f"] if proxy == "haproxy" else ["-c"]
-    keepalived_flags = [
-        "--vrrp", "--dont-fork", "--log-console", "--log-detail", "--no-syslog",
-        "--use-file", str(folder / "keepalived.conf"), "--pid", str(folder / "keepalived.pid"),
-        "--vrrp_pid", str(folder / "vrrp.pid"),
-    ]  # fmt: skip
-    programs: dict[str, Start] = {
-        "proxy": partial(start, folder / "proxy.log", proxy, *flags, str(config)),
-        "keepalived": partial(start, log, "keepalived", *keepalived_flags),
-    }
-    machine = Machine(MACHINES[number], space, programs, log)
-    stack.callback(machine.signal, signal.SIGKILL)  # what is stopped does not end by a kind word
-    return machine
+        # what is stopped does not end by a kind word
+        stack.callback(machine.signal, signal.SIGKILL)
+    first, second = machines
+    wait_for("keepalived to settle", lambda: _settled(first, second))
+    if not first.has_address:
+        raise CommandError(f"lb1 is not active: {first.last_words()}")
+    wait_for_http(VIRTUAL_ADDRESS, VIRTUAL_PORT, namespace=PREFIX + CLIENT, log=first.log)
+    return first, second
 
 
 def _settled(first: Machine, second: Machine) -> bool:

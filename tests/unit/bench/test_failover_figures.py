@@ -96,11 +96,10 @@ def test_long_flows_count_by_their_kind_and_wrong_octets_are_lost_ones() -> None
     assert found.wrong == 1
 
 
-def test_a_stall_is_that_of_a_download_that_went_on_and_not_one_from_before() -> None:
+def test_a_stall_is_that_of_a_download_that_went_on() -> None:
     found = seen(
         *every_tenth(100, END_S),
         long_flow("download", stalled=(0.2, 104.9)),
-        long_flow("download", stalled=(3.0, 101.0)),
         long_flow("download", "broken", stalled=(4.0, 105.0)),
         long_flow("idle", stalled=(4.5, 105.0)),
     )
@@ -108,18 +107,16 @@ def test_a_stall_is_that_of_a_download_that_went_on_and_not_one_from_before() ->
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_every_device_can_be_killed_and_hung_and_says_what_is_left_out(device: str) -> None:
-    measured, left_out = cases(device)
+def test_every_device_can_lose_power_hang_and_be_unplugged(device: str) -> None:
+    measured = cases(device)
     assert len(set(measured)) == len(measured)
-    assert not set(measured) & set(left_out)
-    assert {case.device for case in (*measured, *left_out)} == {device}
-    assert {"power off", "hang", "link down", "kill"} <= {case.failure for case in measured}
-    assert all(left_out.values())
+    assert {case.device for case in measured} == {device}
+    assert {"power off", "hang", "link down"} <= {case.failure for case in measured}
 
 
 def test_only_haproxy_has_a_supervisor_as_debian_ships_it() -> None:
     restarted = {
-        device for device in DEVICES for case in cases(device)[0]
+        device for device in DEVICES for case in cases(device)
         if case.part == "its proxy" and "restarted" in case.failure
     }  # fmt: skip
     assert restarted == {device for device in DEVICES if device.startswith("haproxy")}

@@ -16,6 +16,7 @@ from pair_configs import (
     CHECK_PORT,
     PORTS,
     PRIORITIES,
+    ROUTED_ADDRESSES,
     VIRTUAL_ADDRESS,
     VRRP,
     Vrrp,
@@ -98,3 +99,11 @@ def test_what_is_checked_is_what_each_proxy_answers() -> None:
     assert f"http://127.0.0.1:{CHECK_PORT}/" in CHECK
     assert f"bind 127.0.0.1:{CHECK_PORT}\n" in haproxy(NODES)
     assert f"listen 127.0.0.1:{CHECK_PORT};" in nginx(NODES, Path("/scratch"))
+
+
+def test_where_no_proxy_ends_connections_both_addresses_move_and_nothing_is_checked() -> None:
+    text = keepalived(VRRP["default"], 0, ROUTED_ADDRESSES, check=None)
+    held = dict(re.findall(r"^ *(\S+)/24 dev (\S+)$", text, re.MULTILINE))
+    assert held == {VIRTUAL_ADDRESS: "eth0", ROUTED_ADDRESSES["eth1"]: "eth1"}
+    assert "script" not in text.replace("script_user", "")
+    assert text.count("{") == text.count("}")
