@@ -28,6 +28,7 @@
 #include "icmp.h"
 #include "maps.h"
 #include "neighbours.h"
+#include "nodes.h"
 #include "own.h"
 #include "parse.h"
 #include "shared.h"
@@ -200,6 +201,14 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 	if (p->fragment == FIRST_FRAGMENT &&
 	    (reason != REASON_OUTBOUND || interface->flags & INTERFACE_INTERNAL))
 		note_fragment(p);
+	if (reason == REASON_OUTBOUND && !is_group_frame(c)) {
+		int answer = CALL(whose, c, p);
+
+		if (answer == A_NODES_TO_DROP)
+			return context_drop(c, COUNTER_DROP_NODE_UNKNOWN);
+		if (answer == A_NODES)
+			return up_call(c, p, REASON_OF_NODE, NULL);
+	}
 	m = bpf_map_lookup_elem(&meta, &zero);
 	if (reason == REASON_OUTBOUND &&
 	    (!m || !m->outbound_query || !(interface->flags & INTERFACE_INTERNAL) ||

@@ -69,14 +69,24 @@ struct {
 	__uint(max_entries, 65536);
 } asleep SEC(".maps");
 
-/* The keys of packets that answer what the internal side sent of itself, where a wildcard would take
- * them for a client's; when it was sent.  The oldest yields. */
+/* The keys of packets that are nobody's although they look so: that answer what the internal side
+ * sent of itself, where a wildcard would take them for a client's, and those of a node to somebody who
+ * talks to it itself.  When the other end's last packet came.  The oldest yields. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, struct flow_key);
 	__type(value, __u64); /* ns, CLOCK_MONOTONIC_COARSE */
 	__uint(max_entries, 65536);
 } outgoing SEC(".maps");
+
+/* where nodes take translated packets, and send their answers from; port 0: any */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct virtual_server_key);
+	__type(value, __u32);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} node_places SEC(".maps");
 
 /* next hops of flows: the agent has the kernel check that they still have their MAC addresses */
 struct {

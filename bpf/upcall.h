@@ -23,12 +23,14 @@
 #define REASON_UNSERVED 11
 #define REASON_ASLEEP 12
 #define REASON_COLLISION 13
+#define REASON_OF_NODE 15
 
 #define NOTIFY_PERIOD_NS 100000000ull
 #define NOTIFY_MAX 100
 /* places of the map rate_limit, beside the event kinds EVENT_TTL and EVENT_TOO_BIG */
 #define RATE_FRAGMENT 0
 #define RATE_SPLIT 1
+#define RATE_NODE 5
 #define RATE_ECHO 6
 #define RATE_UNSERVED 7
 #define QUOTE_MAX 1280 /* of a packet that an ICMP error is about (RFC 4443 2.4) */

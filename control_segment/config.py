@@ -200,6 +200,8 @@ class PoolConfig(_Model):
 
     name: Name
     method: MethodName = "round_robin"
+    # Clients also talk to the nodes themselves, on ways that pass the DFS in one direction only
+    reached_directly: bool = False
     reset_when_down: bool = False  # living TCP connections of a node that is set down are reset
     nodes: tuple[NodeConfig, ...] = ()
 

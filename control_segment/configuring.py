@@ -4,13 +4,14 @@ reload changes (wire protocol 7.7)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from admin.faults import Faults
 from control_segment.announcements import Changes
 from control_segment.config import ControlSegmentConfig
 from control_segment.links import Link
 from control_segment.model import Model
+from csmb.messages import NodePlace
 
 
 def name_of(config: ControlSegmentConfig, index: int) -> str:
@@ -26,12 +27,14 @@ class Configuring:
         self,
         config: ControlSegmentConfig,
         model: Model,
+        places: Callable[[], list[NodePlace]],
         links: Sequence[Link],
         log: list[str],
         faults: Faults,
     ) -> None:
         self._config = config
         self._model = model
+        self._places = places  # of nodes
         self._links = links
         self._log = log
         self._faults = faults
@@ -40,6 +43,7 @@ class Configuring:
         """The DFS takes this CS for the active one."""
         link, servers = self._links[index], self._model.announcements()
         self._say(index, link.configure(self._config.settings, servers, now))
+        link.send_nodes(self._places(), now)
 
     def send_list_again(self, index: int) -> None:
         """It wants all virtual servers again."""
@@ -57,6 +61,7 @@ class Configuring:
                     new = config.settings if config.settings != old else None
                     servers = self._model.announcements()
                     self._say(index, link.send_changes(new, changes, servers, now))
+                    link.send_nodes(self._places(), now)
             except Exception as error:
                 self._give_up(index, f"reconfiguring DFS {name_of(config, index)}", error)
 

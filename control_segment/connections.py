@@ -34,7 +34,7 @@ from csmb.settings import ConnectionSettings
 from ssmb.addresses import from_text
 from ssmb.seal import KeyRing
 
-_CAPABILITIES = int(CsmbFlag.SYNC_CAP | CsmbFlag.GRANTS | CsmbFlag.HEARTBEATS)
+_CAPABILITIES = int(CsmbFlag.SYNC_CAP | CsmbFlag.GRANTS | CsmbFlag.HEARTBEATS | CsmbFlag.NODES)
 
 
 class Connections:
@@ -74,7 +74,8 @@ class Connections:
         self._random_octets = random_octets
         self._new_keys = new_keys
         self._claims = Claims(self.links, self.peers)
-        self.configuring = Configuring(config, model, self.links, log, faults)
+        places = dispatch.outbound.places
+        self.configuring = Configuring(config, model, places, self.links, log, faults)
         self._roles = Roles(group, self.links, peers, self.configuring, dispatch.synchronise, log)
 
     def connected(self, index: int, now: float) -> None:

@@ -16,12 +16,13 @@ from control_segment.grant_serials import GrantSerials
 from control_segment.grant_takings import Takings
 from control_segment.grants import Grants
 from control_segment.group.mirror import Mirror
+from control_segment.model import Model
 from control_segment.notices import Notices
+from control_segment.outbound import Outbound
 from control_segment.pairs.pairs import Pairs
 from control_segment.peers import Datagram, Peer
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
-from control_segment.virtual_servers import VirtualServer
 from control_segment.wire import (
     DELETE_SIZE,
     NO_TRANSLATION,
@@ -73,15 +74,15 @@ class Dispatch:
         decisions: Decisions,
         statistics: Statistics,
         trace: Trace,
-        strangers: VirtualServer,
+        model: Model,
         out: list[Datagram],
         log: list[str],
         check_all: Callable[[float], None],
         serials: GrantSerials,
         now: float,
     ) -> None:
-        """`strangers` takes flows that SYNC reports of no configured virtual server; `check_all`:
-        a DFS lost its flows or has reported them all, so every record must be looked at."""
+        """`check_all`: a DFS lost its flows or has reported them all, so every record must be
+        looked at."""
         self._segment_id = segment_id
         self._out = out
         self._log = log
@@ -91,7 +92,8 @@ class Dispatch:
         self._statistics = statistics
         choices = Choices(decisions)
         takings = Takings(decisions, choices, statistics, trace, self.send_low)
-        self.notices = Notices(decisions, statistics, trace, strangers, takings.claim)
+        self.notices = Notices(decisions, statistics, trace, model.strangers, takings.claim)
+        self.outbound = Outbound(model, decisions, statistics, trace, self.send)
         self.pairs = Pairs(
             decisions.table,
             self.send,
@@ -162,8 +164,10 @@ class Dispatch:
             self._statistics.drops["unsupported"] += 1
             head, tail = reply_head(ErrorCode.UNKNOWN, 0), NO_TRANSLATION
         elif query.flags & Flag.OUTBOUND:
-            # CONFIG never asks for these, and no virtual server stands for them
-            head, tail = reply_head(ErrorCode.UNKNOWN, Flag.OUTBOUND), NO_TRANSLATION
+            code = self.outbound.asked(peer, query, now)
+            if code is None:
+                return None
+            head, tail = reply_head(code, Flag.OUTBOUND), NO_TRANSLATION
         else:
             key = session_key(*query[3:8])
             if query.detail:

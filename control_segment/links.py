@@ -18,10 +18,11 @@ from control_segment.announcements import (
 )
 from control_segment.config import SettingsConfig
 from control_segment.group.role import Election
+from csmb.codec import parts_of_nodes
 from csmb.connection import Connection
-from csmb.constants import RETRY_MIN_S
+from csmb.constants import RETRY_MIN_S, Flag
 from csmb.events import Closed, Ready
-from csmb.messages import AddVs, Message
+from csmb.messages import AddVs, Message, NodePlace
 from ssmb.keys import SessionKeys
 
 # A DFS that was there and is gone is most likely being restarted, which takes about a second; then
@@ -41,9 +42,11 @@ class Link:
     __slots__ = (
         "_last_octets",
         "_list_again",
+        "_nodes",
         "_random_octets",
         "_said",
         "_step",
+        "_takes_nodes",
         "_waiting",
         "connection",
         "dfs_id",
@@ -71,6 +74,8 @@ class Link:
         self._last_octets = b""  # of the connection before
         self._said = False, 0  # ACTIVE and role_epoch of the last HELLO
         self._waiting: deque[Iterator[Message]] = deque()
+        self._takes_nodes = False
+        self._nodes: list[NodePlace] | None = None  # that it was sent on this connection
         self._list_again: Iterator[Message] | None = None  # of those, while it has not begun
 
     @property
@@ -108,6 +113,7 @@ class Link:
         self.keys = ready.ssmb_keys
         self.withheld = 0
         self.ready_since = now
+        self._takes_nodes = bool(ready.peer.flags & Flag.NODES)
         self._forget_waiting()
 
     def closed(self, event: Closed, now: float) -> float:
@@ -147,6 +153,12 @@ class Link:
         """Send every virtual server; return what the log has to say about it."""
         self.send(virtual_server_list(servers, self.versions), now)
         return self._withhold(servers)
+
+    def send_nodes(self, places: list[NodePlace], now: float) -> None:
+        """Send where the nodes' answers come from, if the DFS wants to know and knows others."""
+        if self._takes_nodes and places != self._nodes:
+            self._nodes = places
+            self.send(parts_of_nodes(places), now)
 
     def send_list_again(self, servers: Callable[[], list[AddVs]]) -> None:
         """Send every virtual server in a later turn; one list that has not begun is enough.
@@ -188,6 +200,7 @@ class Link:
             self.send_on(now)
 
     def _forget_waiting(self) -> None:
+        self._nodes = None
         self._waiting.clear()
         self._list_again = None
 

@@ -37,6 +37,7 @@ class Pool:
         "method_name",
         "name",
         "nodes",
+        "reached_directly",
         "tabled",
         "version",
     )
@@ -58,6 +59,7 @@ class Pool:
     def apply(self, config: PoolConfig) -> None:
         """Become what a (checked) configuration says; living sessions keep their nodes."""
         self._config = config
+        self.reached_directly = config.reached_directly
         before, self.nodes = {node.place: node for node in self.every_node()}, {}
         for entry in config.nodes:
             node = before.pop((from_text(entry.address), entry.port or 0), None)

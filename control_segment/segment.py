@@ -79,7 +79,7 @@ class ControlSegment:
             self.decisions,
             self.statistics,
             self.trace,
-            self.model.strangers,
+            self.model,
             self._out,
             self.log,
             self._check_all,

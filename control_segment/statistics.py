@@ -34,6 +34,11 @@ DROPS: Final[dict[str, Drop]] = {
     "not_authenticated": Drop(True, "messages from a DFS that had not yet answered the challenge"),
     "wrong_proof": Drop(False, "answers to the challenge that were wrong or too late"),
     "not_active": Drop(True, "QUERYs to this CS while another CS of its group is active"),
+    "outbound_unanswered": Drop(
+        True,
+        "QUERYs about packets of nodes while a DFS of the team may have more flows than this CS has"
+        " heard of, or whose client cannot be found (wildcard address, translated source)",
+    ),
     "waits_for_sync": Drop(
         True, "QUERYs of running sessions before the DFS had reported all of its flows"
     ),

@@ -13,7 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from csmb import messages as m
-from csmb.constants import CSMB_MSG_MAX, HEADER_SIZE, SMALLEST_MESSAGE, Flag, MessageType
+from csmb.constants import (
+    CSMB_MSG_MAX,
+    HEADER_SIZE,
+    NODE_SIZE,
+    SMALLEST_MESSAGE,
+    Flag,
+    MessageType,
+)
 from csmb.errors import EncodeError, MalformedMessage
 from csmb.messages import Message, VsEntry
 from ssmb.addresses import IPV4_PREFIX, UNSPECIFIED, from_ipv4
@@ -22,6 +29,9 @@ _HEADER: Final = struct.Struct(">HHHH")
 _HELLO: Final = struct.Struct(">IHHBBBBHHIII4s4sHH")
 _HELLO_TAIL: Final = struct.Struct(">16s16s")
 _LIST: Final = struct.Struct(">IHH")
+_FLAGS: Final = struct.Struct(">I")
+_NODE: Final = struct.Struct(">16sHBx")
+_NODES_MAX: Final = (CSMB_MSG_MAX - SMALLEST_MESSAGE) // NODE_SIZE  # in a message
 _ENTRY: Final = {
     1: struct.Struct(">I4sHBx4sHHIB3x"),
     2: struct.Struct(">I16sHBx16sHHIB3x"),
@@ -41,6 +51,7 @@ TYPE_OF: Final[dict[type[Any], MessageType]] = {
     m.Hello: MessageType.HELLO,
     m.AddVs: MessageType.ADD_VS,
     m.VsList: MessageType.VS_LIST,
+    m.Nodes: MessageType.NODES,
 }
 _PROOF_SIZE: Final = 32
 _NO_PROOF: Final = bytes(_PROOF_SIZE)
@@ -164,10 +175,20 @@ def _decode_entry(octets: bytes, offset: int, version: int) -> tuple[VsEntry, in
     return VsEntry(flags, address, port, protocol, hop, idle, limit, mode, data), end
 
 
+def _decode_nodes(octets: bytes, version: int) -> Message:
+    """Any version: an address has 16 octets."""
+    (flags,) = _FLAGS.unpack_from(octets, HEADER_SIZE)
+    places = octets[SMALLEST_MESSAGE:]
+    if len(places) % NODE_SIZE:
+        raise MalformedMessage(f"NODES: {len(places)} octets are no whole number of nodes")
+    return m.Nodes(flags, tuple(map(m.NodePlace._make, _NODE.iter_unpack(places))))
+
+
 _DECODERS: Final[dict[MessageType, Callable[[bytes, int], Message]]] = {
     MessageType.HELLO: _decode_hello,
     MessageType.ADD_VS: _decode_add_vs,
     MessageType.VS_LIST: _decode_list,
+    MessageType.NODES: _decode_nodes,
 }
 
 
@@ -202,6 +223,12 @@ def _encode_body(message: Message, version: int) -> bytes:
     if isinstance(message, m.VsList):
         head = _LIST.pack(message.flags, message.vs_total, len(message.entries))
         return head + b"".join(_encode_entry(entry, version) for entry in message.entries)
+    if isinstance(message, m.Nodes):
+        places = (
+            _NODE.pack(_address(each.address, "address", 2), each.port, each.protocol)
+            for each in message.nodes
+        )
+        return _FLAGS.pack(message.flags) + b"".join(places)
     values: list[Any] = list(message)
     for index in _ADDRESS_FIELDS.get(message.__class__, ()):
         values[index] = _address(values[index], message._fields[index], version)
@@ -270,3 +297,11 @@ def parts_of_list(entries: Sequence[VsEntry], version: int) -> Iterator[m.VsList
         part.append(entry)
         left -= size
     yield m.VsList(0, total, tuple(part))
+
+
+def parts_of_nodes(places: Sequence[m.NodePlace]) -> Iterator[m.Nodes]:
+    """Yield the NODES messages that carry all places, MORE on all but the last."""
+    last = max(0, len(places) - 1) // _NODES_MAX
+    for part in range(last + 1):
+        some = places[part * _NODES_MAX : (part + 1) * _NODES_MAX]
+        yield m.Nodes(0 if part == last else int(Flag.MORE), tuple(some))

@@ -16,6 +16,7 @@ VS_TOTAL_MAX: Final = 0xFFFF  # virtual servers of a group: VS_LIST counts them 
 SEAL_SIZE: Final = 8  # behind each message once authenticated; not counted in msg_length
 HELLO_SIZE: Final = 48  # frozen for all versions (7.4)
 HELLO_SIZE_V2: Final = 80  # with the tail of 16-octet addresses
+NODE_SIZE: Final = 20  # of a node in NODES: address (16), port, protocol, reserved
 KNOCK_SIZE: Final = 32  # behind that tail, in a CS's unsealed HELLO (12.7)
 
 HELLO_INTERVAL_S: Final = 5
@@ -52,6 +53,7 @@ class MessageType(IntEnum):
     VS_LIST = 8
     GET_VS_LIST = 9
     ACK = 10
+    NODES = 11
 
 
 PROBE_TYPE: Final = 127  # never used for anything: every receiver answers UNSUPPORTED (7.1)
@@ -62,7 +64,13 @@ DFS_SENDS: Final = frozenset(
     {MessageType.HELLO, MessageType.AUTH_RESPONSE, MessageType.GET_VS_LIST, MessageType.ACK}
 )
 ACKNOWLEDGED: Final = frozenset(
-    {MessageType.CONFIG, MessageType.ADD_VS, MessageType.DEL_VS, MessageType.VS_LIST}
+    {
+        MessageType.CONFIG,
+        MessageType.ADD_VS,
+        MessageType.DEL_VS,
+        MessageType.VS_LIST,
+        MessageType.NODES,
+    }
 )
 # A skipped serial_bytype of these would mean a virtual server missed (7.7, rule 7)
 VIRTUAL_SERVER_TYPES: Final = frozenset(
@@ -97,6 +105,7 @@ class Flag(IntFlag):
     TRANSCRIPT = 0x00200000
     GRANTS = 0x00400000
     HEARTBEATS = 0x00800000
+    NODES = 0x01000000
 
 
 class ErrorCode(IntEnum):

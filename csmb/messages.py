@@ -162,6 +162,22 @@ class Ack(NamedTuple):
     ack_serial_bytype: int = 0
 
 
+class NodePlace(NamedTuple):
+    """Where a node takes translated packets: its answers come from there."""
+
+    address: bytes  # 16 octets
+    port: int  # 0: whatever port its virtual server has
+    protocol: int
+
+
+class Nodes(NamedTuple):
+    """NODES: (a part of) where the nodes' answers come from; complete, it replaces the group's
+    set."""
+
+    flags: int = 0
+    nodes: tuple[NodePlace, ...] = ()
+
+
 Message: TypeAlias = (
     Hello
     | AuthChallenge
@@ -173,4 +189,5 @@ Message: TypeAlias = (
     | VsList
     | GetVsList
     | Ack
+    | Nodes
 )

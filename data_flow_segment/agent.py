@@ -39,6 +39,7 @@ from data_flow_segment.peers.connections import Connections
 from data_flow_segment.peers.epochs import RoleEpochs
 from data_flow_segment.peers.groups import Peers
 from data_flow_segment.peers.heartbeats import Heartbeats
+from data_flow_segment.peers.nodes import NodePlaces
 from data_flow_segment.peers.offloads import Offloads
 from data_flow_segment.peers.readiness import Readiness
 from data_flow_segment.peers.resets import BootResets
@@ -100,10 +101,14 @@ class Agent:
         adopted = target.virtual_servers() if target.adopted else ()
         self.servers = VirtualServers(adopted)
         self.endings = Endings(self.outbox, self.peers, target)
+        self.nodes = NodePlaces(
+            self.outbox, fresh_since=now if target.knows_nodes and not target.adopted else None
+        )
         self.new_flows = NewFlows(
             self.outbox,
             self.peers,
             self.servers,
+            self.nodes,
             self.endings,
             SerialAllocator(cs_id=None, start=int.from_bytes(random_octets(4), "big")),
         )
@@ -144,12 +149,16 @@ class Agent:
             self.reassembly,
             random_octets,
         )
+        self.configuration = Configuration(
+            self.outbox, self.peers, self.servers, self.nodes, settings.ssmb_ipaddr
+        )
+        self.configuration.settle()
         self.connections = Connections(
             _completed(settings, target),
             self.outbox,
             self.peers,
             self.epochs,
-            Configuration(self.outbox, self.peers, self.servers, settings.ssmb_ipaddr),
+            self.configuration,
             self.readiness,
             random_octets,
         )
@@ -166,6 +175,7 @@ class Agent:
             self.reassembly.get_timer,
             self.connections.get_timer,
             self.heartbeats.get_timer,
+            lambda: self.nodes.awaited_until,
         )
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             PacketIn: self.new_flows.packet_came_up,
@@ -228,6 +238,7 @@ class Agent:
             self._tidy_reassembly,
             self.readiness.handle_timer,
             self._go_on_with_syncs,
+            self._wait_for_nodes,
         ):
             try:
                 handle(now)
@@ -236,6 +247,14 @@ class Agent:
             except Exception as error:  # a fault in one thing keeps nothing else waiting
                 self.outbox.faults.note("handling what is due", error)
                 self._timers_rest_until = now + PAUSE_S
+
+    def _wait_for_nodes(self, now: float) -> None:
+        """A new data path lets nodes' packets wait, but not for ever: their own connections have to
+        go on."""
+        until = self.nodes.awaited_until
+        if until is not None and now >= until:
+            self.nodes.awaited_until = None
+            self.configuration.settle()
 
     def _grants_taken(self, flows: bytes) -> None:
         """The target has entered flows by itself."""
@@ -273,5 +292,6 @@ class Agent:
 def _completed(settings: ConnectionSettings, target: Target) -> ConnectionSettings:
     """What HELLO says of the table: it lives as long as the boot id (docs/design/0001)."""
     flags = CAPABILITIES | (int(CsmbFlag.GRANTS) if target.takes_grants else 0)
+    flags |= int(CsmbFlag.NODES) if target.knows_nodes else 0
     fields = {**settings.__dict__, "boot_id": target.boot_id, "flags": flags}
     return ConnectionSettings(**{**fields, "flow_capacity": target.flow_capacity})

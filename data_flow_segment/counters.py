@@ -131,6 +131,18 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         "Flows of which an agent that was killed left only the node's direction; the CS completes"
         " those of TCP.",
     ),
+    "drop_nodes_awaited": (
+        True,
+        "Dropped: from the internal side, of TCP in mid-session, while the data path was new and no"
+        " CS had said where nodes are; 60 s at most.",
+    ),
+    "passed_by_agent": (True, "Other packets of the internal side that the agent routed then."),
+    "nodes_asked": (
+        True,
+        "Packets of nodes in mid-session that no flow knew: the CS was asked whose they are. Many:"
+        " NEWFLOWs get lost, or clients talk to nodes directly on a way that passes the DFS in one"
+        " direction only (reached_directly).",
+    ),
     "flows_installed": (True, "Flows installed in the target because of a REPLY or NEWFLOW."),
     "lingering_replaced": (
         True,

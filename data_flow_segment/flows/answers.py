@@ -26,6 +26,7 @@ from data_flow_segment.targets.contract import (
     PacketReason,
     RemoveFlow,
 )
+from data_flow_segment.targets.translation import inbound, reverse_key
 from packets.parse import SYN
 from ssmb.constants import FLOW_FLAGS, TCP, CloseReason, ErrorCode, Flag
 from ssmb.messages import FlowSignature, NewFlow, Reply, Session
@@ -219,11 +220,22 @@ class Answers:
         opened_ms = int(now * 1000) & _WORD32
         same = known is not None and known.entry.serial == message.serial
         if known is not None and same:
-            self._update(known.entry, self._entry_of(peer, message, server, known.entry.opened_ms))
+            entry = self._entry_of(peer, message, server, known.entry.opened_ms)
+            self._update(known.entry, entry)
+            self._outbox.commands += map(InjectPacket, packets + self._of_node(entry))
         else:
             entry = self._entry_of(peer, message, server, opened_ms)
+            packets += self._of_node(entry)
             self._install(session, entry, packets, now, replaces=known is not None)
         return True
+
+    def _of_node(self, entry: FlowEntry) -> list[PacketIn]:
+        """The packets of the flow's node that the CS was asked about: this is the answer (14.4)."""
+        back = Session._make(reverse_key(entry.signature, inbound(entry)))
+        waiting = self.pending.by_session.get(back)
+        if waiting is None or not waiting.outbound:
+            return []
+        return self.pending.remove(back).packets
 
     def _entry_of(
         self, peer: Peer, message: Reply | NewFlow, server: VirtualServer | None, opened_ms: int

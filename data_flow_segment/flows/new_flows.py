@@ -18,6 +18,7 @@ from data_flow_segment.flows.negative import NegativeEntries, hold_ms
 from data_flow_segment.flows.pending import PendingFlow, PendingFlows
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Group, Peer, Peers, default_retry_s
+from data_flow_segment.peers.nodes import NodePlaces
 from data_flow_segment.peers.virtual_servers import VirtualServer, VirtualServers
 from data_flow_segment.targets.contract import (
     FlowHalf,
@@ -56,6 +57,7 @@ _NEW_FLOW: Final = int(PacketReason.NEW_FLOW)
 _BRIDGED: Final = int(PacketReason.BRIDGED)
 _UNANSWERED: Final = int(PacketReason.UNANSWERED)
 _ANSWERED_AT_ONCE: Final = frozenset((_BRIDGED, int(PacketReason.UNSERVED)))
+_OF_NODE: Final = int(PacketReason.OF_NODE)
 _ASLEEP: Final = int(PacketReason.ASLEEP)
 _OF_KNOWN: Final = (_UNANSWERED, _ASLEEP, int(PacketReason.COLLISION))
 _NEW_OR_UNANSWERED: Final = (_NEW_FLOW, _UNANSWERED)
@@ -81,6 +83,7 @@ class NewFlows:
         outbox: Outbox,
         peers: Peers,
         servers: VirtualServers,
+        nodes: NodePlaces,
         endings: Endings,
         serials: SerialAllocator,
     ) -> None:
@@ -90,6 +93,7 @@ class NewFlows:
         self._counters = outbox.counters
         self._peers = peers
         self._servers = servers
+        self._nodes = nodes
         self._endings = endings
         self._ended: EndedFlows = endings.ended
         self._recent = endings.table.recent
@@ -127,12 +131,10 @@ class NewFlows:
             self._answer_at_once(packet)
             return
         else:
-            asked = self._outbound_group()
+            asked = self._group_asked(packet)
             if asked is None:
-                self._counters["drop_no_outbound_group"] += 1
                 return
-            self._counters["outbound_flows"] += 1
-            group_id = asked.group_id
+            group_id = asked
         octets = len(frame)
         if pending.full or not pending.has_room_for(octets):
             self._counters["drop_pending_full" if pending.full else "drop_buffers_full"] += 1
@@ -348,11 +350,33 @@ class NewFlows:
                 self._outbox.commands += map(InjectPacket, self.pending.remove(session).packets)
                 self._counters["queries_overtaken"] += 1
 
-    def _outbound_group(self) -> Group | None:
-        """The group whose CS wants to be asked about the internal side's flows."""
+    def _wait_for_nodes(self, packet: PacketIn) -> None:
+        """Of the internal side, while nobody knows whose connections are older than the table: what
+        goes on with one may be a client's, and its sender repeats it; the rest goes on."""
+        octets = bridge.ip_packet(packet.frame)
+        is_syn = packet.tcp_flags & _SYN_ACK == _SYN
+        if octets is None or (packet.signature.protocol == TCP and not is_syn):
+            self._counters["drop_nodes_awaited"] += 1
+            return
+        self._counters["passed_by_agent"] += 1
+        self._outbox.commands.append(TransmitPacket(octets))
+
+    def _group_asked(self, packet: PacketIn) -> int | None:
+        """The group whose node sent the packet in mid-session, or whose CS wants to be asked about
+        the internal side's flows; None: nobody is asked."""
+        if packet.reason == _OF_NODE:
+            src, _, port, _, protocol, _ = packet.signature
+            group_id = self._nodes.group_at(src, port, protocol)
+            self._counters["drop_no_outbound_group" if group_id is None else "nodes_asked"] += 1
+            return group_id
+        if self._nodes.awaited_until is not None:
+            self._wait_for_nodes(packet)
+            return None
         for group in self._peers.groups.values():
             if group.active is not None and group.active.config.flags & CsmbFlag.OUTBOUND_QUERY:
-                return group
+                self._counters["outbound_flows"] += 1
+                return group.group_id
+        self._counters["drop_no_outbound_group"] += 1
         return None
 
     def _answer_at_once(self, packet: PacketIn) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a CS configures over CSMB: CONFIG, ADD_VS, DEL_VS, VS_LIST; each answered with an ACK."""
+"""What a CS configures over CSMB: CONFIG, ADD_VS, DEL_VS, VS_LIST, NODES; each answered with an
+ACK."""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ from typing import Final, NamedTuple
 
 from csmb.constants import ErrorCode, Flag
 from csmb.events import MessageReceived
-from csmb.messages import AddVs, Config, DelVs, Message, VsEntry, VsList
+from csmb.messages import AddVs, Config, DelVs, Message, Nodes, VsEntry, VsList
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer, Peers
+from data_flow_segment.peers.nodes import NodePlaces
 from data_flow_segment.peers.virtual_servers import VIRTUAL_SERVERS_MAX, VirtualServers, key_of
 from data_flow_segment.targets.contract import SetLocalAddresses, SetOutboundQuery
 from ssmb.addresses import UNSPECIFIED, is_next_hop, names_a_host
@@ -53,16 +55,22 @@ class Configuration:
     messages is obeyed with the last one."""
 
     def __init__(
-        self, outbox: Outbox, peers: Peers, servers: VirtualServers, own_address: bytes
+        self,
+        outbox: Outbox,
+        peers: Peers,
+        servers: VirtualServers,
+        nodes: NodePlaces,
+        own_address: bytes,
     ) -> None:
         self._outbox = outbox
         self._peers = peers
         self._servers = servers
+        self._nodes = nodes
         self._own_address = own_address
         self._waiting: deque[_Waiting] = deque()
         self._lists: dict[int, list[VsEntry]] = {}  # by connection, while MORE comes
         self._local_addresses: frozenset[bytes] = frozenset()
-        self._outbound_query = False
+        self._outbound_query: bool | None = None  # of a target that was left, nobody knows
 
     @property
     def is_busy(self) -> bool:
@@ -101,10 +109,11 @@ class Configuration:
         self, connection_id: int, peer: Peer, message: Message
     ) -> Generator[None, None, ErrorCode | None]:
         """The error code of the ACK; None if the message asks for none."""
-        if not isinstance(message, Config | VsList | AddVs | DelVs):
+        if not isinstance(message, Config | VsList | AddVs | DelVs | Nodes):
             return None
         if not self._peers.is_active(peer):  # 7.7, rule 11; judged now: it may have changed
             self._lists.pop(connection_id, None)
+            self._nodes.forget(connection_id)
             self._outbox.counters["configuration_not_active"] += 1
             return ErrorCode.NOTACTIVE
         if isinstance(message, Config):
@@ -115,6 +124,10 @@ class Configuration:
             return ErrorCode.OK
         if isinstance(message, VsList):
             return (yield from self._vs_list(connection_id, peer, message))
+        if isinstance(message, Nodes):
+            code = self._nodes.came(connection_id, peer.group_id, message)
+            self.settle()
+            return code
         if isinstance(message, AddVs):
             code, commands = self._servers.add(message.entry, peer.group_id)
         else:
@@ -127,6 +140,7 @@ class Configuration:
 
     def _forget(self, connection_id: int) -> Generator[None, None, None]:
         self._lists.pop(connection_id, None)
+        self._nodes.forget(connection_id)
         yield from ()
 
     def settle(self) -> None:
@@ -145,6 +159,9 @@ class Configuration:
                 config.int_shared_ipaddr,
             }
             outbound_query |= bool(config.flags & Flag.OUTBOUND_QUERY)
+            if not peer.hello.flags & Flag.NODES:  # it will not say
+                self._nodes.awaited_until = None
+        outbound_query |= self._nodes.awaited_until is not None
         wanted = frozenset(addresses - {UNSPECIFIED})
         if wanted != self._local_addresses:
             self._local_addresses = wanted

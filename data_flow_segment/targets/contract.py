@@ -150,6 +150,9 @@ class PacketReason(IntEnum):
     # A client's SYN to a node's own address and port, from the port that a flow to that node has:
     # the node's answers would be taken for the flow's; the signature is the flow's
     COLLISION = 13
+    # A TCP packet from where a node takes translated packets (SetNodes), in mid-session, that no
+    # flow knows: routed on it would show a client the node's own address
+    OF_NODE = 15
     UNSERVED = 11  # TCP or UDP to a virtual address that is answered for, without a virtual server
 
 
@@ -189,6 +192,19 @@ class SetOutboundQuery:
     """Report packets of the internal side that match nothing (OUTBOUND_QUERY of CONFIG)."""
 
     enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetNodes:
+    """Where nodes take translated packets, and so send their answers from; no port: any.
+
+    A TCP packet of the internal side from there that neither a flow knows nor begins a connection
+    comes up as OF_NODE, at a limited rate; RSTs are dropped.  Spared are packets to the target's
+    own addresses, and connections of which the other end's packets passed the target, addressed to
+    the node itself: as many are remembered as fit, the oldest yields.
+    """
+
+    places: frozenset[VirtualServerKey]
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +313,7 @@ Configure = (
     | RemoveVirtualServer
     | SetLocalAddresses
     | SetOutboundQuery
+    | SetNodes
     | SetAnswers
     | Offload
     | LeaveToAgent
@@ -436,6 +453,10 @@ class Target(Protocol):
     @property
     def boot_id(self) -> int:
         """Lives as long as the table does; never 0."""
+
+    @property
+    def knows_nodes(self) -> bool:
+        """Whether SetNodes changes anything."""
 
     @property
     def takes_grants(self) -> bool:

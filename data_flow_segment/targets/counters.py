@@ -103,10 +103,16 @@ OFFLOADED: Final[Mapping[str, tuple[bool, str]]] = {
     "reply_replayed": (False, "REPLYs with a seal that was seen before; not carried out."),
     "reply_stale": (True, "REPLYs about flows that are over, or whose place is taken; dropped."),
     "installed": (True, "Flows that the data path entered as a REPLY said."),
+    "drop_node_unknown": (
+        True,
+        "Dropped: from a node in mid-session, and no flow has it; more than 1,000 per second, or"
+        " RSTs. The others are asked about (nodes_asked).",
+    ),
     "taken_out": (True, "Flows that the data path took out after their end."),
     "ended": (True, "Flows that closed and whose DELETE the data path wrote."),
     "half_open_ended": (True, "Half-open flows whose client said nothing for too long; ended."),
     "half_open_evicted": (True, "Half-open flows that made room in a full table."),
     "lingering_replaced": (True, "Flows that lingered and gave way to one with their ports."),
 }
-"""Of targets that ask about flows, and end them, by themselves (`contract.Offload`)."""
+"""Of targets that ask about flows and end them by themselves (`contract.Offload`), and know nodes
+(`contract.SetNodes`)."""

@@ -128,6 +128,7 @@ def _conversation(version: int, *, with_key: bool) -> dict[Role, bytes]:
         csmb_messages.VsList(0, 1, (csmb_messages.VsEntry(virt_port=80),)),
         csmb_messages.AddVs(virt_port=443),
         csmb_messages.DelVs(virt_port=443),
+        csmb_messages.Nodes(0, (csmb_messages.NodePlace(bytes(15) + b"\1", 80, 6),)),
     ):
         sides[Role.CS].send(message, 0.0)
     sides[Role.DFS].send(csmb_messages.GetVsList(), 0.0)

@@ -124,3 +124,55 @@ def test_a_connection_that_is_silent_for_long_goes_on_at_the_other_machine(
     assert grid.wrongs == []
     assert grid.finished() == 20
     assert len(grid.flows_of(second)) == 0
+
+
+@pytest.mark.parametrize("seed", seeds(2))
+@pytest.mark.parametrize("grants", [True, False])
+def test_with_multipath_packets_move_in_mid_flow_each_direction_by_itself(
+    seed: int, grants: bool
+) -> None:
+    grid = TeamGrid(seed, kind="multipath", dfss=3, grants=grants)
+    grid.run(2)
+    moved = 0
+
+    def anywhere(client: object) -> object:
+        return grid.dfss[hash((client, moved)) % 3]
+
+    def anywhere_back(client: object) -> object:
+        return grid.dfss[hash((client, moved, "back")) % 3]
+
+    def move() -> None:
+        nonlocal moved
+        moved += 1
+        grid.at(1.0, move)
+
+    grid.way_in, grid.way_back = anywhere, anywhere_back  # type: ignore[assignment]
+    move()
+    crowd(grid, 300, 6, blocks=8, pause_s=1.0)
+    grid.run(90)
+    assert grid.wrongs == []
+    assert grid.strays == 0
+    assert grid.finished() == 300
+
+
+@pytest.mark.parametrize("seed", seeds(2))
+@pytest.mark.parametrize("pause_s", [50.0, 700.0])
+def test_the_data_path_boots_and_the_node_speaks_first(seed: int, pause_s: float) -> None:
+    """Agent and data path start anew, with an empty table: what a node says then is asked about."""
+    grid = TeamGrid(seed, kind=None, dfss=1)
+    grid.run(2)
+    (dfs,) = grid.dfss
+    for number in range(20):
+        grid.at(grid.dice.uniform(0, 1), grid.begin, number, 2, pause_s)
+    grid.run(10)
+    grid.run(pause_s * 0.9)
+    grid.machine_dies(dfs)
+    grid.run(1)
+    grid.machine_boots(dfs)
+    for talk in grid.talks.values():
+        grid.at(grid.dice.uniform(0, 4), grid.push, talk, b"news of " + talk.question(0))
+    grid.run(3 * pause_s + 100)
+    assert grid.strays == 0
+    assert grid.wrongs == []
+    assert grid.finished() == 20
+    assert all(b"news of" in talk.mine.got for talk in grid.talks.values())

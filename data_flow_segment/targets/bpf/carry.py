@@ -36,6 +36,7 @@ FATES: Final = {
     "fragments": Fate.COPIED,
     "asleep": Fate.COPIED,
     "outgoing": Fate.COPIED,
+    "node_places": Fate.COPIED,
     "meta": Fate.COPIED,
     "counters": Fate.SUMMED,
     "events": Fate.RENEWED,

@@ -41,6 +41,10 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         False,
         "Addresses of this host that found no room: wildcards catch them until a restart.",
     ),
+    "nodes_without_room": (
+        False,
+        "Nodes that found no room: what they say in mid-session without a flow is routed on.",
+    ),
 }
 
 _OWN: Final = (
@@ -52,6 +56,7 @@ _OWN: Final = (
     "interface_came_back",
     "interfaces_without_room",
     "addresses_without_room",
+    "nodes_without_room",
     "install_failed",
     "install_looping",
 )

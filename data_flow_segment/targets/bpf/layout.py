@@ -127,6 +127,7 @@ COUNTERS: Final = (
     "tagged",
     "asked",
     "drop_crowded",
+    "drop_node_unknown",
     "reply_replayed",
     "reply_stale",
     "installed",

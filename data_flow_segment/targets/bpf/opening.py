@@ -33,6 +33,7 @@ def open_target(config: BpfConfig, on_wait: Callable[[Waiting], None]) -> BpfTar
     """Load and attach the program, or adopt the one that is there; nobody has to be waited for."""
     return BpfTarget.open(
         BpfOptions(
+            holds_inside=True,
             external=config.external,
             internal=config.internal,
             attach=config.attach,

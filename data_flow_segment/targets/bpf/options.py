@@ -23,4 +23,6 @@ class BpfOptions:
     flow_capacity: int = 65536
     half_open_timeout_s: int = HALF_OPEN_TIMEOUT_S
     redirect_peer: bool = True  # straight into another namespace's end of a veth
+    # With a table that begins empty, SetOutboundQuery is on from the first packet
+    holds_inside: bool = False
     artifact: Path = ARTIFACT

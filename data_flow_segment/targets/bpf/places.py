@@ -31,10 +31,11 @@ _NETLINK_ROUTE: Final = 0
 _REVERSE_PATH: Final = {1: InterfaceFlag.STRICT, 2: InterfaceFlag.LOOSE}
 _PAUSE_NS: Final = 1_000_000_000
 _CONSEQUENCES: Final = {
-    "interfaces": "find no room: packets are not tunnelled out of them; restart the agent, which"
-    " makes room",
-    "addresses": "find no room: wildcard virtual servers catch packets to them; restart the agent,"
-    " which makes room",
+    "interfaces": "of this host find no room: packets are not tunnelled out of them; restart the"
+    " agent, which makes room",
+    "addresses": "of this host find no room: wildcard virtual servers catch packets to them;"
+    " restart the agent, which makes room",
+    "nodes": "find no room: what they send in mid-session without a flow is routed on",
 }
 _LOG: Final = logging.getLogger("splitplane.dfs")
 
@@ -111,11 +112,11 @@ class Places:
                     device.first(ipv4=True) or UNSPECIFIED,
                     device.first(ipv4=False) or UNSPECIFIED,
                 )
-        self._say_without_room("interfaces", self._program.interfaces.replace_all(wanted))
+        self.say_without_room("interfaces", self._program.interfaces.replace_all(wanted))
 
     def take_addresses(self, wanted: dict[bytes, bytes]) -> None:
         """Fill the program's map of addresses that wildcard virtual servers never catch."""
-        self._say_without_room("addresses", self._program.local_addresses.replace_all(wanted))
+        self.say_without_room("addresses", self._program.local_addresses.replace_all(wanted))
 
     def attach(self) -> None:
         """Put the program on all interfaces of the configuration, and off all others."""
@@ -147,11 +148,12 @@ class Places:
             self._follow(name, present.get(name))
         return True
 
-    def _say_without_room(self, what: str, number: int) -> None:
+    def say_without_room(self, what: str, number: int) -> None:
+        """Count and log how many of a kind a map has no room for, if they are more than before."""
         before, self._without_room[what] = self._without_room.get(what, 0), number
         if number > before:
             self._count(f"{what}_without_room", number - before)
-            _LOG.warning("%d %s of this host %s", number, what, _CONSEQUENCES[what])
+            _LOG.warning("%d %s %s", number, what, _CONSEQUENCES[what])
 
     def _say_unused(self, name: str, why: str) -> None:
         if self._unused.get(name) != why:  # each second it is tried again

@@ -71,6 +71,7 @@ class Program:
         self.addresses = self._map("addresses")
         self.local_addresses = Mirror(self._map("local_addresses"))
         self.interfaces = Mirror(self._map("interfaces"))
+        self.nodes = Mirror(self._map("node_places"))
         self.next_hops = self._map("next_hops")
         self.asleep = self._map("asleep")
         self.meta = self._map("meta")

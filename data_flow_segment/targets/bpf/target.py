@@ -77,6 +77,7 @@ from data_flow_segment.targets.contract import (
     RemoveVirtualServer,
     SetAnswers,
     SetLocalAddresses,
+    SetNodes,
     SetOutboundQuery,
     TargetError,
     TransmitPacket,
@@ -102,6 +103,7 @@ _INSTALLED: Final = struct.pack("=I", COUNTERS.index("installed"))
 _TAKEN_OUT: Final = struct.pack("=I", COUNTERS.index("taken_out"))
 _RESERVED: Final = struct.pack("=I", ADDRESS_RESERVED)
 _BROADCAST: Final = struct.pack("=I", ADDRESS_RESERVED | ADDRESS_BROADCAST)
+_PRESENT: Final = struct.pack("=I", 1)
 _OWN: Final = struct.pack("=I", ADDRESS_RESERVED | ADDRESS_OWN)
 _NO_SERVER: Final = bytes(VIRTUAL_SERVER_KEY.size)
 _HEADER: Final = EVENT_PACKET.size
@@ -137,7 +139,7 @@ class BpfTarget:
             adopted=self._adopted,
         )
         self._boot_id = boot_id or secrets.randbits(31) + 1
-        self._outbound_query = bool(outbound)
+        self._outbound_query = bool(outbound) or (options.holds_inside and not self._adopted)
         self._quiet = 0
         self._servers = dict(self._read_virtual_servers())
         self._addresses = VirtualAddresses()
@@ -300,6 +302,10 @@ class BpfTarget:
 
     def oldest(self, count: int) -> Sequence[FlowState]:
         return self._sweep.oldest(count)
+
+    @property
+    def knows_nodes(self) -> bool:
+        return True
 
     @property
     def takes_grants(self) -> bool:
@@ -467,6 +473,9 @@ class BpfTarget:
                 (not command.echo) * Quiet.ECHO | (not command.unserved) * Quiet.UNSERVED
             )
             self._write_meta(listening=True)
+        elif isinstance(command, SetNodes):
+            wanted = {_pack_server(place): _PRESENT for place in command.places}
+            self._places.say_without_room("nodes", self._program.nodes.replace_all(wanted))
         elif isinstance(command, SetOutboundQuery):
             self._outbound_query = command.enabled
             self._write_meta(listening=True)

@@ -36,6 +36,7 @@ from data_flow_segment.targets.memory.ends import Ends
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.fragments import FragmentTable
 from data_flow_segment.targets.memory.granted import Grants, signature_of
+from data_flow_segment.targets.memory.nodes import Nodes, Whose
 from data_flow_segment.targets.memory.observe import observe
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.outgoing import Outgoing
@@ -77,6 +78,7 @@ class DataPath:
         self.asleep = Asleep()
         self.grants = Grants(self._report, clock)
         self.outgoing = Outgoing()
+        self.nodes = Nodes()
         self.ownership = Ownership(clock)
         self._router = forward.Router(options)
         self._broadcasts = broadcasts(options.routes)
@@ -316,6 +318,8 @@ class DataPath:
         if not self._is_admitted(interface, packet, for_us=reason != PacketReason.OUTBOUND):
             return
         if reason == PacketReason.OUTBOUND:
+            if packet.dst not in local and self._is_a_nodes(interface, packet, key):
+                return
             if packet.first_fragment and interface.internal:
                 self._fragments.note(packet)  # the later ones are a stranger's, too
             if not (self.outbound_query and interface.internal) or packet.dst in local:
@@ -328,6 +332,17 @@ class DataPath:
             return
         if found is None or not self._takes_grant(interface, packet, key, found):
             self._up_call(interface, packet, key, reason, None if found is None else found.key)
+
+    def _is_a_nodes(self, interface: Interface, packet: Packet, key: Key) -> bool:
+        """Whether nobody's packet is a node's in mid-session, and so dealt with."""
+        if packet.data[0] & 1:
+            return False
+        whose = self.nodes.whose(packet, key, self.clock(), is_inside=interface.internal)
+        if whose is Whose.A_NODES_TO_DROP:
+            self.counters.add("drop_node_unknown")
+        elif whose is Whose.A_NODES:
+            self._up_call(interface, packet, key, PacketReason.OF_NODE, None)
+        return whose is not Whose.NOBODYS
 
     def _takes_grant(
         self, interface: Interface, packet: Packet, key: Key, server: VirtualServerEntry

@@ -24,6 +24,7 @@ from data_flow_segment.targets.contract import (
     RemoveVirtualServer,
     SetAnswers,
     SetLocalAddresses,
+    SetNodes,
     SetOutboundQuery,
     TransmitPacket,
     VirtualServerEntry,
@@ -142,6 +143,10 @@ class MemoryTarget:
         return [flow.state(now) for flow in self.data_path.table.oldest(count, now)]
 
     @property
+    def knows_nodes(self) -> bool:
+        return True
+
+    @property
     def takes_grants(self) -> bool:
         return True
 
@@ -200,17 +205,20 @@ class MemoryTarget:
         if command.signature.protocol == UDP:
             self.data_path.asker.renew(command.signature.session)
 
+    def _add_virtual_server(self, entry: VirtualServerEntry) -> None:
+        path, address = self.data_path, entry.key.virt_ipaddr
+        answered = address is not None and path.virtual_servers.answers_for(address)
+        path.virtual_servers.add(entry)
+        if address is not None and not answered and path.virtual_servers.answers_for(address):
+            path.announce(address)
+
     def _configure(
         self,
         command: Configure | GrantCommand,
     ) -> None:
         path = self.data_path
         if isinstance(command, AddVirtualServer):
-            address = command.entry.key.virt_ipaddr
-            answered = address is not None and path.virtual_servers.answers_for(address)
-            path.virtual_servers.add(command.entry)
-            if address is not None and not answered and path.virtual_servers.answers_for(address):
-                path.announce(address)
+            self._add_virtual_server(command.entry)
         elif isinstance(command, RemoveVirtualServer):
             path.virtual_servers.remove(command.key)
             path.grants.end(command.key)
@@ -220,6 +228,8 @@ class MemoryTarget:
             path.ownership.answers = command
         elif isinstance(command, SetOutboundQuery):
             path.outbound_query = command.enabled
+        elif isinstance(command, SetNodes):
+            path.nodes.places = command.places
         elif isinstance(command, Offload):
             if self.offloads:
                 path.controls.set(command)

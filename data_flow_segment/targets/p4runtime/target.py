@@ -184,6 +184,10 @@ class P4RuntimeTarget:
         return [flow.state(now) for flow in fresh[:count]]
 
     @property
+    def knows_nodes(self) -> bool:
+        return False
+
+    @property
     def takes_grants(self) -> bool:
         return False
 

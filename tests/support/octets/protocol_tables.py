@@ -64,7 +64,7 @@ def fields_of(bus: str, cls: type[Any], version: int) -> list[Field]:
         else [Field(2 * at, 2, name) for at, name in enumerate(_CSMB_HEADER)]
     )
     for name in cls._fields:
-        if name in _DERIVED or name == "frame":
+        if name in _DERIVED or name in ("frame", "nodes"):
             found += _variable(bus, base, name, empty, version)
         else:
             changed = _encode_ones(bus, base, name, version)
@@ -115,7 +115,8 @@ def _variable(bus: str, base: Any, name: str, empty: bytes, version: int) -> lis
         changes = {name: (csmb_messages.VsEntry(),)}
     elif name == "frame":
         changes["flags"] = ssmb.constants.Flag.PARKED
-    made = [Field(len(empty), None, "vs_entry[]" if name == "entries" else name)]
+    lists = {"entries": "vs_entry[]", "nodes": "node[]"}
+    made = [Field(len(empty), None, lists.get(name, name))]
     if name in _DERIVED:
         changed = _encode(bus, base._replace(**changes), version)[: len(empty)]
         first, _ = _difference(_without_length(bus, empty), _without_length(bus, changed))

@@ -113,6 +113,10 @@ def csmb_message(draw: st.DrawFn, cls: type[Any], version: int) -> csmb_messages
     if cls is csmb_messages.VsList:
         entries = st.lists(virtual_server(csmb_messages.VsEntry, version, 8), max_size=20)
         return csmb_messages.VsList(draw(numbers(32)), draw(numbers(16)), tuple(draw(entries)))
+    if cls is csmb_messages.Nodes:
+        place = st.builds(csmb_messages.NodePlace, addresses(2), numbers(16), numbers(8))
+        places = draw(st.lists(place, max_size=20))
+        return csmb_messages.Nodes(draw(numbers(32)), tuple(places))
     # HELLO's first 48 octets are those of version 1, whatever the version; its tail is not
     values = {
         name: draw(_field(name, 1 if cls is csmb_messages.Hello else version, _CSMB_BITS))

@@ -70,7 +70,7 @@ class Talk:
 class TeamGrid(Grid):
     """`way_in` and `way_back` say which DFS gets a client's packets, and its node's."""
 
-    def __init__(self, seed: int, *, kind: str = "pair", **arguments: Any) -> None:
+    def __init__(self, seed: int, *, kind: str | None = "pair", **arguments: Any) -> None:
         arguments.setdefault("dfss", 2)
         super().__init__(seed, **arguments)
         self.talks: dict[End, Talk] = {}
@@ -78,7 +78,7 @@ class TeamGrid(Grid):
         self.way_back: Callable[[End], Dfs] = lambda client: self.dfss[0]
         self.dead: set[Dfs] = set()  # whole machines
         self.strays = 0  # packets that reached a client from a node's own address
-        for member in self.members:
+        for member in self.members if kind else ():
             document = member.config.model_dump()
             for each in document["data_flow_segments"]:
                 each[kind] = "edge"
@@ -98,7 +98,7 @@ class TeamGrid(Grid):
         fresh = options(old.flow_capacity, boot_id=old.boot_id + 1000)
         dfs.target = MemoryTarget(fresh, lambda: self.now)
         dfs.data_path = dfs.target.data_path
-        dfs.start()
+        dfs.start(fresh=True)
         self.dead.discard(dfs)
 
     def flows_of(self, dfs: Dfs) -> dict[Any, Any]:

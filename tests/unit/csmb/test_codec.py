@@ -74,6 +74,11 @@ EXAMPLES: list[tuple[m.Message, int, int, str]] = [
         "00000000 53494400",
     ),
     (
+        m.Nodes(0x8000, (m.NodePlace(SERVICE, 80, 6), m.NodePlace(SERVICE6, 0, 17))), 9, 1,
+        "000b0009 00010034 00008000 00000000 00000000 0000ffff cb00710a 00500600"
+        "20010db8 00010000 00000000 00000010 00001100",
+    ),
+    (
         m.VsList(0, 2, (PLAIN, WILDCARD)), 4, 1,
         "00080004 00010048 00000000 00020002 00000007 cb00710a 00500600 00000000"
         "012c0000 00000000 00000000 00000060 00000000 00000600 0a0000fe 012c0000"
@@ -165,7 +170,7 @@ def test_a_length_that_a_message_may_have(length: int) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("number", [0, 11, 127, 128, 256 + 1, 0xFFFF])
+@pytest.mark.parametrize("number", [0, 12, 127, 128, 256 + 1, 0xFFFF])
 def test_a_type_that_nobody_knows(number: int, version: int) -> None:
     octets = number.to_bytes(2, "big") + bytes.fromhex("0001 0001 000c 00000000")
     assert codec.message_header(octets) == (number, 1, 1)

@@ -16,6 +16,7 @@ from csmb.messages import (
     DelVs,
     GetVsList,
     Message,
+    Nodes,
     VsList,
 )
 from csmb.transitions import State
@@ -44,7 +45,7 @@ def test_anything_before_hello_ends_it(role: Role, kind: int) -> None:
     assert closed(peer.connection).reason == f"message type {kind} before HELLO"
 
 
-@pytest.mark.parametrize("message", [Config(), AddVs(), DelVs(), VsList()])
+@pytest.mark.parametrize("message", [Config(), AddVs(), DelVs(), VsList(), Nodes()])
 def test_a_dfs_obeys_nothing_before_authentication(message: Message) -> None:
     peer = ScriptedPeer(connect(Role.DFS))
     peer.reach(State.AUTH_WAIT)
@@ -87,7 +88,7 @@ def test_between_response_and_result_a_dfs_already_seals() -> None:
 def test_an_unknown_type_is_unsupported_and_a_far_one_is_ignored(role: Role) -> None:
     peer = ScriptedPeer(connect(role))
     peer.reach(State.READY)
-    for kind in (0, 11, 127):
+    for kind in (0, 12, 127):
         peer.say_frame(kind, bytes(8))
         (ack,) = peer.heard()
         assert isinstance(ack, Ack)
