@@ -92,6 +92,15 @@ def test_a_killed_cs_costs_a_pause_and_nothing_else(tmp_path: Path) -> None:
     assert len(list((tmp_path / "kill-1").glob("load-*.jsonl"))) == 2
 
 
+def test_a_switch_over_by_command_is_carried_out_under_load(tmp_path: Path) -> None:
+    options = ("--scenario", "switchover", "--no-plots", "--outage", "1", "--after", "2")
+    code, said, result = drill(tmp_path, *options)
+    assert code == 0, said
+    ((one,),) = (scenario["rounds"] for scenario in result["scenarios"])
+    assert (one["active_before"], one["active_after"]) == ("cs1", "cs2")
+    assert one["measurement"]["lost"] == []
+
+
 def test_without_a_standby_new_connections_are_lost_and_the_drill_fails(tmp_path: Path) -> None:
     """The flows that are there go on; who comes meanwhile waits for longer than it wants to."""
     code, said, result = drill(
