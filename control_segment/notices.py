@@ -196,20 +196,33 @@ class Notices:
             else:  # an earlier one of the session, or a lost NEWFLOW's
                 gone(self._table, flow, peer, has_room=True)
             return
+        is_same = flow is not None and _is_held(flow, peer, state)
         if flow is not None:
-            if flow.peer is peer and flow.serial == state.serial and flow.state != SESSION:
-                flow.confirmed = peer.sync_number
-                if flow.state in WAITS_FOR_ANSWER:
-                    self._table.moved(flow, now)
-                # It may have moved while we could not hear of it
-                flow.last_active = max(flow.last_active, now - state.idle_ms / 1000)
+            # Else it is what this CS decided when it did not know yet that it is a standby
+            if is_same and (peer.is_active or _is_at(flow, state)):
+                self._confirmed(flow, peer, state, now)
                 return
-            if flow.state != SESSION and self._is_newer(flow, peer, state, now):
+            is_known = not is_same and flow.state != SESSION
+            if is_known and self._is_newer(flow, peer, state, now):
                 return
             self._table.end(flow)
+        self._enter_reported(peer, key, state, now, corrects=is_same)
+
+    def _confirmed(self, flow: Flow, peer: Peer, state: FlowState, now: float) -> None:
+        flow.confirmed = peer.sync_number
+        if flow.state in WAITS_FOR_ANSWER:
+            self._table.moved(flow, now)
+        # It may have moved while we could not hear of it
+        flow.last_active = max(flow.last_active, now - state.idle_ms / 1000)
+
+    def _enter_reported(
+        self, peer: Peer, key: bytes, state: FlowState, now: float, *, corrects: bool
+    ) -> None:
         flow = self._enter(peer, key, state, now)
-        if flow is not None:
-            flow.virtual_server.recall_node(key[SRC_IPADDR], flow.node, now)
+        if flow is None:
+            return
+        server, client = flow.virtual_server, key[SRC_IPADDR]
+        (server.remember_node if corrects else server.recall_node)(client, flow.node, now)
 
     @staticmethod
     def _is_newer(flow: Flow, peer: Peer, state: FlowState, now: float) -> bool:
@@ -238,14 +251,14 @@ class Notices:
         if flow is not None and flow.epoch != flow.peer.epoch:
             flow = self._decisions.lapse(flow, now)
         if flow is not None:
-            is_same = flow.serial == state.serial and flow.peer is peer and flow.state != SESSION
-            if is_same or flow.previous_serial == state.serial:
-                return  # a repeat, or a late one
+            is_same = _is_held(flow, peer, state)
+            if flow.previous_serial == state.serial or (is_same and _is_at(flow, state)):
+                return  # a late one, or a repeat
             if flow.serial == state.serial and are_together(flow, peer):
                 reported(flow, peer, state.idle_timeout)
                 return
             # The session's next flow
-            if flow.tail[:PLACE_SIZE] == pack_translation(state.translation)[:PLACE_SIZE]:
+            if not is_same and _is_at(flow, state):
                 self._table.attach(flow, peer, state.serial, now)
                 return
             self._table.end(flow)
@@ -315,6 +328,16 @@ class Notices:
             self._statistics.drops["stale_serial"] += 1
             return None
         return flow
+
+
+def _is_held(flow: Flow, peer: Peer, state: FlowState) -> bool:
+    """Whether it is this flow that a message is about."""
+    return flow.peer is peer and flow.serial == state.serial and flow.state != SESSION
+
+
+def _is_at(flow: Flow, state: FlowState) -> bool:
+    """Whether the DFS has the node that was decided here."""
+    return flow.tail[:PLACE_SIZE] == pack_translation(state.translation)[:PLACE_SIZE]
 
 
 def _stranger(server: VirtualServer, state: FlowState, port: int) -> Node:
