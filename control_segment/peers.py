@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import TypeAlias
@@ -118,6 +119,7 @@ class Peer:
         "_reset",
         "_reset_at",
         "_reset_tries",
+        "active_since",
         "address",
         "authentication",
         "batcher",
@@ -157,6 +159,7 @@ class Peer:
         self.address: Address = ("", 0)
         self.takes_heartbeats = False  # it answers them, and passes on those of the active CS
         self.is_active = False  # whether the DFS takes us for the active CS of the group
+        self.active_since = math.inf  # seconds of this CS's clock; infinity: it does not
         self.is_connected = False  # whether CSMB is ready
         self.is_fast = False
         self.ssmb_version = 2

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from control_segment.configuring import Configuring
@@ -77,6 +78,7 @@ class Roles:
 
     def _changed(self, peer: Peer, now: float) -> None:
         """At this DFS, the CS is the active one now, or no longer."""
+        peer.active_since = now if peer.is_active else math.inf
         peer.update()
         if not peer.is_active or self.election.known.is_alone:
             # One that hung may have answered QUERYs since that another one has decided otherwise

@@ -28,6 +28,7 @@ from control_segment.statistics import Statistics
 from ssmb.constants import Flag, HeartbeatRole, MessageType
 from ssmb.messages import Heartbeat, Message
 
+SETTLED_S: Final = 1.0  # when what a DFS had sent before this CS was active there has come, or not
 RENEW_S: Final = 1.0  # between new grants for a standby that lacks them
 HAND_OVER_S: Final = 2.0  # how long an ordered successor is named
 _ROLES: Final = {
@@ -210,8 +211,10 @@ class Group:
                 continue
             copy = peer.copy
             opener = None if peer.keys is None else peer.keys.current
-            # What an active CS misses is found out by its timers (10.2)
-            if copy.look(opener, now) and peer.is_active:
+            was_complete = copy.is_complete
+            # What an active CS misses is found out by its timers (10.2), but not what another one
+            # decided before
+            if copy.look(opener, now) and was_complete and now >= peer.active_since + SETTLED_S:
                 copy.synchronised()
             if not peer.sync.is_running and not copy.is_complete and copy.may_sync(now):
                 self._synchronise(peer, now)
