@@ -18,6 +18,7 @@ from control_segment.config import ControlSegmentConfig
 from control_segment.segment import ControlSegment
 from csmb.settings import ConnectionSettings
 from data_flow_segment.agent import Agent
+from data_flow_segment.peers.epochs import RoleEpochs
 from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.memory.datapath import DataPath
 from ssmb.addresses import from_text, to_text
@@ -96,8 +97,15 @@ class Dfs:
             ssmb_port=self.endpoint[1],
         )
         random_octets = grid.dice.randbytes
-        self.agent = Agent(settings, self.target, random_octets=random_octets, now=grid.now)
+        epochs = self.epochs()
+        self.agent = Agent(
+            settings, self.target, random_octets=random_octets, now=grid.now, epochs=epochs
+        )
         self.up = True
+
+    def epochs(self) -> RoleEpochs | None:
+        """What its state file says; None: it has none."""
+        return None
 
     def kill(self) -> None:
         """The agent; the data path goes on."""
@@ -259,10 +267,16 @@ class Grid(VirtualTime):
             ],
         }
         self.members: list[Member] = []
-        self.dfss = [Dfs(self, number, flow_capacity) for number in range(dfss)]
+        self.dfss = [self.make_dfs(number, flow_capacity) for number in range(dfss)]
         for number in range(css):
             config = grid_config(number + 1, dfss, pool, server or {}, settings)
-            self.members.append(Member(self, config))
+            self.members.append(self.make_member(config))
+
+    def make_dfs(self, number: int, flow_capacity: int) -> Dfs:
+        return Dfs(self, number, flow_capacity)
+
+    def make_member(self, config: ControlSegmentConfig) -> Member:
+        return Member(self, config)
 
     @property
     def cs(self) -> ControlSegment:
