@@ -20,7 +20,7 @@ from control_segment.flows import SESSION, WAITS_FOR_ANSWER, Flow, FlowTable
 from control_segment.nodes import Node
 from control_segment.pairs.teams import are_together, carry, next_holder
 from control_segment.peers import Peer
-from control_segment.session_rules import goes_on
+from control_segment.session_rules import Unheard, goes_on
 from control_segment.source_ports import SourcePorts
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
@@ -64,6 +64,7 @@ class Decisions:
         self._statistics = statistics
         self._note = trace.note
         self._by_key = table.by_key
+        self._unheard = Unheard()
 
     def decide(
         self, peer: Peer, key: bytes, serial: int, tcp_flags: int, now: float
@@ -87,19 +88,22 @@ class Decisions:
         server = self.servers.match(key)
         if server is None:
             return self._refuse(ErrorCode.UNKNOWN, key, now, "no virtual server has this address")
-        if not is_syn and key[PROTOCOL] == TCP:
-            if peer.sync.is_running:
-                self._statistics.drops["waits_for_sync"] += 1
-                return None
-            if not server.pool.method.consistent:
-                return self._refuse(
-                    ErrorCode.UNKNOWN,
-                    key,
-                    now,
-                    "the session is under way, but the CS has no record of it",
-                )
+        is_under_way = not is_syn and key[PROTOCOL] == TCP
+        if is_under_way and (peer.sync.is_running or not server.pool.method.consistent):
+            return self._unknown(server, peer, key, now)
         previous = 0 if flow is None else flow.serial
         return self._begin(server, peer, key, serial, previous, now)
+
+    def _unknown(self, server: VirtualServer, peer: Peer, key: bytes, now: float) -> Answer | None:
+        """A session is under way of which there is no record; there may be one soon."""
+        if peer.sync.is_running:
+            self._statistics.drops["waits_for_sync"] += 1
+            return None
+        if self._unheard.may_be_heard_of(key, server, peer, now):
+            self._statistics.drops["waits_for_taken"] += 1
+            return None
+        why = "the session is under way, but the CS has no record of it"
+        return self._refuse(ErrorCode.UNKNOWN, key, now, why)
 
     def decide_again(
         self, peer: Peer, key: bytes, serial: int, asking: int, now: float

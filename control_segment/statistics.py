@@ -42,6 +42,9 @@ DROPS: Final[dict[str, Drop]] = {
     "waits_for_sync": Drop(
         True, "QUERYs of running sessions before the DFS had reported all of its flows"
     ),
+    "waits_for_taken": Drop(
+        True, "QUERYs of running sessions that may have taken a grant at another DFS just now"
+    ),
     "no_grants": Drop(
         False,
         "LEASEs from a DFS with which no grants were agreed, or at which another CS is active",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from support.segments.grid import Grid
+from support.octets.frames import SYN
+from support.segments.grid import Dfs, End, Grid
 from support.segments.planes import Weather
 from support.soak import seeds
 
@@ -194,6 +195,40 @@ def test_the_second_cs_takes_over_and_the_grants_of_the_first_are_void(seed: int
     assert grid.members[1].cs.model.every_node()[0].total > 0
     grid.run(100)
     check_quiet(grid)
+
+
+class Rerouted(Grid):
+    """What a client sends after its SYN goes by another DFS."""
+
+    is_rerouted = False
+
+    def _from_client(self, dfs: Dfs, client: End, flags: int, seq: int, ack: int) -> None:
+        if self.is_rerouted and not flags & SYN:
+            dfs = self.dfss[1 - dfs.number]
+        super()._from_client(dfs, client, flags, seq, ack)
+
+
+@SEEDS
+def test_a_connection_that_moves_behind_its_first_packet_stays_at_its_node(seed: int) -> None:
+    """The CS has not heard yet that it took a grant."""
+    grid = Rerouted(seed, dfss=2)
+    grid.run(2)
+    grid.crowd(600, 3, life_s=60)
+    grid.run(2)
+    assert all(dfs.taken > 50 for dfs in grid.dfss)
+    before = set(grid.live)
+    grid.is_rerouted = True
+    grid.run(2)
+    moved = {place: node for place, node in grid.live.items() if place not in before}
+    assert len(moved) > 100
+    for (dfs, client), node in moved.items():
+        state = grid.dfss[1 - dfs.number].target.lookup(grid._signature(client))
+        assert state is not None
+        assert state.entry.node_ipaddr == node
+    drops = grid.cs.statistics.drops
+    assert drops["waits_for_taken"] > 10
+    assert grid.cs.statistics.refused["UNKNOWN"] == 0
+    assert grid.refused == set()
 
 
 @SEEDS

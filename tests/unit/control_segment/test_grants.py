@@ -10,12 +10,15 @@ import pytest
 
 from control_segment.grant_books import GrantBook
 from control_segment.grant_choices import FIRST_RATE, LEAST, SHARE
+from control_segment.peers import Peer
 from control_segment.runtime import admin
+from control_segment.session_rules import UNHEARD_MAX
 from ssmb.addresses import from_text
 from ssmb.constants import GRANT_NODES_MAX, GRANTED_MAX, MessageType
 from ssmb.grants import TakenFlow, pack_taken
 from ssmb.messages import Delete, FlowSignature, Taken
 from ssmb.serials import is_cs_originated
+from support.octets.frames import ACK
 from support.segments.agent_rig import CLIENT, VIP
 from support.segments.grid import Dfs, Grid
 
@@ -297,6 +300,29 @@ def test_taken_is_carried_out_once_and_in_order() -> None:
     assert (book.sequence, len(grid.cs.table)) == (begin + 3, records + 3)
     deliver(grid, taken_message(grid, 0)._replace(lease_id=book.lease_id - 1))
     assert grid.cs.statistics.drops["stale_lease"] == 1
+
+
+def test_a_session_that_nobody_knows_is_refused_at_its_second_question() -> None:
+    """It was no grant of another DFS; and where no other has grants, at its first one."""
+    grid = Grid(1, dfss=2)
+    grid.run(2)
+    first, second = (grid.cs.peers[256 + number] for number in range(2))
+    busy(grid)
+    decide = grid.cs.decisions.decide
+
+    def answers(peer: Peer, port: int) -> list[bool]:
+        found = [decide(peer, _key(port), serial, ACK, grid.now) for serial in (1, 1)]
+        return [answer is not None for answer in found]
+
+    assert book_of(grid).outstanding
+    assert answers(second, 33333) == [False, True]
+    assert grid.cs.statistics.drops["waits_for_taken"] == 1
+    for number in range(2 * UNHEARD_MAX):
+        decide(second, _key(1024 + number), 1, ACK, grid.now)
+    assert len(grid.cs.decisions._unheard._asked_at) == UNHEARD_MAX
+    grid.run(3)  # the stock of an idle virtual server is taken back
+    assert answers(first, 33334) == [True, True]
+    assert grid.cs.statistics.refused["UNKNOWN"] == 3
 
 
 def test_a_flow_that_may_be_older_than_the_record_of_its_signature_is_asked_about() -> None:
