@@ -81,10 +81,13 @@ def begun(log: Path, child: subprocess.Popen[bytes]) -> Recording:
     def is_under_way() -> bool:
         return child.poll() is not None or Recording.read(log).under_way_s is not None
 
-    wait_for("the load's long flows to be under way", is_under_way)
-    if child.poll() is not None:
-        raise CommandError(f"the load ended with {child.returncode}")
-    return Recording.read(log)
+    wait_for("the load's long flows to be under way", is_under_way, END_S)
+    seen = Recording.read(log)
+    if seen.under_way_s is None:
+        raise CommandError(
+            f"the load ended with {child.returncode} before all its long flows were under way"
+        )
+    return seen
 
 
 def measure(case: Case, scratch: Path, options: argparse.Namespace) -> Figures:
