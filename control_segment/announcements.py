@@ -103,3 +103,16 @@ def withdrawal(server: AddVs) -> DelVs:
     """Return what takes an announcement back."""
     wildcards = server.flags & (Flag.WILDCARD_ADDR | Flag.WILDCARD_PORT)
     return DelVs(int(wildcards), server.virt_ipaddr, server.virt_port, server.protocol)
+
+
+def silenced(server: AddVs) -> AddVs:
+    """Return the announcement for a DFS that leaves the address to another one of its pair."""
+    if server.flags & Flag.WILDCARD_ADDR:
+        return server
+    return server._replace(flags=server.flags | int(Flag.NOARP_MODE))
+
+
+def changes_seen(changes: Changes) -> Changes:
+    """Return what such a DFS is told of a reload."""
+    changed = [(silenced(before), silenced(after)) for before, after in changes.changed]
+    return Changes(changes.gone, [silenced(each) for each in changes.added], changed)

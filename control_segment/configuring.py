@@ -4,14 +4,16 @@ reload changes (wire protocol 7.7)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from admin.faults import Faults
-from control_segment.announcements import Changes
+from control_segment.announcements import Changes, changes_seen, silenced
 from control_segment.config import ControlSegmentConfig
 from control_segment.links import Link
 from control_segment.model import Model
-from csmb.messages import NodePlace
+from control_segment.pairs.owners import is_silent
+from control_segment.peers import Peer
+from csmb.messages import AddVs, NodePlace
 
 
 def name_of(config: ControlSegmentConfig, index: int) -> str:
@@ -29,6 +31,7 @@ class Configuring:
         model: Model,
         places: Callable[[], list[NodePlace]],
         links: Sequence[Link],
+        peers: Mapping[int, Peer],
         log: list[str],
         faults: Faults,
     ) -> None:
@@ -36,18 +39,42 @@ class Configuring:
         self._model = model
         self._places = places  # of nodes
         self._links = links
+        self._peers = peers
         self._log = log
         self._faults = faults
 
     def configure(self, index: int, now: float) -> None:
-        """The DFS takes this CS for the active one."""
-        link, servers = self._links[index], self._model.announcements()
+        """The DFS takes this CS for the active one.  Nothing is sent to a member of a pair before
+        it is known whether the virtual addresses are its."""
+        link = self._links[index]
+        if self._is_silent(index) is None:
+            return
+        servers = self._as_seen(index, self._model.announcements())
         self._say(index, link.configure(self._config.settings, servers, now))
         link.send_nodes(self._places(), now)
 
+    def _is_silent(self, index: int) -> bool | None:
+        peer_id = self._links[index].peer_id
+        return False if peer_id is None else is_silent(self._peers[peer_id])
+
+    def _as_seen(self, index: int, servers: list[AddVs]) -> list[AddVs]:
+        """What a DFS is told of virtual servers: whether their addresses are its."""
+        return [silenced(server) for server in servers] if self._is_silent(index) else servers
+
+    def announce_again(self, index: int, now: float) -> None:
+        """The addresses are this DFS's now, or are its no longer."""
+        link = self._links[index]
+        if link.is_configured:
+            servers = self._model.announcements()
+            concerned = [server for server in servers if silenced(server) != server]
+            seen = self._as_seen(index, concerned)
+            link.send((each for each in seen if link.versions.carry(each)), now)
+
     def send_list_again(self, index: int) -> None:
         """It wants all virtual servers again."""
-        self._links[index].send_list_again(self._model.announcements)
+        self._links[index].send_list_again(
+            lambda: self._as_seen(index, self._model.announcements())
+        )
 
     def reconfigure(self, config: ControlSegmentConfig, changes: Changes, now: float) -> None:
         """Send every DFS what a reload changed."""
@@ -60,7 +87,8 @@ class Configuring:
                 if link.is_configured:
                     new = config.settings if config.settings != old else None
                     servers = self._model.announcements()
-                    self._say(index, link.send_changes(new, changes, servers, now))
+                    seen = changes_seen(changes) if self._is_silent(index) else changes
+                    self._say(index, link.send_changes(new, seen, servers, now))
                     link.send_nodes(self._places(), now)
             except Exception as error:
                 self._give_up(index, f"reconfiguring DFS {name_of(config, index)}", error)

@@ -20,7 +20,7 @@ from control_segment.dispatch import Dispatch
 from control_segment.group.group import Group
 from control_segment.links import Link
 from control_segment.model import Model
-from control_segment.peers import AddressBook, Peer
+from control_segment.peers import AddressBook, Peer, Team
 from control_segment.roles import Roles
 from control_segment.seal_doubt import SEAL_DOUBT_S
 from control_segment.statistics import Statistics
@@ -75,7 +75,13 @@ class Connections:
         self._new_keys = new_keys
         self._claims = Claims(self.links, self.peers)
         places = dispatch.outbound.places
-        self.configuring = Configuring(config, model, places, self.links, log, faults)
+        self.configuring = Configuring(config, model, places, self.links, self.peers, log, faults)
+        dispatch.pairs.own(
+            config.data_flow_segments,
+            self.links,
+            config.redundancy.silent_ms / 1000,
+            self._owner_changed,
+        )
         self._roles = Roles(group, self.links, peers, self.configuring, dispatch.synchronise, log)
 
     def connected(self, index: int, now: float) -> None:
@@ -106,7 +112,7 @@ class Connections:
         link = self.links[index]
         if reason != link.reason:
             self._log.append(f"DFS {self._name(index)}: {reason}")
-        return link.failed(reason)
+        return link.not_connected(reason)
 
     def stream_received(self, index: int, octets: bytes, now: float) -> float | None:
         """Take what the stream gave; return after how many seconds to reconnect if it is over."""
@@ -305,6 +311,16 @@ class Connections:
             name = f"DFS {self._name(index)}"
             self._quiet.add(f"refused by {name}", f"{name} {refusal(message)}", now)
             self._log += self._quiet.take()
+
+    def _owner_changed(self, team: Team, now: float) -> None:
+        """Another member of a pair has the virtual addresses: it is to say so first."""
+        self._roles.follow(now)  # configures those that waited for this
+        owner = None if team.owner is None else team.owner.peer.segment_id
+        members = {member.peer.segment_id for member in team.members}
+        order = sorted(range(len(self.links)), key=lambda each: self.links[each].peer_id != owner)
+        for index in order:
+            if self.links[index].peer_id in members:
+                self.configuring.announce_again(index, now)
 
     def _name(self, index: int) -> str:
         return name_of(self._config, index)

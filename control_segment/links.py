@@ -29,6 +29,7 @@ from ssmb.keys import SessionKeys
 # every second counts.  Otherwise the protocol's 1 to 30 s (7.7), which jitter must not exceed.
 # A restarted agent is back within seconds, so for half a minute it is looked for every second.
 _WAITS_S: Final = (0.15, 0.5, *(RETRY_MIN_S,) * 30, 2.0, 4.0, 8.0, 16.0, 24.0)
+REFUSED: Final = "Connection refused"  # by a machine that lives, without an agent
 _FIRST: Final = _WAITS_S.index(RETRY_MIN_S)
 _SLOWER: Final = _WAITS_S.index(2.0) - 1
 SENT_AT_ONCE: Final = 32  # messages, during which QUERYs wait: of VS_LISTs, some 4 ms
@@ -51,6 +52,7 @@ class Link:
         "connection",
         "dfs_id",
         "is_configured",
+        "is_unreachable",
         "keys",
         "peer_id",
         "ready_since",
@@ -75,6 +77,7 @@ class Link:
         self._said = False, 0  # ACTIVE and role_epoch of the last HELLO
         self._waiting: deque[Iterator[Message]] = deque()
         self._takes_nodes = False
+        self.is_unreachable = False  # not even refused, the last time
         self._nodes: list[NodePlace] | None = None  # that it was sent on this connection
         self._list_again: Iterator[Message] | None = None  # of those, while it has not begun
 
@@ -89,6 +92,7 @@ class Link:
         self._said = connection.settings.active, connection.settings.role_epoch
         self._last_octets = b""
         self.reason = ""
+        self.is_unreachable = False
 
     def data_to_send(self) -> bytes:
         """Return, once, what is to be written to the stream; also after `closed`."""
@@ -98,12 +102,17 @@ class Link:
         return octets
 
     def failed(self, reason: str) -> float:
-        """TCP could not be connected; return how long to wait."""
+        """There is no connection; return how long to wait."""
         self.reason = reason
         wait_s = _WAITS_S[self._step]
         self._step = min(self._step + 1, len(_WAITS_S) - 1)
         part = int.from_bytes(self._random_octets(4), "big") / 2**32
         return wait_s * (1 + _JITTER * part)
+
+    def not_connected(self, reason: str) -> float:
+        """TCP could not be connected; return how long to wait."""
+        self.is_unreachable = reason != REFUSED
+        return self.failed(reason)
 
     def became_ready(self, ready: Ready, now: float) -> None:
         """The connection is authenticated."""

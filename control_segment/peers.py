@@ -51,11 +51,15 @@ class Filling(Enum):
 class Team:
     """DFSs that hold each other's flows: those of one `pair` or `multipath`."""
 
-    __slots__ = ("_bits", "has_owner", "members", "name", "tally")
+    __slots__ = ("_bits", "decides_at", "has_owner", "members", "name", "owner", "size", "tally")
 
-    def __init__(self, name: str, *, has_owner: bool) -> None:
-        """`has_owner`: one member at a time has the virtual addresses (a pair)."""
+    def __init__(self, name: str, *, size: int, has_owner: bool) -> None:
+        """`size`: how many are configured; `has_owner`: one member at a time has the virtual
+        addresses (a pair)."""
         self.name = name
+        self.size = size
+        self.owner: Member | None = None  # of the virtual addresses
+        self.decides_at: float | None = None  # the latest, who that is at first
         self.has_owner = has_owner
         self.members: list[Member] = []
         self.tally = Tally()  # one for all: a flow may change its owner, which no CS tells another
@@ -121,6 +125,7 @@ class Peer:
         "_reset_tries",
         "active_since",
         "address",
+        "answered_at",
         "authentication",
         "batcher",
         "boot_id",
@@ -174,6 +179,7 @@ class Peer:
         self.batcher = Batcher(2)
         self.sync = Sync(int.from_bytes(random_octets(4), "big"))
         self.sync_number = 0  # of SYNCs begun; a flow confirmed by an earlier one is doubted
+        self.answered_at: float | None = None  # a HEARTBEAT of this CS, the last time
         self.tally = Tally()  # its flows here, or those of its team
         self.copy = CopyState()
         self.epoch = 0  # of the DFS's table: flows of earlier epochs are lost to it
@@ -187,6 +193,7 @@ class Peer:
         """Take over what a new connection has negotiated."""
         hello = ready.peer
         self.is_connected = True
+        self.answered_at = None
         major = ready.ssmb_version[0]
         if major != self.ssmb_version:
             self.ssmb_version = major

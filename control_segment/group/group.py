@@ -75,6 +75,8 @@ class Group:
         self._grants = grants
         self.digest = ConfigDigest(config, pools)
         self.follow: Callable[[float], None] = lambda now: None
+        # The members of a pair answer heartbeats: so this CS knows which of them live
+        self.has_pairs = any(each.pair for each in config.data_flow_segments)
         self._names = {segment_id: address for segment_id, (address, _) in others.items()}
         self._digests: dict[int, int] = {}  # of the others' configurations
         self._group_id = config.group_id
@@ -102,6 +104,7 @@ class Group:
         """HEARTBEAT of a DFS: its answer to ours, or a copy of the active CS's."""
         if message.flags & Flag.ACK:
             self.election.answered(peer.segment_id, now)
+            peer.answered_at = now
             return
         beat = _beat(message)
         if beat is None or not message.flags & Flag.REPLICA or message.group_id != self._group_id:
@@ -156,13 +159,13 @@ class Group:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` has something to do."""
-        if self.is_alone:
+        if self.is_alone and not self.has_pairs:
             return self.election.get_timer()
         return self._next_beat
 
     def handle_timer(self, now: float) -> None:
         """Heartbeats; then the rules are looked at."""
-        if not self.is_alone and now >= self._next_beat:
+        if (self.has_pairs or not self.is_alone) and now >= self._next_beat:
             self._next_beat = now + self.times.heartbeat
             self.digest.go_on()
             self._beat(now)

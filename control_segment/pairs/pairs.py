@@ -9,11 +9,12 @@ it lacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from control_segment.config import DataFlowSegmentAddress
 from control_segment.flows import FREE, SESSION, Flow, FlowTable, Over
+from control_segment.pairs.owners import Owners, Way
 from control_segment.pairs.spares import SPARE_IDLE_S, newflow, removal
 from control_segment.pairs.teams import holds
 from control_segment.peers import Filling, Member, Peer, Team
@@ -22,6 +23,7 @@ from ssmb.messages import NewFlow, Reap
 LOOKS_AT_ONCE: Final = 2000  # flows: under a millisecond
 SENT_AT_ONCE: Final = 50  # NEWFLOWs of a filling, a datagram each: some 10,000 a second
 PAUSE_S: Final = 0.005  # between two pieces of a filling
+LOOK_S: Final = 0.05  # whether the owner of a pair's addresses lives
 TICK_S: Final = 0.2  # between looks at who is there
 ROUNDS: Final = 5  # of a filling, without a rest; who lacks flows after them has no room
 REST_S: Final = 30.0
@@ -49,10 +51,23 @@ class Pairs:
         self._lapse = lapse
         self._log = log
         self._timer = now
+        self._configured: Sequence[DataFlowSegmentAddress] = ()
+        self.owners: Owners | None = None
         self._looks: dict[Member, Iterator[Flow]] = {}
         self._sent: dict[Member, set[int]] = {}  # serials, by this look
 
     # --- who belongs together ------------------------------------------------------------------
+
+    def own(
+        self,
+        configured: Sequence[DataFlowSegmentAddress],
+        links: Sequence[Way],
+        silent_s: float,
+        changed: Callable[[Team, float], None],
+    ) -> None:
+        """Say who has the virtual addresses of each pair (`Owners`)."""
+        self._configured = configured
+        self.owners = Owners(self.teams, self._table, links, silent_s, changed, self._log)
 
     def peer_ready(self, peer: Peer, configured: DataFlowSegmentAddress, now: float) -> None:
         """A DFS is connected at a configured address, which may name a team."""
@@ -62,7 +77,8 @@ class Pairs:
             return
         team = self.teams.get(name)
         if team is None:
-            team = self.teams[name] = Team(name, has_owner=configured.pair is not None)
+            size = sum(name in (each.pair, each.multipath) for each in self._configured)
+            team = self.teams[name] = Team(name, size=size, has_owner=bool(configured.pair))
         if peer.member is None or peer.member.team is not team:
             team.join(peer)
         assert peer.member is not None, "it has joined"
@@ -130,6 +146,10 @@ class Pairs:
                 if member.filling is Filling.FILLING:
                     self._fill(member, now)
                     pause_s = PAUSE_S
+        if self.owners is not None:
+            self.owners.look(now)
+            if any(team.has_owner for team in self.teams.values()):
+                pause_s = min(pause_s, LOOK_S)
         self._timer = now + pause_s
 
     def _attend(self, member: Member, now: float) -> None:
