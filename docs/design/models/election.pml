@@ -113,6 +113,12 @@ inline step_down(c) {
     (HEARS(c, o) && role[o] != ACTIVE && (reach[o] > reach[c] || (reach[o] == reach[c] && (o) < (c))))
 
 #define NOBODY_IS(c) (ENOUGH(c) && EVERY(FREE, c) && !SOME_CS(SAYS_ACTIVE, c))
+#define IS_FREE(c, v, d) (cut[L(c, d)] || view[L(c, d)] == FREE)
+#ifdef SPLIT_IGNORED
+#define NOBODY_IS_LEFT(c) false
+#else
+#define NOBODY_IS_LEFT(c) (ENOUGH(c) && EVERY_DFS(IS_FREE, c, FREE))
+#endif
 #define IS_BETTER(c) (ENOUGH(c) && SOME(FREE, c) && SOME_CS(REACHES_FEWER, c) && !SOME_CS(GOES_FIRST, c))
 #define YIELDS(c) (SOME(TAKEN, c) && SOME_CS(REACHES_AS_MANY, c))
 #define IS_CUT_OFF(c) (!ENOUGH(c) && ((!SOME_CS(HEARS, c) && reach[c] > 0) || SOME_CS(REACHES_MORE, c)))
@@ -128,6 +134,7 @@ proctype cs(byte c) {
 end:
     do
     :: atomic { c != hung && role[c] == STANDBY && NOBODY_IS(c) && AFTER_VACANT -> claim(c) }
+    :: atomic { c != hung && role[c] == STANDBY && NOBODY_IS_LEFT(c) && timeout -> claim(c) }
     :: atomic { c != hung && role[c] == STANDBY && IS_BETTER(c) && timeout -> claim(c) }
     :: atomic { c != hung && role[c] == ACTIVE && YIELDS(c) && timeout -> step_down(c) }
     :: atomic { c != hung && role[c] == ACTIVE && IS_CUT_OFF(c) && timeout -> step_down(c) }
@@ -193,8 +200,14 @@ end:
 #define FITS(c, v, d) (obeyed[d] == NOBODY || OBEYS_ONE(c, v, d))
 #define IS_SETTLED(c, o) ((o) == hung || role[o] == STANDBY || reach[o] == 0 || \
     (role[o] == ACTIVE && SOME_DFS(IS_OBEYED, c, o)))
-#define COULD_SERVE(c, o) ((o) != hung && ENOUGH(o))
-#define IS_SERVED SOME_DFS(OBEYS_ONE, 0, 0)
+#define COULD_SERVE(d, o) ((o) != hung && ENOUGH(o) && !cut[L(o, d)])
+#define IS_LEFT(c, v, d) (SOME_CS(COULD_SERVE, d) && !OBEYS_ONE(c, v, d))
+#define HAS_ANY(c, v, d) SOME_CS(COULD_SERVE, d)
+#if DFSS == 3 // 0009 says which one may be left
+#define IS_SERVED (!SOME_DFS(HAS_ANY, 0, 0) || SOME_DFS(OBEYS_ONE, 0, 0))
+#else
+#define IS_SERVED (!SOME_DFS(IS_LEFT, 0, 0))
+#endif
 
 #define RUNS_AS(c, r) (c != hung && role[c] == r)
 #if CSS == 2
@@ -206,7 +219,7 @@ end:
 // It has no end label: if nothing can happen any more and this does not hold, spin reports an invalid end state.
 proctype quiet() {
 #ifdef PARTS
-    timeout && EVERY_CS(IS_SETTLED, 0) && EVERY_DFS(FITS, 0, 0) && (!SOME_CS(COULD_SERVE, 0) || IS_SERVED)
+    timeout && EVERY_CS(IS_SETTLED, 0) && EVERY_DFS(FITS, 0, 0) && IS_SERVED
 #else
     timeout && COUNT(ACTIVE) == 1 && COUNT(CLAIMING) == 0 && EVERY_DFS(OBEYS_ONE, 0, 0)
 #endif
