@@ -8,9 +8,11 @@ from __future__ import annotations
 import pytest
 
 from control_segment.group.views import Role
+from data_flow_segment.peers.epochs import RoleEpochs
 from support.segments.agent_rig import CLIENT
 from support.segments.failures import QUIET_S, Failures, addresses, complaints, flows_of
 from support.segments.group_grid import GroupGrid
+from support.segments.group_parts import KeepingDfs
 from support.soak import part
 
 pytestmark = pytest.mark.soak
@@ -87,3 +89,23 @@ def test_a_cs_that_takes_over_asks_for_what_it_has_missed() -> None:
     assert second.role is Role.ACTIVE
     assert len(flows_of(second.cs)) == 4
     assert list(complaints(grid)) == []
+
+
+def test_a_dfs_without_a_state_file_is_found_to_obey_an_older_cs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that what is watched can be seen to fail."""
+    monkeypatch.setattr(KeepingDfs, "epochs", lambda dfs: RoleEpochs({}))
+    grid = GroupGrid(1, dfss=1)
+    first, second = grid.members
+    (dfs,) = grid.dfss
+    grid.run(2)
+    grid.kill(first)
+    grid.run(2)
+    assert dfs.obeys is second
+    grid.kill(second)
+    grid.kill(dfs)
+    grid.start(dfs)
+    grid.start(first)
+    grid.run(1)
+    assert any("DFS 1 obeys Claim(role_epoch=1, segment_id=1)" in wrong for wrong in grid.wrongs)

@@ -127,7 +127,11 @@ def test_each_part_of_the_fencing_is_needed(macros: str, tmp_path: Path) -> None
     assert "obeys CS 1" in found.story
 
 
-@bounds("-DLOW_IGNORED", "-DSPLIT_IGNORED -DPARTS -DEPOCHS=1", soak=("-DEQUAL_IS_BETTER -DPARTS -DDFSS=3 -DEPOCHS=1",))
+@bounds(
+    "-DLOW_IGNORED",
+    "-DSPLIT_IGNORED -DPARTS -DEPOCHS=1",
+    soak=("-DEQUAL_IS_BETTER -DPARTS -DDFSS=3 -DEPOCHS=1",),
+)
 def test_an_election_with_other_rules_does_not_end_well(macros: str, tmp_path: Path) -> None:
     found = check("election", macros, tmp_path)
     assert found.errors == 1
