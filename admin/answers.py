@@ -180,6 +180,7 @@ class Copy:
     differs: bool  # from that of the active CS, at the last heartbeat; what is on its way differs
     equal_ms: int | None  # since it was found to be equal; None: never, or this CS is active
     datagrams_missed: int
+    by_multicast: bool = False  # what is shared goes, or comes, by multicast; else the DFS copies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from control_segment.wire import (
     signature_of,
     slow_reply,
 )
-from ssmb.constants import MessageType
+from ssmb.constants import Flag, MessageType
 from ssmb.errors import BadTag, Replayed, SealError, TooOld, TooShort
 from ssmb.serials import CS_ORIGINATED, NO_FLOW
 
@@ -36,6 +36,11 @@ _SEAL_DROPS: Final = {
     TooOld: "too_old",
     TooShort: "too_short",
 }
+
+# In a QUERY's third octet: the answer goes to the DFS, whatever else is multicast (11.2), as does
+# that to anything but a plain QUERY about a new flow.  Where the data path asks it gets the packet
+# back; and the answer before may be lost to the DFS
+_ASKED_ALONE: Final = int(Flag.PARKED | Flag.RETRY) >> 8
 
 Opened: TypeAlias = tuple[Peer, bytes]
 # Where in its batch a QUERY of version 2 is, whose it is, and what makes its octets the REPLY
@@ -93,7 +98,13 @@ class Batches:
                         continue
                 answer = self._answer(peer, octets, now)
                 if answer is not None:
-                    reply = answer if isinstance(answer, bytes) else reply_octets(octets, *answer)
+                    if isinstance(answer, bytes):
+                        reply = answer
+                    else:
+                        reply = reply_octets(octets, *answer)
+                        if peer.sharing is not None and not octets[2] & _ASKED_ALONE:
+                            replies.append(peer.seal_shared(reply))
+                            continue
                     sealer = peer.sealer
                     replies.append((reply if sealer is None else sealer.seal(reply), peer.address))
         except Exception as error:
@@ -190,5 +201,5 @@ class Batches:
             signature = signature_of(key)
             version = peer.ssmb_version
             reply = slow_reply(signature, serial, *answer, version=version, frame=b"")
-            replies.append(peer.seal(reply))
+            replies.append(peer.seal_shared(reply))
         return replies

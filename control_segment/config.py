@@ -22,6 +22,8 @@ from csmb.constants import CS_ID_MAX, VS_TOTAL_MAX
 from ssmb.addresses import from_text, is_link_local, is_martian, is_next_hop, names_a_host
 from ssmb.constants import (
     FLOW_BUFFER_MAX,
+    MULTICAST_GROUP,
+    MULTICAST_GROUP6,
     QUERY_RETRY_MS,
     SSMB_PORT,
     STATS_INTERVAL_S,
@@ -66,6 +68,19 @@ _packet_address = _address_that(  # the destination of clients' packets, the sou
 )
 
 
+def _multicast_address(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IPv4 or IPv6 address; give one") from None
+    if not address.is_multicast or (address.version == 6 and address.scope_id):
+        raise ValueError(
+            f"{text!r} is not the address of a multicast group; give one like {MULTICAST_GROUP} or"
+            f" {MULTICAST_GROUP6}"
+        )
+    return str(address)
+
+
 def _address_or_any(text: str) -> str:
     return text if text == "*" else _packet_address(text)
 
@@ -95,6 +110,8 @@ def _port_range(text: str) -> str:
 # strict: YAML's `true` is no 1, and text in quotes no number
 Whole = Annotated[int, Field(strict=True)]
 SegmentAddress = Annotated[str, AfterValidator(_segment_address)]
+MulticastAddress = Annotated[str, AfterValidator(_multicast_address)]
+InterfaceName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[^/:\s]+$")]
 HopAddress = Annotated[str, AfterValidator(_hop_address)]
 PacketAddress = Annotated[str, AfterValidator(_packet_address)]
 AddressOrAny = Annotated[str, AfterValidator(_address_or_any)]
@@ -111,11 +128,32 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class MulticastConfig(_Model):
+    """The multicast group with which the CSs of a group share their state (11.2)."""
+
+    address: MulticastAddress
+    port: Port = SSMB_PORT
+    interface: InterfaceName | None = None  # None: the one with this CS's SSMB address
+    ttl: Annotated[Whole, Field(ge=1, le=255)] = 1  # routers on the way, and one more
+
+
 class SsmbConfig(_Model):
     """Where this CS takes SSMB datagrams."""
 
     address: SegmentAddress
     port: Port = SSMB_PORT
+    multicast: MulticastConfig | None = None  # None: the DFSs copy for the standbys
+
+    @model_validator(mode="after")
+    def _check_family(self) -> Self:
+        group = self.multicast
+        if group is not None and family(group.address) != family(self.address):
+            raise wrong(
+                f"the multicast group {group.address} is not of the address family of"
+                f" {self.address}; give an IPv{family(self.address)} group",
+                "multicast", "address",
+            )  # fmt: skip
+        return self
 
 
 class DataFlowSegmentAddress(_Model):
@@ -327,6 +365,23 @@ class ControlSegmentConfig(_Model):
             raise ValueError(
                 "key_file is missing; add it (or laboratory_no_authentication: true, in a lab)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_multicast(self) -> Self:
+        if self.ssmb.multicast is None:
+            return self
+        if self.laboratory_no_authentication:
+            raise wrong(
+                "multicast needs key_file: its datagrams are always sealed; give a key, or remove"
+                " multicast",
+                "ssmb", "multicast",
+            )  # fmt: skip
+        if not self.control_segments:
+            raise wrong(
+                "multicast is for several CSs; name the others in control_segments, or remove it",
+                "ssmb", "multicast",
+            )  # fmt: skip
         return self
 
     @model_validator(mode="after")

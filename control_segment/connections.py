@@ -31,7 +31,7 @@ from csmb.constants import Flag as CsmbFlag
 from csmb.events import Closed, HelloReceived, MessageReceived, Ready
 from csmb.messages import Ack, GetVsList, Hello
 from csmb.settings import ConnectionSettings
-from ssmb.addresses import from_text
+from ssmb.addresses import UNSPECIFIED, from_text
 from ssmb.seal import KeyRing
 
 _CAPABILITIES = int(CsmbFlag.SYNC_CAP | CsmbFlag.GRANTS | CsmbFlag.HEARTBEATS | CsmbFlag.NODES)
@@ -82,6 +82,7 @@ class Connections:
             config.redundancy.silent_ms / 1000,
             self._owner_changed,
         )
+        self._shared = group.multicast.address
         self._roles = Roles(group, self.links, peers, self.configuring, dispatch.synchronise, log)
 
     def connected(self, index: int, now: float) -> None:
@@ -91,7 +92,7 @@ class Connections:
         link.opened(Connection(Role.CS, settings, random_octets=self._random_octets, now=now))
 
     def _settings(self) -> ConnectionSettings:
-        config, role = self._config, self._roles.election
+        config, role, shared = self._config, self._roles.election, self._shared
         return ConnectionSettings(
             segment_id=config.segment_id,
             key=self._key,
@@ -99,6 +100,8 @@ class Connections:
             boot_id=self._boot_id,
             ssmb_ipaddr=from_text(config.ssmb.address),
             ssmb_port=config.ssmb.port,
+            standby_ipaddr=UNSPECIFIED if shared is None else from_text(shared[0]),
+            standby_port=0 if shared is None else shared[1],
             hello_interval_s=config.settings.hello_interval_s,
             active=role.claims,
             role_epoch=role.epoch,
@@ -214,6 +217,7 @@ class Connections:
             peer.is_connected = any(other.peer_id == peer_id for other in self.links)
             if not peer.is_connected:
                 peer.copy.lost()
+                peer.listening = None
                 self._roles.disconnected(peer_id, now)
             silent_s = DEAD_INTERVALS * self._config.settings.hello_interval_s
             peer.connection_ended(link.keys, now + silent_s)

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Final, Protocol
 
+from ssmb.multicast import GroupStream
 from ssmb.seal import Opens
 
 GAP_S: Final = 0.2  # datagrams may overtake each other for so long
@@ -15,13 +16,51 @@ RESYNC_MOST_S: Final = 16.0  # each waits twice as long as the one before it
 _MASK: Final = (1 << 64) - 1
 
 
+class _Counted(Protocol):
+    """What knows which counters have come."""
+
+    def missing(self, first: int, last: int) -> int:
+        """How many from *first* to *last* have not."""
+
+
+class _Gaps:
+    """Looks for the counters of one stream that are missing after GAP."""
+
+    __slots__ = ("_checked", "_highest", "_stream")
+
+    def __init__(self) -> None:
+        self._stream: _Counted | None = None
+        self._checked = 0  # no counter is missing up to this one that is not known to be
+        self._highest: deque[tuple[float, int]] = deque()
+
+    def follow(self, stream: _Counted | None, checked: int = 0) -> None:
+        """Look at this stream from now on, behind that counter."""
+        if stream is not self._stream:
+            self._stream, self._checked = stream, checked
+            self._highest.clear()
+
+    def look(self, highest: int, now: float, patience_s: float = GAP_S) -> int:
+        """Return how many more are missing by now; *highest*: of those that were sent."""
+        if self._stream is None:
+            return 0
+        self._highest.append((now, highest))
+        last = None
+        while self._highest and self._highest[0][0] <= now - patience_s:
+            last = self._highest.popleft()[1]
+        if last is None or last <= self._checked:
+            return 0
+        missing = self._stream.missing(self._checked + 1, last)
+        self._checked = last
+        return missing
+
+
 class CopyState:
     """Of one DFS."""
 
     __slots__ = (
-        "_checked",
-        "_highest",
-        "_opener",
+        "_gaps",
+        "_group_gaps",
+        "_listening",
         "_seen",
         "_seen_at",
         "_sync_again_at",
@@ -37,9 +76,9 @@ class CopyState:
         self.equal_at: float | None = None  # when it was last found to be equal
         self.differs = False  # at the last comparison
         self.gaps = 0  # datagrams that did not come
-        self._opener: Opens | None = None
-        self._checked = 0  # no counter is missing up to this one that is not known to be
-        self._highest: deque[tuple[float, int]] = deque()
+        self._gaps = _Gaps()
+        self._group_gaps = _Gaps()
+        self._listening: GroupStream | None = None  # what those are of, while it is heard
         self._seen: tuple[int, int, int, int] | None = None  # what was compared last
         self._seen_at = 0.0
         self._sync_again_at = 0.0
@@ -56,19 +95,27 @@ class CopyState:
 
     def look(self, opener: Opens | None, now: float) -> bool:
         """Look for datagrams of the DFS that are missing by now; whether there are new ones."""
-        if opener is not self._opener:
-            self._opener, self._checked = opener, 0
-            self._highest.clear()
-        if opener is None:
-            return False
-        self._highest.append((now, opener.latest()))
-        last = None
-        while self._highest and self._highest[0][0] <= now - GAP_S:
-            last = self._highest.popleft()[1]
-        if last is None or last <= self._checked:
-            return False
-        missing = opener.missing(self._checked + 1, last)
-        self._checked = last
+        self._gaps.follow(opener)
+        return self._missed(0 if opener is None else self._gaps.look(opener.latest(), now))
+
+    def look_at_group(self, stream: GroupStream | None, now: float) -> bool:
+        """The same of what the active CS sends to the multicast group (11.2).
+
+        While this CS does not hear the group, the DFS sends copies; what had been sent before it
+        knew that is missing.
+        """
+        before, missing = self._listening, 0
+        if before is not None and (before is not stream or not before.hears(now)):
+            missing = self._group_gaps.look(before.highest(), now, 0.0)
+            self._group_gaps.follow(None)
+            self._listening = None
+        if stream is not None and stream.hears(now):
+            self._listening = stream
+            self._group_gaps.follow(stream, stream.since - 1)
+            missing += self._group_gaps.look(stream.highest(), now)
+        return self._missed(missing)
+
+    def _missed(self, missing: int) -> bool:
         self.gaps += missing
         if missing:
             self.is_complete = False

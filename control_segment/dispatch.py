@@ -33,7 +33,7 @@ from control_segment.wire import (
     slow_reply,
 )
 from ssmb.codec import TYPE_OF, decode_datagram
-from ssmb.constants import ErrorCode, Flag, MessageType, ResetReason
+from ssmb.constants import CS_SENDS, STATE_SHARING, ErrorCode, Flag, MessageType, ResetReason
 from ssmb.errors import EncodeError
 from ssmb.messages import (
     AppNotify,
@@ -60,6 +60,9 @@ from ssmb.messages import (
 from ssmb.serials import NO_FLOW, is_cs_originated
 
 _REPLICA: Final = int(Flag.REPLICA)
+# What standbys need too.  Repeats and acknowledgements are for the DFS alone: it copies what is new
+_SHARED: Final = STATE_SHARING & CS_SENDS - {MessageType.HEARTBEAT}
+_ALONE: Final = int(Flag.RETRY | Flag.ACK)
 SERIALS_PER_RECORD: Final = (
     2  # of a SYNC: of a whole table, and of as many flows that end meanwhile
 )
@@ -272,6 +275,11 @@ class Dispatch:
         else:
             self.mirror.decided(peer, message, now)
 
+    def shared(self, peer: Peer, message: Message, now: float) -> None:
+        """What the active CS has sent to the multicast group, as if the DFS had copied it."""
+        self._statistics.received[TYPE_OF[message.__class__]] += 1
+        self._actions[message.__class__](peer, message, now)
+
     def _heartbeat(self, peer: Peer, heartbeat: Heartbeat, now: float) -> None:
         self.heartbeat_came(peer, heartbeat, now)
 
@@ -328,8 +336,10 @@ class Dispatch:
         if octets is None:
             self._statistics.drops["encode_failed"] += 1
             return
-        self._statistics.sent[TYPE_OF[message.__class__]] += 1
-        self._out.append(peer.seal(octets))
+        kind = TYPE_OF[message.__class__]
+        self._statistics.sent[kind] += 1
+        is_shared = kind in _SHARED and not message.flags & _ALONE
+        self._out.append(peer.seal_shared(octets) if is_shared else peer.seal(octets))
 
     def flush(self) -> None:
         """An H message has gone: L messages need not wait longer (6.8)."""

@@ -23,6 +23,7 @@ from ssmb.constants import RESET_RETRY_MS, RESET_TRIES, Flag, ResetReason, Reset
 from ssmb.errors import EncodeError
 from ssmb.keys import SessionKeys
 from ssmb.messages import Message, Reset
+from ssmb.multicast import MESSAGE_MAX, GroupSealer, GroupStream
 from ssmb.seal import KeyRing, Seals
 
 Address: TypeAlias = tuple[str, int]
@@ -115,6 +116,22 @@ class Member:
             self.filling = Filling.AWAY
 
 
+class Sharing:
+    """What goes to the multicast group and is meant for one DFS (11.2)."""
+
+    __slots__ = ("_address", "heard_at", "is_on", "sealer")
+
+    def __init__(self, sealer: GroupSealer, address: Address) -> None:
+        self.sealer = sealer
+        self.heard_at = 0.0  # when the DFS last said that it hears the group
+        self.is_on = False  # it has said so lately, and this CS is active there
+        self._address = address
+
+    def seal(self, octets: bytes) -> Datagram:
+        """Return a datagram to the group."""
+        return self.sealer.seal(octets), self._address
+
+
 class Peer:
     """One DFS, by its segment id; it outlives its connections."""
 
@@ -139,10 +156,12 @@ class Peer:
         "is_connected",
         "is_fast",
         "keys",
+        "listening",
         "member",
         "sealer",
         "segment_id",
         "sessions_since",
+        "sharing",
         "ssmb_version",
         "sync",
         "sync_number",
@@ -182,6 +201,8 @@ class Peer:
         self.answered_at: float | None = None  # a HEARTBEAT of this CS, the last time
         self.tally = Tally()  # its flows here, or those of its team
         self.copy = CopyState()
+        self.sharing: Sharing | None = None  # None: no multicast, or never active there
+        self.listening: GroupStream | None = None  # what the CS that is active there multicasts
         self.epoch = 0  # of the DFS's table: flows of earlier epochs are lost to it
         self.sessions_since = 0  # the earliest epoch whose sessions are kept
         self.executed_reset: int | None = None
@@ -251,6 +272,14 @@ class Peer:
     def seal(self, octets: bytes) -> Datagram:
         """Return a datagram to this DFS."""
         return (octets if self.sealer is None else self.sealer.seal(octets)), self.address
+
+    def seal_shared(self, octets: bytes) -> Datagram:
+        """Return a datagram with a message that standbys need too: to the group, if there is one
+        and the DFS hears it; else the DFS sends them copies."""
+        sharing = self.sharing
+        if sharing is None or not sharing.is_on or len(octets) > MESSAGE_MAX:
+            return self.seal(octets)
+        return sharing.seal(octets)
 
     def encode(self, message: Message) -> bytes | None:
         """Return a message's octets, or None if it does not fit the version agreed."""

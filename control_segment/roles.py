@@ -28,6 +28,7 @@ class Roles:
         log: list[str],
     ) -> None:
         self.election = group.election
+        self._multicast = group.multicast
         self._links = links
         self._peers = peers
         self._configuring = configuring
@@ -47,6 +48,8 @@ class Roles:
 
     def hello_came(self, peer: Peer, hello: Hello, now: float) -> None:
         """Be what the DFS says that this CS is in its group (11.1, 11.5)."""
+        if hello.flags & Flag.ACTIVE:
+            self._multicast.epoch_said(peer, hello.role_epoch)
         self.election.said(
             peer.segment_id,
             now,

@@ -102,6 +102,7 @@ class ControlSegment:
             self._out,
             self.dispatch.send,
             self.dispatch.synchronise,
+            self.dispatch.shared,
             key=key,
             boot_id=cs_boot_id,
             random_octets=random_octets,
@@ -145,6 +146,15 @@ class ControlSegment:
     def receive_datagram(self, octets: bytes, address: Address, now: float) -> None:
         """Take one datagram; the answer is among `datagrams_to_send`."""
         self._out += self.process_batch([(octets, address)], now)
+
+    def receive_shared(self, datagrams: Sequence[bytes], now: float) -> None:
+        """Take datagrams to the multicast group, before those that came by other ways (11.2)."""
+        for octets in datagrams:
+            try:
+                self.group.multicast.came(octets, now)
+            except Exception as error:
+                self.faults.note("handling a datagram to the multicast group", error)
+        self.batches.is_touched = True
 
     def datagrams_to_send(self) -> list[Datagram]:
         """Return, once, what is to be sent."""

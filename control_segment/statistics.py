@@ -52,6 +52,21 @@ DROPS: Final[dict[str, Drop]] = {
     "stale_heartbeat": Drop(
         True, "heartbeats of other control segments that answered none of ours; normal at the start"
     ),
+    "multicast_own": Drop(True, "datagrams of this CS to the multicast group that came back to it"),
+    "multicast_not_followed": Drop(
+        True,
+        "datagrams to the multicast group that no DFS's active CS is known to have sent; normal"
+        " while roles change, and if other groups use the address",
+    ),
+    "multicast_bad_seal": Drop(
+        False, "datagrams to the multicast group that were forged, damaged or of another key"
+    ),
+    "multicast_repeated": Drop(
+        True, "datagrams to the multicast group that came twice; normal if there are two ways"
+    ),
+    "multicast_too_old": Drop(
+        True, "datagrams to the multicast group from before this CS listened, or far too late"
+    ),
     "stale_lease": Drop(True, "messages about grants of a lease that is over"),
     "taken_late": Drop(
         True, "flows in TAKEN that a DELETE or a SYNC had reported before, or of an earlier lease"

@@ -39,6 +39,7 @@ from data_flow_segment.peers.connections import Connections
 from data_flow_segment.peers.epochs import RoleEpochs
 from data_flow_segment.peers.groups import Peers
 from data_flow_segment.peers.heartbeats import Heartbeats
+from data_flow_segment.peers.multicast import Multicast
 from data_flow_segment.peers.nodes import NodePlaces
 from data_flow_segment.peers.offloads import Offloads
 from data_flow_segment.peers.readiness import Readiness
@@ -138,13 +139,17 @@ class Agent:
             self.endings.leftovers.begin,
         )
         self.reassembly = bridge.Reassembly()
-        self.heartbeats = Heartbeats(self.outbox, self.peers, self.new_flows.ask_again)
+        self.multicast = Multicast(settings, self.outbox, self.peers)
+        self.heartbeats = Heartbeats(
+            self.outbox, self.peers, self.multicast, self.new_flows.ask_again
+        )
         self.dispatch = Dispatch(
             settings,
             self.outbox,
             self.peers,
             self.readiness,
             self.heartbeats,
+            self.multicast,
             FlowHandlers(self.new_flows, self.answers, self.endings, self.grants),
             self.reassembly,
             random_octets,
@@ -216,6 +221,18 @@ class Agent:
             raise
         except Exception as error:
             self.outbox.faults.note(f"handling a datagram of {endpoint[0]}", error)
+
+    def receive_shared(
+        self, octets: bytes, group: Endpoint, arrived_on: str | None, now: float
+    ) -> None:
+        """A datagram to a multicast group of `multicast.memberships()`; `arrived_on`: the
+        interface, if it is to be sent on to others (`outbox.forwards`)."""
+        try:
+            self.dispatch.receive_shared(octets, group, arrived_on, now)
+        except TargetError:
+            raise
+        except Exception as error:
+            self.outbox.faults.note(f"handling a datagram to {group[0]}", error)
 
     # --- time --------------------------------------------------------------------------------
 

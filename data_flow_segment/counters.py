@@ -221,6 +221,35 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         False,
         "Datagrams dropped: too old to check whether they were received before.",
     ),
+    "drop_multicast_bad_tag": (
+        False,
+        "Datagrams to a multicast group dropped: wrong seal (forged, damaged, or of another key).",
+    ),
+    "drop_multicast_repeated": (
+        True,
+        "Datagrams to a multicast group dropped: received before; normal if there are two ways.",
+    ),
+    "drop_multicast_too_old": (
+        False,
+        "Datagrams to a multicast group dropped: sent before this DFS listened, or far too late.",
+    ),
+    "drop_multicast_not_active": (
+        True,
+        "Datagrams to a multicast group dropped: not known to be of its active CS; normal while"
+        " roles change.",
+    ),
+    "drop_multicast_for_others": (
+        True,
+        "Datagrams to a multicast group dropped: meant for another DFS.",
+    ),
+    "multicast_forwarded": (
+        True,
+        "Datagrams to a multicast group sent on to the other links of this DFS.",
+    ),
+    "multicast_unsent": (
+        False,
+        "Datagrams to a multicast group that could not be sent on to a link.",
+    ),
     "drop_too_short": (False, "Datagrams dropped: too short for a seal and a message."),
     "invalid_msg": (False, "Messages dropped: malformed, or of a type that only a DFS sends."),
     "ignored_msg": (True, "Messages ignored: of an experimental type, as the protocol requires."),

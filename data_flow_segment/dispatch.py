@@ -15,6 +15,7 @@ from data_flow_segment.flows.new_flows import NewFlows
 from data_flow_segment.outbox import Endpoint, Outbox
 from data_flow_segment.peers.groups import Peer, Peers
 from data_flow_segment.peers.heartbeats import Heartbeats
+from data_flow_segment.peers.multicast import Multicast
 from data_flow_segment.peers.readiness import Readiness
 from data_flow_segment.targets.contract import TransmitPacket
 from ssmb.codec import decode_datagram, encode
@@ -39,6 +40,7 @@ from ssmb.messages import (
 
 _ACK: Final = int(Flag.ACK)
 _PARKED: Final = int(Flag.PARKED)
+_BY_MULTICAST: Final = frozenset({Reply, NewFlow, Reset, Grant})
 _NONCE_SIZE: Final = 32
 _SEAL_COUNTERS: Final[dict[type[SealError], str]] = {
     BadTag: "drop_bad_tag",
@@ -66,6 +68,7 @@ class Dispatch:
         peers: Peers,
         readiness: Readiness,
         heartbeats: Heartbeats,
+        multicast: Multicast,
         flows: FlowHandlers,
         reassembly: Reassembly,
         random_octets: Callable[[int], bytes],
@@ -76,6 +79,8 @@ class Dispatch:
         self._counters = outbox.counters
         self._peers = peers
         self._readiness = readiness
+        self._multicast = multicast
+        self._sender = 0  # of what is being handled, if it came by multicast
         self._flows = flows
         self._reassembly = reassembly
         self._handlers: dict[type[Any], Callable[[Peer, Any, float], None]] = {
@@ -87,7 +92,7 @@ class Dispatch:
             Sync: self._sync,
             AuthChallenge: self._challenge,
             Bridge: self._bridge,
-            Grant: flows.grants.grant_came,
+            Grant: self._grant,
             Lease: flows.grants.lease_came,
             Heartbeat: heartbeats.came,
         }
@@ -112,6 +117,21 @@ class Dispatch:
             return
         counters[_SEAL_COUNTERS.get(type(error), "drop_too_short")] += 1  # type: ignore[arg-type]
 
+    def receive_shared(
+        self, octets: bytes, group: Endpoint, arrived_on: str | None, now: float
+    ) -> None:
+        """One datagram to a multicast group (11.2); `arrived_on`: the interface, if it is to be
+        sent on to others."""
+        self._counters["datagrams_received"] += 1
+        shared = self._multicast.open(octets, group, arrived_on, now)
+        if shared is None:
+            return
+        self._sender = shared.sender
+        try:
+            self._messages(shared.peer, shared.octets, now)
+        finally:
+            self._sender = 0
+
     def _messages(self, peer: Peer, octets: bytes, now: float) -> None:
         decoded = decode_datagram(octets, peer.link.version)
         counters, handlers = self._counters, self._handlers
@@ -122,6 +142,10 @@ class Dispatch:
         for message in decoded.messages:
             kind = message.__class__
             handler = handlers.get(kind)
+            if self._sender and kind not in _BY_MULTICAST:
+                if kind is not Heartbeat:  # which shows that the group is heard
+                    counters["invalid_msg"] += 1
+                continue
             if handler is None:
                 counters["invalid_msg"] += 1
                 continue
@@ -201,11 +225,15 @@ class Dispatch:
         if packet is not None:
             self._outbox.commands.append(TransmitPacket(packet))
 
+    def _grant(self, peer: Peer, message: Grant, now: float) -> None:
+        self._flows.grants.grant_came(peer, message, now, self._sender)
+
     def _share(self, peer: Peer, message: Reply | NewFlow | Reset) -> None:
         group = self._peers.groups[peer.group_id]
         if group.standbys:
             version = peer.link.version
-            group.share(encode(message, version), version, message.__class__.__name__)
+            name = message.__class__.__name__
+            group.share(encode(message, version), version, name, sender=self._sender)
 
 
 def _may_come_from_any(message: Message) -> bool:

@@ -35,6 +35,11 @@ _MESSAGE_DROPS: Final = (
     "drop_replayed",
     "drop_too_old",
     "drop_too_short",
+    "drop_multicast_bad_tag",
+    "drop_multicast_repeated",
+    "drop_multicast_too_old",
+    "drop_multicast_not_active",
+    "drop_multicast_for_others",
 )
 
 Clock: TypeAlias = Callable[[], float]

@@ -42,6 +42,8 @@ class Outbox:
     def __init__(self) -> None:
         self.commands: list[Command] = []
         self.datagrams: list[tuple[Endpoint, bytes]] = []
+        # To multicast groups: the group, on which interface it came, and the datagram as it was
+        self.forwards: list[tuple[Endpoint, str, bytes]] = []
         self.counters = Counters()
         self.log: list[str] = []  # sentences for the operator, for the runtime to write and empty
         self.faults = Faults(self.counters)
@@ -60,6 +62,11 @@ class Outbox:
         """What has to be sent, in order."""
         datagrams, self.datagrams = self.datagrams, []
         return datagrams
+
+    def take_forwards(self) -> list[tuple[Endpoint, str, bytes]]:
+        """What has to be sent on to the links on which it did not come."""
+        forwards, self.forwards = self.forwards, []
+        return forwards
 
     def trace_of(self, session: Session) -> list[TraceEntry]:
         """What is remembered of one flow, oldest first."""

@@ -19,6 +19,7 @@ from control_segment.grants import Grants
 from control_segment.group.config_digest import ConfigDigest
 from control_segment.group.heartbeats import DirectHeartbeats
 from control_segment.group.mirror import Mirror
+from control_segment.group.multicast import Multicast
 from control_segment.group.role import Election
 from control_segment.group.times import times_of
 from control_segment.group.views import Beat, Role
@@ -55,6 +56,7 @@ class Group:
         out: list[Datagram],
         send: Callable[[Peer, Message, float], None],
         synchronise: Callable[[Peer, float], None],
+        carry_out: Callable[[Peer, Message, float], None],
         *,
         key: bytes,
         boot_id: int,
@@ -62,7 +64,7 @@ class Group:
         now: float,
     ) -> None:
         """`pools`: those in force; `out`: where datagrams to other CSs go; `send`: a message to a
-        DFS."""
+        DFS; `carry_out`: of a standby, what the active CS has sent to the multicast group."""
         self.times = times_of(config)
         others = {each.segment_id: (each.address, each.port) for each in config.control_segments}
         self.election = Election(
@@ -71,6 +73,7 @@ class Group:
         self.direct = DirectHeartbeats(
             config.segment_id, others.items(), key, random_octets, self.times.silent
         )
+        self.multicast = Multicast(config, peers, statistics, carry_out, key=key, boot_id=boot_id)
         self._mirror = mirror
         self._grants = grants
         self.digest = ConfigDigest(config, pools)
@@ -105,12 +108,14 @@ class Group:
         if message.flags & Flag.ACK:
             self.election.answered(peer.segment_id, now)
             peer.answered_at = now
+            self.multicast.answered(peer, message, now)
             return
         beat = _beat(message)
         if beat is None or not message.flags & Flag.REPLICA or message.group_id != self._group_id:
             self._statistics.drops["invalid_msg"] += 1
             return
         self.election.relayed(peer.segment_id, beat, now)
+        self.multicast.announced(peer, message)
         if not self.election.claims:
             theirs = message.flow_count, message.flow_digest
             ours = peer.tally.flows, peer.tally.digest
@@ -204,7 +209,9 @@ class Group:
                 own = ours._replace(
                     flow_count=peer.tally.flows, flow_digest=peer.tally.digest & _MASK
                 )
+                own = self.multicast.said_to(peer, own, now)
                 self._send(peer, own, now)
+                self._out += self.multicast.probe(peer, own)
 
     def _look_at_copies(self, now: float) -> None:
         """A standby that has missed something asks for it (11.4)."""
@@ -219,6 +226,7 @@ class Group:
             # decided before
             if copy.look(opener, now) and was_complete and now >= peer.active_since + SETTLED_S:
                 copy.synchronised()
+            copy.look_at_group(peer.listening, now)
             if not peer.sync.is_running and not copy.is_complete and copy.may_sync(now):
                 self._synchronise(peer, now)
             complete = complete and copy.is_complete

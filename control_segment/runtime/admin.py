@@ -107,6 +107,7 @@ def _describe_copy(segment: ControlSegment, peer: Peer, now: float) -> answers.C
         differs=copy.differs and not peer.is_active,
         equal_ms=None if copy.equal_at is None else round((now - copy.equal_at) * 1000),
         datagrams_missed=copy.gaps,
+        by_multicast=segment.group.multicast.is_used(peer, now),
     )
 
 

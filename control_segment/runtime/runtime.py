@@ -17,6 +17,7 @@ from control_segment.peers import Datagram
 from control_segment.runtime import admin, memory
 from control_segment.runtime.batch_socket import BatchSocket
 from control_segment.runtime.datagrams import DatagramFilter, DatagramSocket
+from control_segment.runtime.group_socket import GroupSocket
 from control_segment.runtime.native import load
 from control_segment.runtime.response_times import measure_response_times
 from control_segment.runtime.state_file import StateFile
@@ -81,8 +82,10 @@ class ControlSegmentRuntime:
     async def run(self) -> None:
         """Run until stopped."""
         loop = asyncio.get_running_loop()
-        # A filter wants to see each datagram
-        native, said = (None, "") if self._filter is not None else load()
+        # A filter wants to see each datagram; native code knows one socket, and answers there
+        shared = self._config.ssmb.multicast
+        is_plain = self._filter is None and shared is None
+        native, said = load() if is_plain else (None, "")
         self._segment = segment = ControlSegment(
             self._config,
             key=self._key,
@@ -99,7 +102,11 @@ class ControlSegmentRuntime:
             )
         state_file = self._restore(segment, loop.time())
         ssmb = self._config.ssmb
-        if native is None:
+        if shared is not None:
+            self._udp = GroupSocket(
+                ssmb.address, ssmb.port, shared, self._handle, self._handle_shared, self._filter
+            )
+        elif native is None:
             self._udp = DatagramSocket(ssmb.address, ssmb.port, self._handle, self._filter)
         else:
             self._udp = BatchSocket(
@@ -207,6 +214,12 @@ class ControlSegmentRuntime:
         if self._segment.batches.is_touched:
             self._after(now)
         return replies
+
+    def _handle_shared(self, datagrams: list[bytes], now: float) -> list[Datagram]:
+        assert self._segment is not None
+        self._segment.receive_shared(datagrams, now)
+        self._after(now)
+        return self._segment.datagrams_to_send()
 
     def _handle_opened(
         self, datagrams: list[Opened], now: float

@@ -60,12 +60,27 @@ class CsmbListener(Section):
     port: Port = CSMB_PORT
 
 
+class MulticastLinks(Section):
+    """How the multicast groups of the CSs are joined, which they name (11.2)."""
+
+    interfaces: tuple[InterfaceName, ...] = ()  # none: the one with the SSMB address
+    ttl: Annotated[Whole, Field(ge=1, le=255)] = 1
+
+    @model_validator(mode="after")
+    def _are_different(self) -> MulticastLinks:
+        for name in self.interfaces:
+            if self.interfaces.count(name) > 1:
+                raise _error("interfaces", f"{name} is given twice; give each interface once")
+        return self
+
+
 class SsmbSocket(Section):
     """Where SSMB is sent from and received; it is announced to the CSs, so it is never a
     wildcard."""
 
     address: AnnouncedAddress
     port: Port = SSMB_PORT
+    multicast: MulticastLinks = MulticastLinks()
 
 
 class VirtualAddresses(Section):

@@ -204,7 +204,10 @@ class Endings:
         if state is None or state.entry.serial != serial or is_over:
             self._counters["flows_not_found"] += 1
             reason = self.ended.reason_of(signature.session, serial)
-            peer.link.queue(messages.delete_unknown(asked, reason), now)
+            unknown = messages.delete_unknown(asked, reason)
+            peer.link.queue(unknown, now)
+            if peer.is_heard_by_multicast:
+                self._tell_listeners(peer, unknown, now)
             return
         if state.entry.group_id != peer.group_id:
             self._counters["drop_other_group"] += 1
@@ -274,6 +277,12 @@ class Endings:
             self._counters["deletes_unsent"] += 1
         for standby in group.standbys:
             if standby.ssmb_proved:
+                standby.link.queue(message._replace(flags=message.flags | _REPLICA), now)
+
+    def _tell_listeners(self, active: Peer, message: Delete, now: float) -> None:
+        """Standbys heard what the active CS said, also if it was not carried out here (11.2)."""
+        for standby in self._peers.group_of(active.group_id).standbys:
+            if standby.hears and standby.ssmb_proved:
                 standby.link.queue(message._replace(flags=message.flags | _REPLICA), now)
 
     def report_left(self, signatures: Iterable[FlowSignature], group_id: int, now: float) -> None:

@@ -49,7 +49,8 @@ class Ring:
         self.ranges: deque[_Given] = deque()
         self._given = self._passed = 0  # decisions in all, and before those in `ranges`
         self.last_serial = 0  # of this virtual server, under this lease
-        self.early: dict[int, Grant] = {}  # parts that came before one that is missing
+        # Parts that came before one that is missing, and whose multicast they were
+        self.early: dict[int, tuple[Grant, int]] = {}
         self._nodes: dict[int, bytes] = {}  # as octets, by their index
         self._last: Grant | None = None
 

@@ -156,8 +156,9 @@ class Grants:
 
     # --- GRANT -----------------------------------------------------------------------------------
 
-    def grant_came(self, peer: Peer, message: Grant, now: float) -> None:
-        """Carry it out if it is the next one; confirm what was carried out (13.3)."""
+    def grant_came(self, peer: Peer, message: Grant, now: float, sender: int = 0) -> None:
+        """Carry it out if it is the next one; confirm what was carried out (13.3); `sender`: as of
+        `Group.share`."""
         lease = self._lease_of(peer, message.lease_id)
         if lease is None:
             return
@@ -167,12 +168,12 @@ class Grants:
             ring = self._begin(key, lease, message, now)
         if message.generation == ring.generation and message.part > ring.part:
             if len(ring.early) < EARLY_MAX:
-                ring.early[message.part] = message
+                ring.early[message.part] = message, sender
             while (due := ring.early.pop(ring.part + 1, None)) is not None:
                 ring.part += 1
                 self._counters["grants_received"] += 1
-                self._carry_out(peer, key, ring, due, now)
-                self._share(peer, due)
+                self._carry_out(peer, key, ring, due[0], now)
+                self._share(peer, *due)
         peer.link.send(
             message._replace(
                 error_code=0,
@@ -249,13 +250,13 @@ class Grants:
 
     # --- standbys --------------------------------------------------------------------------------
 
-    def _share(self, peer: Peer, message: Grant) -> None:
+    def _share(self, peer: Peer, message: Grant, sender: int) -> None:
         """What was carried out, once, also if it came by a repeat (11.3)."""
         group = self._peers.group_of(peer.group_id)
         if group.standbys:
             version = peer.link.version
             copy = encode(message._replace(flags=message.flags & ~_RETRY), version)
-            group.share(copy, version, "Grant", _GRANTS)
+            group.share(copy, version, "Grant", _GRANTS, sender)
 
     def tell(self, standby: Peer) -> None:
         """A standby that asks for all flows has missed GRANTs: what of them may still be taken."""

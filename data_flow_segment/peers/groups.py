@@ -22,6 +22,7 @@ from ssmb.addresses import UNSPECIFIED, to_text
 from ssmb.constants import QUERY_REPEATS, QUERY_RETRY_MS, TCP
 from ssmb.constants import Flag as SsmbFlag
 from ssmb.messages import Translation
+from ssmb.multicast import GroupStream
 
 _ROUTE_BY_DST_IP: Final = int(SsmbFlag.ROUTE_BY_DST_IP)
 QUERY_TIMEOUT_MIN_MS: Final = 5  # a CONFIG of 0 would repeat without a pause
@@ -36,8 +37,10 @@ class Peer:
         "confirm_by",
         "connections",
         "heard_at",
+        "hears",
         "hello",
         "is_active",
+        "is_heard_by_multicast",
         "is_silent",
         "link",
         "reset_seen",
@@ -45,6 +48,7 @@ class Peer:
         "silent_at",
         "ssmb_proved",
         "ssmb_version",
+        "stream",
         "sync_deadline",
         "synced",
     )
@@ -57,6 +61,8 @@ class Peer:
         self.connections: list[int] = []
         self.is_active = False  # obeyed (11.1)
         self.begin_listening()
+        self.stream: GroupStream | None = None  # what it sends to its multicast group (11.2)
+        self.hears = 0  # of a standby: whose datagrams to the group it hears (`Origin.number`)
         self.config = Config()
         self.confirm_by: float | None = None  # until then it may not know that it is active
         self.ssmb_proved = False  # we answered an AUTH_CHALLENGE on SSMB (12.3)
@@ -70,6 +76,7 @@ class Peer:
         self.heard_at: float | None = None  # when its last HEARTBEAT came
         self.silent_at: float | None = None  # when it has missed too many; None: it promised none
         self.is_silent = False
+        self.is_heard_by_multicast = False  # by its last HEARTBEAT (`multicast`)
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -145,12 +152,16 @@ class Group:
         """What HELLO says of it."""
         return self.active is not None, self.claim.role_epoch
 
-    def share(self, octets: bytes, version: int, name: str, capability: int = 0) -> None:
+    def share(
+        self, octets: bytes, version: int, name: str, capability: int = 0, sender: int = 0
+    ) -> None:
         """Copy a message of the active CS, or about its flows, to the standbys (11.3) whose HELLO
-        has this flag."""
+        has this flag; `sender`: it came by multicast, and standbys that hear this one have it."""
         copy = as_replica(octets)
         for standby in self.standbys:
             if not standby.ssmb_proved or standby.link.version != version:
+                continue
+            if sender and standby.hears == sender:
                 continue
             if standby.hello.flags & capability == capability:
                 standby.link.send_octets(copy, name)
@@ -177,6 +188,7 @@ class Peers:
         self.by_identity: dict[tuple[int, int], Peer] = {}
         self.by_endpoint: dict[Endpoint, tuple[Peer, ...]] = {}
         self.groups: dict[int, Group] = {}
+        self.generation = 0  # changes with what any CS's HELLO says
         self.role_changes = 0  # how often a group got another active CS or epoch, or lost it
 
     @property
@@ -224,6 +236,7 @@ class Peers:
     def _arranged(self, group: Group, before: Peer | None, *, is_news: bool) -> list[Group]:
         """Who is where, and gets copies; the group if its active CS changed."""
         active = group.active
+        self.generation += is_news
         if not is_news and active is before:
             return []
         if active is not None and active is not before:
@@ -235,6 +248,8 @@ class Peers:
             endpoints[endpoint] = (*endpoints.get(endpoint, ()), peer)
             if peer.group_id == group.group_id:
                 peer.is_active = peer is active
+                if active is not before:
+                    peer.hears = 0
                 if not peer.is_active:
                     standbys.append(peer)
         self.by_endpoint, group.standbys = endpoints, tuple(standbys)

@@ -16,6 +16,7 @@ from admin.quiet_log import QuietLog
 from csmb.constants import Flag
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Group, Peer, Peers
+from data_flow_segment.peers.multicast import Multicast
 from ssmb.codec import encode
 from ssmb.constants import Flag as SsmbFlag
 from ssmb.constants import HeartbeatRole
@@ -37,10 +38,15 @@ class Heartbeats:
     """Of the active CSs of all groups."""
 
     def __init__(
-        self, outbox: Outbox, peers: Peers, heard_again: Callable[[Group, float], None]
+        self,
+        outbox: Outbox,
+        peers: Peers,
+        multicast: Multicast,
+        heard_again: Callable[[Group, float], None],
     ) -> None:
         """`heard_again`: a CS that was silent is there."""
         self._outbox = outbox
+        self._multicast = multicast
         self._peers = peers
         self._heard_again = heard_again
         self._copies: list[tuple[Group, bytes, int]] = []
@@ -52,7 +58,8 @@ class Heartbeats:
         if not peer.hello.flags & _HEARTBEATS or not is_its_own or message.role not in _ROLES:
             self._outbox.counters["invalid_msg"] += 1
             return
-        peer.link.send(message._replace(flags=message.flags | _ACK))
+        answer = self._multicast.answer(peer, message, now)
+        peer.link.send(answer._replace(flags=answer.flags | _ACK))
         peer.heard_at = now
         if not peer.is_active:
             return

@@ -3,7 +3,7 @@
 
 A target that can ask does so while its group has an active CS that may be asked (12.3) and is not
 silent (11.8), with keys and version 2, whose address no other group's CS has: a REPLY is told apart
-by its address.
+by its address.  It does not while the CS answers by multicast (11.2): then the agent asks.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Offloads:
             return None
         link = active.link
         alone = len(self._peers.by_endpoint.get(link.endpoint, ())) == 1
-        known = active, active.ssmb_proved, active.answers, link.keys
+        known = active, active.ssmb_proved, active.answers, link.keys, active.is_heard_by_multicast
         return *known, alone, bool(group.standbys)
 
     def who_asks(self, group_id: int) -> str:
@@ -68,6 +68,8 @@ class Offloads:
         active = self._peers.active_of(group_id)
         if active is not None and active.is_silent and self._offloads:
             return "agent: the active CS has missed three heartbeats"
+        if active is not None and active.is_heard_by_multicast and self._offloads:
+            return "agent: the active CS answers by multicast"
         obstacle = self._target.asking(group_id)
         return f"agent: {obstacle}" if obstacle else "data path"
 
@@ -76,7 +78,8 @@ class Offloads:
         if active is None or active.link.version != FINISHED_VERSION or not active.ssmb_proved:
             return Offload(group.group_id)
         path = None
-        if self._may_ask and active.answers and active.link.keys is not None:
+        is_asked_directly = active.answers and not active.is_heard_by_multicast
+        if self._may_ask and is_asked_directly and active.link.keys is not None:
             opening, sealing = active.link.keys
             address, port = active.link.endpoint
             if len(self._peers.by_endpoint.get(active.link.endpoint, ())) == 1:

@@ -24,6 +24,7 @@ from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.outbox import Endpoint
 from data_flow_segment.runtime.admin import Admin
 from data_flow_segment.runtime.callbacks import callback
+from data_flow_segment.runtime.multicast import MulticastSockets
 from data_flow_segment.runtime.sockets import open_udp
 from data_flow_segment.runtime.state_file import StateFile
 from data_flow_segment.runtime.streams import Streams
@@ -86,6 +87,15 @@ class DataFlowSegmentRuntime:
         self.admin = Admin(self.agent, self._clock)
         self._filter = datagram_filter
         self._streams = Streams(self, self.agent.connections, self._clock)
+        shared = config.ssmb.multicast
+        self._multicast = MulticastSockets(
+            self.agent,
+            config.ssmb.address,
+            shared.interfaces,
+            shared.ttl,
+            self._shared_came,
+            self._shared_taken,
+        )
         self._udp: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -170,6 +180,7 @@ class DataFlowSegmentRuntime:
 
     def _stop_reading(self, loop: asyncio.AbstractEventLoop, udp: socket.socket) -> None:
         loop.remove_reader(udp.fileno())
+        self._multicast.close()
         if self.target.fileno() >= 0:
             loop.remove_reader(self.target.fileno())
         if self.target.late_fileno() >= 0:
@@ -254,6 +265,14 @@ class DataFlowSegmentRuntime:
             self.agent.handle_events(self.target.events(), now)
         self.settle()
 
+    @callback
+    def _shared_came(self, octets: bytes, group: Endpoint, arrived_on: str | None) -> None:
+        self.agent.receive_shared(octets, group, arrived_on, self._clock())
+
+    @callback
+    def _shared_taken(self) -> None:
+        self.settle()
+
     def settle(self) -> None:
         """Carry out what the agent decided in this wake-up."""
         agent, now = self.agent, self._clock()
@@ -263,6 +282,7 @@ class DataFlowSegmentRuntime:
         # datagrams first: the CS decides while packets that waited are put back
         if agent.outbox.datagrams and self._udp is not None:
             self._send(agent.outbox.take_datagrams())
+        self._multicast.settle()
         if agent.outbox.commands:
             self.target.apply(agent.outbox.take_commands())
         if agent.endings.leftovers.is_open and self._loop is not None:

@@ -26,7 +26,6 @@ ISSUES: Final = {
     "content-aware virtual servers",
     "CS-assisted virtual servers",
     "handshake proxy",
-    "multicast mode",
 }
 
 

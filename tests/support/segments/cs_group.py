@@ -12,9 +12,11 @@ from control_segment.config import ControlSegmentConfig
 from control_segment.segment import ControlSegment
 from data_flow_segment.targets.memory import MemoryTarget
 from ssmb.addresses import to_text
+from ssmb.constants import MULTICAST_GROUP, SSMB_PORT
 from support.segments.agent_rig import DFS_ENDPOINT, KEY, VIP, agent_of, options
 
 WIRE_S: Final = 0.0002
+GROUP: Final = (MULTICAST_GROUP, SSMB_PORT)
 
 
 def cs_config(segment_id: int, port: int, **changes: Any) -> ControlSegmentConfig:
@@ -59,6 +61,7 @@ class Member:
         self.number: int | None = None  # of its connection at the agent
         self.runs = True
         self.reachable = True  # else what is sent to or by it is lost
+        self.deaf = False  # to the multicast group
         self.connect_at: float | None = group.now
         self.log: list[str] = []
 
@@ -139,6 +142,8 @@ class CsGroup:
         self.agent = agent_of(self.target, self.dice.randbytes, self.now)
         self.members: list[Member] = []
         self.log: list[str] = []
+        self.deaf = False  # the DFS, to the multicast group
+        self.multicasts: list[bytes] = []  # every datagram that was sent to the group
 
     @property
     def ports(self) -> list[int]:
@@ -211,7 +216,19 @@ class CsGroup:
             member.log += member.cs.log
             member.cs.log.clear()
 
+    def multicast(self, octets: bytes) -> None:
+        """Carry a datagram to everybody who has joined the group, also to its sender."""
+        self.multicasts.append(octets)
+        if GROUP in self.agent.multicast.memberships() and not self.deaf:
+            self.agent.receive_shared(octets, GROUP, None, self.now)
+        for member in self._running():
+            joined = member.cs.group.multicast.address == GROUP
+            if joined and member.reachable and not member.deaf:
+                member.cs.receive_shared([octets], self.now)
+
     def _deliver(self, octets: bytes, sender: Member, endpoint: tuple[str, int]) -> None:
+        if endpoint == GROUP:
+            self.multicast(octets)
         if endpoint == DFS_ENDPOINT:
             self.agent.receive_datagram(octets, sender.endpoint, self.now)
         for member in self._running():

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from pydantic import ValidationError
@@ -111,3 +111,43 @@ def test_a_source_translation_may_be_an_address_alone() -> None:
     ]
     assert server.source is not None
     assert (server.source.address, server.source.ports) == ("10.0.0.1", "1024-65535")
+
+
+OTHERS: Final = {"control_segments": [{"segment_id": 2, "address": "10.255.0.9"}]}
+
+
+def shared(**multicast: Any) -> dict[str, Any]:
+    """A CS of two that shares by multicast."""
+    place = {"address": "10.255.0.2", "multicast": {"address": "239.191.0.19", **multicast}}
+    return {"ssmb": place, "key_file": "k", "laboratory_no_authentication": False, **OTHERS}
+
+
+def test_a_multicast_group_has_the_documented_defaults() -> None:
+    multicast = config(**shared()).ssmb.multicast
+    assert multicast is not None
+    assert (multicast.port, multicast.interface, multicast.ttl) == (61019, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (shared(address="10.255.0.9"), "not the address of a multicast group; give one like 239"),
+        (shared(address="group"), "'group' is not an IPv4 or IPv6 address"),
+        (shared(address="ff12::19%eth0"), "not the address of a multicast group"),
+        (shared(address="ff12::19"), "not of the address family of 10.255.0.2; give an IPv4"),
+        (shared(ttl=0), "greater than or equal to 1"),
+        (shared(ttl=256), "less than or equal to 255"),
+        (shared(interface=""), "at least 1 character"),
+        (shared(interface="a/b"), "should match pattern"),
+        ({**shared(), "control_segments": []}, "multicast is for several CSs; name the others"),
+        (
+            {**shared(), "key_file": None, "laboratory_no_authentication": True},
+            "multicast needs key_file: its datagrams are always sealed",
+        ),
+    ],
+)
+def test_a_multicast_group_that_cannot_work_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        config(**changes)

@@ -7,6 +7,7 @@ import itertools
 from typing import Final
 
 from control_segment.copy_state import GAP_S, QUIET_S, RESYNC_MOST_S, CopyState
+from ssmb.multicast import GroupSealer, GroupStream, Origin
 from ssmb.seal import Opener, Sealer
 
 KEY: Final = bytes(16)
@@ -109,3 +110,78 @@ def test_a_sync_is_asked_for_now_and_then_only() -> None:
     assert max(pauses) == RESYNC_MOST_S
     quiet = times[-1] + 3 * RESYNC_MOST_S
     assert [copy.may_sync(quiet + step) for step in (0.0, 0.5, 1.0)] == [True, True, False]
+
+
+ORIGIN: Final = Origin(1, 1, 256, 7)
+INTERVAL_MS: Final = 50
+
+
+class Listening:
+    """A standby's copy, and the stream of the active CS, of which some does not come."""
+
+    def __init__(self) -> None:
+        self.copy = CopyState()
+        self.copy.synchronised()
+        self.sealer = GroupSealer(KEY, ORIGIN)
+        self.stream = GroupStream(KEY, ORIGIN, 1)
+        self.now = 0.0
+
+    def beat(self, *, comes: bool = True, announced: bool = True) -> bool:
+        """One heartbeat later: a datagram of the group, the relayed heartbeat, and a look."""
+        self.now += TICK_S
+        datagram = self.sealer.seal(b"message")
+        if comes:
+            self.stream.open(datagram, self.now)
+        if announced:
+            self.stream.announce(self.sealer.next_counter - 1, INTERVAL_MS, 1)
+        return self.copy.look_at_group(self.stream, self.now)
+
+
+def test_what_all_hear_is_complete() -> None:
+    listening = Listening()
+    assert not any(listening.beat() for _ in range(50))
+    assert listening.copy.is_complete
+
+
+def test_a_multicast_that_does_not_come_makes_it_incomplete_once() -> None:
+    listening = Listening()
+    found = [listening.beat(comes=number not in (20, 21)) for number in range(50)]
+    assert True in found
+    assert listening.copy.gaps == 2
+    assert not listening.copy.is_complete
+
+
+def test_while_it_hears_nothing_the_dfs_copies_and_nothing_is_missing() -> None:
+    """But for what was sent before that was known."""
+    listening = Listening()
+    for _ in range(10):
+        listening.beat()
+    found = [listening.beat(comes=False) for _ in range(50)]
+    assert found.count(True) == 1
+    assert 0 < listening.copy.gaps < 10
+    gaps = listening.copy.gaps
+    listening.copy.synchronised()
+    assert not any(listening.beat() for _ in range(50))
+    assert listening.copy.gaps == gaps
+    assert listening.copy.is_complete
+
+
+def test_a_cs_that_ends_leaves_nothing_missing() -> None:
+    listening = Listening()
+    for _ in range(10):
+        listening.beat()
+    for _ in range(20):
+        listening.now += TICK_S
+        assert not listening.copy.look_at_group(listening.stream, listening.now)
+    assert listening.copy.is_complete
+
+
+def test_its_last_datagram_is_missing_if_the_dfs_has_it() -> None:
+    listening = Listening()
+    for _ in range(10):
+        listening.beat()
+    listening.beat(comes=False, announced=False)
+    listening.stream.announced = max(listening.stream.announced, 11)  # as a DFS has answered
+    found = [listening.copy.look_at_group(None, listening.now)]  # another CS is active at once
+    assert found == [True]
+    assert listening.copy.gaps == 1

@@ -49,6 +49,18 @@ def test_one_arm_is_the_same_interface_on_both_sides() -> None:
         ({"ssmb": {"address": "::ffff:0.0.0.0"}}, "an IPv4-mapped address"),
         ({"csmb": {"address": "::ffff:0.0.0.0"}}, "an IPv4-mapped address"),
         ({"ssmb": {"address": "10.0.0.1", "port": 0}}, "greater than or equal to 1"),
+        (
+            {"ssmb": {"address": "10.0.0.1", "multicast": {"interfaces": ["a", "a"]}}},
+            "a is given twice",
+        ),
+        (
+            {"ssmb": {"address": "10.0.0.1", "multicast": {"interfaces": ["a b"]}}},
+            "cannot be the name of an interface",
+        ),
+        (
+            {"ssmb": {"address": "10.0.0.1", "multicast": {"ttl": 0}}},
+            "greater than or equal to 1",
+        ),
         ({"key_file": None}, "give either key_file"),
         ({"laboratory_no_authentication": True}, "give either key_file"),
         ({"flow_capacity": 0}, "greater than or equal to 1"),
