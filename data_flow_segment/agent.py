@@ -201,12 +201,14 @@ class Agent:
     def handle_events(self, events: Iterable[Event], now: float) -> None:
         """What the target saw."""
         handlers, left = self._handlers, iter(events)
-        read = self.endings.leftovers.read()
+        leftovers = self.endings.leftovers
+        read = leftovers.read() if leftovers.stages else None
         while True:
             try:
                 for event in left:
                     handlers[event.__class__](event, now)
-                self.endings.leftovers.end(read)
+                if read is not None:
+                    leftovers.end(read)
                 return
             except TargetError:
                 raise
@@ -293,11 +295,13 @@ class Agent:
     def flush(self, now: float) -> None:
         """Last in a wake-up: batches that are due, or that an H message takes along."""
         self.offloads.follow()
-        self.heartbeats.flush()
+        if self.heartbeats.copies:
+            self.heartbeats.flush()
         self.grants.flush(now)
         for peer in self.peers.by_identity.values():
             peer.link.flush(now)
-        self.endings.leftovers.target_told()
+        if self.endings.leftovers.stages:
+            self.endings.leftovers.target_told()
 
     # --- for the operator ----------------------------------------------------------------------
 

@@ -19,34 +19,29 @@ class Leftovers:
     """The groups whose active CS has changed a moment ago."""
 
     def __init__(self) -> None:
-        self._stages: dict[int, _Stage] = {}
-
-    @property
-    def is_open(self) -> bool:
-        """Whether something may come that is to be read soon."""
-        return bool(self._stages)
+        self.stages: dict[int, _Stage] = {}  # empty: nothing is to be read soon, nor to be done
 
     def begin(self, group_id: int) -> None:
         """Another CS is active, or none."""
-        self._stages[group_id] = _Stage.CHANGED
+        self.stages[group_id] = _Stage.CHANGED
 
     def may_be_of(self, group_id: int) -> bool:
         """Whether what the target reports now may have been decided by the CS before."""
-        return group_id in self._stages
+        return group_id in self.stages
 
     def target_told(self) -> None:
         """The commands of this wake-up are on their way to it."""
-        for group_id in self._stages:
-            self._stages[group_id] = _Stage.TOLD
+        for group_id in self.stages:
+            self.stages[group_id] = _Stage.TOLD
 
     def read(self) -> frozenset[int]:
         """The groups of which everything is read once the events are handled that are there."""
         return frozenset(
-            group_id for group_id, stage in self._stages.items() if stage is _Stage.TOLD
+            group_id for group_id, stage in self.stages.items() if stage is _Stage.TOLD
         )
 
     def end(self, groups: frozenset[int]) -> None:
         """They are handled."""
         for group_id in groups:
-            if self._stages.get(group_id) is _Stage.TOLD:
-                del self._stages[group_id]
+            if self.stages.get(group_id) is _Stage.TOLD:
+                del self.stages[group_id]

@@ -49,7 +49,7 @@ class Heartbeats:
         self._multicast = multicast
         self._peers = peers
         self._heard_again = heard_again
-        self._copies: list[tuple[Group, bytes, int]] = []
+        self.copies: list[tuple[Group, bytes, int]] = []
         self._quiet = QuietLog()
 
     def came(self, peer: Peer, message: Heartbeat, now: float) -> None:
@@ -71,17 +71,12 @@ class Heartbeats:
             self._heard_again(group, now)
         if group.standbys:
             version = peer.link.version
-            self._copies.append((group, encode(message, version), version))
-
-    @property
-    def has_copies(self) -> bool:
-        """Whether `flush` sends some: copies of what the CS said before go first."""
-        return bool(self._copies)
+            self.copies.append((group, encode(message, version), version))
 
     def flush(self) -> None:
         """Send the copies."""
-        if self._copies:
-            copies, self._copies = self._copies, []
+        if self.copies:
+            copies, self.copies = self.copies, []
             for group, octets, version in copies:
                 group.share(octets, version, "Heartbeat", _HEARTBEATS)
 

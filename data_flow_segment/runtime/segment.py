@@ -276,7 +276,7 @@ class DataFlowSegmentRuntime:
     def settle(self) -> None:
         """Carry out what the agent decided in this wake-up."""
         agent, now = self.agent, self._clock()
-        if agent.heartbeats.has_copies:  # what the target carried out goes before them
+        if agent.heartbeats.copies:  # what the target carried out goes before them
             agent.handle_events(self.target.events(), now)
         agent.flush(now)
         # datagrams first: the CS decides while packets that waited are put back
@@ -285,7 +285,7 @@ class DataFlowSegmentRuntime:
         self._multicast.settle()
         if agent.outbox.commands:
             self.target.apply(agent.outbox.take_commands())
-        if agent.endings.leftovers.is_open and self._loop is not None:
+        if agent.endings.leftovers.stages and self._loop is not None:
             self._loop.call_soon(self._events_wait)
         self._state_file.follow(agent.epochs, agent.outbox.faults, self._epochs_settled)
         for connection_id in agent.connections.take_touched():
