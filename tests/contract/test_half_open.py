@@ -87,9 +87,9 @@ def test_a_flow_without_the_clients_acknowledgement_ends_early(
 def test_a_repeated_syn_begins_the_time_anew(tcp_scene: Scene) -> None:
     scene = tcp_scene
     begun(scene, 1000)
-    scene.rig.advance(0.7)
+    scene.rig.advance(0.6)
     client_sends(scene, 1000, "S", 100)
-    scene.rig.advance(0.7)
+    scene.rig.advance(0.6)
     assert swept(scene) == []
 
 
