@@ -20,6 +20,10 @@ from typing import Final
 from admin import answers
 
 ANSWER_WAIT_S: Final = 0.5  # without any FLOW_STATE or SYNC_DONE: ask again
+# But a DFS that has reported many flows is busy rather than gone, and begins anew when it is asked:
+# waiting costs no more than that while it is no longer
+AGAIN_PER_S: Final = 32_000  # flows, by a DFS that is not busy
+ANSWER_WAIT_MAX_S: Final = 5.0
 REORDER_WAIT_S: Final = 0.1  # SYNC_DONE may overtake the last FLOW_STATEs
 TRIES: Final = 10
 _ID_MASK: Final = 0xFFFF_FFFF
@@ -77,7 +81,11 @@ class Sync:
         if self._is_complete():
             self.stop()
             return True
-        self._deadline = now + (ANSWER_WAIT_S if self._expected is None else REORDER_WAIT_S)
+        if self._expected is not None:
+            self._deadline = now + REORDER_WAIT_S
+        else:
+            wait_s = min(len(self._reported) / AGAIN_PER_S, ANSWER_WAIT_MAX_S)
+            self._deadline = now + max(wait_s, ANSWER_WAIT_S)
         return False
 
     def flow_ended(self, serial: int) -> None:

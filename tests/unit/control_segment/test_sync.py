@@ -7,6 +7,7 @@ import pytest
 
 from control_segment.flows import ACTIVE
 from control_segment.runtime import admin
+from control_segment.sync import AGAIN_PER_S, ANSWER_WAIT_S
 from ssmb.addresses import from_text
 from ssmb.constants import CloseReason, ErrorCode, Flag
 from ssmb.messages import (
@@ -210,6 +211,27 @@ def test_a_dfs_that_never_ends_its_sync_is_given_up() -> None:
     rig.advance(60)
     assert count(rig, Sync) == 10
     assert not is_running(rig)
+
+
+def test_a_dfs_that_has_reported_much_may_pause_for_as_long_as_a_new_start_would_take() -> None:
+    dfs = DfsDouble()
+    dfs.answers_sync = False
+    rig = Rig(None, dfs)
+
+    def silence_s() -> float:
+        """Until it is asked again."""
+        before, begun = count(rig, Sync), rig.now
+        while count(rig, Sync) == before:
+            rig.advance(0.1)
+        return rig.now - begun
+
+    dfs.send(rig, state(1))
+    assert silence_s() == pytest.approx(ANSWER_WAIT_S, abs=0.11)
+    flows = ANSWER_WAIT_S * AGAIN_PER_S * 2
+    sync = rig.cs.peers[256].sync
+    for serial in range(int(flows)):
+        sync.flow_reported(serial, rig.now)
+    assert silence_s() == pytest.approx(2 * ANSWER_WAIT_S, abs=0.11)
 
 
 def test_sessions_under_way_wait_for_sync_and_new_ones_do_not() -> None:

@@ -566,6 +566,26 @@ def test_sync_is_paced() -> None:
     assert cs.one(SyncDone).flow_count == 500
 
 
+def test_a_sync_makes_up_for_late_wake_ups_but_not_for_long_ones() -> None:
+    """A busy machine wakes the agent every 20 ms; then it was away for a second."""
+    rig, cs = ready_rig()
+    for number in range(2000):
+        cs.send(newflow_for(0x81000001 + number, src_port=1000 + number))
+    cs.send(Sync(sync_id=1))
+
+    def after(seconds: float) -> int:
+        """How many flows are reported in one wake-up."""
+        rig.now += seconds
+        while (timer := rig.agent.get_timer()) is not None and timer <= rig.now:
+            rig.agent.handle_timer(rig.now)
+            rig.settle()
+        return len(cs.take(FlowState))
+
+    assert after(0.0) == pytest.approx(128, abs=12)
+    assert after(0.0201) == pytest.approx(5 * 128, abs=12)
+    assert after(1.0) == pytest.approx(5 * 128, abs=12)
+
+
 def test_flows_that_linger_are_not_told_in_sync() -> None:
     rig, cs = ready_rig()
     rig.client_sends(SYN, seq=1)
