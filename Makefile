@@ -127,6 +127,7 @@ bench: bpf ## measure every figure of docs/benchmarks.md on this machine (root; 
 	$(PYTHON_BIN) bench/compare.py $(ARGS)
 	$(PYTHON_BIN) bench/flood.py
 	$(PYTHON_BIN) bench/failover.py --rounds 1
+	$(PYTHON_BIN) bench/resync.py
 	@if ! command -v simple_switch_grpc >/dev/null; then \
 	  echo "bench/p4.py and bench/p4_entries.py were not run: simple_switch_grpc is not on the PATH (install p4lang's package p4lang-bmv2)"; \
 	else \
