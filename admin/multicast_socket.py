@@ -20,7 +20,7 @@ _IP_PMTUDISC_DO: Final = 2
 _MREQN: Final = struct.Struct("=4s4si")  # group, own address, number of the interface
 _MREQ6: Final = struct.Struct("=16si")
 _ANY: Final = bytes(4)
-_ADDRESSES6: Final = Path("/proc/net/if_inet6")
+_ADDRESSES6: Final = Path("/proc/self/net/if_inet6")
 
 
 def open_member(

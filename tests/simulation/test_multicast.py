@@ -454,3 +454,31 @@ def test_a_late_reply_that_the_dfs_does_not_carry_out_is_forgotten_at_both(group
     group.run(400)
     assert flows_of(first.cs) == flows_of(second.cs) == set()
     assert second.cs.statistics.sent[MessageType.SYNC] == asked
+
+
+@pytest.mark.parametrize("grants", [False, True], ids=["asked", "ahead"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_on_a_network_that_loses_multicasts_every_flow_is_served_and_all_agree(
+    seed: int, grants: bool
+) -> None:
+    group = CsGroup(seed)
+    first = start(group, 1, 2, 3, grants=grants)
+    second = start(group, 2, 1, 3, grants=grants)
+    third = start(group, 3, 1, 2, grants=grants)
+    group.run(2)
+    group.multicast_loss = 0.1
+    for number in range(100):
+        send(group, number)
+        if number % 4 == 3:
+            send(group, number - 2, RST, seq=101)
+    group.run(0.5)
+    assert group.agent.outbox.counters["query_timeouts"] == 0
+    group.multicast_loss = 0.0
+    group.run(40)
+    live = {flow[:2] for flow in flows_of(first.cs)}
+    assert len(live) == group.target.flow_count() == 75
+    for standby in (second, third):
+        assert {flow[:2] for flow in flows_of(standby.cs)} == live
+        copy = standby.cs.peers[DFS_ID].copy
+        assert (copy.is_complete, copy.differs) == (True, False)
+    assert second.cs.peers[DFS_ID].copy.gaps > 0

@@ -143,6 +143,7 @@ class CsGroup:
         self.members: list[Member] = []
         self.log: list[str] = []
         self.deaf = False  # the DFS, to the multicast group
+        self.multicast_loss = 0.0  # the part of them that each receiver does not get
         self.multicasts: list[bytes] = []  # every datagram that was sent to the group
 
     @property
@@ -219,12 +220,15 @@ class CsGroup:
     def multicast(self, octets: bytes) -> None:
         """Carry a datagram to everybody who has joined the group, also to its sender."""
         self.multicasts.append(octets)
-        if GROUP in self.agent.multicast.memberships() and not self.deaf:
+        if GROUP in self.agent.multicast.memberships() and not self.deaf and self._comes():
             self.agent.receive_shared(octets, GROUP, None, self.now)
         for member in self._running():
             joined = member.cs.group.multicast.address == GROUP
-            if joined and member.reachable and not member.deaf:
+            if joined and member.reachable and not member.deaf and self._comes():
                 member.cs.receive_shared([octets], self.now)
+
+    def _comes(self) -> bool:
+        return not self.multicast_loss or self.dice.random() >= self.multicast_loss
 
     def _deliver(self, octets: bytes, sender: Member, endpoint: tuple[str, int]) -> None:
         if endpoint == GROUP:
