@@ -58,13 +58,16 @@ class CopyState:
     """Of one DFS."""
 
     __slots__ = (
+        "_asked",
         "_gaps",
         "_group_gaps",
+        "_is_synchronised",
         "_listening",
         "_seen",
         "_seen_at",
         "_sync_again_at",
         "_sync_wait_s",
+        "_unmended",
         "differs",
         "equal_at",
         "gaps",
@@ -81,17 +84,21 @@ class CopyState:
         self._listening: GroupStream | None = None  # what those are of, while it is heard
         self._seen: tuple[int, int, int, int] | None = None  # what was compared last
         self._seen_at = 0.0
+        self._asked: tuple[int, int, int, int] | None = None  # a difference that SYNC is to mend
+        self._unmended: tuple[int, int, int, int] | None = None  # one that it did not
+        self._is_synchronised = False  # since it was last lost
         self._sync_again_at = 0.0
         self._sync_wait_s = RESYNC_FIRST_S
 
     def synchronised(self) -> None:
         """A SYNC has ended: it has every flow."""
-        self.is_complete = True
+        self.is_complete = self._is_synchronised = True
+        self._unmended = self._asked
 
     def lost(self) -> None:
         """The connection has ended, or the DFS has lost its flows: the next SYNC tells."""
-        self.is_complete = False
-        self._seen = None
+        self.is_complete = self._is_synchronised = False
+        self._seen = self._asked = self._unmended = None
 
     def look(self, opener: Opens | None, now: float) -> bool:
         """Look for datagrams of the DFS that are missing by now; whether there are new ones."""
@@ -123,17 +130,23 @@ class CopyState:
 
     def compare(self, theirs: tuple[int, int], ours: tuple[int, int], now: float) -> bool:
         """Compare counts and digests with the active CS's; return whether they differ although
-        neither has changed for a while, which a SYNC must mend."""
+        neither has changed for a while, which a SYNC must mend.
+
+        If one has ended and they still differ as before, the active CS has a flow that has ended;
+        its timers find that out.  If they are equal, nothing is missing any more.
+        """
         seen = theirs[0], theirs[1] & _MASK, ours[0], ours[1] & _MASK
         if seen != self._seen:
             self._seen, self._seen_at = seen, now
         self.differs = seen[:2] != seen[2:]
         if not self.differs:
             self.equal_at = now
+            self.is_complete = self._is_synchronised
             return False
-        if now - self._seen_at < QUIET_S:
+        if now - self._seen_at < QUIET_S or seen == self._unmended:
             return False
         self.is_complete = False
+        self._asked = seen
         return True
 
     def may_sync(self, now: float) -> bool:

@@ -100,7 +100,10 @@ class GroupGrid(Grid):
     def start(self, part: Part) -> None:
         self.touch(part)
         part.start()
-        # what it knows of clients it knows by their flows: see `persistence` in docs/operations.md
+        self._forget_homes()
+
+    def _forget_homes(self) -> None:
+        """A CS was away: SYNC tells it only of clients that have a flow (docs/design/0009)."""
         self.homes = {client[0]: node for (_, client), node in self.live.items()}
 
     def hang(self, part: Part) -> None:
@@ -113,6 +116,7 @@ class GroupGrid(Grid):
             return
         part.hangs = False
         self.touch(part)
+        self._forget_homes()
         waited = tuple(part.inbox)
         part.inbox.clear()
         for receive in waited:

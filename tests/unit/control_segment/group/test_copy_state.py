@@ -185,3 +185,35 @@ def test_its_last_datagram_is_missing_if_the_dfs_has_it() -> None:
     found = [listening.copy.look_at_group(None, listening.now)]  # another CS is active at once
     assert found == [True]
     assert listening.copy.gaps == 1
+
+
+def test_a_difference_that_a_sync_leaves_is_the_active_cs_s() -> None:
+    """It has a flow whose DELETE was lost; the copy is what the DFS has, and complete."""
+    copy = CopyState()
+    copy.synchronised()
+    assert not copy.compare((4, 99), (3, 77), 1.0)
+    assert copy.compare((4, 99), (3, 77), 1.0 + QUIET_S)
+    assert not copy.is_complete
+    copy.synchronised()
+    assert not copy.compare((4, 99), (3, 77), 10.0)
+    assert (copy.is_complete, copy.differs) == (True, True)
+    assert not copy.compare((4, 98), (3, 77), 11.0)
+    assert copy.compare((4, 98), (3, 77), 11.0 + QUIET_S)  # another one
+
+
+def test_a_copy_that_is_found_to_be_equal_has_missed_nothing_that_matters() -> None:
+    copy, opener = CopyState(), Opener(KEY)
+    copy.compare((0, 0), (0, 0), 0.0)
+    states = [copy.is_complete]  # it has never asked
+    copy.synchronised()
+    sent = datagrams(5)
+    opener.open(sent[0])
+    opener.open(sent[4])
+    assert any(looked(copy, opener, 0.0, 1.0))
+    states.append(copy.is_complete)
+    copy.compare((3, 77), (3, 77), 1.0)
+    states.append(copy.is_complete)
+    copy.lost()
+    copy.compare((3, 77), (3, 77), 2.0)
+    states.append(copy.is_complete)
+    assert states == [False, False, True, False]
