@@ -217,7 +217,7 @@ class Connections:
             peer.is_connected = any(other.peer_id == peer_id for other in self.links)
             if not peer.is_connected:
                 peer.copy.lost()
-                peer.listening = None
+                peer.stop_multicast()
                 self._roles.disconnected(peer_id, now)
             silent_s = DEAD_INTERVALS * self._config.settings.hello_interval_s
             peer.connection_ended(link.keys, now + silent_s)

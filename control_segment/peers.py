@@ -273,6 +273,13 @@ class Peer:
         """Return a datagram to this DFS."""
         return (octets if self.sealer is None else self.sealer.seal(octets)), self.address
 
+    def stop_multicast(self) -> None:
+        """The DFS is not connected: it may have to begin anew to hear the group, and it copies
+        nothing (11.2)."""
+        self.listening = None
+        if self.sharing is not None:
+            self.sharing.is_on = False
+
     def seal_shared(self, octets: bytes) -> Datagram:
         """Return a datagram with a message that standbys need too: to the group, if there is one
         and the DFS hears it; else the DFS sends them copies."""

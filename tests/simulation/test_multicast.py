@@ -375,6 +375,17 @@ def test_a_standby_without_its_dfs_mirrors_nothing_of_it(group: CsGroup) -> None
     assert len(flows_of(second.cs)) == 1
 
 
+def test_a_connection_that_is_new_begins_without_multicast(group: CsGroup) -> None:
+    """The agent may have been started again, and have heard of no counter yet."""
+    first, _ = pair(group)
+    assert first.cs.group.multicast.is_used(first.cs.peers[DFS_ID], group.now)
+    first.cut()
+    assert not first.cs.group.multicast.is_used(first.cs.peers[DFS_ID], group.now)
+    first.connect_at = group.now
+    group.run(1)
+    assert first.cs.group.multicast.is_used(first.cs.peers[DFS_ID], group.now)
+
+
 def test_where_it_is_needed_the_name_of_the_group_is_in_hello(group: CsGroup) -> None:
     pair(group)
     assert group.agent.multicast.memberships() == {GROUP}
