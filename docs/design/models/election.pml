@@ -13,7 +13,7 @@
 #ifndef EPOCHS
 #define EPOCHS 2 // of what is known at the beginning
 #endif
-#define LIMIT (EPOCHS + CSS) // no claim goes higher than that, or they might claim for ever
+#define LIMIT (EPOCHS + 2 * CSS) // no claim goes higher than that, or they might claim for ever
 
 #include "obeying.pml"
 

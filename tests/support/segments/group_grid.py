@@ -18,7 +18,7 @@ from data_flow_segment.peers.fencing import Claim
 from ssmb.addresses import to_text
 from ssmb.constants import MessageType
 from support.octets.frames import ACK, SYN, ends_of
-from support.segments.agent_rig import INTERNAL
+from support.segments.agent_rig import INTERNAL, VIP
 from support.segments.grid import Dfs, End, Grid, Member
 from support.segments.group_parts import GROUP, Fellow, KeepingDfs, Part, Wire
 
@@ -270,6 +270,12 @@ class GroupGrid(Grid):
         super().set_node(number, state=state, weight=weight)
 
     def _deliver(self, dfs: Dfs, frames: list[tuple[int, bytes]]) -> None:
+        # Before it has a virtual server, a DFS routes what is for it
+        frames = [
+            (interface, frame)
+            for interface, frame in frames
+            if frame[0] & 1 or interface == INTERNAL or ends_of(frame)[1] != VIP
+        ]
         for interface, frame in frames:
             if interface != INTERNAL or frame[0] & 1 or frame[14 + 20 + 13] & SYN:
                 continue
