@@ -14,12 +14,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from control_segment.group.rules import RULES, Event, Own, nobody_at
+from control_segment.group.rules import FIRST_EPOCH, RULES, Event, Own, nobody_at
 from control_segment.group.times import Times
 from control_segment.group.views import Beat, DfsView, Knowledge, Role, Said
 from csmb.constants import ROLE_EPOCH_MAX
-
-FIRST_EPOCH: Final = 1  # of a CS that has not taken over yet
 
 TABLE: Final[dict[Role, dict[Event, Role]]] = {
     Role.STANDBY: {
@@ -32,6 +30,7 @@ TABLE: Final[dict[Role, dict[Event, Role]]] = {
         Event.REFUSED: Role.STANDBY,
         Event.UNANSWERED: Role.STANDBY,
         Event.LOW: Role.CLAIMING,
+        Event.OUTDATED: Role.STANDBY,
     },
     Role.ACTIVE: {
         Event.LOW: Role.ACTIVE,
@@ -55,6 +54,7 @@ _NEWS: Final[dict[Event, str]] = {
     Event.REFUSED: "another CS of the group is active; this one waits, and configures nothing",
     Event.UNANSWERED: "no DFS has answered the claim; this CS is a standby",
     Event.LOW: "a DFS has obeyed a higher role epoch before: claiming with a higher one",
+    Event.OUTDATED: "a DFS has obeyed another CS before: this one waits for it as a standby",
     Event.SUPERSEDED: "another CS has taken over; this one is a standby",
     Event.YIELDS: "another CS has taken over elsewhere; this one is a standby",
     Event.CUT_OFF: "cut off from most DFSs: this CS is a standby",

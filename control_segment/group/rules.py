@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 from control_segment.group.views import Knowledge, Role, Said
 
+FIRST_EPOCH: Final = 1  # of a CS that has not taken over yet
+
 
 class Event(Enum):
     """What changes a role."""
@@ -20,6 +22,7 @@ class Event(Enum):
     REFUSED = auto()  # another CS is active
     UNANSWERED = auto()
     LOW = auto()  # a DFS has seen a higher epoch, and no CS is active there
+    OUTDATED = auto()  # likewise, at the first claim of a CS that has just been started
     SUPERSEDED = auto()  # another CS is active at every DFS that this one reaches
     YIELDS = auto()  # another CS is active at one, and reaches as many
     CUT_OFF = auto()  # it reaches fewer than half of the DFSs, and others may do better
@@ -51,7 +54,9 @@ def claiming(known: Knowledge, own: Own, now: float) -> Iterator[Event]:
     """What became of the claim."""
     said = [view.said for view in known.dfss.values()]
     if Said.LOW in said:
-        yield Event.LOW
+        # The CS that had it may be on its way back to this DFS, and know everything
+        is_first = own.epoch == FIRST_EPOCH and not known.is_alone
+        yield Event.OUTDATED if is_first else Event.LOW
     if Said.OURS in said:
         yield Event.ACCEPTED
     if Said.TAKEN in said and None not in said:
@@ -101,7 +106,7 @@ def nobody_at(known: Knowledge, now: float) -> float | None:
         last_heard = [min(max(last_heard), max(found) + times.cut_off)]
     found += last_heard
     was_active = any(view.beat.role is Role.ACTIVE for view in known.css.values())
-    if not known.is_alone and not was_active:
+    if not known.is_alone and not was_active and not known.preferred:
         found.append(known.first_ready + times.start)  # it may be about to come
     return max(found) + known.place(now) * times.stagger
 

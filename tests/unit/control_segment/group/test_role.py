@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_segment.group.role import FIRST_EPOCH, TABLE, Election
-from control_segment.group.rules import RULES, Own
+from control_segment.group.role import TABLE, Election
+from control_segment.group.rules import FIRST_EPOCH, RULES, Own
 from control_segment.group.times import Times
 from control_segment.group.views import Beat, Role
 
@@ -193,12 +193,35 @@ def test_with_fewer_than_half_of_the_dfss_nothing_is_claimed() -> None:
 
 
 def test_a_claim_below_an_epoch_of_before_is_made_again_above_it() -> None:
-    story = Story(active=True)
+    """By one that is alone in its file: nobody else could have made the other one."""
+    story = Story(active=True, others=())
     story.says(DFS, active=False, refused=True, epoch=7)
     assert story.is_now(Role.CLAIMING)
     assert story.election.epoch == 8
     story.says(DFS, active=True, epoch=8)
     assert story.is_now(Role.ACTIVE)
+
+
+def test_one_that_was_started_again_leaves_the_one_after_it_time_to_come_back() -> None:
+    """That one has lost its connection to the DFS for a moment, and knows every flow."""
+    story = Story(active=True)
+    story.lives(1, Role.ACTIVE, epoch=7, reach=0)
+    story.says(DFS, active=False, refused=True, epoch=7)
+    assert story.is_now(Role.STANDBY)
+    story.says(DFS, active=False, epoch=7)
+    story.run(1)
+    story.says(DFS, active=True, epoch=7)
+    story.run(30)
+    assert story.is_now(Role.STANDBY)
+
+
+def test_one_that_was_started_again_claims_soon_where_nobody_comes_back() -> None:
+    story = Story(active=True)
+    story.says(DFS, active=False, refused=True, epoch=7)
+    story.says(DFS, active=False, epoch=7)
+    assert story.run(30) <= TIMES.vacant + 2 * TICK_S
+    assert story.is_now(Role.CLAIMING)
+    assert story.election.epoch == 8
 
 
 def test_an_active_one_stays_so_when_another_dfs_knows_a_higher_epoch() -> None:
