@@ -58,7 +58,10 @@ WORKERS ?= $(shell expr $$(nproc) + 4)
 # where a container sets it, hundreds of processes would compile the same modules again
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(PYTHON_BIN) -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
-test: bpf check ## build the BPF program, run the checks and every test, in random order
+# what Python compiles of the tests is there, beside the checks, before all processes would compile it
+test: bpf ## build the BPF program, run the checks and every test, in random order
+	@$(PYTHON_BIN) -m pytest --collect-only -qq >/dev/null 2>&1 & \
+	  $(MAKE) --no-print-directory check; checked=$$?; wait; exit $$checked
 	$(PYTEST) $(ARGS)
 
 soak: bpf ## run the long tests in full; `make test` runs a short form of them (minutes)

@@ -121,7 +121,7 @@ def measure(recording: Recording, failure_s: float) -> Measurement:
         },
         lag_ms=1000 * max((each.begun_s - each.due_s for each in attempts), default=0.0),
         buckets=list(_buckets(attempts, failure_s)),
-        lost=list(_losses(recording)),
+        lost=list(_losses(recording, failure_s)),
     )
 
 
@@ -202,11 +202,11 @@ def _bucket(time: float, failure_s: float) -> int:
     return int((time - failure_s) // BUCKET_S)
 
 
-def _losses(recording: Recording) -> Iterator[str]:
+def _losses(recording: Recording, failure_s: float) -> Iterator[str]:
     """Everything that a client would call lost, and why a recording proves nothing."""
     if recording.ended_s is None:
         yield "a load process ended early: not everything was recorded"
-    if recording.under_way_s is None:
+    if recording.under_way_s is None or recording.under_way_s > failure_s:
         yield "not all long flows were under way before the failure"
     if not any(attempt.outcome == "ok" for attempt in recording.attempts):
         yield "no new connection was answered at all"

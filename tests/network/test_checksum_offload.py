@@ -16,7 +16,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import product
+from itertools import count, product
 from typing import Final, NamedTuple
 
 import pytest
@@ -31,6 +31,8 @@ pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 ADDRESSES: Final = {"IPv4": VIRTUAL_ADDRESS, "IPv6": VIRTUAL_ADDRESS_6}
 ON_OFF: Final = ("on", "off")
 TIMES: Final = 6  # each server twice
+PORTS: Final = count(20_000)
+"""Of clients of UDP, whose flows stay: a kernel chooses at random, and now and then one of them."""
 
 
 class Case(NamedTuple):
@@ -82,7 +84,8 @@ def test_flows_are_asked_about_in_the_data_path(lab: Lab, case: Case) -> None:
         for _ in range(TIMES):
             # the first of any length: 512 octets of a frame are parked
             contents = [dice.randbytes(dice.randint(0, 440)), dice.randbytes(dice.randint(0, 1400))]
-            servers.update(await echo(lab, "client1", address, contents))
+            source = "::" if ":" in address else "", next(PORTS)
+            servers.update(await echo(lab, "client1", address, contents, source=source))
 
     for exchange in (tcp, udp):
         before = counters(lab)

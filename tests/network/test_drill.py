@@ -38,7 +38,7 @@ def _machine() -> Iterator[None]:
 def drill(folder: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
     """Its exit code, what it printed, and its result."""
     command = [sys.executable, "-m", "splitplane", "drill", "failover", "--name", NAME]
-    command += ["--report", str(folder), "--rate", "30", "--settle", "2.5", *options]
+    command += ["--report", str(folder), "--rate", "30", "--settle", "4", *options]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=240, cwd=folder
     )
@@ -75,7 +75,7 @@ def test_a_killed_cs_costs_a_pause_and_nothing_else(tmp_path: Path) -> None:
     ((one,),) = (scenario["rounds"] for scenario in result["scenarios"])
     assert (one["active_before"], one["active_after"]) == ("cs1", "cs2")
     found = one["measurement"]
-    assert found["attempts"] == 2 * 113  # 15 per second for 7.5 s, the first one at once
+    assert found["attempts"] == 2 * 135  # 15 per second for 9 s
     assert (found["broken"], found["wrong"], found["lost"]) == (0, 0, [])
     assert {kind: tally["broken"] for kind, tally in found["flows"].items()} == {
         "download": 0,
@@ -90,6 +90,15 @@ def test_a_killed_cs_costs_a_pause_and_nothing_else(tmp_path: Path) -> None:
     assert "<svg" in page
     assert (tmp_path / "kill-1.png").stat().st_size > 10_000
     assert len(list((tmp_path / "kill-1").glob("load-*.jsonl"))) == 2
+
+
+def test_a_switch_over_by_command_is_carried_out_under_load(tmp_path: Path) -> None:
+    options = ("--scenario", "switchover", "--no-plots", "--outage", "1", "--after", "2")
+    code, said, result = drill(tmp_path, *options)
+    assert code == 0, said
+    ((one,),) = (scenario["rounds"] for scenario in result["scenarios"])
+    assert (one["active_before"], one["active_after"]) == ("cs1", "cs2")
+    assert one["measurement"]["lost"] == []
 
 
 def test_without_a_standby_new_connections_are_lost_and_the_drill_fails(tmp_path: Path) -> None:

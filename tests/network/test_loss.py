@@ -34,12 +34,13 @@ from support.cluster.laboratory import (
     wait_until_asking,
     wait_until_served,
 )
+from support.soak import part
 
-pytestmark = [pytest.mark.network, pytest.mark.dataplane]
+pytestmark = [pytest.mark.network, pytest.mark.dataplane, pytest.mark.soak]
 
 AT_ONCE = 24
-REQUESTS = 2_000
-DATAGRAMS = 1_000
+REQUESTS = part(2_000, 2)
+DATAGRAMS = part(1_000, 2)
 HELD = 60
 
 

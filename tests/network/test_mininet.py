@@ -83,13 +83,14 @@ def test_everybody_is_answered_by_the_kernel_and_a_drill_breaks_nothing(
     passes(done, "No download failed")
 
 
-def test_a_standby_takes_over_from_a_cs_that_hangs_or_is_killed() -> None:
+def test_a_standby_takes_over_from_a_cs_that_hangs_is_killed_or_is_ordered_to() -> None:
     """By the drills of `splitplane drill failover`: nothing is lost, and each time the other CS is
     the active one afterwards."""
-    options = ("--test", "--clients", "1", "--servers", "2", "--drill", "hang", "--drill", "kill")
-    done = run("standby_cs", "--target", "bpf", *options)
+    drills = ("--drill", "hang", "--drill", "kill", "--drill", "switchover")
+    options = ("--target", "bpf", "--test", "--clients", "1", "--servers", "2")
+    done = run("standby_cs", *options, *drills)
     passes(done, "cs1 > cs2", "cs2 > cs1", "kill -9 of cs2")
-    assert done.stdout.count("passed: nothing was lost") == 2
+    assert done.stdout.count("passed: nothing was lost") == 3
 
 
 def test_a_drill_that_needs_a_standby_says_so_where_there_is_none() -> None:

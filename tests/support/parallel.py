@@ -8,7 +8,7 @@ this is a scheduler like xdist's, with groups that depend on a test's place and 
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -65,6 +65,15 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+    def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+        """Called by xdist; a group that is over is forgotten, which xdist counts again and again
+        otherwise."""
+        super().mark_test_complete(node, item_index, duration)
+        mine = self.assigned_work[node]
+        group = group_of(self.registered_collections[node][item_index])
+        if all(mine[group].values()):
+            del mine[group]
 
 
 def long_ones_first(items: list[pytest.Item]) -> None:

@@ -15,5 +15,5 @@ def part(whole: int, divisor: int = 20) -> int:
 
 
 def seeds(whole: int) -> range:
-    """The seeds of a simulation: a third of them in a short form."""
-    return range(whole if SOAKING else (whole + 2) // 3)
+    """The seeds of a simulation: a sixth of them in a short form, one at least."""
+    return range(whole if SOAKING else (whole + 5) // 6)

@@ -25,8 +25,8 @@ from splitplane import machine
 from splitplane.lab import Lab
 from splitplane.lab.lab import PROGRAMS
 from splitplane.lab.processes import wait_for
+from splitplane.lab.responses import read_head, read_pattern
 from splitplane.lab.topology import HTTP_PORT, UDP_PORT
-from splitplane.lab.web import pattern
 from ssmb.addresses import endpoint_text, from_text
 from support.require import require
 from support.targets.bmv2 import missing_for_bmv2
@@ -35,7 +35,6 @@ TIMEOUT_S: Final = 60.0  # of one exchange: a hang is a failure, a busy machine 
 AGAIN_S: Final = (
     2.0  # after which a client repeats a first datagram, as a resolver does (RFC 1035 4.2.1)
 )
-_READ_OCTETS: Final = 64 * 1024
 _RECEIVE_BUFFER: Final = 4 << 20  # many answers wait here while Python compares one
 
 
@@ -91,33 +90,24 @@ class Client:
     async def slow(self, seconds: int) -> str:
         """The server's name, which it sends after so many seconds of silence."""
         self._writer.write(f"GET /slow?seconds={seconds} HTTP/1.1\r\nHost: www\r\n\r\n".encode())
-        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        length = int(head.split("Content-Length: ", 1)[1].split("\r\n", 1)[0])
+        length = int((await read_head(self._reader))["Content-Length"])
         return (await self._reader.readexactly(length)).decode()
 
     async def begin(self, size: int, rate: int = 0) -> str:
         """Ask for that many octets, R a second, read the head, and return the server's name."""
         query = f"?rate={rate}" if rate else ""
         self._writer.write(f"GET /bytes/{size}{query} HTTP/1.1\r\nHost: www\r\n\r\n".encode())
-        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        if head[0] != "HTTP/1.1 200 OK":
-            raise Broken(f"{self._what}: answered {head[0]!r}")
-        headers = dict(line.split(": ", 1) for line in head[1:] if line)
+        headers = await read_head(self._reader)
         if headers["Content-Length"] != str(size):
             raise Broken(f"{self._what}: {headers['Content-Length']} octets instead of {size}")
         return headers["Server"]
 
     async def body(self, size: int) -> None:
         """Read and compare a body."""
-        offset = 0
-        while offset < size:
-            octets = await self._reader.read(min(_READ_OCTETS, size - offset))
-            if not octets:
-                raise Broken(f"{self._what}: ended {size - offset} octets early of {size}")
-            if octets != pattern(offset, len(octets)):
-                raise Broken(f"{self._what}: wrong octets in {len(octets)} from {offset}")
-            offset += len(octets)
-            self.received += len(octets)
+        await read_pattern(self._reader, size, self._heard)
+
+    def _heard(self, octets: int) -> None:
+        self.received += octets
 
 
 @asynccontextmanager
@@ -146,7 +136,7 @@ async def connected(
             yield Client(reader, writer, what)
     except TimeoutError:
         raise Broken(f"{what}: not finished within {timeout_s} s") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise Broken(f"{what}: {error or type(error).__name__}") from error
     finally:
         if writer is not None:

@@ -124,6 +124,7 @@ def test_broken_flows_are_lost_and_waits_count_only_after_the_failure() -> None:
     [
         ({"ended_s": None}, "ended early"),
         ({"under_way_s": None}, "under way"),
+        ({"under_way_s": FAILURE + 0.1}, "under way"),
         ({"attempts": ()}, "no new connection was answered"),
     ],
 )
