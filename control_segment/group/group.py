@@ -170,7 +170,11 @@ class Group:
 
     def handle_timer(self, now: float) -> None:
         """Heartbeats; then the rules are looked at."""
-        if (self.has_pairs or not self.is_alone) and now >= self._next_beat:
+        if self.is_alone and not self.has_pairs:
+            due = self.election.get_timer()
+            if due is None or now < due:
+                return  # nothing depends on the time
+        elif now >= self._next_beat:
             self._next_beat = now + self.times.heartbeat
             self.digest.go_on()
             self._beat(now)

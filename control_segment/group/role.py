@@ -16,7 +16,7 @@ from typing import Final
 
 from control_segment.group.rules import FIRST_EPOCH, RULES, Event, Own, nobody_at
 from control_segment.group.times import Times
-from control_segment.group.views import Beat, DfsView, Knowledge, Role, Said
+from control_segment.group.views import Beat, CsView, DfsView, Knowledge, Role, Said
 from csmb.constants import ROLE_EPOCH_MAX
 
 TABLE: Final[dict[Role, dict[Event, Role]]] = {
@@ -157,14 +157,13 @@ class Election:
 
     def heard(self, beat: Beat, now: float) -> None:
         """A fresh HEARTBEAT of another CS has come directly."""
-        self.known.note(beat, now).direct_at = now
-        self._note(beat, now)
+        self._note(beat, now).direct_at = now
         self.handle_timer(now)
 
-    def _note(self, beat: Beat, now: float) -> None:
-        self.known.note(beat, now)
+    def _note(self, beat: Beat, now: float) -> CsView:
         if beat.successor == self.known.segment_id and beat.role is Role.ACTIVE:
             self._is_ordered = self.is_complete and not self.claims
+        return self.known.note(beat, now)
 
     def order(self, now: float) -> None:
         """An operator wants this CS to be the active one."""
