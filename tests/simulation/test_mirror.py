@@ -13,9 +13,9 @@ from control_segment.segment import ControlSegment
 from ssmb.codec import encode
 from ssmb.constants import Flag
 from ssmb.messages import FlowSignature, Reply
-from support.octets.frames import RST, SYN, framed, tcp_packet
-from support.segments.agent_rig import CLIENT, DFS_ID, EXTERNAL, EXTERNAL_MAC, ROUTER_MAC, VIP
-from support.segments.cs_group import CsGroup, Member
+from support.octets.frames import RST, SYN
+from support.segments.agent_rig import DFS_ID, VIP
+from support.segments.cs_group import CsGroup, Member, client, fellows, flows_of
 
 POOL: Final = {
     "name": "web",
@@ -35,12 +35,11 @@ SERVER: Final = {
 
 
 def start(group: CsGroup, segment_id: int, *others: int, **changes: Any) -> Member:
-    fellows = [{"segment_id": other, "address": f"10.255.0.{other + 1}"} for other in others]
     return group.start(
         segment_id,
         80,
         active=segment_id == 1,
-        control_segments=fellows,
+        control_segments=fellows(*others),
         pools=[POOL],
         virtual_servers=[SERVER],
         **changes,
@@ -58,27 +57,6 @@ def pair(group: CsGroup) -> tuple[Member, Member]:
     return first, second
 
 
-def end(number: int) -> tuple[bytes, int]:
-    """A client, and its port."""
-    address = CLIENT[0][:15] + bytes([number % 200 + 1])
-    return address, 2000 + number
-
-
-def send(group: CsGroup, client: tuple[bytes, int], flags: int, seq: int = 100) -> None:
-    packet = tcp_packet(client, VIP, flags, seq=seq)
-    group.target.receive(EXTERNAL, framed(packet, ROUTER_MAC, EXTERNAL_MAC))
-    group.agent.handle_events(group.target.events(), group.now)
-    group.run(0.05)
-
-
-def flows_of(cs: ControlSegment) -> set[tuple[Any, ...]]:
-    """Everything of each flow that decides where its packets go."""
-    return {
-        (flow.key, flow.serial, flow.head, flow.tail, flow.node.name, flow.state)
-        for flow in cs.table.by_key.values()
-    }
-
-
 def loads(cs: ControlSegment) -> dict[str, tuple[int, int]]:
     nodes = cs.model.pools["web"].nodes.values()
     return {node.name: (node.active, node.total) for node in nodes}
@@ -86,14 +64,14 @@ def loads(cs: ControlSegment) -> dict[str, tuple[int, int]]:
 
 def recalled(member: Member, group: CsGroup, count: int) -> list[str | None]:
     (server,) = member.cs.model.virtual_servers.values()
-    nodes = [server.remembered_node(end(number)[0], group.now) for number in range(count)]
+    nodes = [server.remembered_node(client(number)[0], group.now) for number in range(count)]
     return [None if node is None else node.name for node in nodes]
 
 
 def test_a_standby_has_every_flow_that_was_asked_about(group: CsGroup) -> None:
     first, second = pair(group)
     for number in range(30):
-        send(group, end(number), SYN)
+        group.send_from(client(number), SYN)
     assert len(flows_of(first.cs)) == 30
     assert flows_of(second.cs) == flows_of(first.cs)
     assert loads(second.cs) == loads(first.cs)
@@ -105,9 +83,9 @@ def test_a_standby_has_every_flow_that_was_asked_about(group: CsGroup) -> None:
 def test_a_flow_that_ends_is_over_at_both(group: CsGroup) -> None:
     first, second = pair(group)
     for number in range(6):
-        send(group, end(number), SYN)
+        group.send_from(client(number), SYN)
     for number in range(3):
-        send(group, end(number), RST, seq=101)
+        group.send_from(client(number), RST, seq=101)
     group.run(20)
     assert len(flows_of(first.cs)) == 3
     assert flows_of(second.cs) == flows_of(first.cs)
@@ -116,7 +94,7 @@ def test_a_flow_that_ends_is_over_at_both(group: CsGroup) -> None:
 def test_what_persistence_remembers_is_at_both(group: CsGroup) -> None:
     first, second = pair(group)
     for number in range(10):
-        send(group, end(number), SYN)
+        group.send_from(client(number), SYN)
     names = recalled(first, group, 10)
     assert None not in names
     assert recalled(second, group, 10) == names
@@ -126,7 +104,7 @@ def test_a_standby_that_starts_late_asks_for_what_is_there(group: CsGroup) -> No
     first = start(group, 1, 2)
     group.run(1)
     for number in range(10):
-        send(group, end(number), SYN)
+        group.send_from(client(number), SYN)
     second = start(group, 2, 1)
     group.run(2)
     assert {flow[:2] for flow in flows_of(second.cs)} == {flow[:2] for flow in flows_of(first.cs)}
@@ -137,7 +115,7 @@ def test_a_standby_decides_on_with_what_the_active_one_knew(group: CsGroup) -> N
     """The same session gets the same node, and a repeated QUERY the same REPLY."""
     first, second = pair(group)
     for number in range(12):
-        send(group, end(number), SYN)
+        group.send_from(client(number), SYN)
     before = {flow[0]: flow[4] for flow in flows_of(first.cs)}
     first.crash()
     group.run(30)
@@ -154,9 +132,9 @@ def test_a_flow_whose_end_was_missed_is_no_flow_of_a_standby_after_the_next_sync
     group: CsGroup,
 ) -> None:
     first, second = pair(group)
-    send(group, end(1), SYN)
+    group.send_from(client(1), SYN)
     second.reachable = False
-    send(group, end(1), RST, seq=101)
+    group.send_from(client(1), RST, seq=101)
     group.run(5)
     second.reachable = True
     assert len(second.cs.table.by_key) == 1
@@ -169,9 +147,9 @@ def test_a_flow_whose_end_was_missed_is_no_flow_of_a_standby_after_the_next_sync
 
 def test_copies_from_a_dfs_at_which_this_cs_is_active_change_nothing(group: CsGroup) -> None:
     first, _ = pair(group)
-    send(group, end(1), SYN)
+    group.send_from(client(1), SYN)
     before = flows_of(first.cs)
-    (source, port), (vip, vip_port) = end(7), VIP
+    (source, port), (vip, vip_port) = client(7), VIP
     signature = FlowSignature(source, vip, port, vip_port, 6)
     octets = encode(Reply(0, Flag.REPLICA, 5, *signature), 2)
     peer = first.cs.peers[DFS_ID]
@@ -185,7 +163,7 @@ def test_a_cs_without_a_standby_knows_by_sync_where_clients_are_at_home(group: C
     first = start(group, 1, 2)
     group.run(1)
     for number in range(8):
-        send(group, end(number), SYN)
+        group.send_from(client(number), SYN)
     before = recalled(first, group, 8)
     first.crash()
     again = start(group, 1, 2)

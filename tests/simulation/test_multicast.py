@@ -8,14 +8,12 @@ from typing import Any, Final
 import pytest
 
 from control_segment.group.views import Role
-from control_segment.segment import ControlSegment
 from ssmb.codec import encode
 from ssmb.constants import MULTICAST_GROUP, Flag, MessageType
 from ssmb.messages import FlowSignature, Heartbeat, Query, Reply, Reset, Sync
 from ssmb.multicast import GroupSealer, Origin, origin_of
 from support.octets.frames import RST, SYN, framed, tcp_packet
 from support.segments.agent_rig import (
-    CLIENT,
     DFS_ENDPOINT,
     DFS_ID,
     EXTERNAL,
@@ -24,7 +22,7 @@ from support.segments.agent_rig import (
     ROUTER_MAC,
     VIP,
 )
-from support.segments.cs_group import GROUP, CsGroup, Member
+from support.segments.cs_group import GROUP, CsGroup, Member, client, fellows, flows_of
 
 MULTICAST: Final = {"multicast": {"address": MULTICAST_GROUP}}
 
@@ -37,13 +35,12 @@ def start(
     grants: bool = False,
     **changes: Any,
 ) -> Member:
-    fellows = [{"segment_id": other, "address": f"10.255.0.{other + 1}"} for other in others]
     place = {"address": f"10.255.0.{segment_id + 1}", "port": 61019}
     return group.start(
         segment_id,
         80,
         active=segment_id == 1,
-        control_segments=fellows,
+        control_segments=fellows(*others),
         ssmb={**place, **(MULTICAST if by_multicast else {})},
         settings={"grants": grants},
         **changes,
@@ -61,23 +58,8 @@ def pair(group: CsGroup) -> tuple[Member, Member]:
     return first, second
 
 
-def client(number: int) -> tuple[bytes, int]:
-    address = CLIENT[0][:15] + bytes([number % 200 + 1])
-    return address, 2000 + number
-
-
 def send(group: CsGroup, number: int, flags: int = SYN, seq: int = 100) -> None:
-    packet = tcp_packet(client(number), VIP, flags, seq=seq)
-    group.target.receive(EXTERNAL, framed(packet, ROUTER_MAC, EXTERNAL_MAC))
-    group.agent.handle_events(group.target.events(), group.now)
-    group.run(0.05)
-
-
-def flows_of(cs: ControlSegment) -> set[tuple[Any, ...]]:
-    return {
-        (flow.key, flow.serial, flow.head, flow.tail, flow.node.name, flow.state)
-        for flow in cs.table.by_key.values()
-    }
+    group.send_from(client(number), flags, seq)
 
 
 def copies(group: CsGroup) -> int:

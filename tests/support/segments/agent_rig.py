@@ -442,3 +442,15 @@ def ready_rig(**fields: Any) -> tuple[AgentRig, FakeCs]:
 
 
 __all__ = ["AgentRig", "FakeCs", "encode", "newflow_for", "ready_rig", "reply_to", "vs_list"]
+
+
+def redundant_rig(
+    flags: int, *, standby_flags: int | None = None, **fields: Any
+) -> tuple[AgentRig, FakeCs, FakeCs]:
+    """An active CS with the web server, and a standby; `flags` of their HELLOs."""
+    rig = AgentRig(**fields)
+    active = rig.cs(1, flags=flags)
+    active.tell(Config())
+    active.tell(vs_list())
+    standby = rig.cs(2, active=False, flags=flags if standby_flags is None else standby_flags)
+    return rig, active, standby

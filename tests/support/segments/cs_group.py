@@ -6,17 +6,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from control_segment.config import ControlSegmentConfig
 from control_segment.segment import ControlSegment
 from data_flow_segment.targets.memory import MemoryTarget
 from ssmb.addresses import to_text
 from ssmb.constants import MULTICAST_GROUP, SSMB_PORT
-from support.segments.agent_rig import DFS_ENDPOINT, KEY, VIP, agent_of, options
+from support.octets.frames import framed, tcp_packet
+from support.segments.agent_rig import (
+    CLIENT,
+    DFS_ENDPOINT,
+    EXTERNAL,
+    EXTERNAL_MAC,
+    KEY,
+    ROUTER_MAC,
+    VIP,
+    agent_of,
+    options,
+)
 
 WIRE_S: Final = 0.0002
 GROUP: Final = (MULTICAST_GROUP, SSMB_PORT)
+End: TypeAlias = tuple[bytes, int]
 
 
 def cs_config(segment_id: int, port: int, **changes: Any) -> ControlSegmentConfig:
@@ -43,6 +55,24 @@ def cs_config(segment_id: int, port: int, **changes: Any) -> ControlSegmentConfi
             **changes,
         }
     )
+
+
+def fellows(*others: int) -> list[dict[str, Any]]:
+    """What a CS's file says of the other CSs of its group."""
+    return [{"segment_id": other, "address": f"10.255.0.{other + 1}"} for other in others]
+
+
+def client(number: int) -> End:
+    """A client, and its port."""
+    return CLIENT[0][:15] + bytes([number % 200 + 1]), 2000 + number
+
+
+def flows_of(cs: ControlSegment) -> set[tuple[Any, ...]]:
+    """Everything of each flow that decides where its packets go."""
+    return {
+        (flow.key, flow.serial, flow.head, flow.tail, flow.node.name, flow.state)
+        for flow in cs.table.by_key.values()
+    }
 
 
 class Member:
@@ -166,6 +196,13 @@ class CsGroup:
         )
         self.members.append(member)
         return member
+
+    def send_from(self, sender: End, flags: int, seq: int = 100) -> None:
+        """A client's packet; what comes of it is carried out."""
+        packet = tcp_packet(sender, VIP, flags, seq=seq)
+        self.target.receive(EXTERNAL, framed(packet, ROUTER_MAC, EXTERNAL_MAC))
+        self.agent.handle_events(self.target.events(), self.now)
+        self.run(0.05)
 
     def ended(self, member: Member) -> None:
         """The DFS sees the end of a CS's connection."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from csmb.constants import Flag as CsmbFlag
-from csmb.messages import Config
 from data_flow_segment.targets.contract import FinishedMessages
 from ssmb.addresses import from_text
 from ssmb.codec import encode, struct_of
@@ -37,8 +36,8 @@ from support.segments.agent_rig import (
     AgentRig,
     FakeCs,
     newflow_for,
+    redundant_rig,
     reply_to,
-    vs_list,
 )
 
 OTHER = from_text("10.1.1.3")
@@ -49,12 +48,8 @@ ROW = (0, TRANSLATE, struct_of(Translation, 2).pack(*Translation(NODE[0], node_p
 
 
 def rig_of(*, standby_flags: int = FLAGS, **fields: Any) -> tuple[AgentRig, FakeCs, FakeCs]:
-    """An active CS with the web server, and a standby."""
-    rig = AgentRig(**fields)
-    active = rig.cs(1, flags=FLAGS)
-    active.tell(Config())
-    active.tell(vs_list())
-    standby = rig.cs(2, active=False, flags=standby_flags)
+    """A rig whose standby has read what comes at its beginning."""
+    rig, active, standby = redundant_rig(FLAGS, standby_flags=standby_flags, **fields)
     standby.inbox.clear()
     return rig, active, standby
 

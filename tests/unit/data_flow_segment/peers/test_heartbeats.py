@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from data_flow_segment.peers.heartbeats import INTERVAL_MIN_MS, MISSED
 from ssmb.constants import Flag, HeartbeatRole
 from ssmb.messages import Heartbeat, Query, Reply
 from support.octets.frames import SYN
-from support.segments.agent_rig import CLIENT, AgentRig, FakeCs, vs_list
+from support.segments.agent_rig import CLIENT, AgentRig, FakeCs, redundant_rig
 
 FLAGS = int(CsmbFlag.SYNC_CAP | CsmbFlag.HEARTBEATS)
 SERIAL_KEY = bytes(range(16))
@@ -40,14 +41,7 @@ def beat(cs: FakeCs, **changes: Any) -> Heartbeat:
     return sent
 
 
-def rig_of(*, standby_flags: int = FLAGS, **fields: Any) -> tuple[AgentRig, FakeCs, FakeCs]:
-    """An active CS with the web server, and a standby."""
-    rig = AgentRig(**fields)
-    active = rig.cs(1, flags=FLAGS)
-    active.tell(Config())
-    active.tell(vs_list())
-    standby = rig.cs(2, active=False, flags=standby_flags)
-    return rig, active, standby
+rig_of = partial(redundant_rig, FLAGS)
 
 
 def test_the_sender_hears_that_it_was_heard_and_the_standbys_get_a_copy() -> None:
