@@ -16,7 +16,7 @@ compile() {
         --no-emit-find-links --no-emit-trusted-host --no-emit-options \
         --output-file "requirements/$output.txt" "$@"
 }
-lock run --extra bpf --extra p4
-lock dev --extra bpf --extra p4 --extra drill --extra dev --constraint requirements/run.txt
-lock fuzz --extra bpf --extra p4 --extra drill --extra dev --extra fuzz --constraint requirements/dev.txt
+lock run --extra api --extra bpf --extra p4 --extra tracing
+lock dev --extra api --extra bpf --extra p4 --extra tracing --extra drill --extra dev --constraint requirements/run.txt
+lock fuzz --extra api --extra bpf --extra p4 --extra tracing --extra drill --extra dev --extra fuzz --constraint requirements/dev.txt
 compile p4shell requirements/p4shell.in
