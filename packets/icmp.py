@@ -59,18 +59,25 @@ def turn_echo_around(packet: Packet) -> None:
     set_ttl(packet, _TTL)
 
 
+class CannotRead(Exception):
+    """An error quotes too little, or a later fragment: nobody can tell which flow is meant."""
+
+
 def quoted_packet(packet: Packet) -> Packet | None:
-    """The packet that an error is about, None if it is not TCP or UDP or has no ports."""
+    """The packet that an error is about, None if it is neither TCP nor UDP; raises CannotRead if
+    its ports are not there."""
     inner = Packet(packet.data[packet.l4 + _HEADER_LENGTH : packet.end])
     inner.end = len(inner.data)
     read = parse_ipv4 if packet.version == 4 else parse_ipv6
     try:
         read(inner, quoted=True)
-    except MalformedPacket:
-        return None
+    except MalformedPacket as error:
+        raise CannotRead(str(error)) from error
     if has_mapped_address(inner):
         return None  # its key would be an IPv4 flow's
-    return inner if inner.kind == Kind.TRANSPORT and not inner.later_fragment else None
+    if inner.kind == Kind.TRANSPORT and inner.later_fragment:
+        raise CannotRead("a later fragment has no ports")
+    return inner if inner.kind == Kind.TRANSPORT else None
 
 
 def translate_error(

@@ -177,6 +177,18 @@ def parse(frame: bytes | bytearray) -> Packet:
     return packet
 
 
+def parse_ip(octets: bytes | bytearray) -> Packet:
+    """Find the headers of an IP packet of either family without a link header, or raise
+    MalformedPacket."""
+    packet = Packet(octets)
+    packet.end = len(octets)
+    if octets[:1] and octets[0] >> 4 == 6:
+        parse_ipv6(packet)
+    else:
+        parse_ipv4(packet)
+    return packet
+
+
 def parse_ipv4(packet: Packet, *, quoted: bool = False) -> None:
     """Read the IPv4 header at `l3`.  A quoted packet (in an ICMP error) may be cut short."""
     data, start = packet.data, packet.l3

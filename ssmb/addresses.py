@@ -22,7 +22,12 @@ IPV4_NOWHERE: Final = IPV4_PREFIX + IPV4_UNSPECIFIED  # no address: "none" is UN
 
 def from_text(text: str) -> bytes:
     """Return the 16 octets of an IPv4 or IPv6 address; ValueError says what is wrong."""
-    packed = ipaddress.ip_address(text).packed
+    return octets_of(ipaddress.ip_address(text))
+
+
+def octets_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
+    """Return its 16 octets."""
+    packed = address.packed
     return packed if len(packed) == 16 else IPV4_PREFIX + packed
 
 

@@ -52,7 +52,7 @@ _BODY: Final[dict[MessageType, type[Any]]] = {
     MessageType.LEASE: m.Lease,
     MessageType.HEARTBEAT: m.Heartbeat,
 }
-_PARKABLE: Final = frozenset({MessageType.QUERY, MessageType.REPLY})
+_PARKABLE: Final = frozenset({MessageType.QUERY, MessageType.REPLY, MessageType.APP_QUERY})
 _MAY_BE_BARE: Final = frozenset({MessageType.REPLY})  # PARKED without a frame (6.8)
 TAKEN_FLOW_SIZE: Final = 52  # as a QUERY of version 2, whatever the version
 _WITH_DATA: Final = {
@@ -76,7 +76,8 @@ class _Layout(NamedTuple):
     addresses: tuple[int, ...]  # which fields are addresses
     sized: tuple[tuple[int, int], ...]  # which fields are octets, and how many
     addr16: int  # the flag as this version wants it; -1 where the type has no addresses
-    data_max: int  # of the variable part; 0 where there is none
+    data_max: int  # of the data whose length a field says; 0 where there are none
+    is_parkable: bool  # a frame may stand at the end (PARKED)
 
 
 class Decoded(NamedTuple):
@@ -109,8 +110,9 @@ def _layouts(version: int) -> dict[int, _Layout]:
         sizes = {"a": 4 if version == 1 else 16, "32s": 32}
         sized = tuple((at, sizes[letter]) for at, letter in enumerate(values) if letter in sizes)
         addr16 = -1 if not where else (_ADDR16 if version == 2 else 0)
-        data_max = _WITH_DATA.get(kind, PARKED_FRAME_MAX if kind in _PARKABLE else 0)
-        made[int(kind)] = _Layout(kind, cls, compiled, where, sized, addr16, data_max)
+        made[int(kind)] = _Layout(
+            kind, cls, compiled, where, sized, addr16, _WITH_DATA.get(kind, 0), kind in _PARKABLE
+        )
     return made
 
 
@@ -141,9 +143,10 @@ def decode_datagram(octets: bytes, version: int) -> Decoded:
     # The hot path: one QUERY or REPLY of version 2 that fills the datagram.
     if octets:
         layout = layouts.get(octets[0])
-        if layout is not None and len(octets) == layout.struct.size and layout.kind in _PARKABLE:
+        if layout is not None and len(octets) == layout.struct.size and layout.is_parkable:
             values = layout.struct.unpack_from(octets)
-            if values[1] & (_ADDR16 | _PARKED) == layout.addr16 and version == 2:
+            is_bare = values[1] & (_ADDR16 | _PARKED) == layout.addr16 and not layout.data_max
+            if is_bare and version == 2:
                 return Decoded([layout.cls._make((*values, b""))], None, 0)
     found: list[Message] = []
     try:
@@ -184,16 +187,18 @@ def _decode_one(octets: bytes, offset: int, layout: _Layout, version: int) -> tu
     if version == 1:
         for index in layout.addresses:
             values[index] = from_ipv4(values[index])
-    if layout.kind in _PARKABLE:
-        if flags & _PARKED:
-            values.append(_parked(octets, offset + size, layout))
-            size = left
-        else:
-            values.append(b"")
-    elif layout.data_max:
+    is_parked = layout.is_parkable and bool(flags & _PARKED)
+    if layout.data_max:
+        if is_parked and values[-1]:
+            raise MalformedMessage(f"{layout.kind.name}: PARKED with {values[-1]} octets of data")
         data, padded = _data(octets, offset + size, values.pop(), layout)
         values.append(data)
         size += padded
+    if is_parked:
+        values.append(_parked(octets, offset + size, layout))
+        size = left
+    elif layout.is_parkable:
+        values.append(b"")
     return layout.cls._make(values), size
 
 
@@ -246,21 +251,30 @@ def _encode_with(layout: _Layout, version: int) -> Callable[[Any], bytes]:
 
 
 def _tail(layout: _Layout, values: list[Any]) -> bytes:
-    """Take the variable part off *values*; return it padded, its length field set."""
+    """Take the variable parts off *values*; return them, data padded, its length field set."""
+    frame = _frame(layout, values) if layout.is_parkable else b""
     if not layout.data_max:
-        return b""
+        return frame
     data: bytes = values.pop()
-    if len(data) > layout.data_max:
-        raise EncodeError(
-            f"{layout.kind.name}: {len(data)} octets of data, more than {layout.data_max}"
-        )
-    if layout.kind in _PARKABLE:
-        is_parked = bool(values[1] & _PARKED)
-        if is_parked != bool(data) and not (is_parked and layout.kind in _MAY_BE_BARE):
-            raise EncodeError(f"{layout.kind.name}: PARKED and a frame go together")
-        return data
+    _check_room(layout, data, layout.data_max)
+    if data and frame:
+        raise EncodeError(f"{layout.kind.name}: data and a frame exclude each other")
     values.append(len(data))
-    return data + bytes(-len(data) % 4)
+    return data + bytes(-len(data) % 4) + frame
+
+
+def _frame(layout: _Layout, values: list[Any]) -> bytes:
+    frame: bytes = values.pop()
+    _check_room(layout, frame, PARKED_FRAME_MAX)
+    is_parked = bool(values[1] & _PARKED)
+    if is_parked != bool(frame) and not (is_parked and layout.kind in _MAY_BE_BARE):
+        raise EncodeError(f"{layout.kind.name}: PARKED and a frame go together")
+    return frame
+
+
+def _check_room(layout: _Layout, data: bytes, most: int) -> None:
+    if len(data) > most:
+        raise EncodeError(f"{layout.kind.name}: {len(data)} octets of data, more than {most}")
 
 
 def _to_ipv4(address: bytes, field: str) -> bytes:

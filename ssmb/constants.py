@@ -116,6 +116,7 @@ STATE_SHARING: Final = frozenset(
         MessageType.NEWFLOW,
         MessageType.DELETE,
         MessageType.RESET,
+        MessageType.APP_NOTIFY,
         MessageType.GRANT,
         MessageType.TAKEN,
         MessageType.HEARTBEAT,
@@ -202,6 +203,7 @@ class ErrorCode(IntEnum):
     NOTAUTH = 20
     BUSY = 21
     WAIT = 22
+    MORE = 23
 
 
 class AppType(IntEnum):
@@ -218,6 +220,14 @@ class Asking(IntEnum):
     NEW = 0
     UNANSWERED = 1  # its node has never answered
     SILENT = 2  # its node has answered, but not what the client sent last
+    HALF_OPEN = 3  # likewise, and the client has not acknowledged any answer (9.7)
+
+
+class Carrier(IntEnum):
+    """`detail` of NEWFLOW: who carries the flow's packets (15.4)."""
+
+    DFS = 0
+    CS = 1
 
 
 class CloseReason(IntEnum):

@@ -37,6 +37,12 @@ class Session(NamedTuple):
     dst_port: int
     protocol: int
 
+    @property
+    def opposite(self) -> Session:
+        """The ends of packets of the other direction."""
+        src, dst, src_port, dst_port, protocol = self
+        return Session(dst, src, dst_port, src_port, protocol)
+
 
 class FlowSignature(NamedTuple):
     """The sextuple of checklist B2 and B3; `tos` is the first packet's, ECN cleared."""
@@ -169,10 +175,14 @@ class _AppQueryFields(NamedTuple):
     detail: U8 = 0
     timestamp: U32 = 0
     app_data: Annotated[bytes, "Hxx"] = b""
+    frame: Rest = b""
 
 
 class AppQuery(_AppQueryFields, _FlowMessage):
-    """APP_QUERY: QUERY with the application data that the DFS took from the client."""
+    """APP_QUERY: QUERY with the application data that the DFS took from the client.
+
+    With PARKED there are none, and the payload of `frame` has what the client said (15.2).
+    """
 
     __slots__ = ()
 

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The head of an HTTP/1.x request (RFC 9110, RFC 9112): what a client's first octets ask for.
+
+llhttp (`httptools`), which Node.js reads requests with, reads what follows the request line's
+method, without any of its leniencies.  Where recipients are known to read a request differently,
+this module refuses it: otherwise the CS would choose a node for one request, and the node would
+answer another.  docs/design/0013-extraction.md lists what is refused that others accept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import httptools
+
+from packets.refused import Refusal, Refused
+from packets.uri import normal_path, path_parameters, query_parameters
+
+_Made = TypeVar("_Made")
+
+_CRLF: Final = b"\r\n"
+_BLANK_LINE: Final = b"\r\n\r\n"
+_METHOD_MAX: Final = 32  # octets; no registered method has more than 17
+# whatever the limit of octets is: what costs more than its octets is bounded by itself
+_TARGET_MAX: Final = 8192  # octets
+_LINES_MAX: Final = 128  # header lines
+_COOKIES_MAX: Final = 512  # more than browsers keep of a site
+_METHOD_SEEN: Final = 2 + _METHOD_MAX  # octets, behind which no part of a method can be
+_METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
+_VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
+_HTTP2_LINE: Final = b"PRI * HTTP/2.0"  # RFC 9113 3.4
+_STRAY_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?]*)(.*)", re.DOTALL)
+_AUTHORITY: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~\-]*)(?::[0-9]{0,5})?")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A request line and its header lines.
+
+    Text that came from the client has a character for each octet (ISO 8859-1), so that nothing is
+    lost.  What is a property is made when it is first asked for, and kept.
+    """
+
+    method: str  # as received: methods have cases (RFC 9110 9.1)
+    target: str  # as received: "/a?b", "http://host/a?b", "host:443" of CONNECT, or "*"
+    version: str  # "1.0" or "1.1"
+    host: str  # of the Host header or the target; lower case, no port, no last dot; "": none
+    raw_path: str  # of the target as received; "/" if it has none, "*", or "" of CONNECT
+    query: str  # of the target as received, without the question mark
+    fields: tuple[tuple[bytes, bytes], ...]  # header lines in order: name in lower case, value
+    head_length: int  # octets from the beginning of the connection to the body
+    _made: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    @property
+    def path(self) -> str:
+        """The path in its normal form (`packets.uri.normal_path`), ASCII."""
+        return self._once("path", lambda: normal_path(self.raw_path))
+
+    @property
+    def path_parameters(self) -> Mapping[str, str]:
+        """`;name=value` of the path, decoded; the first of a name."""
+        return self._once("path_parameters", lambda: path_parameters(self.raw_path))
+
+    @property
+    def query_parameters(self) -> Mapping[str, str]:
+        """`name=value` of the query, decoded; the first of a name."""
+        return self._once("query_parameters", lambda: query_parameters(self.query))
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Header lines in order: name in lower case, value without blanks around it."""
+        return self._once(
+            "headers",
+            lambda: tuple((name.decode(), value.decode("latin-1")) for name, value in self.fields),
+        )
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """Cookies by their names (RFC 6265 5.4); the first of a name, values as received.  Of more
+        than 512 the first ones."""
+        return self._once("cookies", lambda: _cookies(self.header("cookie") or ""))
+
+    def header(self, name: str) -> str | None:
+        """The value of the header *name* (lower case); several are joined (RFC 9110 5.3), by a
+        semicolon if they are cookies (RFC 6265 4.2.1).  None: there is no such header."""
+        wanted = name.encode("latin-1", errors="replace")
+        values = [value for field_name, value in self.fields if field_name == wanted]
+        if not values:
+            return None
+        return (b"; " if name == "cookie" else b", ").join(values).decode("latin-1")
+
+    def _once(self, name: str, make: Callable[[], _Made]) -> _Made:
+        if name not in self._made:
+            self._made[name] = make()
+        made: _Made = self._made[name]
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Incomplete:
+    """The head's end has not come yet."""
+
+    truncated: bool  # the limit is reached: it will not come
+    # if truncated: the request line and the complete header lines; None: not even that line
+    head: RequestHead | None = None
+    searched: int = 0  # where the search for the head's end goes on
+    line_end: int = 0  # where the request line ends; 0: not known yet
+
+
+def read_request(
+    octets: bytes | bytearray, limit: int, after: Incomplete | None = None
+) -> RequestHead | Incomplete | Refused:
+    """Read the head of the request with which *octets*, a connection's first ones, begin.
+
+    At most *limit* octets are looked at.  With *after*, what the call for fewer octets of the same
+    connection returned, no octet is looked at again, except for a few at the seam: the work for a
+    head in any number of segments is linear in its length.  Raises nothing.
+    """
+    end = min(len(octets), limit)
+    searched, line_end = (after.searched, after.line_end) if after else (0, 0)
+    start = len(_CRLF) if octets[:2] == _CRLF else 0  # RFC 9112 2.2: one empty line may precede
+    is_new = not line_end
+    if is_new:
+        line_feed = octets.find(b"\n", max(start, searched), end)
+        if line_feed < 0:
+            refused = _check_beginning(octets, start, end) if searched <= _METHOD_SEEN else None
+            return refused or Incomplete(end >= limit, None, end)
+        line_end = searched = line_feed - 1  # the blank line may begin there
+        if octets[line_end:line_feed] != b"\r":
+            return Refused(Refusal.NOT_HTTP, "the request line does not end with CR and LF")
+    blank = octets.find(_BLANK_LINE, searched, end)
+    if blank >= 0:
+        return _read(bytes(octets[start : blank + len(_BLANK_LINE)]), start)
+    if end < limit:
+        line = _read_line(bytes(octets[start:line_end])) if is_new else None
+        if isinstance(line, Refused):
+            return line
+        return Incomplete(False, None, max(line_end, end - 3), line_end)
+    cut = octets.rfind(_CRLF, line_end, end) + len(_CRLF)
+    head = _read(bytes(octets[start:cut]) + _CRLF, start - len(_CRLF))
+    return head if isinstance(head, Refused) else Incomplete(True, head, end, line_end)
+
+
+def _check_beginning(octets: bytes | bytearray, start: int, end: int) -> Refused | None:
+    """What is known of a request line whose end has not come."""
+    beginning = bytes(octets[start : min(end, start + _METHOD_MAX + 1)])
+    if not beginning or (beginning == b"\r" and not start):
+        return None
+    method, space, _ = beginning.partition(b" ")
+    if not _METHOD.fullmatch(method) or (not space and len(method) > _METHOD_MAX):
+        return Refused(Refusal.NOT_HTTP, "does not begin with a method and a space")
+    return None
+
+
+def _read_line(line: bytes) -> tuple[bytes, bytes, str] | Refused:
+    """Method, target and version of a request line without its end (RFC 9112 3)."""
+    if line == _HTTP2_LINE:
+        return Refused(Refusal.HTTP2, "HTTP/2 with prior knowledge")
+    parts = line.split(b" ")
+    if len(parts) != 3 or len(parts[0]) > _METHOD_MAX or not _METHOD.fullmatch(parts[0]):
+        return Refused(
+            Refusal.NOT_HTTP, "no method, target and version with one space between each"
+        )
+    version = _VERSIONS.get(parts[2])
+    if version is None:
+        return Refused(Refusal.VERSION, "neither HTTP/1.0 nor HTTP/1.1")
+    return parts[0], parts[1], version
+
+
+class _Fields(list[tuple[bytes, bytes]]):
+    """Takes header lines from llhttp, which leaves blanks behind some values."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.append((name.lower(), value.strip(b" \t")))
+
+
+def _read(head: bytes, skipped: int) -> RequestHead | Refused:
+    """Read a whole head, before which there are *skipped* octets of the connection."""
+    line = _read_line(head[: head.index(_CRLF)])
+    if isinstance(line, Refused):
+        return line
+    method, target, version = line
+    if len(target) > _TARGET_MAX:
+        return Refused(Refusal.TARGET, f"longer than {_TARGET_MAX} octets")
+    if head.count(_CRLF) > _LINES_MAX + 2:
+        return Refused(Refusal.HEADER, f"more than {_LINES_MAX} header lines")
+    fields = _Fields()
+    # llhttp has a list of methods, HTTP has none (RFC 9110 9.1); only CONNECT's target differs
+    known = method if method == b"CONNECT" else b"GET"
+    try:
+        httptools.HttpRequestParser(fields).feed_data(known + head[len(method) :])
+    except httptools.HttpParserUpgrade:
+        pass  # the head was complete; what follows is another protocol's
+    except httptools.HttpParserInvalidURLError as error:
+        return Refused(Refusal.TARGET, str(error))
+    except httptools.HttpParserError as error:
+        return Refused(Refusal.HEADER, str(error))
+    parts = _split_target(method, target)
+    if isinstance(parts, Refused):
+        return parts
+    authority, path, query = parts
+    host = _find_host(authority, fields)
+    if isinstance(host, Refused):
+        return host
+    return RequestHead(
+        method.decode(),
+        target.decode(),
+        version,
+        host,
+        path.decode(),
+        query.decode(),
+        tuple(fields),
+        skipped + len(head),
+    )
+
+
+def _split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes, bytes] | Refused:
+    """Authority, path and query of a target (RFC 9112 3.2)."""
+    if method == b"CONNECT":
+        return target, b"", b""
+    if target == b"*":
+        if method != b"OPTIONS":
+            return Refused(Refusal.TARGET, "an asterisk, which is for OPTIONS alone")
+        return None, target, b""
+    if b"#" in target:
+        return Refused(Refusal.TARGET, "a fragment, which is not for servers")
+    authority, rest = None, target
+    if not target.startswith(b"/"):
+        absolute = _ABSOLUTE.fullmatch(target)
+        if not absolute:
+            return Refused(Refusal.TARGET, "neither a path nor a URL")
+        authority, rest = absolute[1], absolute[2]
+    path, _, query = rest.partition(b"?")
+    if b"%" in path and _STRAY_PERCENT.search(path):
+        return Refused(Refusal.TARGET, "a percent sign without two digits in the path")
+    return authority, path or b"/", query
+
+
+def _find_host(authority: bytes | None, fields: _Fields) -> str | Refused:
+    """The host that is asked for (RFC 9112 3.2, 3.3); a target's and the header's must agree."""
+    named = [value for name, value in fields if name == b"host"]
+    if len(named) > 1:
+        return Refused(Refusal.HOST, "several Host headers")
+    host = _host_of(named[0]) if named else ""
+    if host is None:
+        return Refused(Refusal.HOST, "characters that a host's name does not have")
+    if authority is None:
+        return host
+    target_host = _host_of(authority)
+    if not target_host:
+        return Refused(Refusal.HOST, "the target has no host, or more than a host and a port")
+    if named and host != target_host:
+        return Refused(Refusal.HOST, "the target's host is not that of the Host header")
+    return target_host
+
+
+def _host_of(authority: bytes) -> str | None:
+    """The host of `host:port` in a form in which hosts can be compared; None if malformed."""
+    found = _AUTHORITY.fullmatch(authority)
+    return found[1].decode().lower().removesuffix(".") if found else None
+
+
+def _cookies(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in text.split(";", _COOKIES_MAX)[:_COOKIES_MAX]:
+        name, equals, value = pair.partition("=")
+        if equals and name:
+            found.setdefault(name.strip(" \t"), value.strip(" \t"))
+    return found
