@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <linux/bpf.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -91,11 +92,36 @@ static __always_inline bool is_reply(const struct reply_message *m)
 	__u16 flags = bpf_ntohs(m->beginning.flags);
 
 	return m->beginning.type == SSMB_REPLY && !m->beginning.error_code &&
-	       !(flags & ~(DECIDED | SSMB_PARKED | SSMB_ADDR16 | SSMB_RETRY)) &&
+	       !(flags &
+		 ~(DECIDED | SSMB_PARKED | SSMB_ADDR16 | SSMB_RETRY | SSMB_PROXY_SERVER)) &&
 	       flags & SSMB_PARKED && flags & SSMB_ADDR16 && m->beginning.serial &&
 	       !(m->beginning.serial & bpf_htonl(0x80000000)) && !m->seq_offset &&
 	       !m->ack_offset && !m->ts_offset && !m->wscale_shift && m->idle_timeout &&
 	       (m->beginning.protocol == PROTOCOL_TCP || m->beginning.protocol == PROTOCOL_UDP);
+}
+
+/* The TCP flags of the frame that a REPLY in the scratch carries; 0 where they are not at once found. */
+static __always_inline __u8 flags_of_frame(struct scratch *s)
+{
+	__u8 *frame = (__u8 *)s + PARKED_AT;
+	__u32 l4 = LINK_HEADER + sizeof(struct ipv6hdr);
+
+	if (*(__be16 *)(frame + 12) == bpf_htons(ETHERTYPE_IPV4))
+		l4 = LINK_HEADER + (frame[LINK_HEADER] & 15) * 4;
+	else if (frame[LINK_HEADER + offsetof(struct ipv6hdr, nexthdr)] != PROTOCOL_TCP)
+		return 0;
+	barrier_var(l4);
+	return l4 > L4_MAX ? 0 : frame[l4 + 13];
+}
+
+/* Whether the program completes the handshake with the node, whose SYN goes by the routes: it brought
+ * back what a client said after its own. */
+static __always_inline bool may_be_short(struct scratch *s, const struct reply_message *m,
+					 __u32 frame)
+{
+	return frame && m->beginning.protocol == PROTOCOL_TCP && m->forward_mode == SSMB_NAT &&
+	       m->beginning.flags & bpf_htons(SSMB_ROUTE_BY_DST_IP) &&
+	       (flags_of_frame(s) & (TCP_SYN | TCP_ACK)) == TCP_ACK;
 }
 
 static __always_inline void read_decision(struct decision *d, const struct reply_message *m,
@@ -118,6 +144,7 @@ static __always_inline void read_decision(struct decision *d, const struct reply
 	d->snat_port = m->snat_port;
 	d->idle_timeout_s = bpf_ntohs(m->idle_timeout);
 	d->forward_mode = m->forward_mode;
+	d->is_short = !!(m->beginning.flags & bpf_htons(SSMB_PROXY_SERVER));
 }
 
 /* A REPLY with PARKED that is for the program: its decision lies in `making` then. */
@@ -164,6 +191,8 @@ __noinline int open_reply(struct __sk_buff *skb, struct packet *p)
 	frame = size - sizeof(*m) - sizeof(struct ssmb_seal);
 	if (!is_reply(m) || (frame && frame < LINK_HEADER + sizeof(struct iphdr)))
 		return REPLY_LEFT;
+	if (m->beginning.flags & bpf_htons(SSMB_PROXY_SERVER) && !may_be_short(s, m, frame))
+		return REPLY_LEFT;
 	opened = open_seal(s, control, size);
 	if (opened < 0)
 		return REPLY_LEFT;
@@ -173,6 +202,8 @@ __noinline int open_reply(struct __sk_buff *skb, struct packet *p)
 	}
 	note_answered();
 	read_decision(&made->decision, m, control->group_id);
+	/* only a SYN is asked about; without its frame nothing says so */
+	made->decision.half_open = frame && made->decision.key.protocol == PROTOCOL_TCP;
 	return frame;
 }
 

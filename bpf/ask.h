@@ -34,15 +34,18 @@
 #define UDP_SLOT_SHIFT 32 /* of the clock: some four seconds */
 #define LANE_SHIFT 56
 
-/* Where the parts of the datagram lie in the scratch, so that the frame stays where it is. */
-#define QUERY_AT (offsetof(struct scratch, frame) - sizeof(struct query_message))
-#define UDP_AT (QUERY_AT - UDP_HEADER)
-#define IPV4_AT (UDP_AT - sizeof(struct iphdr))
-#define IPV6_AT (UDP_AT - sizeof(struct ipv6hdr))
+/* Where the parts of the datagram lie in the scratch, so that the frame stays where it is; `size` is
+ * the message's before its frame. */
+#define MESSAGE_AT(size) (offsetof(struct scratch, frame) - (size))
+#define UDP_AT(size) (MESSAGE_AT(size) - UDP_HEADER)
+#define IPV4_AT(size) (UDP_AT(size) - sizeof(struct iphdr))
+#define IPV6_AT(size) (UDP_AT(size) - sizeof(struct ipv6hdr))
 
-_Static_assert(IPV6_AT >= LINK_HEADER, "room for every header before the frame");
+_Static_assert(IPV6_AT(sizeof(struct app_query_message)) >= LINK_HEADER,
+	       "room for every header before the frame");
 
 struct asking {
+	__u32 size; /* of the message before its frame, a constant */
 	__u32 length; /* of the frame */
 	__u32 payload; /* of the UDP datagram */
 	__u32 ifindex;
@@ -60,13 +63,19 @@ static __always_inline __u32 datagram_slot(struct packet *p, __u64 now)
 	return (__u32)(now >> UDP_SLOT_SHIFT) ^ (other ? *other : 0);
 }
 
-/* A repeated SYN has the serial of the first one, so that it is a repeated QUERY; so have the
- * datagrams of a client within a few seconds.  Nothing of the flow is remembered for it. */
-static __always_inline __u32 make_serial(struct scratch *s, struct packet *p, __u64 now)
+static __always_inline bool is_app(__u32 size)
 {
-	struct query_message *query = (void *)s + QUERY_AT;
+	return size == sizeof(struct app_query_message);
+}
+
+/* A repeated SYN, or a repeated first segment, has the serial of the first one, so that it is a
+ * repeated question; so have the datagrams of a client within a few seconds.  Nothing of the flow is remembered for it. */
+static __always_inline __u32 make_serial(struct scratch *s, struct packet *p, __u32 size,
+					 __u64 now)
+{
+	struct query_message *query = (void *)s + MESSAGE_AT(size);
 	struct hashing hashing = {
-		.from = QUERY_AT + offsetof(struct ssmb_beginning, serial),
+		.from = MESSAGE_AT(size) + offsetof(struct ssmb_beginning, serial),
 		.length = offsetof(struct ssmb_beginning, tos) -
 			  offsetof(struct ssmb_beginning, serial),
 	};
@@ -82,19 +91,21 @@ static __always_inline __u32 make_serial(struct scratch *s, struct packet *p, __
 	query->beginning.serial = p->key.protocol == PROTOCOL_TCP ?
 					  *(__be32 *)(s->frame + l4 + 4) :
 					  bpf_htonl(datagram_slot(p, now));
+	if (is_app(size)) /* the client's first octet follows its SYN */
+		query->beginning.serial = bpf_htonl(bpf_ntohl(query->beginning.serial) - 1);
 	if (siphash(&hashing))
 		return 0;
 	serial = (__u32)little_endian(hashing.hash) & 0x7fffffff;
 	return serial ? serial : 1;
 }
 
-static __always_inline bool write_query(struct scratch *s, struct packet *p)
+static __always_inline bool write_query(struct scratch *s, struct packet *p, __u32 size)
 {
-	struct query_message *query = (void *)s + QUERY_AT;
+	struct query_message *query = (void *)s + MESSAGE_AT(size);
 	__u64 now = bpf_ktime_get_coarse_ns();
 	__u32 serial;
 
-	query->beginning.type = SSMB_QUERY;
+	query->beginning.type = is_app(size) ? SSMB_APP_QUERY : SSMB_QUERY;
 	query->beginning.error_code = 0;
 	query->beginning.flags = bpf_htons(SSMB_PARKED | SSMB_ADDR16);
 	__builtin_memcpy(query->beginning.src, p->key.src, 16);
@@ -104,14 +115,16 @@ static __always_inline bool write_query(struct scratch *s, struct packet *p)
 	query->beginning.protocol = p->key.protocol;
 	query->beginning.tos = p->tos & 0xfc; /* without the ECN bits, wire protocol 6.2 */
 	query->beginning.tcp_flags = p->tcp_flags;
-	query->beginning.detail = 0;
+	query->beginning.detail = is_app(size) ? p->app_type : 0;
 	query->timestamp = bpf_htonl(now / NS_PER_MS);
-	serial = make_serial(s, p, now);
+	if (is_app(size))
+		__builtin_memset(query + 1, 0, 4); /* app_length */
+	serial = make_serial(s, p, size, now);
 	query->beginning.serial = bpf_htonl(serial);
 	return serial;
 }
 
-/* The frame's MAC addresses are needed no more: they say where it came in, as for dfs_inject. */
+/* The frame's MAC addresses are needed no more: they say where it came in, as for dfs_back. */
 static __always_inline void write_arrival(struct scratch *s, __u32 ifindex)
 {
 	__builtin_memset(s->frame, 0, 12);
@@ -122,7 +135,7 @@ static __always_inline bool seal(struct scratch *s, struct control *control, str
 {
 	struct hashing hashing = {
 		.key = { control->sealing_key[0], control->sealing_key[1] },
-		.from = QUERY_AT,
+		.from = MESSAGE_AT(a->size),
 	};
 	__u32 zero = 0, at = a->length;
 	__u64 *counter = bpf_map_lookup_elem(&sealed, &zero), value;
@@ -134,12 +147,12 @@ static __always_inline bool seal(struct scratch *s, struct control *control, str
 	*counter += 1; /* this processor's, which nothing else uses at the same time */
 	value = bpf_cpu_to_be64((__u64)(processor + 1) << LANE_SHIFT | *counter);
 	__builtin_memcpy(s->frame + at, &value, 8);
-	hashing.length = sizeof(struct query_message) + at + 8;
+	hashing.length = a->size + at + 8;
 	if (siphash(&hashing))
 		return false;
 	__builtin_memcpy(s->frame + at + 8, &hashing.hash, 8);
 	__builtin_memset(s->frame + at + 16, 0, 4);
-	a->payload = sizeof(struct query_message) + at + sizeof(struct ssmb_seal);
+	a->payload = a->size + at + sizeof(struct ssmb_seal);
 	return true;
 }
 
@@ -152,8 +165,8 @@ static __always_inline bool find_way(struct context *c, struct control *control,
 	fib.l4_protocol = PROTOCOL_UDP;
 	fib.sport = control->own_port;
 	fib.dport = control->port;
-	fib.tot_len = sizeof(struct ipv6hdr) + UDP_HEADER + sizeof(struct query_message) +
-		      a->length + sizeof(struct ssmb_seal);
+	fib.tot_len = sizeof(struct ipv6hdr) + UDP_HEADER + a->size + a->length +
+		      sizeof(struct ssmb_seal);
 	a->is_ipv4 = is_mapped(control->address);
 	route_between(&fib, a->is_ipv4, SSMB_TRAFFIC_CLASS, control->own, control->address);
 	if (bpf_fib_lookup(c->raw, &fib, sizeof(fib), 0) != BPF_FIB_LKUP_RET_SUCCESS)
@@ -169,8 +182,8 @@ static __always_inline void write_headers(struct scratch *s, struct control *con
 {
 	__u32 length = UDP_HEADER + a->payload;
 	__u8 *base = (__u8 *)s, *link;
-	struct iphdr *ip = (void *)(base + IPV4_AT);
-	__be16 *udp = (void *)(base + UDP_AT);
+	struct iphdr *ip = (void *)(base + IPV4_AT(a->size));
+	__be16 *udp = (void *)(base + UDP_AT(a->size));
 	__u16 sum = 0;
 
 	udp[0] = control->own_port;
@@ -189,10 +202,10 @@ static __always_inline void write_headers(struct scratch *s, struct control *con
 		ip->saddr = control->own[3];
 		ip->daddr = control->address[3];
 		ip->check = ~fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0));
-		link = base + IPV4_AT - LINK_HEADER;
+		link = base + IPV4_AT(a->size) - LINK_HEADER;
 		*(__be16 *)(link + 12) = bpf_htons(ETHERTYPE_IPV4);
 	} else {
-		struct ipv6hdr *ip6 = (void *)(base + IPV6_AT);
+		struct ipv6hdr *ip6 = (void *)(base + IPV6_AT(a->size));
 
 		__builtin_memset(ip6, 0, sizeof(*ip6));
 		ip6->version = 6;
@@ -203,14 +216,14 @@ static __always_inline void write_headers(struct scratch *s, struct control *con
 		ip6->hop_limit = SSMB_TTL;
 		__builtin_memcpy(&ip6->saddr, control->own, 16);
 		__builtin_memcpy(&ip6->daddr, control->address, 16);
-		link = base + IPV6_AT - LINK_HEADER;
+		link = base + IPV6_AT(a->size) - LINK_HEADER;
 		*(__be16 *)(link + 12) = bpf_htons(ETHERTYPE_IPV6);
 	}
 	__builtin_memcpy(link, a->dmac, 6);
 	__builtin_memcpy(link + 6, a->smac, 6);
 	if (a->is_ipv4)
 		return; /* the seal is enough, RFC 768; over IPv6 it has to be */
-	sum = ~fold((__u64)sum_scratch(UDP_AT, length) +
+	sum = ~fold((__u64)sum_scratch(UDP_AT(a->size), length) +
 		    sum_of_pseudo(control->own, control->address, PROTOCOL_UDP, length));
 	udp[3] = sum ? sum : 0xffff;
 }
@@ -261,9 +274,10 @@ static __always_inline bool become(struct __sk_buff *skb, struct scratch *s, str
 	if (total > HASHED_MAX || total < 100 || bpf_skb_change_tail(skb, total, 0))
 		return false;
 	if (a->is_ipv4)
-		return !bpf_skb_store_bytes(skb, 0, (__u8 *)s + IPV4_AT - LINK_HEADER, total,
-					    flags);
-	return !bpf_skb_store_bytes(skb, 0, (__u8 *)s + IPV6_AT - LINK_HEADER, total, flags);
+		return !bpf_skb_store_bytes(skb, 0, (__u8 *)s + IPV4_AT(a->size) - LINK_HEADER,
+					    total, flags);
+	return !bpf_skb_store_bytes(skb, 0, (__u8 *)s + IPV6_AT(a->size) - LINK_HEADER, total,
+				    flags);
 }
 
 static __always_inline bool was_refused(struct control *control, struct packet *p)
@@ -283,25 +297,38 @@ static __always_inline bool asks(__u32 group_id)
 	return control && control->flags & CONTROL_ASKS;
 }
 
-/* NOT_ASKED: nothing was changed, and the agent has to. */
-__noinline int ask_tc(struct __sk_buff *skb, struct packet *p)
+/* Whether a client's first segment, which has a cookie, may be asked about with all that it says: it
+ * has data, the end of none and nothing urgent, in one short frame. */
+static __always_inline bool is_request(const struct packet *p)
+{
+	return p->app_type && p->fragment == WHOLE && p->l3 == LINK_HEADER &&
+	       p->l3 + p->length <= SSMB_FRAME_MAX &&
+	       (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_URG | TCP_ACK)) == TCP_ACK;
+}
+
+static __always_inline void note_asked(const struct flow_key *key)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+
+	bpf_map_update_elem(&asked, key, &now, BPF_ANY);
+}
+
+/* NOT_ASKED: nothing was changed, and the agent has to.  `size` is the message's, a constant. */
+static __always_inline int ask(struct __sk_buff *skb, struct packet *p, __u32 size)
 {
 	struct context c = { .raw = skb };
 	struct control *control;
-	struct asking a = {};
+	struct asking a = { .size = size };
 	enum checksums checksums;
 	struct scratch *s;
 
-	if (!p)
-		return NOT_ASKED;
 	control = control_of(p->group_id);
 	if (!control || !(control->flags & CONTROL_ASKS))
 		return NOT_ASKED;
 	c.ifindex = p->ifindex;
 	a.length = p->l3 + p->length; /* without what an Ethernet adds to short frames */
 	if (p->fragment != WHOLE || p->l3 != LINK_HEADER || skb->vlan_present || skb->gso_size ||
-	    a.length > SSMB_FRAME_MAX || (p->key.protocol == PROTOCOL_TCP && !is_syn(p)) ||
-	    was_refused(control, p) || !find_way(&c, control, &a))
+	    a.length > SSMB_FRAME_MAX || was_refused(control, p) || !find_way(&c, control, &a))
 		return NOT_ASKED;
 	s = copy_frame(&c, p, a.length);
 	if (!s)
@@ -310,16 +337,34 @@ __noinline int ask_tc(struct __sk_buff *skb, struct packet *p)
 	if (checksums == CHECKSUMS_WRONG)
 		return context_drop(&c, COUNTER_DROP_CHECKSUM);
 	a.is_unfinished = checksums == CHECKSUMS_FINISHED;
-	if (is_crowded_out(p->key.src))
+	if (is_crowded_out(p->key.src, is_app(size)))
 		return context_drop(&c, COUNTER_DROP_CROWDED);
 	write_arrival(s, c.ifindex);
-	if (!write_query(s, p) || !seal(s, control, &a))
+	if (!write_query(s, p, size) || !seal(s, control, &a))
 		return NOT_ASKED;
 	write_headers(s, control, &a);
 	if (!become(skb, s, p, &a))
 		return context_drop(&c, COUNTER_DROP_NO_ROOM);
 	count(COUNTER_ASKED);
+	if (is_app(size)) {
+		note_asked(&p->key);
+		count(COUNTER_SHORT_ASKED);
+	}
 	return bpf_redirect(a.ifindex, 0);
+}
+
+/* About a packet that begins a flow. */
+__noinline int ask_tc(struct __sk_buff *skb, struct packet *p)
+{
+	if (!p || (p->key.protocol == PROTOCOL_TCP && !is_syn(p)))
+		return NOT_ASKED;
+	return ask(skb, p, sizeof(struct query_message));
+}
+
+/* About what a client says first to a content-aware virtual server. */
+__noinline int ask_app_tc(struct __sk_buff *skb, struct packet *p)
+{
+	return p && is_request(p) ? ask(skb, p, sizeof(struct app_query_message)) : NOT_ASKED;
 }
 
 #endif

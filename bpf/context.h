@@ -19,7 +19,12 @@
 #define UNTRACKED volatile __u8
 
 /* By the agent: a packet that waited for its flow, or a fragment that may belong to none. */
-enum injected { INJECTED = 1, INJECTED_FRAGMENT = 2 };
+enum injected {
+	INJECTED = 1,
+	INJECTED_FRAGMENT = 2,
+	/* the program's own SYN to a node, in a client's name */
+	INJECTED_SYN = 3
+};
 
 struct context {
 	void *raw;

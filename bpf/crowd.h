@@ -50,8 +50,9 @@ static __always_inline struct questions *open_questions(void)
 	return bpf_map_lookup_elem(&questions, &zero);
 }
 
-/* Whether a question about this client has to wait; otherwise it counts as asked. */
-static __always_inline bool is_crowded_out(const __be32 *client)
+/* Whether a question about this client has to wait; otherwise it counts as asked.  `has_shaken`: it
+ * has completed a handshake. */
+static __always_inline bool is_crowded_out(const __be32 *client, bool has_shaken)
 {
 	struct questions *q = open_questions();
 	__u64 now = bpf_ktime_get_coarse_ns();
@@ -63,7 +64,7 @@ static __always_inline bool is_crowded_out(const __be32 *client)
 		q->since = now;
 		q->unanswered = q->unanswered > 0 ? q->unanswered >> 1 : 0;
 	}
-	if (q->unanswered >= UNANSWERED_MAX) {
+	if (q->unanswered >= UNANSWERED_MAX && !has_shaken) {
 		network_of(client, &network);
 		if (!bpf_map_lookup_elem(&known_clients, &network))
 			return true;

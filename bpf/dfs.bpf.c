@@ -7,8 +7,8 @@
  *                   -> virtual server -> up to the agent, which asks the Control Segment
  *                   -> everything else: the kernel, unchanged
  *
- * One program at three attach points: dfs_tc (clsact or tcx, ingress), dfs_xdp, and dfs_inject on
- * the agent's TAP device, where packets that waited for a decision are re-injected.
+ * One program at three attach points: dfs_tc (clsact or tcx, ingress), dfs_xdp, and dfs_back where
+ * packets that waited for a decision come back: on the agent's TAP device, and in REPLYs.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,19 +20,24 @@
 #include "answer.h"
 #include "ask.h"
 #include "context.h"
+#include "cookie.h"
 #include "endings.h"
 #include "entries.h"
 #include "filter.h"
 #include "forward.h"
 #include "grants.h"
+#include "held.h"
 #include "icmp.h"
 #include "maps.h"
 #include "neighbours.h"
 #include "nodes.h"
 #include "own.h"
 #include "parse.h"
+#include "proxy.h"
 #include "shared.h"
 #include "segment.h"
+#include "splice.h"
+#include "ssmb.h"
 #include "sums.h"
 #include "upcall.h"
 #include "upgrade.h"
@@ -46,7 +51,9 @@
  * answer.  A living one answers (RFC 5961 4), though not every SYN: Linux one in half a second. */
 #define SILENT_NS 1000000000ull
 #define GO_ON -1
-#define DECIDE -2 /* about a new flow; from where the stack has room for it */
+/* what is done from where the stack has room for it */
+#define DECIDE -2 /* about a new flow */
+#define PROXY -3 /* of no flow, to a proxied virtual server */
 
 static __always_inline struct virtual_server *match(struct packet *p, bool is_external,
 						    struct virtual_server_key *key)
@@ -196,6 +203,16 @@ static __always_inline int unmatched(struct context *c, struct packet *p)
 		}
 		if (reason == REASON_UNSERVED && !may_answer(QUIET_UNSERVED, RATE_UNSERVED))
 			return context_drop(c, COUNTER_DROP_UNSERVED);
+		if (reason == REASON_BRIDGED && !may_notify(RATE_BRIDGED))
+			return context_drop(c, COUNTER_DROP_BRIDGED);
+	}
+	if (server && server->flags & VIRTUAL_SERVER_PROXIED && p->key.protocol == PROTOCOL_TCP &&
+	    reason == REASON_NEW_FLOW) {
+		if (c->injected || p->fragment != WHOLE)
+			return context_drop(c, COUNTER_DROP_FRAGMENT);
+		p->group_id = server->group_id;
+		p->app_type = server->app_type;
+		return PROXY;
 	}
 	/* also of what is nobody's, from the internal side: its later ones need not wait */
 	if (p->fragment == FIRST_FRAGMENT &&
@@ -288,7 +305,8 @@ static __always_inline int early_fragment(struct context *c, struct packet *p)
 }
 
 /* Whether a node may be dead: it has never answered, or not the SYN before this one.  One SYN alone
- * may be anybody's; with direct return nobody sees what the node says. */
+ * may be anybody's, but before the handshake is complete there is nothing to lose by it; with direct
+ * return nobody sees what the node says. */
 static __always_inline bool is_silent(struct packet *p, struct flow *f)
 {
 	struct flow_key key;
@@ -298,7 +316,8 @@ static __always_inline bool is_silent(struct packet *p, struct flow *f)
 	back = bpf_map_lookup_elem(&flows, &key);
 	if (!back)
 		return false;
-	if (!back->packets && is_half_open(f))
+	if (is_half_open(f) &&
+	    (!back->packets || back->last_seen + SILENT_NS <= bpf_ktime_get_coarse_ns()))
 		return true;
 	return f->bits & FLOW_SYN_LAST &&
 	       (!back->packets || back->last_seen + SILENT_NS <= f->last_seen);
@@ -332,12 +351,17 @@ static __always_inline int transport(struct context *c, struct packet *p)
 	f = bpf_map_lookup_elem(&flows, &p->key);
 	if (is_source_routed(c, p) && (f || bpf_map_lookup_elem(&addresses, p->key.dst)))
 		return context_drop(c, COUNTER_DROP_SOURCE_ROUTED);
-	if (!f || is_new_connection(p, f))
-		return c->injected == INJECTED ? context_drop(c, COUNTER_DROP_INJECT_UNMATCHED) :
-						 CALL(unmatched, c, p);
+	if (!f || is_new_connection(p, f) ||
+	    (f->close & CLOSE_CLOSED && f->bits & FLOW_OFFSETS && !(f->bits & FLOW_RETURN) &&
+	     CALL(begins_anew, c, p, f)))
+		return c->injected == INJECTED || c->injected == INJECTED_SYN ?
+			       context_drop(c, COUNTER_DROP_INJECT_UNMATCHED) :
+			       CALL(unmatched, c, p);
 	if (f->bits & FLOW_FROM_INSIDE && f->serial != c->ifindex &&
 	    CALL(reject_outside, c, p, f))
 		return context_drop(c, COUNTER_DROP_RETURN_OUTSIDE);
+	if (f->bits & FLOW_HELD && c->injected != INJECTED_SYN)
+		return held(c, p, f);
 	if (is_syn(p) && !c->injected && !(f->bits & FLOW_RETURN)) {
 		action = CALL(ask_again, c, p, f);
 		if (action != GO_ON)
@@ -365,9 +389,35 @@ static __always_inline bool is_of_sleeping(struct context *c, struct flow_key *k
 	       bpf_map_lookup_elem(&asleep, key);
 }
 
+/* The first fragment; the later ones follow it. */
+static __always_inline int drop_fragmented_error(struct context *c, struct packet *p)
+{
+	note_fragment(p);
+	return context_drop(c, COUNTER_DROP_FRAGMENT);
+}
+
+GLOBAL_FUNCTION(drop_fragmented_error, (), ())
+
+/* It has a node's address, or quotes one, so that nobody outside gets it. */
+static __always_inline int would_leave(struct context *c, struct packet *p)
+{
+	struct interface *interface = interface_at(c->ifindex);
+
+	if (is_group_frame(c) || is_owned(p->key.dst) || !interface ||
+	    !(interface->flags & INTERFACE_INTERNAL) ||
+	    bpf_map_lookup_elem(&local_addresses, p->key.dst))
+		return false;
+	if (p->fragment == FIRST_FRAGMENT)
+		note_fragment(p);
+	return true;
+}
+
+GLOBAL_FUNCTION(would_leave, (), ())
+
 static __always_inline int icmp(struct context *c, struct packet *p)
 {
 	struct flow_key key = {};
+	enum quote_result quoted;
 	struct quote q;
 	struct flow *f;
 	__u8 *h;
@@ -378,7 +428,10 @@ static __always_inline int icmp(struct context *c, struct packet *p)
 		return pass(c);
 	if (is_solicitation(c, p))
 		return CALL(answer_solicitation, c, p);
-	if (!is_error(p->version, h[0]) || !read_quote(c, p, &q))
+	quoted = is_error(p->version, h[0]) ? read_quote(c, p, &q) : QUOTE_OTHER;
+	if (quoted == QUOTE_UNREADABLE && CALL(would_leave, c, p))
+		return context_drop(c, COUNTER_DROP_ICMP_UNREADABLE);
+	if (quoted != QUOTE_READ)
 		return of_no_flow(c, p);
 	__builtin_memcpy(key.src, q.key.dst, 16);
 	__builtin_memcpy(key.dst, q.key.src, 16);
@@ -391,24 +444,17 @@ static __always_inline int icmp(struct context *c, struct packet *p)
 						 of_no_flow(c, p);
 	if (is_martian(p->version, p->key.src))
 		return context_drop(c, COUNTER_DROP_MARTIAN);
+	if (f->bits & FLOW_HELD && p->fragment == WHOLE) {
+		note_holder(p, f, &key);
+		return HOLD;
+	}
 	/* it has at most 576 or 1280 octets: nobody needs to fragment it, and its checksum covers all */
 	if (p->fragment != WHOLE)
-		return context_drop(c, COUNTER_DROP_FRAGMENT);
+		return CALL(drop_fragmented_error, c, p);
 	return forward_error(c, p, &q, f);
 }
 
 GLOBAL_FUNCTION(icmp, (), ())
-
-static __always_inline enum packet_kind parse_all(struct context *c, struct packet *p)
-{
-	enum packet_kind kind = parse(c, p);
-
-	if (kind == KIND_SHORT && !c->xdp) {
-		context_pull(c, 256);
-		kind = parse(c, p);
-	}
-	return kind;
-}
 
 /* A new flow: by a decision that was made ahead, or by the CS, which the program asks or the agent. */
 static __always_inline int decide_new(struct context *c, struct packet *p)
@@ -423,7 +469,7 @@ static __always_inline int decide_new(struct context *c, struct packet *p)
 		if (take_grant(p, is_inside) == GRANT_USED) {
 			action = CALL(transport, c, p);
 			/* the flow has gone again meanwhile */
-			return action == DECIDE ? context_drop(c, COUNTER_DROP_NO_ROUTE) : action;
+			return action <= DECIDE ? context_drop(c, COUNTER_DROP_NO_ROUTE) : action;
 		}
 	}
 	if (c->xdp)
@@ -431,6 +477,73 @@ static __always_inline int decide_new(struct context *c, struct packet *p)
 	action = ask_tc(SKB(c), p);
 	return action == NOT_ASKED ? CALL(pass_up, c, p) : action;
 }
+
+/* What a client says first, with a cookie: the CS is asked by the program, or by the agent. */
+static __always_inline int ask_about_content(struct context *c, struct packet *p)
+{
+	int action;
+
+	if (c->xdp)
+		return XDP_PASS;
+	action = ask_app_tc(SKB(c), p);
+	return action == NOT_ASKED ? CALL(pass_proxied, c, p) : action;
+}
+
+/* Whether dfs_behind_xdp can complete the handshake of the flow that was noted. */
+static __always_inline bool is_joined_behind(void)
+{
+	__u32 zero = 0;
+	struct making *made = bpf_map_lookup_elem(&making, &zero);
+	struct flow *home = made ? bpf_map_lookup_elem(&flows, &made->decision.key) : NULL;
+
+	return home && home->flags & SSMB_PARKED && asks(home->group_id);
+}
+
+/* A node's SYN-ACK on a held flow. */
+static __always_inline int join_both(struct context *c, struct packet *p)
+{
+	int action;
+
+	if (c->xdp)
+		return is_joined_behind() ? XDP_PASS : CALL(hold, c, p);
+	action = join(SKB(c), p);
+	if (action == HOLD)
+		return CALL(hold, c, p);
+	return action == JOINED ? CALL(transport, c, p) : action;
+}
+
+/* What `transport` and `icmp` leave to be done from here. */
+static __always_inline int finish(struct context *c, struct packet *p, int action)
+{
+	switch (action) {
+	case DECIDE:
+		return decide_new(c, p);
+	case PROXY:
+		action = CALL(proxied, c, p);
+		return action == ASK_CONTENT ? ask_about_content(c, p) : action;
+	case HOLD:
+		return CALL(hold, c, p);
+	case JOIN:
+		return join_both(c, p);
+	default:
+		return action;
+	}
+}
+
+/* Another protocol, which comes back from the router if it is routed to an address of ours; or a later
+ * fragment of an error whose first one was dropped, and whose addresses it has. */
+static __always_inline int other(struct context *c, struct packet *p)
+{
+	bool is_icmp = p->key.protocol == PROTOCOL_ICMP || p->key.protocol == PROTOCOL_ICMPV6;
+
+	if (is_icmp && p->fragment == LATER_FRAGMENT && ports_of_fragment(p))
+		return context_drop(c, COUNTER_DROP_FRAGMENT);
+	if (p->version && !c->injected && !is_group_frame(c) && is_owned(p->key.dst))
+		return context_drop(c, COUNTER_DROP_UNSERVED);
+	return pass(c);
+}
+
+GLOBAL_FUNCTION(other, (), ())
 
 /* `is_new`: the packet came in just now, and may begin a flow. */
 static __always_inline int process(struct context *c, struct packet *p, bool is_new)
@@ -441,9 +554,12 @@ static __always_inline int process(struct context *c, struct packet *p, bool is_
 	switch (kind) {
 	case KIND_TRANSPORT:
 		action = CALL(transport, c, p);
-		return is_new && action == DECIDE ? decide_new(c, p) : action;
+		return is_new && action <= DECIDE ? finish(c, p, action) : action;
 	case KIND_ICMP:
-		return c->injected ? pass(c) : CALL(icmp, c, p);
+		if (!is_new)
+			return pass(c);
+		action = CALL(icmp, c, p);
+		return action == HOLD ? CALL(hold, c, p) : action;
 	case KIND_ARP:
 		return c->injected ? pass(c) : CALL(answer_arp, c, p);
 	case KIND_TAGGED: /* the kernel takes the tag off and gives it to the VLAN's interface */
@@ -455,10 +571,7 @@ static __always_inline int process(struct context *c, struct packet *p, bool is_
 	case KIND_SHORT:
 		return context_drop(c, COUNTER_DROP_MALFORMED);
 	default:
-		/* another protocol, which comes back from the router if it is routed */
-		if (p->version && !c->injected && !is_group_frame(c) && is_owned(p->key.dst))
-			return context_drop(c, COUNTER_DROP_UNSERVED);
-		return pass(c);
+		return CALL(other, c, p);
 	}
 }
 
@@ -475,40 +588,57 @@ int dfs_tc(struct __sk_buff *skb)
 	return process(&c, &p, true);
 }
 
+static __always_inline int again(struct context *c, struct packet *p)
+{
+	return process(c, p, false);
+}
+
+GLOBAL_FUNCTION(again, (), ())
+
+#define COMES_BACK 100 /* no verdict of tc */
+
 /* The agent writes the original ingress interface, and whether it may match no flow, over the MAC
  * addresses, which are not needed any more: they are overwritten when it leaves. */
-SEC("tc")
-int dfs_inject(struct __sk_buff *skb)
+static __always_inline int of_agent(struct __sk_buff *skb, struct context *c)
 {
-	struct context c = { .raw = skb };
 	__u8 *data = (void *)(long)skb->data;
-	struct making *made;
-	__u32 zero = 0;
 
 	if (data + 14 > (__u8 *)(long)skb->data_end)
 		return TC_ACT_SHOT;
-	c.injected = data[4] ? INJECTED_FRAGMENT : INJECTED;
-	__builtin_memcpy(&c.ifindex, data + 8, 4);
+	c->injected = data[4] ? INJECTED_FRAGMENT : INJECTED;
+	__builtin_memcpy(&c->ifindex, data + 8, 4);
 	/* with those MAC addresses it is PACKET_OTHERHOST: before Linux 6.16 a packet that
 	 * bpf_redirect_peer hands over keeps that type, and the receiver drops it */
 	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
-	made = bpf_map_lookup_elem(&making, &zero);
-	return made ? process(&c, &made->packet, false) : TC_ACT_SHOT;
+	return COMES_BACK;
 }
 
-/* What comes in where CSs are reached: a REPLY that carries the packet which was asked about becomes
- * that packet again, and goes the way of any other. */
-SEC("tc")
-int dfs_ssmb(struct __sk_buff *skb)
+/* Whether the decision in `making` is of the short way. */
+static __always_inline bool was_short(void)
 {
-	struct context c = { .raw = skb, .ifindex = skb->ifindex };
-	struct packet p;
+	__u32 zero = 0;
+	struct making *made = bpf_map_lookup_elem(&making, &zero);
+
+	return made && made->decision.is_short;
+}
+
+__noinline int parse_again(struct __sk_buff *skb, struct packet *p)
+{
+	struct context c = { .raw = skb };
+
+	return p ? parse_all(&c, p) : KIND_MALFORMED;
+}
+
+/* A REPLY that carries the packet which was asked about becomes that packet again, or the SYN to its
+ * node. */
+static __always_inline int of_reply(struct __sk_buff *skb, struct context *c, struct packet *p)
+{
 	int frame;
 
-	if (skb->pkt_type == 3 /* PACKET_OTHERHOST */ || parse_all(&c, &p) != KIND_TRANSPORT ||
-	    p.key.protocol != PROTOCOL_UDP)
+	if (skb->pkt_type == 3 /* PACKET_OTHERHOST */ || parse_all(c, p) != KIND_TRANSPORT ||
+	    p->key.protocol != PROTOCOL_UDP)
 		return TC_ACT_UNSPEC;
-	frame = open_reply(skb, &p);
+	frame = open_reply(skb, p);
 	if (frame == REPLY_LEFT)
 		return TC_ACT_UNSPEC;
 	if (frame == REPLY_DROPPED)
@@ -516,17 +646,55 @@ int dfs_ssmb(struct __sk_buff *skb)
 	switch (enter_flow()) {
 	case ENTERED_LEFT:
 		return TC_ACT_UNSPEC;
+	case ENTERED_BEFORE: /* of the short way: its client said it again before the first REPLY */
+		if (!was_short())
+			break;
+		/* fall through */
 	case ENTERED_STALE:
 		count(COUNTER_REPLY_STALE);
 		return TC_ACT_SHOT;
 	case ENTERED:
 		share_reply();
 	}
-	if (!frame || !unpack_frame(skb, &p, frame))
+	if (!frame || !unpack_frame(skb, p, frame))
 		return TC_ACT_SHOT;
-	c.ifindex = arrival_of(skb);
-	c.injected = INJECTED;
-	return process(&c, &p, false);
+	c->ifindex = arrival_of(skb);
+	c->injected = INJECTED;
+	if (!was_short())
+		return COMES_BACK;
+	c->injected = INJECTED_SYN;
+	if (parse_again(skb, p) != KIND_TRANSPORT || p->key.protocol != PROTOCOL_TCP ||
+	    !become_syn(skb, p, frame)) {
+		count(COUNTER_DROP_NO_ROOM);
+		return TC_ACT_SHOT;
+	}
+	return COMES_BACK;
+}
+
+/* What waited for a decision comes back from the agent, by its TAP device, or in what comes in where
+ * CSs are reached, and goes the way of any other packet.  One program for both: the kernel checks
+ * all that a program calls anew for each program. */
+SEC("tc")
+int dfs_back(struct __sk_buff *skb)
+{
+	struct context c = { .raw = skb, .ifindex = skb->ifindex };
+	struct interface *interface = interface_at(skb->ifindex);
+	struct making *made;
+	__u32 zero = 0;
+	int action;
+
+	made = bpf_map_lookup_elem(&making, &zero);
+	if (!made)
+		return TC_ACT_UNSPEC;
+	if (interface && interface->flags & INTERFACE_TAP)
+		action = of_agent(skb, &c);
+	else
+		action = of_reply(skb, &c, &made->packet);
+	if (action != COMES_BACK)
+		return action;
+	made->packet.ifindex = c.ifindex;
+	made->packet.injected = c.injected;
+	return CALL(again, &c, &made->packet);
 }
 
 /* Behind dfs_xdp, which has no flow for a packet and passes it up: the question is asked here, where a
@@ -538,25 +706,39 @@ int dfs_behind_xdp(struct __sk_buff *skb)
 	struct virtual_server *server;
 	struct interface *interface;
 	struct making *made;
-	struct packet p;
+	struct packet *p;
 	struct flow *f;
 	__u32 zero = 0;
 	int action;
 
-	if (skb->pkt_type || parse_all(&c, &p) != KIND_TRANSPORT || p.fragment != WHOLE ||
-	    (p.key.protocol == PROTOCOL_TCP && !is_syn(&p)))
-		return TC_ACT_UNSPEC;
-	f = bpf_map_lookup_elem(&flows, &p.key);
-	interface = interface_at(c.ifindex);
 	made = bpf_map_lookup_elem(&making, &zero);
-	if ((f && !is_new_connection(&p, f)) || !interface || !made)
+	if (!made)
 		return TC_ACT_UNSPEC;
-	server = match(&p, interface->flags & INTERFACE_EXTERNAL, &made->server);
+	p = &made->packet;
+	if (skb->pkt_type || parse_all(&c, p) != KIND_TRANSPORT || p->fragment != WHOLE)
+		return TC_ACT_UNSPEC;
+	f = bpf_map_lookup_elem(&flows, &p->key);
+	if (f && f->bits & FLOW_HELD && may_join(p, f)) {
+		note_holder(p, f, &p->key);
+		return join_both(&c, p);
+	}
+	interface = interface_at(c.ifindex);
+	if ((f && !(f->close & CLOSE_CLOSED)) || !interface)
+		return TC_ACT_UNSPEC;
+	server = match(p, interface->flags & INTERFACE_EXTERNAL, &made->server);
 	if (!server || server->flags & VIRTUAL_SERVER_BRIDGED || !asks(server->group_id))
 		return TC_ACT_UNSPEC;
-	p.group_id = server->group_id;
-	action = ask_tc(skb, &p);
-	return action == NOT_ASKED ? pass_up_tc(skb, &p) : action;
+	p->group_id = server->group_id;
+	if (p->key.protocol == PROTOCOL_TCP && server->flags & VIRTUAL_SERVER_PROXIED) {
+		p->app_type = server->app_type;
+		return is_request(p) && has_something_to_say(p) && has_cookie_tc(skb, p) ?
+			       ask_about_content(&c, p) :
+			       TC_ACT_UNSPEC;
+	}
+	if ((p->key.protocol == PROTOCOL_TCP && !is_syn(p)) || (f && !is_new_connection(p, f)))
+		return TC_ACT_UNSPEC;
+	action = ask_tc(skb, p);
+	return action == NOT_ASKED ? pass_up_tc(skb, p) : action;
 }
 
 static __always_inline bool same_mac(const __u8 *a, const __u8 *b)

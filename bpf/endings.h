@@ -192,6 +192,8 @@ static __always_inline int tend_opening(__u64 now, bool at_once)
 	home = home_of(due);
 	if (!home || !is_half_open(home) || home->close & CLOSE_CLOSED)
 		return 1;
+	if (home->bits & FLOW_HELD && !(home->flags & SSMB_PARKED))
+		return 1; /* the agent went on with it */
 	control = control_of(home->group_id);
 	back = back_of(&due->key, home);
 	if (!control || !(control->flags & CONTROL_ENDS) || !back)

@@ -23,6 +23,7 @@
 
 #define DECIDED                                                                                  \
 	(SSMB_TRANSLATE_ADDR | SSMB_TRANSLATE_PORT | SSMB_TRANSLATE_SRC | SSMB_ROUTE_BY_DST_IP)
+#define SHORT_WAY (SSMB_PROXY_SERVER | SSMB_PARKED) /* in a home entry's flags */
 #define EEXIST_ 17
 #define E2BIG_ 7
 
@@ -47,7 +48,9 @@ struct decision {
 	__u32 idle_timeout_s;
 	__u8 forward_mode;
 	__u8 tos;
-	__u8 pad[6];
+	__u8 half_open; /* the flow begins with a SYN */
+	__u8 is_short; /* the program completes the handshake with the node (splice.h) */
+	__u8 pad[4];
 };
 
 /* Too much for a stack. */
@@ -59,6 +62,7 @@ struct making {
 	struct flow home;
 	struct flow back;
 	struct packet packet; /* of programs that need their stack for what they call */
+	struct request kept; /* splice.h */
 };
 
 struct {
@@ -150,17 +154,23 @@ static __always_inline void make_entries(struct making *m, __u64 now)
 	if (d->forward_mode == SSMB_TUNNEL)
 		home->bits |= FLOW_TUNNEL;
 	back->bits = FLOW_RETURN | FLOW_FROM_INSIDE;
+	if (d->is_short) {
+		home->bits |= FLOW_HELD;
+		back->bits |= FLOW_HELD;
+	}
 	home->forward_mode = d->forward_mode;
 	back->forward_mode = d->forward_mode;
 	home->tos = d->tos;
 	back->tos = d->tos;
 	home->last_seen = now;
 	back->last_seen = now;
+	if (d->half_open)
+		home->tcp_flags = TCP_SYN;
 	home->serial = d->serial;
 	home->opened_ms = (__u32)(now / NS_PER_MS);
 	home->idle_timeout_s = d->idle_timeout_s;
 	home->group_id = d->group_id;
-	home->flags = d->flags;
+	home->flags = d->is_short ? d->flags | SHORT_WAY : d->flags;
 	home->node_port = bpf_ntohs(d->node_port); /* as the agent writes them */
 	home->snat_port = bpf_ntohs(d->snat_port);
 	__builtin_memcpy(home->node, d->node, 16);

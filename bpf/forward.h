@@ -305,8 +305,10 @@ static __always_inline int forward_flow(struct context *c, struct packet *p, str
 		return CALL(notify_sender, c, p, EVENT_TTL, 0, COUNTER_DROP_TTL);
 	now = bpf_ktime_get_coarse_ns();
 	found = flow_route(c, p, f, now, &route);
-	if (found != ROUTE_FOUND && found != ROUTE_NO_NEIGHBOUR)
+	if (found != ROUTE_FOUND && found != ROUTE_NO_NEIGHBOUR) {
+		observe(c, p, f, now); /* its flow lives by what comes, not by what can be sent */
 		return drop_unroutable(c, found);
+	}
 	on_wire = p->length;
 	context_segments(c, &gso);
 	if (gso)

@@ -134,6 +134,7 @@ static __always_inline void decide(struct decision *d, struct packet *p, const s
 	d->snat_port = granted->snat_port;
 	d->idle_timeout_s = node->idle_timeout_s;
 	d->forward_mode = node->forward_mode;
+	d->half_open = p->key.protocol == PROTOCOL_TCP;
 	__builtin_memcpy(d->node, node->node, 16);
 	__builtin_memcpy(d->snat, node->snat, 16);
 	__builtin_memcpy(d->next_hop, node->next_hop, 16);

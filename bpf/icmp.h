@@ -35,6 +35,17 @@ struct quote {
 	struct flow_key key; /* as quoted */
 };
 
+enum quote_result {
+	QUOTE_READ,
+	QUOTE_OTHER, /* neither TCP nor UDP: of no flow */
+	QUOTE_UNREADABLE, /* cut too short, or a later fragment: of nobody knows which flow */
+};
+
+static __always_inline bool has_ports(__u8 protocol)
+{
+	return protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP;
+}
+
 /* Find the transport header behind the extension headers of a quoted packet; false if it is not
  * there.  Each iteration does one thing, for few verifier paths. */
 static __always_inline bool skip_quoted_headers(struct context *c, struct quote *q, __u8 next)
@@ -52,7 +63,8 @@ static __always_inline bool skip_quoted_headers(struct context *c, struct quote 
 		if (!h || h + 8 > context_end(c))
 			return false;
 		/* a first fragment has the ports */
-		if (type == PROTOCOL_FRAGMENT && bpf_ntohs(*(__be16 *)(h + 2)) & 0xfff8)
+		if (type == PROTOCOL_FRAGMENT && has_ports(h[0]) &&
+		    bpf_ntohs(*(__be16 *)(h + 2)) & 0xfff8)
 			return false;
 		at += type == PROTOCOL_FRAGMENT ? 8 : 8 + h[1] * 8;
 		following = h[0];
@@ -62,7 +74,8 @@ static __always_inline bool skip_quoted_headers(struct context *c, struct quote 
 	return true;
 }
 
-static __always_inline bool read_quote(struct context *c, struct packet *p, struct quote *q)
+static __always_inline enum quote_result read_quote(struct context *c, struct packet *p,
+						    struct quote *q)
 {
 	__u8 *end = context_end(c), *h;
 	__u32 l3 = p->l4 + QUOTE_OFFSET;
@@ -70,17 +83,19 @@ static __always_inline bool read_quote(struct context *c, struct packet *p, stru
 	__builtin_memset(q, 0, sizeof(*q));
 	h = context_at(c, l3, L4_MAX);
 	if (!h)
-		return false;
+		return QUOTE_UNREADABLE;
 	q->l3 = l3;
 	if (p->version == 4) {
 		struct iphdr *ip = (void *)h;
 		__u32 header;
 
 		if ((void *)(ip + 1) > (void *)end)
-			return false;
+			return QUOTE_UNREADABLE;
 		header = ip->ihl * 4;
-		if (ip->version != 4 || header < 20 || bpf_ntohs(ip->frag_off) & 0x1fff)
-			return false;
+		if (ip->version != 4 || header < 20 || bpf_ntohs(ip->tot_len) < header)
+			return QUOTE_UNREADABLE;
+		if (bpf_ntohs(ip->frag_off) & 0x1fff)
+			return has_ports(ip->protocol) ? QUOTE_UNREADABLE : QUOTE_OTHER;
 		q->key.protocol = ip->protocol;
 		map_ipv4(q->key.src, ip->saddr);
 		map_ipv4(q->key.dst, ip->daddr);
@@ -89,24 +104,24 @@ static __always_inline bool read_quote(struct context *c, struct packet *p, stru
 		struct ipv6hdr *ip = (void *)h;
 
 		if ((void *)(ip + 1) > (void *)end || ip->version != 6)
-			return false;
+			return QUOTE_UNREADABLE;
 		__builtin_memcpy(q->key.src, &ip->saddr, 16);
 		__builtin_memcpy(q->key.dst, &ip->daddr, 16);
 		if (is_mapped(q->key.src) || is_mapped(q->key.dst))
-			return false;
+			return QUOTE_OTHER;
 		if (!skip_quoted_headers(c, q, ip->nexthdr))
-			return false;
+			return QUOTE_UNREADABLE;
 	}
-	if (q->key.protocol != PROTOCOL_TCP && q->key.protocol != PROTOCOL_UDP)
-		return false;
+	if (!has_ports(q->key.protocol))
+		return QUOTE_OTHER;
 	if (q->l4 + 8 > p->l3 + p->length)
-		return false;
+		return QUOTE_UNREADABLE;
 	h = context_at(c, q->l4, L4_MAX);
 	if (!h || h + 8 > end)
-		return false;
+		return QUOTE_UNREADABLE;
 	q->key.sport = *(__be16 *)h;
 	q->key.dport = *(__be16 *)(h + 2);
-	return true;
+	return QUOTE_READ;
 }
 
 /* Rewrite the quoted packet to the addresses that the receiver of `f`'s direction uses; returns

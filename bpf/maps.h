@@ -137,6 +137,14 @@ struct {
 	__uint(max_entries, 256);
 } control_groups SEC(".maps");
 
+/* what SYN cookies are made with, by group */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct cookie_secrets);
+	__uint(max_entries, 256);
+} cookies SEC(".maps");
+
 /* The counters that were seen of a lane of the current key; the key is group << 8 | lane. */
 struct replay_window {
 	struct bpf_spin_lock lock;
@@ -182,6 +190,24 @@ struct {
 	__type(value, __u64); /* until when; ns, CLOCK_MONOTONIC_COARSE */
 	__uint(max_entries, 65536);
 } refused SEC(".maps");
+
+/* Clients' first segments that were asked about, by their key: when.  What else they say before there
+ * is a flow is theirs; the oldest yields. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow_key);
+	__type(value, __u64); /* ns, CLOCK_MONOTONIC_COARSE */
+	__uint(max_entries, 16384);
+} asked SEC(".maps");
+
+/* what clients said first whose nodes have not answered yet, by the key of their packets; the oldest
+ * yields, and its client says it again */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow_key);
+	__type(value, struct request);
+	__uint(max_entries, 16384);
+} requests SEC(".maps");
 
 /* Sessions of UDP whose flow the agent took out -> what makes the serial of the next one another */
 struct {
@@ -255,7 +281,7 @@ struct {
 	__uint(max_entries, 256);
 } leases SEC(".maps");
 
-#define HEADROOM 40 /* with the event: a QUERY, and what it is sent in, before the frame */
+#define HEADROOM 44 /* with the event: a QUERY, and what it is sent in, before the frame */
 
 struct scratch {
 	__u8 headroom[HEADROOM];
@@ -288,7 +314,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
 	__type(value, struct rate_limit);
-	__uint(max_entries, 8);
+	__uint(max_entries, 9);
 } rate_limit SEC(".maps");
 
 static __always_inline struct interface *interface_at(__u32 ifindex)

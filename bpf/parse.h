@@ -32,6 +32,7 @@
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
+#define TCP_URG 0x20
 
 #define AF_INET_ 2
 #define AF_INET6_ 10
@@ -95,6 +96,7 @@ struct packet {
 	__u8 tcp_flags;
 	__u8 fragment;
 	__u8 source_routed; /* IPv6 only: dst is a stop on the way (RFC 8200 4.4) */
+	__u8 app_type; /* of the virtual server that a new flow is for */
 	struct flow_key key;
 };
 
@@ -301,6 +303,17 @@ static __always_inline enum packet_kind parse(struct context *c, struct packet *
 	if (type == bpf_htons(ETHERTYPE_IPV6))
 		return parse_ipv6(c, p, data, end);
 	return type == bpf_htons(ETHERTYPE_ARP) ? KIND_ARP : KIND_OTHER;
+}
+
+static __always_inline enum packet_kind parse_all(struct context *c, struct packet *p)
+{
+	enum packet_kind kind = parse(c, p);
+
+	if (kind == KIND_SHORT && !c->xdp) {
+		context_pull(c, 256);
+		kind = parse(c, p);
+	}
+	return kind;
 }
 
 /* What a route is looked up for: the same members for every question, but for ports and length. */

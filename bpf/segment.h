@@ -50,7 +50,8 @@ static __always_inline void note_flags(struct flow *f, __u8 flags)
 		f->tcp_flags |= flags;
 }
 
-/* The client sent SYN, and has acknowledged no answer yet. */
+/* The client sent SYN, and has acknowledged no answer yet.  A flow that a SYN begins is entered so:
+ * before its SYN has passed there are no numbers (CLOSE_HAVE_SEQ). */
 static __always_inline bool is_half_open(const struct flow *home)
 {
 	return (home->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
@@ -143,6 +144,14 @@ static __always_inline bool valid_reset(const struct flow *f, const struct flow 
 	       opposite->close & CLOSE_HAVE_SEQ && s->ack == opposite->next_seq;
 }
 
+/* Whether a node that has not answered the client's SYN may mean it.  One that has an earlier
+ * connection from the same port acknowledges a number of that, and the client resets it. */
+static __always_inline bool means_syn(const struct flow *home, const struct flow *back, __u32 ack)
+{
+	return !is_half_open(home) || back->close & CLOSE_HAVE_SEQ ||
+	       !(home->close & CLOSE_HAVE_SEQ) || home->next_seq - ack < WINDOW_MINIMUM;
+}
+
 /* The end goes on that is said to have sent a RST: then it was not its own.  What the other end
  * sends may have been on its way. */
 static __always_inline bool goes_on(const struct flow *f, const struct flow *opposite,
@@ -158,7 +167,7 @@ static __always_inline bool goes_on(const struct flow *f, const struct flow *opp
 static __always_inline bool establishes(struct flow *home, struct flow *back, const __be32 *dst,
 					const struct segment *s)
 {
-	if (home->next_seq - s->seq >= WINDOW_MINIMUM)
+	if (!(home->close & CLOSE_HAVE_SEQ) || home->next_seq - s->seq >= WINDOW_MINIMUM)
 		return false;
 	if (!(back->close & CLOSE_HAVE_SEQ))
 		return same_address(home->new_dst, dst);

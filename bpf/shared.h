@@ -34,6 +34,9 @@ enum {
 	FLOW_VIA_NODE = 1 << 4, /* route by node: L2 and TUNNEL leave the destination alone */
 	FLOW_FROM_INSIDE = 1 << 5, /* a return entry's: its packets come from the internal side */
 	FLOW_SYN_LAST = 1 << 6, /* a home entry's: its last packet was a SYN */
+	/* Its packets come up to the agent, which completes handshakes; or, with PARKED in the home
+	 * entry's flags, the program completes that with the node (splice.h). */
+	FLOW_HELD = 1 << 7,
 };
 
 /* flow.close; "own" is the entry's direction, "opposite" the other one */
@@ -107,7 +110,7 @@ struct flow {
 	__be32 snat[4];
 	__be32 next_hop[4];
 	/* with CLOSE_GAP: what this direction sent beyond the nearest hole */
-	__u32 gap_from;
+	__u32 gap_from; /* of a held flow: a period, and in gap_to the packets that came up in it */
 	__u32 gap_to;
 };
 
@@ -118,11 +121,17 @@ struct virtual_server_key {
 	__u8 pad;
 };
 
-enum { VIRTUAL_SERVER_BRIDGED = 1 << 0, VIRTUAL_SERVER_ANSWER_ARP = 1 << 1 };
+enum {
+	VIRTUAL_SERVER_BRIDGED = 1 << 0,
+	VIRTUAL_SERVER_ANSWER_ARP = 1 << 1,
+	VIRTUAL_SERVER_PROXIED = 1 << 2, /* clients' handshakes are completed for it */
+};
 
 struct virtual_server {
 	__u16 flags;
 	__u16 group_id;
+	__u8 app_type; /* of an APP_QUERY that the program may ask itself; 0: none */
+	__u8 pad[3];
 };
 
 enum { ADDRESS_ANSWER = 1 << 0 }; /* ARP and neighbour solicitations */
@@ -139,6 +148,7 @@ enum {
 	INTERFACE_PEER = 1 << 2,
 	INTERFACE_LOOSE = 1 << 3, /* rp_filter: a source needs a route */
 	INTERFACE_STRICT = 1 << 4, /* rp_filter: one that leads back out here */
+	INTERFACE_TAP = 1 << 5, /* the agent's, where it puts packets back */
 };
 
 struct interface {
@@ -202,6 +212,18 @@ struct control_key {
 	__be32 address[4];
 	__be16 port;
 	__u16 pad;
+};
+
+#define COOKIE_SECRETS 4
+
+/* What a group's SYN cookies are made with (cookie.h). */
+struct cookie_secrets {
+	__u64 keys[2 * COOKIE_SECRETS]; /* by their number modulo 4, as SipHash loads them */
+	__u16 mss_less; /* octets that the MSS is announced less */
+	__u8 current; /* number of the secret of new ones */
+	__u8 valid; /* bit n: the secret with number n is good */
+	__u8 ecn; /* agreed with who asks */
+	__u8 pad[3];
 };
 
 #define LANES 4 /* of a CS whose REPLYs the program opens; others are the agent's */
@@ -310,6 +332,21 @@ struct granted_client {
 /* Where a client is, for what is known of clients: an IPv4 address, or an IPv6 network of 64 bits. */
 struct client_network {
 	__be32 octets[2];
+};
+
+#define REQUEST_FRAME 512 /* as long as a PARKED frame may be */
+
+/* What a client said first, of a flow that the program splices itself (splice.h), as it lay in the
+ * QUERY, and what its node's answer is held to. */
+struct request {
+	__u32 client_isn;
+	__u32 own_isn; /* the cookie */
+	__u32 own_timestamp;
+	__u16 length;
+	__u16 l4; /* where its TCP header begins */
+	__u8 has_timestamps;
+	__u8 pad[7];
+	__u8 frame[REQUEST_FRAME];
 };
 
 /* Questions that CSs have not answered yet; those of long ago count for less. */
@@ -435,6 +472,12 @@ enum counter {
 	COUNTER_ASKED,
 	COUNTER_DROP_CROWDED,
 	COUNTER_DROP_NODE_UNKNOWN,
+	COUNTER_COOKIES_MADE,
+	COUNTER_COOKIE_ACKS,
+	COUNTER_DROP_COOKIE,
+	COUNTER_DROP_ICMP_UNREADABLE,
+	COUNTER_DROP_BRIDGED,
+	COUNTER_DROP_HELD_RATE,
 	/* not packets from here on */
 	COUNTER_REPLY_REPLAYED,
 	COUNTER_REPLY_STALE,
@@ -444,6 +487,9 @@ enum counter {
 	COUNTER_HALF_OPEN_ENDED,
 	COUNTER_HALF_OPEN_EVICTED,
 	COUNTER_LINGERING_REPLACED,
+	COUNTER_SHORT_ASKED,
+	COUNTER_SHORT_SPLICED,
+	COUNTER_SHORT_LEFT,
 	COUNTER_EVENT_LOST, /* EVENT_CLOSED found no room; a sweep reports it */
 	COUNTERS,
 };

@@ -9,7 +9,7 @@
 
 #define NS_PER_MS 1000000
 
-enum { SSMB_QUERY = 1, SSMB_REPLY = 2, SSMB_DELETE = 5, SSMB_TAKEN = 70 };
+enum { SSMB_QUERY = 1, SSMB_REPLY = 2, SSMB_APP_QUERY = 3, SSMB_DELETE = 5, SSMB_TAKEN = 70 };
 
 /* error_code */
 enum { SSMB_OK = 0, SSMB_CONNALIVE = 4, SSMB_NORESOURCE = 18 };
@@ -22,6 +22,7 @@ enum {
 	SSMB_TRANSLATE_PORT = 0x0008,
 	SSMB_ROUTE_BY_DST_IP = 0x0010,
 	SSMB_TRANSLATE_SRC = 0x0020,
+	SSMB_PROXY_SERVER = 0x0040,
 	SSMB_HAS_STATS = 0x0080,
 	SSMB_RETRY = 0x0100,
 	SSMB_PARKED = 0x1000,
@@ -52,6 +53,13 @@ struct ssmb_beginning {
 struct query_message {
 	struct ssmb_beginning beginning;
 	__be32 timestamp;
+};
+
+/* APP_QUERY, as far as it goes on before its frame (wire protocol 15.2) */
+struct app_query_message {
+	struct query_message query;
+	__be16 app_length;
+	__be16 reserved;
 };
 
 /* a flow of TAKEN, which has the layout of a QUERY */
@@ -96,6 +104,7 @@ struct ssmb_seal {
 #define SSMB_FRAME_MAX 512 /* of a PARKED frame, octets */
 
 _Static_assert(sizeof(struct query_message) == 52, "wire protocol 6.1");
+_Static_assert(sizeof(struct app_query_message) == 56, "wire protocol 6.1");
 _Static_assert(sizeof(struct reply_message) == 116, "wire protocol 6.1");
 _Static_assert(sizeof(struct delete_message) == 104, "wire protocol 6.1");
 _Static_assert(sizeof(struct ssmb_seal) == 16, "wire protocol 12.4");

@@ -295,7 +295,7 @@ static __always_inline int track_across(struct context *c, struct packet *p, str
 	}
 	was_half_open = f == home && is_half_open(home);
 	if (was_half_open ? !establishes(home, back, p->key.dst, &s) :
-			    !is_plausible(f, opposite, s.ack))
+			    !is_plausible(f, opposite, s.ack) || !means_syn(home, back, s.ack))
 		return 0;
 	if (was_half_open)
 		note_client(home_key);
@@ -322,7 +322,7 @@ static __always_inline bool is_ordinary(const struct flow *f, const struct segme
 	if (f->close & (CLOSE_OWN_RST | CLOSE_GAP | CLOSE_OPPOSITE_GAP) ||
 	    (f->close & (CLOSE_OPPOSITE_FIN | CLOSE_OPPOSITE_FIN_ACKED)) == CLOSE_OPPOSITE_FIN)
 		return false;
-	if (!(f->bits & FLOW_RETURN) && is_half_open(f))
+	if (!(f->bits & FLOW_RETURN) ? is_half_open(f) : !(f->close & CLOSE_HAVE_ACK))
 		return false;
 	/* in order, or sent again */
 	return is_near(f, s->ack) &&
@@ -372,8 +372,8 @@ static __always_inline int track_tcp(struct context *c, struct packet *p, struct
 
 GLOBAL_FUNCTION(track_tcp, (struct flow *f), (f))
 
-static __always_inline void observe(struct context *c, struct packet *p, struct flow *f,
-				    __u64 now)
+static __always_inline void count_packet(struct context *c, struct packet *p, struct flow *f,
+					 __u64 now)
 {
 	__u32 gso = 0, segments = context_segments(c, &gso),
 	      header = p->l4 - p->l3 + p->payload_at;
@@ -381,6 +381,14 @@ static __always_inline void observe(struct context *c, struct packet *p, struct 
 	__sync_fetch_and_add(&f->packets, segments);
 	__sync_fetch_and_add(&f->bytes, p->length + (segments - 1) * header);
 	f->last_seen = now;
+}
+
+static __always_inline void observe(struct context *c, struct packet *p, struct flow *f,
+				    __u64 now)
+{
+	if (c->injected == INJECTED_SYN) /* nobody sent it */
+		return;
+	count_packet(c, p, f, now);
 	if (p->key.protocol == PROTOCOL_TCP && p->fragment != LATER_FRAGMENT)
 		CALL(track_tcp, c, p, f);
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <linux/bpf.h>
+#include <linux/ipv6.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -24,15 +25,20 @@
 #define REASON_ASLEEP 12
 #define REASON_COLLISION 13
 #define REASON_OF_NODE 15
+#define REASON_PROXIED 20
+#define REASON_HELD 21
+#define REASON_KEPT 22
 
 #define NOTIFY_PERIOD_NS 100000000ull
 #define NOTIFY_MAX 100
 /* places of the map rate_limit, beside the event kinds EVENT_TTL and EVENT_TOO_BIG */
 #define RATE_FRAGMENT 0
 #define RATE_SPLIT 1
+#define RATE_STRAY 4
 #define RATE_NODE 5
 #define RATE_ECHO 6
 #define RATE_UNSERVED 7
+#define RATE_BRIDGED 8
 #define QUOTE_MAX 1280 /* of a packet that an ICMP error is about (RFC 4443 2.4) */
 
 enum checksums { CHECKSUMS_WRONG, CHECKSUMS_RIGHT, CHECKSUMS_FINISHED };
@@ -49,6 +55,12 @@ static __always_inline enum checksums finish_checksums(struct scratch *s, struct
 
 	if (p->version == 4 && sum_frame(p->l3, p->l4 - p->l3) != 0xffff)
 		return CHECKSUMS_WRONG;
+	if (p->key.protocol == PROTOCOL_ICMP)
+		return sum_frame(l4, rest) == 0xffff ? CHECKSUMS_RIGHT : CHECKSUMS_WRONG;
+	if (p->key.protocol == PROTOCOL_ICMPV6)
+		return fold((__u64)sum_frame(l4, rest) + pseudo_sum(p, rest)) == 0xffff ?
+			       CHECKSUMS_RIGHT :
+			       CHECKSUMS_WRONG;
 	if (p->fragment != WHOLE)
 		return CHECKSUMS_RIGHT; /* the rest of its data is not here */
 	if (l4 > L4_MAX)
@@ -136,21 +148,50 @@ static __always_inline bool is_listening(void)
 	return m && m->listening;
 }
 
-/* Up to the agent; the packet ends here.  `server` is NULL for OUTBOUND. */
-static __always_inline int up_call(struct context *c, struct packet *p, __u8 reason,
-				   struct virtual_server_key *server)
+/* Several segments in one, of which the frame in the scratch is the beginning: make that a packet of
+ * its own, whose end is not the sender's. */
+static __always_inline bool cut(struct scratch *s, struct packet *p)
 {
-	__u32 length = context_length(c);
+	__u32 l3 = p->l3, l4 = p->l4;
+
+	barrier_var(l3);
+	barrier_var(l4);
+	if (p->key.protocol != PROTOCOL_TCP || l3 > L3_MAX || l4 > L4_MAX)
+		return false;
+	p->length = FRAME_MAX - p->l3;
+	if (p->version == 4) {
+		__u8 *ip = &s->frame[l3];
+
+		*(__be16 *)(ip + 2) = bpf_htons(p->length);
+		*(__u16 *)(ip + 10) = 0;
+		*(__u16 *)(ip + 10) = ~(__u16)sum_frame(p->l3, p->l4 - p->l3);
+	} else {
+		*(__be16 *)&s->frame[l3 + 4] = bpf_htons(p->length - sizeof(struct ipv6hdr));
+	}
+	s->frame[l4 + 13] &= ~TCP_FIN;
+	/* left to be finished, as by a NIC */
+	*(__u16 *)&s->frame[l4 + 16] = pseudo_sum(p, p->length - (p->l4 - p->l3));
+	return true;
+}
+
+/* Up to the agent; the packet ends here.  `server` may be NULL; `key` is the signature's. */
+static __always_inline int send_up(struct context *c, struct packet *p, __u8 reason,
+				   struct virtual_server_key *server, const struct flow_key *key)
+{
+	__u32 length = context_length(c), gso = 0;
 	struct scratch *s;
 
 	if (!is_listening())
 		return context_drop(c, reason == REASON_UNSERVED ? COUNTER_DROP_UNSERVED :
 								   COUNTER_DROP_DETACHED);
-	if (length > FRAME_MAX)
+	context_segments(c, &gso);
+	if (length > FRAME_MAX && !(gso && reason >= REASON_PROXIED))
 		return context_drop(c, COUNTER_DROP_UP_CALL_TOO_LONG);
 	s = copy_frame(c, p, length);
-	if (!s)
+	if (!s || (length > FRAME_MAX && !cut(s, p)))
 		return context_drop(c, COUNTER_DROP_MALFORMED);
+	length = s->event.frame_length;
+	s->event.key = *key;
 	if (!finish_checksums(s, p, length))
 		return context_drop(c, COUNTER_DROP_CHECKSUM);
 	s->event.kind = EVENT_PACKET;
@@ -161,6 +202,13 @@ static __always_inline int up_call(struct context *c, struct packet *p, __u8 rea
 		return context_drop(c, COUNTER_DROP_UP_CALL_FULL);
 	return context_drop(c,
 			    reason == REASON_UNSERVED ? COUNTER_DROP_UNSERVED : COUNTER_UP_CALLS);
+}
+
+/* Of the packet's own key.  `server` is NULL for OUTBOUND. */
+static __always_inline int up_call(struct context *c, struct packet *p, __u8 reason,
+				   struct virtual_server_key *server)
+{
+	return send_up(c, p, reason, server, &p->key);
 }
 
 /* The senders of packets that cannot be forwarded decide how many come: unlimited, they would
