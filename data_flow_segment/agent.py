@@ -27,10 +27,16 @@ from csmb.settings import ConnectionSettings
 from data_flow_segment.dispatch import Dispatch, FlowHandlers
 from data_flow_segment.flows import bridge
 from data_flow_segment.flows.answers import Answers
+from data_flow_segment.flows.assisted import Assisted
+from data_flow_segment.flows.content import Content
+from data_flow_segment.flows.cookies import Cookies
 from data_flow_segment.flows.early_fragments import EarlyFragments
 from data_flow_segment.flows.endings import Endings
 from data_flow_segment.flows.grants import Grants
+from data_flow_segment.flows.handshakes import Handshakes
 from data_flow_segment.flows.new_flows import NewFlows
+from data_flow_segment.flows.proxied import Proxied
+from data_flow_segment.flows.questions import Questions
 from data_flow_segment.flows.sweeps import Sweeps
 from data_flow_segment.flows.sync import Syncs
 from data_flow_segment.outbox import Endpoint, Outbox
@@ -53,6 +59,8 @@ from data_flow_segment.targets.contract import (
     FlowClosed,
     FlowHalf,
     FlowIdle,
+    FlowIsThere,
+    FlowLooping,
     FlowMoved,
     FlowReopened,
     InstallFailed,
@@ -62,6 +70,7 @@ from data_flow_segment.targets.contract import (
     TargetError,
 )
 from data_flow_segment.targets.grants import GrantsEnded, GrantsTaken
+from ssmb.bridging import Reassembly
 from ssmb.grants import FLOW_SIZE
 from ssmb.serials import SerialAllocator
 
@@ -69,6 +78,8 @@ ANSWERS: Final = SetAnswers()
 """How a target begins."""
 
 CAPABILITIES: Final = int(CsmbFlag.SYNC_CAP | CsmbFlag.BRIDGE_ENCAP | CsmbFlag.HEARTBEATS)
+
+PROXY_CAPABILITIES: Final = int(CsmbFlag.APP_PROXY | CsmbFlag.HYBRID | CsmbFlag.APP_NOTIFY_CAP)
 
 
 class Agent:
@@ -84,9 +95,11 @@ class Agent:
         answers: SetAnswers = ANSWERS,
         may_ask: bool = True,
         epochs: RoleEpochs | None = None,
+        wall_clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`settings` of this DFS; boot id, capacity and capabilities are filled in from here.
         `may_ask`: whether the target may ask CSs about new flows by itself, if it can.
+        `wall_clock`: seconds since 1970, by which DFSs agree on secrets (`Cookies`).
         `epochs`: what this DFS must not forget; None: nothing is kept.
         `answers`: what strangers get who send to virtual addresses what no virtual server takes."""
         self.target = target
@@ -105,6 +118,7 @@ class Agent:
         self.nodes = NodePlaces(
             self.outbox, fresh_since=now if target.knows_nodes and not target.adopted else None
         )
+        bridger = bridge.Bridger()
         self.new_flows = NewFlows(
             self.outbox,
             self.peers,
@@ -112,8 +126,35 @@ class Agent:
             self.nodes,
             self.endings,
             SerialAllocator(cs_id=None, start=int.from_bytes(random_octets(4), "big")),
+            bridger,
         )
-        self.answers = Answers(self.outbox, self.servers, self.new_flows, self.endings)
+        self.cookies = Cookies(
+            self.outbox, settings.key, self.servers.proxying, wall_clock, random_octets
+        )
+        self.handshakes = Handshakes(
+            self.outbox,
+            self.peers,
+            self.endings,
+            Questions(self.outbox, self.peers, bridger),
+            random_octets,
+        )
+        assisted = Assisted(self.outbox, self.peers, bridger)
+        negative = self.new_flows.negative
+        proxied = Proxied(
+            self.outbox,
+            self.servers,
+            self.endings,
+            self.handshakes,
+            negative,
+            self.cookies,
+            assisted,
+        )
+        content = Content(self.outbox, self.endings, self.handshakes, proxied, negative)
+        self.new_flows.watch(proxied)
+        self.endings.watch(content)
+        self.answers = Answers(
+            self.outbox, self.servers, self.new_flows, self.endings, content, assisted
+        )
         self.grants = Grants(
             self.outbox,
             self.peers,
@@ -138,7 +179,7 @@ class Agent:
             target.flow_count,
             self.endings.leftovers.begin,
         )
-        self.reassembly = bridge.Reassembly()
+        self.reassembly = Reassembly()
         self.multicast = Multicast(settings, self.outbox, self.peers)
         self.heartbeats = Heartbeats(
             self.outbox, self.peers, self.multicast, self.new_flows.ask_again
@@ -150,12 +191,19 @@ class Agent:
             self.readiness,
             self.heartbeats,
             self.multicast,
-            FlowHandlers(self.new_flows, self.answers, self.endings, self.grants),
+            FlowHandlers(
+                self.new_flows, self.answers, self.endings, self.grants, content, assisted
+            ),
             self.reassembly,
             random_octets,
         )
         self.configuration = Configuration(
-            self.outbox, self.peers, self.servers, self.nodes, settings.ssmb_ipaddr
+            self.outbox,
+            self.peers,
+            self.servers,
+            self.nodes,
+            settings.ssmb_ipaddr,
+            can_proxy=target.makes_cookies,
         )
         self.configuration.settle()
         self.connections = Connections(
@@ -172,6 +220,10 @@ class Agent:
             self.grants.get_timer,
             self.new_flows.get_timer,
             self.new_flows.negative.get_timer,
+            self.new_flows.behind_first.get_timer,
+            self.handshakes.get_timer,
+            self.handshakes.splices.learning.get_timer,
+            self.cookies.get_timer,
             self.early_fragments.held.get_timer,
             self.endings.get_timer,
             self.endings.ended.get_timer,
@@ -189,9 +241,11 @@ class Agent:
             FlowReopened: self.endings.flow_reopened,
             FinishedMessages: self.endings.messages_finished,
             FlowIdle: self.endings.flow_idle,
+            FlowLooping: self.endings.flow_looping,
             FlowMoved: self.endings.flow_moved,
             FlowHalf: self.new_flows.half_found,
             InstallFailed: self.endings.install_failed,
+            FlowIsThere: self.handshakes.is_there,
             GrantsTaken: self.grants.taken,
             GrantsEnded: self.grants.ended,
         }
@@ -250,7 +304,10 @@ class Agent:
         for handle in (
             self.heartbeats.handle_timer,
             self.new_flows.handle_timer,
+            self.handshakes.handle_timer,
+            self.handshakes.splices.learning.handle_timer,
             self.new_flows.negative.handle_timer,
+            self.new_flows.behind_first.handle_timer,
             self._tidy_early_fragments,
             self.endings.handle_timer,
             self.connections.handle_timer,
@@ -295,6 +352,7 @@ class Agent:
     def flush(self, now: float) -> None:
         """Last in a wake-up: batches that are due, or that an H message takes along."""
         self.offloads.follow()
+        self.cookies.follow(now)
         if self.heartbeats.copies:
             self.heartbeats.flush()
         self.grants.flush(now)
@@ -314,5 +372,6 @@ def _completed(settings: ConnectionSettings, target: Target) -> ConnectionSettin
     """What HELLO says of the table: it lives as long as the boot id (docs/design/0001)."""
     flags = CAPABILITIES | (int(CsmbFlag.GRANTS) if target.takes_grants else 0)
     flags |= int(CsmbFlag.NODES) if target.knows_nodes else 0
+    flags |= PROXY_CAPABILITIES if target.makes_cookies else 0
     fields = {**settings.__dict__, "boot_id": target.boot_id, "flags": flags}
     return ConnectionSettings(**{**fields, "flow_capacity": target.flow_capacity})

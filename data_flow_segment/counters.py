@@ -79,6 +79,92 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         True,
         "Flows that took a grant while their QUERY was not answered yet; the QUERY was given up.",
     ),
+    # --- content-aware virtual servers
+    "proxied_connections": (
+        True,
+        "Connections of content-aware virtual servers whose first data the agent took.",
+    ),
+    "short_taken_over": (
+        True,
+        "Of these, connections for which the data path was completing the handshake with the node.",
+    ),
+    "short_ahead": (
+        True,
+        "Connections that the agent was about to go on with, which the data path had by then: their"
+        " clients had said more.",
+    ),
+    "short_early": (
+        True,
+        "Segments that clients sent right behind their first one, while the data path asked about"
+        " that; held until there is a flow.",
+    ),
+    "flows_spliced": (True, "Of these, connections joined to one with a node (offsets)."),
+    "session_ids_learnt": (
+        True,
+        "TLS session ids that nodes gave out, told to the CS (APP_NOTIFY).",
+    ),
+    "raw_copies": (True, "Packets of clients of RAW_PROXY virtual servers, copied to the CS."),
+    "nodes_refused": (
+        False,
+        "Handshakes that a node refused or did not answer; the CS was asked again.",
+    ),
+    "handshakes_failed": (
+        False,
+        "Connections reset because no node answered: the nodes of their pool are down.",
+    ),
+    "collecting_evicted": (
+        False,
+        "Connections to content-aware virtual servers whose client had not said enough, and that"
+        " made room for another one; the client got a RST. Some clients say next to nothing.",
+    ),
+    "collecting_full": (
+        False,
+        "Refused with a reset: too many connections wait for a node, or too many octets of theirs.",
+    ),
+    "collecting_timeouts": (
+        False,
+        "Reset: no node within 10 s. The client did not say all, or the CS is slow or unreachable.",
+    ),
+    "content_refused": (
+        True,
+        "Reset: the client did not say what this virtual server expects (HTTP, TLS).",
+    ),
+    "held_orphans": (
+        True,
+        "Flows that an agent before had not spliced yet, and that could not go on.",
+    ),
+    "drop_held": (
+        True,
+        "Dropped: of a connection that is not spliced and that nobody knows, or a late copy.",
+    ),
+    "drop_held_flood": (
+        False,
+        "Dropped unread: of a connection that is not spliced, more than 512 packets and then more"
+        " than 200 per second. No client needs as many; somebody repeats them.",
+    ),
+    "drop_held_ttl": (
+        True,
+        "Dropped: time to live expired, of a connection whose packets the agent passes on.",
+    ),
+    "drop_unacceptable": (
+        True,
+        "Dropped: a segment that TCP does not accept in a connection that is not spliced: late, of"
+        " an older connection, or forged.",
+    ),
+    "drop_early_segment": (
+        True,
+        "Dropped: a client's second or later segment before its first one; the client repeats it.",
+    ),
+    "early_segments": (
+        True,
+        "Segments of connections that no CS knows, held for up to 3 s: the client's first one may"
+        " be lost or late.",
+    ),
+    "drop_kind_unknown": (
+        True,
+        "Dropped: a client's first data while no CS had said what its virtual server is; it is"
+        " repeated. Normal for a moment after the agent started.",
+    ),
     # --- what became of QUERYs
     "query_retries": (
         False,
@@ -190,6 +276,11 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
         "Flows that the CS ended, active or not: their node is down or gone, or refused when asked"
         " again. Their TCP connections are reset.",
     ),
+    "flows_looping": (
+        False,
+        "Flows that ended because their client, node or next hop became a virtual address or an"
+        " address of this DFS: packets would go round.",
+    ),
     "flows_reset": (True, "Flows deleted by a RESET from the CS."),
     "flows_kept": (True, "REAPs and TIMEOUTs refused: the flow is active."),
     "flows_not_found": (True, "REAPs and TIMEOUTs for a flow or serial that does not exist."),
@@ -274,6 +365,11 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     # --- CSMB
     "csmb_connections": (True, "CSMB connections accepted."),
     "csmb_closed": (True, "CSMB connections that ended; the CS reconnects."),
+    "csmb_boots_changed": (
+        False,
+        "HELLOs by which a CS says that it restarted, on a connection that did not end; a new"
+        " process has a new one.",
+    ),
     "csmb_auth_failures": (
         False,
         "CSMB connections refused, or ended before they were authenticated.",

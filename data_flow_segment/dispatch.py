@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from csmb.settings import ConnectionSettings
 from data_flow_segment.flows.answers import Answers
-from data_flow_segment.flows.bridge import Reassembly
+from data_flow_segment.flows.assisted import Assisted
+from data_flow_segment.flows.content import Content
 from data_flow_segment.flows.endings import Endings
 from data_flow_segment.flows.grants import Grants
 from data_flow_segment.flows.new_flows import NewFlows
@@ -17,7 +18,7 @@ from data_flow_segment.peers.groups import Peer, Peers
 from data_flow_segment.peers.heartbeats import Heartbeats
 from data_flow_segment.peers.multicast import Multicast
 from data_flow_segment.peers.readiness import Readiness
-from data_flow_segment.targets.contract import TransmitPacket
+from ssmb.bridging import Reassembly
 from ssmb.codec import decode_datagram, encode
 from ssmb.constants import AuthAlgorithm, Flag, ResetScope
 from ssmb.errors import BadTag, Replayed, SealError, TooOld
@@ -56,6 +57,8 @@ class FlowHandlers(NamedTuple):
     answers: Answers
     endings: Endings
     grants: Grants
+    content: Content
+    assisted: Assisted
 
 
 class Dispatch:
@@ -170,6 +173,8 @@ class Dispatch:
             self._share(peer, message)
 
     def _reap(self, peer: Peer, message: Reap | Timeout, now: float) -> None:
+        if self._flows.content.reap_came(peer, message, now):
+            return
         pending = self._flows.new_flows.pending.by_session.get(message.session)
         self._flows.endings.reap_came(peer, message, pending, now)
 
@@ -223,7 +228,7 @@ class Dispatch:
         if lost is not None:
             self._counters[lost] += 1
         if packet is not None:
-            self._outbox.commands.append(TransmitPacket(packet))
+            self._flows.assisted.bridged_back(peer, packet, message.serial)
 
     def _grant(self, peer: Peer, message: Grant, now: float) -> None:
         self._flows.grants.grant_came(peer, message, now, self._sender)

@@ -4,25 +4,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Final, TypeAlias
 
 from admin import answers
 from admin.arguments import Arguments
 from admin.commands import Commands
 from data_flow_segment.agent import Agent
-from data_flow_segment.flows.pending import PendingFlow
+from data_flow_segment.flow_rows import (
+    handshake_flow,
+    installed_flow,
+    mode_name,
+    pending_flow,
+    state_of,
+)
+from data_flow_segment.flow_search import wanted_flows
 from data_flow_segment.peers.groups import Group, Peer
 from data_flow_segment.peers.virtual_servers import VirtualServer
-from data_flow_segment.targets.contract import Counter, FlowState
+from data_flow_segment.targets.contract import Counter
 from data_flow_segment.targets.grants import GrantState
 from ssmb.addresses import endpoint_text, from_text, to_text
 from ssmb.codec import TYPE_OF
-from ssmb.constants import PROTOCOL_NAMES, PROTOCOLS, TCP, CloseReason, ErrorCode, Flag, ForwardMode
+from ssmb.constants import PROTOCOL_NAMES, PROTOCOLS, TCP, CloseReason, ErrorCode
 from ssmb.messages import Session
 
 FLOWS_DEFAULT: Final = 1000
-_SLICE: Final = 256  # flows read at a time: about a millisecond
-_MODES: Final = {int(mode): mode.name.lower() for mode in ForwardMode}
+_SLICE: Final = 256  # flows or virtual servers read at a time: about a millisecond
 _MESSAGE_NAMES: Final = {cls.__name__: kind.name for cls, kind in TYPE_OF.items()}
 _MESSAGE_DROPS: Final = (
     "invalid_msg",
@@ -60,7 +67,8 @@ def _status(agent: Agent, arguments: Arguments, clock: Clock) -> answers.DataFlo
         pending=len(agent.new_flows.pending),
         negative=len(agent.new_flows.negative),
         lingering=len(agent.endings.ended.lingering),
-        held_octets=agent.new_flows.pending.held_octets,
+        held_octets=agent.new_flows.pending.held_octets + agent.handshakes.table.held_octets,
+        collecting=len(agent.handshakes.table),
         groups=[_group(agent, group, clock()) for group in agent.peers.groups.values()],
     )
 
@@ -96,14 +104,21 @@ def _peer(peer: Peer, now: float) -> answers.ControlSegmentPeer:
 def _flows(agent: Agent, arguments: Arguments, clock: Clock) -> Iterator[list[answers.Flow]]:
     """In slices: new flows do not wait for a long table."""
     left = arguments.whole_number("limit", 1, answers.FLOWS_MAX["dfs"]) or FLOWS_DEFAULT
-    client = arguments.address_or_endpoint("client")
-    wanted = None if client is None else (from_text(client[0]), client[1])
+    wanted = wanted_flows(arguments)
     now = clock()
     found = [
-        _pending_flow(agent, session, waiting, now)
+        pending_flow(agent, session, waiting, now)
         for session, waiting in agent.new_flows.pending.by_session.items()
-        if wanted is None or _is_client(session, *wanted)
-    ][:left]
+        if wanted.fits_pending(session)
+    ]
+    connections = agent.handshakes.by_session
+    found += [
+        handshake_flow(agent, handshake, now)
+        for session, handshake in connections.items()
+        if wanted.fits_pending(session)
+        or (handshake.entry is not None and wanted.fits(handshake.entry))
+    ]
+    found = found[:left]
     yield found
     left -= len(found)
     cursor: bytes | None = None
@@ -111,9 +126,9 @@ def _flows(agent: Agent, arguments: Arguments, clock: Clock) -> Iterator[list[an
         states, cursor = agent.target.scan(cursor, _SLICE)
         now = clock()
         found = [
-            _flow(agent, state, now)
+            installed_flow(agent, state, now)
             for state in states
-            if wanted is None or _is_client(state.entry.signature.session, *wanted)
+            if wanted.fits(state.entry) and state.entry.signature.session not in connections
         ][:left]
         yield found
         left -= len(found)
@@ -121,69 +136,14 @@ def _flows(agent: Agent, arguments: Arguments, clock: Clock) -> Iterator[list[an
             return
 
 
-def _is_client(session: Session, address: bytes, port: int | None) -> bool:
-    return session.src_ipaddr == address and port in (None, session.src_port)
-
-
-def _flow(agent: Agent, state: FlowState, now: float) -> answers.Flow:
-    entry, counters = state.entry, state.counters
-    signature = entry.signature
-    node_port = entry.node_port if entry.flags & Flag.TRANSLATE_PORT else signature.dst_port
-    return answers.Flow(
-        client=endpoint_text(signature.src_ipaddr, signature.src_port),
-        vip=endpoint_text(signature.dst_ipaddr, signature.dst_port),
-        protocol=PROTOCOL_NAMES.get(signature.protocol, str(signature.protocol)),
-        serial=entry.serial,
-        data_flow_segment=agent.segment_id,
-        group_id=entry.group_id,
-        node=endpoint_text(entry.node_ipaddr, node_port),
-        forward_mode=_mode(entry.forward_mode),
-        state="closing" if state.closing else "established",
-        opened_ms=_age_ms(entry.opened_ms, now),
-        idle_ms=state.idle_ms,
-        idle_timeout_s=entry.idle_timeout_s,
-        packets_in=counters.pkts_in,
-        bytes_in=counters.bytes_in,
-        packets_out=counters.pkts_out,
-        bytes_out=counters.bytes_out,
-    )
-
-
-def _pending_flow(agent: Agent, session: Session, waiting: PendingFlow, now: float) -> answers.Flow:
-    return answers.Flow(
-        client=endpoint_text(session.src_ipaddr, session.src_port),
-        vip=endpoint_text(session.dst_ipaddr, session.dst_port),
-        protocol=PROTOCOL_NAMES.get(session.protocol, str(session.protocol)),
-        serial=waiting.serial,
-        data_flow_segment=agent.segment_id,
-        group_id=waiting.group_id,
-        node=None,
-        forward_mode=None,
-        state="pending",
-        opened_ms=_age_ms(waiting.opened_ms, now),
-        idle_ms=None,
-        idle_timeout_s=None,
-        packets_in=0,
-        bytes_in=0,
-        packets_out=0,
-        bytes_out=0,
-        packets_held=len(waiting.packets),
-        query_repeats=waiting.tries,
-    )
-
-
-def _age_ms(opened_ms: int, now: float) -> int:
-    """How long ago; the data path counts in 32 bits."""
-    return (int(now * 1000) - opened_ms) & 0xFFFF_FFFF
-
-
 @COMMANDS.answers(answers.VIRTUAL_SERVERS)
 def _virtual_servers(
     agent: Agent, arguments: Arguments, clock: Clock
-) -> list[answers.VirtualServer]:
+) -> Iterator[list[answers.VirtualServer]]:
     states = {state.key: state for state in agent.target.grant_states()}
-    servers = agent.servers.by_key.items()
-    return [_virtual_server(agent, server, states.get(key)) for key, server in servers]
+    servers = iter(list(agent.servers.by_key.items()))
+    while some := list(islice(servers, _SLICE)):
+        yield [_virtual_server(agent, server, states.get(key)) for key, server in some]
 
 
 def _virtual_server(
@@ -199,7 +159,7 @@ def _virtual_server(
         port="*" if key.virt_port is None else key.virt_port,
         protocol=PROTOCOL_NAMES.get(key.protocol, str(key.protocol)),
         group_id=server.group_id,
-        forward_mode=_mode(server.forward_mode),
+        forward_mode=mode_name(server.forward_mode),
         answer_arp=server.entry.answer_arp,
         bridged=server.bridged,
         active_cs=None if active is None else active.hello.segment_id,
@@ -209,10 +169,6 @@ def _virtual_server(
         asked_because=None if state is None else because,
         why_asked=", ".join(f"{name} {count}" for name, count in because.items() if count) or None,
     )
-
-
-def _mode(number: int) -> str:
-    return _MODES.get(number, str(number))
 
 
 @COMMANDS.answers(answers.MESSAGES)
@@ -264,6 +220,10 @@ def _trace(agent: Agent, arguments: Arguments, clock: Clock) -> list[answers.Tra
     if waiting is not None:
         what = f"waits for the CS, {len(waiting.packets)} packets held"
         found.append(answers.TraceEntry(time=now, ago_ms=0, what=what))
+    handshake = agent.handshakes.by_session.get(session)
+    if handshake is not None:
+        what = f"is {state_of(handshake)}, not spliced yet"
+        found.append(answers.TraceEntry(time=now, ago_ms=0, what=what))
     return found
 
 
@@ -271,6 +231,11 @@ def _sentence(what: str, serial: int, detail: int) -> str:
     if what == "query":
         repeat = f", repeat {detail}" if detail else ""
         return f"QUERY sent{repeat} (serial {serial:#x})"
+    if what == "app_query":
+        repeat = f", repeat {detail}" if detail else ""
+        return f"APP_QUERY sent{repeat} (serial {serial:#x})"
+    if what == "not spliced":
+        return f"ended before it was spliced: {_name(CloseReason, detail)} (serial {serial:#x})"
     if what == "installed":
         return f"installed from the REPLY, {detail} held packets sent (serial {serial:#x})"
     if what == "refused":

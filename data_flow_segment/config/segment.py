@@ -12,6 +12,8 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from admin.answers import METRICS_SERIES_MAX
+from admin.link.config import ApiLinkConfig
 from csmb.constants import CSMB_PORT, DFS_ID_MIN, SEGMENT_ID_MAX
 from data_flow_segment.config.p4runtime import FLOW_CAPACITY_MAX as P4RUNTIME_FLOW_CAPACITY_MAX
 from data_flow_segment.config.p4runtime import P4RuntimeSection
@@ -83,6 +85,14 @@ class SsmbSocket(Section):
     multicast: MulticastLinks = MulticastLinks()
 
 
+class MetricsListener(Section):
+    """Where Prometheus reads; whoever reaches it may."""
+
+    address: ListeningAddress = "127.0.0.1"
+    port: Port
+    series_max: Annotated[Whole, Field(ge=0)] = METRICS_SERIES_MAX
+
+
 class VirtualAddresses(Section):
     """What those get who send to a virtual address what no virtual server takes."""
 
@@ -105,11 +115,13 @@ class DataFlowSegmentConfig(Section):
     laboratory_no_authentication: bool = False
     admin_socket: FilePath | None = None
     state_file: FilePath | None = None  # None: in $STATE_DIRECTORY, or no file
+    metrics: MetricsListener | None = None  # None: it has none
     flow_capacity: Annotated[Whole, Field(ge=1, le=FLOW_CAPACITY_MAX)] = 65536
     half_open_timeout_s: Annotated[Whole, Field(ge=1, le=HALF_OPEN_TIMEOUT_MAX_S)] = (
         HALF_OPEN_TIMEOUT_S
     )
     pin_path: FilePath = Path("/sys/fs/bpf/splitplane/dfs")
+    api: ApiLinkConfig | None = None
     virtual_addresses: VirtualAddresses = VirtualAddresses()
     p4runtime: P4RuntimeSection | None = None
 

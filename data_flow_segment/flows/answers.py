@@ -10,13 +10,15 @@ from __future__ import annotations
 from typing import Final
 
 from data_flow_segment.flows import messages, refusal
+from data_flow_segment.flows.assisted import Assisted
+from data_flow_segment.flows.content import Content
 from data_flow_segment.flows.endings import Endings
 from data_flow_segment.flows.negative import hold_ms
 from data_flow_segment.flows.new_flows import ASK_WAITING_S, NewFlows
 from data_flow_segment.flows.pending import PendingFlow
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer
-from data_flow_segment.peers.virtual_servers import VirtualServer, VirtualServers
+from data_flow_segment.peers.virtual_servers import VirtualServers
 from data_flow_segment.targets.contract import (
     FlowEntry,
     InjectPacket,
@@ -27,32 +29,33 @@ from data_flow_segment.targets.contract import (
     RemoveFlow,
 )
 from data_flow_segment.targets.translation import inbound, reverse_key
-from packets.parse import SYN
-from ssmb.constants import FLOW_FLAGS, TCP, CloseReason, ErrorCode, Flag
-from ssmb.messages import FlowSignature, NewFlow, Reply, Session
+from packets.parse import RST, SYN, MalformedPacket, parse
+from ssmb.constants import TCP, Carrier, CloseReason, ErrorCode, Flag
+from ssmb.messages import NewFlow, Reply, Session
 from ssmb.serials import NO_FLOW, is_cs_originated
 
 _WORD32: Final = 0xFFFFFFFF
 _PROXY_SERVER: Final = int(Flag.PROXY_SERVER)
 _NEW_FLOW: Final = int(PacketReason.NEW_FLOW)
 _WAIT: Final = int(ErrorCode.WAIT)
+_UNKNOWN: Final = int(ErrorCode.UNKNOWN)
+FIRST_S: Final = 3.0
+"""By then a client has repeated its first segment twice at least, as RFC 6298 has it."""
 WAIT_MAX_S: Final = 60
 """However long a CS says: clients have given up by then."""
-
-_REFUSALS: Final = {
-    int(ErrorCode.UNKNOWN): "refused_unknown",
-    int(ErrorCode.NOTAVAIL): "refused_notavail",
-    int(ErrorCode.CONNLIMIT): "refused_connlimit",
-    int(ErrorCode.BUSY): "refused_connlimit",
-    int(ErrorCode.WAIT): "refused_connlimit",
-}
 
 
 class Answers:
     """Carries out what CSs say about flows that begin."""
 
     def __init__(
-        self, outbox: Outbox, servers: VirtualServers, new_flows: NewFlows, endings: Endings
+        self,
+        outbox: Outbox,
+        servers: VirtualServers,
+        new_flows: NewFlows,
+        endings: Endings,
+        content: Content,
+        assisted: Assisted,
     ) -> None:
         self.pending = new_flows.pending
         self.negative = new_flows.negative
@@ -61,6 +64,9 @@ class Answers:
         self._servers = servers
         self._endings = endings
         self._new_flows = new_flows
+        self._content = content
+        self._handshakes = content.by_session
+        self._assisted = assisted
         self._ended = endings.ended
         self._recent = endings.table.recent
         self._table = endings.table
@@ -70,6 +76,10 @@ class Answers:
         standby's business either."""
         session = reply.session
         flow = self.pending.by_session.get(session)
+        if flow is None and session in self._handshakes:
+            handshake = self._handshakes[session]
+            if handshake.serial == reply.serial:
+                return self._content.reply_came(handshake, peer, reply, now)
         if flow is None or flow.serial != reply.serial:
             return self._reply_unasked(peer, reply, flow, now)
         if flow.group_id != peer.hello.group_id or not flow.sent:
@@ -79,6 +89,8 @@ class Answers:
             self._wait(session, flow, reply.idle_timeout, now)
         elif flow.asking:
             return self._answered_again(peer, reply, flow, now)
+        elif reply.error_code == _UNKNOWN and self._may_be_early(flow):
+            self._wait_for_first(session, flow, now)
         elif reply.error_code:
             self._refuse(session, reply.error_code, now)
         elif reply.flags & _PROXY_SERVER:
@@ -94,11 +106,24 @@ class Answers:
         if flow.waits_until:  # such a REPLY is made without the QUERY
             reply = reply._replace(tos=flow.signature.tos)
         server = self._servers.by_key.get(flow.virtual_server)  # type: ignore[arg-type]
-        entry = self._entry_of(peer, reply, server, flow.opened_ms)
+        entry = peer.entry(reply, server, flow.opened_ms)
         packets = self.pending.remove(session).packets
         if reply.frame:
             packets.append(self._parked(reply))
-        self._install(session, entry, packets, now)
+        if server is not None and server.proxied and self._is_carried(flow, packets, now):
+            return
+        self._install(session, entry, packets, now, half_open=flow.opens)
+
+    def _is_carried(self, flow: PendingFlow, packets: list[PacketIn], now: float) -> bool:
+        """Whether the target has spliced the connection while the CS was asked about a later
+        segment of it: the packets go its way, and the CS hears under which serial it goes on."""
+        state = self._table.lookup(flow.signature)
+        if state is None or state.closed or state.entry.held:
+            return False
+        self._counters["short_ahead"] += 1
+        self._outbox.commands += map(InjectPacket, packets)
+        self._endings.report(messages.flow_state(state), state.entry.group_id, now)
+        return True
 
     def _wait(self, session: Session, flow: PendingFlow, seconds: int, now: float) -> None:
         """There may be a place soon: hold what is there, and ask again every second (9.9)."""
@@ -108,6 +133,27 @@ class Answers:
         flow.tries = 0
         again = min(now + ASK_WAITING_S, flow.waits_until)
         self.pending.schedule(session, flow, again)
+
+    def _may_be_early(self, flow: PendingFlow) -> bool:
+        """Whether it may be a connection that no CS can know yet: its client's first segment was
+        lost, or was overtaken.  How long that one was nobody knows, and without that its cookie
+        says nothing."""
+        server = self._servers.by_key.get(flow.virtual_server)  # type: ignore[arg-type]
+        if server is None or not server.proxied or flow.is_syn or not flow.packets:
+            return False
+        try:
+            first = parse(flow.packets[0].frame)
+        except MalformedPacket:
+            return False
+        client = flow.signature.src_ipaddr, flow.signature.src_port
+        return (first.src, first.ports[0]) == client and not first.tcp_flags & RST
+
+    def _wait_for_first(self, session: Session, flow: PendingFlow, now: float) -> None:
+        """Its client repeats the first segment, which begins the connection; an RST ends it."""
+        if not flow.waits_until:
+            flow.waits_until, flow.refusal = now + FIRST_S, _UNKNOWN
+            self._counters["early_segments"] += 1
+        self.pending.schedule(session, flow, flow.waits_until)
 
     def _answered_again(self, peer: Peer, reply: Reply, flow: PendingFlow, now: float) -> bool:
         """About an installed flow whose node does not answer: it stays, moves or ends."""
@@ -124,7 +170,7 @@ class Answers:
             return True
         packets = self.pending.remove(session).packets
         server = self._servers.by_key.get(flow.virtual_server)  # type: ignore[arg-type]
-        entry = self._entry_of(peer, reply, server, flow.opened_ms)
+        entry = peer.entry(reply, server, flow.opened_ms)
         if entry._replace(signature=state.entry.signature) == state.entry:
             self._outbox.commands += map(InjectPacket, packets)
             self._counters["flows_updated"] += 1
@@ -132,7 +178,7 @@ class Answers:
         self._counters["flows_moved"] += 1
         self._endings.tell_standbys(state, CloseReason.NODE_FAIL)  # or the REPLY were a repeat
         self._outbox.commands.append(RemoveFlow(signature))  # nothing of it counts for the new node
-        self._install(session, entry, packets, now)
+        self._install(session, entry, packets, now, half_open=flow.opens)
         return True
 
     def _drop_held(self, flow: PendingFlow) -> None:
@@ -145,6 +191,11 @@ class Answers:
         if reply.serial == NO_FLOW or is_cs_originated(reply.serial):
             self._counters["replies_invalid"] += 1  # no QUERY of this DFS ever had it
             return False
+        if reply.frame and self._is_of_proxied(reply):
+            has_meaning = self._content.parked_reply_came(peer, reply, self._parked(reply), now)
+            if flow is not None:  # its second segment came before
+                self._new_flows.join_early(reply.session, now)
+            return has_meaning
         if reply.frame and flow is None and reply.error_code:
             self._refuse_parked(peer, reply, now)
             return True
@@ -164,14 +215,19 @@ class Answers:
             return False
         server = self._servers.match(reply.signature)
         opened_ms = int(now * 1000) & _WORD32 if known is None else known.entry.opened_ms
-        entry = self._entry_of(peer, reply, server, opened_ms)
+        entry = peer.entry(reply, server, opened_ms)
         packets = [self._parked(reply)] if reply.frame else []
         if known is None:
-            self._install(reply.session, entry, packets, now)
+            opens = bool(packets) and reply.protocol == TCP  # what is parked is a SYN
+            self._install(reply.session, entry, packets, now, half_open=opens)
         else:
             self._update(known.entry, entry)
             self._outbox.commands += map(InjectPacket, packets)
         return True
+
+    def _is_of_proxied(self, reply: Reply) -> bool:
+        server = self._servers.match(reply.signature)
+        return server is not None and server.proxied
 
     def _parked(self, reply: Reply) -> PacketIn:
         """The packet that the target asked about: a SYN, or a datagram."""
@@ -202,8 +258,11 @@ class Answers:
         if message.serial == NO_FLOW:
             self._counters["replies_invalid"] += 1
             return False
-        if message.flags & _PROXY_SERVER:
-            self._refuse_to_proxy(peer, message, session, now)
+        handshake = self._handshakes.get(session)
+        if handshake is not None:
+            return self._content.newflow_came(handshake, peer, message, now)
+        if message.error_code or message.flags & _PROXY_SERVER:
+            self._refuse_newflow(peer, message, now)
             return False
         if self._ended.has_ended(session, message.serial):
             self._counters["replies_stale"] += 1
@@ -218,13 +277,17 @@ class Answers:
             packets = self.pending.remove(session).packets
         server = self._servers.match(message.signature)
         opened_ms = int(now * 1000) & _WORD32
+        is_assisted = message.detail == Carrier.CS
         same = known is not None and known.entry.serial == message.serial
         if known is not None and same:
-            entry = self._entry_of(peer, message, server, known.entry.opened_ms)
+            entry = peer.entry(message, server, known.entry.opened_ms)
+            entry = entry._replace(held=is_assisted)
+            if known.entry.held and not entry.held:
+                self._assisted.handed_over(entry, now)
             self._update(known.entry, entry)
             self._outbox.commands += map(InjectPacket, packets + self._of_node(entry))
         else:
-            entry = self._entry_of(peer, message, server, opened_ms)
+            entry = peer.entry(message, server, opened_ms)._replace(held=is_assisted)
             packets += self._of_node(entry)
             self._install(session, entry, packets, now, replaces=known is not None)
         return True
@@ -237,20 +300,6 @@ class Answers:
             return []
         return self.pending.remove(back).packets
 
-    def _entry_of(
-        self, peer: Peer, message: Reply | NewFlow, server: VirtualServer | None, opened_ms: int
-    ) -> FlowEntry:
-        """What the CS said, completed by the virtual server's defaults and the CONFIG's (9.4)."""
-        signature, flags = message.signature, message.flags & FLOW_FLAGS
-        return FlowEntry(
-            signature,
-            message.serial,
-            peer.hello.group_id,
-            flags,
-            *peer.complete(message.translation, flags, signature.protocol, server),
-            opened_ms,
-        )
-
     def _install(
         self,
         session: Session,
@@ -259,19 +308,12 @@ class Answers:
         now: float,
         *,
         replaces: bool = False,
+        half_open: bool = False,
     ) -> None:
         """Both directions from one decision, then the packets that waited for it (9.5)."""
         commands = self._outbox.commands
-        other = self._ended.in_the_way_of(entry) if self._ended.backs else None
-        if other is not None:  # its source port is this one's now
-            self._ended.begin(other)
-            commands.append(RemoveFlow(FlowSignature(*other)))
-            self._counters["lingering_replaced"] += 1
-        if session in self._ended.lingering:
-            self._ended.begin(session)
-        elif not replaces and other is None:
-            self._table.take_room(now)
-        commands.append(InstallFlow(entry))
+        self._table.make_way(self._ended, entry, now, replaces=replaces)
+        commands.append(InstallFlow(entry, half_open))
         for packet in packets:
             commands.append(InjectPacket(packet))
         self._recent.add(session, entry.serial, now)
@@ -290,7 +332,7 @@ class Answers:
         """9.9: silence, RST or ICMP; and no QUERY is sent for the flow for NEG_HOLD."""
         flow = self.pending.remove(session)
         self.negative.add(session, error_code, now, hold_ms(flow, error_code))
-        self._counters[_REFUSALS.get(error_code, "refused_unknown")] += 1
+        self._counters[refusal.COUNTERS.get(error_code, "refused_unknown")] += 1
         self._counters["held_packets_refused"] += len(flow.packets)
         self._outbox.trace.append((now, "refused", session, flow.serial, error_code))
         if flow.packets:
@@ -298,16 +340,26 @@ class Answers:
         if flow.is_half:
             self._outbox.commands.append(RemoveFlow(flow.signature))
 
+    def _refuse_newflow(self, peer: Peer, message: NewFlow, now: float) -> None:
+        """For a handshake that is over, or that nobody began."""
+        known = self._table.lookup(message.signature)
+        is_there = known is not None and known.entry.serial == message.serial
+        if message.error_code or is_there or self._ended.has_ended(message.session, message.serial):
+            self._counters["replies_stale"] += 1
+        else:
+            self._refuse_to_proxy(peer, message, message.session, now)
+
     def _refuse_to_proxy(
         self, peer: Peer, message: Reply | NewFlow, session: Session, now: float
     ) -> None:
-        """The CS asked for a handshake with the node; this DFS's HELLO does not offer it."""
+        """The CS asked for a handshake with the node, and there is no client that waits for it."""
         if session in self.pending.by_session:
             self._refuse(session, int(ErrorCode.UNKNOWN), now)
         self._counters["newflows_refused"] += 1
-        entry = self._entry_of(peer, message, None, int(now * 1000) & _WORD32)
-        self._endings.report(
-            messages.delete_uninstalled(entry, CloseReason.NODE_FAIL, ErrorCode.NODEFAIL),
-            entry.group_id,
-            now,
-        )
+        entry = peer.entry(message, None, int(now * 1000) & _WORD32)
+        server = self._servers.match(message.signature)
+        reason, error_code = CloseReason.NODE_FAIL, int(ErrorCode.NODEFAIL)
+        if server is not None and server.proxied:  # no node was tried
+            reason, error_code = CloseReason.CLIENT_ABORT, 0
+        message_of_end = messages.delete_uninstalled(entry, reason, error_code)
+        self._endings.report(message_of_end, entry.group_id, now)

@@ -6,6 +6,7 @@
 | FIN complete, RST        | DELETE FIN, RST  | `flow_closed`     |
 | goes on after its end    | FLOW_STATE       | `flow_reopened`   |
 | idle, closing too long   | DELETE IDLE      | `flow_idle`       |
+| leads back to this DFS   | DELETE UNSPECIFIED | `flow_looping`  |
 | table overflow           | DELETE OVERFLOW  | `evict`           |
 | REAP, TIMEOUT, inactive  | DELETE REAPED    | `reap_came`       |
 | REAP, TIMEOUT, active    | STATS CONNALIVE  | `reap_came`       |
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from data_flow_segment.flows import messages, resets
 from data_flow_segment.flows.ended import EndedFlows
@@ -37,6 +38,7 @@ from data_flow_segment.targets.contract import (
     FinishedMessages,
     FlowClosed,
     FlowIdle,
+    FlowLooping,
     FlowMoved,
     FlowReopened,
     FlowState,
@@ -65,6 +67,22 @@ _RETRY: Final = int(Flag.RETRY)
 _SESSION_GOES_ON: Final = frozenset((CloseReason.IDLE, CloseReason.OVERFLOW))
 
 
+class HeldFlows(Protocol):
+    """The flows whose packets come up (`content`)."""
+
+    def is_kept(self, state: FlowState, now: float) -> bool:
+        """Whether one stays that the target takes for idle, or is dealt with."""
+
+    def gave_way(self, state: FlowState, now: float) -> bool:
+        """Whether one that is evicted is dealt with."""
+
+    def not_installed(self, session: Session, now: float) -> None:
+        """Its entry has no place in the target; the CS was told so."""
+
+    def drop_all(self, group_id: int | None, now: float) -> None:
+        """RESET: those of the group, or all."""
+
+
 class Endings:
     """Takes flows out of the target and notifies the CSs."""
 
@@ -76,7 +94,12 @@ class Endings:
         self._counters = outbox.counters
         self._peers = peers
         self._repeats: Wheel[tuple[Delete, int]] = Wheel()
+        self._held: HeldFlows
         self._retried: set[int] = set()  # serials whose installation was tried twice
+
+    def watch(self, held: HeldFlows) -> None:
+        """Ask these about held flows."""
+        self._held = held
 
     # --- the target says ---------------------------------------------------------------------
 
@@ -146,8 +169,21 @@ class Endings:
         entry = state.entry
         if self.ended.lingering.get(entry.signature.session) == entry.serial:
             return
+        if entry.held:
+            if not self._held.is_kept(state, now):
+                self.remove(state, CloseReason.REAPED, now)  # nobody else can go on with it
+            return
         self._counters["flows_half_open" if state.half_open else "flows_idle"] += 1
-        self._remove(state, CloseReason.IDLE, now)
+        self.remove(state, CloseReason.IDLE, now)
+
+    def flow_looping(self, event: FlowLooping, now: float) -> None:
+        """Its client, node or next hop became this DFS: without it no packet goes round.  Nothing
+        is forwarded of a held one, whose node does not answer."""
+        state = event.state
+        if state.closed or state.entry.held:
+            return
+        self._counters["flows_looping"] += 1
+        self.remove(state, CloseReason.UNSPECIFIED, now)
 
     def flow_moved(self, event: FlowMoved, now: float) -> None:
         """Periodic STATS (9.11), if the flow's CS wants them."""
@@ -166,7 +202,8 @@ class Endings:
             if len(self._retried) >= _RETRIED_MAX:
                 self._retried.clear()
             self._retried.add(entry.serial)
-            self._outbox.commands.append(InstallFlow(entry))
+            again = InstallFlow(entry, event.half_open, begins=entry.held)
+            self._outbox.commands.append(again)
             return
         self._retried.discard(entry.serial)
         self._counters["install_failures"] += 1
@@ -174,6 +211,8 @@ class Endings:
         message = messages.delete_uninstalled(entry, CloseReason.UNSPECIFIED, ErrorCode.NORESOURCE)
         self.report(message, entry.group_id, now)
         self._outbox.trace.append((now, "not installed", entry.signature.session, entry.serial, 0))
+        if entry.held:
+            self._held.not_installed(entry.signature.session, now)
 
     # --- room is needed ------------------------------------------------------------------------
 
@@ -184,8 +223,10 @@ class Endings:
             self.ended.begin(signature.session)
             self._outbox.commands.append(RemoveFlow(signature))
             return
+        if state.entry.held and self._held.gave_way(state, now):
+            return
         self._counters["evictions_half_open" if state.half_open else "evictions"] += 1
-        self._remove(state, CloseReason.OVERFLOW, now)
+        self.remove(state, CloseReason.OVERFLOW, now)
 
     # --- the CS says ---------------------------------------------------------------------------
 
@@ -214,8 +255,9 @@ class Endings:
             return
         if asked.detail and isinstance(asked, Reap):
             self._counters["flows_given_up"] += 1
-            self._outbox.commands += resets.both_ends(state, self._counters)
-            self._remove(state, asked.detail, now)
+            if not state.entry.held:  # a CS that carries it has told both ends
+                self._outbox.commands += resets.both_ends(state, self._counters)
+            self.remove(state, asked.detail, now)
             return
         limit_ms = asked.idle_limit or state.entry.idle_timeout_s * 1000
         if state.closing or state.idle_ms < limit_ms:
@@ -223,7 +265,7 @@ class Endings:
             peer.link.queue(messages.stats(state, ErrorCode.CONNALIVE), now)
             return
         self._counters["flows_reaped"] += 1
-        self._remove(state, CloseReason.REAPED, now)
+        self.remove(state, CloseReason.REAPED, now)
 
     def refused(self, state: FlowState, now: float) -> None:
         """The CS, asked again, refuses an installed flow: it knows that it ended, and its standbys
@@ -236,6 +278,7 @@ class Endings:
 
     def delete_all(self, group_id: int | None, now: float) -> int:
         """RESET: every flow, or those of one group, without a DELETE (9.8).  How many."""
+        self._held.drop_all(group_id, now)
         cursor, count = None, 0
         while True:
             states, cursor = self.table.target.scan(cursor, _SCAN_LIMIT)
@@ -301,7 +344,8 @@ class Endings:
                 message = messages.delete(state, reason)
                 standby.link.send(message._replace(flags=message.flags | _REPLICA))
 
-    def _remove(self, state: FlowState, reason: int, now: float) -> None:
+    def remove(self, state: FlowState, reason: int, now: float) -> None:
+        """Take a flow out, and report why."""
         entry = state.entry
         session: Session = entry.signature.session
         self._outbox.commands.append(RemoveFlow(entry.signature))

@@ -7,11 +7,12 @@ from typing import Final
 
 from data_flow_segment.targets.contract import FlowEntry, FlowState
 from ssmb import messages
-from ssmb.constants import FLOW_FLAGS, ErrorCode, Flag
+from ssmb.constants import FLOW_FLAGS, Carrier, ErrorCode, Flag
 from ssmb.messages import Delete, Reap, Stats, Timeout
 
 _HAS_STATS: Final = int(Flag.HAS_STATS)
 _REPORTED: Final = int(Flag.OUTBOUND | Flag.ADD_TCP_OFFSETS)
+_PROXY_SERVER: Final = int(Flag.PROXY_SERVER)
 _WORD32: Final = 0xFFFFFFFF
 
 
@@ -83,14 +84,15 @@ def alive(asked: Reap | Timeout) -> Stats:
 def flow_state(state: FlowState) -> messages.FlowState:
     """An installed flow, for SYNC (11.4)."""
     entry, _, idle_ms, tcp_flags = state[:4]
+    is_assisted = entry.held and not entry.flags & _PROXY_SERVER
     return messages.FlowState._make(
         (
             0,
-            entry.flags & FLOW_FLAGS,
+            entry.flags & (FLOW_FLAGS | _PROXY_SERVER),
             entry.serial,
             *entry.signature,
             tcp_flags,
-            0,
+            Carrier.CS if is_assisted else Carrier.DFS,
             *entry.translation,
             entry.opened_ms,
             idle_ms if idle_ms < _WORD32 else _WORD32,

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Final
 
+from admin.log_lines import line
 from csmb.constants import Flag as CsmbFlag
 from data_flow_segment.flows import bridge, refusal
+from data_flow_segment.flows.behind_first import BehindFirst
 from data_flow_segment.flows.ended import EndedFlows
 from data_flow_segment.flows.endings import Endings
 from data_flow_segment.flows.negative import NegativeEntries, hold_ms
 from data_flow_segment.flows.pending import PendingFlow, PendingFlows
+from data_flow_segment.flows.proxied import Proxied
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Group, Peer, Peers, default_retry_s
 from data_flow_segment.peers.nodes import NodePlaces
@@ -31,7 +34,8 @@ from data_flow_segment.targets.contract import (
     VirtualServerKey,
 )
 from data_flow_segment.timers import SLOT_S
-from ssmb.addresses import to_text
+from ssmb.addresses import endpoint_text, to_text
+from ssmb.bridging import PACKET_MAX
 from ssmb.constants import (
     FLOW_BUFFER_MAX,
     NO_CS_HOLD_MS,
@@ -60,6 +64,10 @@ _ANSWERED_AT_ONCE: Final = frozenset((_BRIDGED, int(PacketReason.UNSERVED)))
 _OF_NODE: Final = int(PacketReason.OF_NODE)
 _ASLEEP: Final = int(PacketReason.ASLEEP)
 _OF_KNOWN: Final = (_UNANSWERED, _ASLEEP, int(PacketReason.COLLISION))
+_PROXIED: Final = int(PacketReason.PROXIED)  # and HELD above it
+_ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
+_UNKNOWN: Final = int(ErrorCode.UNKNOWN)
+_BUSY: Final = int(ErrorCode.BUSY)
 _NEW_OR_UNANSWERED: Final = (_NEW_FLOW, _UNANSWERED)
 
 
@@ -86,6 +94,7 @@ class NewFlows:
         nodes: NodePlaces,
         endings: Endings,
         serials: SerialAllocator,
+        bridger: bridge.Bridger,
     ) -> None:
         self.pending = PendingFlows()
         self.negative = NegativeEntries()
@@ -100,31 +109,42 @@ class NewFlows:
         self._serials = serials
         self._serial_key = endings.table.target.serial_key()
         self._renewed = endings.table.target.renewed
-        self._packet_id = 0
+        self._bridger = bridger
+        self._proxied: Proxied
+        self._handshakes: Container[Session]
+        self.behind_first: BehindFirst
         self.granted: Container[object] = ()  # whose flows the target may enter itself
         self._halves: list[FlowSignature] = []  # for a CS that knows all flows again
+
+    def watch(self, proxied: Proxied) -> None:
+        """Leave the packets of content-aware virtual servers and of held flows to these."""
+        self._proxied = proxied
+        self._handshakes = proxied.by_session
+        self.behind_first = BehindFirst(
+            self._outbox, self._endings.table, proxied.by_session, self.packet_came_up
+        )
 
     # --- a packet that the target cannot place ---------------------------------------------
 
     def packet_came_up(self, packet: PacketIn, now: float) -> None:
         """Hold it and send QUERY, or hold it with the others of its flow."""
-        reason, signature, tcp_flags, _, frame, key = packet
+        reason, signature, tcp_flags, _, frame = packet[:5]
         session = signature.session
+        if reason >= _PROXIED or session in self._handshakes:
+            self._proxied.came(packet, now)
+            if session in self.pending.by_session:
+                self.join_early(session, now)
+            return
         pending = self.pending
         flow = pending.by_session.get(session)
         if flow is not None:
             self._counters[pending.hold(flow, packet)] += 1
             return
-        if session in self.negative.by_session and self._is_refused(session, packet, now):
-            return
-        if reason in _OF_KNOWN and self._ask_about_known(packet, now):
-            return
-        if session in self._recent.by_session and self._is_late(session, packet, now):
+        if self._is_dealt_with(session, packet, now):
             return
         if reason in _NEW_OR_UNANSWERED:
-            server = self._servers.by_key.get(key) if key is not None else None
-            if server is None or self._has_taken(key, packet):
-                self._counters["drop_no_virtual_server"] += server is None
+            server = self._server_of(packet, now)
+            if server is None:
                 return
             group_id = server.group_id
         elif reason in _ANSWERED_AT_ONCE:
@@ -155,6 +175,37 @@ class NewFlows:
         self._ask(session, flow, peer, now)
         wait = default_retry_s(0) if peer is None else peer.retry_s(0)
         pending.schedule(session, flow, now + wait)
+
+    def join_early(self, session: Session, now: float) -> None:
+        """What came before a connection's first segment, and was taken for an older one's, is the
+        connection's: a CS that knows no session would have it reset."""
+        if session in self._handshakes:
+            for packet in self.pending.remove(session).packets:
+                self._proxied.came(packet, now)
+
+    def _is_dealt_with(self, session: Session, packet: PacketIn, now: float) -> bool:
+        """Whether its flow was refused a moment ago, was decided before, or is there meanwhile."""
+        if session in self.negative.by_session and self._is_refused(session, packet, now):
+            return True
+        if packet.reason in _OF_KNOWN and self._ask_about_known(packet, now):
+            return True
+        return session in self._recent.by_session and self._is_late(session, packet, now)
+
+    def _server_of(self, packet: PacketIn, now: float) -> VirtualServer | None:
+        """The virtual server that a CS is to be asked about; None: the packet is dealt with."""
+        key = packet.virtual_server
+        server = self._servers.by_key.get(key) if key is not None else None
+        if server is None:
+            self._counters["drop_no_virtual_server"] += 1
+        elif self._has_taken(key, packet) or (
+            server.proxied
+            and (
+                self.behind_first.holds(packet, server, now)
+                or self._proxied.is_early(packet, server, now)
+            )
+        ):
+            return None
+        return server
 
     def _serial_of(self, packet: PacketIn, now: float) -> int:
         """A new one; or the one that the target gives the flow, if it asks about such packets."""
@@ -207,9 +258,13 @@ class NewFlows:
         if not self._counters["direct_collisions"]:
             client = f"{to_text(signature.src_ipaddr)} port {signature.src_port}"
             self._outbox.log.append(
-                f"{client} opened a connection to a node itself from the port that it uses for"
-                f" {to_text(signature.dst_ipaddr)} port {signature.dst_port} on that node: it was"
-                " reset. Only the first one is logged; direct_collisions counts them"
+                line(
+                    f"{client} opened a connection to a node itself from the port that it uses for"
+                    f" {to_text(signature.dst_ipaddr)} port {signature.dst_port} on that node: it"
+                    " was reset. Only the first one is logged; direct_collisions counts them",
+                    client=endpoint_text(signature.src_ipaddr, signature.src_port),
+                    node=endpoint_text(signature.dst_ipaddr, signature.dst_port),
+                )
             )
         self._counters["direct_collisions"] += 1
         refusal.notify_client(self._outbox, packet)
@@ -239,7 +294,8 @@ class NewFlows:
         peer = self._peers.active_of(entry.group_id)
         octets = len(frame)
         has_room = not self.pending.full and self.pending.has_room_for(octets)
-        if peer is None or not peer.may_ask or not has_room:
+        is_spliced = entry.flags & _ADD_TCP_OFFSETS  # its node has the client's data
+        if peer is None or not peer.may_ask or not has_room or is_spliced:
             self._outbox.commands.append(InjectPacket(packet))
             return True
         flow = PendingFlow(
@@ -392,12 +448,10 @@ class NewFlows:
             self._counters["drop_no_cs_to_bridge"] += 1
             return
         octets = bridge.ip_packet(packet.frame)
-        if octets is None or len(octets) > bridge.PACKET_MAX:
+        if octets is None or len(octets) > PACKET_MAX:
             self._counters["drop_not_bridged"] += 1
             return
-        self._packet_id = self._packet_id + 1 & _WORD32
-        for piece in bridge.split(octets, self._packet_id, 0):
-            peer.link.send(piece)
+        self._bridger.send(peer, octets)
         self._counters["bridged_packets"] += 1
 
     # --- asking ----------------------------------------------------------------------------
@@ -435,6 +489,8 @@ class NewFlows:
         peer = group.active
         if peer is None or not peer.may_ask:
             return
+        if not only_unasked:
+            self._proxied.ask_again(group, now)
         left = ASKED_AT_ONCE
         for session, flow in self.pending.of_group(group.group_id):
             if only_unasked and flow.sent:
@@ -489,11 +545,24 @@ class NewFlows:
             self.pending.schedule(session, flow, min(now + ASK_WAITING_S, flow.waits_until))
             return
         self.pending.remove(session)
-        self._counters["wait_timeouts"] += 1
+        state = self._endings.table.lookup(flow.signature)
+        if state is not None and not state.closed:  # its first segment came, and the target took it
+            self._outbox.commands += map(InjectPacket, flow.packets)
+            self._counters["put_back_late"] += 1
+            return
+        code = flow.refusal
+        is_early = code == _UNKNOWN
+        has_begun = state is not None or self._endings.table.target.has_asked(session)
+        if is_early and has_begun:
+            # its first segment came, and the connection is over, or about to be there
+            self._counters["drop_early_segment"] += len(flow.packets)
+            return
+        self._counters["wait_timeouts" if code == _BUSY else refusal.COUNTERS[code]] += 1
         self._counters["held_packets_refused"] += len(flow.packets)
-        self.negative.add(session, ErrorCode.BUSY, now, hold_ms(flow, ErrorCode.BUSY))
-        self._outbox.trace.append((now, "refused", session, flow.serial, ErrorCode.BUSY))
-        refusal.answer_refused(self._outbox, flow.packets[0], ErrorCode.BUSY)
+        if not is_early:  # the port may be another connection's by now
+            self.negative.add(session, code, now, hold_ms(flow, code))
+        self._outbox.trace.append((now, "refused", session, flow.serial, code))
+        refusal.answer_refused(self._outbox, flow.packets[0], code)
 
     def _give_up(self, session: Session, flow: PendingFlow, now: float) -> None:
         self.pending.remove(session)
@@ -508,13 +577,15 @@ class NewFlows:
 
 
 def _asking(state: FlowState) -> Asking:
-    """Whether the node ever answered.  With direct return the DFS sees no answers, so a second
-    packet of the client has to do."""
+    """Whether the node ever answered, and the client has shown that it knows.  With direct return
+    the DFS sees no answers, so a second packet of the client has to do."""
     counters = state.counters
     answered = counters.pkts_out > 0
     if state.entry.forward_mode != ForwardMode.NAT:
         answered = counters.pkts_in > 1
-    return Asking.SILENT if answered else Asking.UNANSWERED
+    if not answered:
+        return Asking.UNANSWERED
+    return Asking.HALF_OPEN if state.half_open else Asking.SILENT
 
 
 def _tcp_sequence(frame: bytes) -> int | None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from data_flow_segment.targets.contract import PacketIn
 from data_flow_segment.timers import Wheel
+from ssmb.constants import TCP, ErrorCode
 from ssmb.messages import FlowSignature, Session
 
 PENDING_MAX: Final = 65536
@@ -33,6 +34,7 @@ class PendingFlow:
         "opened_ms",
         "outbound",
         "packets",
+        "refusal",
         "room",
         "sent",
         "serial",
@@ -69,8 +71,14 @@ class PendingFlow:
         self.tries = 0  # repeats so far
         self.sent = False  # whether a CS was ever asked
         self.deadline = 0.0  # of the next repeat
-        self.waits_until = 0.0  # for a place (WAIT); 0: it does not
+        self.waits_until = 0.0  # for a place (WAIT), or its first segment; 0: it does not
+        self.refusal = int(ErrorCode.BUSY)  # of one that has waited
         self.held_until = 0.0  # while no CS could answer; 0: one could, or it has time
+
+    @property
+    def opens(self) -> bool:
+        """Whether a TCP connection begins with it."""
+        return self.is_syn and self.signature.protocol == TCP
 
 
 class PendingFlows:

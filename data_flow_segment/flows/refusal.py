@@ -23,6 +23,15 @@ _QUOTED_V6_MAX: Final = 1232  # at most the minimum MTU, 1280 (RFC 4443 3.1)
 _WORD32: Final = 0xFFFFFFFF
 
 
+COUNTERS: Final = {  # of flows, by the CS's error code
+    int(ErrorCode.UNKNOWN): "refused_unknown",
+    int(ErrorCode.NOTAVAIL): "refused_notavail",
+    int(ErrorCode.CONNLIMIT): "refused_connlimit",
+    int(ErrorCode.BUSY): "refused_connlimit",
+    int(ErrorCode.WAIT): "refused_connlimit",
+}
+
+
 def notify_client(outbox: Outbox, packet: PacketIn) -> None:
     """Send what its sender has to receive, if anything."""
     octets = answer(packet.frame)

@@ -9,6 +9,7 @@ from data_flow_segment.flows import messages
 from data_flow_segment.flows.ended import EndedFlows
 from data_flow_segment.peers.groups import Peer
 from data_flow_segment.targets.contract import Target
+from ssmb.addresses import UNSPECIFIED
 from ssmb.messages import SyncDone
 
 SLICE: Final = 128
@@ -48,6 +49,7 @@ class SyncJob:
         for state in states:
             entry = state.entry
             is_over = state.closed or ended.lingering.get(entry.signature.session) == entry.serial
+            is_over |= entry.held and entry.node_ipaddr == UNSPECIFIED  # nothing is decided yet
             if entry.group_id == group_id and not is_over:
                 link.queue(messages.flow_state(state), now)
                 self._count += 1

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.targets.contract import (
+    Command,
     FlowCounters,
+    FlowEntry,
     FlowState,
     InstallFlow,
     RemoveFlow,
     Target,
 )
+from data_flow_segment.targets.translation import Key
 from ssmb.messages import FlowSignature, Session
 
 _CANDIDATES: Final = 256
@@ -37,6 +40,19 @@ RECENT_MAX: Final = 65536
 """Flows remembered (some 25 MB); with more, the oldest yields."""
 
 
+class Lingering(Protocol):
+    """Flows that are over and still in the target (`ended`)."""
+
+    lingering: dict[Session, int]
+    backs: dict[Key, Session]
+
+    def in_the_way_of(self, entry: FlowEntry) -> Session | None:
+        """The one that has the return direction of an entry."""
+
+    def begin(self, session: Session) -> None:
+        """It goes."""
+
+
 class Table:
     """Look-ups through the commands that wait, and room for new flows."""
 
@@ -50,21 +66,53 @@ class Table:
         self._room = 0  # flows that certainly fit; looked up again when used up
         self._candidates: deque[FlowState] = deque()
         self._candidates_until = 0.0
+        self._waiting: list[Command] = []  # the commands of which some are known
+        self._known = 0  # how many of them
+        self._last: dict[Session, InstallFlow | RemoveFlow] = {}
 
     def lookup(self, signature: FlowSignature) -> FlowState | None:
         """The flow with this signature, as of the last command."""
-        session = signature.session
-        for command in reversed(self._outbox.commands):
+        command = self._last_commands().get(signature.session)
+        if command is None:
+            return self.target.lookup(signature)
+        if isinstance(command, RemoveFlow):
+            return None
+        return FlowState(command.entry, FlowCounters(), 0, 0, False)
+
+    def _last_commands(self) -> dict[Session, InstallFlow | RemoveFlow]:
+        """By session, of the commands that wait; each is looked at once."""
+        commands = self._outbox.commands
+        if commands is not self._waiting:
+            self._waiting, self._known = commands, 0
+            self._last.clear()
+        for number in range(self._known, len(commands)):
+            command = commands[number]
             if isinstance(command, InstallFlow):
-                if command.entry.signature.session == session:
-                    return FlowState(command.entry, FlowCounters(), 0, 0, False)
-            elif isinstance(command, RemoveFlow) and command.signature.session == session:
-                return None
-        return self.target.lookup(signature)
+                self._last[command.entry.signature.session] = command
+            elif isinstance(command, RemoveFlow):
+                self._last[command.signature.session] = command
+        self._known = len(commands)
+        return self._last
 
     def entered(self, count: int) -> None:
         """The target entered so many flows by itself."""
         self._room = max(0, self._room - count)
+
+    def make_way(
+        self, ended: Lingering, entry: FlowEntry, now: float, *, replaces: bool = False
+    ) -> None:
+        """What only lingers gives way to an entry, and a flow is evicted if the table is full;
+        `replaces`: an entry with this signature is there, and is no other flow's."""
+        session = entry.signature.session
+        other = ended.in_the_way_of(entry) if ended.backs else None
+        if other is not None:  # its source port is this one's now
+            ended.begin(other)
+            self._outbox.commands.append(RemoveFlow(FlowSignature(*other)))
+            self._outbox.counters["lingering_replaced"] += 1
+        if session in ended.lingering:
+            ended.begin(session)
+        elif not replaces and other is None:
+            self.take_room(now)
 
     def take_room(self, now: float) -> None:
         """One more flow is about to be installed: evict one if the table is full."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from admin.log_lines import line
 from csmb.constants import DEAD_INTERVALS, HELLO_INTERVAL_S
 from csmb.messages import Hello
 from data_flow_segment.outbox import Outbox
@@ -54,7 +55,8 @@ class Attendance:
             peer.ssmb_proved = True  # laboratory: there is nothing to prove
         changed = self._peers.heard(peer, hello)
         self._configuration.settle()
-        self._say(f"{peer.name} is connected, SSMB {version[0]}.{version[1]}")
+        text = f"{peer.name} is connected, SSMB {version[0]}.{version[1]}"
+        self._say(line(text, peer=f"cs-{hello.segment_id}"))
         if is_new:
             self._listener.peer_came(peer, now)
         self._announce(changed, now)
@@ -67,6 +69,7 @@ class Attendance:
         if hello == before and not changed:
             return
         if hello.boot_id != peer.boot_id:
+            self._outbox.counters["csmb_boots_changed"] += 1
             self._listener.peer_came(peer, now)
         self._configuration.settle()
         self._announce(changed, now)

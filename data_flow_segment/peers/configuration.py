@@ -14,12 +14,19 @@ from csmb.messages import AddVs, Config, DelVs, Message, Nodes, VsEntry, VsList
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer, Peers
 from data_flow_segment.peers.nodes import NodePlaces
-from data_flow_segment.peers.virtual_servers import VIRTUAL_SERVERS_MAX, VirtualServers, key_of
+from data_flow_segment.peers.virtual_servers import (
+    VIRTUAL_SERVERS_MAX,
+    Abilities,
+    VirtualServers,
+    key_of,
+)
 from data_flow_segment.targets.contract import SetLocalAddresses, SetOutboundQuery
 from ssmb.addresses import UNSPECIFIED, is_next_hop, names_a_host
 
 STEPS_AT_ONCE: Final = 256
 """Virtual servers added or removed in one wake-up, during which packets wait: some 5 ms."""
+
+_PROXY_VERSION: Final = 2  # of SSMB
 
 
 class Obeyed(NamedTuple):
@@ -61,7 +68,11 @@ class Configuration:
         servers: VirtualServers,
         nodes: NodePlaces,
         own_address: bytes,
+        *,
+        can_proxy: bool,
     ) -> None:
+        """`can_proxy`: what this DFS's HELLO says with APP_PROXY and HYBRID."""
+        self._can_proxy = can_proxy
         self._outbox = outbox
         self._peers = peers
         self._servers = servers
@@ -129,7 +140,7 @@ class Configuration:
             self.settle()
             return code
         if isinstance(message, AddVs):
-            code, commands = self._servers.add(message.entry, peer.group_id)
+            code, commands = self._servers.add(message.entry, peer.group_id, self._abilities(peer))
         else:
             key = key_of(message.flags, message.virt_ipaddr, message.virt_port, message.protocol)
             code, commands = self._servers.remove(key, peer.group_id)
@@ -137,6 +148,11 @@ class Configuration:
         if code not in (ErrorCode.OK, ErrorCode.NOVS):
             self._outbox.counters["vs_refused"] += 1
         return code
+
+    def _abilities(self, peer: Peer) -> Abilities:
+        """What the CS may announce: proxies need APP_PROXY of both sides, and version 2 (15.1)."""
+        decides = bool(peer.hello.flags & Flag.APP_PROXY) and peer.ssmb_version[0] >= _PROXY_VERSION
+        return Abilities(self._can_proxy and decides, self._can_proxy)
 
     def _forget(self, connection_id: int) -> Generator[None, None, None]:
         self._lists.pop(connection_id, None)
@@ -184,7 +200,8 @@ class Configuration:
         if len(collected) != message.vs_total:
             return ErrorCode.BADMSG  # nothing of it is obeyed
         worst = ErrorCode.OK
-        for code, commands in self._servers.replace(collected, peer.group_id):
+        abilities = self._abilities(peer)
+        for code, commands in self._servers.replace(collected, peer.group_id, abilities):
             self._outbox.commands += commands
             self._outbox.counters["vs_refused"] += code != ErrorCode.OK
             worst = worst or code

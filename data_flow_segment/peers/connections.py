@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from admin.log_lines import line
 from admin.quiet_log import QuietLog
 from csmb.codec import TYPE_OF
 from csmb.connection import Connection
@@ -136,8 +137,8 @@ class Connections:
         log, self._log = self._log + self._quiet.take(), []
         return log
 
-    def _say(self, line: str) -> None:
-        self._log.append(line)
+    def _say(self, sentence: str) -> None:
+        self._log.append(sentence)
 
     def get_timer(self) -> float | None:
         """When `handle_timer` wants to be called; asked in each wake-up, so it is kept."""
@@ -289,12 +290,13 @@ class Connections:
         self._configuration.forget(connection_id)
         counters = self._outbox.counters
         counters["csmb_closed" if accepted.was_ready else "csmb_auth_failures"] += 1
-        line = f"connection to {accepted.who} closed: {event.reason}"
+        text = f"connection to {accepted.who} closed: {event.reason}"
+        who = {} if accepted.peer is None else {"peer": f"cs-{accepted.peer.hello.segment_id}"}
         self._admission.leave(connection_id)
         self._claims.forget(connection_id)
         self._epochs.forget(connection_id)
         if accepted.was_ready:
-            self._say(line)
+            self._say(line(text, **who))
         else:
-            self._quiet.add(_CLOSED, line, now)
+            self._quiet.add(_CLOSED, text, now)
         self._attendance.left(connection_id, accepted, now)

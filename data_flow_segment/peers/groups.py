@@ -18,10 +18,11 @@ from data_flow_segment.peers.epochs import RoleEpochs
 from data_flow_segment.peers.fencing import Claim, Verdict, claim_of, judge
 from data_flow_segment.peers.ssmb_path import Link, as_replica
 from data_flow_segment.peers.virtual_servers import VirtualServer
+from data_flow_segment.targets.contract import FlowEntry
 from ssmb.addresses import UNSPECIFIED, to_text
-from ssmb.constants import QUERY_REPEATS, QUERY_RETRY_MS, TCP
+from ssmb.constants import FLOW_FLAGS, QUERY_REPEATS, QUERY_RETRY_MS, TCP
 from ssmb.constants import Flag as SsmbFlag
-from ssmb.messages import Translation
+from ssmb.messages import NewFlow, Reply, Translation
 from ssmb.multicast import GroupStream
 
 _ROUTE_BY_DST_IP: Final = int(SsmbFlag.ROUTE_BY_DST_IP)
@@ -128,6 +129,20 @@ class Peer:
         return decided._replace(
             next_hop_ipaddr=next_hop,
             idle_timeout=idle_timeout or self.idle_timeout_s(protocol),
+        )
+
+    def entry(
+        self, message: Reply | NewFlow, server: VirtualServer | None, opened_ms: int
+    ) -> FlowEntry:
+        """What it said, completed by the virtual server's defaults and the CONFIG's (9.4)."""
+        signature, flags = message.signature, message.flags & FLOW_FLAGS
+        return FlowEntry(
+            signature,
+            message.serial,
+            self.hello.group_id,
+            flags,
+            *self.complete(message.translation, flags, signature.protocol, server),
+            opened_ms,
         )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from admin.faults import PAUSE_S
+from admin.happened import Happened, Observe
 from csmb.settings import ConnectionSettings
 from data_flow_segment.agent import Agent
 from data_flow_segment.config.segment import DataFlowSegmentConfig
@@ -47,6 +48,10 @@ COMPANIONS_S: Final = BATCH_DELAY_MS / 2000
 
 _DATAGRAM_MAX: Final = 2048  # more than SSMB_DGRAM_MAX: an oversized one shows itself
 _LOG: Final = logging.getLogger("splitplane.dfs")
+
+
+def _wall_clock() -> float:
+    return time.clock_gettime(time.CLOCK_REALTIME)
 
 
 class DataFlowSegmentRuntime:
@@ -83,6 +88,7 @@ class DataFlowSegmentRuntime:
             answers=SetAnswers(echo=answers.echo, unserved=answers.unserved == "refuse"),
             may_ask=config.ask != "agent",
             epochs=self._state_file.read(),
+            wall_clock=_wall_clock,
         )
         self.admin = Admin(self.agent, self._clock)
         self._filter = datagram_filter
@@ -103,6 +109,8 @@ class DataFlowSegmentRuntime:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self.ready = asyncio.Event()
+        self.decisions: None = None  # it makes none
+        self.observers: list[Observe] = []  # of what happens
 
     # --- what the owner calls ----------------------------------------------------------------
 
@@ -296,8 +304,13 @@ class DataFlowSegmentRuntime:
             sentences, agent.outbox.log = agent.outbox.log, []
             for sentence in sentences:
                 _LOG.warning("%s", sentence)
+                self._tell(Happened("warning", "dfs_warning", sentence))
         self._log_faults()
         self._set_timer(now)
+
+    def _tell(self, happened: Happened) -> None:
+        for observe in self.observers:
+            observe(happened, time.clock_gettime(time.CLOCK_REALTIME))
 
     def _set_timer(self, now: float) -> None:
         """One timer; setting it earlier cancels, setting it later waits until it has fired."""

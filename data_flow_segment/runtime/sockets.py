@@ -10,13 +10,16 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from admin import receive_buffer
+from admin import receive_buffer, send_buffer
 
 RECEIVE_BUFFER: Final = 4 << 20
 """A second of REPLYs at 25,000 per second, in case the agent is ever stopped for that long."""
 
 UNREAD_MAX: Final = 1 << 20
 """Octets that a CS may leave unread in addition to what the kernel keeps: thousands of ACKs."""
+
+SEND_BUFFER: Final = 4 << 20
+"""Octets: what waits for twenty CSs whose machines do not answer."""
 
 READ_AT_ONCE: Final = 8192
 """Octets of a CS's that are taken in one turn of the event loop: some 120 messages, 3 ms."""
@@ -36,6 +39,7 @@ def open_udp(address: str, port: int) -> socket.socket:
             udp.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
         udp.bind((address, port))
         receive_buffer.enlarge(udp, RECEIVE_BUFFER, _LOG)
+        send_buffer.enlarge(udp, SEND_BUFFER)
     except OSError as error:
         udp.close()
         error.filename = f"SSMB, {address} port {port}"

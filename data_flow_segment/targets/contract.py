@@ -21,7 +21,19 @@ passes (tests/contract).  The rules:
   the flow's packets, never refresh it and never end it.
 * A virtual address that ARP is answered for is the target's own: echo requests to it are answered,
   TCP and UDP to ports without a virtual server come up to be refused, nothing to it is routed.
+* What a flow's packet says of the flow counts, whether the packet can be sent on or its next hop is
+  gone.
 * A flow that ended and lingers is reported once more to an agent that adopts the table.
+* To a `proxied` virtual server a target that makes cookies answers SYNs itself, and keeps nothing;
+  the client's first segment with data and a valid cookie comes up (docs/design/0012-content.md).
+  The agent then enters the flow `held`, so that its packets come up too, and splices it by the same
+  entry with offsets and without `held`.
+* Where a target asks about new flows by itself it may do all of that by itself
+  (`VirtualServerEntry.app_type`): it asks about the client's first segment by an APP_QUERY with
+  PARKED, and the REPLY with PROXY_SERVER has it enter the flow held, with PARKED, and send the SYN
+  to the node.  The node's SYN-ACK splices the flow if the node agrees to all that the client did.
+  Whatever else comes of the flow meanwhile hands it to the agent: the client's request as KEPT,
+  then what came as HELD.
 * A target that takes grants gives decisions that the CS made ahead to new flows by itself
   (`data_flow_segment.targets.grants`); the others get no command about them.
 
@@ -33,7 +45,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from data_flow_segment.targets.grants import GrantCommand, GrantEvent, GrantState
 from data_flow_segment.targets.virtual_server_key import VirtualServerKey as VirtualServerKey
@@ -70,6 +82,9 @@ class FlowEntry(NamedTuple):
     direction is the inverse translation, found by the packet that the node sends back.
     `next_hop_ipaddr` is already resolved (REPLY's, otherwise the virtual server's, otherwise the
     default gateway) and is used for the inbound direction when ROUTE_BY_DST_IP is clear.
+
+    A `held` one has PROXY_SERVER while a handshake with the node is under way, and PARKED too if
+    the target completes that by itself.  An entry that the agent installs never has PARKED.
     """
 
     signature: FlowSignature
@@ -89,16 +104,26 @@ class FlowEntry(NamedTuple):
     wscale_shift: int
     forward_mode: int
     opened_ms: int
+    held: bool = False
+    """Both directions' packets, and ICMP errors about them, come up as HELD instead of going on.
+    Such a flow is half-open whatever its packets say, and does not end by them."""
 
     @property
     def translation(self) -> Translation:
         """The decision as the CS's messages have it."""
-        return Translation._make(self[4:-1])
+        return Translation._make(cast("Sequence[Any]", self)[_TRANSLATION])
+
+
+_TRANSLATION: Final = slice(4, 4 + len(Translation._fields))
 
 
 HALF_OPEN_TIMEOUT_S: Final = 5
 """For how long a half-open flow waits for its client, unless the configuration says otherwise:
 longer than a client's first two repeats of its SYN are apart (1 s and 2 s, RFC 6298 2)."""
+
+
+ASKED_S: Final = 5.0
+"""A client whose first segment is not answered by then has said it several times."""
 
 
 class FlowCounters(NamedTuple):
@@ -116,12 +141,13 @@ class FlowState(NamedTuple):
     entry: FlowEntry
     counters: FlowCounters
     idle_ms: int
-    tcp_flags: int  # OR of those of all segments that count (9.7), both directions
+    # OR of those of all segments that count (9.7), both directions; SYN of a flow that one begins
+    tcp_flags: int
     closing: bool  # after the first FIN, before the fourth step (9.7)
     # what the client and the node want next of TCP, in the client side's numbers; None: unknown
     client_wants: int | None = None
     node_wants: int | None = None
-    half_open: bool = False  # the client sent SYN and has not acknowledged an answer
+    half_open: bool = False  # the client sent SYN and has not acknowledged an answer, or it is held
     closed: bool = False  # it ended, and its entry lingers
 
 
@@ -133,6 +159,11 @@ class VirtualServerEntry:
     group_id: int
     answer_arp: bool  # ARP and neighbour solicitations (8.5); never for wildcard addresses
     bridged: bool = False  # class CS_ASSIST: every packet goes to the agent
+    proxied: bool = False
+    """Clients' handshakes are completed for it; TCP only, and only where a target makes cookies."""
+    app_type: int = 0
+    """What an APP_QUERY of the target's own has as `detail` (15.2): it may ask about a client's
+    first segment by itself, and complete the handshake with the node.  0: the agent does."""
 
 
 class PacketReason(IntEnum):
@@ -142,8 +173,9 @@ class PacketReason(IntEnum):
     BRIDGED = 2  # its virtual server is of class CS_ASSIST
     OUTBOUND = 3  # internal side, no flow, OUTBOUND_QUERY is on
     # A client's SYN, 0.2 s or more after its last packet, on a living flow whose node has never
-    # answered, or has said nothing for a second when the client's last packet came, which was a SYN
-    # too.  Without an agent it is forwarded like any other.
+    # answered, or has said nothing for a second: until now if the flow is half-open, otherwise when
+    # the client's last packet came, which was a SYN too.  Without an agent it is forwarded like any
+    # other.
     UNANSWERED = 10
     # A node's TCP packet of a flow that fell asleep (FallAsleep); the signature is the client's
     ASLEEP = 12
@@ -153,6 +185,18 @@ class PacketReason(IntEnum):
     # A TCP packet from where a node takes translated packets (SetNodes), in mid-session, that no
     # flow knows: routed on it would show a client the node's own address
     OF_NODE = 15
+    # A client's first segment with a valid cookie, and with data or FIN, to a proxied virtual
+    # server: its sequence number less one is the client's ISN, its acknowledgement less one the
+    # cookie.  There is no flow, or one that ended and lingers
+    PROXIED = 20
+    # A TCP packet of either direction of a held flow, or an ICMP error about one of its packets, as
+    # it came; the signature is the client's.  Of several segments in one (GRO) that are too long
+    # the first octets come up, as a packet of their own, without FIN
+    HELD = 21
+    # What a client said first, of a flow for which the target was completing the handshake with the
+    # node (`FlowEntry.flags`, PARKED): something came of the flow that the agent has to see, which
+    # follows as HELD; the SYN is with the node.  The flow is the agent's from now on
+    KEPT = 22
     UNSERVED = 11  # TCP or UDP to a virtual address that is answered for, without a virtual server
 
 
@@ -216,14 +260,39 @@ class SetAnswers:
     unserved: bool = True  # ports without a virtual server come up, at a limited rate
 
 
+@dataclass(frozen=True, slots=True)
+class SetCookies:
+    """What the cookies of a group's proxied virtual servers are made with from now on.
+
+    `secrets`: four, of 16 octets each, by their number modulo 4; b"" makes no cookie valid.  New
+    cookies are made with the one at `current`, modulo 4.  Until this came, SYNs to the group's
+    proxied virtual servers are dropped (`drop_cookie`).
+    """
+
+    group_id: int
+    current: int
+    secrets: tuple[bytes, bytes, bytes, bytes]
+    mss_less: int = 0  # octets; the MSS announced is so much less than Ethernet's
+    ecn: bool = True  # agreed with clients that ask for it
+
+
 class InstallFlow(NamedTuple):
     """Enter both directions, or replace the entry with this signature.
 
     The same serial is an update and keeps the counters; another serial is another flow and
-    starts them at zero (a closed entry that lingers is replaced this way).
+    starts them at zero (a closed entry that lingers is replaced this way).  Another flow is
+    `half_open` from now on if its first packet is a SYN (9.7), whatever becomes of that packet.
+    Where the update ends `held`, the connection is established and nothing is known of its numbers
+    yet.
+
+    The agent `begins` a connection that it has from its client's first segment: a flow with the
+    same serial is then one that the target has entered meanwhile by an answer to a question of its
+    own.  That one stays as it is, and FlowIsThere says so.
     """
 
     entry: FlowEntry
+    half_open: bool = False
+    begins: bool = False
 
 
 class RemoveFlow(NamedTuple):
@@ -308,16 +377,10 @@ class TransmitPacket(NamedTuple):
     octets: bytes
 
 
-Configure = (
-    AddVirtualServer
-    | RemoveVirtualServer
-    | SetLocalAddresses
-    | SetOutboundQuery
-    | SetNodes
-    | SetAnswers
-    | Offload
-    | LeaveToAgent
-)
+Setting = SetLocalAddresses | SetOutboundQuery | SetNodes | SetAnswers | SetCookies
+"""What there is one of, or one of a group."""
+
+Configure = AddVirtualServer | RemoveVirtualServer | Offload | LeaveToAgent | Setting
 """What is changed rarely."""
 
 Command = (
@@ -379,6 +442,13 @@ class FlowIdle(NamedTuple):
     state: FlowState
 
 
+class FlowLooping(NamedTuple):
+    """The flow's client, node or next hop is an address of this DFS now, and was not when it was
+    entered: its packets would come back."""
+
+    state: FlowState
+
+
 class FlowMoved(NamedTuple):
     """The flow had packets since the last `stats` sweep."""
 
@@ -405,12 +475,19 @@ class FinishedMessages(NamedTuple):
     octets: bytes
 
 
+class FlowIsThere(NamedTuple):
+    """What the agent was to begin (InstallFlow) the target has already; nothing was changed."""
+
+    entry: FlowEntry  # that the agent wanted
+
+
 class InstallFailed(NamedTuple):
     """A flow could not be entered; nothing of it is installed."""
 
     entry: FlowEntry
     table_full: bool
     reason: str
+    half_open: bool = False  # as InstallFlow has it
 
 
 Event = (
@@ -419,9 +496,11 @@ Event = (
     | FlowClosed
     | FlowReopened
     | FlowIdle
+    | FlowLooping
     | FlowMoved
     | FlowHalf
     | InstallFailed
+    | FlowIsThere
     | FinishedMessages
     | GrantEvent
 )
@@ -459,6 +538,11 @@ class Target(Protocol):
         """Whether SetNodes changes anything."""
 
     @property
+    def makes_cookies(self) -> bool:
+        """Whether it can serve `proxied` virtual servers and hold flows; the others are asked
+        neither, and get no SetCookies."""
+
+    @property
     def takes_grants(self) -> bool:
         """Whether it gives decisions that were made ahead to new flows by itself."""
 
@@ -490,6 +574,10 @@ class Target(Protocol):
     def renewed(self, session: Session) -> int:
         """What distinguishes the serial of a session's next UDP flow (xor with the slot of time, 32
         bits) from that of one that was taken out a moment ago; 0 if none was."""
+
+    def has_asked(self, session: Session) -> bool:
+        """Whether it has asked about a client's first segment of this session (`app_type`) within
+        ASKED_S.  As many are remembered as fit, the oldest yields."""
 
     def parked(self, frame: bytes) -> tuple[int, bytes]:
         """The interface and the frame that a QUERY of the target's own carried."""

@@ -16,7 +16,14 @@ from data_flow_segment.targets.contract import (
     FlowMoved,
     FlowState,
 )
-from data_flow_segment.targets.translation import CannotInstall, Key, check, inbound, reverse_key
+from data_flow_segment.targets.translation import (
+    CannotInstall,
+    IsThere,
+    Key,
+    check,
+    inbound,
+    reverse_key,
+)
 from ssmb.constants import CLOSE_TIMEOUT_ONE_WAY_S, CLOSE_TIMEOUT_S
 from ssmb.messages import FlowSignature
 
@@ -47,6 +54,9 @@ class Tabled(Protocol):
 
     def begin(self, entry: FlowEntry, now: float) -> None:
         """Another flow with the same signature: nothing of the earlier one counts."""
+
+    def begins_with_syn(self) -> None:
+        """It was entered just now, for a SYN: it is half-open."""
 
     def decide(self, entry: FlowEntry) -> None:
         """Take over a decision; what was seen stays."""
@@ -128,13 +138,19 @@ class FlowTable(Generic[FlowT]):
     def lookup(self, signature: FlowSignature) -> FlowT | None:
         return self._flows.get(signature.session)
 
-    def install(self, entry: FlowEntry, now: float) -> FlowT:
-        """Enter both directions or raise CannotInstall and change nothing."""
+    def install(
+        self, entry: FlowEntry, now: float, *, half_open: bool = False, begins: bool = False
+    ) -> FlowT:
+        """Enter both directions or raise CannotInstall or IsThere and change nothing; `half_open`
+        and `begins` as InstallFlow has them."""
         key = entry.signature.session
         known = self._flows.get(key)
+        if begins and known is not None and known.entry.serial == entry.serial:
+            raise IsThere
         check(entry)
         back = reverse_key(entry.signature, inbound(entry))
         self._check_keys(key, back, known)
+        is_update = known is not None and known.entry.serial == entry.serial
         if known is None:
             if len(self._flows) >= self.capacity:
                 raise CannotInstall("the flow table is full", table_full=True)
@@ -142,10 +158,12 @@ class FlowTable(Generic[FlowT]):
             self._enter(known)
         else:
             del self._reverse[known.reverse_key]
-            if known.entry.serial == entry.serial:
+            if is_update:
                 known.decide(entry)
             else:
                 known.begin(entry, now)
+        if half_open and not is_update:
+            known.begins_with_syn()
         self._flows[key] = known
         self._reverse[back] = known
         return known

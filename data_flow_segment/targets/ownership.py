@@ -19,6 +19,8 @@ class Question(Enum):
 
     ECHO = "echo"
     UNSERVED = "unserved"
+    STRAY = "stray"  # to a proxied virtual server, without a valid cookie
+    BRIDGED = "bridged"  # of no flow, for a CS
 
 
 class Ownership:
@@ -31,7 +33,9 @@ class Ownership:
 
     def may_answer(self, question: Question) -> bool:
         """Whether this one is answered; it then counts."""
-        if not (self.answers.echo if question is Question.ECHO else self.answers.unserved):
+        if question is Question.ECHO and not self.answers.echo:
+            return False
+        if question is Question.UNSERVED and not self.answers.unserved:
             return False
         now = self._clock()
         since, number = self._answered.get(question, (now, 0))

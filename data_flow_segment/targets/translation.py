@@ -46,6 +46,10 @@ class CannotInstall(Exception):
         self.looping = looping  # packets could go round
 
 
+class IsThere(Exception):
+    """A flow that the agent was to begin has been entered by the target itself."""
+
+
 def check(entry: FlowEntry) -> None:
     """What no target can carry out, whatever is in its table."""
     signature = entry.signature
@@ -70,17 +74,21 @@ def check(entry: FlowEntry) -> None:
         raise CannotInstall("addresses of two families in one flow")
 
 
-def check_ends(entry: FlowEntry, virtual: Container[bytes], own: Container[bytes]) -> None:
-    """A flow's client, node and next hop are other machines.  Otherwise a packet could pass through
-    this DFS again after every translation, and what answers it too: one forged datagram from a
-    virtual address to another one would circulate for ever."""
-    signature = entry.signature
-    ends = [("client", signature.src_ipaddr)]
+def ends_of(entry: FlowEntry) -> list[tuple[str, bytes]]:
+    """Whom a flow's packets go to: what it is, and its address."""
+    ends = [("client", entry.signature.src_ipaddr)]
     if entry.flags & _TRANSLATE_ADDR or entry.forward_mode != _NAT:
         ends.append(("node", entry.node_ipaddr))
     if entry.next_hop_ipaddr != UNSPECIFIED and not entry.flags & _ROUTE_BY_DST_IP:
         ends.append(("next hop", entry.next_hop_ipaddr))
-    for name, address in ends:
+    return ends
+
+
+def check_ends(entry: FlowEntry, virtual: Container[bytes], own: Container[bytes]) -> None:
+    """A flow's client, node and next hop are other machines.  Otherwise a packet could pass through
+    this DFS again after every translation, and what answers it too: one forged datagram from a
+    virtual address to another one would circulate for ever."""
+    for name, address in ends_of(entry):
         if address in virtual:
             raise CannotInstall(f"the {name} {to_text(address)} is a virtual address", looping=True)
         if address in own:

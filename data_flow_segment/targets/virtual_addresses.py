@@ -13,6 +13,17 @@ class VirtualAddresses:
     def __init__(self) -> None:
         self.servers: dict[bytes, int] = {}  # address: how many have it
         self._answering: dict[bytes, int] = {}
+        self._new: set[bytes] = set()
+
+    def take_new(self) -> frozenset[bytes]:
+        """Those that came since the last call."""
+        new = frozenset(self._new)
+        self._new.clear()
+        return new
+
+    def renew(self) -> None:
+        """All of them count as new: somebody else is told."""
+        self._new.update(self.servers)
 
     def __contains__(self, address: object) -> bool:
         """Whether a virtual server has exactly this address."""
@@ -33,6 +44,8 @@ class VirtualAddresses:
             return None
         was = address in self, self.answers_for(address)
         _count(self.servers, address, (after is not None) - (before is not None))
+        if address in self and not was[0]:
+            self._new.add(address)
         wanted, had = (entry is not None and entry.answer_arp for entry in (after, before))
         _count(self._answering, address, wanted - had)
         return address if was != (address in self, self.answers_for(address)) else None

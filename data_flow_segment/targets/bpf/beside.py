@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The programs that are attached beside the data path, where it asks by itself: what receives
-REPLYs (dfs_ssmb), and what asks behind XDP (dfs_behind_xdp)."""
+REPLYs (dfs_back), and what asks behind XDP (dfs_behind_xdp)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from data_flow_segment.targets.bpf import links
 from data_flow_segment.targets.bpf.program import Program
 from data_flow_segment.targets.contract import TargetError
 
-_PLACES: Final = {"dfs_ssmb": links.SSMB, "dfs_behind_xdp": links.BEHIND_XDP}
+_PLACES: Final = {"dfs_back": links.SSMB, "dfs_behind_xdp": links.BEHIND_XDP}
 
 
 class Beside:

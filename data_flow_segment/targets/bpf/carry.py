@@ -41,6 +41,7 @@ FATES: Final = {
     "counters": Fate.SUMMED,
     "events": Fate.RENEWED,
     "reports": Fate.RENEWED,
+    "cookies": Fate.COPIED,
     "controls": Fate.RENEWED,
     "control_groups": Fate.RENEWED,
     "windows": Fate.RENEWED,
@@ -48,6 +49,8 @@ FATES: Final = {
     "questions": Fate.RENEWED,
     "known_clients": Fate.RENEWED,
     "refused": Fate.RENEWED,
+    "asked": Fate.RENEWED,
+    "requests": Fate.COPIED,
     "renewed": Fate.RENEWED,
     "lingering": Fate.RENEWED,
     "opening": Fate.RENEWED,
@@ -61,9 +64,9 @@ FATES: Final = {
 }
 """Every map that is pinned."""
 
-_DISPENSABLE: Final = frozenset({"asleep", "fragments", "outgoing"})
-"""Begins empty where it cannot be copied: fragments live for seconds, and of a flow that is asleep
-the client may speak first."""
+_DISPENSABLE: Final = frozenset({"asleep", "fragments", "outgoing", "requests"})
+"""Begins empty where it cannot be copied: fragments live for seconds, of a flow that is asleep the
+client may speak first, and what it asked for it asks again."""
 
 _FIRST_COUNTERS: Final = (
     "FLOW_PACKETS", "PASSED", "LOCAL", "UP_CALLS", "ICMP_TRANSLATED", "ARP_ANSWERED",

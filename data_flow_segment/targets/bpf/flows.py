@@ -17,6 +17,7 @@ from typing import Final
 
 from data_flow_segment.targets.bpf.layout import (
     FLOW,
+    FLOW_COUNTED,
     FLOW_DECIDED,
     FLOW_FIELDS,
     FLOW_KEY,
@@ -30,6 +31,7 @@ from data_flow_segment.targets.bpf.maps import Map
 from data_flow_segment.targets.contract import FlowCounters, FlowEntry, FlowState
 from data_flow_segment.targets.translation import (
     CannotInstall,
+    IsThere,
     check,
     inbound,
     returning,
@@ -46,8 +48,11 @@ _CLOCK_MONOTONIC_COARSE: Final = 6  # linux/time.h; the module `time` does not n
 _NS_PER_MS: Final = 1_000_000
 _RETURN, _CLOSED = int(FlowBit.RETURN), int(CloseBit.CLOSED)
 _BITS: Final = 40  # where struct flow has its bits
+_TCP_FLAGS: Final = FLOW_SEEN.stop - 1  # likewise
+_SYN_SENT: Final = bytes([SYN])
 _HAVE_ACK: Final = int(CloseBit.HAVE_ACK)
 _ENDED: Final = int(CloseBit.CLOSED | CloseBit.REPORTED)
+_HELD: Final = int(FlowBit.HELD)
 _FINS = int(CloseBit.OWN_FIN | CloseBit.OPPOSITE_FIN)
 
 
@@ -100,6 +105,7 @@ def _direction(
 
 _NOTHING_YET: Final = (0, bytes(6), bytes(6), 0, 0, 0)
 _NO_CLOSE: Final = (0, 0, 0, 0, 0, 0, 0)
+_HELD_CLOSE: Final = (0, 0, 0, 0, 0, 0, SYN)  # half-open
 
 
 def _pack(*members: object) -> bytes:
@@ -118,6 +124,8 @@ def pack_whole(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
     home = entry.signature.session
     reverse = reverse_key(entry.signature, there)
     bits = int(FlowBit.OFFSETS) if there.has_offsets else 0
+    if entry.held:
+        bits |= _HELD
     route = 0
     if not entry.flags & Flag.ROUTE_BY_DST_IP and entry.next_hop_ipaddr != UNSPECIFIED:
         route = int(FlowBit.VIA_NEXT_HOP)
@@ -133,7 +141,7 @@ def pack_whole(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
             *_direction(home, there, bits | route, entry),
             *_NOTHING_YET,
             *seen,
-            *_NO_CLOSE,
+            *(_HELD_CLOSE if entry.held else _NO_CLOSE),
             entry.serial,
             entry.opened_ms,
             entry.idle_timeout_s,
@@ -162,6 +170,7 @@ _BACK: Final = struct.Struct(f"=16s16s2s2s52sQ{FLOW.size - 96}s")
 _BACK_KEY: Final = struct.Struct("=16s16s2s2s4s")
 _NOTHING_SEEN: Final = bytes(36)
 _TEMPLATES_MAX: Final = 65536
+_OPENED: Final = FlowEntry._fields.index("opened_ms")
 _templates: dict[tuple[object, ...], tuple[bytes, ...]] = {}
 
 
@@ -169,9 +178,9 @@ def pack(entry: FlowEntry, now: int) -> tuple[bytes, bytes, bytes, bytes]:
     """As `pack_whole`.  What the flows of one virtual server to one node have in common, which is
     all but the client, is made once (a test holds the two to each other)."""
     signature = entry.signature
-    if entry.flags & _PER_CLIENT:
+    if entry.flags & _PER_CLIENT or entry.held:
         return pack_whole(entry, now)
-    shared = (*signature[1:2], *signature[3:], signature[0][:12], *entry[2:-1])
+    shared = (*signature[1:2], *signature[3:], signature[0][:12], *entry[2:_OPENED])
     template = _templates.get(shared)
     if template is None:
         template = _make_template(entry)
@@ -247,6 +256,7 @@ def entry_of(key: bytes, home: Direction, wscale_shift: int) -> FlowEntry:
         wscale_shift,
         home.forward_mode,
         home.opened_ms,
+        bool(home.bits & _HELD),
     )
 
 
@@ -345,10 +355,12 @@ class Flows:
         """So many are there now."""
         self._count = count - self.entered()
 
-    def install(self, entry: FlowEntry) -> bytes:
-        """Enter both directions, or raise CannotInstall and change nothing; the key of the node's
-        packets."""
+    def install(self, entry: FlowEntry, *, half_open: bool = False, begins: bool = False) -> bytes:
+        """Enter both directions, or raise CannotInstall or IsThere and change nothing; the key of
+        the node's packets.  `half_open` and `begins` as InstallFlow has them."""
         home_key, home, back_key, back = pack(entry, now_ns())
+        if half_open:
+            home = home[:_TCP_FLAGS] + _SYN_SENT + home[_TCP_FLAGS + 1 :]
         if self.orphans:
             self._drop_orphan(home_key)
         if home_key == back_key:
@@ -360,10 +372,19 @@ class Flows:
                 self._count += 1
                 return back_key
             self.table.delete(back_key)
+        if begins and self._has(home_key, entry.serial):
+            raise IsThere
         if failed != errno.EEXIST and self.table.lookup(home_key) is None:
             raise CannotInstall("the flow table is full", table_full=True)
         self._replace(entry, home_key, home, back_key, back)
         return back_key
+
+    def _has(self, home_key: bytes, serial: int) -> bool:
+        value = self.table.lookup(home_key)
+        if value is None:
+            return False
+        there = unpack(value)
+        return not there.bits & _RETURN and there.serial == serial
 
     def remove(self, signature: FlowSignature) -> bytes:
         """Take both directions out; the client's key."""
@@ -500,4 +521,10 @@ class Flows:
 
 
 def _keep_seen(value: bytes, earlier: bytes) -> bytes:
+    """What was seen of the same flow stays; while it was held only its packets were counted."""
+    if (value[_BITS] ^ earlier[_BITS]) & _HELD:
+        flags = value[_TCP_FLAGS] if value[_BITS] & _HELD else ACK  # its holder established it
+        start, counted = FLOW_SEEN.start, FLOW_COUNTED.stop
+        seen = earlier[FLOW_COUNTED] + value[counted:_TCP_FLAGS] + bytes([flags])
+        return value[:start] + seen + value[FLOW_SEEN.stop :]
     return value[: FLOW_SEEN.start] + earlier[FLOW_SEEN] + value[FLOW_SEEN.stop :]

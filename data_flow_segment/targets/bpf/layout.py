@@ -15,13 +15,15 @@ LAYOUT_VERSION: Final = 1
 
 FLOW_KEY: Final = struct.Struct(">16s16sHHB3x")
 VIRTUAL_SERVER_KEY: Final = struct.Struct(">16sHBx")
-VIRTUAL_SERVER: Final = struct.Struct("=HH")
+VIRTUAL_SERVER: Final = struct.Struct("=HHB3x")
 INTERFACE: Final = struct.Struct("=I6s2x16s16s")
 META: Final = struct.Struct("=QIIQQ16s")
 CONTROL: Final = struct.Struct("=QQQQ16s16sHHHHQ")
+COOKIE_SECRETS: Final = struct.Struct("=64sHBBB3x")
 CONTROL_KEY: Final = struct.Struct("=16sHH")
 WINDOW: Final = struct.Struct("=IIQ256s")
 REPORT: Final = struct.Struct("=HB5s120s")
+REQUEST: Final = struct.Struct("=IIIHHB7x512s")
 CLIENT_NETWORK: Final = struct.Struct("=8s")
 QUESTIONS: Final = struct.Struct("=Qq")
 DUE: Final = struct.Struct("=40sIIQ")
@@ -92,6 +94,8 @@ FLOW_DECIDED: Final = 208
 """Where the last member ends that an entry of the flow is read from."""
 FLOW_SEEN: Final = slice(88, 132)
 """The members that a decision does not change: last_seen to tcp_flags."""
+FLOW_COUNTED: Final = slice(88, 112)
+"""Of them last_seen, packets and octets."""
 
 COUNTERS: Final = (
     "flow_packets",
@@ -128,6 +132,12 @@ COUNTERS: Final = (
     "asked",
     "drop_crowded",
     "drop_node_unknown",
+    "cookies_made",
+    "cookie_acks",
+    "drop_cookie",
+    "drop_icmp_unreadable",
+    "drop_bridged",
+    "drop_held_rate",
     "reply_replayed",
     "reply_stale",
     "installed",
@@ -136,6 +146,9 @@ COUNTERS: Final = (
     "half_open_ended",
     "half_open_evicted",
     "lingering_replaced",
+    "short_asked",
+    "short_spliced",
+    "short_left",
     "event_lost",
 )
 """enum counter, in order."""
@@ -154,6 +167,7 @@ class FlowBit(IntFlag):
     VIA_NODE = 16
     FROM_INSIDE = 32
     SYN_LAST = 64
+    HELD = 128
 
 
 class CloseBit(IntFlag):
@@ -194,6 +208,7 @@ class InterfaceFlag(IntFlag):
     PEER = 4
     LOOSE = 8
     STRICT = 16
+    TAP = 32
 
 
 class Quiet(IntFlag):
@@ -226,6 +241,7 @@ class VirtualServerFlag(IntFlag):
 
     BRIDGED = 1
     ANSWER_ARP = 2
+    PROXIED = 4
 
 
 ADDRESS_ANSWER: Final = 1

@@ -137,8 +137,21 @@ def drop_others(folder: Path, chosen: list[Attachment]) -> list[str]:
     return dropped
 
 
+def has_attached(folder: Path) -> bool:
+    """Whether a link that is pinned there has an interface, in whichever network namespace."""
+    return bool(_linked(folder))
+
+
 def programs(folder: Path) -> set[int]:
     """The kernel's numbers of the programs that an agent left attached."""
+    found = _linked(folder)
+    for mark in folder.glob(f"{CLSACT_MARK}[0-9]*"):
+        found |= clsact_program(int(mark.name.removeprefix(CLSACT_MARK)))
+    return found
+
+
+def _linked(folder: Path) -> set[int]:
+    """By links that are pinned."""
     found = set()
     for pin in folder.glob("link-*"):
         fd = library().bpf_obj_get(str(pin).encode())
@@ -148,8 +161,6 @@ def programs(folder: Path) -> set[int]:
         os.close(fd)
         if facts.get("ifindex") not in (None, "0"):  # else its interface is gone
             found.add(int(facts.get("prog_id", "0")))
-    for mark in folder.glob(f"{CLSACT_MARK}[0-9]*"):
-        found |= clsact_program(int(mark.name.removeprefix(CLSACT_MARK)))
     return found
 
 

@@ -193,7 +193,7 @@ class Offloads:
             return f"interface {way.interface}, which leads to the CS, has gone"
         if device.mac == bytes(6):
             return f"interface {way.interface}, which leads to the CS, is not an Ethernet"
-        obstacle = self._beside.attach("dfs_ssmb", device.name, device.ifindex)
+        obstacle = self._beside.attach("dfs_back", device.name, device.ifindex)
         for attachment in self._attachments():
             if attachment.kind == "xdp" and not obstacle:
                 place = attachment.interface, attachment.ifindex

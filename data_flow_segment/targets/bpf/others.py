@@ -15,6 +15,7 @@ from data_flow_segment.targets.bpf.interfaces import Device
 from data_flow_segment.targets.bpf.libbpf import descriptor_info, library
 from data_flow_segment.targets.bpf.links import clsact_program, programs, tc_programs
 from data_flow_segment.targets.bpf.pinned import program_name
+from data_flow_segment.targets.bpf.pins import CLSACT_MARK, is_of_another_namespace
 from data_flow_segment.targets.contract import TargetError
 
 _NAMES: Final = frozenset(("dfs_tc", "dfs_xdp"))  # of bpf/dfs.bpf.c
@@ -69,7 +70,11 @@ def _pin_path_of(number: int, ifindex: int) -> Path | None:
             os.close(fd)
             if runs == str(number):
                 return folder
-        elif pin == f"clsact-{ifindex}" and number in clsact_program(ifindex):
+        elif (
+            pin == f"{CLSACT_MARK}{ifindex}"
+            and not is_of_another_namespace(folder)
+            and number in clsact_program(ifindex)
+        ):
             return folder
     return None
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from data_flow_segment.targets.contract import TargetError
 
 UPGRADE_FOLDER: Final = "upgrade"  # in the pin path, while an upgrade lasts
 CLSACT_MARK: Final = "clsact-"  # and an interface's number: a folder, where a link cannot be pinned
+NETNS_MARK: Final = "netns-"  # and the inode of the network namespace that the data path is in
 _BPF_FS_MAGIC: Final = 0xCAFE4A11
 
 
@@ -46,7 +48,48 @@ def prepare_pin_path(path: Path) -> None:
 
 
 def _is_ours(folder: str) -> bool:
-    return folder == UPGRADE_FOLDER or folder.startswith(CLSACT_MARK)
+    return folder == UPGRADE_FOLDER or folder.startswith((CLSACT_MARK, NETNS_MARK))
+
+
+def refuse_another_namespace(path: Path, is_attached: Callable[[], bool]) -> None:
+    """Raise TargetError if the pins are those of a data path that still runs in another network
+    namespace: adopted, its table would serve two places, and its links would be dropped.
+    `is_attached`: whether a link that is pinned here has an interface."""
+    others = [mark for mark in path.glob(f"{NETNS_MARK}*") if mark.name != _own_mark()]
+    if others and (is_attached() or any(map(_lives, others))):
+        raise TargetError(
+            f"pin_path {path} has the data path of a DFS in another network namespace"
+            f" ({others[0].name.removeprefix(NETNS_MARK)}), which goes on without its agent: give"
+            " this DFS another pin_path, or run `splitplane dfs --detach` there"
+        )
+
+
+def mark_namespace(path: Path) -> None:
+    """The data path is in this one."""
+    for mark in path.glob(f"{NETNS_MARK}*"):
+        if mark.name != _own_mark():
+            mark.rmdir()
+    (path / _own_mark()).mkdir(exist_ok=True)
+
+
+def is_of_another_namespace(path: Path) -> bool:
+    """Whether the data path of these pins is in another network namespace than this one, where
+    interfaces have the same numbers; an earlier release's pins do not say."""
+    marks = [mark.name for mark in path.glob(f"{NETNS_MARK}*")]
+    return bool(marks) and _own_mark() not in marks
+
+
+def _own_mark() -> str:
+    return f"{NETNS_MARK}{Path('/proc/self/ns/net').stat().st_ino}"
+
+
+def _lives(mark: Path) -> bool:
+    """Whether a namespace has a name here: of a filter (clsact) no link says where it is."""
+    if not any(mark.parent.glob(f"{CLSACT_MARK}*")):
+        return False
+    number = int(mark.name.removeprefix(NETNS_MARK))
+    named = Path("/run/netns")
+    return named.is_dir() and any(each.stat().st_ino == number for each in named.iterdir())
 
 
 def remove_if_empty(path: Path) -> None:

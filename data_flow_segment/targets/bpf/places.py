@@ -81,6 +81,7 @@ class Places:
         self._unused: dict[str, str] = {}  # why an interface that came back is not used
         self._attached: dict[str, links.Attachment] = {}
         self.devices: dict[int, Device] = {}
+        self.tap = 0  # the agent's TAP device, once it is there
         self.own_addresses: frozenset[bytes] = frozenset()
         self.broadcast_addresses: frozenset[bytes] = frozenset()
 
@@ -96,6 +97,9 @@ class Places:
     def take(self, present: dict[str, Device]) -> None:
         """Fill the program's map of interfaces; before `attach`."""
         wanted: dict[bytes, bytes] = {}
+        if self.tap:
+            nobody = bytes(6), UNSPECIFIED, UNSPECIFIED
+            wanted[struct.pack("=I", self.tap)] = INTERFACE.pack(InterfaceFlag.TAP, *nobody)
         self.devices = {device.ifindex: device for device in present.values()}
         self.own_addresses = frozenset(
             address for device in present.values() for address in device.addresses

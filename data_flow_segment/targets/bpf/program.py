@@ -76,17 +76,19 @@ class Program:
         self.asleep = self._map("asleep")
         self.meta = self._map("meta")
         self.counters = self._map("counters", library().libbpf_num_possible_cpus())
+        self.cookies = self._map("cookies")
         self.controls = self._map("controls")
         self.control_groups = self._map("control_groups")
         self.windows = self._map("windows")
         self.refused = self._map("refused")
         self.renewed = self._map("renewed")
+        self.asked = self._map("asked")
         self.grant_maps = {name: self._map(name) for name in GRANT_MAPS}
         self.events_fd = self._fd("events")
         self.reports_fd = self._fd("reports")
 
     def program_fd(self, name: str) -> int:
-        """Of dfs_tc, dfs_xdp, dfs_inject, ..."""
+        """Of dfs_tc, dfs_xdp, dfs_back, ..."""
         kept = self._kept.fd(name)
         if kept is not None:
             return kept

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy
 
+from data_flow_segment.targets.became_ours import BecameOurs, leads_to
 from data_flow_segment.targets.bpf.flows import Flows, now_ns, opposite_key, state_of, unpack
 from data_flow_segment.targets.bpf.layout import FLOW, FLOW_FIELDS, FLOW_KEY, CloseBit, FlowBit
 from data_flow_segment.targets.bpf.maps import Batch
@@ -22,6 +23,7 @@ from data_flow_segment.targets.contract import (
     FlowClosed,
     FlowHalf,
     FlowIdle,
+    FlowLooping,
     FlowMoved,
     FlowState,
 )
@@ -44,6 +46,7 @@ FLOW_TYPE: Final = numpy.dtype(
 assert FLOW_TYPE.itemsize == FLOW.size
 assert KEY_TYPE.itemsize == FLOW_KEY.size
 
+_ENDS: Final = ("node", "next_hop")  # beside the client, which is in the key
 _RETURN, _CLOSED, _REPORTED = int(FlowBit.RETURN), int(CloseBit.CLOSED), int(CloseBit.REPORTED)
 _BY_RST = int(CloseBit.BY_RST)
 _FINS = int(CloseBit.OWN_FIN | CloseBit.OPPOSITE_FIN)
@@ -76,7 +79,10 @@ class Sweep:
         *,
         at_once: int,
         adopted: bool,
+        became_ours: BecameOurs,
     ) -> None:
+        self._became_ours = became_ours
+        self._ours: frozenset[bytes] = frozenset()  # to look for in this pass
         self._half_open_s = half_open_s
         self._at_once = at_once
         self._flows = flows
@@ -198,6 +204,7 @@ class Sweep:
         now = now_ns()
         if self._token is None:
             self._stats_pass_began = now
+            self._ours = self._became_ours.take()
         if self._inherited:
             limit = min(limit, _INHERITED_AT_ONCE)
         keys, values, self._token = self._batch.read(self._token, max(limit, _BATCH_MINIMUM))
@@ -205,10 +212,25 @@ class Sweep:
         closed = (values["close"] & _CLOSED) != 0
         if self._inherited:
             self._mend_halves(keys, values)
+        if self._ours:
+            self._find_looping(keys, values, home & ~closed)
         self._find_closed(keys, values, home & closed)
         self._find_idle(keys, values, home & ~closed, now)
         if stats:
             self._find_moved(keys, values, home, closed)
+
+    def _find_looping(self, keys: Any, values: Any, chosen: Any) -> None:
+        """Those that lead to what became this DFS's."""
+        ours = self._ours
+        for i in numpy.flatnonzero(chosen):
+            key, value = bytes(keys["octets"][i]), values[i]
+            if key[:16] in ours or any(bytes(value[name]) in ours for name in _ENDS):
+                self._candidates.append(partial(self._report_looping, key, ours))
+
+    def _report_looping(self, key: bytes, ours: frozenset[bytes], now: int) -> None:
+        state = self._state(key, now)
+        if state is not None and leads_to(state.entry, ours):
+            self._report(FlowLooping(state))
 
     def _find_closed(self, keys: Any, values: Any, chosen: Any) -> None:
         """Those whose end found nobody, or no room in the ring."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
+from data_flow_segment.targets.became_ours import BecameOurs
 from data_flow_segment.targets.bpf import links
 from data_flow_segment.targets.bpf.announce import Announcer
 from data_flow_segment.targets.bpf.counters import Counters
@@ -24,6 +25,7 @@ from data_flow_segment.targets.bpf.layout import (
     ADDRESS_BROADCAST,
     ADDRESS_OWN,
     ADDRESS_RESERVED,
+    COOKIE_SECRETS,
     COUNTERS,
     EVENT_PACKET,
     FLOW_KEY,
@@ -41,7 +43,9 @@ from data_flow_segment.targets.bpf.options import BpfOptions
 from data_flow_segment.targets.bpf.others import refuse_others
 from data_flow_segment.targets.bpf.pins import (
     Lock,
+    mark_namespace,
     prepare_pin_path,
+    refuse_another_namespace,
     remove_folder,
     remove_if_empty,
 )
@@ -54,6 +58,7 @@ from data_flow_segment.targets.bpf.sweep import Sweep
 from data_flow_segment.targets.bpf.tap import Tap
 from data_flow_segment.targets.bpf.transmit import Transmitter
 from data_flow_segment.targets.contract import (
+    ASKED_S,
     AddVirtualServer,
     CloseCause,
     Command,
@@ -63,6 +68,7 @@ from data_flow_segment.targets.contract import (
     Event,
     FallAsleep,
     FlowClosed,
+    FlowIsThere,
     FlowReopened,
     FlowState,
     InjectPacket,
@@ -76,16 +82,18 @@ from data_flow_segment.targets.contract import (
     RemoveFlow,
     RemoveVirtualServer,
     SetAnswers,
+    SetCookies,
     SetLocalAddresses,
     SetNodes,
     SetOutboundQuery,
+    Setting,
     TargetError,
     TransmitPacket,
     VirtualServerEntry,
     VirtualServerKey,
 )
 from data_flow_segment.targets.grants import EndGrants, GrantCommand, GrantState
-from data_flow_segment.targets.translation import CannotInstall, check_ends
+from data_flow_segment.targets.translation import CannotInstall, IsThere, check_ends
 from data_flow_segment.targets.virtual_addresses import VirtualAddresses
 from ssmb.addresses import UNSPECIFIED
 from ssmb.constants import UDP
@@ -130,14 +138,6 @@ class BpfTarget:
         self.flows = Flows(program.flows, program.flow_capacity)
         self._adopted = bool(boot_id)
         self._some_sleep = self._adopted  # otherwise the map is empty
-        self._sweep = Sweep(
-            self.flows,
-            self._waiting.append,
-            now_ns(),
-            options.half_open_timeout_s,
-            at_once=_EVENTS_AT_ONCE,
-            adopted=self._adopted,
-        )
         self._boot_id = boot_id or secrets.randbits(31) + 1
         self._outbound_query = bool(outbound) or (options.holds_inside and not self._adopted)
         self._quiet = 0
@@ -147,7 +147,16 @@ class BpfTarget:
             self._addresses.replace(None, entry)
         self._transmitter = Transmitter()
         self._announcer = Announcer()
-        self._places = Places(options, program, self._counters.add)
+        self._places = places = Places(options, program, self._counters.add)
+        self._sweep = Sweep(
+            self.flows,
+            self._waiting.append,
+            now_ns(),
+            options.half_open_timeout_s,
+            at_once=_EVENTS_AT_ONCE,
+            adopted=self._adopted,
+            became_ours=BecameOurs(self._addresses, lambda: places.own_addresses),
+        )
         self._slow_path = SlowPath(self.flows, self._places, self._transmitter, self._counters.add)
         self._offloads = Offloads(
             program,
@@ -173,6 +182,7 @@ class BpfTarget:
             require(options.internal, "internal", present)
             lock = Lock(options.pin_path)
             undo.callback(lock.close)
+            refuse_another_namespace(options.pin_path, lambda: links.has_attached(options.pin_path))
             # a start that is to be refused costs no load; `attach` looks again
             chosen = options.external + options.internal
             refuse_others((present[name] for name in chosen), options.pin_path)
@@ -278,6 +288,12 @@ class BpfTarget:
         value = self._program.renewed.lookup(FLOW_KEY.pack(*session))
         return 0 if value is None else int.from_bytes(value, sys.byteorder)
 
+    def has_asked(self, session: Session) -> bool:
+        value = self._program.asked.lookup(FLOW_KEY.pack(*session))
+        if value is None:
+            return False
+        return now_ns() - int.from_bytes(value, sys.byteorder) < int(ASKED_S * 1e9)
+
     def parked(self, frame: bytes) -> tuple[int, bytes]:
         return int.from_bytes(frame[8:12], sys.byteorder), frame
 
@@ -305,6 +321,10 @@ class BpfTarget:
 
     @property
     def knows_nodes(self) -> bool:
+        return True
+
+    @property
+    def makes_cookies(self) -> bool:
         return True
 
     @property
@@ -356,6 +376,7 @@ class BpfTarget:
         if self._program.is_upgrading:
             self._offloads.forget_all()
         self._tap = Tap(f"spt{zlib.crc32(str(self._options.pin_path).encode()):08x}")
+        self._places.tap = self._tap.ifindex
         self._places.take(present)
         self._announcer.follow(self._places.external)
         for address in filter(self._addresses.answers_for, self._addresses.servers):
@@ -364,14 +385,15 @@ class BpfTarget:
         upgrading = self._program.is_upgrading
         # the old program may write other events into the same ring until it ends
         self._write_meta(listening=not upgrading)
-        inject = self._program.program_fd("dfs_inject")
-        self._inject_link = links.attach_tc(self._tap.name, self._tap.ifindex, inject, None)
+        back = self._program.program_fd("dfs_back")
+        self._inject_link = links.attach_tc(self._tap.name, self._tap.ifindex, back, None)
         self._places.attach()
         if upgrading:
             self._program.finish_upgrade()
             self._ring.skip()
             self._write_meta(listening=True)
         self._program.keep()
+        mark_namespace(self._options.pin_path)
 
     # --- events ---------------------------------------------------------------------------
 
@@ -414,12 +436,19 @@ class BpfTarget:
     def _install(self, command: InstallFlow) -> None:
         try:
             check_ends(command.entry, self._addresses.servers, self._places.own_addresses)
-            back_key = self.flows.install(command.entry)
+            back_key = self.flows.install(
+                command.entry, half_open=command.half_open, begins=command.begins
+            )
+        except IsThere:
+            self._waiting.append(FlowIsThere(command.entry))
+            return
         except CannotInstall as error:
             self._counters.add("install_failed")
             if error.looping:
                 self._counters.add("install_looping")
-            self._waiting.append(InstallFailed(command.entry, error.table_full, str(error)))
+            self._waiting.append(
+                InstallFailed(command.entry, error.table_full, str(error), command.half_open)
+            )
             return
         if self._some_sleep:
             self._asleep.delete(back_key)
@@ -465,7 +494,11 @@ class BpfTarget:
         elif isinstance(command, LeaveToAgent):
             until = now_ns() + command.hold_ms * 1_000_000
             self._offloads.refuse(command.signature, until)
-        elif isinstance(command, SetLocalAddresses):
+        else:
+            self._set(command)
+
+    def _set(self, command: Setting | GrantCommand) -> None:
+        if isinstance(command, SetLocalAddresses):
             self._local_addresses = command.addresses
             self._write_local_addresses()
         elif isinstance(command, SetAnswers):
@@ -479,6 +512,10 @@ class BpfTarget:
         elif isinstance(command, SetOutboundQuery):
             self._outbound_query = command.enabled
             self._write_meta(listening=True)
+        elif isinstance(command, SetCookies):
+            self._program.cookies.update(
+                struct.pack("=I", command.group_id), _secrets_value(command)
+            )
         else:
             self._program_enters = True
             self._grants.apply(command)
@@ -526,7 +563,7 @@ class BpfTarget:
             value = table.lookup(raw)
             if value is None:
                 continue
-            flags, group_id = VIRTUAL_SERVER.unpack(value)
+            flags, group_id, app_type = VIRTUAL_SERVER.unpack(value)
             key = _server_of(raw)
             yield (
                 key,
@@ -535,6 +572,8 @@ class BpfTarget:
                     group_id,
                     bool(flags & VirtualServerFlag.ANSWER_ARP),
                     bool(flags & VirtualServerFlag.BRIDGED),
+                    bool(flags & VirtualServerFlag.PROXIED),
+                    app_type,
                 ),
             )
 
@@ -551,9 +590,17 @@ def _server_of(raw: bytes) -> VirtualServerKey:
 
 def _server_value(entry: VirtualServerEntry) -> bytes:
     flags = VirtualServerFlag.BRIDGED if entry.bridged else 0
+    if entry.proxied:
+        flags |= VirtualServerFlag.PROXIED
     if entry.answer_arp and entry.key.virt_ipaddr is not None:
         flags |= VirtualServerFlag.ANSWER_ARP
-    return VIRTUAL_SERVER.pack(flags, entry.group_id)
+    return VIRTUAL_SERVER.pack(flags, entry.group_id, entry.app_type)
+
+
+def _secrets_value(command: SetCookies) -> bytes:
+    valid = sum(bool(secret) << number for number, secret in enumerate(command.secrets))
+    keys = b"".join(secret or bytes(16) for secret in command.secrets)
+    return COOKIE_SECRETS.pack(keys, command.mss_less, command.current % 4, valid, command.ecn)
 
 
 def _read_meta(program: Program) -> tuple[Any, ...]:

@@ -4,8 +4,13 @@
 from __future__ import annotations
 
 import socket
+from typing import Final
 
+from admin import send_buffer
 from ssmb.addresses import from_text, is_ipv4, to_text
+
+_SEND_BUFFER: Final = 16 << 20
+"""Octets: three seconds of what is answered to strangers, whose addresses may be made up."""
 
 
 class Transmitter:
@@ -54,4 +59,5 @@ def _raw(family: int) -> socket.socket | None:
     except OSError:
         return None
     made.setblocking(False)
+    send_buffer.enlarge(made, _SEND_BUFFER)
     return made

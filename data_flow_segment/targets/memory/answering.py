@@ -5,7 +5,7 @@ the packet that it carries goes on.  What is not plain is left to the agent's so
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from data_flow_segment.targets.contract import FINISHED_VERSION, FinishedMessages, FlowEntry
 from data_flow_segment.targets.flow_table import FlowTable
@@ -13,11 +13,18 @@ from data_flow_segment.targets.memory.asking import UDP_HEADER
 from data_flow_segment.targets.memory.controls import Control, Controls
 from data_flow_segment.targets.memory.ends import Ends
 from data_flow_segment.targets.memory.flow import Flow
+from data_flow_segment.targets.memory.short_way import (
+    SHORT_WAY,
+    Request,
+    Requests,
+    request_of,
+    syn_of,
+)
 from data_flow_segment.targets.translation import CannotInstall, inbound, reverse_key
 from packets.parse import ETHERNET, IPV4, Kind, MalformedPacket, Packet, parse
 from ssmb.addresses import is_martian
 from ssmb.codec import decode, encode
-from ssmb.constants import NODE_FLAGS, SEAL_SIZE, TCP, UDP, Flag, MessageType
+from ssmb.constants import NODE_FLAGS, SEAL_SIZE, TCP, UDP, Flag, ForwardMode, MessageType
 from ssmb.errors import BadTag, MalformedMessage, Replayed, TooOld, TooShort
 from ssmb.messages import Reply
 from ssmb.serials import CS_ORIGINATED, NO_FLOW
@@ -25,8 +32,18 @@ from ssmb.serials import CS_ORIGINATED, NO_FLOW
 LANES: Final = 4
 """Of a CS whose REPLYs are opened here; others are the agent's."""
 
-_UNDERSTOOD: Final = NODE_FLAGS | int(Flag.PARKED | Flag.RETRY)
+_UNDERSTOOD: Final = NODE_FLAGS | int(Flag.PARKED | Flag.RETRY | Flag.PROXY_SERVER)
 _WORD32: Final = 0xFFFFFFFF
+
+
+class Back(NamedTuple):
+    """What a REPLY brought back."""
+
+    frame: bytes  # b"": nothing that may go on
+    is_syn: bool = False  # of the target's own, to the node of a held flow
+
+
+_NOTHING: Final = Back(b"")
 
 
 class _LeftToAgent(Exception):
@@ -41,6 +58,7 @@ class Answerer:
         table: FlowTable[Flow],
         controls: Controls,
         ends: Ends,
+        requests: Requests,
         check: Callable[[FlowEntry], None],
         awake: Callable[[FlowEntry], None],
         count: Callable[[str], None],
@@ -51,21 +69,22 @@ class Answerer:
         self._table = table
         self._controls = controls
         self._ends = ends
+        self._requests = requests
         self._check = check
         self._awake = awake
         self._count = count
         self._report = report
         self._clock = clock
 
-    def reply_came(self, frame: bytes) -> bytes | None:
-        """The frame that a REPLY brought back, b"" if it brought none that may go on; None: the
-        frame is no REPLY for this target, and goes the way of any other."""
+    def reply_came(self, frame: bytes) -> Back | None:
+        """What a REPLY brought back; None: the frame is no REPLY for this target, and goes the way
+        of any other."""
         try:
             return self._carry_out(frame)
         except (_LeftToAgent, MalformedPacket, CannotInstall):
             return None
 
-    def _carry_out(self, frame: bytes) -> bytes:
+    def _carry_out(self, frame: bytes) -> Back:
         packet = parse(frame)
         control = self._control_of(packet)
         if control is None:
@@ -80,18 +99,25 @@ class Answerer:
             raise _LeftToAgent from None
         except (Replayed, TooOld):
             self._count("reply_replayed")
-            return b""
+            return _NOTHING
+        request = _request_of(reply)
         entry = _entry_of(reply, control.offload.group_id, self._clock())
         if self._is_stale(entry):
             self._count("reply_stale")
-            return b""
+            return _NOTHING
         if self._table.lookup(entry.signature) is None or self._gives_way(entry):
-            self._enter(entry)
+            self._enter(entry, half_open=bool(reply.frame) and reply.protocol == TCP)
             if control.offload.shared:
                 copy = reply._replace(flags=reply.flags & ~int(Flag.PARKED), frame=b"")
                 octets = encode(copy, FINISHED_VERSION)
                 self._report(FinishedMessages(entry.group_id, int(MessageType.REPLY), octets))
-        return reply.frame
+        elif request is not None:  # its client said it again before the first REPLY came
+            self._count("reply_stale")
+            return _NOTHING
+        if request is None:
+            return Back(reply.frame)
+        self._requests.keep(entry.signature.session, request)
+        return Back(syn_of(request), is_syn=True)
 
     def _control_of(self, packet: Packet) -> Control | None:
         is_datagram = packet.kind == Kind.TRANSPORT and packet.protocol == UDP
@@ -122,7 +148,7 @@ class Answerer:
             raise _LeftToAgent
         return True
 
-    def _enter(self, entry: FlowEntry) -> None:
+    def _enter(self, entry: FlowEntry, *, half_open: bool) -> None:
         if not entry.flags & Flag.ROUTE_BY_DST_IP and is_martian(entry.next_hop_ipaddr):
             raise _LeftToAgent  # it knows the virtual server's next hop, and the default gateway
         self._check(entry)
@@ -138,7 +164,7 @@ class Answerer:
             self._count("lingering_replaced")
         if len(self._table) >= self._table.capacity:
             self._ends.make_room()
-        self._table.install(entry, self._clock())
+        self._table.install(entry, self._clock(), half_open=half_open)
         self._awake(entry)
         self._count("installed")
         self._ends.begun(entry)
@@ -174,12 +200,26 @@ def _is_plain(reply: Reply) -> bool:
     return not reply.frame or len(reply.frame) >= ETHERNET.size + IPV4.size
 
 
+def _request_of(reply: Reply) -> Request | None:
+    """What the client said, if the target is to complete the handshake with the node, to which its
+    SYN goes by the routes; None: it is not."""
+    if not reply.flags & Flag.PROXY_SERVER:
+        return None
+    is_routed = reply.forward_mode == ForwardMode.NAT and reply.flags & Flag.ROUTE_BY_DST_IP
+    request = request_of(reply.frame) if is_routed and reply.protocol == TCP else None
+    if request is None:
+        raise _LeftToAgent
+    return request
+
+
 def _entry_of(reply: Reply, group_id: int, now: float) -> FlowEntry:
+    is_short = bool(reply.flags & Flag.PROXY_SERVER)
     return FlowEntry(
         reply.signature,
         reply.serial,
         group_id,
-        reply.flags & NODE_FLAGS,
+        reply.flags & NODE_FLAGS | (SHORT_WAY if is_short else 0),
         *reply.translation,
         int(now * 1000) & _WORD32,
+        held=is_short,
     )

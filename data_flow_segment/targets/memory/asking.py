@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from data_flow_segment.targets.contract import FINISHED_VERSION, AskingPath
+from data_flow_segment.targets.contract import ASKED_S, FINISHED_VERSION, AskingPath
 from data_flow_segment.targets.interfaces import Interface
-from data_flow_segment.targets.memory import forward
+from data_flow_segment.targets.memory import forward, short_way
 from data_flow_segment.targets.memory.controls import Controls
 from data_flow_segment.targets.translation import Key
 from packets import checksum
@@ -26,7 +26,7 @@ from packets.parse import (
 from ssmb.addresses import is_ipv4, to_text
 from ssmb.codec import encode
 from ssmb.constants import PARKED_FRAME_MAX, TCP, UDP, Flag
-from ssmb.messages import Query, Session
+from ssmb.messages import AppQuery, Query, Session
 from ssmb.seal import Sealer
 from ssmb.serials import UDP_SLOT_SHIFT, derived
 
@@ -40,6 +40,7 @@ _DONT_FRAGMENT: Final = 0x4000
 _PLACE: Final = slice(8, 12)  # where a parked frame says by which interface it came in
 
 RENEWED_MAX: Final = 16384  # of bpf/maps.h
+ASKED_MAX: Final = 16384  # likewise
 
 
 class Asker:
@@ -57,6 +58,7 @@ class Asker:
         self._controls = controls
         self._clock = clock
         self.renewed: dict[Key, int] = {}
+        self._asked: dict[Key, float] = {}  # clients' first segments: when
 
     def obstacle(self, group_id: int) -> str:
         """Why the agent asks about a group's flows; "" if this target does."""
@@ -78,13 +80,18 @@ class Asker:
             del self.renewed[next(iter(self.renewed))]
         self.renewed[key] = self.renewed.get(key, 0) + 1
 
+    def has_asked(self, key: Key) -> bool:
+        """Whether it has asked about a client's first segment lately."""
+        at = self._asked.get(key)
+        return at is not None and self._clock() - at < ASKED_S
+
     def question(
-        self, interface: Interface, packet: Packet, key: Key, group_id: int
+        self, interface: Interface, packet: Packet, key: Key, group_id: int, app_type: int = 0
     ) -> tuple[forward.Exit, bytes] | None:
-        """What leaves instead of a flow's first packet, whose checksums are right, and where.
-        None: the agent has to ask."""
+        """What leaves instead of a flow's first packet, whose checksums are right, and where;
+        with `app_type` instead of a client's first segment.  None: the agent has to ask."""
         asking = self._controls.asking(group_id)
-        if asking is None or not _is_plain(packet):
+        if asking is None or not (_is_request if app_type else _is_plain)(packet):
             return None
         now = self._clock()
         if self._controls.is_refused(key, now):
@@ -94,39 +101,62 @@ class Asker:
             way = self._router.exit_towards(path.cs_ipaddr)
         except (forward.NoRoute, forward.NoNeighbour):
             return None
-        datagram = self._datagram(interface, packet, key, sealer, now)
+        datagram = self._datagram(interface, packet, key, sealer, now, app_type)
         outer = IPV4.size if is_ipv4(path.cs_ipaddr) else IPV6.size
         if outer + UDP_HEADER + len(datagram) > way.interface.mtu:
             return None
+        if app_type:
+            self._asked.pop(key, None)
+            if len(self._asked) >= ASKED_MAX:
+                del self._asked[next(iter(self._asked))]
+            self._asked[key] = now
         return way, _framed(datagram, path, way)
 
     def _datagram(
-        self, interface: Interface, packet: Packet, key: Key, sealer: Sealer, now: float
+        self,
+        interface: Interface,
+        packet: Packet,
+        key: Key,
+        sealer: Sealer,
+        now: float,
+        app_type: int,
     ) -> bytes:
         if packet.protocol == TCP:
             distinction = int.from_bytes(packet.data[packet.l4 + 4 : packet.l4 + 8], "big")
         else:
             slot = int(now * 1e9) >> UDP_SLOT_SHIFT & _WORD32
             distinction = slot ^ self.renewed.get(key, 0)
-        query = Query(
+        if app_type:
+            distinction = distinction - 1 & _WORD32  # the SYN's number
+        fields = (
             0,
             int(Flag.PARKED),
             derived(self._serial_key, Session(*key), distinction),
             *key,
             packet.tos & ~ECN,
             packet.tcp_flags,
-            0,
+            app_type,
             int(now * 1000) & _WORD32,
-            parked(interface, packet),
         )
+        frame = parked(interface, packet)
+        query = AppQuery(*fields, b"", frame) if app_type else Query(*fields, frame)
         return sealer.seal(encode(query, FINISHED_VERSION))
 
 
 def _is_plain(packet: Packet) -> bool:
-    """Whether it begins a flow and fits, which of fragments nobody can say."""
+    """Whether it begins a flow and fits."""
+    begins = packet.protocol != TCP or packet.tcp_flags & (SYN | ACK) == SYN
+    return begins and _fits(packet)
+
+
+def _is_request(packet: Packet) -> bool:
+    """Whether a client's first segment fits, and says nothing out of the ordinary."""
+    return short_way.may_be_asked_about(packet) and _fits(packet)
+
+
+def _fits(packet: Packet) -> bool:
+    """Which of fragments nobody can say."""
     if packet.first_fragment or packet.later_fragment or packet.l3 != ETHERNET.size:
-        return False
-    if packet.protocol == TCP and packet.tcp_flags & (SYN | ACK) != SYN:
         return False
     return packet.end <= PARKED_FRAME_MAX
 

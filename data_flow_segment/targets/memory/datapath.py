@@ -27,7 +27,7 @@ from data_flow_segment.targets.contract import (
 from data_flow_segment.targets.flow_table import INBOUND, FlowTable
 from data_flow_segment.targets.interfaces import Interface, broadcasts, is_from_elsewhere
 from data_flow_segment.targets.memory import admission, forward, syns
-from data_flow_segment.targets.memory.answering import Answerer
+from data_flow_segment.targets.memory.answering import Answerer, Back
 from data_flow_segment.targets.memory.asking import Asker, place_of
 from data_flow_segment.targets.memory.asleep import Asleep
 from data_flow_segment.targets.memory.controls import Controls
@@ -37,9 +37,11 @@ from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.fragments import FragmentTable
 from data_flow_segment.targets.memory.granted import Grants, signature_of
 from data_flow_segment.targets.memory.nodes import Nodes, Whose
-from data_flow_segment.targets.memory.observe import observe
+from data_flow_segment.targets.memory.observe import count_packet, observe
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.outgoing import Outgoing
+from data_flow_segment.targets.memory.proxying import Proxy, Verdict
+from data_flow_segment.targets.memory.short_way import Requests, spliced
 from data_flow_segment.targets.memory.virtual_servers import VirtualServers
 from data_flow_segment.targets.ownership import Ownership, Question
 from data_flow_segment.targets.translation import (
@@ -49,16 +51,26 @@ from data_flow_segment.targets.translation import (
     inbound,
     reverse_key,
 )
-from packets import icmp, neighbours, tunnel
+from packets import icmp, neighbours, tcp, tunnel
 from packets.hygiene import has_mapped_address, is_from_group, is_source_routed
-from packets.parse import Kind, MalformedPacket, Packet, is_of_vlan, parse
+from packets.parse import ACK, ICMP, ICMPV6, Kind, MalformedPacket, Packet, is_of_vlan, parse
 from packets.rewrite import decrement_ttl, translate, undo
 from packets.split import may_be_split, split
 from ssmb.addresses import MULTICAST_V6, is_martian
-from ssmb.constants import Flag, ForwardMode
+from ssmb.constants import TCP, Flag, ForwardMode
 from ssmb.messages import FlowSignature
 
 DELIVERED_MAX: Final = 256
+_NO_PORTS: Final = (0, 0)  # of ICMP
+
+_NOT_BEGUN: Final = {
+    Verdict.ANSWER: "drop_checksum",
+    Verdict.STRAY: "drop_cookie",
+    Verdict.IDLE: "cookie_acks",
+    Verdict.INVALID: "drop_tcp_flags",
+    Verdict.UNKNOWN: "drop_cookie",
+}
+"""What is counted of packets to a proxied virtual server that end here."""
 
 
 class DataPath:
@@ -80,6 +92,7 @@ class DataPath:
         self.outgoing = Outgoing()
         self.nodes = Nodes()
         self.ownership = Ownership(clock)
+        self.proxy = Proxy(clock)
         self._router = forward.Router(options)
         self._broadcasts = broadcasts(options.routes)
         self._fragments = FragmentTable(options.fragment_capacity, clock)
@@ -92,10 +105,12 @@ class DataPath:
         timeout_s = options.half_open_timeout_s
         self.ends = Ends(self.table, self.controls, timeout_s, count, report, clock)
         self.asker = Asker(options.serial_key, self._router, self.controls, clock)
+        self._requests = Requests()
         self._answerer = Answerer(
             self.table,
             self.controls,
             self.ends,
+            self._requests,
             self.check_ends,
             self.asleep.forget,
             count,
@@ -112,9 +127,9 @@ class DataPath:
     def receive(self, number: int, frame: bytes) -> list[tuple[int, bytes]]:
         """A frame arrives on an interface; what leaves because of it."""
         if self.attached and (frame_back := self._answerer.reply_came(frame)) is not None:
-            if frame_back:
+            if frame_back.frame:
                 self.counters.add("packets")
-                self.inject(*self.parked(frame_back))
+                self._came_back(frame_back)
             return self.take_transmitted()
         self.counters.add("packets")
         if is_of_vlan(frame):
@@ -130,6 +145,19 @@ class DataPath:
             self.counters.add("drop_inject_unmatched")
             return
         self._process(interface, frame, injected=True)
+
+    def _came_back(self, back: Back) -> None:
+        number, frame = self.parked(back.frame)
+        if not back.is_syn:
+            self.inject(number, frame)
+            return
+        syn = parse(frame)
+        found = self.table.find((syn.src, syn.dst, *syn.ports, syn.protocol))
+        interface = self._router.interfaces.get(number)
+        if found is None or interface is None:
+            self.counters.add("drop_inject_unmatched")
+        else:
+            self._forward_flow(interface, syn, *found, is_own=True)
 
     def parked(self, frame: bytes) -> tuple[int, bytes]:
         """What a QUERY carried: the interface that it came in by, and the frame for `inject`.
@@ -202,6 +230,13 @@ class DataPath:
             self._answer(packet, reply, interface)
         elif packet.kind == Kind.ICMP:
             self._icmp(interface, packet)
+        else:
+            self._other(interface, packet)
+
+    def _other(self, interface: Interface, packet: Packet) -> None:
+        """Another protocol, or a later fragment of ICMP."""
+        if self._is_later_of_error(packet):
+            self.counters.add("drop_fragment")
         elif packet.version and self._is_owned(packet):
             self.counters.add("drop_unserved")  # routed, it would come back from the router
         else:
@@ -224,12 +259,28 @@ class DataPath:
         to_us = found is not None or self.virtual_servers.is_address(packet.dst)
         if to_us and is_source_routed(packet):
             self.counters.add("drop_source_routed")
-        elif found is not None and not syns.is_new_connection(packet, *found):
+        elif found is not None and not self._is_new_connection(packet, key, *found):
             self._of_flow(interface, packet, key, *found, injected=injected)
         elif injected:
             self.counters.add("drop_inject_unmatched")
         else:
             self._wake_or_unmatched(interface, packet, key)
+
+    def _is_new_connection(self, packet: Packet, key: Key, flow: Flow, direction: int) -> bool:
+        """Whether it begins another connection where one lingers.  The SYN of a client whose
+        handshake is completed for it meets no entry: what it says then does, with other numbers
+        than before."""
+        if syns.is_new_connection(packet, flow, direction):
+            return True
+        if not flow.closed or direction != INBOUND or not syns.may_follow_a_cookie(packet):
+            return False
+        server = self.virtual_servers.match(packet.dst, key[3], packet.protocol, frozenset())
+        if server is None or not server.proxied:
+            return False
+        is_far = flow.tracker.is_far(direction, tcp.read(packet).seq)
+        if flow.entry.flags & Flag.ADD_TCP_OFFSETS and is_far:
+            return True
+        return self.proxy.judge(packet, key, server.group_id) is Verdict.BEGINS
 
     def _wake_or_unmatched(self, interface: Interface, packet: Packet, key: Key) -> None:
         """A node may go on with a connection whose flow is gone, for it was idle for long."""
@@ -258,10 +309,60 @@ class DataPath:
         if direction != INBOUND and not self._is_from_inside(interface, flow):
             self.counters.add("drop_return_outside")
             return
+        if flow.entry.held:
+            self._hold(interface, packet, flow, direction, injected=injected)
+            return
         if packet.first_fragment:
             self._fragments.note(packet)
         if injected or not self._asks_again(interface, packet, key, flow, direction):
             self._forward_flow(interface, packet, flow, direction)
+
+    def _hold(
+        self, interface: Interface, packet: Packet, flow: Flow, direction: int, *, injected: bool
+    ) -> None:
+        """A held flow's packet comes up, and counts as the flow's."""
+        if injected:
+            self.counters.add("drop_inject_unmatched")
+        elif packet.first_fragment or packet.later_fragment:
+            self.counters.add("drop_fragment")
+        elif not flow.is_within(direction, self.clock()):
+            self.counters.add("drop_held_rate")
+        else:
+            count_packet(flow, direction, packet, self.clock())
+            if direction == INBOUND or not self._joins(packet, flow):
+                self._hand_up(interface, packet, flow)
+
+    def _joins(self, packet: Packet, flow: Flow) -> bool:
+        """Whether a node's packet was the answer to the target's own SYN, and the client's request
+        went there in return."""
+        request = self._requests.get(flow.entry.signature.session)
+        if request is None or not flow.entry.flags & Flag.PARKED:
+            return False
+        if not packet.checksums_are_right():
+            return False
+        entry = spliced(flow.entry, request, tcp.read(packet))
+        if entry is None:
+            return False
+        self._requests.take(entry.signature.session)
+        self.table.install(entry, self.clock())
+        self.counters.add("short_spliced")
+        self.inject(*self.parked(request.frame))
+        return True
+
+    def _hand_up(self, interface: Interface, packet: Packet, flow: Flow) -> None:
+        """A held flow's packet comes up, or an error about one; of a flow that the target was to
+        splice the agent gets first what the client said."""
+        session = flow.entry.signature.session
+        is_short = flow.entry.flags & Flag.PARKED and self.listening
+        if is_short and packet.checksums_are_right():
+            request = self._requests.take(session)
+            if request is not None:
+                number, frame = self.parked(request.frame)
+                signature = flow.entry.signature
+                kept = PacketIn(PacketReason.KEPT, signature, ACK, number, frame, None)
+                self.events.append(kept)
+                self.counters.add("short_left")
+        self._up_call(interface, packet, session, PacketReason.HELD, None)
 
     def _is_from_inside(self, interface: Interface, flow: Flow) -> bool:
         """Whether a node's answer comes from the internal side, or from where the client's packets
@@ -330,8 +431,57 @@ class DataPath:
         elif reason == PacketReason.UNSERVED and not self._may_answer(Question.UNSERVED):
             self.counters.add("drop_unserved")
             return
-        if found is None or not self._takes_grant(interface, packet, key, found):
-            self._up_call(interface, packet, key, reason, None if found is None else found.key)
+        if found is None:
+            self._up_call(interface, packet, key, reason, None)
+        else:
+            self._served(interface, packet, key, reason, found)
+
+    def _served(
+        self,
+        interface: Interface,
+        packet: Packet,
+        key: Key,
+        reason: PacketReason,
+        server: VirtualServerEntry,
+    ) -> None:
+        """No flow, to a virtual server."""
+        if server.bridged and not self._may_answer(Question.BRIDGED):
+            self.counters.add("drop_bridged")
+        elif server.proxied and packet.protocol == TCP:
+            self._proxied(interface, packet, key, server)
+        elif not self._takes_grant(interface, packet, key, server):
+            self._up_call(interface, packet, key, reason, server.key)
+
+    def _proxied(
+        self, interface: Interface, packet: Packet, key: Key, server: VirtualServerEntry
+    ) -> None:
+        """No flow, to a virtual server for which clients' handshakes are completed."""
+        if packet.first_fragment or packet.later_fragment:
+            self.counters.add("drop_fragment")
+            return
+        verdict = self.proxy.judge(packet, key, server.group_id)
+        if verdict is Verdict.ANSWER and packet.checksums_are_right():
+            answer = self.proxy.answer(packet, key, server.group_id)
+            link = packet.source_mac + interface.mac + bytes(packet.data[12 : packet.l3])
+            self._out.append((interface.number, link + answer))
+            self.counters.add("cookies_made")
+        elif verdict is Verdict.BEGINS:
+            self._begins(interface, packet, key, server)
+        elif verdict is Verdict.STRAY and self._may_answer(Question.STRAY):
+            self._up_call(interface, packet, key, PacketReason.NEW_FLOW, server.key)
+        else:
+            self.counters.add(_NOT_BEGUN[verdict])
+
+    def _begins(
+        self, interface: Interface, packet: Packet, key: Key, server: VirtualServerEntry
+    ) -> None:
+        """What a client says first, with a cookie: to the CS, or up."""
+        app_type = server.app_type
+        group_id, is_right = server.group_id, packet.checksums_are_right()
+        if app_type and is_right and self._asked(interface, packet, key, group_id, app_type):
+            self.counters.add("short_asked")
+        else:
+            self._up_call(interface, packet, key, PacketReason.PROXIED, server.key)
 
     def _is_a_nodes(self, interface: Interface, packet: Packet, key: Key) -> bool:
         """Whether nobody's packet is a node's in mid-session, and so dealt with."""
@@ -359,7 +509,8 @@ class DataPath:
         try:
             self.check_ends(entry)
             self._give_way_to(entry)
-            flow = self.table.install(entry, self.clock())
+            is_tcp = packet.protocol == TCP
+            flow = self.table.install(entry, self.clock(), half_open=is_tcp)
         except CannotInstall:
             self.counters.add("install_failed")
             self.grants.returned(server.key, grant, entry, packet.tcp_flags)
@@ -423,9 +574,11 @@ class DataPath:
             self.events.append(up)
             self.counters.add("drop_unserved" if is_unserved else "up_calls")
 
-    def _asked(self, interface: Interface, packet: Packet, key: Key, group_id: int) -> bool:
-        """Whether the packet left as a QUERY."""
-        question = self.asker.question(interface, packet, key, group_id)
+    def _asked(
+        self, interface: Interface, packet: Packet, key: Key, group_id: int, app_type: int = 0
+    ) -> bool:
+        """Whether the packet left as a QUERY, or with `app_type` as an APP_QUERY."""
+        question = self.asker.question(interface, packet, key, group_id, app_type)
         if question is None:
             return False
         way, frame = question
@@ -461,16 +614,30 @@ class DataPath:
         return self.ownership.may_answer(question)
 
     def _forward_flow(
-        self, interface: Interface, packet: Packet, flow: Flow, direction: int
+        self,
+        interface: Interface,
+        packet: Packet,
+        flow: Flow,
+        direction: int,
+        *,
+        is_own: bool = False,
     ) -> None:
+        """Send a flow's packet on; the target's own (`is_own`) says nothing of the flow."""
         if packet.ttl <= 1:
             self._drop_ttl(interface, packet)
             return
         before = packet.copy()
         translate(packet, flow.there if direction == INBOUND else flow.back)
-        route = self._way(interface, before, packet, flow, direction)
-        if route is None:
+        route = self._exit(packet, flow, direction)
+        if route is not None and not self._fits(interface, before, packet, route, flow, direction):
             return
+        if not is_own:
+            self._observe(before, packet, flow, direction)
+        decrement_ttl(packet)
+        if route is not None and self._leave(route, packet, flow, direction):
+            self.counters.add("flow_packets")
+
+    def _observe(self, before: Packet, packet: Packet, flow: Flow, direction: int) -> None:
         was_closed = flow.closed
         goes_on = observe(flow, direction, before, packet, self.clock())
         if goes_on:
@@ -482,34 +649,37 @@ class DataPath:
             elif self.listening:
                 flow.close_reported = True
                 self._report(FlowClosed(flow.state(self.clock()), CloseCause(flow.cause)))
-        decrement_ttl(packet)
-        if self._leave(route, packet, flow, direction):
-            self.counters.add("flow_packets")
 
     def _report(self, event: Event) -> None:
         if self.listening:
             self.events.append(event)
 
-    def _way(
-        self, interface: Interface, before: Packet, packet: Packet, flow: Flow, direction: int
-    ) -> forward.Exit | None:
-        """Where a flow's packet leaves, None if it cannot; `before` is what its sender sent."""
-        entry = flow.entry
+    def _exit(self, packet: Packet, flow: Flow, direction: int) -> forward.Exit | None:
+        """Where a flow's packet leaves, None if nothing leads there."""
         towards = packet.dst
         if direction == INBOUND:
-            towards = forward.inbound_next_hop(entry, packet)
-        route = self._route_to(towards)
-        if route is None:
-            return None
-        mtu = route.interface.mtu
+            towards = forward.inbound_next_hop(flow.entry, packet)
+        return self._route_to(towards)
+
+    def _fits(
+        self,
+        interface: Interface,
+        before: Packet,
+        packet: Packet,
+        route: forward.Exit,
+        flow: Flow,
+        direction: int,
+    ) -> bool:
+        """Whether a flow's packet can leave in one piece; `before` is what its sender sent."""
+        entry, mtu = flow.entry, route.interface.mtu
         if _is_tunnelled(flow, direction):
             mtu = tunnel.told_mtu(
                 mtu - tunnel.tunnel_overhead(entry.node_ipaddr), entry.node_ipaddr
             )
         if packet.ip_length > mtu:
             self._too_long(interface, before, mtu)
-            return None
-        return route
+            return False
+        return True
 
     def _leave(self, route: forward.Exit, packet: Packet, flow: Flow, direction: int) -> bool:
         """Send a flow's packet on."""
@@ -533,7 +703,15 @@ class DataPath:
             reply = neighbours.advertisement(packet, interface.mac, self._answers_for)
             self._answer(packet, reply, interface)
             return
-        inner = icmp.quoted_packet(packet) if icmp.is_error(packet) else None
+        try:
+            inner = icmp.quoted_packet(packet) if icmp.is_error(packet) else None
+        except icmp.CannotRead:
+            self._unreadable_error(interface, packet)
+        else:
+            self._about(interface, packet, inner)
+
+    def _about(self, interface: Interface, packet: Packet, inner: Packet | None) -> None:
+        """ICMP that quotes that packet of TCP or UDP, or none."""
         found = None
         if inner is not None:
             there, back = inner.ports
@@ -547,17 +725,42 @@ class DataPath:
                 self._pass(interface, packet)
         elif is_martian(packet.src):
             self.counters.add("drop_martian")
+        elif found[0].entry.held:
+            self._hand_up(interface, packet, found[0])
         elif packet.first_fragment:  # nobody needs to fragment it, and its checksum covers all
+            self._fragments.note(packet, _NO_PORTS)  # the later ones follow it
             self.counters.add("drop_fragment")
         elif packet.ttl <= 1:
             self.counters.add("drop_ttl")
         else:
             self._forward_error(interface, packet, inner, *found)
 
+    def _unreadable_error(self, interface: Interface, packet: Packet) -> None:
+        """An error that does not say which flow it is about.  It has a node's address, or quotes
+        one, so that nobody outside gets it."""
+        if self._is_owned(packet):
+            self._answer_echo(interface, packet)
+        elif interface.internal and not self._is_for_us_all(packet):
+            if packet.first_fragment:
+                self._fragments.note(packet, _NO_PORTS)
+            self.counters.add("drop_icmp_unreadable")
+        else:
+            self._pass(interface, packet)
+
     def _is_asleep(self, quoted: Packet) -> bool:
         """Whether the flow of a quoted packet of the client's is."""
         there, back = quoted.ports
         return self.asleep.has((quoted.dst, quoted.src, back, there, quoted.protocol))
+
+    def _is_for_us_all(self, packet: Packet) -> bool:
+        """Whether it stays here."""
+        local = self.local_addresses | self._router.own_addresses | self._broadcasts
+        return bool(packet.data[0] & 1) or packet.dst in local
+
+    def _is_later_of_error(self, packet: Packet) -> bool:
+        """Whether the first fragment was an error that was dropped: this one has its addresses."""
+        is_later = packet.later_fragment and packet.protocol in (ICMP, ICMPV6)
+        return is_later and self._fragments.ports_of(packet) is not None
 
     def _answer_echo(self, interface: Interface, packet: Packet) -> None:
         """ICMP to an address that we own, and about no flow."""
@@ -584,8 +787,12 @@ class DataPath:
         else:  # whatever sent it, the client gets it from the virtual server
             icmp.translate_error(packet, inner, undo(there, back), back.src, back.dst)
         decrement_ttl(packet)
-        route = self._way(interface, before, packet, flow, direction)
-        if route is not None and self._leave(route, packet, flow, direction):
+        route = self._exit(packet, flow, direction)
+        if (
+            route is not None
+            and self._fits(interface, before, packet, route, flow, direction)
+            and self._leave(route, packet, flow, direction)
+        ):
             self.counters.add("icmp_translated")
 
     # --- ordinary routing and errors of our own -------------------------------------------

@@ -111,6 +111,8 @@ class Ends:
         flow = self._flow_of(due)
         if flow is None or not flow.half_open or not self._controls.ends(flow.entry.group_id):
             return True
+        if flow.entry.held and not flow.entry.flags & Flag.PARKED:
+            return True  # the agent went on with it
         silent = flow.client_seen + self._timeout_s(flow.entry)
         if not at_once and silent > self._clock():
             self._opening.append(due._replace(at=silent))

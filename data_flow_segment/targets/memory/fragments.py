@@ -22,13 +22,13 @@ class FragmentTable:
         self._clock = clock
         self._ports: dict[_Key, tuple[int, int, float]] = {}
 
-    def note(self, packet: Packet) -> None:
-        """Remember a first fragment."""
+    def note(self, packet: Packet, ports: tuple[int, int] | None = None) -> None:
+        """Remember a first fragment; `ports`: not the packet's own."""
         key = _key(packet)
         self._ports.pop(key, None)
         if len(self._ports) >= self._capacity:
             del self._ports[next(iter(self._ports))]
-        self._ports[key] = (*packet.ports, self._clock() + FRAGMENT_LIFE_S)
+        self._ports[key] = (*(ports or packet.ports), self._clock() + FRAGMENT_LIFE_S)
 
     def ports_of(self, packet: Packet) -> tuple[int, int] | None:
         """The ports of a later fragment, if its first one came by lately."""

@@ -16,13 +16,7 @@ _WINDOW_SCALE_MAX = 14  # RFC 7323 2.3
 def observe(flow: Flow, direction: int, before: Packet, after: Packet, now: float) -> bool:
     """Count the packet, and look at what it says; whether a flow that was closed goes on.  The
     client's side of the translation is `before` on the way in and `after` on the way back."""
-    flow.packets[direction] += 1
-    flow.bytes[direction] += before.ip_length
-    flow.last_seen = now
-    if direction == INBOUND:
-        flow.client_seen = now
-    else:
-        flow.node_seen = now
+    count_packet(flow, direction, before, now)
     if before.protocol != TCP or before.later_fragment:
         return False
     if direction == INBOUND:
@@ -39,6 +33,17 @@ def observe(flow: Flow, direction: int, before: Packet, after: Packet, now: floa
         is_right = not before.first_fragment and before.checksums_are_right()
     segment = Segment(seen.tcp_flags, seq, ack, window, length, scale, is_right)
     return flow.tracker.observe(direction, segment)
+
+
+def count_packet(flow: Flow, direction: int, packet: Packet, now: float) -> None:
+    """Count the packet, as its sender sent it."""
+    flow.packets[direction] += 1
+    flow.bytes[direction] += packet.ip_length
+    flow.last_seen = now
+    if direction == INBOUND:
+        flow.client_seen = now
+    else:
+        flow.node_seen = now
 
 
 def _window_scale(packet: Packet, end: int) -> int:

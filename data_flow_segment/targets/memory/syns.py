@@ -8,7 +8,7 @@ from typing import Final
 from data_flow_segment.targets.flow_table import INBOUND
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.translation import Key
-from packets.parse import ACK, SYN, Packet
+from packets.parse import ACK, RST, SYN, Packet
 from ssmb.constants import TCP
 
 ASK_AGAIN_S: Final = 0.2
@@ -36,6 +36,13 @@ def is_new_connection(packet: Packet, flow: Flow, direction: int) -> bool:
     return flow.closed and _is_syn(packet, direction)
 
 
+def may_follow_a_cookie(packet: Packet) -> bool:
+    """Whether it may be a client's first segment to a proxied virtual server."""
+    if packet.protocol != TCP or packet.first_fragment or packet.later_fragment:
+        return False
+    return packet.tcp_flags & (SYN | RST | ACK) == ACK
+
+
 def collides(packet: Packet, key: Key, flow: Flow, direction: int) -> bool:
     """It goes to the node itself, from the port that the flow has, whose answers it would meet."""
     return direction != INBOUND and _is_syn(packet, INBOUND) and flow.entry.signature.session != key
@@ -43,11 +50,12 @@ def collides(packet: Packet, key: Key, flow: Flow, direction: int) -> bool:
 
 def is_unanswered(packet: Packet, flow: Flow, direction: int, now: float) -> bool:
     """The node has never answered, or not the SYN before this one: it may be dead.  One SYN alone
-    may be anybody's; with direct return nobody sees what the node says."""
+    may be anybody's, but before the handshake is complete there is nothing to lose by it; with
+    direct return nobody sees what the node says."""
     inbound, outbound = flow.packets
     if not _is_syn(packet, direction) or not inbound or now - flow.client_seen < ASK_AGAIN_S:
         return False
-    if not outbound and flow.half_open:
+    if flow.half_open and (not outbound or now - flow.node_seen >= SILENT_S):
         return True
     is_silent = not outbound or flow.client_seen - flow.node_seen >= SILENT_S
     return flow.client_sent_syn and is_silent

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from data_flow_segment.targets.became_ours import BecameOurs
 from data_flow_segment.targets.contract import (
     AddVirtualServer,
     Command,
@@ -12,6 +13,7 @@ from data_flow_segment.targets.contract import (
     Counter,
     Event,
     FallAsleep,
+    FlowIsThere,
     FlowReopened,
     FlowState,
     InjectPacket,
@@ -23,9 +25,11 @@ from data_flow_segment.targets.contract import (
     RemoveFlow,
     RemoveVirtualServer,
     SetAnswers,
+    SetCookies,
     SetLocalAddresses,
     SetNodes,
     SetOutboundQuery,
+    Setting,
     TransmitPacket,
     VirtualServerEntry,
 )
@@ -33,7 +37,7 @@ from data_flow_segment.targets.grants import GrantCommand, GrantState
 from data_flow_segment.targets.memory.datapath import DataPath
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.sweep import Sweep
-from data_flow_segment.targets.translation import CannotInstall
+from data_flow_segment.targets.translation import CannotInstall, IsThere
 from ssmb.constants import UDP
 from ssmb.messages import FlowSignature, Session
 
@@ -59,9 +63,10 @@ class MemoryTarget:
         self.data_path.listening = True
         self.data_path.ownership.answers = SetAnswers()
         self._clock = self.data_path.clock
-        self._sweep = Sweep(
-            self.data_path.table, self._report, self.data_path.options.half_open_timeout_s
-        )
+        path = self.data_path
+        path.virtual_servers.addresses.renew()
+        became_ours = BecameOurs(path.virtual_servers.addresses, lambda: path.own_addresses)
+        self._sweep = Sweep(path.table, self._report, path.options.half_open_timeout_s, became_ours)
 
     @property
     def flow_capacity(self) -> int:
@@ -117,6 +122,9 @@ class MemoryTarget:
     def renewed(self, session: Session) -> int:
         return self.data_path.asker.renewed.get(session, 0)
 
+    def has_asked(self, session: Session) -> bool:
+        return self.data_path.asker.has_asked(session)
+
     def parked(self, frame: bytes) -> tuple[int, bytes]:
         return self.data_path.parked(frame)
 
@@ -144,6 +152,10 @@ class MemoryTarget:
 
     @property
     def knows_nodes(self) -> bool:
+        return True
+
+    @property
+    def makes_cookies(self) -> bool:
         return True
 
     @property
@@ -180,12 +192,20 @@ class MemoryTarget:
         path = self.data_path
         try:
             path.check_ends(command.entry)
-            path.table.install(command.entry, self._clock())
+            now = self._clock()
+            path.table.install(
+                command.entry, now, half_open=command.half_open, begins=command.begins
+            )
+        except IsThere:
+            self._report(FlowIsThere(command.entry))
+            return
         except CannotInstall as error:
             path.counters.add("install_failed")
             if error.looping:
                 path.counters.add("install_looping")
-            self._report(InstallFailed(command.entry, error.table_full, str(error)))
+            self._report(
+                InstallFailed(command.entry, error.table_full, str(error), command.half_open)
+            )
             return
         path.asleep.forget(command.entry)
 
@@ -222,7 +242,18 @@ class MemoryTarget:
         elif isinstance(command, RemoveVirtualServer):
             path.virtual_servers.remove(command.key)
             path.grants.end(command.key)
-        elif isinstance(command, SetLocalAddresses):
+        elif isinstance(command, Offload):
+            if self.offloads:
+                path.controls.set(command)
+        elif isinstance(command, LeaveToAgent):
+            until = self._clock() + command.hold_ms / 1000
+            path.controls.refuse(command.signature.session, until)
+        else:
+            self._set(command)
+
+    def _set(self, command: Setting | GrantCommand) -> None:
+        path = self.data_path
+        if isinstance(command, SetLocalAddresses):
             path.local_addresses = command.addresses
         elif isinstance(command, SetAnswers):
             path.ownership.answers = command
@@ -230,11 +261,7 @@ class MemoryTarget:
             path.outbound_query = command.enabled
         elif isinstance(command, SetNodes):
             path.nodes.places = command.places
-        elif isinstance(command, Offload):
-            if self.offloads:
-                path.controls.set(command)
-        elif isinstance(command, LeaveToAgent):
-            until = self._clock() + command.hold_ms / 1000
-            path.controls.refuse(command.signature.session, until)
+        elif isinstance(command, SetCookies):
+            path.proxy.set(command)
         else:
             path.grants.obey(command)

@@ -107,14 +107,15 @@ class CloseTracker:
     """What both ends have said about the end of their connection.
 
     `answers_pass`: what the node sends comes by here too, because its address is translated.
+    `flags`: of segments before the first that is seen; SYN is the client's.
     """
 
     __slots__ = ("_ends", "_waiting", "answers_pass", "cause")
 
-    def __init__(self, *, answers_pass: bool = True) -> None:
+    def __init__(self, *, answers_pass: bool = True, flags: int = 0) -> None:
         self.answers_pass = answers_pass
         self.cause: CloseCause | None = None
-        self._ends = [End(), End()]
+        self._ends = [End(flags), End(flags & ~SYN)]
         self._waiting: tuple[int, int] | None = None  # a SYN's next number, its window scale
 
     @property
@@ -143,6 +144,10 @@ class CloseTracker:
         """The numbers after all that the client and the node have sent."""
         client, node = self._ends
         return client.next_seq, node.next_seq
+
+    def expect_handshake(self) -> None:
+        """The flow was entered for the client's SYN, which may never pass."""
+        self._ends[0].flags |= SYN
 
     def flags_of(self, direction: int) -> int:
         """Of one end's segments that counted."""
@@ -209,18 +214,32 @@ class CloseTracker:
             return True
         return other.last_sent is not None and not is_later(ack, other.last_sent)
 
+    def is_far(self, direction: int, seq: int) -> bool:
+        """Whether a segment has no number of this connection."""
+        known = self._ends[direction].next_seq
+        if known is None:
+            return False
+        return minus(seq, minus(known, WINDOW_MINIMUM)) >= 2 * WINDOW_MINIMUM
+
     def _continues(self, direction: int, segment: Segment) -> bool:
         """Whether both numbers continue what is known."""
         if direction == 0 and self.half_open:
             return self._establishes(segment)
-        return self._is_plausible(direction, segment.ack)
+        return self._is_plausible(direction, segment.ack) and self._means_syn(segment.ack)
+
+    def _means_syn(self, ack: int) -> bool:
+        """Whether a node that has not answered the client's SYN may mean it.  One that has an
+        earlier connection from the same port acknowledges a number of that."""
+        client, node = self._ends
+        if not self.half_open or node.next_seq is not None or client.next_seq is None:
+            return True
+        return minus(client.next_seq, ack) < WINDOW_MINIMUM
 
     def _establishes(self, segment: Segment) -> bool:
         """Whether the client has received the node's answer: it knows its number.  Where answers do
         not pass here, its own number has to do."""
         client, node = self._ends
-        assert client.next_seq is not None
-        if minus(client.next_seq, segment.seq) >= WINDOW_MINIMUM:
+        if client.next_seq is None or minus(client.next_seq, segment.seq) >= WINDOW_MINIMUM:
             return False
         if node.next_seq is None:
             return not self.answers_pass

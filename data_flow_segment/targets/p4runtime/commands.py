@@ -109,7 +109,7 @@ class Commands:
             desired.flows.remove(entry.signature)
             self._forget(flow)
             desired.writer.take_out(flow, desired.now)
-            self._not_installed(entry, reason, table_full=table_full)
+            self._not_installed(InstallFailed(entry, table_full, reason, flow.half_open))
 
     # --- flows -------------------------------------------------------------------------------
 
@@ -119,11 +119,12 @@ class Commands:
         old_back = None if known is None else known.reverse_key
         try:
             check_ends(entry, desired.servers.addresses.servers, desired.own_addresses)
-            flow = desired.flows.install(entry, desired.now)
+            flow = desired.flows.install(entry, desired.now, half_open=command.half_open)
         except CannotInstall as error:
             if error.looping:
                 desired.counters.add("install_looping")
-            self._not_installed(entry, str(error), table_full=error.table_full)
+            failed = InstallFailed(entry, error.table_full, str(error), command.half_open)
+            self._not_installed(failed)
             return
         desired.wake(flow.reverse_key)
         desired.act(desired.neighbours.want(entries.towards(entry), desired.now))
@@ -134,9 +135,9 @@ class Commands:
         else:
             desired.writer.enter(flow, desired.now)
 
-    def _not_installed(self, entry: FlowEntry, reason: str, *, table_full: bool) -> None:
+    def _not_installed(self, failed: InstallFailed) -> None:
         self._desired.counters.add("install_failed")
-        self._emit(InstallFailed(entry, table_full, reason))
+        self._emit(failed)
 
     def _remove(self, command: RemoveFlow) -> None:
         desired = self._desired

@@ -21,6 +21,7 @@ from enum import Enum
 from itertools import islice
 from typing import Any, Final, cast
 
+from data_flow_segment.targets.became_ours import BecameOurs
 from data_flow_segment.targets.contract import Command, Event, TargetError, TargetTaken
 from data_flow_segment.targets.p4runtime import entries
 from data_flow_segment.targets.p4runtime.commands import Commands
@@ -101,7 +102,11 @@ class Core:
         self.flows, self.servers, self.counters = desired.flows, desired.servers, desired.counters
         self.reports = Reports()
         self.sweep = Sweep(
-            self.flows, self.reports, self.events.append, options.half_open_timeout_s
+            self.flows,
+            self.reports,
+            self.events.append,
+            options.half_open_timeout_s,
+            BecameOurs(self.servers.addresses, lambda: desired.own_addresses),
         )
         self._commands = Commands(desired, self.reports, self.sweep, self.events.append)
         self._refusals = Refusals(desired, self._commands, self.schema)

@@ -32,6 +32,7 @@ class SwitchFlow:
         "_close",
         "_close_before",
         "_counters",
+        "_expects_handshake",
         "_is_adopted",
         "_wanted",
         "client_seen",
@@ -68,9 +69,15 @@ class SwitchFlow:
         self.close_reported = False
         self.last_seen = self.client_seen = now
         self.half_open = False
+        self._expects_handshake = False  # a SYN began it, which the switch may never have sent
         self._is_adopted = False
         self._wanted: tuple[int | None, int | None] = None, None
         self.decide(entry)
+
+    def begins_with_syn(self) -> None:
+        """It was entered just now, for a SYN: it is half-open."""
+        self._expects_handshake = self.half_open = True
+        self.tcp_flags = SYN
 
     def decide(self, entry: FlowEntry) -> None:
         self.entry = entry
@@ -149,12 +156,16 @@ class SwitchFlow:
         seen = (there.close if there else 0) | (back.close if back else 0)
         self._close = self._close_before | seen
         flags = there.tcp_flags if there else 0
+        if self._expects_handshake:
+            self._expects_handshake = flags & (SYN | ACK) != SYN | ACK
+            flags = SYN if self._expects_handshake else flags
         self.half_open = flags & (SYN | ACK) == SYN and not self.closed
 
     def is_forgotten(self) -> None:
         """The switch lost it: what it counts from now on comes on top."""
         self.written = False
         self._before = self._counters
+        self._expects_handshake = False  # what comes now may be of an established connection
         self._close_before = self._close  # its end may never be seen: CLOSE_TIMEOUT ends it
 
     def _own(self, half: Half) -> Half | None:
@@ -185,11 +196,12 @@ class Flows:
     def __len__(self) -> int:
         return len(self.table)
 
-    def install(self, entry: FlowEntry, now: float) -> SwitchFlow:
-        """Enter it, or raise CannotInstall and change nothing."""
+    def install(self, entry: FlowEntry, now: float, *, half_open: bool = False) -> SwitchFlow:
+        """Enter it, or raise CannotInstall and change nothing; `half_open` as InstallFlow has
+        it."""
         known = self.table.lookup(entry.signature)
         serial = None if known is None else known.entry.serial
-        flow = self.table.install(entry, now)
+        flow = self.table.install(entry, now, half_open=half_open)
         if flow.place < 0:
             self._put(flow, self._free.pop() if self._free else self._fresh())
         if serial != entry.serial:

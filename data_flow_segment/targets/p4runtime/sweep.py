@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from data_flow_segment.targets.contract import Event
+from data_flow_segment.targets.became_ours import BecameOurs, leads_to
+from data_flow_segment.targets.contract import Event, FlowLooping
 from data_flow_segment.targets.flow_table import event_of
 from data_flow_segment.targets.p4runtime.flows import Flows, SwitchFlow
 from data_flow_segment.targets.p4runtime.reports import Reports
@@ -30,8 +31,11 @@ class Sweep:
         reports: Reports,
         emit: Callable[[Event], None],
         half_open_s: int,
+        became_ours: BecameOurs,
     ) -> None:
         self._half_open_s = half_open_s
+        self._became_ours = became_ours
+        self._ours: frozenset[bytes] = frozenset()  # to look for in this pass
         self._flows = flows
         self._reports = reports
         self._emit = emit
@@ -53,7 +57,11 @@ class Sweep:
     def reported(self, flow: SwitchFlow, now: float) -> None:
         """Its report came, or never will."""
         if self._looked_at.pop(flow.number, None) is not None:
-            event = event_of(flow, now, stats=self._stats, half_open_s=self._half_open_s)
+            event: Event | None
+            if self._ours and leads_to(flow.entry, self._ours):
+                event = FlowLooping(flow.state(now))
+            else:
+                event = event_of(flow, now, stats=self._stats, half_open_s=self._half_open_s)
             if event is not None:
                 self._done.add(flow.number)
                 self._emit(event)
@@ -95,6 +103,8 @@ class Sweep:
                 chosen.append(flow)
                 self._done.add(number)
         if len(chosen) < limit:
+            if not self._position:
+                self._ours = self._became_ours.take()
             found, last = self._flows.table.after(self._position, limit - len(chosen))
             self._position = 0 if last is None else last
             self._is_last = last is None

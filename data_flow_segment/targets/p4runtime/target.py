@@ -137,6 +137,9 @@ class P4RuntimeTarget:
     def renewed(self, session: Session) -> int:
         return 0
 
+    def has_asked(self, session: Session) -> bool:
+        return False
+
     def parked(self, frame: bytes) -> tuple[int, bytes]:
         return 0, frame
 
@@ -185,6 +188,10 @@ class P4RuntimeTarget:
 
     @property
     def knows_nodes(self) -> bool:
+        return False
+
+    @property
+    def makes_cookies(self) -> bool:
         return False
 
     @property
