@@ -16,6 +16,7 @@ same, and so does FastAPI.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -36,7 +37,11 @@ class Identity:
 class Flow:
     """A flow, as the segment that answers sees it.
 
-    state, in a DFS:  pending (waits for the CS's REPLY), established, closing (after a FIN)
+    state, in a DFS:  pending (waits for the CS's REPLY), established, closing (after a FIN);
+                      of a content-aware virtual server before that: collecting (the client's
+                      data), deciding (waits for the CS), connecting (to the node), joining (what
+                      the client said goes to the node), relayed (packet by packet); assisted (a CS
+                      carries it), held (nobody's: it is about to end)
     state, in a CS:   active, asked (TIMEOUT or REAP is under way), session (no DFS carries it, but
                       its session may come back)
 
@@ -64,6 +69,10 @@ class Flow:
     node_name: str | None = None
     packets_held: int | None = None  # a DFS's, while the flow is pending
     query_repeats: int | None = None
+    octets_held: int | None = None  # a DFS's: of a client's data, until the flow is spliced
+    kind: str | None = None  # a CS's: of its virtual server
+    # Whether its packets get offsets, as far as the segment knows; None: a plain flow
+    spliced: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +98,26 @@ class Node:
     failed: int = 0  # connections that the node refused, or did not answer, so far
     failing: float = 0.0  # of these the recent ones; each counts half after ten seconds
     sessions_without_flow: int = 0  # silent for so long that no DFS carries them; may come back
+    priority: int = 0  # the highest ones of the pool take new sessions
+    in_reserve: bool = False  # enough nodes of higher priorities take new sessions
+    # Until it may have new sessions again, by `outliers` of its pool; None: it is not ejected
+    ejected_for_ms: int | None = None
+    ejection_reason: str = ""
+    # By monitors: up, down, unknown (nothing yet; it counts as up); None: no monitor looks at it.
+    # A node takes new sessions if it is enabled and not down
+    health: str | None = None
+    health_reason: str = ""  # which monitor says so, and why; empty if there is nothing to say
+    health_since_ms: int | None = None
+    effective_weight: float | None = None  # that counts now; 0: it gets no new sessions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A rule of a CS's virtual server that reads what clients say."""
+
+    name: str
+    pool: str | None  # None: it refuses
+    matched: int  # connections that it decided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +148,86 @@ class VirtualServer:
     asked_because: dict[str, int] | None = None  # a DFS's: the same in numbers, by reason
     bridged: bool | None = None  # a DFS's: class CS_ASSIST, every packet goes to the CS
     active_cs: int | None = None  # a DFS's: segment id; None: no CS of the group is active
+    fallback_pool: str | None = None  # a CS's: new sessions go there while no node of `pool` can
+    serving_pool: str | None = None  # where they go now; None: there is no fallback pool
+    kind: str | None = None  # a CS's: plain, or what its clients say that decides
+    rules: list[Rule] | None = None  # a CS's, in their order; None: it is plain
+    unmatched: int | None = None  # connections for which none held; None: it is plain
+    unreadable: int | None = None  # connections refused for what they said; None: nothing is read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePage:
+    """Some of a CS's nodes, in the order of its configuration."""
+
+    total: int
+    items: list[Node]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualServerPage:
+    """Some of a CS's virtual servers, in the order of its configuration."""
+
+    total: int
+    items: list[VirtualServer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over nodes or virtual servers; all of a CS's are the sum of these."""
+
+    virtual_servers: int = 0
+    connections: int = 0  # sessions of virtual servers so far
+    refused: int = 0  # flows
+    active: int = 0  # sessions that a DFS carries now
+    nodes: int = 0
+    nodes_down: int = 0  # they take no new sessions
+    packets_in: int = 0
+    bytes_in: int = 0
+    packets_out: int = 0
+    bytes_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRate:
+    """How busy a pool is."""
+
+    pool: str
+    connections_per_second: float
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """What to look at among some pools; all of a CS's are the sum of these."""
+
+    pools: int = 0
+    connections_per_second: float = 0.0
+    failing: int = 0  # nodes that are enabled and that a monitor finds down
+    failing_nodes: list[str] = field(default_factory=list)  # pool/node, the first SHOWN_FIRST
+    unserved: int = 0  # pools that have nodes, and none that takes new sessions
+    unserved_pools: list[str] = field(default_factory=list)  # the first SHOWN_FIRST
+    busiest: list[PoolRate] = field(default_factory=list)  # SHOWN_BUSIEST, in their order
+
+
+def busiest(rates: Sequence[PoolRate]) -> list[PoolRate]:
+    """SHOWN_BUSIEST of them, in the order in which they are."""
+    order = sorted(range(len(rates)), key=lambda at: -rates[at].connections_per_second)
+    return [rates[at] for at in sorted(order[:SHOWN_BUSIEST])]
+
+
+def attention(parts: Iterable[Attention]) -> Attention:
+    """Their sum."""
+    each = list(parts)
+    return Attention(
+        pools=sum(it.pools for it in each),
+        connections_per_second=round(sum(it.connections_per_second for it in each), 2),
+        failing=sum(it.failing for it in each),
+        failing_nodes=[name for it in each for name in it.failing_nodes][:SHOWN_FIRST],
+        unserved=sum(it.unserved for it in each),
+        unserved_pools=[name for it in each for name in it.unserved_pools][:SHOWN_FIRST],
+        busiest=busiest([pool for it in each for pool in it.busiest]),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +258,7 @@ class TraceEntry:
     time: float  # s on the machine's monotonic clock: comparable between segments on one machine
     ago_ms: int
     what: str
+    at: float | None = None  # Unix time, s; None: asked at the admin socket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +356,17 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApiLinkStatus:
+    """A segment's link to the API."""
+
+    url: str
+    linked: bool
+    linked_ms: int | None  # since when
+    reason: str  # why there is no link
+    generation: int | None = None  # of the configuration in force at a CS; None: none of the API
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """What both kinds of segment say of themselves."""
 
@@ -256,6 +377,7 @@ class Status:
     laboratory: bool  # nothing is authenticated
     flows: int  # in its table
     flow_capacity: int  # flows that fit
+    api: ApiLinkStatus | None = None  # None: it has none in its configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +392,7 @@ class ControlSegmentStatus(Status):
     data_flow_segments: list[DataFlowSegmentPeer]
     group_role: str = ""  # standby, claiming, active
     role_epoch: int = 0  # of its claims
+    successor: int | None = None  # the CS that it was ordered to hand over to, and has not yet
     control_segments: list[GroupMember] = field(default_factory=list)  # the others of the group
 
 
@@ -282,7 +405,8 @@ class DataFlowSegmentStatus(Status):
     pending: int  # flows that wait for a CS
     negative: int  # flows that a CS refused less than a second ago
     lingering: int  # flows that have ended and whose late packets are still translated
-    held_octets: int  # of packets of pending flows
+    held_octets: int  # of packets of pending flows, and of clients' data of those not spliced
+    collecting: int = 0  # connections to content-aware virtual servers that are not spliced yet
     groups: list[Group]
 
 
@@ -308,19 +432,40 @@ class Command(Generic[AnswerT]):
 
 FLOWS_MAX: Final = {"cs": 10_000, "dfs": 1_000_000}
 """The most that FLOWS answers: a CS has QUERYs waiting meanwhile."""
+PAGE_MAX: Final = 1000
+"""The most that a page has."""
 WEIGHT_MAX: Final = 1000
 """Of a node, in a file and in SET_NODE."""
+PRIORITY_MAX: Final = 1000
+"""Of a node; 0 is the lowest."""
+
+METRICS_SERIES_MAX: Final = 10_000
+"""Things of a kind that have metrics of their own, unless a file says otherwise; with more there
+are only sums."""
+
+SHOWN_FIRST: Final = 5
+"""Names in `Attention`; the rest is a number."""
+SHOWN_BUSIEST: Final = 6
+"""Pools in `Attention`."""
 
 HELLO: Final = Command("hello", Identity)
 CS_STATUS: Final = Command(
     "status", ControlSegmentStatus, ("cs",), "The state of each segment, and its peers."
 )
 DFS_STATUS: Final = Command("status", DataFlowSegmentStatus, ("dfs",), CS_STATUS.shows)
-FLOWS: Final = Command("flows", list[Flow])  # client, limit
+# client, vip, protocol, node (address, or a CS's name of it), limit; at a CS virtual_server, pool
+FLOWS: Final = Command("flows", list[Flow])
+REAP_FLOW: Final = Command("reap_flow", Flow, ("cs",))  # client, vip, protocol; as it was before
 NODES: Final = Command(
     "nodes", list[Node], ("cs",), "Nodes of each pool: state, weight, connections, rates."
 )
+# pool, or pools: names, and per_pool: the first nodes of each pool only; offset, limit
+NODE_PAGE: Final = Command("node_page", NodePage, ("cs",))
 VIRTUAL_SERVERS: Final = Command("virtual_servers", list[VirtualServer])
+# name, or names; pool, offset, limit
+VIRTUAL_SERVER_PAGE: Final = Command("virtual_server_page", VirtualServerPage, ("cs",))
+TOTALS: Final = Command("totals", list[Totals], ("cs",))
+ATTENTION: Final = Command("attention", list[Attention], ("cs",))
 MESSAGES: Final = Command(
     "messages", Messages, shows="SSMB messages by type, and what was dropped."
 )

@@ -30,6 +30,10 @@ class Arguments:
             raise ValueError(f"{name} is missing")
         return value
 
+    def optional_text(self, name: str) -> str | None:
+        """A text that may be there."""
+        return None if self._values.get(name) is None else self.text(name)
+
     def texts(self, name: str) -> list[str]:
         """A list of texts that must be there, at least one."""
         value = self._values.get(name)
@@ -38,6 +42,10 @@ class Arguments:
         if not all(isinstance(item, str) and item for item in value):
             raise ValueError(f"{name}: expected a list of texts")
         return value
+
+    def optional_texts(self, name: str) -> list[str] | None:
+        """A list of texts that may be there."""
+        return None if self._values.get(name) is None else self.texts(name)
 
     def whole_number(self, name: str, least: int, most: int | None = None) -> int | None:
         """A number within these bounds."""

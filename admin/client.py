@@ -64,16 +64,12 @@ class AdminClient:
         return self._decoded(command, line)
 
     def _decoded(self, command: Command[AnswerT], line: bytes) -> AnswerT:
-        from pydantic import ValidationError  # only who asks waits for it to load
-
         try:
-            data: AnswerT = _decoder(command).validate_json(line, strict=True).data
-        except ValidationError as error:
-            self._data(command.name, line)  # it says so if the segment refused
-            first = error.errors(include_url=False)[0]
-            what = "is missing" if first["type"] == "missing" else first["msg"].lower()
-            raise self._unfit(command.name, f"{_place(first['loc'])}: {what}") from None
-        return data
+            return decoded(command, line)
+        except UnfitAnswer as error:
+            raise UnfitAnswer(f"{self.path}: {error}") from None
+        except CommandError as error:
+            raise CommandError(f"{self.path}: {error}") from None
 
     def call(self, command: str, **arguments: object) -> Any:
         """The answer's data as JSON has it, also to a command that is not in `answers`."""
@@ -100,20 +96,43 @@ class AdminClient:
 
     def _data(self, command: str, line: bytes) -> Any:
         try:
-            answer = json.loads(line)
-            if answer["ok"]:
-                return answer["data"]
-            sentence = answer["error"]
-        except (ValueError, KeyError, TypeError):
-            raise self._unfit(command, f"{line[:60]!r}") from None
-        raise CommandError(f"{self.path}: {sentence}")
+            return _data(command, line)
+        except UnfitAnswer as error:
+            raise UnfitAnswer(f"{self.path}: {error}") from None
+        except CommandError as error:
+            raise CommandError(f"{self.path}: {error}") from None
 
-    def _unfit(self, command: str, what: str) -> UnfitAnswer:
-        return UnfitAnswer(
-            f"{self.path}: the answer to {command} does not fit this release of splitplane"
-            f" ({what}); the segment is of another release: restart it, or use that release's"
-            " command"
-        )
+
+def decoded(command: Command[AnswerT], line: bytes) -> AnswerT:
+    """What a segment's line says; CommandError with the segment's sentence, or UnfitAnswer."""
+    from pydantic import ValidationError  # only who asks waits for it to load
+
+    try:
+        data: AnswerT = _decoder(command).validate_json(line, strict=True).data
+    except ValidationError as error:
+        _data(command.name, line)  # it says so if the segment refused
+        first = error.errors(include_url=False)[0]
+        what = "is missing" if first["type"] == "missing" else first["msg"].lower()
+        raise _unfit(command.name, f"{_place(first['loc'])}: {what}") from None
+    return data
+
+
+def _data(command: str, line: bytes) -> Any:
+    try:
+        answer = json.loads(line)
+        if answer["ok"]:
+            return answer["data"]
+        sentence = answer["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise _unfit(command, f"{line[:60]!r}") from None
+    raise CommandError(sentence)
+
+
+def _unfit(command: str, what: str) -> UnfitAnswer:
+    return UnfitAnswer(
+        f"the answer to {command} does not fit this release of splitplane ({what}); the segment is"
+        " of another release: restart it, or use that release's command"
+    )
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from admin.state import StateError
 
 ValueT = TypeVar("ValueT")
+
+SLOW_S: Final = 5.0
+"""Longer than any disk that works."""
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 def in_daemon(action: Callable[..., ValueT], *arguments: object) -> asyncio.Future[ValueT]:
@@ -60,9 +66,31 @@ class TooLarge(Exception):
     """It has more octets than any that is right."""
 
 
+@contextlib.contextmanager
+def said_when_slow(path: Path) -> Iterator[None]:
+    """Around what may hang: the log says after a while what is waited for."""
+    saying = threading.Timer(SLOW_S, _say, (path, SLOW_S))
+    saying.daemon = True
+    saying.start()
+    try:
+        yield
+    finally:
+        saying.cancel()
+        saying.join()
+
+
+def _say(path: Path, slow_s: float) -> None:
+    _LOG.warning(
+        "%s is not read after %g s, and is waited for: does its disk, or who writes to the pipe,"
+        " answer?",
+        path,
+        slow_s,
+    )
+
+
 def read_file(path: Path, most: int) -> bytes:
     """A regular file's octets; NotAFile, TooLarge or OSError."""
-    with open(path, "rb", opener=open_at_once) as file:
+    with said_when_slow(path), open(path, "rb", opener=open_at_once) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise NotAFile
@@ -120,9 +148,14 @@ def write_all(file: int, octets: bytes) -> None:
 def rename(temporary: Path, path: Path) -> None:
     """Give a file that is on the disk its name, for good."""
     temporary.replace(path)
+    sync_folder(path)  # or a power loss brings the old name back
+
+
+def sync_folder(path: Path) -> None:
+    """Bring a file's name to the disk."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)  # or a power loss brings the old name back
+        os.fsync(folder)
     finally:
         os.close(folder)
 

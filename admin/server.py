@@ -11,14 +11,9 @@ user that can open the socket can command the segment, so only its own user can 
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
-import os
-import socket
-import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeAlias
@@ -26,12 +21,11 @@ from typing import Final, TypeAlias
 from pydantic_core import to_json
 
 from admin.answers import Identity
-from admin.errors import AddressError, CommandError, from_os_error
+from admin.errors import CommandError, from_os_error
+from admin.listening import Listening, unix_listener
 
 REQUEST_OCTETS_MAX: Final = 64 * 1024
 PROGRESS_S: Final = 1.0
-_PATH_OCTETS_MAX: Final = 107  # sun_path less its terminating zero
-_ACCEPT_AGAIN_S: Final = 1.0
 _SLICE: Final = 512  # of a long list, encoded at a time: about a millisecond
 
 # (command, arguments) -> of `answers`; ValueError with a sentence for a bad request
@@ -48,30 +42,22 @@ class Ongoing:
 
 
 class AdminServer:
-    """Serve *handler* at *path* between `__aenter__` and `__aexit__`, which leaves nothing open.
-
-    asyncio's own servers do not promise that: a connection that has just been accepted has a task
-    and a socket that nobody who closes the server knows.
-    """
+    """Serve *handler* at *path* between `__aenter__` and `__aexit__`, which leaves nothing open."""
 
     def __init__(self, path: Path, identity: Identity, handler: Handler) -> None:
         self._path = path
         self._identity = identity
         self._handler = handler
-        self._listener: socket.socket | None = None
-        self._tasks = asyncio.TaskGroup()
-        self._pause: asyncio.TimerHandle | None = None
-        self._serving: set[asyncio.Task[None]] = set()
+        self._listening: Listening | None = None
 
     async def __aenter__(self) -> AdminServer:
+        what = f"admin socket {self._path}"
         try:
-            self._listener = _listener(self._path)
+            listener = unix_listener(self._path, "admin socket", "admin_socket")
         except OSError as error:
-            raise from_os_error(
-                error, f"admin socket {self._path}", "use another admin_socket, or none"
-            ) from None
-        await self._tasks.__aenter__()
-        self._listen()
+            raise from_os_error(error, what, "use another admin_socket, or none") from None
+        self._listening = Listening(listener, self._talk, what, line_octets_max=REQUEST_OCTETS_MAX)
+        await self._listening.__aenter__()
         return self
 
     async def __aexit__(
@@ -80,52 +66,9 @@ class AdminServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._listener is not None
-        if self._pause is not None:
-            self._pause.cancel()
-        asyncio.get_running_loop().remove_reader(self._listener)
-        self._listener.close()
-        for task in self._serving:
-            task.cancel()
-        await self._tasks.__aexit__(None, None, None)
+        assert self._listening is not None
+        await self._listening.__aexit__(kind, error, trace)
         self._path.unlink(missing_ok=True)
-
-    def _listen(self) -> None:
-        assert self._listener is not None
-        asyncio.get_running_loop().add_reader(self._listener, self._accept)
-
-    def _accept(self) -> None:
-        assert self._listener is not None
-        try:
-            connection, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionError):
-            return  # the client has left again
-        except OSError:  # too many open files, as a rule
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._listener)
-            self._pause = loop.call_later(_ACCEPT_AGAIN_S, self._listen)
-            return
-        connection.setblocking(False)
-        task = self._tasks.create_task(self._serve(connection))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
-        # also of a task that was cancelled before it began
-        task.add_done_callback(partial(_close, connection))
-
-    async def _serve(self, connection: socket.socket) -> None:
-        reader, writer = await asyncio.open_connection(sock=connection, limit=REQUEST_OCTETS_MAX)
-        try:
-            await self._talk(reader, writer)
-            writer.close()
-            await writer.wait_closed()
-        except (ValueError, ConnectionError):
-            pass  # a line over the limit, or a client that left: there is no one to answer
-        except Exception as error:
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": f"admin socket {self._path}", "exception": error}
-            )
-        finally:
-            writer.transport.abort()  # what the client has not read when the segment ends
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
@@ -138,19 +81,29 @@ class AdminServer:
             request = json.loads(line)
             command = request.pop("command")
         except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
-            return _refusal('a request is a line like {"command": "status"}')
+            return refusal('a request is a line like {"command": "status"}')
         if command == "hello":
             return await _encoded(self._identity)
         is_told = request.pop("progress", False) is True
-        try:
-            data = self._handler(str(command), request)
-            if isinstance(data, Ongoing):
-                data = await _await(data, writer if is_told else None)
-            elif isinstance(data, Awaitable):
-                data = await data
-            return await _encoded(data)
-        except (ValueError, CommandError) as error:
-            return _refusal(str(error))
+        return await answered(self._handler, str(command), request, writer if is_told else None)
+
+
+async def answered(
+    handler: Handler,
+    command: str,
+    arguments: dict[str, object],
+    writer: asyncio.StreamWriter | None = None,
+) -> list[bytes]:
+    """The line that answers a command, in pieces; *writer* is told what is being done meanwhile."""
+    try:
+        data = handler(command, arguments)
+        if isinstance(data, Ongoing):
+            data = await _await(data, writer)
+        elif isinstance(data, Awaitable):
+            data = await data
+        return await _encoded(data)
+    except (ValueError, CommandError) as error:
+        return refusal(str(error))
 
 
 async def _await(ongoing: Ongoing, writer: asyncio.StreamWriter | None) -> object:
@@ -166,7 +119,8 @@ async def _await(ongoing: Ongoing, writer: asyncio.StreamWriter | None) -> objec
         task.cancel()
 
 
-def _refusal(sentence: str) -> list[bytes]:
+def refusal(sentence: str) -> list[bytes]:
+    """The line that says why there is no answer."""
     return [to_json({"ok": False, "error": sentence}) + b"\n"]
 
 
@@ -181,44 +135,3 @@ async def _encoded(data: object) -> list[bytes]:
             await asyncio.sleep(0)
         pieces.append(to_json(data[start : start + _SLICE])[1:-1])
     return [*pieces, b"]}\n"]
-
-
-def _close(connection: socket.socket, _: asyncio.Task[None]) -> None:
-    connection.close()
-
-
-def _listener(path: Path) -> socket.socket:
-    if len(os.fsencode(path)) > _PATH_OCTETS_MAX:
-        raise OSError(errno.ENAMETOOLONG, f"longer than {_PATH_OCTETS_MAX} octets")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_over(path)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.setblocking(False)
-    try:
-        listener.bind(str(path))
-        path.chmod(0o600)  # before listen(): no client can have connected
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        error.filename = str(path)
-        raise
-    return listener
-
-
-def _remove_left_over(path: Path) -> None:
-    """Remove the socket of a process that was killed; refuse to take a living one's."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise AddressError(
-                f"admin socket {path}: this path exists and is not a socket; use another"
-                " admin_socket, or remove it"
-            )
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-    raise AddressError(f"admin socket {path}: another process serves it; stop that process first")

@@ -32,6 +32,7 @@ class Kind(IntEnum):
     PERSISTENCE = 1  # clients of one table (`control_segment.persistence_tables`)
     SESSIONS = 2  # without a DFS flow (`control_segment.saved_sessions`)
     CLAIMS = 3  # of the groups of a DFS (`data_flow_segment.peers.epochs`)
+    HEALTH = 4  # of what a CS's monitors look at (`control_segment.saved_health`)
 
 
 class Section(NamedTuple):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 Path_: TypeAlias = tuple[int | str, ...]
@@ -40,3 +41,19 @@ class Place:
         if isinstance(step, int) and step < len(self.items):
             return self.items[step].line, self.items[step]
         return self.fields.get(str(step))
+
+
+def place_of(data: object) -> Place:
+    """The places of data that came from no text: all are on line 0."""
+    place = Place(0)
+    if isinstance(data, Mapping):
+        place.fields = {str(key): (0, place_of(value)) for key, value in data.items()}
+    elif isinstance(data, Sequence) and not isinstance(data, str | bytes):
+        place.items = [place_of(item) for item in data]
+    return place
+
+
+def pointer(path: Path_) -> str:
+    """As RFC 6901 writes it: /pools/0/name."""
+    steps = (str(step).replace("~", "~0").replace("/", "~1") for step in path)
+    return "".join(f"/{step}" for step in steps)

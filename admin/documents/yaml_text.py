@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from splitplane.places import Path_, Place, Problem, Unreadable
-from splitplane.yaml_scalars import NOT_TEXT, TAG, WrongScalar, forbidden, scalar
+from admin.documents.places import Path_, Place, Problem, Unreadable
+from admin.documents.yaml_scalars import NOT_TEXT, TAG, WrongScalar, forbidden, scalar
 
 _Parser: Any
 try:
@@ -33,8 +33,9 @@ class Document(NamedTuple):
     place: Place | None
 
 
-def read_yaml(text: str, *, with_places: bool = False) -> Document:
-    """Raises Unreadable if this cannot be read at all."""
+def read_yaml(text: str, *, with_places: bool = False, repeated_max: int | None = None) -> Document:
+    """Raises Unreadable if this cannot be read at all.  *repeated_max*: values of a document with
+    aliases, each counted wherever it is repeated, for who walks through all of them."""
     builder = _Builder(with_places=with_places)
     try:
         builder.build(_events(text))
@@ -46,7 +47,25 @@ def read_yaml(text: str, *, with_places: bool = False) -> Document:
         before = text.encode()[: error.position]
         line = before.count(b"\n") + 1
         raise Unreadable(line, f"not YAML: a character {_number(error):#x}; remove it") from None
+    line = builder.alias_line
+    if repeated_max is not None and line and _size(builder.root, line, {}, 0) > repeated_max:
+        raise Unreadable(
+            line, f"aliases make more than {repeated_max:,} values of this; write it out"
+        )
     return Document(builder.root, builder.problems, builder.place)
+
+
+def _size(value: object, line: int, known: dict[int, int], depth: int) -> int:
+    """Values in *value*, with repetitions; *known*: sizes by id."""
+    if not isinstance(value, dict | list):
+        return 1
+    if depth > DEPTH_MAX:  # also what is in itself
+        raise Unreadable(line, "nested too deeply; simplify it")
+    size = known.get(id(value))
+    if size is None:
+        items = value.values() if isinstance(value, dict) else value
+        size = known[id(value)] = 1 + sum(_size(each, line, known, depth + 1) for each in items)
+    return size
 
 
 def _number(error: yaml.reader.ReaderError) -> int:
@@ -95,6 +114,7 @@ class _Builder:
         self.root: object = None
         self.place: Place | None = None
         self.problems: list[Problem] = []
+        self.alias_line = 0  # of the last alias; 0: there is none
         self._with_places = with_places
         self._documents = 0
         self._frames: list[_Frame] = []
@@ -152,6 +172,7 @@ class _Builder:
     def _alias(self, event: yaml.AliasEvent) -> None:
         if event.anchor not in self._anchors:
             raise _not_yaml(_line(event), f"found undefined alias {event.anchor!r}")
+        self.alias_line = _line(event)
         value, place = self._anchors[event.anchor]
         frame = self._frames[-1] if self._frames else None
         if frame is not None and frame.fields is not None and frame.key is _NO_KEY:

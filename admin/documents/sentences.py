@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from splitplane.places import Path_
+from admin.documents.places import Path_
 
 # pydantic's error type -> sentence; {input} is what was given, the rest pydantic's context
 _SENTENCES: Final = {
