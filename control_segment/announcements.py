@@ -35,18 +35,34 @@ class Changes(NamedTuple):
     changed: list[tuple[AddVs, AddVs]]  # before, after
 
 
+# Packets of an assisted one's node are known for what they are by a held entry, as a proxied one's
+_PROXIES: Final = int(
+    Flag.SSL_PROXY | Flag.COOKIE_PROXY | Flag.HTTP_PROXY | Flag.RAW_PROXY
+    | Flag.CS_ASSIST | Flag.HYBRID
+)  # fmt: skip
+
+
 class Versions(NamedTuple):
-    """The major versions of both buses that a CS has agreed on with a DFS."""
+    """The major versions of both buses that a CS has agreed on with a DFS, and what that can."""
 
     csmb: int
     ssmb: int
+    proxies: bool = False  # it makes clients' connections itself (15.1)
 
     def carry(self, server: AddVs) -> bool:
-        """Whether it can be announced and served: version 1 of either bus has no IPv6."""
+        """Whether it can be announced and served."""
+        return not (self.lacks_addresses(server) or self.lacks_proxy(server))
+
+    def lacks_addresses(self, server: AddVs) -> bool:
+        """Version 1 of either bus has no IPv6."""
+        if self.csmb >= 2 and self.ssmb >= 2:
+            return False
         addresses = server.virt_ipaddr, server.next_hop_ipaddr
-        return min(self) >= 2 or all(
-            address == UNSPECIFIED or is_ipv4(address) for address in addresses
-        )
+        return not all(address == UNSPECIFIED or is_ipv4(address) for address in addresses)
+
+    def lacks_proxy(self, server: AddVs) -> bool:
+        """A DFS must be able to, and version 1 of SSMB has no room for it (15.1)."""
+        return bool(server.flags & _PROXIES) and not (self.proxies and self.ssmb >= 2)
 
 
 def virtual_server_list(servers: list[AddVs], versions: Versions) -> Iterator[VsList]:
@@ -59,16 +75,34 @@ def withheld(servers: list[AddVs], versions: Versions) -> list[AddVs]:
     return [server for server in servers if not versions.carry(server)]
 
 
+def more_withheld(changes: Changes, versions: Versions) -> int:
+    """Return how many more virtual servers these versions do not carry, behind changes."""
+    after = [*changes.added, *(after for _, after in changes.changed)]
+    before = [*changes.gone, *(before for before, _ in changes.changed)]
+    return len(withheld(after, versions)) - len(withheld(before, versions))
+
+
 def complaint(lost: list[AddVs], versions: Versions) -> str:
     """Say that a DFS will not serve these virtual servers, and why."""
-    return (
-        f"{len(lost)} IPv6 virtual servers are not announced, because CSMB {versions.csmb} with"
-        f" SSMB {versions.ssmb} cannot carry them ({_named(lost)});"
-        " upgrade that DFS to version 2 of both"
-    )
+    said = []
+    without = [server for server in lost if versions.lacks_addresses(server)]
+    if without:
+        said.append(
+            f"{len(without)} IPv6 virtual servers are not announced, because CSMB {versions.csmb}"
+            f" with SSMB {versions.ssmb} cannot carry them ({_named(without)});"
+            " upgrade that DFS to version 2 of both"
+        )
+    without = [server for server in lost if versions.lacks_proxy(server)]
+    if without:
+        said.append(
+            f"{len(without)} virtual servers that are not plain are not announced,"
+            f" because that DFS cannot read what clients say ({_named(without)}); give it a target"
+            " that can, and this release"
+        )
+    return "; ".join(said)
 
 
-def difference(changes: Changes, number: int) -> str:
+def in_words(changes: Changes, number: int) -> str:
     """Say what a reload added and removed, so that nobody has to find out by a clients' call."""
     what = {"removed": changes.gone, "added": changes.added}
     said = [f"{len(all_)} {how} ({_named(all_)})" for how, all_ in what.items() if all_]

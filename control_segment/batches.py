@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
 from admin.faults import Faults
+from control_segment.content_decisions import Question
 from control_segment.decisions import Decisions
 from control_segment.dispatch import Dispatch
 from control_segment.group.group import Group
 from control_segment.peers import AddressBook, Datagram, Peer
 from control_segment.statistics import Statistics
 from control_segment.wire import (
+    APP_QUERY_SIZE,
     KEY_END,
     PARKED_QUERY_MAX,
     QUERY_SIZE,
@@ -26,7 +28,7 @@ from control_segment.wire import (
     signature_of,
     slow_reply,
 )
-from ssmb.constants import Flag, MessageType
+from ssmb.constants import PARKED_FRAME_MAX, Flag, MessageType
 from ssmb.errors import BadTag, Replayed, SealError, TooOld, TooShort
 from ssmb.serials import CS_ORIGINATED, NO_FLOW
 
@@ -171,6 +173,22 @@ class Batches:
         ):
             self._statistics.received[1] += 1
             return self._decisions.decide(peer, octets[8:KEY_END], serial, octets[46], now)
+        if (
+            size > APP_QUERY_SIZE
+            and octets[0] == 3
+            and octets[2] & 0x50 == 0x50
+            and not octets[1]
+            and not octets[3] & 1
+            and not any(octets[52:APP_QUERY_SIZE])
+            and size <= APP_QUERY_SIZE + PARKED_FRAME_MAX
+            and peer.is_fast
+            and NO_FLOW < (serial := int.from_bytes(octets[4:8], "big")) < CS_ORIGINATED
+        ):
+            self._statistics.received[3] += 1
+            question = Question(b"", octets[APP_QUERY_SIZE:])
+            content = self._dispatch.content
+            answer = content.decide(peer, octets[8:KEY_END], serial, question, now)
+            return None if answer is None else reply_octets(octets, *answer)
         if peer.is_fast and not peer.sync.is_running and are_deletes(octets):
             self._dispatch.deletes(peer, octets, now)
             return None

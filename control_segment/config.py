@@ -2,28 +2,55 @@
 """The configuration of a CS as it is in YAML; every rule that a file can break is checked here.
 
 Messages name what is wrong and what would be right.  `splitplane.config` adds the place in the
-file, from the error's location, and from `at` where a rule spans several places.  Addresses stay
-text here and become octets in the model.
+file, from the error's location, and from `at` where a rule spans several places.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from admin.answers import WEIGHT_MAX
-from control_segment.methods import METHODS
-from control_segment.references import check_persistence_groups, check_references, family, wrong
+from admin.alerts.config import AlertList
+from admin.answers import METRICS_SERIES_MAX
+from admin.link.config import ApiLinkConfig
+from control_segment.content.config import (
+    APP_LIMIT_MAX,
+    PLAIN,
+    RULES_MAX,
+    Application,
+    Kind,
+    PersistenceConfig,
+    check_content,
+)
+from control_segment.content.rule_config import RuleConfig
+from control_segment.fields import (
+    AddressOrAny,
+    FilePath,
+    HopAddress,
+    InterfaceName,
+    ListeningAddress,
+    MethodName,
+    MinimumActive,
+    MulticastAddress,
+    Name,
+    PacketAddress,
+    Port,
+    PortRange,
+    Priority,
+    Seconds,
+    Section,
+    SegmentAddress,
+    Weight,
+    Whole,
+)
+from control_segment.health.config import MonitorConfig
+from control_segment.outlier_config import OutlierConfig
+from control_segment.references import check_folders, check_group, family, unique, wrong
 from control_segment.team_rules import check_teams
 from csmb.constants import CS_ID_MAX, VS_TOTAL_MAX
-from ssmb.addresses import from_text, is_link_local, is_martian, is_next_hop, names_a_host
 from ssmb.constants import (
     FLOW_BUFFER_MAX,
-    MULTICAST_GROUP,
-    MULTICAST_GROUP6,
     QUERY_RETRY_MS,
     SSMB_PORT,
     STATS_INTERVAL_S,
@@ -32,103 +59,7 @@ from ssmb.constants import (
 )
 
 
-def _parsed(text: str) -> tuple[str, bytes]:
-    """One host's address, as it is written and as octets."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not an IPv4 or IPv6 address; give one") from None
-    if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address.scope_id):
-        raise ValueError(f"{text!r} is an IPv4-mapped address or has a zone; give a plain one")
-    octets = from_text(text)
-    if not names_a_host(octets):
-        raise ValueError(f"{text!r} is not the address of a single host; give one")
-    return str(address), octets
-
-
-def _address_that(fits: Callable[[bytes], bool], complaint: str) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        address, octets = _parsed(text)
-        if not fits(octets):
-            raise ValueError(f"{text!r} {complaint}")
-        return address
-
-    return check
-
-
-_segment_address = _address_that(  # where a segment is reached, perhaps from its own machine
-    lambda octets: not is_link_local(octets), "is valid on one link only; give one that is routed"
-)
-_hop_address = _address_that(  # where packets are sent over a link: a node, a next hop
-    is_next_hop, "never leaves its host; give an address that others reach"
-)
-_packet_address = _address_that(  # the destination of clients' packets, the source of nodes'
-    lambda octets: not is_martian(octets),
-    "is not an address that packets are forwarded to or from; give another one",
-)
-
-
-def _multicast_address(text: str) -> str:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not an IPv4 or IPv6 address; give one") from None
-    if not address.is_multicast or (address.version == 6 and address.scope_id):
-        raise ValueError(
-            f"{text!r} is not the address of a multicast group; give one like {MULTICAST_GROUP} or"
-            f" {MULTICAST_GROUP6}"
-        )
-    return str(address)
-
-
-def _address_or_any(text: str) -> str:
-    return text if text == "*" else _packet_address(text)
-
-
-def _file(text: str) -> str:
-    if not text or not text.isprintable():
-        raise ValueError(f"{text!r} cannot be a file path; give one")
-    return text
-
-
-def _method(name: str) -> str:
-    if name not in METHODS:
-        raise ValueError(f"unknown balancing method {name!r}; use one of {', '.join(METHODS)}")
-    return name
-
-
-def _port_range(text: str) -> str:
-    first, dash, last = text.partition("-")
-    if text != "keep":
-        if not (dash and first.isdecimal() and last.isdecimal()):
-            raise ValueError(f"{text!r} is not a range of ports; give one like 1024-65535, or keep")
-        if not 1 <= int(first) <= int(last) <= 65535:
-            raise ValueError(f"{text!r}: the ports must ascend and be within 1 to 65535")
-    return text
-
-
-# strict: YAML's `true` is no 1, and text in quotes no number
-Whole = Annotated[int, Field(strict=True)]
-SegmentAddress = Annotated[str, AfterValidator(_segment_address)]
-MulticastAddress = Annotated[str, AfterValidator(_multicast_address)]
-InterfaceName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[^/:\s]+$")]
-HopAddress = Annotated[str, AfterValidator(_hop_address)]
-PacketAddress = Annotated[str, AfterValidator(_packet_address)]
-AddressOrAny = Annotated[str, AfterValidator(_address_or_any)]
-MethodName = Annotated[str, AfterValidator(_method)]
-FilePath = Annotated[str, AfterValidator(_file)]
-PortRange = Annotated[str, AfterValidator(_port_range)]
-Port = Annotated[Whole, Field(ge=1, le=65535)]
-Seconds = Annotated[Whole, Field(ge=1, le=65535)]
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:-]+$")]
-Weight = Annotated[Whole, Field(ge=0, le=WEIGHT_MAX)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MulticastConfig(_Model):
+class MulticastConfig(Section):
     """The multicast group with which the CSs of a group share their state (11.2)."""
 
     address: MulticastAddress
@@ -137,7 +68,7 @@ class MulticastConfig(_Model):
     ttl: Annotated[Whole, Field(ge=1, le=255)] = 1  # routers on the way, and one more
 
 
-class SsmbConfig(_Model):
+class SsmbConfig(Section):
     """Where this CS takes SSMB datagrams."""
 
     address: SegmentAddress
@@ -156,7 +87,15 @@ class SsmbConfig(_Model):
         return self
 
 
-class DataFlowSegmentAddress(_Model):
+class MetricsConfig(Section):
+    """Where Prometheus reads; whoever reaches it may."""
+
+    address: ListeningAddress = "127.0.0.1"
+    port: Port
+    series_max: Annotated[Whole, Field(ge=0)] = METRICS_SERIES_MAX
+
+
+class DataFlowSegmentAddress(Section):
     """Where a DFS listens for CSMB, and the DFSs that it belongs to."""
 
     address: SegmentAddress
@@ -173,7 +112,7 @@ class DataFlowSegmentAddress(_Model):
         return self
 
 
-class ControlSegmentAddress(_Model):
+class ControlSegmentAddress(Section):
     """Another CS of the group: its id, and where it takes SSMB datagrams."""
 
     segment_id: Annotated[Whole, Field(ge=1, le=CS_ID_MAX)]
@@ -181,7 +120,7 @@ class ControlSegmentAddress(_Model):
     port: Port = SSMB_PORT
 
 
-class RedundancyConfig(_Model):
+class RedundancyConfig(Section):
     """When a CS takes over from another one of its group (docs/design/0009)."""
 
     heartbeat_ms: Annotated[Whole, Field(ge=5, le=10_000)] = 50
@@ -205,7 +144,7 @@ class RedundancyConfig(_Model):
         return self
 
 
-class SettingsConfig(_Model):
+class SettingsConfig(Section):
     """Times and sizes."""
 
     hello_interval_s: Annotated[Whole, Field(ge=1, le=3600)] = 5
@@ -222,7 +161,7 @@ class SettingsConfig(_Model):
     grants: bool = True  # DFSs that can get decisions ahead
 
 
-class NodeConfig(_Model):
+class NodeConfig(Section):
     """One server."""
 
     name: Name
@@ -231,9 +170,10 @@ class NodeConfig(_Model):
     weight: Weight = 1
     connection_limit: Annotated[Whole, Field(ge=0)] = 0
     state: Literal["enabled", "draining", "down"] = "enabled"
+    priority: Priority = 0  # the highest ones are preferred
 
 
-class PoolConfig(_Model):
+class PoolConfig(Section):
     """Servers that are balanced together."""
 
     name: Name
@@ -241,40 +181,51 @@ class PoolConfig(_Model):
     # Clients also talk to the nodes themselves, on ways that pass the DFS in one direction only
     reached_directly: bool = False
     reset_when_down: bool = False  # living TCP connections of a node that is set down are reset
+    # Nodes that must be able to take sessions before lower priorities are left in reserve
+    minimum_active: MinimumActive = 1
+    monitors: tuple[Name, ...] = ()  # all of which a node must pass; none: it is taken for up
+    reset_when_dead: bool = False  # as reset_when_down, for a node that a monitor finds down
+    # Over which the share of a node that came back up rises to all of it; 0: it has all at once
+    slow_start_s: Annotated[Whole, Field(ge=0, le=3600)] = 0
+    outliers: OutlierConfig | None = None  # None: no node is ejected
     nodes: tuple[NodeConfig, ...] = ()
 
     @model_validator(mode="after")
     def _check_nodes(self) -> Self:
+        if self.outliers is not None:
+            self.outliers.check_method(self.name, self.method)
         names = [node.name for node in self.nodes]
         places = [f"{node.address} port {node.port or 'kept'}" for node in self.nodes]
-        _unique(f"pool {self.name}: node name", names, "nodes", "name")
-        _unique(f"pool {self.name}: node address and port", places, "nodes", "address")
+        unique(f"pool {self.name}: node name", names, "nodes", "name")
+        unique(f"pool {self.name}: node address and port", places, "nodes", "address")
+        for index, name in enumerate(self.monitors):
+            if name in self.monitors[:index]:
+                raise wrong(f"pool {self.name}: monitor {name!r} is given twice", "monitors", index)
         return self
 
 
-class SourceTranslationConfig(_Model):
+class SourceTranslationConfig(Section):
     """Sessions reach the node from this address."""
 
     address: PacketAddress
     ports: PortRange = "1024-65535"
 
 
-class PersistenceConfig(_Model):
-    """Clients come back to their node."""
-
-    kind: Literal["source_address"]
-    timeout_s: Annotated[Whole, Field(ge=1, le=86400)] = 300
-    group: Name | None = None  # virtual servers of one group share what they remember
-
-
-class VirtualServerConfig(_Model):
+class VirtualServerConfig(Section):
     """What clients connect to."""
 
     name: Name
     address: AddressOrAny
     port: Port | Literal["*"]
     protocol: Literal["tcp", "udp"]
+    kind: Kind = PLAIN  # otherwise the node is chosen by what the client says first
     pool: Name
+    fallback_pool: Name | None = None  # new sessions go there while no node of `pool` takes any
+    # The first that holds decides; of kind http.  `pool` is for requests for which none does
+    rules: Annotated[tuple[RuleConfig, ...], Field(max_length=RULES_MAX)] = ()
+    hash: Literal["url", "said"] | None = None  # by it, and not by the pool's method
+    application: Application | None = None  # whose plug-in reads what clients say
+    app_limit: Annotated[Whole, Field(ge=0, le=APP_LIMIT_MAX)] = 0  # octets; 0: 16384
     forward_mode: Literal["nat", "l2", "tunnel"] = "nat"
     translate_address: bool | None = None  # None: nat yes, l2 and tunnel no
     translate_port: bool | None = None
@@ -293,6 +244,28 @@ class VirtualServerConfig(_Model):
     def key(self) -> tuple[str, int | str, str]:
         """What no two virtual servers may share."""
         return self.address, self.port, self.protocol
+
+    @property
+    def pool_names(self) -> tuple[str, ...]:
+        """The pools that it names, each once: its own first."""
+        if not self.rules:
+            return (self.pool,) if self.fallback_pool is None else (self.pool, self.fallback_pool)
+        return tuple(dict.fromkeys(name for name, _ in self.pool_places))
+
+    @property
+    def pool_places(self) -> tuple[tuple[str, tuple[str | int, ...]], ...]:
+        """The pools that it names, each with where it does."""
+        own: tuple[tuple[str, tuple[str | int, ...]], ...] = ((self.pool, ("pool",)),)
+        if self.fallback_pool is not None:
+            own += ((self.fallback_pool, ("fallback_pool",)),)
+        if not self.rules:
+            return own
+        return own + tuple(
+            (pool, ("rules", index, place))
+            for index, rule in enumerate(self.rules)
+            for pool, place in ((rule.pool, "pool"), (rule.fallback_pool, "fallback_pool"))
+            if pool is not None
+        )
 
     @property
     def translates_address(self) -> bool:
@@ -314,8 +287,17 @@ class VirtualServerConfig(_Model):
         return self.source_translation
 
     @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        check_content(self)
+        return self
+
+    @model_validator(mode="after")
     def _check_modes(self) -> Self:
         where = f"virtual server {self.name}"
+        if self.fallback_pool == self.pool:
+            raise wrong(
+                f"{where}: fallback_pool is its pool {self.pool}; name another one", "fallback_pool"
+            )
         if self.forward_mode != "nat":
             for field in ("translate_address", "translate_port"):
                 if getattr(self, field):
@@ -339,7 +321,21 @@ class VirtualServerConfig(_Model):
         return self
 
 
-class ControlSegmentConfig(_Model):
+class GroupConfig(Section):
+    """What all CSs of a group have in common: in their files, or in the API's database."""
+
+    settings: SettingsConfig = SettingsConfig()
+    monitors: tuple[MonitorConfig, ...] = ()
+    pools: tuple[PoolConfig, ...] = ()
+    virtual_servers: Annotated[tuple[VirtualServerConfig, ...], Field(max_length=VS_TOTAL_MAX)] = ()
+
+    @model_validator(mode="after")
+    def _check_group(self) -> Self:
+        check_group(self.virtual_servers, self.pools, self.monitors)
+        return self
+
+
+class ControlSegmentConfig(GroupConfig):
     """The whole file."""
 
     segment_id: Annotated[Whole, Field(ge=1, le=CS_ID_MAX)]
@@ -350,12 +346,16 @@ class ControlSegmentConfig(_Model):
     laboratory_no_authentication: bool = False
     admin_socket: FilePath | None = None
     state_file: FilePath | None = None  # None: in $STATE_DIRECTORY, or no file
+    metrics: MetricsConfig | None = None  # None: it has none
     data_flow_segments: Annotated[tuple[DataFlowSegmentAddress, ...], Field(min_length=1)]
     control_segments: Annotated[tuple[ControlSegmentAddress, ...], Field(max_length=16)] = ()
     redundancy: RedundancyConfig = RedundancyConfig()
-    settings: SettingsConfig = SettingsConfig()
-    pools: tuple[PoolConfig, ...] = ()
-    virtual_servers: Annotated[tuple[VirtualServerConfig, ...], Field(max_length=VS_TOTAL_MAX)] = ()
+    alerts: AlertList = ()  # of what this CS sees; with `api`, the API's are as a rule enough
+    api: ApiLinkConfig | None = None  # None: what the group has in common is in this file
+    # The programs that monitors of kind script may run; None: they may run none
+    monitor_scripts: FilePath | None = None
+    # Secrets that monitors name, a file each; None: monitors may name none
+    monitor_secrets: FilePath | None = None
 
     @model_validator(mode="after")
     def _check_key(self) -> Self:
@@ -365,6 +365,17 @@ class ControlSegmentConfig(_Model):
             raise ValueError(
                 "key_file is missing; add it (or laboratory_no_authentication: true, in a lab)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_api(self) -> Self:
+        for field in GroupConfig.model_fields if self.api is not None else ():
+            if field in self.model_fields_set:
+                raise wrong(
+                    f"{field} of a CS with the section api come from the API; remove them here, and"
+                    " `splitplane import` them there, or remove the section api",
+                    field,
+                )
         return self
 
     @model_validator(mode="after")
@@ -386,19 +397,13 @@ class ControlSegmentConfig(_Model):
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        servers = self.virtual_servers
-        _unique("pool", [pool.name for pool in self.pools], "pools", "name")
-        _unique("virtual server", [server.name for server in servers], "virtual_servers", "name")
-        keys = [" ".join(map(str, server.key)) for server in servers]
-        what = "virtual server address, port and protocol"
-        _unique(what, keys, "virtual_servers", "address")
         segments = [f"{dfs.address} {dfs.port}" for dfs in self.data_flow_segments]
-        _unique("data flow segment", segments, "data_flow_segments", "address")
+        unique("data flow segment", segments, "data_flow_segments", "address")
         others = self.control_segments
         ids = [str(each.segment_id) for each in others]
-        _unique("control segment", ids, "control_segments", "segment_id")
+        unique("control segment", ids, "control_segments", "segment_id")
         places = [f"{each.address} {each.port}" for each in others]
-        _unique("control segment address", places, "control_segments", "address")
+        unique("control segment address", places, "control_segments", "address")
         for index, each in enumerate(others):
             if each.segment_id == self.segment_id:
                 raise wrong(
@@ -422,16 +427,6 @@ class ControlSegmentConfig(_Model):
         return self
 
     @model_validator(mode="after")
-    def _check_references(self) -> Self:
-        check_references(self.virtual_servers, self.pools)
-        check_persistence_groups(self.virtual_servers)
+    def _check_folders(self) -> Self:
+        check_folders(self.monitors, scripts=self.monitor_scripts, secrets=self.monitor_secrets)
         return self
-
-
-def _unique(what: str, names: list[str], *at: str) -> None:
-    """*at*: the list that the names are of, and the field of its items to point at."""
-    seen: set[str] = set()
-    for index, name in enumerate(names):
-        if name in seen:
-            raise wrong(f"{what} {name!r} is given twice", at[0], index, *at[1:])
-        seen.add(name)

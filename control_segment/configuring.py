@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from admin.faults import Faults
+from admin.log_lines import line
 from control_segment.announcements import Changes, changes_seen, silenced
 from control_segment.config import ControlSegmentConfig
 from control_segment.links import Link
@@ -14,12 +15,19 @@ from control_segment.model import Model
 from control_segment.pairs.owners import is_silent
 from control_segment.peers import Peer
 from csmb.messages import AddVs, NodePlace
+from ssmb.addresses import endpoint_text, from_text
 
 
 def name_of(config: ControlSegmentConfig, index: int) -> str:
     """A configured DFS, for the log."""
     dfs = config.data_flow_segments[index]
     return f"{dfs.address} port {dfs.port}"
+
+
+def endpoint_of(config: ControlSegmentConfig, index: int) -> str:
+    """The same as one word."""
+    dfs = config.data_flow_segments[index]
+    return endpoint_text(from_text(dfs.address), dfs.port)
 
 
 class Configuring:
@@ -76,6 +84,12 @@ class Configuring:
             lambda: self._as_seen(index, self._model.announcements())
         )
 
+    def send_lists_again(self) -> None:
+        """All want all virtual servers again."""
+        for index, link in enumerate(self._links):
+            if link.is_configured:
+                self.send_list_again(index)
+
     def reconfigure(self, config: ControlSegmentConfig, changes: Changes, now: float) -> None:
         """Send every DFS what a reload changed."""
         old, self._config = self._config.settings, config
@@ -86,9 +100,9 @@ class Configuring:
                     link.connection.change_hello_interval(interval_s, now)
                 if link.is_configured:
                     new = config.settings if config.settings != old else None
-                    servers = self._model.announcements()
                     seen = changes_seen(changes) if self._is_silent(index) else changes
-                    self._say(index, link.send_changes(new, seen, servers, now))
+                    said = link.send_changes(new, seen, self._model.announcements, now)
+                    self._say(index, said)
                     link.send_nodes(self._places(), now)
             except Exception as error:
                 self._give_up(index, f"reconfiguring DFS {name_of(config, index)}", error)
@@ -103,7 +117,9 @@ class Configuring:
 
     def _say(self, index: int, sentence: str | None) -> None:
         if sentence is not None:
-            self._log.append(f"DFS {name_of(self._config, index)}: {sentence}")
+            address = endpoint_of(self._config, index)
+            named = f"DFS {name_of(self._config, index)}"
+            self._log.append(line(f"{named}: {sentence}", address=address))
 
     def _give_up(self, index: int, doing: str, error: Exception) -> None:
         self._faults.note(doing, error)

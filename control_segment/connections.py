@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from admin.faults import Faults
+from admin.log_lines import line
 from admin.quiet_log import QuietLog
 from control_segment.announcements import Changes, refusal
 from control_segment.claims import Claims, contest
 from control_segment.config import ControlSegmentConfig
-from control_segment.configuring import Configuring, name_of
+from control_segment.configuring import Configuring, endpoint_of, name_of
 from control_segment.dispatch import Dispatch
 from control_segment.group.group import Group
 from control_segment.links import Link
@@ -34,7 +35,14 @@ from csmb.settings import ConnectionSettings
 from ssmb.addresses import UNSPECIFIED, from_text
 from ssmb.seal import KeyRing
 
-_CAPABILITIES = int(CsmbFlag.SYNC_CAP | CsmbFlag.GRANTS | CsmbFlag.HEARTBEATS | CsmbFlag.NODES)
+_CAPABILITIES = int(
+    CsmbFlag.SYNC_CAP
+    | CsmbFlag.GRANTS
+    | CsmbFlag.HEARTBEATS
+    | CsmbFlag.NODES
+    | CsmbFlag.APP_PROXY
+    | CsmbFlag.APP_NOTIFY_CAP
+)
 
 
 class Connections:
@@ -114,7 +122,7 @@ class Connections:
         """TCP could not be connected; return after how many seconds to try again."""
         link = self.links[index]
         if reason != link.reason:
-            self._log.append(f"DFS {self._name(index)}: {reason}")
+            self._log.append(self._about(index, reason))
         return link.not_connected(reason)
 
     def stream_received(self, index: int, octets: bytes, now: float) -> float | None:
@@ -205,11 +213,10 @@ class Connections:
         link = self.links[index]
         if self._claims.open.pop(index, None) is None and not link.is_ready:
             self._statistics.drops["stream_unproved"] += 1
-            name = f"DFS {self._name(index)}"
-            self._quiet.add(name, f"{name}: {event.reason}", now)
+            self._quiet.add(f"DFS {self._name(index)}", self._about(index, event.reason), now)
             self._log += self._quiet.take()
         else:
-            self._log.append(f"DFS {self._name(index)}: {event.reason}")
+            self._log.append(self._about(index, event.reason))
         peer_id, wait_s = link.peer_id, link.closed(event, now)
         if peer_id is not None:
             # Two connections to one DFS: losing one is no event (7.7, rule 10)
@@ -255,8 +262,12 @@ class Connections:
             self._check_all(now)
         self.by_address.learn(peer)
         self._log.append(
-            f"DFS {self._name(index)} is ready: segment {hello.segment_id}, "
-            f"CSMB {link.versions.csmb}, SSMB {link.versions.ssmb}"
+            line(
+                f"DFS {self._name(index)} is ready: segment {hello.segment_id}, "
+                f"CSMB {link.versions.csmb}, SSMB {link.versions.ssmb}",
+                peer=f"dfs-{hello.segment_id}",
+                address=endpoint_of(self._config, index),
+            )
         )
         link.announce(self._roles.election, now)
         self._dispatch.authenticate(peer, now)
@@ -328,6 +339,10 @@ class Connections:
 
     def _name(self, index: int) -> str:
         return name_of(self._config, index)
+
+    def _about(self, index: int, sentence: str) -> str:
+        address = endpoint_of(self._config, index)
+        return line(f"DFS {self._name(index)}: {sentence}", address=address)
 
     def reconfigure(self, config: ControlSegmentConfig, changes: Changes, now: float) -> None:
         """Send every DFS what a reload changed."""

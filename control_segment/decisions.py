@@ -13,15 +13,19 @@ the same node for it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
+from control_segment.content.said import Said
 from control_segment.flows import SESSION, WAITS_FOR_ANSWER, Flow, FlowTable
+from control_segment.node_choices import Choice, choose, choose_by_content, names_of
 from control_segment.nodes import Node
 from control_segment.pairs.teams import are_together, carry, next_holder
 from control_segment.peers import Peer
+from control_segment.pools import Pool
 from control_segment.session_rules import Unheard, goes_on
-from control_segment.source_ports import SourcePorts
+from control_segment.source_ports import SourcePort, SourcePorts
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer, VirtualServers
@@ -32,11 +36,15 @@ from control_segment.wire import (
     SRC_IPADDR,
     Answer,
     pack_translation,
+    proxied,
     reply_head,
 )
 from ssmb.constants import TCP, Asking, ErrorCode
 from ssmb.messages import Translation
 
+_NOT_SAID: Final = (
+    "the virtual server decides by what its clients say, and the DFS has not asked so"
+)
 _TAKEN_BACK_S: Final = 1.0  # grants, after a limit was met
 SYN: Final = 0x02
 SYN_ACK: Final = 0x12
@@ -54,6 +62,10 @@ def _wait(seconds: int) -> Answer:
     return reply_head(ErrorCode.WAIT, 0), pack_translation(translation)
 
 
+def _nobody_judges(node: Node, now: float) -> None:
+    """Until somebody does."""
+
+
 class Decisions:
     """Answers QUERYs from the table of flows and the configuration in force."""
 
@@ -65,6 +77,7 @@ class Decisions:
         self._note = trace.note
         self._by_key = table.by_key
         self._unheard = Unheard()
+        self.suspect: Callable[[Node, float], None] = _nobody_judges  # `Outliers.suspect`
 
     def decide(
         self, peer: Peer, key: bytes, serial: int, tcp_flags: int, now: float
@@ -74,25 +87,43 @@ class Decisions:
         if flow is not None and flow.epoch != flow.peer.epoch:
             flow = self.lapse(flow, now)
         is_syn = tcp_flags & SYN_ACK == SYN
+        if flow is not None and flow.virtual_server.content is not None:
+            return self._go_on_spliced(flow, peer, serial, now, is_syn=is_syn)
         if flow is not None:
             if flow.serial == serial and flow.peer is peer:
-                return self._repeat(flow, now)
+                return self.repeat(flow, now)
             if flow.previous_serial == serial:
                 self._statistics.drops["stale_query"] += 1
                 return None
             if goes_on(flow, peer, self.servers, now, is_syn=is_syn):
-                return self._reattach(flow, peer, serial, now)
+                return self.reattach(flow, peer, serial, now)
             why = "a SYN with another serial" if is_syn else "its node takes it no longer"
             self._note((now, key, "%s: the previous session is over", (why,)))
             self.table.end(flow)
         server = self.servers.match(key)
         if server is None:
-            return self._refuse(ErrorCode.UNKNOWN, key, now, "no virtual server has this address")
+            return self.refuse(ErrorCode.UNKNOWN, key, now, "no virtual server has this address")
+        if server.content is not None:
+            return self.refuse(ErrorCode.UNKNOWN, key, now, _NOT_SAID, server)
         is_under_way = not is_syn and key[PROTOCOL] == TCP
         if is_under_way and (peer.sync.is_running or not server.pool.method.consistent):
             return self._unknown(server, peer, key, now)
         previous = 0 if flow is None else flow.serial
-        return self._begin(server, peer, key, serial, previous, now)
+        return self.begin(server, peer, key, serial, previous, now)
+
+    def _go_on_spliced(
+        self, flow: Flow, peer: Peer, serial: int, now: float, *, is_syn: bool
+    ) -> Answer | None:
+        """A QUERY about a session whose client was asked what it wants: it can only go on, with
+        the offsets that its DFS has reported (9.8)."""
+        if is_syn or flow.waits_for_offsets:
+            return self.refuse(ErrorCode.UNKNOWN, flow.key, now, _NOT_SAID, flow.virtual_server)
+        if flow.serial == serial and flow.peer is peer:
+            return self.repeat(flow, now)
+        if flow.previous_serial == serial:
+            self._statistics.drops["stale_query"] += 1
+            return None
+        return self.reattach(flow, peer, serial, now)
 
     def _unknown(self, server: VirtualServer, peer: Peer, key: bytes, now: float) -> Answer | None:
         """A session is under way of which there is no record; there may be one soon."""
@@ -103,7 +134,7 @@ class Decisions:
             self._statistics.drops["waits_for_taken"] += 1
             return None
         why = "the session is under way, but the CS has no record of it"
-        return self._refuse(ErrorCode.UNKNOWN, key, now, why)
+        return self.refuse(ErrorCode.UNKNOWN, key, now, why)
 
     def decide_again(
         self, peer: Peer, key: bytes, serial: int, asking: int, now: float
@@ -111,7 +142,8 @@ class Decisions:
         """About a flow that a DFS has, whose node does not answer a SYN: it stays, or moves.
 
         Only a node that is down loses connections that it answered once: a SYN proves nothing of
-        who sent it, and a node that is draining or removed still serves its own.
+        who sent it, and a node that is draining or removed still serves its own.  One that a
+        monitor finds down loses those whose handshake is not complete, also if it keeps the others.
         """
         flow = self._by_key.get(key)
         if flow is not None and flow.epoch != flow.peer.epoch:
@@ -122,16 +154,19 @@ class Decisions:
             self._statistics.drops["stale_query"] += 1
             return None
         server, node = self.servers.match(key), flow.node
-        if asking == Asking.UNANSWERED:
-            node.connection_waits(now)
-        stays = node.takes_new_sessions and flow.virtual_server.pool.has(node)
-        if server is None or stays or (asking != Asking.UNANSWERED and not node.is_down):
-            return self._repeat(flow, now)
+        is_waiting = asking == Asking.UNANSWERED
+        if is_waiting and node.connection_waits(serial, flow.opened, now):
+            self.suspect(node, now)
+        stays = node.takes_new_sessions and flow.virtual_server.has(node)
+        stays |= flow.virtual_server.content is not None  # nobody knows what its client said
+        is_lost = node.refuses_its_sessions or (asking == Asking.HALF_OPEN and node.is_dead)
+        if server is None or stays or not (is_waiting or is_lost):
+            return self.repeat(flow, now)
         self._note((now, key, "node %s does not answer and takes no sessions", (node.name,)))
         self.table.end(flow)
-        return self._begin(server, peer, key, serial, 0, now)
+        return self.begin(server, peer, key, serial, 0, now)
 
-    def _begin(
+    def begin(
         self,
         server: VirtualServer,
         peer: Peer,
@@ -139,41 +174,33 @@ class Decisions:
         serial: int,
         previous_serial: int,
         now: float,
+        said: Said | None = None,
+        *,
+        again: bool = False,
     ) -> Answer | None:
-        """A new session."""
+        """A new session; *said*: by its client, if that was asked for; *again*: nodes that failed
+        are set aside."""
         closed = server.why_closed_to(key[SRC_IPADDR])
         if closed:
-            return self._refuse(ErrorCode.NOTAVAIL, key, now, closed, server)
+            return self.refuse(ErrorCode.NOTAVAIL, key, now, closed, server)
         if server.connection_limit and server.active >= server.connection_limit:
             why = "the virtual server's connection limit is reached"
-            return self._at_limit(server, peer, key, serial, now, why)
-        persistence = server.persistence
-        node = None if persistence is None else server.remembered_node(key[SRC_IPADDR], now)
-        why = "persistence"
-        if node is None:
-            node = server.pool.method.pick(key, now)
-            if node is None:
-                return self._without_node(server, peer, key, serial, now)
-            why = server.pool.method_name
+            return self._at_limit(server, peer, key, serial, now, why, said)
+        if said is None:
+            choice = choose(server, key, now)
+        else:
+            choice = choose_by_content(server, key, said, now)
+        if choice.node is None:
+            return self._without_node(server, peer, key, serial, now, choice, said, again=again)
         table = self.table
         if len(self._by_key) >= table.capacity and not table.make_room():
             self._statistics.drops["table_full"] += 1
-            return self._at_limit(server, peer, key, serial, now, "all records are in use")
-        source_port, source = None, server.source_of(key)
-        if source is None:
-            head, tail = server.answer(node)
-        else:
-            source_port = self.source_ports.take_for(source, server, node, key)
-            if source_port is None:
-                other = self.source_ports.another_node(source, server, key, now)
-                if other is None:
-                    self._statistics.drops["no_source_port"] += 1
-                    return self._at_limit(server, peer, key, serial, now, "no source port is free")
-                node, why = other, f"{server.pool.method_name}, among those with a free source port"
-                source_port = self.source_ports.take_for(source, server, node, key)
-                assert source_port is not None
-            head, tail = server.answer_from(node, source, source_port.number)
-            why += source.reason
+            return self._at_limit(server, peer, key, serial, now, "all records are in use", said)
+        reached = self._reach(server, choice.pool, choice.node, key, now)
+        if reached is None:
+            self._statistics.drops["no_source_port"] += 1
+            return self._at_limit(server, peer, key, serial, now, "no source port is free", said)
+        node, source_port, (head, tail), why = reached
         flow = Flow(key, serial, peer, server, node, head, tail, server.idle_s, now)
         flow.previous_serial = previous_serial
         flow.source_port = source_port
@@ -181,29 +208,55 @@ class Decisions:
         table.spread(flow)
         if table.waiting:
             table.waiting.forget(server, key)
-        self._remember(server, peer, key[SRC_IPADDR], node, now)
+        if choice.remember_as is not None:
+            self._remember(server, peer, choice.remember_as, node, now)
+        if server.content is not None and not again:  # its rule has decided for it before
+            server.content.count(choice.rule)
+        why = f"{choice.why}{why}{choice.by_rule}"
         self._note((now, key, "virtual server %s: node %s by %s", (server.name, node.name, why)))
         return head, tail
+
+    def _reach(
+        self, server: VirtualServer, pool: Pool, node: Node, key: bytes, now: float
+    ) -> tuple[Node, SourcePort | None, Answer, str] | None:
+        """What a REPLY says for a node, or for another one if no source port is left for that;
+        with words for the trace.  None: none is left."""
+        source, ports = server.source_of(key, pool), self.source_ports
+        if source is None:
+            return node, None, server.answer(node), ""
+        why = ""
+        source_port = ports.take_for(source, server, node, key)
+        if source_port is None:
+            other = ports.another_node(source, server, pool, key, now)
+            if other is None:
+                return None
+            node, why = other, ", which has no free source port, so another node by the method"
+            source_port = ports.take_for(source, server, node, key)
+            assert source_port is not None
+        answer = server.answer_from(node, source, source_port.number)
+        return node, source_port, answer, f"{why}{source.reason}"
 
     @staticmethod
     def _remember(server: VirtualServer, peer: Peer, client: bytes, node: Node, now: float) -> None:
         """A client has its node: for its next session, and for what its DFS may be granted."""
         server.remember_node(client, node, now)
-        if peer.grants is not None:
+        if peer.grants is not None and server.content is None:
             peer.grants.flow_asked(server, client, node)
 
-    def _repeat(self, flow: Flow, now: float) -> Answer:
+    def repeat(self, flow: Flow, now: float) -> Answer:
+        """A QUERY that was answered before: the same REPLY."""
         if flow.state == SESSION:
-            return self._reattach(flow, flow.peer, flow.serial, now)
+            return self.reattach(flow, flow.peer, flow.serial, now)
         if flow.state in WAITS_FOR_ANSWER:
             self.table.moved(flow, now)
         self._note((now, flow.key, "QUERY repeated: the same REPLY, node %s", (flow.node.name,)))
         return flow.head, flow.tail
 
-    def _reattach(self, flow: Flow, peer: Peer, serial: int, now: float) -> Answer:
-        if flow.node.is_down:
+    def reattach(self, flow: Flow, peer: Peer, serial: int, now: float) -> Answer:
+        """The session's next flow: the same node, if that does not refuse it."""
+        if flow.node.refuses_its_sessions:
             self.table.end(flow)
-            return self._refuse(
+            return self.refuse(
                 ErrorCode.NOTAVAIL, flow.key, now, "the session's node is down", flow.virtual_server
             )
         self.table.attach(flow, peer, serial, now)
@@ -220,6 +273,7 @@ class Decisions:
                 carry(flow, holder, still_there=False, keeps_session=True)
                 return flow
         keeps_session = flow.key[PROTOCOL] == TCP and flow.epoch >= peer.sessions_since
+        keeps_session = keeps_session and not flow.waits_for_offsets
         flow.epoch = peer.epoch
         if flow.state == SESSION:
             if keeps_session:
@@ -232,13 +286,30 @@ class Decisions:
         return None
 
     def _without_node(
-        self, server: VirtualServer, peer: Peer, key: bytes, serial: int, now: float
+        self,
+        server: VirtualServer,
+        peer: Peer,
+        key: bytes,
+        serial: int,
+        now: float,
+        choice: Choice,
+        said: Said | None,
+        *,
+        again: bool,
     ) -> Answer | None:
-        if any(node.takes_new_sessions for node in server.pool.nodes.values()):
-            why = f"every node of pool {server.pool.name} is at its connection limit"
-            return self._at_limit(server, peer, key, serial, now, why)
-        why = f"no node of pool {server.pool.name} accepts new sessions"
-        return self._refuse(ErrorCode.NOTAVAIL, key, now, why, server)
+        pool = choice.pool
+        if choice.is_refused and server.content is not None:
+            server.content.count(choice.rule)
+            return self.refuse(ErrorCode.NOTAVAIL, key, now, f"refused{choice.by_rule}", server)
+        if again:
+            why = f"no other node of pool {pool.name} is left{choice.by_rule}"
+            return self.refuse(ErrorCode.NOTAVAIL, key, now, why, server)
+        if pool.takes_sessions:
+            why = f"every node of pool {pool.name} is at its connection limit{choice.by_rule}"
+            return self._at_limit(server, peer, key, serial, now, why, said)
+        names = names_of(server, choice)
+        why = f"no node of pool {names} accepts new sessions{choice.by_rule}"
+        return self.refuse(ErrorCode.NOTAVAIL, key, now, why, server)
 
     def _at_limit(
         self,
@@ -248,6 +319,7 @@ class Decisions:
         serial: int,
         now: float,
         why: str,
+        said: Said | None,
     ) -> Answer | None:
         """There is no place: drop, reset or wait, as the virtual server has it.  But some may be in
         stock (grants), which are taken back now: then there is no REPLY, and the QUERY that is
@@ -260,28 +332,30 @@ class Decisions:
             return None
         if server.config.at_limit == "wait":
             waiting = self.table.waiting
-            until = waiting.until(server, peer, key, serial, now)
+            until = waiting.until(server, peer, key, serial, now, said)
             if until is not None:
                 self._note((now, key, "waits for a place: %s", (why,)))
                 return _wait(math.ceil(until - now))
             waiting.forget(server, key)
         code = ErrorCode.CONNLIMIT if server.config.at_limit == "drop" else ErrorCode.BUSY
-        return self._refuse(code, key, now, why, server)
+        return self.refuse(code, key, now, why, server)
 
     def serve_waiting(self, now: float) -> list[Served]:
         """Give places that became free to flows that wait for one."""
 
         def begin(server: VirtualServer, waiter: Waiter, key: bytes) -> Answer | None:
             if self.servers.match(key) is not server:
-                return self._refuse(ErrorCode.NOTAVAIL, key, now, "it was removed", server)
-            answer = self._begin(server, waiter.peer, key, waiter.serial, 0, now)
-            return None if answer is None or answer[0][1] == ErrorCode.WAIT else answer
+                return self.refuse(ErrorCode.NOTAVAIL, key, now, "it was removed", server)
+            answer = self.begin(server, waiter.peer, key, waiter.serial, 0, now, waiter.said)
+            if answer is None or answer[0][1] == ErrorCode.WAIT:
+                return None
+            return answer if waiter.said is None else proxied(answer)
 
         for server, key in self.table.waiting.expire(now):
-            self._refuse(ErrorCode.BUSY, key, now, "waited in vain for a place", server)
+            self.refuse(ErrorCode.BUSY, key, now, "waited in vain for a place", server)
         return self.table.waiting.serve(begin, now)
 
-    def _refuse(
+    def refuse(
         self,
         code: ErrorCode,
         key: bytes,
@@ -289,6 +363,7 @@ class Decisions:
         why: str,
         server: VirtualServer | None = None,
     ) -> Answer:
+        """Count a refusal and return it."""
         self._statistics.refused[code.name] += 1
         if server is not None:
             server.refused += 1

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from admin.log_lines import line
+from control_segment.assisted.bridged import Bridged
+from control_segment.content_decisions import ContentDecisions, Question
 from control_segment.decisions import Decisions
 from control_segment.grant_choices import Choices
 from control_segment.grant_serials import GrantSerials
@@ -26,6 +29,7 @@ from control_segment.trace import Trace
 from control_segment.wire import (
     DELETE_SIZE,
     NO_TRANSLATION,
+    Answer,
     deletes,
     ended,
     reply_head,
@@ -82,6 +86,7 @@ class Dispatch:
         log: list[str],
         check_all: Callable[[float], None],
         serials: GrantSerials,
+        random_octets: Callable[[int], bytes],
         now: float,
     ) -> None:
         """`check_all`: a DFS lost its flows or has reported them all, so every record must be
@@ -94,6 +99,7 @@ class Dispatch:
         self._decisions = decisions
         self._statistics = statistics
         choices = Choices(decisions)
+        self.content = ContentDecisions(decisions, statistics, trace)
         takings = Takings(decisions, choices, statistics, trace, self.send_low)
         self.notices = Notices(decisions, statistics, trace, model.strangers, takings.claim)
         self.outbound = Outbound(model, decisions, statistics, trace, self.send)
@@ -110,8 +116,9 @@ class Dispatch:
             choices, takings, serials, statistics, self.send, self.synchronise, now
         )
         self.mirror = Mirror(self.notices)
+        self.bridged = Bridged(decisions, statistics, trace, self.send, random_octets)
         # HEARTBEATs are the group's, which is made behind this
-        self.heartbeat_came: Callable[[Peer, Heartbeat, float], None] = self._unsupported
+        self.heartbeat_came: Callable[[Peer, Heartbeat, float], None] = self._invalid
         self._actions: dict[type[Any], Callable[[Peer, Any, float], None]] = {
             Delete: self._deleted,
             Stats: self.notices.counted,
@@ -125,8 +132,8 @@ class Dispatch:
             Reply: self._replica,
             NewFlow: self._replica,
             Heartbeat: self._heartbeat,
-            AppNotify: self._unsupported,
-            Bridge: self._unsupported,
+            AppNotify: self._notified,
+            Bridge: self._bridged,
         }
 
     def receive(self, peer: Peer, octets: bytes, now: float) -> bytes | None:
@@ -162,10 +169,11 @@ class Dispatch:
         if query.serial == NO_FLOW or (is_cs_originated(query.serial) and not query.detail):
             self._statistics.drops["invalid_serial"] += 1
             return None
-        frame = b"" if isinstance(query, AppQuery) else query.frame
         if isinstance(query, AppQuery):
-            self._statistics.drops["unsupported"] += 1
-            head, tail = reply_head(ErrorCode.UNKNOWN, 0), NO_TRANSLATION
+            answer = self._app_query(peer, query, now)
+            if answer is None:
+                return None
+            head, tail = answer
         elif query.flags & Flag.OUTBOUND:
             code = self.outbound.asked(peer, query, now)
             if code is None:
@@ -182,11 +190,35 @@ class Dispatch:
             head, tail = answer
         try:
             return slow_reply(
-                query.signature, query.serial, head, tail, version=peer.ssmb_version, frame=frame
+                query.signature,
+                query.serial,
+                head,
+                tail,
+                version=peer.ssmb_version,
+                frame=query.frame,
             )
         except EncodeError:
             self._statistics.drops["encode_failed"] += 1
             return None
+
+    def _app_query(self, peer: Peer, query: AppQuery, now: float) -> Answer | None:
+        question = Question(
+            query.app_data,
+            query.frame,
+            has_failed=query.error_code == ErrorCode.NODEFAIL,
+            asked_at=query.timestamp,
+        )
+        key = session_key(*query[3:8])
+        return self.content.decide(peer, key, query.serial, question, now)
+
+    def _notified(self, peer: Peer, notify: AppNotify, now: float) -> None:
+        if bool(notify.flags & _REPLICA) is peer.is_active:
+            self._invalid(peer, notify, now)
+            return
+        key = session_key(*notify[3:8])
+        data = notify.app_data
+        if not self.content.notified(peer, key, notify.serial, notify.detail, data, now):
+            self._statistics.drops["stale_notify"] += 1
 
     def _deleted(self, peer: Peer, delete: Delete, now: float) -> None:
         peer.sync.flow_ended(delete.serial)
@@ -210,8 +242,11 @@ class Dispatch:
         if peer.sync.remembers_more_than(SERIALS_PER_RECORD * capacity):
             peer.sync.stop()
             self._log.append(
-                f"DFS segment {peer.segment_id} reports more flows than this CS has records"
-                f" ({capacity}): going on without the rest; raise flow_capacity"
+                line(
+                    f"DFS segment {peer.segment_id} reports more flows than this CS has records"
+                    f" ({capacity}): going on without the rest; raise flow_capacity",
+                    peer=f"dfs-{peer.segment_id}",
+                )
             )
 
     def _sync_done(self, peer: Peer, done: SyncDone, now: float) -> None:
@@ -221,8 +256,11 @@ class Dispatch:
     def _synchronised(self, peer: Peer, now: float) -> None:
         peer.copy.synchronised()
         self._log.append(
-            f"DFS segment {peer.segment_id} has reported all its flows; "
-            f"{len(self._decisions.table)} records"
+            line(
+                f"DFS segment {peer.segment_id} has reported all its flows; "
+                f"{len(self._decisions.table)} records",
+                peer=f"dfs-{peer.segment_id}",
+            )
         )
         self._check_all(now)
 
@@ -283,8 +321,8 @@ class Dispatch:
     def _heartbeat(self, peer: Peer, heartbeat: Heartbeat, now: float) -> None:
         self.heartbeat_came(peer, heartbeat, now)
 
-    def _unsupported(self, peer: Peer, message: Message, now: float) -> None:
-        self._statistics.drops["unsupported"] += 1
+    def _bridged(self, peer: Peer, message: Bridge, now: float) -> None:
+        self.bridged.came(peer, message, now)
 
     def _invalid(self, peer: Peer, message: Message, now: float) -> None:
         self._statistics.drops["invalid_msg"] += 1

@@ -23,7 +23,7 @@ from zlib import crc32
 from control_segment.grant_serials import GrantSerials
 from control_segment.waiting import Waiting
 from control_segment.wire import PLACE_SIZE, PROTOCOL
-from ssmb.constants import REAP_RETRY_MS, TCP
+from ssmb.constants import REAP_RETRY_MS, TCP, Flag
 from ssmb.serials import CS_ORIGINATED
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ STATE_NAMES: Final = {
 # The CS must not be quicker than the DFS's own timer and its latest STATS (10.2)
 GRACE_S: Final = 5
 PIECE: Final = 100  # records between which a walk may pause
+_ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
 ASK_AGAIN_S: Final = REAP_RETRY_MS // 1000
 
 
@@ -110,13 +111,23 @@ class Flow:
         self.spares = 0  # which other DFSs hold an entry (`control_segment.pairs`), a bit each
         self.elsewhere: Elsewhere | None = None
 
+    @property
+    def waits_for_offsets(self) -> bool:
+        """Whether it is, or will be, spliced, and only its DFS knows how (15.5)."""
+        return self.virtual_server.content is not None and not self.is_spliced
+
+    @property
+    def is_spliced(self) -> bool:
+        """Whether its packets get offsets that are known here."""
+        return bool(self.head[3] & _ADD_TCP_OFFSETS)
+
     def gives_up(self) -> bool:
         """Whether it is to end now, busy or not: what it goes to is down or gone.
 
         TCP connections outlive a reload, as UDP flows cannot: those would never end.
         """
         protocol, node, server = self.key[PROTOCOL], self.node, self.virtual_server
-        if protocol != TCP and (server.removed or node.pool_name != server.pool.name):
+        if protocol != TCP and (server.removed or not server.uses(node.pool_name)):
             return True
         return node.gives_up(protocol)
 
@@ -157,6 +168,7 @@ class FlowTable:
         self.is_shared = False  # the group has other CSs, which compare their tables with this one
         # What the other DFSs of a team are to hear: flows that began, and those that ended
         self.fresh: list[Flow] = []
+        self.unspliced: list[Flow] = []
         self.over: list[Over] = []
         self.timed: list[tuple[Flow, Peer]] = []  # whose spares are to end when they are idle
         self.stats_interval_s = 60
@@ -196,11 +208,11 @@ class FlowTable:
         """It began, or has another serial: the other members of its DFS's team are to hold it."""
         if flow.peer.member is not None:
             flow.spares = 0
-            self.fresh.append(flow)
+            self.spread_again(flow)
 
     def spread_again(self, flow: Flow) -> None:
         """A member of its team may have lost its spare while the flow was quiet there."""
-        self.fresh.append(flow)
+        (self.unspliced if flow.waits_for_offsets else self.fresh).append(flow)
 
     def slot_of(self, idle_s: int, now: float) -> tuple[int, set[Flow]]:
         """Return the slot of a record that begins now, and those that are in it; for whoever enters

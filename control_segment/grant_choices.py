@@ -55,6 +55,8 @@ class Choices:
         accepting = sum(node.takes_new_sessions for node in server.pool.nodes.values())
         if not self.enabled:
             return NoGrants("grants are switched off in the settings")
+        if server.content is not None:
+            return NoGrants("what clients say decides")
         if not accepting or server.removed or server.maintenance:
             return NoGrants("it takes no sessions")
         if now - server.limited_at < AT_LIMIT_S:

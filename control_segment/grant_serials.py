@@ -33,19 +33,15 @@ class GrantSerials:
         used = self._used
         if used is None:
             used = self._used = bytearray(_COUNT)
-        start, looked_at = self._next, 0
-        while looked_at < _COUNT:
-            if start + count > _COUNT:  # a range that goes round is allowed, but not needed
-                looked_at += _COUNT - start
-                start = 0
-            taken = used.rfind(_USED, start, start + count)
-            if taken < 0:
-                used[start : start + count] = _USED * count
-                self._next = (start + count) % _COUNT
-                return self._prefix | start
-            looked_at += taken + 1 - start
-            start = taken + 1
-        raise LocalProtocolError(f"there are no {count} consecutive serials left")
+        row = bytes(count)
+        start = used.find(row, self._next)
+        if start < 0:  # a row that goes round is allowed, but not needed
+            start = used.find(row)
+        if start < 0:
+            raise LocalProtocolError(f"there are no {count} consecutive serials left")
+        used[start : start + count] = _USED * count
+        self._next = (start + count) % _COUNT
+        return self._prefix | start
 
     def mark(self, serial: int) -> None:
         """A flow from before our start has it, if it is of our range."""

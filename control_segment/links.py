@@ -13,6 +13,7 @@ from control_segment.announcements import (
     complaint,
     config_message,
     messages,
+    more_withheld,
     virtual_server_list,
     withheld,
 )
@@ -118,7 +119,8 @@ class Link:
         """The connection is authenticated."""
         self.peer_id = self.dfs_id = ready.peer.segment_id
         self.is_configured = False
-        self.versions = Versions(ready.csmb_version[0], ready.ssmb_version[0])
+        proxies = bool(ready.peer.flags & Flag.APP_PROXY)
+        self.versions = Versions(ready.csmb_version[0], ready.ssmb_version[0], proxies)
         self.keys = ready.ssmb_keys
         self.withheld = 0
         self.ready_since = now
@@ -165,7 +167,7 @@ class Link:
 
     def send_nodes(self, places: list[NodePlace], now: float) -> None:
         """Send where the nodes' answers come from, if the DFS wants to know and knows others."""
-        if self._takes_nodes and places != self._nodes:
+        if self._takes_nodes and places is not self._nodes and places != self._nodes:
             self._nodes = places
             self.send(parts_of_nodes(places), now)
 
@@ -180,13 +182,20 @@ class Link:
             self._waiting.append(self._list_again)
 
     def send_changes(
-        self, settings: SettingsConfig | None, changes: Changes, servers: list[AddVs], now: float
+        self,
+        settings: SettingsConfig | None,
+        changes: Changes,
+        servers: Callable[[], list[AddVs]],
+        now: float,
     ) -> str | None:
-        """Send what a reload changed, and settings if they did; the answer is as of `send_list`."""
+        """Send what a reload changed, and settings if they did; the answer is as of `send_list`.
+        `servers`: all, which are asked for if another number of them is withheld."""
         if settings is not None:
             self.send([config_message(settings)], now)
         self.send(messages(changes, self.versions), now)
-        return self._withhold(servers)
+        if not more_withheld(changes, self.versions):
+            return None
+        return self._withhold(servers())
 
     def _withhold(self, servers: list[AddVs]) -> str | None:
         """Say loudly, once for each number of them, that this DFS will not serve everything."""

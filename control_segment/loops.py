@@ -9,6 +9,7 @@ inside.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
 from control_segment.parts import NodePart, PoolPart, ServerPart
@@ -33,7 +34,7 @@ class _Step(NamedTuple):
 
 
 def find_loop(servers: Sequence[ServerPart], pools: Mapping[str, PoolPart]) -> Loop | None:
-    """Return the first there is; every server's pool is in *pools*."""
+    """Return the first there is; every server's pools are in *pools*."""
     return _Search(servers, pools).run()
 
 
@@ -46,7 +47,9 @@ class _Search:
             for name, pool in pools.items()
             if (nodes := [node for node in pool.nodes if node.address in addresses])
         }
-        self._servers = [server for server in servers if server.pool in self._nodes]
+        self._servers = [
+            server for server in servers if not self._nodes.keys().isdisjoint(server.pool_names)
+        ]
         self._by_key = {server.key: server for server in servers}
         self._ports = {server.port for server in servers if isinstance(server.port, int)}
         self._without_loop: set[_Destination] = set()
@@ -87,7 +90,7 @@ class _Search:
         server = self._match(at)
         if server is None:
             return
-        for node in self._nodes.get(server.pool, ()):
+        for node in chain.from_iterable(self._nodes.get(pool, ()) for pool in server.pool_names):
             if not server.translates_address:
                 # by address or link to a node that is this DFS: the packet comes as it went
                 if server.forward_mode != "nat":

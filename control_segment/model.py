@@ -8,11 +8,10 @@ removed accepts no new ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from itertools import chain
+from collections import ChainMap
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, TypeVar
 
-from admin.answers import WEIGHT_MAX
 from control_segment.announcements import Changes
 from control_segment.config import (
     ControlSegmentConfig,
@@ -20,8 +19,10 @@ from control_segment.config import (
     SettingsConfig,
     VirtualServerConfig,
 )
+from control_segment.differences import Difference, Outcome, ServerKey, monitors_changed, whole
 from control_segment.flows import FlowTable
-from control_segment.nodes import Node, NodeState
+from control_segment.health.config import MonitorConfig
+from control_segment.nodes import Node
 from control_segment.persistence_tables import PersistenceTables
 from control_segment.pools import Pool, table_of
 from control_segment.references import listed
@@ -38,9 +39,6 @@ Step: TypeAlias = Callable[[], object] | None
 # Takes the flows that SYNC reports of virtual servers that are no longer configured
 _STRANGERS = "(not configured)"
 ResultT = TypeVar("ResultT")
-
-
-ServerKey: TypeAlias = tuple[str, int | str, str]
 
 
 def finish(steps: Generator[Step, object, ResultT]) -> ResultT:
@@ -60,7 +58,11 @@ class Model:
 
     def __init__(self, config: ControlSegmentConfig, table: FlowTable) -> None:
         self._table = table
+        self._unfinished: Outcome | None = None
+        self.settings = config.settings
+        self.monitors: dict[str, MonitorConfig] = {}
         self.pools: dict[str, Pool] = {}
+        self.touched: dict[str, Pool] = {}  # with nodes that are not as configured
         self.removed_pools: list[Pool] = []
         self.virtual_servers: dict[ServerKey, VirtualServer] = {}
         # Those that left with living sessions, which count when it comes back
@@ -74,121 +76,220 @@ class Model:
         idle_s = config.settings.tcp_idle_timeout_s
         self.strangers = VirtualServer(strangers, pool, idle_s)
         self.strangers.name = pool.name = _STRANGERS
-        finish(self.applying(config))
+        finish(self.applying(whole(config)))
+        self.announced()
 
-    def applying(self, config: ControlSegmentConfig) -> Generator[Step, object, Changes]:
+    def applying(self, new: Difference) -> Generator[Step, object, Outcome]:
         """Put a (checked) configuration in force, step by step: between two, QUERYs are answered.
 
         What takes long (new pools and virtual servers, tables) is made first, and changes nothing.
         Then all comes in force in one step; where more than SWITCHED_AT_ONCE pools and virtual
         servers differ, in several, of which each changes some of them whole.
         """
-        known_pools = {pool.name: pool for pool in self.removed_pools} | self.pools
-        pools: dict[str, Pool] = {}
-        differing: dict[str, object] = {}  # pools by name, with the tables that they will want
-        for entry in config.pools:
-            pool = known_pools.get(entry.name)
+        outcome = self._unfinished or Outcome(Changes([], [], []))
+        removed = {pool.name: pool for pool in self.removed_pools}
+        entering: dict[str, Pool] = {}  # pools that are new, or come back
+        differing: dict[str, PoolConfig] = {}
+        tables: list[object] = []  # that pools will want: kept until they are looked up
+        for entry in new.pools:
+            pool = self.pools.get(entry.name) or removed.get(entry.name)
             if pool is None or not pool.is_as(entry):
-                differing[entry.name] = yield table_of(entry)
-            pools[entry.name] = pool or Pool(entry)
+                tables.append((yield table_of(entry)))
             if pool is None:
-                del differing[entry.name]  # it is as it is to be
+                entering[entry.name] = Pool(entry)
+            elif not pool.is_as(entry):
+                differing[entry.name] = entry
+                if entry.name not in self.pools:
+                    entering[entry.name] = pool
             yield None
-        known = self.removed_servers | self.virtual_servers
-        servers: dict[ServerKey, VirtualServer] = {}
+        arriving: dict[ServerKey, VirtualServer] = {}  # likewise
         different: list[tuple[VirtualServer, VirtualServerConfig]] = []
-        added: list[AddVs] = []
-        matching = VirtualServers([])
-        for each in config.virtual_servers:
-            pool, idle_s = pools[each.pool], _idle_s(each, config.settings)
-            server = known.get(each.key)
+        pools = ChainMap(entering, self.pools)
+        for each in self._looked_at(new):
+            parts = _parts(each, pools, new.settings)
+            server = self.virtual_servers.get(each.key) or self.removed_servers.get(each.key)
             if server is None:
-                server = VirtualServer(each, pool, idle_s)
-                added.append(server.announced)
-            elif server.removed or not server.is_as(each, pool, idle_s):
+                server = VirtualServer(each, *parts)
+            elif server.removed or not server.is_as(each, *parts):
                 different.append((server, each))
-            servers[each.key] = server
-            matching.add(server)
+            if each.key not in self.virtual_servers:
+                arriving[each.key] = server
             yield None
-        changed = yield from self._switch(config, pools, differing, different)
-        back = [server for server in servers.values() if server.removed]
-        gone = {key: server for key, server in self.virtual_servers.items() if key not in servers}
-        self.virtual_servers = servers
-        left = chain(self.removed_servers.values(), gone.values())
-        self.persistence.assign(chain(left, servers.values()))
-        self.matching.become(matching)
-        for server in back:
-            server.removed = False
-            added.append(server.announced)
-        for server in gone.values():
-            server.removed = True
-        removed = {key: it for key, it in self.removed_servers.items() if it.removed}
-        self.removed_servers = removed | gone
-        yield from self._retire(pools)
-        return Changes([server.announced for server in gone.values()], added, changed)
+        self._unfinished, outcome.is_torn = outcome, self.is_torn
+        yield from self._switch(new, entering, differing, different, outcome)
+        yield from self._change_servers(new, arriving, outcome)
+        yield from self._retire(new, outcome)
+        return outcome
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether putting a configuration in force has begun and not ended (by `announced`).  If it
+        never does, by a mistake of this program, the next one must be a whole one; its outcome has
+        both."""
+        return self._unfinished is not None
+
+    def announced(self) -> None:
+        """Everybody knows the outcome."""
+        self._unfinished = None
+
+    def _looked_at(self, new: Difference) -> Iterator[VirtualServerConfig]:
+        """The virtual servers that may be other: all, if their idle timeout may be."""
+        yield from new.virtual_servers
+        old = self.settings
+        times = old.tcp_idle_timeout_s, old.udp_idle_timeout_s
+        if new.is_whole or times == (
+            new.settings.tcp_idle_timeout_s,
+            new.settings.udp_idle_timeout_s,
+        ):
+            return
+        named = {each.key for each in new.virtual_servers}.union(new.gone_servers)
+        for key, server in tuple(self.virtual_servers.items()):
+            if key not in named:
+                yield server.config
 
     def _switch(
         self,
-        config: ControlSegmentConfig,
-        pools: dict[str, Pool],
-        differing: dict[str, object],
+        new: Difference,
+        entering: dict[str, Pool],
+        differing: dict[str, PoolConfig],
         different: list[tuple[VirtualServer, VirtualServerConfig]],
-    ) -> Generator[None, object, list[tuple[AddVs, AddVs]]]:
-        """Return the announcements that are other ones, each with the one before."""
-        self.config, settings, table = config, config.settings, self._table
+        outcome: Outcome,
+    ) -> Generator[None]:
+        """Let pools and virtual servers be what they are to be, and note which were other."""
+        settings, table = new.settings, self._table
+        outcome.has_settings |= settings != self.settings
+        self.settings = settings
         table.capacity = settings.flow_capacity
         table.stats_interval_s = settings.stats_interval_s
         table.session_timeout_s = settings.session_timeout_s
         self.strangers.idle_s = settings.tcp_idle_timeout_s
+        for name, each in monitors_changed(self.monitors, new).items():
+            outcome.monitors[name] = each
+            if each is None:
+                self.monitors.pop(name, None)
+            else:
+                self.monitors[name] = each
+        self.pools.update(entering)
+        outcome.pools.update(dict.fromkeys(entering.values()))
+        outcome.moved.update(dict.fromkeys(entering.values()))
         switched = 0
-        for entry in config.pools:
-            pool = pools[entry.name]
-            if entry.name in differing or pool.is_touched:
-                pool.apply(entry)
-                switched += 1 + len(entry.nodes)
-                if switched >= SWITCHED_AT_ONCE:
-                    switched = 0
-                    yield
-        changed = []
-        for server, each in different:
-            before = server.announced
-            server.apply(each, pools[each.pool], _idle_s(each, settings))
-            if server.announced != before and not server.removed:
-                changed.append((before, server.announced))
+        # as configured again: nodes that were set, until this moment
+        others = {name: pool.config for name, pool in self.touched.items()} | differing
+        for name, entry in others.items():
+            pool = self.pools[name]
+            before = pool.places
+            pool.apply(entry)
+            self.touched.pop(name, None)
+            outcome.pools[pool] = None
+            if pool.places != before:
+                outcome.moved[pool] = None
+            switched += 1 + len(entry.nodes)
+            if switched >= SWITCHED_AT_ONCE:
+                switched = 0
+                yield
+        for server, config in different:
+            announced = server.announced
+            server.apply(config, *_parts(config, self.pools, settings))
+            self.persistence.assign(server)
+            outcome.servers[server] = None
+            if server.announced != announced and not server.removed:
+                outcome.announced.changed.append((announced, server.announced))
             switched += 1
             if switched >= SWITCHED_AT_ONCE:
                 switched = 0
                 yield
-        return changed
 
-    def _retire(self, pools: dict[str, Pool]) -> Generator[None, object, None]:
-        """These are the pools now; others only have living sessions."""
-        gone = [pool for name, pool in self.pools.items() if name not in pools]
-        self.removed_pools = [pool for pool in self.removed_pools if pool.name not in pools]
-        self.pools = pools
+    def _change_servers(
+        self, new: Difference, arriving: dict[ServerKey, VirtualServer], outcome: Outcome
+    ) -> Generator[None]:
+        """Let virtual servers leave, arrive and come back."""
+        order, leaving = new.server_order, new.gone_servers
+        if new.is_whole:
+            stay = set(order or ())
+            leaving = [key for key in self.virtual_servers if key not in stay]
+        switched = 0
+        for key in leaving:
+            server = self.virtual_servers.pop(key)
+            self.matching.remove(server)
+            server.removed = True
+            self.removed_servers[key] = server
+            outcome.announced.gone.append(server.announced)
+            outcome.servers[server] = None
+            switched += 1
+            if switched % SWITCHED_AT_ONCE == 0:
+                yield
+        for key, server in arriving.items():
+            self.removed_servers.pop(key, None)
+            self.virtual_servers[key] = server
+            server.removed = False
+            self.matching.add(server)
+            self.persistence.assign(server)
+            outcome.announced.added.append(server.announced)
+            outcome.servers[server] = None
+            switched += 1
+            if switched % SWITCHED_AT_ONCE == 0:
+                yield
+        if order is not None and list(self.virtual_servers) != order:
+            self.virtual_servers = {key: self.virtual_servers[key] for key in order}
+        self.persistence.settle()
+
+    def _retire(self, new: Difference, outcome: Outcome) -> Generator[None]:
+        """Pools that are gone only have living sessions."""
+        names = [pool.name for pool in new.pools] if new.is_whole else []
+        stay, gone = set(names), new.gone_pools
+        if new.is_whole:
+            gone = [name for name in self.pools if name not in stay]
         removed = 0
-        for pool in gone:
+        for name in gone:
+            pool = self.pools.pop(name)
+            self.touched.pop(name, None)
             removed += 1 + len(pool.nodes)
             pool.remove()
+            pool.prune()
             self.removed_pools.append(pool)
+            outcome.pools[pool] = outcome.moved[pool] = None
             if removed >= SWITCHED_AT_ONCE:
                 removed = 0
                 yield
-        self.prune()
+        if new.is_whole and list(self.pools) != names:
+            self.pools = {name: self.pools[name] for name in names}
+        self.removed_pools = [
+            pool for pool in self.removed_pools if pool.leaving and pool.name not in self.pools
+        ]
+        self._forget_servers(outcome)
 
     def announcements(self) -> list[AddVs]:
         """Return what DFSs must know of the virtual servers."""
         return [server.announced for server in self.virtual_servers.values()]
 
-    def prune(self) -> None:
+    def prune(self) -> Outcome:
         """Forget removed virtual servers, pools and nodes whose last session has ended."""
+        outcome = Outcome(Changes([], [], []))
         for pool in self.every_pool():
-            if pool.leaving:
+            before = len(pool.leaving)
+            if before:
                 pool.prune()
+                if len(pool.leaving) < before:
+                    outcome.moved[pool] = None
         self.removed_pools = [pool for pool in self.removed_pools if pool.leaving]
-        if self.removed_servers:
-            left = self.removed_servers.items()
-            self.removed_servers = {key: server for key, server in left if server.has_sessions}
+        self._forget_servers(outcome)
+        return outcome
+
+    def _forget_servers(self, outcome: Outcome) -> None:
+        for key, server in tuple(self.removed_servers.items()):
+            if not server.has_sessions:
+                del self.removed_servers[key]
+                self.persistence.release(server)
+                outcome.servers[server] = None
+
+    def every_server(self) -> list[VirtualServer]:
+        """All virtual servers, also those that only have living sessions."""
+        return [*self.virtual_servers.values(), *self.removed_servers.values()]
+
+    def has(self, server: VirtualServer) -> bool:
+        """Whether it is one of them."""
+        found = self.removed_servers if server.removed else self.virtual_servers
+        return found.get(server.config.key) is server
 
     def every_pool(self) -> list[Pool]:
         """All pools, also those that only have living sessions."""
@@ -206,25 +307,19 @@ class Model:
         pool = self.pools.get(pool_name)
         if pool is None:
             raise ValueError(f"there is no pool {pool_name!r}; there are: {listed(self.pools)}")
-        for name in names:
-            if name not in pool.nodes:
-                raise ValueError(
-                    f"pool {pool_name} has no node {name!r}; it has: {listed(pool.nodes)}"
-                )
-        if weight is not None and not 0 <= weight <= WEIGHT_MAX:
-            raise ValueError(f"weight must be 0 to {WEIGHT_MAX}, not {weight}")
-        if state is not None and state not in (known.value for known in NodeState):
-            raise ValueError(f"state must be enabled, draining or down, not {state!r}")
-        nodes = [pool.nodes[name] for name in names]
-        for node in nodes:
-            if weight is not None:
-                node.weight = weight
-            if state is not None:
-                node.set_state(NodeState(state))
-        pool.node_changed()
+        nodes = pool.set_nodes(names, weight=weight, state=state)
+        self.touched[pool_name] = pool
         return nodes
 
 
-def _idle_s(entry: VirtualServerConfig, settings: SettingsConfig) -> int:
+def _parts(
+    entry: VirtualServerConfig, pools: Mapping[str, Pool], settings: SettingsConfig
+) -> tuple[Pool, int, Pool | None, list[Pool]]:
+    """What a virtual server is made of beside its own entry: pool, idle timeout, fallback pool,
+    its rules' pools."""
     tcp = entry.protocol == "tcp"
-    return settings.tcp_idle_timeout_s if tcp else settings.udp_idle_timeout_s
+    idle_s = settings.tcp_idle_timeout_s if tcp else settings.udp_idle_timeout_s
+    fallback = None if entry.fallback_pool is None else pools[entry.fallback_pool]
+    named = (name for rule in entry.rules for name in (rule.pool, rule.fallback_pool))
+    of_rules = [pools[name] for name in dict.fromkeys(named) if name is not None]
+    return pools[entry.pool], idle_s, fallback, of_rules

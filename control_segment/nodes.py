@@ -8,9 +8,12 @@ chosen; it exists until its last session has ended.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ssmb.constants import TCP
+
+if TYPE_CHECKING:
+    from control_segment.ejection import Record
 
 # A node's address and port: what it is known by in other pools, after a reload and after a restart
 Place: TypeAlias = tuple[bytes, int]
@@ -32,6 +35,14 @@ class NodeState(Enum):
     DOWN = "down"  # none: it gives up its sessions (`Node.gives_up`)
 
 
+class Health(Enum):
+    """What monitors have found; beside a node's state, which operators set."""
+
+    UNKNOWN = "unknown"  # nothing yet; it counts as up
+    UP = "up"
+    DOWN = "down"
+
+
 class Node:
     """One server of one pool.  Plain attributes: the hot path reads and writes them."""
 
@@ -49,20 +60,33 @@ class Node:
         "failing",
         "granted",
         "has_room",
+        "health",
+        "health_reason",
+        "health_since",
+        "in_reserve",
+        "is_closed",
+        "is_dead",
         "is_down",
         "last_active",
         "name",
+        "percent",
         "pkts_in",
         "pkts_out",
         "place",
         "pool_name",
         "port",
+        "priority",
+        "ramp",
         "rate",
         "rated_total",
+        "record",
         "removed",
+        "resets_when_dead",
         "resets_when_down",
+        "scale",
         "state",
         "total",
+        "turn",
         "weight",
         "without_flow",
     )
@@ -77,6 +101,7 @@ class Node:
         weight: int = 1,
         connection_limit: int = 0,
         state: NodeState = NodeState.ENABLED,
+        priority: int = 0,
     ) -> None:
         self.pool_name = pool_name
         self.name = name
@@ -85,14 +110,27 @@ class Node:
         self.place: Place = address, port
         self.weight = weight
         self.connection_limit = connection_limit  # of `active`; 0: no limit
+        self.priority = priority  # higher is preferred
+        self.in_reserve = False  # others of its pool take its sessions: by priority, or ejection
         self.removed = False  # gone from the configuration
         self.resets_when_down = False  # of its pool: TCP connections end when it is set down
+        self.resets_when_dead = False  # of its pool: they end when a monitor finds it down
+        self.health: Health | None = None  # None: no monitor looks at it
+        self.health_reason = ""
+        self.health_since = 0.0
+        self.is_dead = False  # by its health, or its agent's word: no session may be here
+        self.is_closed = False  # by its agent's word: living sessions only
+        self.percent = 100  # of its weight, by its agent's word
+        self.ramp = 1.0  # of that: below 1 in slow start
+        self.scale = 1.0  # what its weight is multiplied by: both
+        self.turn = 0.0  # of methods without weights, while `scale` is below 1
         self.drains_until: float | None = None  # None: it does not drain, or nobody looked yet
         self.drained = False  # it drains, and its time for that is over
         self.active = 0  # sessions that a DFS carries, and outstanding grants
         self.granted = 0  # of these, the grants
         self.without_flow = 0  # sessions that none carries now, and that may come back
         self.total = 0  # sessions ever
+        self.record: Record | None = None  # what counts against it; None: its pool ejects nobody
         self.failed = 0  # connections that failed to open, ever
         self.failed_at = 0.0  # the latest of them
         self.failing = 0.0  # the recent ones, as of `decayed_at`
@@ -128,8 +166,21 @@ class Node:
         connection is lost when it ends, so that is done by choice only.
         """
         if protocol == TCP:
-            return self.is_down and self.resets_when_down
-        return self.is_down or self.removed or self.drained
+            return self.resets_its_sessions
+        return self.is_down or self.is_dead or self.removed or self.drained
+
+    @property
+    def resets_its_sessions(self) -> bool:
+        """Whether TCP connections that are here are to end now."""
+        if self.is_down:
+            return self.resets_when_down
+        return self.is_dead and self.resets_when_dead
+
+    @property
+    def refuses_its_sessions(self) -> bool:
+        """Whether a session from before that comes back is refused.  A node that a monitor finds
+        down may live all the same, so its sessions are left to it unless they are reset."""
+        return self.is_down or (self.is_dead and self.resets_when_dead)
 
     def set_connection_limit(self, limit: int) -> None:
         """Change how many sessions fit; those there are stay."""
@@ -137,9 +188,44 @@ class Node:
         self.has_room = not limit or self.active < limit
 
     @property
+    def is_able(self) -> bool:
+        """Whether it could have new sessions, if it was not in reserve."""
+        return (
+            self.state is NodeState.ENABLED
+            and self.weight > 0
+            and not (self.removed or self.is_dead or self.is_closed)
+            and self.scale > 0
+        )
+
+    @property
+    def is_ejected(self) -> bool:
+        """Whether others take its new sessions for a while, by what the data path sees of it."""
+        return self.record is not None and self.record.is_ejected
+
+    @property
     def takes_new_sessions(self) -> bool:
         """Whether a method may be given this node."""
-        return self.state is NodeState.ENABLED and self.weight > 0 and not self.removed
+        return self.is_able and not self.in_reserve
+
+    @property
+    def effective_weight(self) -> float:
+        """Its weight as methods count it now; 0: it gets no new sessions."""
+        return self.weight * self.scale if self.takes_new_sessions else 0.0
+
+    def rescale(self, *, percent: int, ramp: float) -> None:
+        """Change the part of its weight that counts."""
+        self.percent, self.ramp = percent, ramp
+        self.scale = percent / 100 * ramp
+
+    def takes_turn(self) -> bool:
+        """Whether a method without weights may pick it now: as often as `scale` says."""
+        if self.scale >= 1:
+            return True
+        self.turn += self.scale
+        if self.turn < 1:
+            return False
+        self.turn -= 1
+        return True
 
     def session_started(self, now: float) -> None:
         """Count a session."""
@@ -183,18 +269,23 @@ class Node:
         """Whether any is left that may send, now or later."""
         return self.active > 0 or self.without_flow > 0
 
-    def connection_failed(self, now: float) -> None:
-        """A connection was refused by this node, or not answered."""
+    def connection_failed(self, serial: int, began: float, now: float) -> bool:
+        """A connection was refused by this node, or not answered; return whether that makes it
+        suspect (`control_segment.outliers`)."""
         self.failed += 1
-        self.connection_waits(now)
+        return self.connection_waits(serial, began, now)
 
-    def connection_waits(self, now: float) -> None:
-        """A client tries again, for this node has not answered it yet; it may still do."""
+    def connection_waits(self, serial: int, began: float, now: float) -> bool:
+        """A client tries again, for this node has not answered it yet; it may still do.  Return
+        whether that makes the node suspect."""
         self.failing = min(FAILING_MAX, self.failing_now(now) + 1)
         self.failed_at = self.decayed_at = now
+        return self.record is not None and self.record.failed(serial, began, now)
 
     def connection_opened(self, began: float, now: float) -> None:
         """A connection was accepted; what began before the latest failure says nothing."""
+        if self.record is not None:
+            self.record.opened(began)
         if self.failing and began >= self.failed_at:
             self.failing = max(0.0, self.failing_now(now) - 1)
 

@@ -115,8 +115,8 @@ class Notices:
         keeps = reason in _SESSION_GOES_ON and opening not in NEVER_ESTABLISHED
         if leaves and flow.spares and self._is_elsewhere(flow, now, keeps=keeps, still_there=False):
             return
-        if opening in FAILED:
-            flow.node.connection_failed(now)
+        if opening in FAILED and flow.node.connection_failed(serial, flow.opened, now):
+            self._decisions.suspect(flow.node, now)
         elif opening is _OPENED:
             flow.node.connection_opened(flow.opened, now)
         name = _REASONS.get(reason, reason)
@@ -174,6 +174,8 @@ class Notices:
             has_packets(self._table, flow, peer)
         if message.flags & _HAS_STATS:
             _count(flow, message.pkts_in, message.bytes_in, message.pkts_out, message.bytes_out)
+        if message.flags & _ADD_TCP_OFFSETS:
+            self._spliced(flow, message)
         flow.confirmed = peer.sync_number
         if flow.state in WAITS_FOR_ANSWER:
             self._note((now, flow.key, "the DFS reports that the flow is active", ()))
@@ -193,6 +195,8 @@ class Notices:
         if flow is not None and flow.state != SESSION and are_together(flow, peer):
             if flow.serial == state.serial:
                 reported(flow, peer, state.idle_timeout)
+                if state.flags & _ADD_TCP_OFFSETS:
+                    self._spliced(flow, state)
             else:  # an earlier one of the session, or a lost NEWFLOW's
                 gone(self._table, flow, peer, has_room=True)
             return
@@ -208,7 +212,17 @@ class Notices:
             self._table.end(flow)
         self._enter_reported(peer, key, state, now, corrects=is_same)
 
+    def _spliced(self, flow: Flow, message: Stats | FlowState) -> None:
+        """The DFS has joined the client's connection to the node's: by what offsets (15.5)."""
+        if not head_flags(flow.head) & _ADD_TCP_OFFSETS:
+            offsets = message.seq_offset, message.ack_offset, message.ts_offset
+            _adopt_offsets(flow, *offsets, message.wscale_shift)
+            if flow.peer.member is not None:
+                self._table.spread_again(flow)
+
     def _confirmed(self, flow: Flow, peer: Peer, state: FlowState, now: float) -> None:
+        if state.flags & _ADD_TCP_OFFSETS:
+            self._spliced(flow, state)
         flow.confirmed = peer.sync_number
         if flow.state in WAITS_FOR_ANSWER:
             self._table.moved(flow, now)
@@ -222,7 +236,7 @@ class Notices:
         if flow is None:
             return
         server, client = flow.virtual_server, key[SRC_IPADDR]
-        (server.remember_node if corrects else server.recall_node)(client, flow.node, now)
+        (server.learn_node if corrects else server.recall_node)(client, flow.node, now)
 
     @staticmethod
     def _is_newer(flow: Flow, peer: Peer, state: FlowState, now: float) -> bool:
@@ -264,7 +278,7 @@ class Notices:
             self._table.end(flow)
         flow = self._enter(peer, key, state, now, "the active CS")
         if flow is not None:
-            flow.virtual_server.remember_node(key[SRC_IPADDR], flow.node, now)
+            flow.virtual_server.learn_node(key[SRC_IPADDR], flow.node, now)
 
     def _enter(
         self, peer: Peer, key: bytes, state: FlowState, now: float, who: str = ""
@@ -304,7 +318,7 @@ class Notices:
         """Return what a flow from before our start belongs to; else a stranger."""
         server = self._decisions.servers.match(key) or self._strangers
         port = state.node_port or state.dst_port
-        node = server.pool.find(state.node_ipaddr, port)
+        node = server.find_node(state.node_ipaddr, port)
         if node is None:
             node = _stranger(server, state, port)
         elif server is not self._strangers and state.forward_mode == ForwardMode.NAT:
@@ -342,9 +356,10 @@ def _is_at(flow: Flow, state: FlowState) -> bool:
 
 def _stranger(server: VirtualServer, state: FlowState, port: int) -> Node:
     """Return a node that is not configured any more, for the sessions that it still has."""
-    node = Node(server.pool.name, f"unknown-{port}", state.node_ipaddr, port)
+    pool = server.own_pool
+    node = Node(pool.name, f"unknown-{port}", state.node_ipaddr, port)
     node.removed = True
-    server.pool.leaving[node.place] = node
+    pool.leaving[node.place] = node
     return node
 
 

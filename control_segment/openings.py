@@ -77,7 +77,7 @@ def opening_of(
     if tcp_flags & _RST and reason == _BY_RST:
         return _opening_before_rst(pkts_in, pkts_out)
     if not tcp_flags & _ACK:
-        if reason == _OVERFLOW:  # there was no time to answer
+        if reason == _OVERFLOW or not pkts_in:  # there was no time to answer, or nothing to answer
             return _ABANDONED
         return _UNANSWERED if forward_mode == _NAT else _ABANDONED
     if pkts_in < 2:

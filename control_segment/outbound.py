@@ -7,15 +7,16 @@ that translate to it.  A wildcard address leads nowhere, and so does a translate
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeAlias
 
 from control_segment.decisions import Decisions
 from control_segment.flows import SESSION, Flow
-from control_segment.model import Model, ServerKey
+from control_segment.model import Model
 from control_segment.pairs.spares import SPARE_IDLE_S, newflow
 from control_segment.pairs.teams import are_together
 from control_segment.peers import Peer
+from control_segment.pools import Pool
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer
@@ -26,7 +27,27 @@ from ssmb.constants import ErrorCode
 from ssmb.errors import LocalProtocolError
 from ssmb.messages import NewFlow, Query
 
+_AT_ONCE: Final = 2000  # places, between QUERYs: some ms
+_SORTED_MAX: Final = 2000  # places; of more it takes too long, and nobody reads them
+
 Sender: TypeAlias = Callable[[Peer, NewFlow, float], None]
+
+
+def _places_of(server: VirtualServer) -> set[NodePlace]:
+    """Where a virtual server's nodes answer from."""
+    places: set[NodePlace] = set()
+    if not server.config.translates_address:
+        return places
+    announced, own = server.announced, server.config.translates_port
+    for pool in server.pools:
+        if pool.reached_directly:
+            continue
+        for node in pool.every_node():
+            port = node.port
+            if not (port and own):
+                port = announced.virt_port  # 0: any
+            places.add(NodePlace(node.address, port, announced.protocol))
+    return places
 
 
 class Outbound:
@@ -45,30 +66,77 @@ class Outbound:
         self._statistics = statistics
         self._note = trace.note
         self._send = send
-        self._made_of: dict[ServerKey, VirtualServer] | None = None
+        self._of: dict[VirtualServer, set[NodePlace]] = {}
+        self._pools_of: dict[VirtualServer, tuple[Pool, ...]] = {}
+        self._users: dict[Pool, dict[VirtualServer, None]] = {}
+        self._waiting: dict[VirtualServer, None] = {}  # to be looked at
         self._by_place: dict[NodePlace, list[VirtualServer]] = {}
+        self._places: list[NodePlace] = []  # never changed: who has it compares it with the next
+        self.changed(model.every_server(), ())
 
     def places(self) -> list[NodePlace]:
         """Return where nodes' answers come from, to be translated by a DFS."""
         self._look()
-        return sorted(self._by_place)
+        return self._places
 
     def _look(self) -> None:
-        """A reload makes another dictionary of virtual servers."""
-        if self._made_of is self._model.virtual_servers:
-            return
-        self._made_of = self._model.virtual_servers
-        self._by_place = {}
-        for server in (*self._made_of.values(), *self._model.removed_servers.values()):
-            if not server.config.translates_address or server.pool.reached_directly:
-                continue
-            announced = server.announced
-            for node in server.pool.every_node():
-                port = node.port
-                if not (port and server.config.translates_port):
-                    port = announced.virt_port  # 0: any
-                place = NodePlace(node.address, port, announced.protocol)
+        for _ in self.looking():
+            pass
+
+    def changed(self, servers: Iterable[VirtualServer], pools: Iterable[Pool]) -> None:
+        """Virtual servers are new, other or gone; nodes of pools are at other places."""
+        self._waiting.update(dict.fromkeys(servers))
+        for pool in pools:
+            self._waiting.update(self._users.get(pool, {}))
+
+    def looking(self) -> Iterator[None]:
+        """Look, in steps, at what has changed.  Between steps some are found as they were
+        before."""
+        waiting, self._waiting = self._waiting, {}
+        if waiting:
+            yield from self._replace(waiting)
+
+    def _replace(self, servers: Iterable[VirtualServer]) -> Iterator[None]:
+        """Each virtual server at once."""
+        emptied: dict[NodePlace, None] = {}
+        has_appeared, size = False, 0
+        for server in servers:
+            is_there = self._model.has(server)
+            self._enter(server, server.pools if is_there else ())
+            before = self._of.pop(server, set())
+            after = _places_of(server) if is_there else set()
+            if is_there:
+                self._of[server] = after
+            for place in before - after:
+                self._by_place[place].remove(server)
+                emptied[place] = None
+            for place in after - before:
+                has_appeared |= place not in self._by_place
                 self._by_place.setdefault(place, []).append(server)
+            size += 1 + len(before) + len(after)
+            if size >= _AT_ONCE:
+                size = 0
+                yield
+        vanished = [place for place in emptied if not self._by_place[place]]
+        for place in vanished:
+            del self._by_place[place]
+        if vanished or has_appeared:
+            self._places = list(self._by_place)
+            if len(self._places) <= _SORTED_MAX:
+                self._places.sort()
+
+    def _enter(self, server: VirtualServer, pools: tuple[Pool, ...]) -> None:
+        """It has these pools now."""
+        before = self._pools_of.pop(server, ())
+        if pools:
+            self._pools_of[server] = pools
+        for pool in before:
+            users = self._users.get(pool, {})
+            users.pop(server, None)
+            if not users:
+                self._users.pop(pool, None)
+        for pool in pools:
+            self._users.setdefault(pool, {})[server] = None
 
     def find(self, query: Query) -> Flow | None:
         """Return the session that a node's packet belongs to."""
@@ -103,7 +171,7 @@ class Outbound:
                 self._statistics.drops["outbound_unanswered"] += 1
                 return None
             return ErrorCode.UNKNOWN
-        if flow.node.is_down and flow.state == SESSION:
+        if flow.node.refuses_its_sessions and flow.state == SESSION:
             return ErrorCode.NOTAVAIL
         if are_together(flow, peer) and flow.state != SESSION:
             assert peer.member is not None, "it is of the flow's team"

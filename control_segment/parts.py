@@ -27,6 +27,24 @@ class PoolPart(Protocol):
     def name(self) -> str: ...
     @property
     def nodes(self) -> Sequence[NodePart]: ...
+    @property
+    def monitors(self) -> Sequence[str]: ...
+
+
+class MonitorPart(Protocol):
+    """A health monitor."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def needs_port(self) -> bool:
+        """Whether it asks a port, and has none of its own."""
+
+    @property
+    def needs_secrets(self) -> bool:
+        """Whether it names files in the folder `monitor_secrets`."""
 
 
 class PersistencePart(Protocol):
@@ -36,6 +54,8 @@ class PersistencePart(Protocol):
     def timeout_s(self) -> int: ...
     @property
     def group(self) -> str | None: ...
+    @property
+    def kind(self) -> str: ...
 
 
 class ServerPart(Protocol):
@@ -53,6 +73,17 @@ class ServerPart(Protocol):
     def key(self) -> tuple[str, int | str, str]: ...
     @property
     def pool(self) -> str: ...
+    @property
+    def pool_names(self) -> Sequence[str]:
+        """Its own, the one that it falls back to, those of its rules: each once."""
+
+    @property
+    def pool_places(self) -> Sequence[tuple[str, tuple[str | int, ...]]]:
+        """The same, each with where it is named; one may be named several times."""
+
+    @property
+    def fallback_pool(self) -> str | None: ...
+
     @property
     def persistence(self) -> PersistencePart | None: ...
     @property

@@ -25,24 +25,48 @@ class PersistenceTables:
 
     def __init__(self) -> None:
         self.by_name: dict[str, SourceAddressPersistence] = {}
+        self._users: dict[str, set[VirtualServer]] = {}
+        self._name_of: dict[VirtualServer, str] = {}
+        self._emptied: set[str] = set()  # tables that a configuration took from their last user
+        self._left: set[str] = set()  # whose last user was forgotten, and may come back at once
 
-    def assign(self, servers: Iterable[VirtualServer]) -> None:
-        """Give virtual servers the tables that they are configured to have; forget the others."""
-        before, self.by_name = self.by_name, {}
-        for server in servers:
-            config = server.config.persistence
-            if config is None:
-                server.persistence = None
-                continue
-            name = table_name(server.config)
-            table = before.get(name)
-            if table is None:
-                is_shared = config.group is not None
-                table = before[name] = SourceAddressPersistence(
-                    config.timeout_s, is_shared=is_shared
-                )
-            table.timeout_s = config.timeout_s
-            server.persistence = self.by_name[name] = table
+    def assign(self, server: VirtualServer) -> None:
+        """Give a virtual server that is new or other the table that it is configured to have."""
+        before = self._name_of.pop(server, None)
+        if before is not None:
+            self._users[before].discard(server)
+            self._emptied.add(before)
+        config = server.config.persistence
+        if config is None or not config.remembers:
+            server.persistence = None
+            return
+        name = table_name(server.config)
+        table = self.by_name.get(name)
+        if table is None:
+            is_shared = config.group is not None
+            table = self.by_name[name] = SourceAddressPersistence(
+                config.timeout_s, is_shared=is_shared
+            )
+        table.timeout_s = config.timeout_s
+        server.persistence = table
+        self._name_of[server] = name
+        self._users.setdefault(name, set()).add(server)
+
+    def release(self, server: VirtualServer) -> None:
+        """A virtual server is forgotten; what its table knows is kept until the next `settle`."""
+        name = self._name_of.pop(server, None)
+        if name is not None:
+            self._users[name].discard(server)
+            self._left.add(name)
+
+    def settle(self) -> None:
+        """A configuration is in force: forget tables that nobody has."""
+        for name in self._emptied | self._left:
+            if not self._users.get(name):
+                self._users.pop(name, None)
+                self.by_name.pop(name, None)
+        self._emptied.clear()
+        self._left.clear()
 
     @property
     def changes(self) -> int:

@@ -8,10 +8,12 @@ new one is added.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
+from admin.answers import WEIGHT_MAX
 from control_segment.config import NodeConfig, PoolConfig
+from control_segment.ejection import Record
 from control_segment.methods import (
     METHODS,
     BuildsTable,
@@ -19,7 +21,10 @@ from control_segment.methods import (
     MeasuresResponse,
     Method,
 )
+from control_segment.methods.maglev import Maglev
 from control_segment.nodes import Node, NodeState, Place
+from control_segment.priorities import active_of
+from control_segment.references import listed
 from ssmb.addresses import from_text
 
 
@@ -29,37 +34,55 @@ class Pool:
     __slots__ = (
         "_by_address",
         "_by_place",
-        "_config",
         "_prepared",
+        "_usable",
+        "config",
+        "hashing",
+        "is_touched",
         "leaving",
         "measured",
         "method",
         "method_name",
+        "minimum_active",
+        "monitors",
         "name",
         "nodes",
+        "outliers",
         "reached_directly",
+        "removed",
+        "slow_start_s",
         "tabled",
+        "takes_sessions",
         "version",
     )
 
     def __init__(self, config: PoolConfig) -> None:
         self.name = config.name
+        self.takes_sessions = False  # some node does, unless it is full
         self.version = 0  # rises with every change of what new sessions get
         self.nodes: dict[str, Node] = {}
         self._by_place: dict[Place, Node] = {}  # the same nodes
         self._by_address: dict[bytes, Node] = {}  # the first of each address
         # not configured any more, but with living sessions
         self.leaving: dict[Place, Node] = {}
-        self._prepared: list[tuple[Node, str, int]] | None = None
-        self._config: PoolConfig | None = None  # None: a node was changed since
+        self._prepared: list[tuple[Node, str, int, int]] | None = None
+        self.config = config  # that was applied last
+        self.is_touched = False  # a node is not as it says, by `set_nodes`
+        self.removed = False  # gone from the configuration
+        self._usable: Sequence[Node] = ()  # that new sessions may go to
+        # Chooses by what a client says, beside the method; None: nobody wants that
+        self.hashing: Maglev | None = None
         self.method_name = ""
         self._use(METHODS[config.method]())
         self.apply(config)
 
     def apply(self, config: PoolConfig) -> None:
         """Become what a (checked) configuration says; living sessions keep their nodes."""
-        self._config = config
+        self.config, self.is_touched, self.removed = config, False, False
         self.reached_directly = config.reached_directly
+        self.minimum_active = config.minimum_active
+        self.monitors, self.slow_start_s = config.monitors, config.slow_start_s
+        self.outliers = config.outliers
         before, self.nodes = {node.place: node for node in self.every_node()}, {}
         for entry in config.nodes:
             node = before.pop((from_text(entry.address), entry.port or 0), None)
@@ -67,16 +90,18 @@ class Pool:
                 node = _make(self.name, entry)
             else:
                 node.name, node.removed = entry.name, False
-                node.weight = entry.weight
+                node.weight, node.priority = entry.weight, entry.priority
                 node.set_connection_limit(entry.connection_limit)
                 node.set_state(NodeState(entry.state))
             node.resets_when_down = config.reset_when_down
+            node.resets_when_dead = config.reset_when_dead
+            self._keep_record(node)
             self.nodes[entry.name] = node
         self._by_place = {node.place: node for node in self.nodes.values()}
         self._by_address = {node.address: node for node in reversed(self.nodes.values())}
         self.leaving = before
         for node in self.leaving.values():
-            node.removed = True
+            node.removed, node.record = True, None
         self.prune()
         if config.method != self.method_name:
             self.method_name = config.method
@@ -84,38 +109,84 @@ class Pool:
             self._prepared = None
         self.candidates_changed()
 
+    def _keep_record(self, node: Node) -> None:
+        """Of what counts against a node, if anything is to."""
+        if self.outliers is None:
+            node.record = None
+        elif node.record is None:
+            node.record = Record(self.outliers)
+        else:
+            node.record.limits = self.outliers
+
     def _use(self, method: Method) -> None:
         self.method = method
         # looked at once: thousands of pools are asked every two seconds, for microseconds each
         self.measured = method if isinstance(method, MeasuresResponse) else None
         self.tabled = method if isinstance(method, ChoosesByTable) else None
 
-    @property
-    def is_touched(self) -> bool:
-        """Whether a node is not as configured, by `node_changed`."""
-        return self._config is None
-
     def is_as(self, config: PoolConfig) -> bool:
         """Whether `apply` would change nothing."""
-        return config == self._config
+        return not self.is_touched and (config is self.config or config == self.config)
 
-    def node_changed(self) -> None:
-        """A node was given another weight or state than the configuration has."""
-        self._config = None
+    @property
+    def places(self) -> tuple[bool, frozenset[Place]]:
+        """Where its nodes are, those that leave too, and whether clients reach them directly."""
+        return self.reached_directly, frozenset((*self._by_place, *self.leaving))
+
+    def set_nodes(
+        self, names: Sequence[str], *, weight: int | None, state: str | None
+    ) -> list[Node]:
+        """Change nodes until `apply`, all or none; ValueError says what is wrong."""
+        for name in names:
+            if name not in self.nodes:
+                raise ValueError(
+                    f"pool {self.name} has no node {name!r}; it has: {listed(self.nodes)}"
+                )
+        if weight is not None and not 0 <= weight <= WEIGHT_MAX:
+            raise ValueError(f"weight must be 0 to {WEIGHT_MAX}, not {weight}")
+        if state is not None and state not in (known.value for known in NodeState):
+            raise ValueError(f"state must be enabled, draining or down, not {state!r}")
+        nodes = [self.nodes[name] for name in names]
+        for node in nodes:
+            if weight is not None:
+                node.weight = weight
+            if state is not None:
+                node.set_state(NodeState(state))
+        self.is_touched = True
         self.candidates_changed()
+        return nodes
 
     def candidates_changed(self) -> None:
         """Tell the method which nodes may have new sessions."""
         self.version += 1
-        nodes = [node for node in self.nodes.values() if node.takes_new_sessions]
-        wanted = [(node, node.name, node.weight) for node in nodes]
+        able = [node for node in self.nodes.values() if node.is_able]
+        # If all others are gone, one that is ejected is better than none
+        usable = [node for node in able if not node.is_ejected] or able
+        nodes = active_of(usable, self.minimum_active)
+        for node in self.nodes.values():  # one that is not able waits for nobody
+            node.in_reserve = False
+        for node in able:
+            node.in_reserve = True
+        for node in nodes:
+            node.in_reserve = False
+        self.takes_sessions = bool(nodes)
+        wanted = [(node, node.name, node.weight, node.percent) for node in nodes]
         if wanted != self._prepared:  # otherwise a reload would restart the round for nothing
-            self._prepared = wanted
+            self._prepared, self._usable = wanted, nodes
             self.method.prepare(nodes)
+            if self.hashing is not None:
+                self.hashing.prepare(nodes)
+
+    def hashed(self, value: bytes, now: float) -> Node | None:
+        """Return the node that follows from a value, whatever the method; None: all are full."""
+        if self.hashing is None:
+            self.hashing = Maglev()
+            self.hashing.prepare(self._usable)
+        return self.hashing.pick(value, now)
 
     def remove(self) -> None:
         """The pool has left the configuration; `apply` brings it back."""
-        self._config = None
+        self.is_touched = self.removed = True
         for node in self.nodes.values():
             node.removed = True
         self.leaving |= self._by_place
@@ -130,10 +201,16 @@ class Pool:
         """All nodes, those that leave last."""
         return [*self.nodes.values(), *self.leaving.values()]
 
-    def response_measured(self, node: Node, response_ms: float, now: float) -> None:
-        """Give the method one measurement, if it still wants any."""
-        if self.measured is not None:
-            self.measured.response_measured(node, response_ms, now)
+    def response_measured(self, node: Node, response_ms: float, now: float) -> bool:
+        """Give the method one measurement, if it still wants any; return whether that makes the
+        node suspect (`control_segment.outliers`)."""
+        if self.measured is None:
+            return False
+        self.measured.response_measured(node, response_ms, now)
+        smoothed_ms = self.measured.response_ms(node, now)
+        if node.record is None or smoothed_ms is None:
+            return False
+        return node.record.responded(smoothed_ms)
 
     def response_failed(self, node: Node, now: float, *, refused: bool) -> None:
         """A node was to be measured and refused, or did not answer."""
@@ -166,6 +243,13 @@ class Pool:
         return self._by_place.get(node.place) is node
 
 
+def serving(own: Pool, fallback: Pool | None) -> Pool:
+    """The one that new sessions go to: its own, unless only the fallback pool takes any."""
+    if fallback is None or own.takes_sessions or not fallback.takes_sessions:
+        return own
+    return fallback
+
+
 def table_of(config: PoolConfig) -> Callable[[], object] | None:
     """What makes what a pool takes long to make when this comes in force, unless the result is kept
     until then; None if nothing does."""
@@ -173,10 +257,9 @@ def table_of(config: PoolConfig) -> Callable[[], object] | None:
     if not isinstance(method, BuildsTable):
         return None
     enabled = NodeState.ENABLED.value
-    members = [
-        (node.name, node.weight) for node in config.nodes if node.state == enabled and node.weight
-    ]
-    return partial(method.build, members)
+    able = [node for node in config.nodes if node.state == enabled and node.weight]
+    active = active_of(able, config.minimum_active)
+    return partial(method.build, [(node.name, node.weight) for node in active])
 
 
 def _make(pool_name: str, entry: NodeConfig) -> Node:
@@ -188,4 +271,5 @@ def _make(pool_name: str, entry: NodeConfig) -> Node:
         weight=entry.weight,
         connection_limit=entry.connection_limit,
         state=NodeState(entry.state),
+        priority=entry.priority,
     )

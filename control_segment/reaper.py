@@ -60,6 +60,7 @@ class Reaper:
         self._send = send
         self._second = int(now)  # everything due before this was looked at
         self._timer = now + TICK_S
+        self._ordered: set[Flow] = set()  # to be ended by people
         self._walk: Iterator[list[Flow]] | None = None
         self._walk_again = False
 
@@ -95,6 +96,22 @@ class Reaper:
         flow.tries = 0
         self._ask(flow, now, Timeout, flow.idle_s * 1000)
 
+    def end(self, flow: Flow, now: float) -> None:
+        """A person wants a flow ended, active or not; ValueError: this CS cannot, or not now."""
+        peer = flow.peer
+        if flow.state == SESSION:
+            self._note((now, flow.key, "the session was ended by an operator", ()))
+            self._table.end(flow)
+            return
+        if not peer.is_active:
+            raise ValueError("this CS is not the active one of its group; ask that one")
+        if not peer.answers:
+            raise ValueError(f"dfs-{peer.segment_id}, which carries the flow, cannot be asked now")
+        self._note((now, flow.key, "an operator has ended the flow", ()))
+        self._ordered = {each for each in self._ordered if each.state == REAPED} | {flow}
+        flow.tries = 0
+        self._end(flow, now)
+
     def _expire(self, now: float, left: int) -> int:
         wheel = self._table.wheel
         while self._second <= int(now):
@@ -112,7 +129,8 @@ class Reaper:
         table = self._table
         if flow.epoch != flow.peer.epoch and self._decisions.lapse(flow, now) is None:
             return
-        if flow.state != SESSION and flow.peer.answers and flow.gives_up():
+        is_ordered = flow.state == REAPED and flow in self._ordered
+        if flow.state != SESSION and flow.peer.answers and (is_ordered or flow.gives_up()):
             self._end(flow, now)
             return
         if flow.state not in WAITS_FOR_ANSWER:
@@ -140,7 +158,8 @@ class Reaper:
             self._note((now, flow.key, "the DFS did not answer REAP: forgotten", ()))
             self._table.end(flow)
             return
-        reason = CloseReason.NODE_FAIL if flow.node.is_down else CloseReason.ADMIN
+        is_down = flow.node.is_down or flow.node.is_dead
+        reason = CloseReason.NODE_FAIL if is_down else CloseReason.ADMIN
         self._ask(flow, now, Reap, AT_ONCE_MS, reason)
 
     def _hold(self, flow: Flow, now: float) -> None:

@@ -19,26 +19,33 @@ from functools import partial
 from typing import Final
 
 from admin.faults import PAUSE_S, Faults
-from control_segment.announcements import Changes, difference
+from admin.happened import Happened
+from control_segment.announcements import in_words
 from control_segment.batches import Batches
 from control_segment.config import ControlSegmentConfig
 from control_segment.connections import Connections
 from control_segment.decisions import Decisions
+from control_segment.differences import Difference, Outcome, whole
 from control_segment.dispatch import Dispatch
+from control_segment.fallbacks import Fallbacks
 from control_segment.flows import FlowTable
 from control_segment.grant_serials import GrantSerials
 from control_segment.group.group import Group
+from control_segment.group.health_sharing import HealthSharing
 from control_segment.model import Model, Step, finish
-from control_segment.nodes import Node
+from control_segment.monitoring import Monitoring
+from control_segment.nodes import Node, NodeState
+from control_segment.outliers import Outliers
 from control_segment.peers import Address, Datagram, Peer
 from control_segment.reaper import Reaper
+from control_segment.saved_health import SavedHealth
 from control_segment.saved_sessions import SavedSessions
 from control_segment.statistics import RATE_INTERVAL_S, Statistics
 from control_segment.trace import Trace
 from ssmb.seal import KeyRing
 
 # The top-level fields that a reload may change.  Every other one is refused by its name.
-_RELOADED_FIELDS: Final = frozenset(("settings", "pools", "virtual_servers"))
+_RELOADED_FIELDS: Final = frozenset(("settings", "monitors", "pools", "virtual_servers"))
 NODES_AT_ONCE: Final = 2000  # looked at, during which QUERYs wait: some ms
 
 
@@ -60,6 +67,7 @@ class ControlSegment:
         self.started = now
         self.boot_id = cs_boot_id
         self.log: list[str] = []  # for the runtime to write, and empty
+        self.happened: list[Happened] = []  # likewise, and to pass on
         self.statistics = Statistics(now)
         self.faults = Faults(self.statistics.drops)
         self._timers_rest_until = now
@@ -84,6 +92,7 @@ class ControlSegment:
             self.log,
             self._check_all,
             self.table.serials,
+            random_octets,
             now,
         )
         self.grants = self.dispatch.grants
@@ -94,7 +103,6 @@ class ControlSegment:
         self.group = Group(
             config,
             self.peers,
-            self.model.pools.values,
             self.dispatch.mirror,
             self.grants,
             self.statistics,
@@ -107,6 +115,10 @@ class ControlSegment:
             boot_id=cs_boot_id,
             random_octets=random_octets,
             now=now,
+        )
+        model = self.model
+        self.group.digest.changed(
+            model.monitors, model.pools.values(), model.virtual_servers.values()
         )
         self.dispatch.heartbeat_came = self.group.heartbeat_came
         self.table.is_shared = not self.group.is_alone
@@ -136,6 +148,22 @@ class ControlSegment:
         self.reaper = Reaper(self.decisions, self.trace, self.dispatch.send_low, now)
         self.grants.reconsider = self.reaper.reconsider
         self.dispatch.notices.ask = self.reaper.ask
+        self.outliers = Outliers(lambda: self.model.pools, self.happened, self._nodes_changed)
+        self.outliers.configure(self.model.pools.values())
+        self.decisions.suspect = self.outliers.suspect
+        self.fallbacks = Fallbacks(self.model.virtual_servers.values())
+        self.monitoring = Monitoring(
+            self.model.monitors,
+            lambda: self.model.pools,
+            self.happened,
+            self._nodes_changed,
+            now,
+            is_shared=not self.group.is_alone,
+        )
+        self.saved_health = SavedHealth(self.monitoring)
+        self.group.health = HealthSharing(
+            self.monitoring, self.group.direct, config.segment_id, config.group_id, cs_boot_id
+        )
 
     # --- SSMB ----------------------------------------------------------------------------------
 
@@ -164,38 +192,67 @@ class ControlSegment:
 
     # --- configuration -------------------------------------------------------------------------
 
-    def apply_config(self, config: ControlSegmentConfig, now: float) -> None:
-        """Put another configuration in force; ValueError, nothing changed: it needs a restart."""
-        self.announce(finish(self.applying(config)), now)
+    def apply_config(
+        self, config: ControlSegmentConfig, now: float, difference: Difference | None = None
+    ) -> None:
+        """Put another configuration in force; ValueError, nothing changed: it needs a restart.
+        `difference`: all that is other in it, if that is known."""
+        self.announce(finish(self.applying(config, difference)), now)
 
-    def applying(self, config: ControlSegmentConfig) -> Generator[Step, object, Changes]:
+    def applying(
+        self, config: ControlSegmentConfig, difference: Difference | None = None
+    ) -> Generator[Step, object, Outcome]:
         """The same step by step, between which datagrams may be handled; `announce` ends it."""
         for field in ControlSegmentConfig.model_fields.keys() - _RELOADED_FIELDS:
             if getattr(config, field) != getattr(self.config, field):
                 raise ValueError(f"{field} cannot be changed while the CS runs; restart it")
-        changes = yield from self.model.applying(config)
+        if difference is None or self.model.is_torn:
+            difference = whole(config)
+        outcome = yield from self.model.applying(difference)
         self.config = config
-        return changes
+        self.dispatch.outbound.changed(outcome.servers, outcome.moved)
+        return outcome
 
-    def announce(self, changes: Changes, now: float) -> None:
+    def looking(self) -> Iterator[None]:
+        """What `announce` would take long for, if all is other; between steps, datagrams may be
+        handled."""
+        return self.dispatch.outbound.looking()
+
+    def announce(self, outcome: Outcome, now: float) -> None:
         """Another configuration is in force: send DFSs what changed."""
+        changes = outcome.announced
         if changes.gone or changes.added:
-            self.log.append(difference(changes, len(self.model.virtual_servers)))
+            self.log.append(in_words(changes, len(self.model.virtual_servers)))
         self.grants.choices.enabled = self.config.settings.grants
         self.grants.look(now)
-        self.group.digest.change(self.config)
+        self.group.digest.changed(outcome.monitors, outcome.pools, outcome.servers)
+        self.monitoring.configure(outcome.monitors, outcome.pools)
+        self.outliers.configure(outcome.pools)
+        self.fallbacks.changed(outcome.servers)
+        self.happened += self.fallbacks.look_at(outcome.servers, outcome.pools)
         self.connections.reconfigure(self.config, changes, now)
-        self._check_all(now)  # what is down or gone gives up its flows
+        if outcome.is_torn:
+            self.connections.configuring.send_lists_again()
+        self.model.announced()
+        if outcome.ends_flows:
+            self._check_all(now)
 
     def set_nodes(
         self, pool: str, names: Sequence[str], *, weight: int | None, state: str | None, now: float
     ) -> list[Node]:
         """Change nodes until the next reload, all or none; ValueError says what is wrong."""
         nodes = self.model.set_nodes(pool, names, weight=weight, state=state)
-        self.group.digest.change(self.config)
-        self.grants.look(now)
-        self._check_all(now)  # one that is down gives up its flows
+        self.group.digest.changed({}, (self.model.pools[pool],), ())
+        if state == NodeState.ENABLED.value:
+            self.outliers.pardon(self.model.pools[pool], nodes, now)
+        self._nodes_changed(now)
         return nodes
+
+    def _nodes_changed(self, now: float) -> None:
+        """Some take sessions now, or no longer."""
+        self.grants.look(now)
+        self.happened += self.fallbacks.look()
+        self._check_all(now)  # one that is down gives up its flows
 
     # --- time ----------------------------------------------------------------------------------
 
@@ -203,19 +260,23 @@ class ControlSegment:
         """When to call `handle_timer` (connections have their own)."""
         if self._rating is not None or any(link.is_sending for link in self.connections.links):
             return self._timers_rest_until  # at once
+        if self.monitoring.probes is not self.group.election.claims:
+            return self._timers_rest_until
         due = min(self._next_rates, self.reaper.get_timer())
         for peer in self.peers.values():
             timer = peer.get_timer()
             if timer is not None and timer < due:
                 due = timer
-        more = self.connections, self.grants, self.group, self.dispatch.pairs
-        for timer in (each.get_timer() for each in more):
+        more = self.connections, self.grants, self.group, self.dispatch.pairs, self.dispatch.bridged
+        judges = self.monitoring, self.outliers
+        for timer in (each.get_timer() for each in (*more, *judges)):
             if timer is not None and timer < due:
                 due = timer
         return max(due, self._timers_rest_until)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due; a fault in one thing, or with one DFS, keeps nothing else waiting."""
+        self.monitoring.follow(claims=self.group.election.claims)
         due: list[Callable[[float], None]] = [
             self.reaper.handle_timer,
             self._update_rates,
@@ -224,6 +285,9 @@ class ControlSegment:
             self.grants.handle_timer,
             self.group.handle_timer,
             self.dispatch.pairs.handle_timer,
+            self.dispatch.bridged.handle_timer,
+            self.monitoring.handle_timer,
+            self.outliers.handle_timer,
         ]
         due += [partial(self.dispatch.handle_timer, peer) for peer in self.peers.values()]
         for handle in due:
@@ -259,9 +323,9 @@ class ControlSegment:
                 looked_at = 0
                 yield False
         if drained:
-            self.group.digest.change(self.config)
             self._check_all(now)
-        self.model.prune()
+        forgotten = self.model.prune()
+        self.dispatch.outbound.changed(forgotten.servers, forgotten.moved)
         yield True
 
     def _check_all(self, now: float) -> None:

@@ -39,7 +39,7 @@ def goes_on(flow: Flow, peer: Peer, servers: VirtualServers, now: float, *, is_s
 def _could_be_chosen(flow: Flow, servers: VirtualServers) -> bool:
     """Whether a new session could get the node of this one."""
     server, node = flow.virtual_server, flow.node
-    return node.takes_new_sessions and server.pool.has(node) and servers.match(flow.key) is server
+    return node.takes_new_sessions and server.has(node) and servers.match(flow.key) is server
 
 
 class Unheard:

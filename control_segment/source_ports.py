@@ -15,6 +15,7 @@ from collections import OrderedDict
 from typing import Final, TypeAlias
 
 from control_segment.nodes import Node
+from control_segment.pools import Pool
 from control_segment.virtual_servers import Source, VirtualServer
 from control_segment.wire import DST_PORT, PROTOCOL, SRC_PORT
 
@@ -118,19 +119,20 @@ class SourcePorts:
         return self.take(_scope(source, server, node, key), wanted, *ports)
 
     def another_node(
-        self, source: Source, server: VirtualServer, key: bytes, now: float
+        self, source: Source, server: VirtualServer, pool: Pool, key: bytes, now: float
     ) -> Node | None:
-        """Return the node that the method chooses among those that a source port is left for."""
+        """Return the node that a pool's method chooses among those that a source port is left
+        for."""
         ports = source.first_port, source.last_port
         without = [
             node
-            for node in server.pool.nodes.values()
+            for node in pool.nodes.values()
             if node.has_room and self._of(_scope(source, server, node, key)).is_full(*ports)
         ]
         for node in without:
             node.has_room = False
         try:
-            return server.pool.method.pick(key, now)
+            return pool.method.pick(key, now)
         finally:
             for node in without:
                 node.has_room = True

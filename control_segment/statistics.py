@@ -52,6 +52,7 @@ DROPS: Final[dict[str, Drop]] = {
     "stale_heartbeat": Drop(
         True, "heartbeats of other control segments that answered none of ours; normal at the start"
     ),
+    "stale_health": Drop(True, "another CS's HEALTH was late, recorded, or came twice"),
     "multicast_own": Drop(True, "datagrams of this CS to the multicast group that came back to it"),
     "multicast_not_followed": Drop(
         True,
@@ -73,8 +74,23 @@ DROPS: Final[dict[str, Drop]] = {
     ),
     "stale_serial": Drop(True, "messages about an earlier flow with the same signature"),
     "stale_query": Drop(True, "late copies of the QUERY of a session that is over"),
-    "unsupported": Drop(
-        False, "APP_QUERY, APP_NOTIFY or BRIDGE: this kind of virtual server is not supported"
+    "assisted_evicted": Drop(
+        False,
+        "connections that this CS reads or carries, whose client had not said enough, and that made"
+        " room for another one: some clients say next to nothing",
+    ),
+    "assisted_full": Drop(
+        False, "connections that this CS reads or carries refused: there are as many as it takes"
+    ),
+    "stale_bridge": Drop(True, "bridged packets of connections that are over"),
+    "bridged_malformed": Drop(False, "bridged packets that are no TCP segments"),
+    "bridged_unserved": Drop(
+        True, "bridged packets for which there is no raw, assisted or hybrid virtual server"
+    ),
+    "bridge_incomplete": Drop(True, "bridged packets of which pieces were lost"),
+    "bridge_overflow": Drop(False, "pieces of bridged packets dropped: too many are incomplete"),
+    "stale_notify": Drop(
+        True, "TLS sessions of flows that are over, or whose virtual server does not want them"
     ),
     "table_full": Drop(
         False, "sessions refused because all records are in use: raise flow_capacity"

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from control_segment.config import VirtualServerConfig
+from control_segment.content.config import headers_wanted
+from control_segment.content.content import Content, content_of
 from control_segment.nodes import Node
 from control_segment.persistence import SourceAddressPersistence
-from control_segment.pools import Pool
+from control_segment.pools import Pool, serving
 from control_segment.wire import (
     DST_IPADDR,
     DST_PORT_AND_PROTOCOL,
@@ -27,6 +30,11 @@ from ssmb.messages import Translation
 
 _HAIRPIN_PORTS: Final = (1024, 65535)
 _HAIRPIN: Final = ", from the virtual address because the client is a node of the pool"
+_PROXIES: Final = {
+    "http": VsFlag.HTTP_PROXY, "cookie": VsFlag.COOKIE_PROXY, "ssl": VsFlag.SSL_PROXY,
+    "raw": VsFlag.RAW_PROXY, "assisted": VsFlag.CS_ASSIST,
+    "hybrid": VsFlag.CS_ASSIST | VsFlag.HYBRID,
+}  # fmt: skip
 _MODES: Final = {"nat": ForwardMode.NAT, "l2": ForwardMode.L2, "tunnel": ForwardMode.TUNNEL}
 
 
@@ -49,6 +57,8 @@ class VirtualServer:
         "answers",
         "config",
         "connection_limit",
+        "content",
+        "fallback",
         "flags",
         "granted",
         "idle_s",
@@ -56,10 +66,11 @@ class VirtualServer:
         "limited_since",
         "maintenance",
         "name",
+        "own_pool",
         "persistence",
-        "pool",
         "refused",
         "removed",
+        "rule_pools",
         "serves_its_nodes",
         "source_ports",
         "total",
@@ -68,7 +79,14 @@ class VirtualServer:
         "without_flow",
     )
 
-    def __init__(self, config: VirtualServerConfig, pool: Pool, default_idle_s: int) -> None:
+    def __init__(
+        self,
+        config: VirtualServerConfig,
+        pool: Pool,
+        default_idle_s: int,
+        fallback: Pool | None = None,
+        rule_pools: Sequence[Pool] = (),
+    ) -> None:
         self.active = 0  # sessions that a DFS carries, and outstanding grants
         self.granted = 0  # of these, the grants
         self.ahead = 0  # sessions of `total` that took one
@@ -81,24 +99,73 @@ class VirtualServer:
         self.removed = False  # gone from the configuration
         # What it remembers of clients, perhaps with others (`control_segment.persistence_tables`)
         self.persistence: SourceAddressPersistence | None = None
-        self.apply(config, pool, default_idle_s)
+        self.content: Content | None = None  # of kinds that read what clients say
+        self.apply(config, pool, default_idle_s, fallback, rule_pools)
+
+    @property
+    def pool(self) -> Pool:
+        """The one that new sessions go to: its own, unless only the fallback pool takes any."""
+        return serving(self.own_pool, self.fallback)
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """Those that its sessions may be at."""
+        own = (self.own_pool,) if self.fallback is None else (self.own_pool, self.fallback)
+        return own if not self.rule_pools else (*own, *self.rule_pools.values())
+
+    @property
+    def remembers_clients(self) -> bool:
+        """Whether persistence goes by a client's address, at least where nothing better is known:
+        what is known of a flow that another CS has decided about."""
+        config = self.config.persistence
+        return self.persistence is not None and config is not None and config.kind != "ssl_session"
+
+    def has(self, node: Node) -> bool:
+        """Whether a node is configured in one of its pools that new sessions may go to."""
+        if self.pool.has(node):
+            return True
+        return any(pool.has(node) for pool in self.rule_pools.values())
+
+    def uses(self, pool_name: str) -> bool:
+        """Whether a pool is one of `pools`."""
+        if pool_name == self.own_pool.name or pool_name in self.rule_pools:
+            return True
+        return self.fallback is not None and pool_name == self.fallback.name
 
     @property
     def has_sessions(self) -> bool:
         """Whether any is left that may send, now or later."""
         return self.active > 0 or self.without_flow > 0
 
-    def is_as(self, config: VirtualServerConfig, pool: Pool, default_idle_s: int) -> bool:
+    def is_as(
+        self,
+        config: VirtualServerConfig,
+        pool: Pool,
+        default_idle_s: int,
+        fallback: Pool | None = None,
+        rule_pools: Sequence[Pool] = (),
+    ) -> bool:
         """Whether `apply` would change nothing."""
+        is_same = self.own_pool is pool and self.fallback is fallback
+        is_same = is_same and [*self.rule_pools.values()] == [*rule_pools]
         idle_s = config.idle_timeout_s or default_idle_s
-        return self.pool is pool and self.idle_s == idle_s and self.config == config
+        return is_same and self.idle_s == idle_s and self.config == config
 
-    def apply(self, config: VirtualServerConfig, pool: Pool, default_idle_s: int) -> None:
-        """Become what a (checked) configuration says."""
+    def apply(
+        self,
+        config: VirtualServerConfig,
+        pool: Pool,
+        default_idle_s: int,
+        fallback: Pool | None = None,
+        rule_pools: Sequence[Pool] = (),
+    ) -> None:
+        """Become what a (checked) configuration says; *rule_pools*: those that its rules name."""
         self.version += 1
+        self.content = content_of(config, self.content)
+        self.rule_pools: dict[str, Pool] = {each.name: each for each in rule_pools}
         self.config = config
         self.name = config.name
-        self.pool = pool
+        self.own_pool, self.fallback = pool, fallback
         self.connection_limit = config.connection_limit
         self.maintenance = config.maintenance
         self.idle_s = config.idle_timeout_s or default_idle_s
@@ -122,7 +189,8 @@ class VirtualServer:
     @property
     def versions(self) -> tuple[object, ...]:
         """What is equal only while nothing that new sessions get has changed."""
-        return self.version, self.removed, self.pool, self.pool.version, self.persistence
+        pool = self.pool
+        return self.version, self.removed, pool, pool.version, self.persistence
 
     @property
     def fixed_source(self) -> Source | None:
@@ -139,16 +207,25 @@ class VirtualServer:
         nodes = self.pool.nodes.values()
         return not self.config.translates_port or any(not node.port for node in nodes)
 
-    def remembered_node(self, client: bytes, now: float) -> Node | None:
-        """Return the node that a client (its address) had, if persistence says so and the pool has
-        it, it accepts new sessions and has room."""
+    def find_node(self, address: bytes, port: int) -> Node | None:
+        """Return the node of a translation that an earlier CS made."""
+        for pool in self.pools:
+            node = pool.find(address, port)
+            if node is not None:
+                return node
+        return None
+
+    def remembered_node(self, client: bytes, now: float, pool: Pool | None = None) -> Node | None:
+        """Return the node that a client (its address, or another key of 16 octets) had, if
+        persistence says so and the pool has it, it accepts new sessions and has room."""
         persistence = self.persistence
+        pool = self.pool if pool is None else pool
         place = None if persistence is None else persistence.find(client, now)
         if persistence is None or place is None:
             return None
-        node = self.pool.at(place)
+        node = pool.at(place)
         if node is None and persistence.is_shared:
-            node = self.pool.at_address(place[0])
+            node = pool.at_address(place[0])
         if node is None or not (node.has_room and node.takes_new_sessions):
             return None
         return node
@@ -166,13 +243,20 @@ class VirtualServer:
         return f"the nodes of pool {self.pool.name} are of the other address family"
 
     def remember_node(self, client: bytes, node: Node, now: float) -> None:
-        """A session of a client (its address) begins at a node."""
+        """A session of a client (its address, or another key) begins at a node."""
         if self.persistence is not None:
             self.persistence.remember(client, node.place, now)
 
+    def learn_node(self, client: bytes, node: Node, now: float) -> None:
+        """Another CS has sent a client (its address) to a node."""
+        if self.remembers_clients:
+            self.remember_node(client, node, now)
+
     def recall_node(self, client: bytes, node: Node, now: float) -> None:
         """A flow from before shows where a client is at home, if nothing newer does."""
-        if self.persistence is not None and self.persistence.find(client, now) is None:
+        if not self.remembers_clients or self.persistence is None:
+            return
+        if self.persistence.find(client, now) is None:
             self.persistence.remember(client, node.place, now)
 
     def answer(self, node: Node) -> Answer:
@@ -182,7 +266,7 @@ class VirtualServer:
             self.answers[node] = answer = self.answer_from(node, None, 0)
         return answer
 
-    def source_of(self, key: bytes) -> Source | None:
+    def source_of(self, key: bytes, pool: Pool) -> Source | None:
         """Where a new session's packets to its node come from, if that is chosen here.
 
         A node that is a client of its own pool would be answered past the DFS by another node of
@@ -191,7 +275,7 @@ class VirtualServer:
         """
         if self.source_ports is not None:
             return Source(self.translation.snat_ipaddr, *self.source_ports)
-        if not (self.serves_its_nodes and self.pool.at_address(key[SRC_IPADDR])):
+        if not (self.serves_its_nodes and pool.at_address(key[SRC_IPADDR])):
             return None
         return Source(key[DST_IPADDR], *_HAIRPIN_PORTS, _HAIRPIN)
 
@@ -222,6 +306,7 @@ class VirtualServer:
         ):
             if wanted:
                 flags |= flag
+        flags |= _PROXIES.get(config.kind, VsFlag(0))
         return AddVs(
             flags=int(flags),
             virt_ipaddr=UNSPECIFIED if config.address == "*" else from_text(config.address),
@@ -229,8 +314,19 @@ class VirtualServer:
             protocol=PROTOCOLS[config.protocol],
             next_hop_ipaddr=self.translation.next_hop_ipaddr,
             idle_timeout=config.idle_timeout_s,
+            app_limit=config.app_limit,
             vs_mode=self.translation.forward_mode,
+            app_data=_app_data(config),
         )
+
+
+def _app_data(config: VirtualServerConfig) -> bytes:
+    """What a DFS is to look for (15.1)."""
+    if config.kind == "cookie" and config.persistence is not None:
+        return (config.persistence.cookie or "").encode()
+    if config.kind == "http":
+        return ",".join(headers_wanted(config.rules, config.persistence)).encode()
+    return b""
 
 
 def _reply_flags(config: VirtualServerConfig) -> Flag:
@@ -260,28 +356,33 @@ class VirtualServers:
         for server in servers:
             self.add(server)
 
-    def become(self, other: VirtualServers) -> None:
-        """Find what another one finds, from now on."""
-        self._exact, self._any_port = other._exact, other._any_port
-        self._any_address, self._any = other._any_address, other._any
-        self.has_wildcards = other.has_wildcards
-
     def add(self, server: VirtualServer) -> None:
         """Let it be found, by its destination."""
+        found, key = self._place(server)
+        found[key] = server
+        self.has_wildcards |= found is not self._exact
+
+    def remove(self, server: VirtualServer) -> None:
+        """Let it be found no longer."""
+        found, key = self._place(server)
+        if found.get(key) is server:
+            del found[key]
+            self.has_wildcards = bool(self._any_port or self._any_address or self._any)
+
+    def _place(self, server: VirtualServer) -> tuple[dict[bytes, VirtualServer], bytes]:
+        """Where it is found, and by what."""
         added = server.announced
         address, protocol = added.virt_ipaddr, bytes([added.protocol])
         port = added.virt_port.to_bytes(2, "big")
         any_address = bool(added.flags & VsFlag.WILDCARD_ADDR)
         any_port = bool(added.flags & VsFlag.WILDCARD_PORT)
-        self.has_wildcards |= any_address or any_port
         if any_address and any_port:
-            self._any[protocol] = server
-        elif any_address:
-            self._any_address[port + protocol] = server
-        elif any_port:
-            self._any_port[address + protocol] = server
-        else:
-            self._exact[address + port + protocol] = server
+            return self._any, protocol
+        if any_address:
+            return self._any_address, port + protocol
+        if any_port:
+            return self._any_port, address + protocol
+        return self._exact, address + port + protocol
 
     def match(self, key: bytes) -> VirtualServer | None:
         """Return the virtual server that a session's first packet was sent to."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from control_segment.content.said import Said
     from control_segment.peers import Peer
     from control_segment.virtual_servers import VirtualServer
     from control_segment.wire import Answer
@@ -30,6 +31,7 @@ class Waiter(NamedTuple):
     epoch: int  # of the peer: an older one has forgotten it
     serial: int
     until: float
+    said: Said | None = None  # by its client, where that decides
 
 
 class Served(NamedTuple):
@@ -57,7 +59,13 @@ class Waiting:
         return server in self._by_server
 
     def until(
-        self, server: VirtualServer, peer: Peer, key: bytes, serial: int, now: float
+        self,
+        server: VirtualServer,
+        peer: Peer,
+        key: bytes,
+        serial: int,
+        now: float,
+        said: Said | None = None,
     ) -> float | None:
         """Until when a flow may wait; None: not any longer, or too many wait already."""
         queue = self._by_server.get(server)
@@ -70,7 +78,7 @@ class Waiting:
             return None
         until = now + server.config.limit_wait_s
         self._by_server.setdefault(server, OrderedDict())[key] = Waiter(
-            peer, peer.epoch, serial, until
+            peer, peer.epoch, serial, until, said
         )
         self._count += 1
         return until

@@ -32,6 +32,7 @@ from ssmb.constants import PARKED_FRAME_MAX, SSMB_MSG_MAX, Flag, MessageType
 from ssmb.messages import Delete, FlowSignature, Reply, Translation
 
 QUERY_SIZE: Final = size_of(MessageType.QUERY, 2)
+APP_QUERY_SIZE: Final = size_of(MessageType.APP_QUERY, 2)
 PARKED_QUERY_MAX: Final = QUERY_SIZE + PARKED_FRAME_MAX
 KEY_SIZE: Final = 37
 KEY_END: Final = 45  # in a message; it begins at 8
@@ -54,6 +55,8 @@ _PORTS: Final = struct.Struct(">HHB")
 _HEAD: Final = struct.Struct(">BBH")
 _ADDR16: Final = int(Flag.ADDR16)
 _PARKED: Final = int(Flag.PARKED)
+_ADD_TCP_OFFSETS: Final = int(Flag.ADD_TCP_OFFSETS)
+_OFFSETS: Final = ("seq_offset", "ack_offset", "ts_offset", "wscale_shift")
 
 
 _DELETE: Final = struct.Struct(f">BBHI{KEY_SIZE}sBBBIIQQQQIIIb3x")
@@ -105,6 +108,24 @@ def signature_of(key: bytes, tos: int = 0) -> FlowSignature:
     return FlowSignature(key[SRC_IPADDR], key[DST_IPADDR], src_port, dst_port, protocol, tos)
 
 
+def proxied(answer: Answer) -> Answer:
+    """The same for a DFS that makes the connection to the node itself (15.3): it computes the
+    offsets of a flow anew, if there were any."""
+    head, tail = answer
+    if head[1]:
+        return answer
+    if head[3] & _ADD_TCP_OFFSETS:
+        fields = unpack_translation(tail)._asdict() | dict.fromkeys(_OFFSETS, 0)
+        tail = pack_translation(Translation(**fields))
+    return _with_proxy(head), tail
+
+
+@lru_cache(maxsize=256)
+def _with_proxy(head: bytes) -> bytes:
+    flags = head_flags(head) & ~_ADD_TCP_OFFSETS | int(Flag.PROXY_SERVER)
+    return reply_head(head[1], flags)
+
+
 @lru_cache(maxsize=256)  # flags of virtual servers, error codes: there are not many
 def _parked(head: bytes) -> bytes:
     """The same head of a REPLY that returns a frame."""
@@ -133,7 +154,11 @@ def ended(delete: Delete) -> Ended:
 
 
 def reply_octets(query: bytes, head: bytes, tail: bytes) -> bytes:
-    """Return the version-2 REPLY to a version-2 QUERY, with its frame if it has one (PARKED)."""
+    """Return the version-2 REPLY to a version-2 QUERY, with its frame if it has one (PARKED); or
+    to an APP_QUERY with a frame."""
+    if query[0] == MessageType.APP_QUERY:
+        frame = query[APP_QUERY_SIZE:]
+        return _parked(head) + query[4:SIGNATURE_END] + b"\0\0" + tail + frame
     if len(query) == QUERY_SIZE:
         return head + query[4:SIGNATURE_END] + b"\0\0" + tail
     return _parked(head) + query[4:SIGNATURE_END] + b"\0\0" + tail + query[QUERY_SIZE:]

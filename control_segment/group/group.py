@@ -10,13 +10,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from admin import answers
+from admin.log_lines import line
 from control_segment.config import ControlSegmentConfig
 from control_segment.grants import Grants
 from control_segment.group.config_digest import ConfigDigest
+from control_segment.group.health_message import Health
+from control_segment.group.health_sharing import HealthSharing
 from control_segment.group.heartbeats import DirectHeartbeats
 from control_segment.group.mirror import Mirror
 from control_segment.group.multicast import Multicast
@@ -24,14 +27,15 @@ from control_segment.group.role import Election
 from control_segment.group.times import times_of
 from control_segment.group.views import Beat, Role
 from control_segment.peers import Datagram, Peer
-from control_segment.pools import Pool
 from control_segment.statistics import Statistics
 from ssmb.constants import Flag, HeartbeatRole, MessageType
 from ssmb.messages import Heartbeat, Message
 
 SETTLED_S: Final = 1.0  # when what a DFS had sent before this CS was active there has come, or not
 RENEW_S: Final = 1.0  # between new grants for a standby that lacks them
-HAND_OVER_S: Final = 2.0  # how long an ordered successor is named
+# How long an ordered successor is named: longer than a standby that has missed something waits
+# before it asks again (copy_state.RESYNC_MOST_S)
+HAND_OVER_S: Final = 30.0
 _ROLES: Final = {
     Role.STANDBY: HeartbeatRole.STANDBY,
     Role.CLAIMING: HeartbeatRole.CLAIMING,
@@ -48,7 +52,6 @@ class Group:
         self,
         config: ControlSegmentConfig,
         peers: Mapping[int, Peer],
-        pools: Callable[[], Iterable[Pool]],
         mirror: Mirror,
         grants: Grants,
         statistics: Statistics,
@@ -63,8 +66,8 @@ class Group:
         random_octets: Callable[[int], bytes],
         now: float,
     ) -> None:
-        """`pools`: those in force; `out`: where datagrams to other CSs go; `send`: a message to a
-        DFS; `carry_out`: of a standby, what the active CS has sent to the multicast group."""
+        """`out`: where datagrams to other CSs go; `send`: a message to a DFS; `carry_out`: of a
+        standby, what the active CS has sent to the multicast group."""
         self.times = times_of(config)
         others = {each.segment_id: (each.address, each.port) for each in config.control_segments}
         self.election = Election(
@@ -76,8 +79,9 @@ class Group:
         self.multicast = Multicast(config, peers, statistics, carry_out, key=key, boot_id=boot_id)
         self._mirror = mirror
         self._grants = grants
-        self.digest = ConfigDigest(config, pools)
+        self.digest = ConfigDigest()
         self.follow: Callable[[float], None] = lambda now: None
+        self.health: HealthSharing | None = None  # made behind this
         # The members of a pair answer heartbeats: so this CS knows which of them live
         self.has_pairs = any(each.pair for each in config.data_flow_segments)
         self._names = {segment_id: address for segment_id, (address, _) in others.items()}
@@ -92,7 +96,7 @@ class Group:
         self._synchronise = synchronise
         self._next_beat = now
         self._renew_at = now
-        self._successor = 0
+        self._successor = 0  # the CS that is to take over, as long as it has not
         self._successor_until = 0.0
         self._differing: set[int] = set()
 
@@ -100,6 +104,11 @@ class Group:
     def is_alone(self) -> bool:
         """Whether the file names no other CS."""
         return self.election.known.is_alone
+
+    @property
+    def successor(self) -> int | None:
+        """The CS that was ordered to take over from this one, and has not yet."""
+        return self._successor or None if self.election.claims else None
 
     # --- what comes -----------------------------------------------------------------------------
 
@@ -121,8 +130,12 @@ class Group:
             ours = peer.tally.flows, peer.tally.digest
             if peer.copy.compare(theirs, ours, now) and peer.copy.may_sync(now):
                 self._log.append(
-                    f"DFS segment {peer.segment_id}: {ours[0]} flows here, {theirs[0]} at control"
-                    f" segment {beat.segment_id}, and they are not the same: asking the DFS"
+                    line(
+                        f"DFS segment {peer.segment_id}: {ours[0]} flows here, {theirs[0]} at"
+                        f" control segment {beat.segment_id}, and they are not the same: asking"
+                        " the DFS",
+                        peer=f"dfs-{peer.segment_id}",
+                    )
                 )
                 self._synchronise(peer, now)
         self.follow(now)
@@ -132,6 +145,11 @@ class Group:
         message = self.direct.open(octets, address, now)
         if isinstance(message, str):
             self._statistics.drops[message] += 1
+            return
+        if isinstance(message, Health):
+            health = None if self.election.claims else self.health
+            if health is not None and not health.came(message, now):
+                self._statistics.drops["invalid_msg"] += 1
             return
         beat = _beat(message)
         if beat is None or message.group_id != self._group_id:
@@ -156,8 +174,12 @@ class Group:
         elif segment_id not in self._differing:
             self._differing.add(segment_id)
             self._log.append(
-                f"control segment {segment_id} has other virtual servers, pools or nodes than this"
-                " one: after a take-over they would hold (the file, or set-node, of one of them)"
+                line(
+                    f"control segment {segment_id} has other virtual servers, pools, nodes or"
+                    " monitors than this one: after a take-over they would hold (the file, or"
+                    " set-node, of one of them)",
+                    peer=f"cs-{segment_id}",
+                )
             )
 
     # --- time -----------------------------------------------------------------------------------
@@ -184,8 +206,7 @@ class Group:
 
     def _beat(self, now: float) -> None:
         election = self.election
-        if now >= self._successor_until or not election.claims:
-            self._successor = 0
+        self._look_at_successor(now)
         tallies = {peer.tally for peer in self._peers.values()}  # a team has one
         count = sum(tally.flows for tally in tallies)
         digest = sum(tally.digest for tally in tallies)
@@ -208,6 +229,8 @@ class Group:
         datagrams = self.direct.datagrams(ours, now)
         self._statistics.sent[MessageType.HEARTBEAT] += len(datagrams)
         self._out += datagrams
+        if election.role is Role.ACTIVE and self.health is not None:
+            self._out += self.health.datagrams(now)
         for peer in self._peers.values():
             if peer.is_connected and peer.takes_heartbeats and peer.authentication.is_proved:
                 own = ours._replace(
@@ -216,6 +239,20 @@ class Group:
                 own = self.multicast.said_to(peer, own, now)
                 self._send(peer, own, now)
                 self._out += self.multicast.probe(peer, own)
+
+    def _look_at_successor(self, now: float) -> None:
+        """Name it no longer if it has taken over, or does not."""
+        if self.successor and now < self._successor_until:
+            return
+        if self.successor:
+            self._log.append(
+                line(
+                    f"control segment {self._successor} has not taken over as ordered within"
+                    f" {HAND_OVER_S:g} s: it does not answer, or lacks flows; this one goes on",
+                    peer=f"cs-{self._successor}",
+                )
+            )
+        self._successor = 0
 
     def _look_at_copies(self, now: float) -> None:
         """A standby that has missed something asks for it (11.4)."""
@@ -250,6 +287,7 @@ class Group:
         wanted = segment_id or (None if election.claims else own_id)
         if wanted == own_id:
             if election.claims:
+                self._successor = 0  # an earlier order is withdrawn
                 return wanted
             if not election.is_complete and not force:
                 raise ValueError(

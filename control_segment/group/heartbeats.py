@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HEARTBEAT between the CSs of a group, without a DFS (wire protocol 11.8).
+"""HEARTBEAT and HEALTH between the CSs of a group, without a DFS (wire protocol 11.8, 11.9).
 
 Each direction of a pair has a seal key that follows from the cluster key and both segment ids.  A
 heartbeat counts if it repeats a nonce that this CS has sent a moment ago, so a recorded one keeps
@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hmac import compare_digest
 from typing import Final
 
+from control_segment.group import health_message
+from control_segment.group.health_message import Entry, Health
 from control_segment.peers import Datagram
 from ssmb.codec import decode_datagram, encode
-from ssmb.constants import SEAL_SIZE
+from ssmb.constants import SEAL_SIZE, Flag
 from ssmb.keys import SEAL_KEY_SIZE, derive
 from ssmb.messages import Heartbeat
 from ssmb.seal import TAG_SIZE, Sealer, tag
 
 NONCE_SIZE: Final = 8
 VERSION: Final = 2  # of SSMB, which CSs write to each other
+TAKES_HEALTH: Final = int(Flag.HAS_STATS)  # in a direct HEARTBEAT
 
 
 def pair_key(key: bytes, sender_id: int, receiver_id: int) -> bytes:
@@ -33,7 +36,17 @@ def pair_key(key: bytes, sender_id: int, receiver_id: int) -> bytes:
 class _Other:
     """One other CS."""
 
-    __slots__ = ("address", "heard_at", "nonce", "opening", "sealer", "segment_id")
+    __slots__ = (
+        "address",
+        "health_boot",
+        "health_sequence",
+        "heard_at",
+        "nonce",
+        "opening",
+        "sealer",
+        "segment_id",
+        "takes_health",
+    )
 
     def __init__(self, segment_id: int, address: tuple[str, int], own_id: int, key: bytes) -> None:
         self.segment_id = segment_id
@@ -42,6 +55,9 @@ class _Other:
         self.sealer = Sealer(pair_key(key, own_id, segment_id)) if key else None
         self.nonce = 0  # its last, to be repeated to it
         self.heard_at: float | None = None  # its last fresh heartbeat
+        self.takes_health = False
+        self.health_boot = 0  # of its last HEALTH
+        self.health_sequence = 0
 
 
 class DirectHeartbeats:
@@ -63,6 +79,12 @@ class DirectHeartbeats:
         self._random_octets = random_octets
         self._fresh_s = fresh_s
         self._nonces: deque[tuple[float, int]] = deque()
+        self._sequence = 0  # of HEALTH
+
+    @property
+    def takes_health(self) -> bool:
+        """Whether another CS understands HEALTH."""
+        return any(other.takes_health for other in self._others.values())
 
     def datagrams(self, heartbeat: Heartbeat, now: float) -> list[Datagram]:
         """Return this heartbeat for every other CS, with a new nonce."""
@@ -72,13 +94,25 @@ class DirectHeartbeats:
             self._nonces.popleft()
         datagrams = []
         for other in self._others.values():
-            octets = encode(heartbeat._replace(nonce=nonce, echo=other.nonce), VERSION)
-            sealed = octets if other.sealer is None else other.sealer.seal(octets)
-            datagrams.append((sealed, other.address))
+            flags = heartbeat.flags | TAKES_HEALTH
+            own = heartbeat._replace(flags=flags, nonce=nonce, echo=other.nonce)
+            datagrams.append(_sealed(encode(own, VERSION), other))
         return datagrams
 
-    def open(self, octets: bytes, address: tuple[str, int], now: float) -> Heartbeat | str:
-        """Return a fresh heartbeat, or the counter that says why there is none."""
+    def health(
+        self, entries: Sequence[Entry], segment_id: int, group_id: int, boot_id: int
+    ) -> list[Datagram]:
+        """Return what tells every other CS that understands it of nodes' health."""
+        self._sequence += 1
+        message = Health(self._sequence, segment_id, group_id, boot_id, 0, entries)
+        return [
+            _sealed(health_message.encode(message._replace(echo=other.nonce)), other)
+            for other in self._others.values()
+            if other.takes_health
+        ]
+
+    def open(self, octets: bytes, address: tuple[str, int], now: float) -> Heartbeat | Health | str:
+        """Return a fresh message, or the counter that says why there is none."""
         other = self._others[address]
         if other.opening:
             if len(octets) <= SEAL_SIZE:
@@ -86,17 +120,36 @@ class DirectHeartbeats:
             if not compare_digest(tag(other.opening, octets[:-TAG_SIZE]), octets[-TAG_SIZE:]):
                 return "bad_seal"
             octets = octets[:-SEAL_SIZE]
+        health = health_message.decode(octets)
+        if health is not None:
+            return self._health(other, health, now)
         messages, malformed, _ = decode_datagram(octets, VERSION)
         message = messages[0] if len(messages) == 1 and malformed is None else None
         if not isinstance(message, Heartbeat) or message.segment_id != other.segment_id:
             return "invalid_msg"
-        is_fresh = any(
-            message.echo == nonce for when, nonce in self._nonces if when >= now - self._fresh_s
-        )
+        is_fresh = self._is_fresh(message.echo, now)
         # A recorded one must not displace the nonce of a CS that lives
         if is_fresh or other.heard_at is None or now - other.heard_at >= self._fresh_s:
             other.nonce = message.nonce
         if not is_fresh:
             return "stale_heartbeat"
         other.heard_at = now
+        other.takes_health = bool(message.flags & TAKES_HEALTH)
         return message
+
+    def _is_fresh(self, echo: int, now: float) -> bool:
+        return any(echo == nonce for when, nonce in self._nonces if when >= now - self._fresh_s)
+
+    def _health(self, other: _Other, message: Health, now: float) -> Health | str:
+        if message.segment_id != other.segment_id:
+            return "invalid_msg"
+        is_old = message.sequence <= other.health_sequence
+        is_repeated = message.boot_id == other.health_boot and is_old
+        if is_repeated or not self._is_fresh(message.echo, now):
+            return "stale_health"
+        other.health_boot, other.health_sequence = message.boot_id, message.sequence
+        return message
+
+
+def _sealed(octets: bytes, other: _Other) -> Datagram:
+    return (octets if other.sealer is None else other.sealer.seal(octets)), other.address

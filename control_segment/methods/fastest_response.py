@@ -90,7 +90,7 @@ class FastestResponse:
         for node in self._nodes:
             if node.has_room:
                 response = believed.get(node)
-                score = (node.active + 1) / node.weight
+                score = (node.active + 1) / (node.weight * node.scale)
                 score *= slowest if response is None else response.response_ms
                 if node.failing:
                     score *= node.reluctance(now)

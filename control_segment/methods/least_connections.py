@@ -30,7 +30,7 @@ class LeastConnections:
         fewest, oldest = 0.0, 0.0
         for node in self._nodes:
             if node.has_room:
-                load: float = node.active + 1  # with the new session
+                load = (node.active + 1) / node.scale  # with the new session
                 if node.failing:
                     load *= node.reluctance(now)
                 if best is None or load < fewest or (load == fewest and node.last_active < oldest):

@@ -22,10 +22,17 @@ class LeastRecentlyActive:
 
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the node that has been quiet for longest."""
+        best = self._oldest(0.0)
+        if best is None or best.scale >= 1 or best.takes_turn():
+            return best
+        return self._oldest(1.0) or best
+
+    def _oldest(self, least: float) -> Node | None:
+        """Of the nodes that have room and at least so much of their share."""
         best = None
         oldest, fewest = 0.0, 0
         for node in self._nodes:
-            if node.has_room:
+            if node.has_room and node.scale >= least:
                 last = node.last_active
                 # Decisions of one wake-up share one `now`: then the fewer sessions win
                 if best is None or last < oldest or (last == oldest and node.total < fewest):

@@ -34,7 +34,7 @@ class Maglev:
     def prepare(self, nodes: Sequence[Node]) -> None:
         """Rebuild the table."""
         self._nodes = tuple(nodes)
-        self._table = self.build([(node.name, node.weight) for node in nodes])
+        self._table = self.build(table.members_of(nodes))
 
     def build(self, members: Sequence[table.Member]) -> array[int]:
         """Return the table for these names and weights; `prepare` takes it if it is kept."""

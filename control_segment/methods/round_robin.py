@@ -27,10 +27,13 @@ class RoundRobin:
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the next node that has room."""
         nodes, index = self._nodes, self._next
+        passed: Node | None = None  # it has room, but it is another one's turn
         for _ in nodes:
             node = nodes[index]
             index = index + 1 if index + 1 < len(nodes) else 0
             if node.has_room:
-                self._next = index
-                return node
-        return None
+                if node.scale >= 1 or node.takes_turn():
+                    self._next = index
+                    return node
+                passed = passed or node
+        return passed

@@ -33,6 +33,7 @@ from typing import Final, TypeAlias
 from weakref import WeakValueDictionary
 
 from control_segment.methods.hashing import hash64
+from control_segment.nodes import Node
 
 TABLE_SIZE: Final = 16381
 PIECES: Final = 8  # 131,048 in all: a hundred and more for each of 1,000 nodes
@@ -44,6 +45,7 @@ ENTRIES_PER_NODE: Final = 100  # the paper's rule for 1 %
 _STRIDES: Final = tuple(
     number for number in range(128, 512) if all(number % factor for factor in range(2, 23))
 )
+WHOLE: Final = 100  # per cent of its weight that a node has, if its agent says nothing else
 _TURNS: Final = 1 << 40  # parts of the time that filling takes, finer than any two turns are apart
 
 Member: TypeAlias = tuple[str, int]  # a node's name, and its weight, which is above 0
@@ -61,6 +63,14 @@ def shared(members: Sequence[Member], size: int = TABLE_SIZE) -> array[int]:
     if found is None:
         _shared[key] = found = build(members, size)
     return found
+
+
+def members_of(nodes: Sequence[Node]) -> list[Member]:
+    """Return what the table of these nodes is built from.  An agent's share of the weight counts;
+    slow start does not, for at each of its steps clients would move."""
+    if all(node.percent == WHOLE for node in nodes):
+        return [(node.name, node.weight) for node in nodes]
+    return [(node.name, node.weight * node.percent) for node in nodes]
 
 
 def build(members: Sequence[Member], size: int = TABLE_SIZE) -> array[int]:

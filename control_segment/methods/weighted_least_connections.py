@@ -31,7 +31,7 @@ class WeightedLeastConnections:
         lowest, oldest = 0.0, 0.0
         for node in self._nodes:
             if node.has_room:
-                load = (node.active + 1) / node.weight
+                load = (node.active + 1) / (node.weight * node.scale)
                 if node.failing:
                     load *= node.reluctance(now)
                 if best is None or load < lowest or (load == lowest and node.last_active < oldest):

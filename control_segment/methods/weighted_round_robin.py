@@ -23,25 +23,26 @@ class WeightedRoundRobin:
 
     def __init__(self) -> None:
         self._nodes: tuple[Node, ...] = ()
-        self._current: list[int] = []  # each node's current weight
-        self._total = 0  # of the weights that it was made with
+        self._current: list[float] = []  # each node's current weight
+        self._total = 0.0  # of the weights that it was made with
 
     def prepare(self, nodes: Sequence[Node]) -> None:
         """Take the nodes, and go on in the round."""
-        total = sum(node.weight for node in nodes)
+        total = sum(node.weight * node.scale for node in nodes)
         owed = dict(zip(self._nodes, self._current, strict=True))
-        self._current = [owed.get(node, 0) * total // (self._total or 1) for node in nodes]
+        self._current = [owed.get(node, 0) * total / (self._total or 1) for node in nodes]
         self._nodes, self._total = tuple(nodes), total
 
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the node with the highest current weight."""
         current = self._current
         best: int | None = None
-        total = 0
+        total = 0.0
         for index, node in enumerate(self._nodes):
             if node.has_room:
-                total += node.weight
-                current[index] += node.weight
+                weight = node.weight * node.scale
+                total += weight
+                current[index] += weight
                 if best is None or current[index] > current[best]:
                     best = index
         if best is None:

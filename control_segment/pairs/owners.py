@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Final, Protocol
 
+from admin.log_lines import line
 from control_segment.flows import FlowTable
 from control_segment.peers import Filling, Member, Peer, Team
 
@@ -109,14 +110,15 @@ class Owners:
         before, team.owner = team.owner, owner
         if before is not None:
             what = "holds every flow" if owner.filling is Filling.COMPLETE else "may lack flows"
-            self._log.append(
-                f"DFS segment {owner.peer.segment_id} takes the virtual addresses of pair"
-                f" {team.name}: segment {before.peer.segment_id} is silent; it {what}"
+            said = (
+                f"takes the virtual addresses of pair {team.name}: segment"
+                f" {before.peer.segment_id} is silent; it {what}"
             )
         else:
-            self._log.append(
-                f"DFS segment {owner.peer.segment_id} has the virtual addresses of pair {team.name}"
-            )
+            said = f"has the virtual addresses of pair {team.name}"
+        segment_id = owner.peer.segment_id
+        text = f"DFS segment {segment_id} {said}"
+        self._log.append(line(text, peer=f"dfs-{segment_id}", team=team.name))
         self._changed(team, now)
 
 

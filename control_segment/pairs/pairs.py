@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from admin.log_lines import line
 from control_segment.config import DataFlowSegmentAddress
 from control_segment.flows import FREE, SESSION, Flow, FlowTable, Over
 from control_segment.pairs.owners import Owners, Way
 from control_segment.pairs.spares import SPARE_IDLE_S, newflow, removal
 from control_segment.pairs.teams import holds
+from control_segment.pairs.unspliced import Unspliced
 from control_segment.peers import Filling, Member, Peer, Team
-from ssmb.messages import NewFlow, Reap
+from ssmb.messages import NewFlow, Reap, Timeout
 
 LOOKS_AT_ONCE: Final = 2000  # flows: under a millisecond
 SENT_AT_ONCE: Final = 50  # NEWFLOWs of a filling, a datagram each: some 10,000 a second
@@ -35,7 +37,7 @@ class Pairs:
     def __init__(
         self,
         table: FlowTable,
-        send: Callable[[Peer, NewFlow, float], None],
+        send: Callable[[Peer, NewFlow | Timeout, float], None],
         send_low: Callable[[Peer, Reap, float], None],
         synchronise: Callable[[Peer, float], None],
         lapse: Callable[[Flow, float], Flow | None],
@@ -55,6 +57,7 @@ class Pairs:
         self.owners: Owners | None = None
         self._looks: dict[Member, Iterator[Flow]] = {}
         self._sent: dict[Member, set[int]] = {}  # serials, by this look
+        self._unspliced = Unspliced(send)
 
     # --- who belongs together ------------------------------------------------------------------
 
@@ -91,7 +94,7 @@ class Pairs:
     def is_busy(self) -> bool:
         """Whether `flush` has something to send."""
         table = self._table
-        return bool(table.fresh or table.over or table.timed)
+        return bool(table.fresh or table.over or table.timed or table.unspliced)
 
     def flush(self, now: float) -> None:
         """Send members what began and what ended since the last time."""
@@ -111,6 +114,10 @@ class Pairs:
             fresh, table.fresh = table.fresh, []
             for flow in fresh:
                 self._spread(flow, now)
+        if table.unspliced:
+            unspliced, table.unspliced = table.unspliced, []
+            for flow in unspliced:
+                self._unspliced.add(flow, now)
 
     def _spread(self, flow: Flow, now: float) -> None:
         mine = flow.peer.member
@@ -139,6 +146,7 @@ class Pairs:
         self.flush(now)
         if now < self._timer:
             return
+        self._unspliced.handle_timer(now)
         pause_s = TICK_S
         for team in self.teams.values():
             for member in team.members:
@@ -183,7 +191,8 @@ class Pairs:
             if flow.state != FREE and flow.epoch != flow.peer.epoch:
                 self._lapse(flow, now)
             is_lost = flow.serial in lost
-            if flow.state in (FREE, SESSION) or (holds(member, flow) and not is_lost):
+            has_it = flow.waits_for_offsets or (holds(member, flow) and not is_lost)
+            if has_it or flow.state in (FREE, SESSION):
                 lost.discard(flow.serial)
                 continue
             owner = flow.peer.member
@@ -212,4 +221,6 @@ class Pairs:
         self._synchronise(member.peer, now)
 
     def _say(self, member: Member, what: str) -> None:
-        self._log.append(f"DFS segment {member.peer.segment_id} of {member.team.name} {what}")
+        segment_id, team = member.peer.segment_id, member.team.name
+        text = f"DFS segment {segment_id} of {team} {what}"
+        self._log.append(line(text, peer=f"dfs-{segment_id}", team=team))

@@ -4,28 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain, islice
-from typing import Final
+from itertools import chain
 
 from admin import answers
 from admin.arguments import Arguments
-from admin.commands import Commands
-from control_segment.flows import STATE_NAMES, Flow
 from control_segment.links import Link
-from control_segment.nodes import Node, NodeState
+from control_segment.nodes import NodeState
 from control_segment.peers import Peer
-from control_segment.pools import Pool
+from control_segment.runtime.admin_tables import COMMANDS, describe_node
 from control_segment.segment import ControlSegment
-from control_segment.virtual_servers import VirtualServer
-from control_segment.wire import SRC_IPADDR, SRC_PORT, signature_of, unpack_translation
-from ssmb.addresses import endpoint_text, from_text, to_text
-from ssmb.constants import PROTOCOL_NAMES, PROTOCOLS, ForwardMode
+from ssmb.addresses import endpoint_text, from_text
 
-_FLOWS_SHOWN: Final = 1000
-_AT_ONCE: Final = 500  # nodes or virtual servers: some 4 ms
-_MODES: Final = {int(mode): mode.name.lower() for mode in ForwardMode}
-
-COMMANDS: Final = Commands[[ControlSegment, Arguments, float]]("a CS")
+__all__ = ["COMMANDS", "handle"]
 
 
 def handle(
@@ -62,6 +52,7 @@ def _status(
         sessions_without_flow=len(table.sessions),
         group_role=segment.group.election.role.value,
         role_epoch=segment.group.election.epoch,
+        successor=segment.group.successor,
         control_segments=segment.group.describe(now),
         data_flow_segments=[
             _describe_dfs(segment, dfs.address, dfs.port, link, now)
@@ -111,150 +102,9 @@ def _describe_copy(segment: ControlSegment, peer: Peer, now: float) -> answers.C
     )
 
 
-@COMMANDS.answers(answers.FLOWS)
-def _flows(segment: ControlSegment, arguments: Arguments, now: float) -> list[answers.Flow]:
-    limit = arguments.whole_number("limit", 1, answers.FLOWS_MAX["cs"]) or _FLOWS_SHOWN
-    client = arguments.address_or_endpoint("client")
-    flows = reversed(segment.table.by_key.values())  # the newest first
-    if client is not None:
-        address, port = from_text(client[0]), client[1]
-        octets = None if port is None else port.to_bytes(2, "big")
-        flows = (
-            flow
-            for flow in flows
-            if flow.key[SRC_IPADDR] == address and octets in (None, flow.key[SRC_PORT])
-        )
-    return [_describe_flow(segment, flow, now) for flow in islice(flows, limit)]
-
-
-def _describe_flow(segment: ControlSegment, flow: Flow, now: float) -> answers.Flow:
-    signature = signature_of(flow.key)
-    translation = unpack_translation(flow.tail)
-    node_port = translation.node_port or signature.dst_port  # 0: as the client sent it
-    return answers.Flow(
-        client=endpoint_text(signature.src_ipaddr, signature.src_port),
-        vip=endpoint_text(signature.dst_ipaddr, signature.dst_port),
-        protocol=PROTOCOL_NAMES.get(signature.protocol, str(signature.protocol)),
-        serial=flow.serial,
-        data_flow_segment=flow.peer.segment_id,
-        group_id=segment.config.group_id,
-        node=endpoint_text(translation.node_ipaddr, node_port),
-        forward_mode=_MODES.get(translation.forward_mode, str(translation.forward_mode)),
-        state=STATE_NAMES[flow.state],
-        opened_ms=round((now - flow.opened) * 1000),
-        idle_ms=round((now - flow.last_active) * 1000),
-        idle_timeout_s=flow.idle_s,
-        packets_in=flow.pkts_in,
-        bytes_in=flow.bytes_in,
-        packets_out=flow.pkts_out,
-        bytes_out=flow.bytes_out,
-        virtual_server=flow.virtual_server.name,
-        pool=flow.node.pool_name,
-        node_name=flow.node.name,
-    )
-
-
-@COMMANDS.answers(answers.NODES)
-def _nodes(
-    segment: ControlSegment, arguments: Arguments, now: float
-) -> Iterator[list[answers.Node]]:
-    piece: list[answers.Node] = []
-    for pool in segment.model.every_pool():
-        piece += [_describe_node(pool, node, now) for node in pool.every_node()]
-        if len(piece) >= _AT_ONCE:
-            yield piece
-            piece = []
-    if piece:
-        yield piece
-
-
-def _describe_node(pool: Pool, node: Node, now: float) -> answers.Node:
-    response_ms = pool.response_ms(node, now)
-    return answers.Node(
-        name=node.name,
-        pool=node.pool_name,
-        address=to_text(node.address),
-        port=node.port,
-        weight=node.weight,
-        state="removed" if node.removed else node.state.value,
-        connection_limit=node.connection_limit,
-        active=node.active - node.granted,
-        total=node.total - node.granted,
-        connections_per_second=round(node.rate, 2),
-        response_ms=None if response_ms is None else round(response_ms, 3),
-        idle_ms=round((now - node.last_active) * 1000) if node.total else None,
-        failed=node.failed,
-        sessions_without_flow=node.without_flow,
-        failing=round(node.failing_now(now), 2),
-        packets_in=node.pkts_in,
-        bytes_in=node.bytes_in,
-        packets_out=node.pkts_out,
-        bytes_out=node.bytes_out,
-    )
-
-
-@COMMANDS.answers(answers.VIRTUAL_SERVERS)
-def _virtual_servers(
-    segment: ControlSegment, arguments: Arguments, now: float
-) -> Iterator[list[answers.VirtualServer]]:
-    group_id = segment.config.group_id
-    servers = iter(list(segment.model.virtual_servers.values()))
-    while piece := list(islice(servers, _AT_ONCE)):
-        yield [_describe_server(segment, server, group_id, now) for server in piece]
-
-
-def _describe_server(
-    segment: ControlSegment, server: VirtualServer, group_id: int, now: float
-) -> answers.VirtualServer:
-    config = server.config
-    return answers.VirtualServer(
-        name=config.name,
-        address=config.address,
-        port=config.port,
-        protocol=config.protocol,
-        group_id=group_id,
-        pool=config.pool,
-        method=server.pool.method_name,
-        forward_mode=config.forward_mode,
-        answer_arp=config.answer_arp and config.address != "*",
-        maintenance=config.maintenance,
-        connection_limit=config.connection_limit,
-        persistence=None if server.persistence is None else len(server.persistence),
-        active=server.active - server.granted,
-        sessions_without_flow=server.without_flow,
-        total=server.total,
-        refused=server.refused,
-        granted=server.granted,
-        answered_ahead=server.ahead,
-        asked=server.total - server.ahead,
-        why_asked=segment.grants.why_asked(server, now),
-    )
-
-
 @COMMANDS.answers(answers.MESSAGES)
 def _messages(segment: ControlSegment, arguments: Arguments, now: float) -> answers.Messages:
     return segment.statistics.describe()
-
-
-@COMMANDS.answers(answers.TRACE)
-def _trace(segment: ControlSegment, arguments: Arguments, now: float) -> list[answers.TraceEntry]:
-    found = segment.trace.matching(
-        client=_octets(arguments, "client"),
-        server=_octets(arguments, "vip"),
-        protocol=arguments.choice("protocol", PROTOCOLS),
-    )
-    return [
-        answers.TraceEntry(time=when, ago_ms=round((now - when) * 1000), what=what)
-        for when, what in found
-    ]
-
-
-def _octets(arguments: Arguments, name: str) -> tuple[bytes, bytes] | None:
-    """An address and a port as session keys have them."""
-    endpoint = arguments.endpoint(name)
-    if endpoint is None:
-        return None
-    return from_text(endpoint.address), endpoint.port.to_bytes(2, "big")
 
 
 @COMMANDS.answers(answers.SET_NODE)
@@ -276,7 +126,7 @@ def _changed(
         raise ValueError("set_node: give a weight or a state")
     pool = arguments.text("pool")
     nodes = segment.set_nodes(pool, names, weight=weight, state=state, now=now)
-    return [_describe_node(segment.model.pools[pool], node, now) for node in nodes]
+    return [describe_node(segment.model.pools[pool], node, now) for node in nodes]
 
 
 @COMMANDS.answers(answers.RESET)

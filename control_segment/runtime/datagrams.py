@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
-from admin import receive_buffer
+from admin import receive_buffer, send_buffer
 from control_segment.peers import Datagram
 from ssmb.constants import DSCP_HIGH
 
@@ -115,7 +115,7 @@ class DatagramSocket:
 
 
 def _configure(udp: socket.socket, family: socket.AddressFamily) -> None:
-    udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_SIZE)
+    send_buffer.enlarge(udp, BUFFER_SIZE)
     # Optional in 6.8; one socket sends both priorities, so all get the higher
     if family == socket.AF_INET:
         udp.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, DSCP_HIGH << 2)

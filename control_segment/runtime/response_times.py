@@ -39,14 +39,14 @@ async def _measure_one(
     segment: ControlSegment, pool: Pool, node: Node, places: asyncio.Semaphore
 ) -> None:
     try:
-        await _measure(pool, node)
+        await _measure(segment, pool, node)
     except Exception as error:
         segment.faults.note(f"measuring node {node.name}", error)
     finally:
         places.release()
 
 
-async def _measure(pool: Pool, node: Node) -> None:
+async def _measure(segment: ControlSegment, pool: Pool, node: Node) -> None:
     if not node.port:
         return
     loop = asyncio.get_running_loop()
@@ -58,5 +58,6 @@ async def _measure(pool: Pool, node: Node) -> None:
         pool.response_failed(node, loop.time(), refused=isinstance(error, ConnectionRefusedError))
         return
     now = loop.time()
-    pool.response_measured(node, (now - started) * 1000, now)
+    if pool.response_measured(node, (now - started) * 1000, now):
+        segment.outliers.suspect(node, now)
     writer.close()

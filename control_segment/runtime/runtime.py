@@ -6,29 +6,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from admin.distribution import DECISION_BOUNDS_S, Distribution
+from admin.happened import Happened, Observe
 from control_segment.batches import Answered, Opened
 from control_segment.config import ControlSegmentConfig
+from control_segment.differences import Difference, between
+from control_segment.happenings import Watch
 from control_segment.peers import Datagram
 from control_segment.runtime import admin, memory
 from control_segment.runtime.batch_socket import BatchSocket
 from control_segment.runtime.datagrams import DatagramFilter, DatagramSocket
 from control_segment.runtime.group_socket import GroupSocket
 from control_segment.runtime.native import load
+from control_segment.runtime.probes.prober import Prober
 from control_segment.runtime.response_times import measure_response_times
 from control_segment.runtime.state_file import StateFile
 from control_segment.runtime.streams import Stream
 from control_segment.segment import ControlSegment
-from ssmb.constants import GRANT_VALID_MS
+from ssmb.constants import GRANT_VALID_MS, MessageType
 from ssmb.seal import KeyRing
 
 _LOOK_S: Final = 0.002  # between looks at what DFSs have confirmed
 # How long datagrams wait at most, beside one step
 SLICE_S: Final = 0.002
+
+_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 _log = logging.getLogger("control_segment")
 
@@ -52,13 +60,20 @@ class ControlSegmentRuntime:
         *,
         datagram_filter: DatagramFilter | None = None,
         state_file: Path | None = None,
+        scripts: Path | None = None,
+        secrets: Path | None = None,
         on_ready: Callable[[], None] | None = None,
     ) -> None:
-        """`state_file`: what outlives this process; None: nothing does."""
+        """`state_file`: what outlives this process; None: nothing does.  `scripts`: the folder of
+        monitors' scripts; None: it runs none.  `secrets`: that of the secrets that monitors name;
+        None: there are none."""
         self._config = config
         self._key = key
         self._filter = datagram_filter
         self._state_path = state_file
+        self._scripts = scripts
+        self._secrets = secrets
+        self._prober: Prober | None = None
         self._on_ready = on_ready
         self._stopping = asyncio.Event()
         self._segment: ControlSegment | None = None
@@ -66,6 +81,9 @@ class ControlSegmentRuntime:
         self._streams: list[Stream] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tend_at = 0.0
+        self.decisions = Distribution(DECISION_BOUNDS_S)
+        self.observers: list[Observe] = []  # of what happens
+        self._watch = Watch(config.segment_id)
 
     @property
     def is_running(self) -> bool:
@@ -131,6 +149,8 @@ class ControlSegmentRuntime:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(stream.run()) for stream in self._streams]
             running.append(tasks.create_task(measure_response_times(segment)))
+            self._prober = Prober(segment, self._scripts, self._changed, secrets=self._secrets)
+            running.append(tasks.create_task(self._prober.run()))
             if state_file is not None:
                 tasks.create_task(state_file.keep(self._stopping))  # which writes a last time
             self._changed()
@@ -154,17 +174,23 @@ class ControlSegmentRuntime:
         self._stopping.set()
 
     async def apply_config(
-        self, config: ControlSegmentConfig, say: Callable[[str], None] = lambda _: None
+        self,
+        config: ControlSegmentConfig,
+        difference: Difference | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Put another configuration in force; ValueError, nothing changed: it needs a restart.
+        `difference`: all that is other in it, if that is known: then nothing else is looked at.
 
         A large one takes seconds.  Datagrams are answered meanwhile; call it again only when it
         has returned.  `say`: what is being done, for people who wait.
         """
         loop, segment = asyncio.get_running_loop(), self.segment
-        steps, changes, done = segment.applying(config), None, 0
+        if difference is None:
+            difference = await asyncio.to_thread(between, segment.config, config)
+        steps, changes, done = segment.applying(config, difference), None, 0
         made: object = None
-        parts = len(config.pools) + len(config.virtual_servers)
+        parts = len(difference.pools) + len(difference.virtual_servers)
         while changes is None:
             say(f"putting in force {min(done, parts)} of {parts} pools and virtual servers")
             until, beside = loop.time() + SLICE_S, None
@@ -179,6 +205,8 @@ class ControlSegmentRuntime:
                 # a thread holds the interpreter for 5 ms at most (sys.getswitchinterval)
                 made = None if beside is None else await asyncio.to_thread(beside)
                 await asyncio.sleep(0)
+        for _ in segment.looking():
+            await asyncio.sleep(0)
         segment.announce(changes, loop.time())
         self._changed()
         await self._in_force()
@@ -209,11 +237,19 @@ class ControlSegmentRuntime:
 
     def _handle(self, datagrams: list[Datagram], now: float) -> list[Datagram]:
         assert self._segment is not None
+        sent = self._segment.statistics.sent
+        before = sent[MessageType.REPLY]
         replies = self._segment.process_batch(datagrams, now)
+        self._decided(sent[MessageType.REPLY] - before, now)
         replies += self._segment.datagrams_to_send()
         if self._segment.batches.is_touched:
             self._after(now)
         return replies
+
+    def _decided(self, count: int, now: float) -> None:
+        """So many QUERYs that were read *now* have been answered."""
+        if count:
+            self.decisions.add(asyncio.get_running_loop().time() - now, count)
 
     def _handle_shared(self, datagrams: list[bytes], now: float) -> list[Datagram]:
         assert self._segment is not None
@@ -225,7 +261,10 @@ class ControlSegmentRuntime:
         self, datagrams: list[Opened], now: float
     ) -> tuple[list[Answered], list[Datagram]]:
         assert self._segment is not None
+        sent = self._segment.statistics.sent
+        before = sent[MessageType.REPLY]
         answered, others = self._segment.batches.handle_opened(datagrams, now)
+        self._decided(sent[MessageType.REPLY] - before, now)
         others += self._segment.datagrams_to_send()
         if self._segment.batches.is_touched:
             self._after(now)
@@ -238,6 +277,7 @@ class ControlSegmentRuntime:
         for stream in self._streams:
             stream.flush()
         self._udp.send(self._segment.datagrams_to_send())
+        self._look()
         self._after(asyncio.get_running_loop().time())
 
     def _after(self, now: float) -> None:
@@ -247,14 +287,36 @@ class ControlSegmentRuntime:
             for line in segment.log:
                 _log.info("%s", line)
             segment.log.clear()
+        if segment.happened:
+            self._tell(segment.happened)
         for line in segment.faults.take_log():
             _log.error("%s", line)
+        if self._prober is not None:
+            self._prober.look()
         due = segment.get_timer()
         if self._timer is not None:
             if self._timer.when() <= due:
                 return
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_at(max(due, now), self._timer_due)
+
+    def _look(self) -> None:
+        """Pass on what is other in roles and connections; the log has its own words for it."""
+        segment = self.segment
+        election, links = segment.group.election, segment.connections.links
+        dfss = segment.config.data_flow_segments
+        for event in self._watch.look(election.role, election.epoch, links, dfss):
+            for observe in self.observers:
+                observe(event, time.clock_gettime(time.CLOCK_REALTIME))
+
+    def _tell(self, happened: list[Happened]) -> None:
+        """Log events, and pass them on."""
+        at = time.clock_gettime(time.CLOCK_REALTIME)
+        for event in happened:
+            _log.log(_LEVELS[event.severity], "%s", event.what)
+            for observe in self.observers:
+                observe(event, at)
+        happened.clear()
 
     def _timer_due(self) -> None:
         self._timer = None

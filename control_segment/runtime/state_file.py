@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +26,8 @@ from control_segment.segment import ControlSegment
 INTERVAL_S: Final = 5.0  # at least, between two files; what came since the latest dies with a crash
 LAST_WAIT_S: Final = 30.0
 """For a slow disk, when the CS ends, and again for one that hangs: systemd gives 90 s."""
+REFRESH_S: Final = 60.0
+"""While something is down: what was known long ago is not believed (`saved_health.AGE_MAX_S`)."""
 
 _SHARE: Final = 20  # the time that writing takes at most: one part of so many
 _RETRY_S: Final = 30.0  # while the disk is full
@@ -55,6 +58,7 @@ class StateFile:
         self._failed = False
         self._given_up = False  # the disk hangs, and the CS ends
         self._kept = 0
+        self._looked = -math.inf  # whether it is too old
 
     def restore(self, now: float) -> None:
         """Take what an earlier process wrote; a file that cannot be used is logged and ignored."""
@@ -84,9 +88,11 @@ class StateFile:
         count = persistence.restore(state.sections, now, wall_now)
         sessions = self._segment.saved_sessions.restore(state.sections, now, wall_now)
         age_s = max(0, round(wall_now - state.written))
+        health = self._segment.saved_health.restore(state.sections, age_s, now)
         _log.info(
-            "state file %s: %d persistent clients, %d sessions, as of %d s ago",
-            self._path, count, sessions, age_s,
+            "state file %s: %d persistent clients, %d sessions, health of %d places that were not"
+            " simply up, as of %d s ago",
+            self._path, count, sessions, health, age_s,
         )  # fmt: skip
 
     async def keep(self, stopping: asyncio.Event) -> None:
@@ -137,12 +143,17 @@ class StateFile:
 
     @property
     def _changes(self) -> int:
-        return self._segment.model.persistence.changes + self._segment.saved_sessions.changes
+        segment = self._segment
+        kept = segment.model.persistence, segment.saved_sessions, segment.saved_health
+        return sum(each.changes for each in kept)
 
     async def _write_what_is_new(self) -> None:
-        changes = self._changes
-        if changes != self._kept and await self._write():
-            self._kept = changes
+        changes, now = self._changes, asyncio.get_running_loop().time()
+        is_old = False
+        if now >= self._looked + REFRESH_S:
+            self._looked, is_old = now, self._segment.saved_health.matters()
+        if (changes != self._kept or is_old) and await self._write():
+            self._kept, self._looked = changes, now
 
     async def _write(self) -> bool:
         """Replace the file; return whether that was possible."""
@@ -151,6 +162,7 @@ class StateFile:
         sections = chain(
             segment.model.persistence.sections(now, wall_now),
             segment.saved_sessions.sections(now, wall_now),
+            segment.saved_health.sections(),
         )
         try:
             await self._replace(encode(segment.config.segment_id, wall_now, sections))

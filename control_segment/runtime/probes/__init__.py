@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The probes of health monitors: they ask nodes, and decide nothing."""
