@@ -3,32 +3,26 @@
 
     cs.yaml:12: pools[0].nodes[1].port: 70000 is too large; give at most 65535
 
-The models belong to the segments and know no files; this module knows no segment.  A check
-across fields raises ValueError from a validator of the model.  If the error
-belongs to another line than that of the field that the validator is on, it raises
-PydanticCustomError with `at`: the path from there, for example ("pools", 0, "name").
+The models belong to the segments and know no files; this module knows no segment.
+How a model says where a rule across fields is broken: `admin.documents.mistakes`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
-from admin.disk import NotAFile, TooLarge, read_at_most, read_file
+from admin.disk import NotAFile, TooLarge, read_at_most, read_file, said_when_slow
+from admin.documents.mistakes import MISTAKES_MAX, mistakes
+from admin.documents.places import Path_, Place, Problem, Unreadable
+from admin.documents.yaml_text import Document, read_yaml
 from admin.errors import ConfigError
-from splitplane.places import Path_, Place, Problem, Unreadable
-from splitplane.sentences import KnownFields, sentence
-from splitplane.yaml_text import Document, read_yaml
 
 # 10,000 virtual servers with 100,000 nodes are some 11 MB of YAML; much more is a mistake.
 CONFIG_OCTETS_MAX: Final = 32 * 1024 * 1024
-
-MISTAKES_MAX: Final = 100  # more are counted: they have few causes, and nobody reads them
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -47,11 +41,39 @@ def first_level(path: Path) -> dict[object, object]:
     return data if isinstance(data, dict) else {}
 
 
+def document_of(path: Path) -> tuple[dict[str, Any], Place]:
+    """What *path* says and where, for others to check; ConfigError: it is no mapping."""
+    document = _document(read(path), str(path), with_places=True)
+    if document.problems:
+        raise ConfigError(_lines(str(path), document.problems))
+    assert isinstance(document.data, dict)
+    assert document.place is not None
+    return document.data, document.place
+
+
+def wrong(name: str, place: Place, mistakes: Iterable[tuple[str, str]]) -> ConfigError:
+    """Of a document that somebody else has checked: where (RFC 6901) and what to do, each."""
+    return ConfigError(_lines(name, [_problem(place, *mistake) for mistake in mistakes]))
+
+
+def _problem(place: Place, pointer: str, sentence: str) -> Problem:
+    line, path = place.line, list[int | str]()
+    known: Place | None = place
+    for step in (each.replace("~1", "/").replace("~0", "~") for each in pointer.split("/")[1:]):
+        at = int(step) if known is not None and known.items and step.isdecimal() else step
+        path.append(at)
+        found = None if known is None else known.child(at)
+        known = None
+        if found is not None:
+            line, known = found
+    return Problem(line, tuple(path), sentence)
+
+
 def read(path: Path) -> str:
     """The text of a file, or of what somebody writes to a pipe; ConfigError."""
 
     def whole(path: Path, most: int) -> bytes:
-        with path.open("rb") as file:
+        with said_when_slow(path), path.open("rb") as file:
             return read_at_most(file.read, most)
 
     return _text(path, whole)
@@ -107,17 +129,18 @@ def parse(
     try:
         loaded = model.model_validate(data)
     except ValidationError as error:
-        wrong = wrong + _problems(
-            error, text, model, {problem.path for problem in wrong if problem.has_no_value}
-        )
+        place = read_yaml(text, with_places=True).place
+        assert place is not None
+        known = {problem.path for problem in wrong if problem.has_no_value}
+        wrong = wrong + mistakes(error, place, model, known)
     if wrong:
         raise ConfigError(_lines(name, wrong))
     return loaded
 
 
-def _document(text: str, name: str) -> Document:
+def _document(text: str, name: str, *, with_places: bool = False) -> Document:
     try:
-        document = read_yaml(text)
+        document = read_yaml(text, with_places=with_places)
         if not isinstance(document.data, dict):
             raise Unreadable(1, "not a mapping; start with lines like `segment_id: 1`")
     except Unreadable as error:
@@ -147,103 +170,8 @@ def _replace(data: object, path: Path_, value: object) -> None:
         data[last] = value
 
 
-# --- lines ----------------------------------------------------------------------------------------
-
-
-def _locate(root: Place, path: Path_, *, missing: bool) -> tuple[int, Path_]:
-    """The line of *path*, and *path* without the steps that only pydantic knows.
-
-    Those say which member of a union it tried.  The last step of a missing field is in no
-    mapping; its line is the mapping's.
-    """
-    place, line = root, root.line
-    real: list[int | str] = []
-    for position, step in enumerate(path):
-        found = place.child(step)
-        if found is None:
-            if missing and position == len(path) - 1:
-                real.append(step)
-            continue
-        line, place = found
-        real.append(step)
-    return line, tuple(real)
-
-
 def _dotted(path: Path_) -> str:
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}"
     return text.removeprefix(".") or "(the whole file)"
-
-
-# --- pydantic's errors in plain words -------------------------------------------------------------
-
-
-def _problems(
-    error: ValidationError, text: str, model: type[BaseModel], known_paths: set[Path_]
-) -> list[Problem]:
-    """What pydantic found, but for fields that are wrong already."""
-    place = read_yaml(text, with_places=True).place
-    assert place is not None
-    known, found = KnownFields(model), error.errors(include_url=False)
-    others = _Others(found)
-    located = []
-    for details in found:
-        if others.is_consequence(details) or others.is_other_member(details):
-            continue
-        at = (details.get("ctx") or {}).get("at", ())
-        missing = details["type"] == "missing"
-        line, path = _locate(place, (*details["loc"], *at), missing=missing)
-        if path not in known_paths:
-            located.append((line, path, details))
-    located.sort(key=lambda one: one[0])
-    problems = []
-    for number, (line, path, details) in enumerate(located):
-        said = ""
-        if number < MISTAKES_MAX:  # the others are not shown, and a suggestion takes a while
-            said = sentence(details, dict(details.get("ctx") or {}), path, known)
-            for other in others.words(details):
-                said += f", or {other['ctx']['expected']}"
-        problems.append(Problem(line, path, said))
-    return problems
-
-
-class _Given(NamedTuple):
-    """What pydantic says in several errors about one value: where, and the value."""
-
-    at: Path_
-    value: int
-
-    @classmethod
-    def of(cls, details: ErrorDetails) -> _Given:
-        return cls(details["loc"][:-1], id(details["input"]))
-
-
-class _Others:
-    """Errors that say nothing of their own: each is found in one look, however many there are."""
-
-    def __init__(self, found: list[ErrorDetails]) -> None:
-        self._above = {
-            details["loc"][:length] for details in found for length in range(len(details["loc"]))
-        }
-        self._words = defaultdict[_Given, list[ErrorDetails]](list)
-        self._not_words = set[_Given]()
-        for details in found:
-            if details["type"] == "literal_error":
-                self._words[_Given.of(details)].append(details)
-            else:
-                self._not_words.add(_Given.of(details))
-
-    def is_consequence(self, details: ErrorDetails) -> bool:
-        """A list whose items are wrong is also called too short: pydantic counts the right ones."""
-        return details["type"] == "too_short" and details["loc"] in self._above
-
-    def is_other_member(self, details: ErrorDetails) -> bool:
-        """Of a number or one word, pydantic reports what is wrong with either: one is enough."""
-        return details["type"] == "literal_error" and _Given.of(details) in self._not_words
-
-    def words(self, details: ErrorDetails) -> list[ErrorDetails]:
-        """The words that would also do where *details* is."""
-        if details["type"] == "literal_error":
-            return []
-        return self._words.get(_Given.of(details), [])

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from admin.disk import said_when_slow
 from admin.errors import ConfigError
 
 KEY_OCTETS_MIN: Final = 16
@@ -18,9 +19,10 @@ MAKE_ONE: Final = "create one with: head -c 32 /dev/urandom | xxd -p -c 64"
 def read_key(path: Path) -> bytes:
     """Return the key in *path*, or raise ConfigError."""
     try:
-        mode = path.stat().st_mode
-        with path.open("rb") as file:
-            octets = file.read(KEY_OCTETS_MAX + 1)
+        with said_when_slow(path):
+            mode = path.stat().st_mode
+            with path.open("rb") as file:
+                octets = file.read(KEY_OCTETS_MAX + 1)
     except FileNotFoundError:
         raise ConfigError([f"{path}: there is no such key file; {MAKE_ONE}"]) from None
     except OSError as error:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from admin import tracing
+
 Say = Callable[[str], None]
 
 
@@ -53,10 +55,12 @@ class Reloads:
         done = self._asked  # who asks from now on may mean a file that is not read any more
         self._error, self._since = None, time.monotonic()
         self._say("reading the file")
-        try:
-            await self._reload(self._say)
-        except Exception as error:
-            self._error = error
+        with tracing.span("reload") as span:
+            try:
+                await self._reload(self._say)
+            except Exception as error:
+                self._error = error
+                span.failed(str(error).partition("\n")[0])
         self._done = done
 
     def _say(self, doing: str) -> None:

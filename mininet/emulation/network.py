@@ -157,7 +157,7 @@ class Network:
         self, kind: str, segment: DataFlowSegment | ControlSegment, values: dict[str, Any]
     ) -> Daemon:
         path = self.folder.configuration(segment.name, values)
-        command = [str(PYTHON), "-m", "splitplane", kind, str(path)]
+        command = [str(PYTHON), "-m", "splitplane", kind, str(path), "--log-format", "text"]
         return Daemon(segment.name, self.net[segment.name], command, self.folder)
 
     def _start_server(self, server: Server) -> None:

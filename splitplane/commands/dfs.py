@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from admin.errors import AddressError, MachineError
-from splitplane import impair, machine
+from splitplane import impair, logs, machine
 from splitplane.commands.arguments import TARGET
 from splitplane.commands.serving import (
     CONFIG_FILE,
     key_of,
+    linking_of,
     log,
-    log_to_stderr,
     run,
     state_path,
     wanted_impairment,
@@ -41,7 +41,10 @@ AGAIN_S: Final = 2.0
 @click.option("--address", metavar="HOST:PORT",
               help="The switch of target p4runtime, instead of the one in CONFIG.")  # fmt: skip
 @click.option("--detach", is_flag=True, help="Remove the data path, and exit.")
-def dfs(config: Path, kind: str | None, address: str | None, detach: bool) -> None:
+@logs.OPTION
+def dfs(
+    config: Path, kind: str | None, address: str | None, detach: bool, log_format: logs.Choice
+) -> None:
     """Run a Data Flow Segment's agent in the foreground.
 
     CONFIG defaults to /etc/splitplane/dfs.yaml.
@@ -52,8 +55,9 @@ def dfs(config: Path, kind: str | None, address: str | None, detach: bool) -> No
     from data_flow_segment.targets.contract import TargetError
     from data_flow_segment.targets.registry import TARGETS
 
-    log_to_stderr()
+    named = logs.Log("dfs", log_format)
     settings = _dfs_settings(config, kind, address)
+    named.is_of(f"dfs-{settings.segment_id}")
     if TARGETS[settings.target].in_kernel:
         machine.require_root(f"the {settings.target} target")
         machine.require_bpf()
@@ -150,7 +154,7 @@ def _lead_once(
             datagram_filter=impairment,
             state_file=state_path(config, settings, "dfs"),
         )
-        run(runtime, signals, "dfs", settings, None)
+        run(runtime, signals, "dfs", settings, None, linking_of(config, settings))
     finally:
         target.close(detach=False)
 

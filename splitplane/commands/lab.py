@@ -90,6 +90,7 @@ def make_lab(
     target: str,
     attach: Literal["auto", "xdp", "tc"],
     ipv6: bool,
+    api: bool = False,
 ) -> Lab:
     """The laboratory that the options say."""
     return Lab(
@@ -100,6 +101,8 @@ def make_lab(
         target=target,
         dfs_attach=attach,
         ipv6=ipv6,
+        content=target != "p4runtime",  # whose program has no held entries yet
+        api=api,
     )
 
 

@@ -18,15 +18,25 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from admin.answers import CS_STATUS, FLOWS, MESSAGES, NODES, Flow, Messages, Node
+from admin.answers import (
+    CS_STATUS,
+    FLOWS,
+    MESSAGES,
+    NODES,
+    VIRTUAL_SERVERS,
+    Flow,
+    Messages,
+    Node,
+)
 from admin.errors import CommandError
-from splitplane.commands.tables import amount
+from splitplane.commands.tables import Decided, amount, decided
 from splitplane.lab import Lab
 from splitplane.lab.load import Tally
 
 FLOWS_ASKED: Final = 40
 _BAR_WIDTH: Final = 16
 _FIXED_LINES: Final = 14  # of the screen, beside the rows of nodes and flows
+_PAGE_LINES: Final = 2  # that say where the page is
 _FLOWS: Final = 3  # where the output has no height
 _WIDTH: Final = 76  # what the tables need; with less, they have fewer columns
 
@@ -45,6 +55,7 @@ class Sample:
     flow_count: int
     # (message, direction as the CS sees it) -> how many so far
     messages: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    rules: Sequence[Decided] = ()
     unreachable: str = ""
 
 
@@ -61,6 +72,7 @@ class Sampler:
         nodes: list[Node] = []
         flows: list[Flow] = []
         messages: dict[tuple[str, str], int] = {}
+        rules: list[Decided] = []
         count = 0
         unreachable = ""
         try:
@@ -68,6 +80,8 @@ class Sampler:
             messages = message_counts(self._lab.admin("cs1", MESSAGES))
             flows = self._lab.admin("cs1", FLOWS, limit=FLOWS_ASKED)
             count = self._lab.admin("cs1", CS_STATUS).flows
+            servers = self._lab.admin("cs1", VIRTUAL_SERVERS)
+            rules = decided(servers)
         except CommandError as error:
             unreachable = str(error)
         latencies = sorted(tally.connect_ms)
@@ -89,6 +103,7 @@ class Sampler:
             flows=flows,
             flow_count=count,
             messages=messages,
+            rules=rules,
             unreachable=unreachable,
         )
 
@@ -114,12 +129,15 @@ def draw(
     """The whole screen, for so many lines (None: as many as it takes) of so many characters."""
     seconds = max(now.now - before.now, 1e-9)
     nodes = [node for node in now.nodes if node.total]  # pools that nobody has used yet say nothing
-    flows = _FLOWS if lines is None else lines - _FIXED_LINES - len(nodes)
+    page = 0 if lab.api is None else _PAGE_LINES
+    rules = 1 if now.rules else 0
+    flows = _FLOWS if lines is None else lines - _FIXED_LINES - page - rules - len(nodes)
     return Group(
         _headline(lab, before, now, seconds, running_s),
         "",
         _nodes(before, nodes, seconds, narrow=width < _WIDTH),
         _messages(before, now, seconds),
+        *([_rules(now.rules)] if now.rules else []),
         "",
         _flows(now, flows, narrow=width < _WIDTH),
     )
@@ -165,6 +183,8 @@ def _headline(
         f" {len(lab.topology.of('server'))} servers, {running_s:.0f} s; Ctrl-C stops it\n"
     )
     text.append("virtual addresses " + ", ".join(lab.virtual_addresses) + "\n", style="dim")
+    if lab.api is not None:
+        text.append(f"page {lab.api.url}  sign in, once and within ten minutes:\n{lab.api.link}\n")
     text.append(
         f"{rate['connections']:.0f} connections/s  {rate['requests']:.0f} requests/s "
         f" {rate['octets'] * 8 / 1e6:.0f} Mbit/s "
@@ -233,6 +253,18 @@ def _messages(before: Sample, now: Sample, seconds: float) -> RenderableType:
         arrow = "▸" if direction == "received" else "◂"
         text.append(f"  {arrow} {name} {count / seconds:.0f}")
     text.append(f"   {sum(now.messages.values())} in total", style="dim")
+    return text
+
+
+def _rules(rules: Sequence[Decided]) -> RenderableType:
+    """One line: what the rules have decided so far."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    server = ""
+    for each in rules:
+        if each.virtual_server != server:
+            server = each.virtual_server
+            text.append(f"{server}  ", style="bold")
+        text.append(f"{each.rule} {each.connections}  ")
     return text
 
 

@@ -33,16 +33,26 @@ _INTERVAL_S: Final = 1.0
               help="New connections per second.  [default: 60; with p4runtime 4]")  # fmt: skip
 @click.option("--seconds", type=FiniteRange(1), help="Stop after this many seconds.")
 @click.option("--once", is_flag=True, help=f"Run for {ONCE_S} s, print the screen once, and exit.")
-def run(rate: float | None, seconds: float | None, once: bool, **options: Any) -> None:
-    """Run a laboratory under real HTTP load, with a live view.
+@click.option("--api/--no-api", default=None,
+              help="Whether there is a web page.  [default: not with --once]")  # fmt: skip
+def run(
+    rate: float | None, seconds: float | None, once: bool, api: bool | None, **options: Any
+) -> None:
+    """Run a laboratory under real HTTP load, with a live view and a web page.
 
     It runs until Ctrl-C. Every octet that the clients receive is checked; the exit code is 1 if any
-    request failed.
+    request failed. The page's address and a link to sign in with, once, are printed.
     """
+    options["api"] = not once if api is None else api
     if sys.stderr.isatty():
         click.echo("starting the laboratory ...", err=True)
     load = None  # Ctrl-C may come before there is one
     with ending_once(), contextlib.suppress(KeyboardInterrupt), make_lab(**options) as lab:
+        if lab.api is not None:
+            link = lab.api.sign_in_link()
+            click.echo(
+                f"page {lab.api.url}  sign in, once and within ten minutes: {link}", err=True
+            )
         load = Load(lab, connections_per_second=rate or RATES.get(options["target"], RATE))
         try:
             with contextlib.suppress(asyncio.CancelledError):  # by a signal

@@ -7,25 +7,29 @@ import asyncio
 import logging
 import os
 import signal
-import sys
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import click
 
 from admin.answers import RELOAD, Identity
+from admin.distribution import Distribution
 from admin.errors import CommandError, from_os_error
-from admin.server import AdminServer, Ongoing
+from admin.happened import Observe
+from admin.server import AdminServer, Handler, Ongoing
 from splitplane import __version__, impair
 from splitplane.interrupts import Signals
 from splitplane.keys import read_key
 from splitplane.reloads import Reload, Reloads
 
 if TYPE_CHECKING:
-    from control_segment.config import ControlSegmentConfig
-    from data_flow_segment.config.segment import DataFlowSegmentConfig
+    from admin.link.client import Configured
+    from admin.link.running import Linking
+    from control_segment.config import ControlSegmentConfig, MetricsConfig
+    from data_flow_segment.config.segment import DataFlowSegmentConfig, MetricsListener
 
 log = logging.getLogger("splitplane")
 CONFIG_FILE: Final = click.Path(path_type=Path)
@@ -33,6 +37,12 @@ CONFIG_FILE: Final = click.Path(path_type=Path)
 
 class Runtime(Protocol):
     """What both segments' runtimes do."""
+
+    observers: list[Observe]
+
+    @property
+    def decisions(self) -> Distribution | None:
+        """How long they take; None: it makes none."""
 
     async def run(self) -> None:
         """Until `stop`."""
@@ -44,12 +54,6 @@ class Runtime(Protocol):
         self, command: str, arguments: dict[str, object]
     ) -> object | Awaitable[object]:
         """Answer one request; ValueError for a bad one."""
-
-
-def log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
 
 
 def key_of(config: Path, key_file: str | Path | None) -> bytes:
@@ -80,18 +84,41 @@ def wanted_impairment() -> impair.DatagramFilter | None:
     return impairment.filter()
 
 
+def linking_of(
+    config: Path,
+    settings: ControlSegmentConfig | DataFlowSegmentConfig,
+    configured: Configured | None = None,
+) -> Linking | None:
+    """The link that the configuration wants; ConfigError: there is no token for it."""
+    if settings.api is None:
+        return None
+    from admin.link.running import Linking
+    from admin.link.token import read_token
+
+    read_token(config.parent / settings.api.token_file)
+    return Linking(
+        config=settings.api,
+        folder=config.parent,
+        group_id=getattr(settings, "group_id", None),
+        configured=configured,
+    )
+
+
 def run(
     runtime: Runtime,
     signals: Signals,
     role: Literal["cs", "dfs"],
     settings: ControlSegmentConfig | DataFlowSegmentConfig,
     reload: Reload | None,
+    linking: Linking | None = None,
+    beside: AbstractAsyncContextManager[None] | None = None,
 ) -> None:
     """Run until a signal; the first error of a task ends the command with its own exit code."""
     segment_id, socket = settings.segment_id, settings.admin_socket
     identity = Identity(role=role, segment_id=segment_id, release=__version__, pid=os.getpid())
     try:
-        asyncio.run(_serve(runtime, signals, identity, socket, reload))
+        metrics = settings.metrics
+        asyncio.run(_serve(runtime, signals, identity, socket, metrics, reload, linking, beside))
     except BaseExceptionGroup as group:
         from data_flow_segment.targets.contract import TargetError
 
@@ -110,14 +137,27 @@ async def _serve(
     signals: Signals,
     identity: Identity,
     socket: str | Path | None,
+    metrics: MetricsConfig | MetricsListener | None,
     reload: Reload | None,
+    linking: Linking | None,
+    beside: AbstractAsyncContextManager[None] | None,
 ) -> None:
     reloads = None if reload is None else Reloads(reload)
     async with AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        if beside is not None:
+            await stack.enter_async_context(beside)
+        handler: Handler = _with_reload(runtime, reloads)
+        if linking is not None:
+            from admin.link.running import linked  # what it needs takes a moment to load
+
+            handler = await stack.enter_async_context(linked(linking, identity, handler, runtime))
         if socket is not None:
-            handler = _with_reload(runtime, reloads)
             await stack.enter_async_context(AdminServer(Path(socket), identity, handler))
+        if metrics is not None:
+            await stack.enter_async_context(
+                metrics_of(metrics, identity, handler, runtime.decisions)
+            )
         reloading = set[asyncio.Task[None]]()
 
         def reload_on_signal() -> None:
@@ -134,6 +174,37 @@ async def _serve(
         await runtime.run()
         for task in reloading:
             task.cancel()
+
+
+@asynccontextmanager
+async def metrics_of(
+    settings: MetricsConfig | MetricsListener,
+    identity: Identity,
+    handler: Handler,
+    decisions: Distribution | None,
+) -> AsyncIterator[None]:
+    """What Prometheus reads of a segment; imported for those who want it."""
+    from prometheus_client import CollectorRegistry
+
+    from admin.metrics import cs, dfs
+    from admin.metrics.collecting import Asking
+    from admin.metrics.endpoint import MetricsEndpoint
+    from admin.metrics.instruments import DECISIONS, Distributed, LoopDelay
+
+    measured = CollectorRegistry()
+    if decisions is not None:
+        measured.register(Distributed(DECISIONS, decisions))
+    collect = partial(
+        cs.collect if identity.role == "cs" else dfs.collect,
+        identity,
+        Asking(handler),
+        settings.series_max,
+    )
+    async with (
+        LoopDelay(identity.role, measured),
+        MetricsEndpoint(settings.address, settings.port, collect, measured),
+    ):
+        yield
 
 
 def _with_reload(

@@ -17,8 +17,9 @@ from admin.arguments import Arguments
 from admin.client import AdminClient
 from admin.errors import CommandError
 from splitplane.commands.arguments import CLIENT
-from splitplane.commands.sockets import Segment, every_segment, segments, socket_option
-from splitplane.commands.tables import print_json, print_tables
+from splitplane.commands.sockets import control_segments_to_change, segments, socket_option
+from splitplane.commands.tables import Decided, decided, print_json, print_tables
+from splitplane.commands.where import Asked, Where, where_option
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -29,7 +30,7 @@ _FLOW: Final = re.compile(rf"(?P<client>{_END})-(?P<vip>{_END})(?:/(?P<protocol>
 
 def _present(
     command: Command[Any] | Mapping[str, Command[Any]],
-    chosen: Sequence[Segment],
+    chosen: Sequence[Asked],
     as_json: bool,
     **arguments: object,
 ) -> None:
@@ -48,7 +49,7 @@ def _present(
 
 @click.group()
 def show() -> None:
-    """Show the state of the segments on this machine."""
+    """Show the state of the segments on this machine, or with --api of all machines'."""
 
 
 @show.command()
@@ -60,40 +61,77 @@ def show() -> None:
     help="Show at most this many flows.",
 )
 @click.option("--client", type=CLIENT, help="Only flows of this client: ADDRESS or ADDRESS:PORT.")
+@click.option("--vip", type=CLIENT, help="Only flows to this ADDRESS or ADDRESS:PORT.")
+@click.option("--node", help="Only flows to this node: its name, ADDRESS or ADDRESS:PORT.")
+@click.option("--virtual-server", help="Only flows of this virtual server.")
+@click.option("--pool", help="Only flows to nodes of this pool.")
+@click.option("--protocol", type=click.Choice(["tcp", "udp"]), help="Only such flows.")
 @click.option(
     "--from", "kind", type=click.Choice(["cs", "dfs"]), help="Query this kind of segment."
 )
 @json_option
-@socket_option
-def flows(
-    limit: int, client: str | None, kind: str | None, as_json: bool, sockets: tuple[Path, ...]
-) -> None:
+@where_option
+def flows(limit: int, kind: str | None, as_json: bool, where: Where, **wanted: str | None) -> None:
     """Flows, with node and virtual server.
 
     They are those of the CS; without a CS on this machine, those of the DFS.
     """
     kinds = (kind,) if kind else ("cs", "dfs")
-    chosen = segments(sockets, *kinds)
+    chosen = where.segments(*kinds)
     for segment in chosen:
         if limit > (most := answers.FLOWS_MAX[segment.kind]):
             raise click.BadParameter(f"{segment.name} shows {most} at most", param_hint="--limit")
-    _present(answers.FLOWS, chosen, as_json, limit=limit, client=client)
+        for name in ("virtual_server", "pool"):
+            if segment.kind == "dfs" and wanted[name] is not None:
+                raise click.BadParameter(
+                    f"{segment.name} does not know it; ask a CS",
+                    param_hint=f"--{name.replace('_', '-')}",
+                )
+    given = {name: value for name, value in wanted.items() if value is not None}
+    _present(answers.FLOWS, chosen, as_json, limit=limit, **given)
 
 
 @show.command()
 @json_option
-@socket_option
-def virtual_servers(as_json: bool, sockets: tuple[Path, ...]) -> None:
+@where_option
+def virtual_servers(as_json: bool, where: Where) -> None:
     """Virtual servers of the CS; without a CS here, of the DFS."""
-    _present(answers.VIRTUAL_SERVERS, segments(sockets, "cs", "dfs"), as_json)
+    _present(answers.VIRTUAL_SERVERS, where.segments("cs", "dfs"), as_json)
+
+
+@show.command()
+@click.argument("virtual_server", required=False)
+@json_option
+@where_option
+def rules(virtual_server: str | None, as_json: bool, where: Where) -> None:
+    """How many connections each rule has decided, at each CS.
+
+    They are those of VIRTUAL_SERVER, or of all that have rules. A standby counts only what it
+    decided itself.
+    """
+    said = [(segment, _decided(segment, virtual_server)) for segment in where.every("cs")]
+    (print_json if as_json else print_tables)(said)
+
+
+def _decided(segment: Asked, name: str | None) -> list[Decided]:
+    servers = [
+        server for server in segment.ask(answers.VIRTUAL_SERVERS) if name in (None, server.name)
+    ]
+    if name is not None and not servers:
+        raise CommandError(f"{segment.name} has no virtual server {name!r}")
+    if name is not None and not servers[0].rules:
+        raise CommandError(
+            f"virtual server {name} has no rules; it is of kind {servers[0].kind or 'plain'}"
+        )
+    return decided(servers)
 
 
 def _offer(name: str, by_role: Mapping[str, Command[Any]], sentence: str) -> None:
     @show.command(name.replace("_", "-"), help=sentence)
     @json_option
-    @socket_option
-    def shown(as_json: bool, sockets: tuple[Path, ...]) -> None:
-        _present(by_role, every_segment(sockets, *by_role), as_json)
+    @where_option
+    def shown(as_json: bool, where: Where) -> None:
+        _present(by_role, where.every(*by_role), as_json)
 
 
 def _offer_all() -> None:
@@ -132,8 +170,8 @@ def _are_endpoints(parts: Mapping[str, object]) -> bool:
 @click.command()
 @click.argument("flow")
 @json_option
-@socket_option
-def trace(flow: str, as_json: bool, sockets: tuple[Path, ...]) -> None:
+@where_option
+def trace(flow: str, as_json: bool, where: Where) -> None:
     """Show what was decided for FLOW and why, and what the DFS did.
 
     FLOW is CLIENT:PORT-VIRTUAL:PORT as the client sees it; append /udp for UDP, and put IPv6
@@ -142,20 +180,54 @@ def trace(flow: str, as_json: bool, sockets: tuple[Path, ...]) -> None:
     arguments = parse_flow(flow)
     said = [
         (segment, segment.ask(answers.TRACE, **arguments))
-        for segment in every_segment(sockets, *answers.TRACE.roles)
+        for segment in where.every(*answers.TRACE.roles)
     ]
     if as_json:
         print_json(said)
         return
-    story = [(step.time, segment.name, step.what) for segment, steps in said for step in steps]
+    # several machines have the wall clock in common, one machine its monotonic one
+    story = [
+        (step.time if step.at is None else step.at, segment.name, step.what)
+        for segment, steps in said
+        for step in steps
+    ]
     if not story:
         raise CommandError(
             f"{flow}: no segment has a record of this {arguments['protocol']} flow; it may be too"
             " old, or use another protocol (append /udp)"
         )
-    story.sort(key=lambda step: step[0])  # one machine, one monotonic clock
+    story.sort(key=lambda step: step[0])
     for when, name, what in story:
         click.echo(f"{(when - story[0][0]) * 1000:12.3f} ms  {name:8}  {what}")
+
+
+@click.command()
+@click.argument("flow")
+@where_option
+def reap(flow: str, where: Where) -> None:
+    """End FLOW now, active or not.
+
+    FLOW is written as for trace. Both ends of a TCP connection get a reset.
+    """
+    arguments = parse_flow(flow)
+    if where.api is not None:
+        name = where.api.request("POST", "/flows/reap", arguments).data["segment"]
+    else:
+        name = _reaped(where.segments("cs"), flow, arguments)
+    click.echo(f"{name}: reaped")
+
+
+def _reaped(chosen: Sequence[Asked], flow: str, arguments: dict[str, str]) -> str:
+    """The CS that has ended it: of several on this machine, the active one."""
+    said: list[CommandError] = []
+    for segment in chosen:
+        try:
+            segment.ask(answers.REAP_FLOW, **arguments)
+        except CommandError as error:
+            said.append(error)
+        else:
+            return segment.name
+    raise CommandError("\n".join(f"{flow}: {error}" for error in said))
 
 
 def _names(
@@ -195,6 +267,7 @@ def set_node(
     """Change NODEs of a POOL until the next reload.
 
     Existing connections are not moved. If the pool lacks one of several nodes, none is changed.
+    All CSs of this machine are asked; if they are of several groups, give --socket.
     """
     changes: dict[str, object] = {}
     if weight is not None:
@@ -203,7 +276,7 @@ def set_node(
         changes["state"] = state
     if not changes:
         raise click.UsageError("give --weight, --state, or both")
-    for segment in segments(sockets, "cs"):
+    for segment in control_segments_to_change(sockets):
         if len(nodes) == 1:  # which a CS of an earlier release knows, too
             segment.ask(answers.SET_NODE, pool=pool, node=nodes[0], **changes)
         else:
@@ -213,10 +286,11 @@ def set_node(
 @click.command()
 @socket_option
 def reload(sockets: tuple[Path, ...]) -> None:
-    """Make every CS reload its configuration.
+    """Make every CS of this machine reload its configuration.
 
-    A file with an error changes nothing. The command waits until the file is in force; what takes
-    more than a second is reported to the standard error.
+    Each has its own file, so CSs of several groups are all reloaded without --socket. A file with
+    an error changes nothing. The command waits until the file is in force; what takes more than a
+    second is reported to the standard error.
     """
     for segment in segments(sockets, "cs"):
         with AdminClient(segment.socket) as client:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from admin.answers import HELLO, AnswerT, Command
+from admin.answers import CS_STATUS, HELLO, AnswerT, Command
 from admin.client import SOCKET_FOLDER, ask, living_sockets
 from admin.errors import CommandError
 
@@ -30,6 +30,11 @@ class Segment:
     def name(self) -> str:
         """As people say it: cs-1."""
         return f"{self.kind}-{self.segment_id}"
+
+    @property
+    def place(self) -> dict[str, str]:
+        """Where it was asked, for JSON."""
+        return {"socket": str(self.socket)}
 
     def ask(self, command: Command[AnswerT], **arguments: object) -> AnswerT:
         """Ask it."""
@@ -60,6 +65,24 @@ def segments(sockets: Sequence[Path], *kinds: str) -> list[Segment]:
         f"no {wanted} answers at a socket below {SOCKET_FOLDER}; start one (splitplane run starts"
         " a laboratory), give --socket, or run this command as the user that runs the segment"
     )
+
+
+def control_segments_to_change(sockets: Sequence[Path]) -> list[Segment]:
+    """The CSs that a command is to change; CommandError if nobody said which group's, and CSs of
+    several run here: their pools may have the same names."""
+    found = segments(sockets, "cs")
+    if not sockets and len(found) > 1:
+        refuse_several_groups([(each, each.ask(CS_STATUS).group_id) for each in found])
+    return found
+
+
+def refuse_several_groups(found: Sequence[tuple[Segment, int]]) -> None:
+    """CommandError if these CSs, each with its group, are not of one group."""
+    if len({group_id for _, group_id in found}) > 1:
+        named = ", ".join(
+            f"{segment.name} of group {group_id} ({segment.socket})" for segment, group_id in found
+        )
+        raise CommandError(f"CSs of several groups run here: {named}; say which by --socket")
 
 
 def every_segment(sockets: Sequence[Path], *kinds: str) -> list[Segment]:

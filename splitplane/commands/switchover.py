@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
 
 import click
 
 from admin.answers import CS_STATUS, SWITCHOVER
 from admin.errors import CommandError
-from splitplane.commands.sockets import Segment, segments, socket_option
-
-WAIT_S: Final = 5.0
-_LOOK_S: Final = 0.01
+from splitplane.commands.sockets import Segment, control_segments_to_change, socket_option
+from splitplane.handing_over import wait_until_handed_over
 
 
 @click.command()
@@ -30,9 +28,10 @@ def switchover(to: int | None, force: bool, sockets: tuple[Path, ...]) -> None:
     """Make a standby CS the active one of its group, without losing a connection.
 
     If the active CS runs on this machine, it hands over to the standby that --to names, or to
-    another one. Otherwise the standby on this machine takes over. Waits until that is done.
+    another one. Otherwise the standby on this machine takes over. Waits until that is done; a
+    standby that lacks flows has 30 s to get them. If CSs of several groups run here, give --socket.
     """
-    found = segments(sockets, "cs")
+    found = control_segments_to_change(sockets)
     if force:  # a standby's own decision
         found = [each for each in found if not is_active(each)]
         if not found:
@@ -45,13 +44,7 @@ def switchover(to: int | None, force: bool, sockets: tuple[Path, ...]) -> None:
     if was_active and chosen == asked.segment_id:
         click.echo(f"cs-{chosen} is the active CS already")
         return
-    while is_active(asked) == was_active:
-        if time.monotonic() > begun + WAIT_S:
-            raise CommandError(
-                f"cs-{chosen} has not taken over after {WAIT_S:g} s; it may lack flows:"
-                " see `splitplane show status` there. The active CS goes on as before"
-            )
-        time.sleep(_LOOK_S)
+    wait_until_handed_over(partial(asked.ask, CS_STATUS), chosen)
     click.echo(f"cs-{chosen} is the active CS, after {(time.monotonic() - begun) * 1000:.0f} ms")
 
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeAlias
 
 import click
@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from admin.answers import Counter, Flow, Messages, Node, Status, VirtualServer
-from splitplane.commands.sockets import Segment
+from splitplane.commands.where import Asked
 
 Row: TypeAlias = dict[str, Any]
 Titled: TypeAlias = list[tuple[str, list[Row]]]  # (title, rows); "" is the main table
@@ -23,42 +23,42 @@ Titled: TypeAlias = list[tuple[str, list[Row]]]  # (title, rows); "" is the main
 # the columns of what has more fields than a table has room for, in this order
 COLUMNS: Final[Mapping[type, tuple[str, ...]]] = {
     Flow: (
-        "client", "vip", "protocol", "virtual_server", "node", "node_name", "state", "idle_ms",
-        "bytes_in", "bytes_out",
+        "client", "vip", "protocol", "virtual_server", "node", "node_name", "state", "spliced",
+        "idle_ms", "bytes_in", "bytes_out",
     ),
     Node: (
-        "pool", "name", "address", "port", "state", "weight", "active",
-        "sessions_without_flow", "total", "connections_per_second", "failed", "response_ms",
-        "bytes_in", "bytes_out",
+        "pool", "name", "address", "port", "state", "health", "ejected_for_ms", "in_reserve",
+        "weight", "active", "sessions_without_flow", "total", "connections_per_second", "failed",
+        "response_ms", "bytes_in", "bytes_out", "health_reason", "ejection_reason",
     ),
     VirtualServer: (
-        "name", "address", "port", "protocol", "pool", "method", "forward_mode", "active", "total",
-        "refused", "answered_ahead", "asked", "granted", "why_asked", "maintenance", "group_id",
-        "active_cs",
+        "name", "address", "port", "protocol", "kind", "pool", "serving_pool", "method",
+        "forward_mode", "active", "total", "refused", "answered_ahead", "asked", "granted",
+        "why_asked", "maintenance", "group_id", "active_cs",
     ),
 }  # fmt: skip
 _HEADINGS: Final = {
     "answered_ahead": "ahead",
     "connections_per_second": "new/s",
+    "ejected_for_ms": "ejected ms",
     "response_ms": "response ms",
+    "serving_pool": "serving",
     "sessions_without_flow": "silent",
     "virtual_server": "server",
 }
+_REASONS: Final = frozenset({"health_reason", "ejection_reason"})
 _SENTENCES: Final = frozenset({"meaning", "value", "what"})  # columns that may be folded
 ROWS_LAID_OUT_MAX: Final = 500  # by rich, which takes a millisecond for each
 _UNITS: Final = ("", " K", " M", " G", " T")
 
 
-def print_json(answers: Sequence[tuple[Segment, Any]]) -> None:
+def print_json(answers: Sequence[tuple[Asked, Any]]) -> None:
     """One array, one element per segment."""
-    said = [
-        {"segment": segment.name, "socket": str(segment.socket), "data": data}
-        for segment, data in answers
-    ]
+    said = [{"segment": segment.name, **segment.place, "data": data} for segment, data in answers]
     click.echo(to_json(said, indent=2).decode())
 
 
-def print_tables(answers: Sequence[tuple[Segment, Any]]) -> None:
+def print_tables(answers: Sequence[tuple[Asked, Any]]) -> None:
     """Each segment's tables, titled where there are several."""
     for segment, data in answers:
         for title, rows in tables_of(data):
@@ -105,7 +105,34 @@ def _row(model: Any) -> Row:
     columns = COLUMNS.get(type(model))
     if columns is None:
         return asdict(model)
-    return {name: getattr(model, name) for name in columns}
+    row = {name: getattr(model, name) for name in columns}
+    # most have none, and then there is no column
+    return {name: None if name in _REASONS and not it else it for name, it in row.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """How many connections of a virtual server a rule decided, or none did."""
+
+    virtual_server: str
+    rule: str
+    pool: str | None  # None: the client got a RST
+    connections: int
+
+
+def decided(servers: Iterable[VirtualServer]) -> list[Decided]:
+    """The rules of virtual servers that have some, in their order; then what no rule decided."""
+    rows: list[Decided] = []
+    for server in servers:
+        counts = [(it.name, it.pool, it.matched) for it in server.rules or ()]
+        if counts:
+            counts.append(("(no rule)", server.pool, server.unmatched or 0))
+            counts.append(("(unreadable)", None, server.unreadable or 0))
+        rows += [
+            Decided(virtual_server=server.name or "", rule=name, pool=pool, connections=count)
+            for name, pool, count in counts
+        ]
+    return rows
 
 
 def message_rows(messages: Messages) -> list[Row]:

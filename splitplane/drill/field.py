@@ -10,18 +10,20 @@ from __future__ import annotations
 import struct
 import threading
 from contextlib import AbstractContextManager, ExitStack, suppress
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
 
-from admin.answers import SWITCHOVER
+from admin.answers import CS_STATUS, SWITCHOVER
 from admin.client import AdminClient
 from admin.errors import CommandError
 from splitplane import machine
 from splitplane.drill.recording import Plan
 from splitplane.drill.roles import ASK_TIMEOUT_S, active_at
+from splitplane.handing_over import wait_until_handed_over
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
 from splitplane.lab.topology import DFS_ADDRESS, HTTP_PORT, STREAM_PORT, UDP_PORT
@@ -240,8 +242,9 @@ class Field(AbstractContextManager["Field"]):
         self._slow.clear()
 
     def switch_over(self, cs: str) -> None:
-        """As an operator orders it."""
-        self.lab.admin(cs, SWITCHOVER)
+        """As an operator orders it, who waits until it is done."""
+        chosen = self.lab.admin(cs, SWITCHOVER).segment_id
+        wait_until_handed_over(partial(self.lab.admin, cs, CS_STATUS), chosen)
 
     # --- how a segment is started ---------------------------------------------------------------
 

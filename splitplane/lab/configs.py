@@ -13,6 +13,7 @@ from splitplane.lab.topology import (
     SERVER_HTTP_PORT,
     SERVER_STREAM_PORT,
     SERVER_UDP_PORT,
+    SITE_PORT,
     STREAM_PORT,
     UDP_PORT,
     VIRTUAL_ADDRESS,
@@ -65,11 +66,21 @@ _STREAMS: Final = ("streams", "stream", "tcp", STREAM_PORT, SERVER_STREAM_PORT)
 """Pool, virtual server, protocol, its port, the nodes' port."""
 
 
+BETA_HEADER: Final = "x-beta"
+"""A request with it goes to the last server, at the virtual server `site`."""
+
+
 def cs_config(
-    topology: Topology, folder: Path, cs: Host, *, method: str, streams: bool = False
+    topology: Topology,
+    folder: Path,
+    cs: Host,
+    *,
+    method: str,
+    streams: bool = False,
+    content: bool = False,
 ) -> dict[str, Any]:
     """What `splitplane cs` is started with: www and echo, over IPv4 and IPv6; with *streams* also
-    `stream`, whose nodes speak first."""
+    `stream`, whose nodes speak first, and with *content* `site`, which reads requests."""
     families = [("", VIRTUAL_ADDRESS)]
     if topology.ipv6:
         families.append(("6", VIRTUAL_ADDRESS_6))
@@ -94,6 +105,9 @@ def cs_config(
                     "pool": pool + suffix,
                 }
             )
+    if content:
+        pools.append(_beta(topology, method))
+        virtual_servers.append(_site())
     return {
         "segment_id": cs.number,
         "group_id": GROUP_ID,
@@ -109,6 +123,27 @@ def cs_config(
         ],
         "pools": pools,
         "virtual_servers": virtual_servers,
+    }
+
+
+def _beta(topology: Topology, method: str) -> dict[str, Any]:
+    nodes = [_node(host, SERVER_HTTP_PORT, "") for host in topology.of("server")[-1:]]
+    return {"name": "beta", "method": method, "nodes": nodes}
+
+
+def _site() -> dict[str, Any]:
+    """A content-aware virtual server with two rules."""
+    return {
+        "name": "site",
+        "address": VIRTUAL_ADDRESS,
+        "port": SITE_PORT,
+        "protocol": "tcp",
+        "kind": "http",
+        "pool": "web",
+        "rules": [
+            {"name": "beta", "match": {"header": {BETA_HEADER: "*"}}, "pool": "beta"},
+            {"name": "no admin", "match": {"path_prefix": ["/admin/"]}, "refuse": True},
+        ],
     }
 
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import secrets
 import signal
-import socket
-import subprocess
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -31,20 +29,19 @@ from admin.client import ask
 from admin.errors import CommandError
 from splitplane import machine
 from splitplane.interrupts import ignored
-from splitplane.lab import configs, http, state, switch, xdp
+from splitplane.lab import bad_link, configs, state, switch, xdp
+from splitplane.lab.api import DESIRED, LabApi
+from splitplane.lab.hosts import Hosts
 from splitplane.lab.namespaces import Namespace
 from splitplane.lab.processes import Process, wait_for
 from splitplane.lab.topology import (
     HOSTS_MAX,
-    HTTP_PORT,
     SERVER_HTTP_PORT,
     SERVER_STREAM_PORT,
     SERVER_UDP_PORT,
-    VIRTUAL_ADDRESS,
-    VIRTUAL_ADDRESS_6,
-    Host,
     Topology,
     build,
+    link_lines,
 )
 
 PROGRAMS: Final = {
@@ -55,7 +52,7 @@ PROGRAMS: Final = {
 }
 
 
-class Lab(AbstractContextManager["Lab"]):
+class Lab(Hosts, AbstractContextManager["Lab"]):
     """Clients, a DFS, CSs and servers, each in a network namespace."""
 
     def __init__(
@@ -72,19 +69,20 @@ class Lab(AbstractContextManager["Lab"]):
         flow_capacity: int = 65536,
         segments: bool = True,
         streams: bool = False,
+        content: bool = False,
+        api: bool = False,
+        api_port: int | None = None,
     ) -> None:
         """With *segments* False no DFS and no CS is started by entering the block; with *streams*
-        there is a virtual server whose nodes speak first."""
+        there is a virtual server whose nodes speak first, with *content* one that reads requests;
+        with *api* there is an API with its page, on *api_port* of 127.0.0.1, from which the CSs
+        have their configuration."""
         for kind, count in (("clients", clients), ("servers", servers), ("CSs", cs_count)):
             if not 0 <= count <= HOSTS_MAX:
                 raise CommandError(f"{count} {kind}; a laboratory has 0 to {HOSTS_MAX}")
+        super().__init__(Topology(name, clients, servers, cs_count, ipv6))
         self.name = name
-        self.topology = Topology(name, clients, servers, cs_count, ipv6)
         self.folder = state.folder(name)
-        self.namespaces = {
-            host: Namespace(self.topology.namespace(host))
-            for host in ["dfs", *(host.name for host in self.topology.hosts())]
-        }
         # what the segments are started with; change it and call write_configs()
         self.dfs_config = configs.dfs_config(
             self.topology,
@@ -96,12 +94,14 @@ class Lab(AbstractContextManager["Lab"]):
         )
         self.cs_configs: dict[str, dict[str, Any]] = {
             host.name: configs.cs_config(
-                self.topology, self.folder, host, method=method, streams=streams
+                self.topology, self.folder, host, method=method, streams=streams, content=content
             )
             for host in self.topology.of("cs")
         }
         # what is put before the command of a segment: "cs1" -> ["env", "NAME=value"]
         self.words_before: dict[str, list[str]] = {}
+        self.has_content = content
+        self.api = LabApi(self.folder, api_port) if api else None
         self._has_switch = target == "p4runtime"
         self._starts_segments = segments
         self._state = state.LabState(name)
@@ -137,6 +137,9 @@ class Lab(AbstractContextManager["Lab"]):
         key.touch(0o600)
         key.write_text(secrets.token_hex(32) + "\n")
         self.write_configs()
+        if self.api is not None:
+            self.api.prepare(configs.GROUP_ID, self._document(), ["dfs", *self.cs_configs])
+            self.start_api()
         if self._has_switch:
             build(self.topology, self.namespaces, routed={"cs"})
             switch.prepare_links(self.topology, self.namespaces)
@@ -172,12 +175,23 @@ class Lab(AbstractContextManager["Lab"]):
     def write_configs(self) -> None:
         """Write the segments' files again from `dfs_config` and `cs_configs`."""
         for segment, config in {"dfs": self.dfs_config, **self.cs_configs}.items():
-            text = yaml.safe_dump(config, sort_keys=False)
+            written = config if self.api is None else self.api.linked(segment, config)
+            text = yaml.safe_dump(written, sort_keys=False)
             temporary = self.config_path(segment).with_suffix(".new")
             temporary.write_text(text)
             temporary.replace(self.config_path(segment))
 
+    def _document(self) -> dict[str, Any]:
+        """What the first CS's file says of the desired state."""
+        config = next(iter(self.cs_configs.values()), {})
+        return {field: config[field] for field in DESIRED if field in config}
+
     # --- processes ------------------------------------------------------------------------------
+
+    def start_api(self) -> None:
+        """Start (again) the API; returns once it serves."""
+        assert self.api is not None
+        self._process("api", self.api.command, here=True).start(self.api.answers)
 
     def start_switch(self) -> None:
         """Start (again) the P4 switch of target p4runtime; its program comes from the agent."""
@@ -193,6 +207,18 @@ class Lab(AbstractContextManager["Lab"]):
         already = process.log.stat().st_size if process.log.exists() else 0
         process.start(lambda: process.log.stat().st_size > already)
 
+    def impair(self, name: str, words: str, delay_ms: float = 0.0) -> None:
+        """From now on the link of a host is bad: `bad_link`, which says what the words mean."""
+        machine.require_programs({"ethtool": "ethtool"})
+        link = f"{name}link"
+        self.namespaces[link] = Namespace(self.topology.namespace(link))
+        inside, _ = link_lines(self.host(name), ipv6=self.topology.ipv6)
+        ends = bad_link.insert(self.namespaces[name], self.namespaces[link], inside)
+        for host in (*self.topology.of("client"), *self.topology.of("server")):
+            bad_link.finish_segments(self.namespaces[host.name])
+        process = self._process(link, bad_link.command(ends, words, delay_ms))
+        process.start(lambda: process.log.stat().st_size > 0)
+
     def start_dfs(self) -> None:
         """Start (again) the DFS; returns once it answers at its admin socket."""
         if self.dfs_config["target"] == "bpf":
@@ -206,12 +232,17 @@ class Lab(AbstractContextManager["Lab"]):
 
     def _start_segment(self, name: str, command: str, host: str = "") -> None:
         arguments = [sys.executable, "-m", "splitplane", command, str(self.config_path(name))]
+        arguments += ["--log-format", "text"]  # its last words are shown to people
         arguments = [*self.words_before.get(name, ()), *arguments]
         self._process(name, arguments, host).start(lambda: self._answers(name))
 
-    def _process(self, name: str, command: list[str], host: str = "") -> Process:
+    def _process(
+        self, name: str, command: list[str], host: str = "", *, here: bool = False
+    ) -> Process:
+        """*here*: in the machine's own namespace, not in that of a host."""
         if name not in self._processes:
-            namespace, log = self.namespaces[host or name], self.folder / f"{name}.log"
+            namespace = None if here else self.namespaces[host or name]
+            log = self.folder / f"{name}.log"
             self._processes[name] = Process(name, namespace, command, log, self._state)
         return self._processes[name]
 
@@ -252,61 +283,12 @@ class Lab(AbstractContextManager["Lab"]):
             return False
 
     def wait_until_serving(self, timeout_s: float = 30) -> None:
-        """Return once the DFS has the virtual servers of the first CS and knows no other."""
-        wanted = {
-            (server["name"]) for server in next(iter(self.cs_configs.values()))["virtual_servers"]
-        }
-        wait_for(
-            "the DFS to know the virtual servers",
-            lambda: len(self.admin("dfs", VIRTUAL_SERVERS)) >= len(wanted),
-            timeout_s,
-        )
-
-    # --- clients --------------------------------------------------------------------------------
-
-    def host(self, name: str) -> Host:
-        """Where a host is."""
-        return next(host for host in self.topology.hosts() if host.name == name)
-
-    def run(self, host: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command on a host and wait for it."""
-        return self.namespaces[host].run(*command, check=check)
-
-    def socket(
-        self,
-        host: str,
-        family: socket.AddressFamily = socket.AF_INET,
-        kind: socket.SocketKind = socket.SOCK_STREAM,
-    ) -> socket.socket:
-        """A socket on that host, for this process; close it before the laboratory ends."""
-        return self.namespaces[host].socket(family, kind)
-
-    def get(
-        self,
-        client: str,
-        path: str,
-        *,
-        address: str = VIRTUAL_ADDRESS,
-        port: int = HTTP_PORT,
-        timeout_s: float = 10,
-    ) -> http.Response:
-        """One HTTP request on a connection of its own."""
-        with self.connect(client, address=address, port=port, timeout_s=timeout_s) as connection:
-            return connection.get(path)
-
-    def connect(
-        self,
-        client: str,
-        *,
-        address: str = VIRTUAL_ADDRESS,
-        port: int = HTTP_PORT,
-        timeout_s: float = 10,
-    ) -> http.Connection:
-        """An HTTP connection from a client, kept alive until it is closed."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return http.Connection(self.socket(client, family), (address, port), timeout_s)
-
-    @property
-    def virtual_addresses(self) -> tuple[str, ...]:
-        """Where `www` answers."""
-        return (VIRTUAL_ADDRESS, VIRTUAL_ADDRESS_6) if self.topology.ipv6 else (VIRTUAL_ADDRESS,)
+        """Return once the DFS has the virtual servers of the first CS and knows no other; with an
+        API also each CS."""
+        wanted = len(self._document()["virtual_servers"])
+        for segment in ["dfs", *(self.cs_configs if self.api is not None else ())]:
+            wait_for(
+                f"{segment} to know the virtual servers",
+                lambda name=segment: len(self.admin(name, VIRTUAL_SERVERS)) >= wanted,  # type: ignore[misc]
+                timeout_s,
+            )

@@ -15,15 +15,18 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from splitplane.lab.configs import BETA_HEADER
 from splitplane.lab.lab import Lab
 from splitplane.lab.responses import read_head, read_pattern
-from splitplane.lab.topology import HTTP_PORT, UDP_PORT
+from splitplane.lab.topology import HTTP_PORT, SITE_PORT, UDP_PORT, VIRTUAL_ADDRESS
 
 # small pages mostly, a picture now and then, a download rarely
 _SIZES: Final = (300, 2_000, 2_000, 10_000, 10_000, 50_000, 200_000, 1_500_000)
 _REQUESTS_MAX: Final = 6  # on one connection
 _THINKING_S: Final = 0.6  # between two requests, at most
 _UDP_SHARE: Final = 0.15
+_SITE_SHARE: Final = 0.25  # of the HTTP connections over IPv4, where there is `site`
+_BETA_SHARE: Final = 0.3  # of these
 _TIMEOUT_S: Final = 10
 _AGAIN_S: Final = 2  # as resolvers repeat a question (RFC 1035 4.2.1)
 _LATENCIES: Final = 2_000  # of the latest connections
@@ -118,10 +121,11 @@ class Load:
 
     async def _requests(self, client: str, address: str, sizes: list[int]) -> None:
         loop = asyncio.get_running_loop()
+        port, header = self._aim(address)
         sock = self._socket(client, address, socket.SOCK_STREAM)
         started = loop.time()
         try:
-            await loop.sock_connect(sock, (address, HTTP_PORT))
+            await loop.sock_connect(sock, (address, port))
         except BaseException:
             sock.close()
             raise
@@ -130,11 +134,21 @@ class Load:
         reader, writer = await asyncio.open_connection(sock=sock)
         try:
             for size in sizes:
-                writer.write(f"GET /bytes/{size} HTTP/1.1\r\nHost: www\r\n\r\n".encode())
+                head = f"GET /bytes/{size} HTTP/1.1\r\nHost: www\r\n{header}\r\n"
+                writer.write(head.encode())
                 await self._response(reader, size)
                 await asyncio.sleep(self._random.uniform(0, _THINKING_S))
         finally:
             writer.close()
+
+    def _aim(self, address: str) -> tuple[int, str]:
+        """A port of a virtual address, and what the requests to it have beside Host."""
+        if not (self._lab.has_content and address == VIRTUAL_ADDRESS):
+            return HTTP_PORT, ""
+        if self._random.random() >= _SITE_SHARE:
+            return HTTP_PORT, ""
+        is_beta = self._random.random() < _BETA_SHARE
+        return SITE_PORT, f"{BETA_HEADER}: yes\r\n" if is_beta else ""
 
     async def _response(self, reader: asyncio.StreamReader, size: int) -> None:
         head = await read_head(reader)

@@ -25,8 +25,14 @@ class Process:
     """One program of the laboratory, which may be started again after its end."""
 
     def __init__(
-        self, name: str, namespace: Namespace, command: list[str], log: Path, state: LabState
+        self,
+        name: str,
+        namespace: Namespace | None,
+        command: list[str],
+        log: Path,
+        state: LabState,
     ) -> None:
+        """*namespace* None: the machine's own."""
         self.name = name
         self.log = log
         self._namespace = namespace
@@ -52,9 +58,11 @@ class Process:
             raise CommandError(f"{self.name} is already running")
         # the kernel ends it when the thread that started it ends, however that happens
         command = ["setpriv", "--pdeathsig", "KILL", "--", *self._command]
+        if self._namespace is not None:
+            command = self._namespace.command(*command)
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
-                self._namespace.command(*command),
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

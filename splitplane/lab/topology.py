@@ -23,6 +23,7 @@ VIRTUAL_ADDRESS_6: Final = "2001:db8:113::10"
 HTTP_PORT: Final = 80
 UDP_PORT: Final = 53
 STREAM_PORT: Final = 7  # where the nodes speak first
+SITE_PORT: Final = 8000  # where requests are read
 # what the servers listen on: other ports, so that ports are translated too
 SERVER_HTTP_PORT: Final = 8080
 SERVER_UDP_PORT: Final = 5353
@@ -122,7 +123,7 @@ def build(
         # both ends at once inside: the names never appear in the machine's own namespace
         here = f"link add {host.name} netns {dfs.name} type veth"
         ip(batch=[f"{here} peer eth0 netns {namespace.name}"])
-        inside, outside = _link_lines(host, ipv6=topology.ipv6)
+        inside, outside = link_lines(host, ipv6=topology.ipv6)
         namespace.ip(*inside)
         if host.kind in routed:
             dfs.ip(*outside)
@@ -141,7 +142,7 @@ def _create(namespace: Namespace) -> None:
     namespace.sysctl(net__ipv6__conf__all__accept_dad=0, net__ipv6__conf__default__accept_dad=0)
 
 
-def _link_lines(host: Host, *, ipv6: bool) -> tuple[list[str], list[str]]:
+def link_lines(host: Host, *, ipv6: bool) -> tuple[list[str], list[str]]:
     """Lines of `ip` for the host's end of its link, and for the DFS's."""
     inside = [f"addr add {host.address}/24 dev eth0"]
     outside = [f"addr add {host.gateway}/24 dev {host.name}"]

@@ -6,7 +6,8 @@
     GET /slow?seconds=S     its name, after S seconds (0.25 is a quarter of one)
     GET /client             the address and port that this server sees
     POST /digest            `<octets> <SHA-256 in hexadecimal>` of the body, which comes in chunks
-                            (Transfer-Encoding: chunked)
+                            (Transfer-Encoding: chunked), and is asked for where the client waits
+                            (Expect: 100-continue)
     TCP, --stream           the server speaks first: `<name>`, a line feed, and `pattern` at --rate
                             octets per second until the client ends its half of the connection
     UDP                     `<name> <what was sent>`
@@ -100,6 +101,8 @@ class WebServer:
         if method == "POST":
             if headers.get("transfer-encoding", "").lower() != "chunked":
                 raise _Refused("411 Length Required")
+            if headers.get("expect", "").lower() == "100-continue":
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             octets, digest = await _digest_of_chunks(reader)
             await self._answer(writer, f"{octets} {digest}".encode(), close=not keep)
         else:
