@@ -75,10 +75,14 @@ def packets(address: str, seconds: int) -> float:
 class Clients:
     """What opens connections, each from another address where the scenario wants many clients."""
 
-    def __init__(self, scenario: Scenario, scratch: Path) -> None:
+    def __init__(
+        self, scenario: Scenario, scratch: Path, *, path: str = "/", host: str = ""
+    ) -> None:
         self._scratch = scratch
         self._many = scenario.persistence
         self._used = 0
+        self._path = path
+        self._headers = ["-H", f"Host: {host}"] if host else []
 
     def _run(self, *command: str) -> str:
         if not self._many:
@@ -90,7 +94,7 @@ class Clients:
     def connections(self, address: str, port: int, seconds: int) -> tuple[int, int, float]:
         """How many were made, how many failed, and the rate."""
         out = self._run("wrk", "-t2", "-c64", f"-d{seconds}s", "-H", "Connection: close",
-                        f"http://{bracketed(address)}:{port}/")  # fmt: skip
+                        *self._headers, f"http://{bracketed(address)}:{port}{self._path}")  # fmt: skip
         made = re.search(r"(\d+) requests in", out)
         rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
         errors = re.search(
@@ -132,6 +136,7 @@ def connecting(running: Running, clients: Clients, seconds: int) -> Figures:
         return seconds_of * 1e6 / made if made else 0.0
 
     parts = {f"{name.lower()}_us": each(part) for name, part in took.parts.items()}
+    parts["softirq_us"] = each(took.softirq)
     return Figures(
         rate, failed, statistics.median(setup), setup[len(setup) * 99 // 100], each(took.bench),
         took.foreign_share, took.idle / total, **parts,

@@ -26,6 +26,7 @@ import os
 import platform
 import select
 import socket
+import struct
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -38,22 +39,49 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from control_segment.config import ControlSegmentConfig
 from control_segment.runtime import ControlSegmentRuntime
 from csmb.connection import Connection
+from csmb.constants import Flag as CsmbFlag
 from csmb.constants import Role
 from csmb.events import MessageReceived, Ready
 from csmb.messages import Ack
 from csmb.settings import ConnectionSettings
 from ssmb.addresses import from_text
 from ssmb.codec import decode, encode, encode_batch
-from ssmb.constants import Flag
+from ssmb.constants import Flag, MessageType
 from ssmb.keys import auth_proof
-from ssmb.messages import AuthChallenge, AuthResponse, Delete, Query, Reply, Sync, SyncDone
+from ssmb.messages import (
+    AppQuery,
+    AuthChallenge,
+    AuthResponse,
+    Delete,
+    Query,
+    Reply,
+    Sync,
+    SyncDone,
+)
 from ssmb.seal import Opener, Sealer
 
 KEY = b"a key for benchmarks"
 CHECKED = 20_000
 LANES = 2
 FRAME = bytes(range(74))  # a SYN with the usual options, over IPv4 and Ethernet
+# What a browser asks for, in one segment: what the data path asks with (docs/design/0012)
+REQUEST = (
+    b"GET /img/logo.png?x=1 HTTP/1.1\r\nHost: h7.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux"
+    b" x86_64) AppleWebKit/537.36\r\nAccept: text/html,application/xhtml+xml\r\n"
+    b"Cookie: SID=abcdef0123456789; theme=dark\r\n\r\n"
+)
 ACK_TYPES = {"Config": 5, "VsList": 8}
+
+
+def _frame_of(payload: bytes) -> bytes:
+    """Ethernet, IPv4 and TCP in front, without checksums, which a CS does not look at."""
+    tcp = struct.pack("!HHIIBBHHH", 40000, 81, 1, 1, 5 << 4, 0x18, 502, 0, 0) + payload
+    addresses = bytes([198, 18, 0, 1, 203, 0, 113, 10])
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0x4000, 64, 6, 0) + addresses
+    return bytes(12) + b"\x08\x00" + ip + tcp
+
+
+REQUEST_FRAME = _frame_of(REQUEST)
 
 
 class Load(NamedTuple):
@@ -62,12 +90,21 @@ class Load(NamedTuple):
     outstanding: int
     parked: bool = False
     deletes: bool = False
+    content: bool = False  # APP_QUERYs with whole requests, for which 1,000 rules are looked up
+
+    @property
+    def frame(self) -> bytes:
+        """What is parked."""
+        if self.content:
+            return REQUEST_FRAME
+        return FRAME if self.parked else b""
 
 
 LOADS = {
     "QUERY": Load(64),
     "QUERY, DELETE": Load(64, deletes=True),
     "PARKED, DELETE": Load(64, parked=True, deletes=True),
+    "APP_QUERY, DELETE": Load(64, parked=True, deletes=True, content=True),
     "the same, 8 outstanding": Load(8, parked=True, deletes=True),
     "the same, one by one": Load(1, parked=True, deletes=True),
 }
@@ -104,7 +141,23 @@ def configuration(port: int, dfs_port: int) -> ControlSegmentConfig:
                     "port": 80,
                     "protocol": "tcp",
                     "pool": "web",
-                }
+                },
+                {
+                    "name": "shop",
+                    "address": "203.0.113.10",
+                    "port": 81,
+                    "protocol": "tcp",
+                    "kind": "http",
+                    "pool": "web",
+                    "rules": [
+                        {
+                            "name": f"rule {number}",
+                            "match": {"host": [f"h{number}.example.com"], "path_prefix": ["/img/"]},
+                            "pool": "web",
+                        }
+                        for number in range(1000)
+                    ],
+                },
             ],
         }
     )
@@ -158,6 +211,7 @@ class Generator:
                 ssmb_ipaddr=from_text("127.0.0.1"),
                 ssmb_port=self._udp.getsockname()[1],
                 hello_interval_s=3600,
+                flags=int(CsmbFlag.APP_PROXY),
             ),
             random_octets=os.urandom,
             now=time.monotonic(),
@@ -203,20 +257,21 @@ class Generator:
                 self._udp.send(self._sealer.seal(encode(SyncDone(sync_id=message.sync_id), 2)))
                 return
 
-    def prepare(self, count: int, *, parked: bool, deletes: bool) -> list[bytes]:
+    def prepare(self, count: int, load: Load) -> list[bytes]:
         """Return sealed QUERYs for as many new flows, and their DELETEs 2,000 flows later."""
         vip, made = from_text("203.0.113.10"), []
-        flags, frame = (Flag.PARKED, FRAME) if parked else (0, b"")
+        flags, frame = Flag.PARKED if load.parked else 0, load.frame
+        question, port = (AppQuery, 81) if load.content else (Query, 80)
         waiting: list[Delete] = []
         for _ in range(count):
             self._serial = serial = self._serial + 1
             client = from_text(
                 f"198.{18 + (serial >> 22)}.{serial >> 14 & 255}.{serial >> 6 & 255}"
             )
-            signature = (client, vip, 1024 + serial % 60000, 80, 6)
-            query = Query(0, flags, serial, *signature, tcp_flags=2, frame=frame)
+            signature = (client, vip, 1024 + serial % 60000, port, 6)
+            query = question(0, flags, serial, *signature, tcp_flags=2, frame=frame)
             made.append(self._sealers[serial % LANES].seal(encode(query, 2)))
-            if deletes:
+            if load.deletes:
                 # a short connection, ended by FIN
                 fields = (1, 0, 0, 6, 700, 5, 4000) if serial % 64 else (3, 0, 300_000, 1, 60, 0, 0)
                 ended = Delete(0, Flag.HAS_STATS, serial, *signature, 0, 0x1B, *fields)
@@ -234,7 +289,7 @@ class Generator:
         send, receive = self._udp.send, self._udp.recv
         answered = sent = outstanding = 0
         opener, most = self._opener.open, load.outstanding
-        frame = FRAME if load.parked else b""
+        frame = load.frame
         start = now = time.perf_counter()
         total, first = len(datagrams), datagrams[0][4:8]
         idle_since = start
@@ -243,7 +298,7 @@ class Generator:
                 octets = datagrams[sent]
                 send(octets)
                 sent += 1
-                outstanding += octets[0] == 1  # a DELETE is not answered
+                outstanding += octets[0] != MessageType.DELETE  # which is not answered
             before = answered
             try:
                 while True:
@@ -307,7 +362,7 @@ def run_generator(listener: socket.socket, cs_port: int, pipe: Pipe, place: int)
     while (order := pipe.recv()) is not None:
         what, count, argument, generator.alone = order
         load = LOADS.get(what, Load(1))
-        datagrams = generator.prepare(count, parked=load.parked, deletes=load.deletes)
+        datagrams = generator.prepare(count, load)
         pipe.send("prepared")
         pipe.recv()
         if what == "pace":

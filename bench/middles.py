@@ -123,7 +123,8 @@ class Running:
 Middle = Callable[[Path, Scenario], AbstractContextManager[Running]]
 
 
-def _fill(template: str, scratch: Path, scenario: Scenario, **more: object) -> str:
+def filled(template: str, scratch: Path, scenario: Scenario, **more: object) -> str:
+    """The template with what is the same in all files."""
     family = scenario.family
     return template.format(
         scratch=scratch, family=family.name, virtual=family.virtual, vip=bracketed(family.virtual),
@@ -147,7 +148,7 @@ def nftables(scratch: Path, scenario: Scenario) -> Iterator[Running]:
         places = ", ".join(f"{n} : {address}" for n, address in enumerate(servers))
         web = f"numgen inc mod {len(servers)} map {{ {places} }}:{SERVER_PORT}"
     source = f"oifname int0 snat to {scenario.family.source}" if scenario.source_translation else ""
-    (scratch / "nat.nft").write_text(_fill(NFT, scratch, scenario, web=web, source=source))
+    (scratch / "nat.nft").write_text(filled(NFT, scratch, scenario, web=web, source=source))
     run("nft", "-f", str(scratch / "nat.nft"), namespace=MIDDLE)
     run("sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=7200", namespace=MIDDLE)
     try:
@@ -161,13 +162,13 @@ def _tracked() -> int:
 
 
 @contextmanager
-def _proxy(scratch: Path, scenario: Scenario, *command: str) -> Iterator[Running]:
+def proxy(scratch: Path, scenario: Scenario, *command: str) -> Iterator[Running]:
     address = scenario.family.virtual
     device = [f"{address}/{128 if ':' in address else 32}", "dev", "lo"]
     run("ip", "addr", "add", *device, namespace=MIDDLE)
     try:
-        with process(*command, namespace=MIDDLE, log=scratch / "middle.log"):
-            yield Running(address)
+        with process(*command, namespace=MIDDLE, log=scratch / "middle.log") as child:
+            yield Running(address, parts={"proxy": child.pid})
     finally:
         run("ip", "addr", "del", *device, namespace=MIDDLE)
 
@@ -180,11 +181,11 @@ def haproxy(scratch: Path, scenario: Scenario) -> Iterator[Running]:
         for n, address in enumerate(scenario.addresses)
     )
     table = "stick-table type ip size 1m expire 300s\n  stick on src"
-    config = _fill(HAPROXY, scratch, scenario, servers=servers,
+    config = filled(HAPROXY, scratch, scenario, servers=servers,
                    method="leastconn" if scenario.method == "least_connections" else "roundrobin",
                    persistence=table if scenario.persistence else "")  # fmt: skip
     (scratch / "haproxy.cfg").write_text(config)
-    with _proxy(scratch, scenario, "haproxy", "-db", "-f", str(scratch / "haproxy.cfg")) as running:
+    with proxy(scratch, scenario, "haproxy", "-db", "-f", str(scratch / "haproxy.cfg")) as running:
         yield running
 
 
@@ -195,9 +196,9 @@ def nginx_stream(scratch: Path, scenario: Scenario) -> Iterator[Running]:
         f"server {bracketed(address)}:{SERVER_PORT};" for address in scenario.addresses
     )
     method = "least_conn;" if scenario.method == "least_connections" else ""
-    config = _fill(NGINX_STREAM, scratch, scenario, servers=servers, method=method)
+    config = filled(NGINX_STREAM, scratch, scenario, servers=servers, method=method)
     (scratch / "stream.conf").write_text(config)
-    with _proxy(scratch, scenario, "nginx", "-c", str(scratch / "stream.conf")) as running:
+    with proxy(scratch, scenario, "nginx", "-c", str(scratch / "stream.conf")) as running:
         yield running
 
 
@@ -224,11 +225,11 @@ def configure(variant: Variant, scratch: Path, scenario: Scenario) -> None:
     if scenario.persistence:
         more += ", persistence: {kind: source_address, timeout_s: 300}"
     (scratch / "cs.yaml").write_text(
-        _fill(CS_CONFIG, scratch, scenario, nodes=nodes, more=more, method=scenario.method,
+        filled(CS_CONFIG, scratch, scenario, nodes=nodes, more=more, method=scenario.method,
               settings=variant.settings)
     )  # fmt: skip
     (scratch / "dfs.yaml").write_text(
-        _fill(DFS_CONFIG, scratch, scenario, attach=variant.attach, dfs_lines=variant.dfs_lines,
+        filled(DFS_CONFIG, scratch, scenario, attach=variant.attach, dfs_lines=variant.dfs_lines,
               capacity=FLOW_CAPACITY + 2 * scenario.other_flows)
     )  # fmt: skip
 
@@ -237,6 +238,13 @@ def configure(variant: Variant, scratch: Path, scenario: Scenario) -> None:
 def splitplane(variant: Variant, scratch: Path, scenario: Scenario) -> Iterator[Running]:
     """DFS in the middle, CS in a namespace of its own."""
     configure(variant, scratch, scenario)
+    with segments(scratch, scenario) as running:
+        yield running
+
+
+@contextmanager
+def segments(scratch: Path, scenario: Scenario) -> Iterator[Running]:
+    """A DFS and a CS with the files of the scratch folder."""
     command = (sys.executable, "-m", "splitplane")
     with ExitStack() as stack:
         stack.callback(run, "rm", "-rf", "/sys/fs/bpf/splitplane/bench", check=False)

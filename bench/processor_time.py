@@ -20,6 +20,7 @@ from pathlib import Path
 
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD, include/linux/sched.h
 _IDLE_FIELDS = (3, 4)  # idle, iowait: proc_stat(5)
+_SOFTIRQ_FIELD = 6
 _TIME_FIELDS = 8  # user to steal; what follows (guest) is in user already
 
 
@@ -40,6 +41,7 @@ class Snapshot:
 
     busy: int
     idle: int
+    softirq: int  # of busy: in interrupts' later halves, where packets are forwarded
     processes: Mapping[int, Process]
 
 
@@ -50,6 +52,7 @@ class Spent:
     bench: float  # by the benchmark and the kernel
     foreign: float  # by processes that are not the benchmark's
     idle: float
+    softirq: float  # of the whole machine, in what precedes
     parts: Mapping[str, float]  # by parts of the benchmark, each with its children
 
     @property
@@ -58,11 +61,11 @@ class Spent:
         return self.foreign / ((self.bench + self.foreign + self.idle) or 1.0)
 
 
-def parse_machine(text: str) -> tuple[int, int]:
-    """Ticks busy and idle of all processors, from /proc/stat."""
+def parse_machine(text: str) -> tuple[int, int, int]:
+    """Ticks busy, idle, and of the busy ones in softirqs, of all processors, from /proc/stat."""
     times = [int(field) for field in text.split("\n", 1)[0].split()[1 : _TIME_FIELDS + 1]]
     idle = sum(times[place] for place in _IDLE_FIELDS)
-    return sum(times) - idle, idle
+    return sum(times) - idle, idle, times[_SOFTIRQ_FIELD]
 
 
 def parse_process(text: str) -> Process:
@@ -101,6 +104,7 @@ def spent(
         bench=(after.busy - before.busy - foreign) / ticks_per_s,
         foreign=foreign / ticks_per_s,
         idle=(after.idle - before.idle) / ticks_per_s,
+        softirq=(after.softirq - before.softirq) / ticks_per_s,
         parts={
             name: (_total(after, tree(after.processes, pid)) - _total(before, tree(before.processes, pid)))
             / ticks_per_s
@@ -138,8 +142,8 @@ def take(proc: Path = Path("/proc")) -> Snapshot:
             except (FileNotFoundError, ProcessLookupError):  # it has just ended
                 continue
             processes[process.pid] = process
-    busy, idle = parse_machine((proc / "stat").read_text())
-    return Snapshot(busy, idle, processes)
+    busy, idle, softirq = parse_machine((proc / "stat").read_text())
+    return Snapshot(busy, idle, softirq, processes)
 
 
 def ticks_per_s() -> int:

@@ -68,10 +68,11 @@ SEC("tc")
 int bench_tc(struct __sk_buff *skb)
 {
 	struct context c = { .raw = skb, .ifindex = skb->ifindex };
+	struct packet p;
 
 	if (!renew(skb, &c))
 		return TC_ACT_SHOT;
-	return process(&c);
+	return process(&c, &p, true);
 }
 
 /* The flow table's look-up alone, and one word of what it finds: what no program can avoid. */

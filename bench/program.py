@@ -173,7 +173,7 @@ def measure(artifact: Path, flows: int) -> dict[str, float]:
     prepare_pin_path(PIN)
     program = Program(artifact, PIN, flows)
     try:
-        program.meta.update(bytes(4), META.pack(1, 1, 0, 1, 0))
+        program.meta.update(bytes(4), META.pack(1, 1, 0, 1, 0, bytes(16)))
         # as in a deployment: the node's packets come in by an interface of the internal side
         loopback = INTERFACE.pack(InterfaceFlag.INTERNAL, bytes(6), bytes(16), bytes(16))
         program.interfaces.replace_all({(1).to_bytes(4, sys.byteorder): loopback})

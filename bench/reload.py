@@ -229,4 +229,5 @@ def main() -> None:
         measure(chosen, Path(folder))
 
 
-main()
+if __name__ == "__main__":
+    main()

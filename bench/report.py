@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 REFERENCES = {"routing": "routing", "nftables": "nftables", "haproxy": "HAProxy"}
 IN_KERNEL = ("routing", "nftables")
@@ -27,6 +27,8 @@ class Figures:
     idle_share: float
     agent_us: float | None = None  # per connection, of processor_us
     cs_us: float | None = None
+    proxy_us: float | None = None  # the same of a proxy's processes
+    softirq_us: float | None = None  # of the whole machine, foreigners' share included
     gbit_per_s: float | None = None  # one TCP stream, client to server
     gbit_per_s_down: float | None = None  # one TCP stream, server to client
     packets_per_s: float | None = None  # UDP of 64 octets, received
@@ -50,13 +52,13 @@ def medians(name: str, rounds: Sequence[Figures]) -> dict[str, float | None]:
     """By field; rounds in which the processors slept are left out, unless all are such."""
     awake = [it for it in rounds if not slept(name, it)] or rounds
     found: dict[str, float | None] = {}
-    for field in Figures.__slots__:
-        values = [value for it in awake if (value := getattr(it, field)) is not None]
-        found[field] = statistics.median(values) if values else None
+    for field in fields(awake[0]) if awake else ():
+        values = [value for it in awake if (value := getattr(it, field.name)) is not None]
+        found[field.name] = statistics.median(values) if values else None
     return found
 
 
-_COLUMNS = {
+COLUMNS: Mapping[str, tuple[str, str]] = {
     "Gbit/s up": ("gbit_per_s", ".1f"),
     "Gbit/s down": ("gbit_per_s_down", ".1f"),
     "UDP packets/s": ("packets_per_s", ",.0f"),
@@ -69,14 +71,20 @@ _COLUMNS = {
     "agent us": ("agent_us", ".1f"),
     "CS us": ("cs_us", ".1f"),
 }
+"""What a table shows: the heading, and the field of Figures with its format; field/name is the ratio to
+what that middle has."""
 
 
-def table(results: Mapping[str, Sequence[Figures]], left_out: Mapping[str, str]) -> list[str]:
+def table(
+    results: Mapping[str, Sequence[Figures]],
+    left_out: Mapping[str, str],
+    columns: Mapping[str, tuple[str, str]] = COLUMNS,
+) -> list[str]:
     """Lines in Markdown: medians, and the ratios of medians."""
     rows = {name: medians(name, rounds) for name, rounds in results.items()}
     shown = {
         label: (field, form)
-        for label, (field, form) in _COLUMNS.items()
+        for label, (field, form) in columns.items()
         if any(_value(rows, row, field) is not None for row in rows.values())
     }
     lines = [
