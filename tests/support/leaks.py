@@ -3,11 +3,12 @@
 
 After each test, once its fixtures have ended, garbage is collected and what is there is compared
 with what was there before: descriptors, threads, child processes, tasks, and the files, namespaces
-and pins with this process's pid in their names (those of parallel workers have another).  A fixture
-of a wider scope keeps what its set-up made until its own end, where it is held to the same.
+and pins whose names have this process's pid as their first number (those of parallel workers have
+another).  A fixture of a wider scope keeps what its set-up made until its own end, where it is held
+to the same.
 
-Everything that was there when the tests had been collected is frozen: without that, collecting
-garbage after each test would take longer than the tests.
+What has survived the collection after a test is frozen, as is everything that was there when the
+tests had been collected: without that, collecting garbage would take longer than the tests.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any, Final
 
 import pytest
 
-# where a thing that belongs to this process has the process's pid in its name
+# where the first number in the name of a thing is the pid of the process that it belongs to
 FOLDERS: Final = {
     "network namespace": Path("/run/netns"),
     "pin": Path("/sys/fs/bpf"),
@@ -49,6 +50,7 @@ class LeakDetector:
         self._end_s = end_s
         self._before: Found = Counter()
         self._kept: dict[object, Found] = {}  # by fixtures that outlive a test
+        self._passing: set[object] = set()  # those that a session outlives: they may become garbage
         self._tasks: list[str] = []
         self._thawed = False
 
@@ -86,9 +88,12 @@ class LeakDetector:
             made = found() - start - (self._before - known)  # but for what fixtures within it made
             self._kept[fixturedef] = made
             self._before += made
+            if fixturedef.scope != "session":
+                self._passing.add(fixturedef)
 
     def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
         self._before -= self._kept.pop(fixturedef, Counter())
+        self._passing.discard(fixturedef)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(
@@ -96,7 +101,7 @@ class LeakDetector:
     ) -> Generator[None, object, object]:
         ended = yield
         left = self._look()
-        if self._thawed or nextitem is None or nextitem.path != item.path:
+        if self._thawed or not self._passing or nextitem is None or nextitem.path != item.path:
             self._thawed = False
             gc.freeze()  # reports and caches, which grow
         if left:
@@ -162,10 +167,11 @@ def _command(pid: str) -> str:
 
 
 def _named() -> Iterator[str]:
-    own = re.compile(rf"(?<!\d)({os.getpid()}|{os.getpid() % 100_000})(?!\d)")
+    # not a later number, which may be what another process counts: in a container, pids are small
+    own = re.compile(rf"\D*({os.getpid()}|{os.getpid() % 100_000})(?!\d)")
     for kind, folder in FOLDERS.items():
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            yield from (f"{kind}: {entry.name}" for entry in entries if own.search(entry.name))
+            yield from (f"{kind}: {entry.name}" for entry in entries if own.match(entry.name))
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ PARTS: Final = 4
 """How many groups each rig's tests are at most: a rig costs two seconds, its tests minutes."""
 LONG: Final = (
     ("tests/dataplane/test_upgrade.py", "tests/network/"),
-    ("tests/contract/", "tests/dataplane/", "tests/hostile/", "tests/simulation/"),
+    ("tests/contract/", "tests/dataplane/", "tests/hostile/", "tests/simulation/", "tests/web/"),
     ("tests/p4/", "tests/property/", "tests/unit/splitplane/"),
 )
 """Where the longest groups are, then the next longest: they begin first, so that the others fill
@@ -42,6 +42,8 @@ SINGLE: Final = (
     "tests/simulation/",
 )
 """Where a test takes seconds and what fixtures share is cheap."""
+SHARED: Final = "tests/api/"
+"""Where all tests share one server, PostgreSQL's."""
 BY_PARAMETERS: Final = ("tests/network/test_loss.py",)
 """Where what is costly has the test's parameters."""
 
@@ -55,6 +57,8 @@ def group_of(nodeid: str) -> str:
             if parameters.startswith(rig):
                 part = zlib.crc32(f"{module}::{name.partition('[')[0]}".encode()) % PARTS
                 return f"{CONTRACT}[{rig}]{part}"
+    if module.startswith(SHARED):
+        return SHARED
     if module.startswith(BY_PARAMETERS):
         return f"{module}[{name.partition('[')[2]}"
     return nodeid if module.startswith(SINGLE) else module

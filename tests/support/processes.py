@@ -6,7 +6,33 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
+
+from splitplane.lab import Lab
+
+_END_S = 60.0
+
+
+class Running:
+    """A daemon in the namespace of a laboratory's host, ended with the block."""
+
+    def __init__(self, lab: Lab, host: str, *command: str, folder: Path | None = None) -> None:
+        self._command = lab.namespaces[host].command(*command)
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder,
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(_END_S)
 
 
 @contextmanager

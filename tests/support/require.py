@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Skip a test whose machine cannot run it, with the reason; or fail, where that must not happen.
 
-`make test` as root sets SPLITPLANE_REQUIRE=dataplane,network,models: a green run cannot be one of
-skips.
+`make test` as root sets SPLITPLANE_REQUIRE=dataplane,network,models,page,postgresql: a green run
+cannot be one of skips.
 """
 
 from __future__ import annotations

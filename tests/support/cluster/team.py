@@ -10,6 +10,7 @@ laboratory, which has one DFS, cannot show.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
@@ -37,6 +38,8 @@ CLIENT: Final = "10.50.0.2"
 NODES: Final = ("10.9.0.11", "10.9.0.12")
 _READ: Final = 65536
 
+_serials = itertools.count(1)
+
 
 class Team:
     """Everything; use as a context."""
@@ -44,7 +47,7 @@ class Team:
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder = folder
         self.kind = kind
-        tag = f"t{os.getpid() % 100_000}{secrets.token_hex(1)}"
+        tag = f"t{os.getpid() % 100_000}-{next(_serials)}"
         names = ("sw", "client", "node1", "node2", "dfs1", "dfs2", "cs")
         self.namespaces = {name: Namespace(f"{tag}-{name}") for name in names}
         self.pins = {

@@ -64,6 +64,8 @@ def fields_of(bus: str, cls: type[Any], version: int) -> list[Field]:
         else [Field(2 * at, 2, name) for at, name in enumerate(_CSMB_HEADER)]
     )
     for name in cls._fields:
+        if name == "frame" and "app_data" in cls._fields:
+            continue  # in place of the data, and no layout of its own (15.2)
         if name in _DERIVED or name in ("frame", "nodes"):
             found += _variable(bus, base, name, empty, version)
         else:

@@ -90,6 +90,8 @@ def ssmb_message(draw: st.DrawFn, cls: type[Any], version: int) -> ssmb_messages
     if "frame" in values:
         values["flags"] &= ~Flag.PARKED
         values["flags"] |= Flag.PARKED if values["frame"] else 0
+        if "app_data" in values and values["frame"]:
+            values["app_data"] = b""
     made: ssmb_messages.Message = cls(**values)
     return made
 

@@ -252,11 +252,15 @@ class AgentRig:
         data_path: DataPath | None = None,
         laboratory: bool = False,
         epochs: RoleEpochs | None = None,
+        target: MemoryTarget | None = None,
         **fields: Any,
     ) -> None:
+        """`target`: what takes the place of a memory target, which `fields` are of."""
         self.now = 1000.0 if data_path is None else data_path.clock()
         self._random = random.Random(7)
-        self.target = MemoryTarget(options(**fields), lambda: self.now, data_path=data_path)
+        self.target = target or MemoryTarget(
+            options(**fields), lambda: self.now, data_path=data_path
+        )
         if data_path is not None:
             data_path.clock = lambda: self.now
             self.target._clock = data_path.clock

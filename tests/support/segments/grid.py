@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Final
 
 from control_segment.config import ControlSegmentConfig
@@ -103,6 +103,11 @@ class Dfs:
         )
         self.up = True
 
+    @property
+    def runs(self) -> bool:
+        """Whether its agent does anything."""
+        return self.up
+
     def epochs(self) -> RoleEpochs | None:
         """What its state file says; None: it has none."""
         return None
@@ -113,6 +118,24 @@ class Dfs:
         self.target.close(detach=False)
         for member in self.grid.members:
             member.lost(self)
+
+    def receive(self, interface: int, frame: bytes) -> list[tuple[int, bytes]]:
+        """A frame arrives; the frames that leave because of it.  Its agent sleeps on if the data
+        path has nothing to say."""
+        frames = self.target.receive(interface, frame)
+        if self.data_path.events:
+            self.grid.touch(self)
+        return frames
+
+    def timers(self) -> list[float | None]:
+        return [self.agent.get_timer(), self.agent.sweeps.get_timer()]
+
+    def handle_timers(self) -> None:
+        agent, now = self.agent, self.grid.now
+        agent.handle_timer(now)
+        step = agent.sweeps.due(now)
+        if step is not None:
+            agent.sweeps.finished(self.target.sweep(step.limit, stats=step.stats))
 
     @property
     def taken(self) -> int:
@@ -131,6 +154,10 @@ class Member:
         self.connect_at: dict[Dfs, float] = {}
         self.up = False
         self.start()
+
+    @property
+    def runs(self) -> bool:
+        return self.up
 
     def start(self) -> None:
         grid = self.grid
@@ -152,18 +179,21 @@ class Member:
     def lost(self, dfs: Dfs) -> None:
         """The DFS's process is gone: the kernel ends the connection."""
         if self.numbers.pop(dfs, None) is not None and self.up:
+            self.grid.touch(self)
             over = self.cs.connections.stream_received(dfs.number, b"", self.grid.now)
             self._over(dfs, over)
 
     def cut(self, dfs: Dfs) -> None:
         """The connection breaks; both sides see it."""
         self._end_at_agent(dfs)
+        self.grid.touch(self)
         over = self.cs.connections.stream_received(dfs.number, b"", self.grid.now)
         self._over(dfs, over)
 
     def _end_at_agent(self, dfs: Dfs) -> None:
         number = self.numbers.pop(dfs, None)
         if number is not None and dfs.up:
+            self.grid.touch(dfs)
             dfs.agent.connections.receive(number, b"", self.grid.now)
             dfs.agent.connections.octets_to_send(number)
 
@@ -198,15 +228,17 @@ class Member:
         if not dfs.up:
             self._over(dfs, connections.connect_failed(dfs.number, "refused"))
             return
+        self.grid.touch(dfs)
         number = dfs.agent.connections.connection_made(self.grid.now)
         assert number is not None
         self.numbers[dfs] = number
         connections.connected(dfs.number, self.grid.now)
 
-    def pump(self) -> bool:
-        """Carry CSMB both ways; whether there was anything."""
-        busy = False
+    def pump(self, touched: Container[Dfs | Member]) -> None:
+        """Carry CSMB both ways, where either end was touched; what gets something is again."""
         for dfs, number in tuple(self.numbers.items()):
+            if self not in touched and dfs not in touched:
+                continue
             agent, now, index = dfs.agent, self.grid.now, dfs.number
             there = self.cs.connections.stream_to_send(index)
             if there:
@@ -219,8 +251,9 @@ class Member:
                 if not closed:
                     self._end_at_agent(dfs)
                 self._over(dfs, retry_s)
-            busy = busy or bool(there or back)
-        return busy
+            if there or back or closed:
+                self.grid.touch(self)
+                self.grid.touch(dfs)
 
 
 class Grid(VirtualTime):
@@ -266,6 +299,8 @@ class Grid(VirtualTime):
                 for number in range(nodes)
             ],
         }
+        self._touched: set[Dfs | Member] = set()
+        self._due: dict[Dfs | Member, float | None] = {}
         self.members: list[Member] = []
         self.dfss = [self.make_dfs(number, flow_capacity) for number in range(dfss)]
         for number in range(css):
@@ -285,47 +320,73 @@ class Grid(VirtualTime):
 
     # --- time ------------------------------------------------------------------------------------
 
-    def _timers(self) -> list[float | None]:
-        timers: list[float | None] = []
-        for dfs in self.dfss:
-            if dfs.up:
-                timers += [dfs.agent.get_timer(), dfs.agent.sweeps.get_timer()]
-        for member in self.members:
-            if member.up:
-                timers += member.timers()
-        return timers
+    @property
+    def parts(self) -> Sequence[Dfs | Member]:
+        """All, always in the same order."""
+        return [*self.members, *self.dfss]
+
+    def run(self, seconds: float) -> None:
+        """Everything that happens within the next seconds."""
+        self._touch_all()  # a test may have done something to any of them
+        self._settle()
+        super().run(seconds)
+
+    def touch(self, part: Dfs | Member) -> None:
+        """Something has come to it: see what it does about that."""
+        self._touched.add(part)
+
+    def _touch_all(self) -> None:
+        self._touched.update(self.parts)
+
+    def _timers(self) -> Iterable[float | None]:
+        return self._due.values()
 
     def _handle_timers(self) -> None:
-        for dfs in self.dfss:
-            if dfs.up:
-                dfs.agent.handle_timer(self.now)
-                step = dfs.agent.sweeps.due(self.now)
-                if step is not None:
-                    dfs.agent.sweeps.finished(dfs.target.sweep(step.limit, stats=step.stats))
-        for member in self.members:
-            if member.up:
-                member.handle_timers()
+        for part in self.parts:
+            due = self._due.get(part)
+            if due is not None and due <= self.now and part.runs:
+                part.handle_timers()
+                self.touch(part)
         self._settle()
 
     def _settle(self) -> None:
-        while sum(member.pump() for member in self.members if member.up):
-            pass
-        for dfs in self.dfss:
-            while dfs.up:
-                dfs.agent.handle_events(dfs.target.events(), self.now)
-                dfs.agent.flush(self.now)
-                commands = dfs.agent.outbox.take_commands()
-                dfs.target.apply(commands)
-                if not commands:
-                    break
-            self._deliver(dfs, dfs.target.transmitted())
-            if dfs.up:
-                for endpoint, octets in dfs.agent.outbox.take_datagrams():
-                    self._send(self._to_cs, endpoint, dfs, octets)
-        for member in self.members:
-            if member.up:
-                for octets, endpoint in member.cs.datagrams_to_send():
-                    self._send(self._to_agent, endpoint, member, octets)
+        while self._touched:
+            touched, self._touched = self._touched, set()
+            for dfs in self.dfss:
+                if dfs in touched:
+                    self._settle_dfs(dfs)
+            for member in self.members:
+                if member in touched and member.up:
+                    for octets, endpoint in member.cs.datagrams_to_send():
+                        self._send(self._to_agent, endpoint, member, octets)
+            for member in self.members:
+                if member.up:
+                    member.pump(touched)
+            for part in touched:
+                self._due[part] = self._due_of(part)
+
+    @staticmethod
+    def _due_of(part: Dfs | Member) -> float | None:
+        """When it wants to be woken up."""
+        timers = part.timers() if part.runs else []
+        return min((each for each in timers if each is not None), default=None)
+
+    def _settle_dfs(self, dfs: Dfs) -> None:
+        while dfs.runs:
+            dfs.agent.handle_events(dfs.target.events(), self.now)
+            dfs.agent.flush(self.now)
+            commands = dfs.agent.outbox.take_commands()
+            dfs.target.apply(commands)
+            if not commands:
+                break
+        self._deliver(dfs, dfs.target.transmitted())
+        if dfs.runs:
+            self._speak(dfs)
+
+    def _speak(self, dfs: Dfs) -> None:
+        """Send what its agent has to say."""
+        for endpoint, octets in dfs.agent.outbox.take_datagrams():
+            self._send(self._to_cs, endpoint, dfs, octets)
 
     # --- datagrams -------------------------------------------------------------------------------
 
@@ -341,16 +402,18 @@ class Grid(VirtualTime):
             delay_s = dice.uniform(0.0001, 0.0004)
             if rough and dice.random() < weather.late:
                 delay_s += dice.uniform(0.001, 0.08)
-            self.at(delay_s, deliver, *arguments)
+            self.later(delay_s, deliver, *arguments)
 
     def _to_cs(self, endpoint: tuple[str, int], dfs: Dfs, octets: bytes) -> None:
         for member in self.members:
             if member.up and member.endpoint == endpoint:
+                self.touch(member)
                 member.cs.receive_datagram(octets, dfs.endpoint, self.now)
 
     def _to_agent(self, endpoint: tuple[str, int], member: Member, octets: bytes) -> None:
         for dfs in self.dfss:
             if dfs.up and dfs.endpoint == endpoint:
+                self.touch(dfs)
                 dfs.agent.receive_datagram(octets, member.endpoint, self.now)
 
     # --- the operator ----------------------------------------------------------------------------
@@ -378,7 +441,7 @@ class Grid(VirtualTime):
         self._lives[client] = life_s
         self._from_client(dfs, client, SYN, 100, 0)
         if tries < 4:
-            self.at(float(1 << tries), self.open, dfs, client, life_s, tries + 1)
+            self.later(float(1 << tries), self.open, dfs, client, life_s, tries + 1)
 
     def send(self, dfs: Dfs, client: End, flags: int) -> None:
         """A packet of an open connection."""
@@ -386,7 +449,7 @@ class Grid(VirtualTime):
 
     def _from_client(self, dfs: Dfs, client: End, flags: int, seq: int, ack: int) -> None:
         frame = framed(tcp_packet(client, VIP, flags, seq=seq, ack=ack), ROUTER_MAC, EXTERNAL_MAC)
-        self._deliver(dfs, dfs.target.receive(EXTERNAL, frame))
+        self._deliver(dfs, dfs.receive(EXTERNAL, frame))
 
     def _deliver(self, dfs: Dfs, frames: list[tuple[int, bytes]]) -> None:
         for interface, frame in frames:
@@ -400,12 +463,12 @@ class Grid(VirtualTime):
                 elif flags & SYN and dst not in self.opened:
                     self.opened.add(dst)
                     self._from_client(dfs, dst, ACK, 101, 201)
-                    self.at(self._lives[dst], self._reset, dfs, dst)
+                    self.later(self._lives[dst], self._reset, dfs, dst)
             elif flags & SYN:
                 self._arrives_at_node(dfs, src, dst)
                 answer = tcp_packet(dst, src, SYN | ACK, seq=200, ack=101)
                 answer = framed(answer, NODE_MAC, INTERNAL_MAC)
-                self._deliver(dfs, dfs.target.receive(INTERNAL, answer))
+                self._deliver(dfs, dfs.receive(INTERNAL, answer))
 
     def _arrives_at_node(self, dfs: Dfs, client: End, node: End) -> None:
         known = self.live.get((dfs, client))
@@ -452,7 +515,7 @@ class Grid(VirtualTime):
             address = CLIENT[0][:14] + (number // 50000 + 1).to_bytes(2, "big")
             client = address, 1024 + number % 50000
             life = dice.uniform(0.01, 2 * life_s)
-            self.at(dice.uniform(0, within_s), self.open, dice.choice(self.dfss), client, life)
+            self.later(dice.uniform(0, within_s), self.open, dice.choice(self.dfss), client, life)
 
     def set_node_for(self, number: int, state: str, seconds: float = 0.3) -> None:
         """Close a node for a while."""
@@ -469,4 +532,4 @@ class Grid(VirtualTime):
             if all(client != each for _, each in self.live):
                 self.opened.discard(client)
                 self.refused.discard(client)
-                self.at(self.dice.uniform(0, 0.05), self.open, self.dfss[0], client, 0.08)
+                self.later(self.dice.uniform(0, 0.05), self.open, self.dfss[0], client, 0.08)

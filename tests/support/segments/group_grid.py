@@ -45,8 +45,6 @@ class GroupGrid(Grid):
         self.homes: dict[bytes, bytes] = {}  # the node of each client's address
         self.keeps_homes = False  # whether a client's address always comes to the same node
         self._roles: dict[Part, str] = {}
-        self._touched: set[Part] = set()
-        self._due: dict[Part, float | None] = {}
         super().__init__(seed, css=css, dfss=dfss, **arguments)
 
     def make_dfs(self, number: int, flow_capacity: int) -> Dfs:
@@ -137,26 +135,9 @@ class GroupGrid(Grid):
             delay_s += self.dice.uniform(0.05, 0.3)  # it is sent again
         return delay_s
 
-    def run(self, seconds: float) -> None:
-        """Everything that happens within the next seconds."""
-        self._touched.update(self.parts)  # a test may have done something to any of them
-        self._settle()
-        super().run(seconds)
-
-    def touch(self, part: Part) -> None:
-        """Something has come to it: see what it does about that."""
-        self._touched.add(part)
-
-    def _timers(self) -> list[float | None]:
-        return list(self._due.values())
-
-    def _handle_timers(self) -> None:
-        for part in self.parts:
-            due = self._due.get(part)
-            if due is not None and due <= self.now and part.runs:
-                part.handle_timers()
-                self.touch(part)
-        self._settle()
+    def at(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
+        """Do something later, which says itself what it does something to."""
+        self.later(delay_s, action, *arguments)
 
     def _settle(self) -> None:
         while self._touched:
@@ -172,25 +153,15 @@ class GroupGrid(Grid):
                 for wire in self.wires:
                     if part is wire.member or part is wire.dfs:
                         wire.carry()
-                timers = part.timers() if part.runs else []
-                self._due[part] = min((each for each in timers if each is not None), default=None)
+                self._due[part] = self._due_of(part)
                 self._tell_role(part)
             self.wires = [wire for wire in self.wires if not wire.is_over]
 
-    def _settle_dfs(self, dfs: KeepingDfs) -> None:
-        while dfs.runs:
-            dfs.agent.handle_events(dfs.target.events(), self.now)
-            dfs.agent.flush(self.now)
-            commands = dfs.agent.outbox.take_commands()
-            dfs.target.apply(commands)
-            if not commands:
-                break
-        self._deliver(dfs, dfs.target.transmitted())
-        if dfs.runs:
-            dfs.keep()
-            self._check_fence(dfs)
-            for endpoint, octets in dfs.agent.outbox.take_datagrams():
-                self._send(self._to_cs, endpoint, dfs, octets)
+    def _speak(self, dfs: Dfs) -> None:
+        assert isinstance(dfs, KeepingDfs)
+        dfs.keep()
+        self._check_fence(dfs)
+        super()._speak(dfs)
 
     # --- datagrams -------------------------------------------------------------------------------
 
@@ -266,7 +237,7 @@ class GroupGrid(Grid):
         super()._from_client(dfs, client, flags, seq, ack)
 
     def set_node(self, number: int, *, state: str | None = None, weight: int | None = None) -> None:
-        self._touched.update(self.parts)
+        self._touch_all()
         super().set_node(number, state=state, weight=weight)
 
     def _deliver(self, dfs: Dfs, frames: list[tuple[int, bytes]]) -> None:

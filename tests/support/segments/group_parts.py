@@ -132,16 +132,6 @@ class KeepingDfs(Dfs):
                 wire.number = None
                 wire.send(wire.to_cs, b"")
 
-    def timers(self) -> list[float | None]:
-        return [self.agent.get_timer(), self.agent.sweeps.get_timer()]
-
-    def handle_timers(self) -> None:
-        agent, now = self.agent, self.grid.now
-        agent.handle_timer(now)
-        step = agent.sweeps.due(now)
-        if step is not None:
-            agent.sweeps.finished(self.target.sweep(step.limit, stats=step.stats))
-
     def keep(self) -> None:
         """Write the state file; it takes a moment."""
         agent, grid = self.agent, self.grid

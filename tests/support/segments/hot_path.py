@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from control_segment.flows import Flow
 from ssmb.codec import encode
 from ssmb.constants import PARKED_FRAME_MAX, TCP, UDP, CloseReason, ErrorCode, Flag
-from ssmb.messages import Delete, FlowSignature, Message, Query, Stats
+from ssmb.messages import AppQuery, Delete, FlowSignature, Message, Query, Stats
+from support.requests import frame, request
 from support.segments.dfs_double import CLIENT, SERVER, Rig, changed_server
 
 # Few, so that a sequence meets the same flow again; of a virtual server with a limit, and of none
@@ -53,6 +54,26 @@ def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
     else:
         octets += bytes(where + 1 if how == "longer" else PARKED_FRAME_MAX + 1)
     return bytes(octets)
+
+
+_SAID: Final = st.sampled_from(
+    [request(), request("/img/a"), request("/admin"), request("/img/a")[:30], b"", b"\x16\x03\x01"]
+)
+
+
+@st.composite
+def app_queries(draw: st.DrawFn) -> bytes:
+    """Of clients that have said something, PARKED or not, about new connections and known ones."""
+    said, signature = draw(_SAID), draw(SIGNATURES)
+    flags = draw(st.sampled_from([0, Flag.RETRY, Flag.OUTBOUND, Flag.TRUNCATED]))
+    error = draw(st.sampled_from([0, 0, 0, ErrorCode.NODEFAIL, ErrorCode.OK]))
+    data, parked = said, b""
+    if draw(st.booleans()):
+        flags |= Flag.PARKED
+        whole = frame(said, CLIENT, SERVER, (signature.src_port, signature.dst_port))
+        data, parked = b"", draw(st.sampled_from([whole, whole, whole[:50], bytes(60)]))
+    serial = draw(SERIALS)
+    return encode(AppQuery(error, flags, serial, *signature, 0x18, 3, 5, data, parked), 2)
 
 
 COUNTS: Final = st.sampled_from([0, 1, 2, 3, 9, 1 << 63])

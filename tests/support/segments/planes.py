@@ -158,29 +158,41 @@ class Node:
 
     def _send(self, client: End, flags: int, seq: int, ack: int, payload: bytes = b"") -> None:
         packet = tcp_packet((self.address, 8080), client, flags, seq=seq, ack=ack, payload=payload)
-        self.planes.at(WIRE_S, self.planes.to_dfs, INTERNAL, packet)
+        self.planes.later(WIRE_S, self.planes.to_dfs, INTERNAL, packet)
 
 
 class Planes(VirtualTime):
     """Everything, and its clock."""
 
     def __init__(
-        self, seed: int, *, nodes: int = 4, flow_capacity: int = 4096, **settings: Any
+        self,
+        seed: int,
+        *,
+        nodes: int = 4,
+        flow_capacity: int = 4096,
+        config: ControlSegmentConfig | None = None,
+        serial_key: bytes = b"",
+        **settings: Any,
     ) -> None:
+        """`config`: the CS's; None: a web server and a name server, with these settings.  With
+        `serial_key` the data path does what it can by itself."""
         super().__init__()
+        self._is_touched = True
+        self._due: list[float | None] = []
         self.dice = random.Random(seed)
         self.weather = Weather()
         self.wrongs: list[str] = []
         self.finished: list[Connection] = []
         self._udp_answered: set[End] = set()
         self._udp_nodes: dict[End, End] = {}
-        self.config = cs_config(nodes, **settings)
+        self.config = config or cs_config(nodes, **settings)
         self.nodes = {
             from_text(f"10.1.1.{number + 2}"): Node(self, from_text(f"10.1.1.{number + 2}"))
             for number in range(nodes)
         }
         self.connections: dict[End, Connection] = {}
-        self.data_path = DataPath(options(flow_capacity), lambda: self.now)
+        target_options = options(flow_capacity, serial_key=serial_key)
+        self.data_path = DataPath(target_options, lambda: self.now)
         self.cs_is_up = self.agent_is_up = False
         self._number: int | None = None
         self.start_agent(fresh=True)
@@ -261,19 +273,25 @@ class Planes(VirtualTime):
                 self._lost(retry_s)
             elif not there and not back:
                 break
+            self._touch_all()
 
     # --- time -----------------------------------------------------------------------------------
 
+    def run(self, seconds: float) -> None:
+        """Everything that happens within the next seconds."""
+        self._touch_all()  # a test may have done something to either
+        self._settle()
+        super().run(seconds)
+
+    def _touch_all(self) -> None:
+        self._is_touched = True
+
     def _timers(self) -> list[float | None]:
-        timers: list[float | None] = []
-        if self.agent_is_up:
-            timers += [self.agent.get_timer(), self.agent.sweeps.get_timer()]
-        if self.cs_is_up:
-            timers += [self.cs.get_timer(), self.cs.connections.stream_timer(0)]
-        return timers
+        return self._due
 
     def _handle_timers(self) -> None:
         now = self.now
+        self._touch_all()
         if self.agent_is_up:
             self.agent.handle_timer(now)
             step = self.agent.sweeps.due(now)
@@ -293,21 +311,33 @@ class Planes(VirtualTime):
 
     def _settle(self) -> None:
         """What an event loop does at the end of each wake-up, in both planes."""
-        self._pump()
-        while self.agent_is_up:
-            self.agent.handle_events(self.target.events(), self.now)
-            self.agent.flush(self.now)
-            commands = self.agent.outbox.take_commands()
-            self.target.apply(commands)
-            if not commands:
-                break
-        self._deliver(self.target.transmitted())
+        while self._is_touched:
+            self._is_touched = False
+            self._pump()
+            while self.agent_is_up:
+                self.agent.handle_events(self.target.events(), self.now)
+                self.agent.flush(self.now)
+                commands = self.agent.outbox.take_commands()
+                self.target.apply(commands)
+                if not commands:
+                    break
+            self._deliver(self.target.transmitted())
+            if self.agent_is_up:
+                for _, octets in self.agent.outbox.take_datagrams():
+                    self._send(self._to_cs, octets)
+            if self.cs_is_up:
+                for octets, _ in self.cs.datagrams_to_send():
+                    self._send(self._to_agent, octets)
+            self._due = self._all_due()
+
+    def _all_due(self) -> list[float | None]:
+        """When each part wants to be woken up."""
+        timers: list[float | None] = []
         if self.agent_is_up:
-            for _, octets in self.agent.outbox.take_datagrams():
-                self._send(self._to_cs, octets)
+            timers += [self.agent.get_timer(), self.agent.sweeps.get_timer()]
         if self.cs_is_up:
-            for octets, _ in self.cs.datagrams_to_send():
-                self._send(self._to_agent, octets)
+            timers += [self.cs.get_timer(), self.cs.connections.stream_timer(0)]
+        return timers
 
     # --- datagrams ------------------------------------------------------------------------------
 
@@ -322,26 +352,31 @@ class Planes(VirtualTime):
             delay_s = dice.uniform(0.0001, 0.0004)
             if rough and dice.random() < weather.late:
                 delay_s += dice.uniform(0.001, 0.08)
-            self.at(delay_s, deliver, octets)
+            self.later(delay_s, deliver, octets)
 
     def _to_cs(self, octets: bytes) -> None:
         if self.cs_is_up:
+            self._touch_all()
             self.cs.receive_datagram(octets, DFS_ENDPOINT, self.now)
 
     def _to_agent(self, octets: bytes) -> None:
         if self.agent_is_up:
+            self._touch_all()
             self.agent.receive_datagram(octets, CS_ENDPOINT, self.now)
 
     # --- packets --------------------------------------------------------------------------------
 
     def to_dfs(self, interface: int, packet: bytes) -> None:
         macs = (ROUTER_MAC, EXTERNAL_MAC) if interface == EXTERNAL else (NODE_MAC, INTERNAL_MAC)
-        self._deliver(self.target.receive(interface, framed(packet, *macs)))
+        frames = self.target.receive(interface, framed(packet, *macs))
+        if self.data_path.events:  # otherwise the agent sleeps on
+            self._touch_all()
+        self._deliver(frames)
 
     def _deliver(self, frames: list[tuple[int, bytes]]) -> None:
         for interface, frame in frames:
             if not frame[0] & 1:  # not the announcement of an address
-                self.at(WIRE_S, self._arrive, interface, frame)
+                self.later(WIRE_S, self._arrive, interface, frame)
 
     def _arrive(self, interface: int, frame: bytes) -> None:
         src, dst, protocol = ends_of(frame)
@@ -390,7 +425,7 @@ class Planes(VirtualTime):
             self._over(connection)
             return
         wait = float(connection.tries) if state == "syn" else REPEAT_S * connection.tries
-        self.at(wait, self._repeat, connection, state, connection.asked)
+        self.later(wait, self._repeat, connection, state, connection.asked)
 
     def _repeat(self, connection: Connection, state: str, asked: int) -> None:
         if (connection.state, connection.asked) == (state, asked):
@@ -398,7 +433,7 @@ class Planes(VirtualTime):
 
     def _send_segment(self, client: End, flags: int, seq: int, ack: int, payload: bytes) -> None:
         packet = tcp_packet(client, VIP, flags, seq=seq, ack=ack, payload=payload)
-        self.at(WIRE_S, self.to_dfs, EXTERNAL, packet)
+        self.later(WIRE_S, self.to_dfs, EXTERNAL, packet)
 
     def _client_receives(
         self, connection: Connection, flags: int, seq: int, ack: int, payload: bytes
@@ -421,7 +456,7 @@ class Planes(VirtualTime):
             connection.asked += 1
             connection.state = "pausing"
             connection.tries = 0
-            self.at(connection.pause_s, self._next, connection)
+            self.later(connection.pause_s, self._next, connection)
 
     def _next(self, connection: Connection) -> None:
         connection.tries = 0
@@ -439,6 +474,7 @@ class Planes(VirtualTime):
         connection.state = "over"
         self.finished.append(connection)
         if connection.done is not None:
+            self._touch_all()
             connection.done(connection)
 
     def ask_udp(self, client: End, tries: int = 0) -> None:
@@ -449,8 +485,8 @@ class Planes(VirtualTime):
             self.wrongs.append(f"udp {client[1]}: no answer")
             return
         packet = udp_packet(client, (VIP[0], 53), b"?")
-        self.at(WIRE_S, self.to_dfs, EXTERNAL, packet)
-        self.at(1.0, self.ask_udp, client, tries + 1)
+        self.later(WIRE_S, self.to_dfs, EXTERNAL, packet)
+        self.later(1.0, self.ask_udp, client, tries + 1)
 
     def _udp_arrives(self, interface: int, src: End, dst: End) -> None:
         if interface == EXTERNAL:
@@ -459,4 +495,4 @@ class Planes(VirtualTime):
         node = self._udp_nodes.setdefault(src, dst)
         if node != dst:
             self.wrongs.append(f"udp {src[1]}: two nodes")
-        self.at(WIRE_S, self.to_dfs, INTERNAL, udp_packet(dst, src, b"!"))
+        self.later(WIRE_S, self.to_dfs, INTERNAL, udp_packet(dst, src, b"!"))

@@ -121,7 +121,7 @@ class TeamGrid(Grid):
         talk = Talk(client, blocks, pause_s, Side(isn))
         self.talks[client] = talk
         self._from(talk, talk.mine, b"", SYN, isn, 0)
-        self.at(1.0, self._syn_again, talk, 1)
+        self.later(1.0, self._syn_again, talk, 1)
 
     def _syn_again(self, talk: Talk, tries: int) -> None:
         if talk.state == "opening":
@@ -129,7 +129,7 @@ class TeamGrid(Grid):
                 self._broken(talk, "no answer to its SYNs")
                 return
             self._from(talk, talk.mine, b"", SYN, talk.mine.next_seq, 0)
-            self.at(float(1 << tries), self._syn_again, talk, tries + 1)
+            self.later(float(1 << tries), self._syn_again, talk, tries + 1)
 
     def _broken(self, talk: Talk, why: str) -> None:
         if talk.state not in ("broken", "closed"):
@@ -142,7 +142,7 @@ class TeamGrid(Grid):
         if talk.asked == talk.blocks:
             talk.state = "closing"
             self._from(talk, talk.mine, b"", FIN | ACK, talk.mine.next_seq, talk.mine.expects)
-            self.at(REPEAT_S, self._fin_again, talk, 1)
+            self.later(REPEAT_S, self._fin_again, talk, 1)
             return
         self._say(talk, talk.mine, talk.question(talk.asked))
 
@@ -152,7 +152,7 @@ class TeamGrid(Grid):
                 self._broken(talk, "its FIN is not answered")
                 return
             self._from(talk, talk.mine, b"", FIN | ACK, talk.mine.next_seq, talk.mine.expects)
-            self.at(REPEAT_S, self._fin_again, talk, tries + 1)
+            self.later(REPEAT_S, self._fin_again, talk, tries + 1)
 
     def push(self, talk: Talk, news: bytes) -> None:
         """The node speaks first."""
@@ -171,23 +171,23 @@ class TeamGrid(Grid):
             self._broken(talk, "what it sent is not acknowledged")
             return
         self._from(talk, side, octets, PSH | ACK, side.next_seq, side.expects)
-        self.at(REPEAT_S, self._say_again, talk, side, octets)
+        self.later(REPEAT_S, self._say_again, talk, side, octets)
 
     def _from(self, talk: Talk, side: Side, octets: bytes, flags: int, seq: int, ack: int) -> None:
         if side is talk.mine:
             packet = tcp_packet(talk.client, VIP, flags, seq=seq, ack=ack, payload=octets)
             frame = framed(packet, ROUTER_MAC, EXTERNAL_MAC)
-            self.at(WIRE_S, self._arrive, EXTERNAL, talk.client, frame)
+            self.later(WIRE_S, self._arrive, EXTERNAL, talk.client, frame)
         else:
             assert talk.node is not None
             packet = tcp_packet(talk.node, talk.client, flags, seq=seq, ack=ack, payload=octets)
             frame = framed(packet, NODE_MAC, INTERNAL_MAC)
-            self.at(WIRE_S, self._arrive, INTERNAL, talk.client, frame)
+            self.later(WIRE_S, self._arrive, INTERNAL, talk.client, frame)
 
     def _arrive(self, interface: int, client: End, frame: bytes) -> None:
         dfs = (self.way_in if interface == EXTERNAL else self.way_back)(client)
         if dfs not in self.dead:
-            self._deliver(dfs, dfs.target.receive(interface, frame))
+            self._deliver(dfs, dfs.receive(interface, frame))
 
     # --- what comes out of a DFS -----------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class TeamGrid(Grid):
             return
         for interface, frame in frames:
             if not frame[0] & 1:
-                self.at(WIRE_S, self._received, interface, frame)
+                self.later(WIRE_S, self._received, interface, frame)
 
     def _received(self, interface: int, frame: bytes) -> None:
         src, dst, _ = ends_of(frame)
@@ -228,7 +228,7 @@ class TeamGrid(Grid):
                 side.next_seq = side.next_seq + 1 & WORD32
                 side.expects = seq + 1 & WORD32
                 self._from(talk, side, b"", ACK, side.next_seq, side.expects)
-                self.at(talk.pause_s, self._ask, talk)
+                self.later(talk.pause_s, self._ask, talk)
         elif talk.state == "closing":
             if flags & FIN:
                 talk.state = "closed"
@@ -237,7 +237,7 @@ class TeamGrid(Grid):
             talk.question(talk.asked)[::-1]
         ):
             talk.asked += 1
-            self.at(talk.pause_s, self._ask, talk)
+            self.later(talk.pause_s, self._ask, talk)
 
     def _at_node(
         self, node: End, client: End, flags: int, seq: int, ack: int, payload: bytes

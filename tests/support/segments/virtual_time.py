@@ -19,7 +19,14 @@ class VirtualTime(ABC):
         self._numbers = itertools.count()
 
     def at(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
-        """Do something later; what is due at the same time is done in the order of asking."""
+        """Do something later; what is due at the same time is done in the order of asking.
+
+        It may do anything to any part, so all of them are looked after when it is done.
+        """
+        self.later(delay_s, self._do_anything, action, *arguments)
+
+    def later(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
+        """The same for what says itself which parts it does something to."""
         heapq.heappush(self._queue, (self.now + delay_s, next(self._numbers), action, arguments))
 
     def run(self, seconds: float) -> None:
@@ -27,9 +34,8 @@ class VirtualTime(ABC):
         until = self.now + seconds
         while True:
             timers = [timer for timer in self._timers() if timer is not None]
-            if self._queue:
-                timers.append(self._queue[0][0])
-            due = min(timers, default=until + 1)
+            timer = min(timers, default=until + 1)
+            due = min(timer, self._queue[0][0]) if self._queue else timer
             if due > until:
                 break
             self.now = max(self.now, due)
@@ -37,8 +43,17 @@ class VirtualTime(ABC):
                 _, _, action, arguments = heapq.heappop(self._queue)
                 action(*arguments)
                 self._settle()
-            self._handle_timers()
+            if timer <= self.now:  # what an action has made due comes next, at the same time
+                self._handle_timers()
         self.now = until
+
+    def _do_anything(self, action: Callable[..., None], *arguments: Any) -> None:
+        self._touch_all()
+        action(*arguments)
+
+    @abstractmethod
+    def _touch_all(self) -> None:
+        """Something may have been done to any part."""
 
     @abstractmethod
     def _timers(self) -> Iterable[float | None]:

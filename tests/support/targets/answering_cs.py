@@ -25,7 +25,7 @@ from data_flow_segment.targets.contract import (
 from ssmb.addresses import from_text
 from ssmb.codec import decode, decode_datagram, encode
 from ssmb.constants import Flag, MessageType
-from ssmb.messages import Delete, Query, Reply
+from ssmb.messages import AppQuery, Delete, Query, Reply
 from ssmb.seal import Opener, Sealer
 from support.octets import packets
 from support.targets.rig import CS_MAC, OWN_PORT, TARGET_MAC, Family, Frame, Side
@@ -72,6 +72,16 @@ class AnsweringCs:
         assert isinstance(message, Query)
         return message
 
+    def asked_content(self, frames: Sequence[Frame]) -> AppQuery:
+        """The APP_QUERY that is all that came out."""
+        return self.content_query(only(frames, Side.INTERNAL))
+
+    def content_query(self, octets: bytes) -> AppQuery:
+        """The APP_QUERY in a frame that came out, after a look at all of its headers."""
+        message = decode(self._opened(octets), VERSION)
+        assert isinstance(message, AppQuery)
+        return message
+
     def _opened(self, octets: bytes) -> bytes:
         family, data = self.family, 14 + (20 if self.family.is_ipv4 else 40)
         assert packets.macs(octets) == (CS_MAC, TARGET_MAC[Side.INTERNAL])
@@ -93,7 +103,7 @@ class AnsweringCs:
 
     # what it answers
 
-    def reply(self, query: Query, entry: FlowEntry, **changes: Any) -> Reply:
+    def reply(self, query: Query | AppQuery, entry: FlowEntry, **changes: Any) -> Reply:
         """The decision of `entry`, with what the QUERY carried."""
         decided = entry._replace(signature=query.signature, serial=query.serial)
         return decision(decided)._replace(frame=query.frame)._replace(**changes)

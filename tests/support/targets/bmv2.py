@@ -52,7 +52,7 @@ class Cables:
     """Three namespaces; the switch's interfaces have no addresses and say nothing themselves."""
 
     def __init__(self) -> None:
-        name = f"p4{os.getpid()}-{next(_serials)}"
+        name = f"bmv{os.getpid()}-{next(_serials)}"
         self.switch = f"{name}-s"
         self.ends = {Side.EXTERNAL: f"{name}-c", Side.INTERNAL: f"{name}-n"}
         try:

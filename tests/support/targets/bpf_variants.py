@@ -42,10 +42,20 @@ A_FIELD_ELSEWHERE: Final = (
     Edit("bpf/shared.h", "struct fragment {\n", "struct fragment {\n\t__u64 spare;\n"),
 )
 """In front of what the small maps have."""
+A_FIELD_OF_REQUESTS: Final = Edit(
+    "bpf/shared.h", "struct request {\n", "struct request {\n\t__u64 spare;\n"
+)
+A_REQUEST_OF_ANOTHER_KIND: Final = Edit(
+    "bpf/shared.h", "struct request {\n\t__u32 client_isn;", "struct request {\n\t__u64 client_isn;"
+)
+NO_REQUEST_SIZE: Final = Edit(
+    "bpf/splice.h", "sizeof(struct request) == 536", "sizeof(struct request) > 536"
+)
 A_LAST_COUNTER: Final = Edit("bpf/shared.h", "\tCOUNTERS,\n", "\tCOUNTER_SPARE,\n\tCOUNTERS,\n")
 A_FIELD_LESS: Final = (
     Edit("bpf/shared.h", "\t__u32 ts_offset;\n", "\t__u32 spare;\n"),
     Edit("bpf/endings.h", "home->ts_offset", "home->spare"),
+    Edit("bpf/splice.h", "home->ts_offset", "home->spare"),
 )
 A_FIELD_OF_ANOTHER_SIZE: Final = Edit(
     "bpf/shared.h", "\t__u16 group_id;\n\t__u16 flags;\n\t__be16 node_port;",

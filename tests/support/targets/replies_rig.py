@@ -98,16 +98,21 @@ class Replies:
         out: list[Frame] = []
         waiting: list[Command] = []
         for command in commands:
-            if not isinstance(command, InstallFlow) or not self._is_new(command.entry):
+            if not isinstance(command, InstallFlow) or not self._may_reply(command):
                 waiting.append(command)
                 continue
-            out += otherwise(*waiting)
+            if waiting:  # what comes out is waited for: a few ms for every flow
+                out += otherwise(*waiting)
             waiting = [] if self._enters(command.entry, out) else [command]
         return out + otherwise(*waiting) if waiting or not commands else out
 
-    def _is_new(self, entry: FlowEntry) -> bool:
-        """Whether a REPLY may be about it; it updates no flow."""
+    def _may_reply(self, command: InstallFlow) -> bool:
+        """Whether a REPLY without a frame, which would be the SYN, may be about it; it updates no
+        flow."""
+        entry = command.entry
         state = self._rig.target.lookup(entry.signature)
+        if command.half_open:
+            return False
         if not entry.serial or is_cs_originated(entry.serial) or (state and not state.closed):
             return False
         return entry.idle_timeout_s <= _IDLE_TIMEOUT_MAX

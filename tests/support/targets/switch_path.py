@@ -200,11 +200,17 @@ class SwitchPath(DataPath):
             self._tell_agent(Reason.UNSERVED)
 
     def _forward_flow(
-        self, interface: Interface, packet: Packet, flow: Flow, direction: int
+        self,
+        interface: Interface,
+        packet: Packet,
+        flow: Flow,
+        direction: int,
+        *,
+        is_own: bool = False,
     ) -> None:
         was_closed = flow.closed
         index = cast(int, cast(PlacedFlow, flow).rows[0].parameters[0])  # type: ignore[index]
-        super()._forward_flow(interface, packet, flow, direction)
+        super()._forward_flow(interface, packet, flow, direction, is_own=is_own)
         if flow.closed != was_closed:
             self._tell_agent(Reason.CLOSED, front=self.flows.report(index), port=0)
 
@@ -231,6 +237,16 @@ class SwitchPath(DataPath):
             self._tell_agent(Reason.UNSERVED)
         else:
             super()._icmp(interface, packet)
+
+    def _unreadable_error(self, interface: Interface, packet: Packet) -> None:
+        """The program routes it, and later fragments of errors too."""
+        if self._is_owned(packet):
+            self._answer_echo(interface, packet)
+        else:
+            self._pass(interface, packet)
+
+    def _is_later_of_error(self, packet: Packet) -> bool:
+        return False
 
     def _pings_us(self, packet: Packet) -> bool:
         """The switch has no kernel that answers."""

@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import itertools
 import os
+import re
 import select
 import shutil
 import socket
@@ -34,6 +35,7 @@ FAR: Final = "far"
 IP: Final = ("ipv4", "ipv6")  # as sysctl calls them
 BPF_MODULE: Final = "data_flow_segment.targets.bpf"
 BPF_FILESYSTEM: Final = Path("/sys/fs/bpf")
+NAMESPACES: Final = Path("/run/netns")
 
 _FENCE_WAIT_S: Final = 60.0
 _QUIET_S: Final = 0.003
@@ -186,15 +188,17 @@ class Network:
 
 def clear_dead() -> None:
     """Take away what test runs that were killed left: their names hold their process's id."""
-    left = [*BPF_FILESYSTEM.glob("contract-*"), *Path("/run/netns").glob("ct*-*")]
-    for path in left:
-        owner = path.name.removeprefix("contract-").removeprefix("ct").split("-")[0]
-        if not owner.isdigit() or Path("/proc", owner).exists():
+    pins = [*BPF_FILESYSTEM.glob("contract-*"), *BPF_FILESYSTEM.glob("dataplane-*")]
+    namespaces = [*NAMESPACES.glob("ct*-*"), *NAMESPACES.glob("rv-*")]
+    for path in (*pins, *namespaces):
+        owner = re.match(r"(?:contract-|dataplane-|ct|rv-)(\d+)-", path.name)
+        if owner is None or Path("/proc", owner[1]).exists():
             continue
         if path.parent == BPF_FILESYSTEM:
             shutil.rmtree(path, ignore_errors=True)
         else:
-            run("ip", "netns", "delete", path.name)
+            with contextlib.suppress(RuntimeError):  # another process was first
+                run("ip", "netns", "delete", path.name)
 
 
 class VethRig:
@@ -224,6 +228,11 @@ class VethRig:
 
     def inside(self) -> contextlib.AbstractContextManager[None]:
         return inside(self._network.target)
+
+    @property
+    def namespace(self) -> str:
+        """The target's."""
+        return self._network.target
 
     def interface(self, side: Side) -> int:
         return self._numbers[side]
