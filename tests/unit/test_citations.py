@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -82,7 +81,16 @@ def names() -> frozenset[str]:
     return frozenset({*files, *citations.folders()})
 
 
+@cache
+def file_names() -> frozenset[str]:
+    """Without their folders."""
+    return frozenset(name.rpartition("/")[2] for name in names())
+
+
+@cache
 def path_exists(what: str) -> bool:
+    if what in names():
+        return True
     if what.startswith("data_flow_segment/artifacts/"):  # where the programs go that make builds
         return True
     patterns = [what, f"{what}.*"]
@@ -114,7 +122,7 @@ def is_there(cited: Citation) -> bool:
     if cited.kind == "file":
         if cited.what in ELSEWHERE:
             return True
-        return any(Path(name).name == cited.what for name in names())
+        return cited.what in file_names()
     if cited.kind == "module":
         return module_exists(cited.what)
     return cited.what in known(cited.kind)

@@ -22,11 +22,6 @@ SECTIONS: Final = {
     "A": 21, "B": 19, "C": 22, "D": 8, "E": 6, "F": 6, "G": 11, "H": 7, "I": 22,
     "J": 19, "K": 22, "L": 4, "M": 6, "N": 22, "O": 23, "P": 10, "Q": 7,
 }  # fmt: skip
-ISSUES: Final = {
-    "content-aware virtual servers",
-    "CS-assisted virtual servers",
-    "handshake proxy",
-}
 
 
 class Row(NamedTuple):
@@ -37,10 +32,6 @@ class Row(NamedTuple):
     how: str
     tests: tuple[str, ...]
     state: str
-
-    @property
-    def word(self) -> str:
-        return self.state.partition(": ")[0]
 
 
 def cells(line: str) -> list[str]:
@@ -97,11 +88,8 @@ def test_each_statement_stands_under_its_section() -> None:
 def test_a_row_is_whole(row: Row) -> None:
     assert row.statement
     assert row.how
-    if row.word == "later":
-        assert row.state.removeprefix("later: ") in ISSUES
-    else:
-        assert row.state in ("shown", "partly")
-    if row.word == "shown":
+    assert row.state in ("shown", "partly")
+    if row.state == "shown":
         assert row.tests, "what is shown, some test shows"
     assert len(set(row.tests)) == len(row.tests)
 
@@ -121,9 +109,7 @@ def test_files_that_rows_point_to_exist() -> None:
 
 
 def test_the_counts_are_right() -> None:
-    states = Counter(row.word for row in ROWS)
+    states = Counter(row.state for row in ROWS)
     assert counts_below("| state | means | rows |") == {
-        word: states[word] for word in ("shown", "partly", "later")
+        word: states[word] for word in ("shown", "partly")
     }
-    issues = Counter(row.state.removeprefix("later: ") for row in ROWS if row.word == "later")
-    assert counts_below("| waits for | rows |") == dict(issues)

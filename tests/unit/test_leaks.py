@@ -131,6 +131,7 @@ MACHINE: Final = """
 import os, pathlib, subprocess
 
 NAME = f"leak-{os.getpid()}"
+OTHER = f"leak-1{os.getpid()}-{os.getpid()}"  # what another process made, which counts
 PIN = pathlib.Path("/sys/fs/bpf", NAME)
 FILE = pathlib.Path("/run/splitplane", NAME)
 
@@ -148,12 +149,10 @@ def test_another_process_may_have_some():
     subprocess.run(["ip", "netns", "delete", NAME], check=True)
     PIN.rmdir()
     FILE.unlink()
-    other = NAME.replace(str(os.getpid()), f"1{os.getpid()}")
-    subprocess.run(["ip", "netns", "add", other], check=True)
+    subprocess.run(["ip", "netns", "add", OTHER], check=True)
 
 def test_nothing():
-    other = NAME.replace(str(os.getpid()), f"1{os.getpid()}")
-    subprocess.run(["ip", "netns", "delete", other], check=True)
+    subprocess.run(["ip", "netns", "delete", OTHER], check=True)
 """
 
 

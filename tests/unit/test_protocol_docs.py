@@ -84,6 +84,7 @@ def test_every_detail_stands_there() -> None:
     enums: list[type[Enum]] = [
         c.AppType,
         c.Asking,
+        c.Carrier,
         c.CloseReason,
         c.ResetReason,
         c.ForwardMode,
@@ -224,4 +225,4 @@ def test_the_proofs_of_the_worked_example_with_transcripts_follow_from_its_hello
 
 
 def test_every_kind_of_worked_example_is_there() -> None:
-    assert [sum(each[0] == bus for each in EXAMPLES) for bus in ("ssmb", "csmb")] == [27, 13]
+    assert [sum(each[0] == bus for each in EXAMPLES) for bus in ("ssmb", "csmb")] == [31, 13]

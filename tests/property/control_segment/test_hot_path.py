@@ -11,8 +11,9 @@ from ssmb.addresses import from_text
 from ssmb.codec import encode
 from ssmb.constants import TCP, Flag, MessageType
 from ssmb.messages import Delete, FlowSignature
+from support.segments.content_rig import RULES, ContentRig, content_config
 from support.segments.dfs_double import CLIENT, SERVER, Rig, config
-from support.segments.hot_path import LIMITED, batches, damaged, outcome, queries
+from support.segments.hot_path import LIMITED, app_queries, batches, damaged, outcome, queries
 
 
 def rigs() -> tuple[Rig, Rig]:
@@ -36,6 +37,20 @@ def given_to(rig: Rig, octets: bytes) -> list[Datagram]:
 @given(st.lists(st.one_of(queries(), damaged(queries())), max_size=12))
 def test_queries_have_the_outcome_that_decoding_them_has(datagrams: list[bytes]) -> None:
     quick, slow = rigs()
+    for octets in datagrams:
+        answers = []
+        for rig in (quick, slow):
+            rig.now += 0.25
+            answers.append(given_to(rig, octets))
+        assert answers[0] == answers[1]
+        assert outcome(quick) == outcome(slow)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.one_of(app_queries(), damaged(app_queries()), queries()), max_size=12))
+def test_app_queries_have_the_outcome_that_decoding_them_has(datagrams: list[bytes]) -> None:
+    quick, slow = (ContentRig(content_config(rules=RULES, connection_limit=2)) for _ in range(2))
+    slow.cs.peers[256].is_fast = False
     for octets in datagrams:
         answers = []
         for rig in (quick, slow):

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitplane import yaml_text
-from splitplane.places import Place, Problem, Unreadable
-from splitplane.yaml_text import read_yaml
+from admin.documents import yaml_text
+from admin.documents.places import Place, Problem, Unreadable
+from admin.documents.yaml_text import read_yaml
 
 # PyYAML itself does not read again what it writes for some line breaks of Unicode
 _TEXT = st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp"))

@@ -67,7 +67,9 @@ def test_a_list_of_any_length_is_one_line(tmp_path: Path, count: int) -> None:
     path = tmp_path / "cs.sock"
     steps = [TraceEntry(time=0.5, ago_ms=number, what="é\n") for number in range(count)]
     said = _with_server(path, lambda: call(path, "trace"), lambda *_: steps)
-    assert said == [{"time": 0.5, "ago_ms": number, "what": "é\n"} for number in range(count)]
+    assert said == [
+        {"time": 0.5, "ago_ms": number, "what": "é\n", "at": None} for number in range(count)
+    ]
 
 
 def test_an_answer_that_json_cannot_say_is_an_error_and_no_silence(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ SHELL, COMPILER, KERNEL = 50, 51, 2
 
 
 def snapshot(busy: int, idle: int, *processes: Process) -> Snapshot:
-    return Snapshot(busy, idle, {process.pid: process for process in processes})
+    return Snapshot(busy, idle, 0, {process.pid: process for process in processes})
 
 
 def process(pid: int, parent: int, own: int = 0, of_children: int = 0) -> Process:
@@ -35,7 +35,7 @@ def process(pid: int, parent: int, own: int = 0, of_children: int = 0) -> Proces
 
 def test_the_machine_is_busy_but_for_idle_and_waiting_for_disks() -> None:
     text = "cpu  10 20 30 400 500 60 70 80 9 9\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
-    assert parse_machine(text) == (10 + 20 + 30 + 60 + 70 + 80, 400 + 500)
+    assert parse_machine(text) == (10 + 20 + 30 + 60 + 70 + 80, 400 + 500, 70)
 
 
 @pytest.mark.parametrize("name", ["wrk", "a b", "a) R 7 (b"])

@@ -276,13 +276,13 @@ def test_a_parked_frame_comes_back_octet_for_octet() -> None:
     assert reply.node_port == 8080
 
 
-def test_outbound_and_application_queries_are_unknown() -> None:
+def test_outbound_queries_are_unknown_and_so_are_application_queries_of_no_virtual_server() -> None:
     rig = Rig()
     reply = rig.dfs.query(rig, flags=Flag.OUTBOUND)
     assert reply is not None
     assert reply.error_code == ErrorCode.UNKNOWN
     assert reply.flags & Flag.OUTBOUND
-    (answer,) = rig.dfs.tell(rig, AppQuery(serial=5, dst_ipaddr=SERVER, dst_port=80, protocol=6))
+    (answer,) = rig.dfs.tell(rig, AppQuery(serial=5, dst_ipaddr=SERVER, dst_port=81, protocol=6))
     assert isinstance(answer, Reply)
     assert answer.error_code == ErrorCode.UNKNOWN
 

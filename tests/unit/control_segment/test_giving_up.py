@@ -232,6 +232,9 @@ def ask_again(rig: Rig, serial: int, asking: Asking) -> Reply | None:
         ("down", Asking.UNANSWERED, True),
         ("draining", Asking.SILENT, False),
         ("down", Asking.SILENT, True),
+        ("enabled", Asking.HALF_OPEN, False),
+        ("draining", Asking.HALF_OPEN, False),
+        ("down", Asking.HALF_OPEN, True),
     ],
 )
 def test_a_syn_without_an_answer_goes_elsewhere_where_its_node_takes_none(

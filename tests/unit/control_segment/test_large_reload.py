@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from control_segment.announcements import Changes
+from control_segment.differences import Outcome
 from control_segment.links import SENT_AT_ONCE
 from control_segment.methods.maglev import Maglev
 from control_segment.model import SWITCHED_AT_ONCE, finish
@@ -57,14 +57,14 @@ def node_of(rig: Rig, number: int, port: int) -> str | None:
     return None if reply.error_code else to_text(reply.translation.node_ipaddr)
 
 
-def steps_of(rig: Rig, changed: dict[str, Any], between: Callable[[], None]) -> Changes:
+def steps_of(rig: Rig, changed: dict[str, Any], between: Callable[[], None]) -> Outcome:
     steps = rig.cs.applying(config(**changed))
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            changes: Changes = end.value
-            return changes
+            outcome: Outcome = end.value
+            return outcome
         between()
 
 

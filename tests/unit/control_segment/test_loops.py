@@ -79,6 +79,10 @@ LOOPS = {
         (server("a", A, forward_mode="l2"), pool("a", B)),
         (server("b", B), pool("b", NODE, 81)),
     ],
+    "by way of a fallback pool": [
+        (server("a", A, fallback_pool="b"), pool("a", NODE, 81)),
+        (server("b", B), pool("b", A, 80)),
+    ],
     "in a tunnel": [(server("a", A, forward_mode="tunnel"), pool("a", A))],
 }
 

@@ -217,7 +217,7 @@ def test_a_node_that_fails_gets_few_and_is_tried_again_later(name: str) -> None:
             picked.session_started(now)
             if picked is dead:
                 picked.session_ended()
-                picked.connection_failed(now)
+                picked.connection_failed(number, now, now)
                 failed += 1
         return failed
 
@@ -235,8 +235,8 @@ def test_a_node_that_fails_gets_few_and_is_tried_again_later(name: str) -> None:
 
 def test_a_connection_that_opened_takes_a_failure_back_unless_it_is_older() -> None:
     a = node("a")
-    a.connection_failed(10.0)
-    a.connection_failed(10.0)
+    a.connection_failed(1, 10.0, 10.0)
+    a.connection_failed(1, 10.0, 10.0)
     a.connection_opened(9.0, 10.0)
     assert a.failing_now(10.0) == 2.0
     a.connection_opened(10.0, 10.0)
@@ -244,7 +244,7 @@ def test_a_connection_that_opened_takes_a_failure_back_unless_it_is_older() -> N
     assert a.failing_now(20.0) == 0.5
     assert a.failing_now(100.0) == 0.0
     for _ in range(50):
-        a.connection_failed(100.0)
+        a.connection_failed(1, 100.0, 100.0)
     assert a.failing_now(100.0) == FAILING_MAX
     assert a.failed == 52
 

@@ -50,6 +50,7 @@ def ended(
         (ended(CloseReason.IDLE, SYN, 1, 0), NAT, UNANSWERED),
         (ended(CloseReason.IDLE, SYN | ECE | CWR, 4, 0, 5), NAT, UNANSWERED),
         (ended(CloseReason.REAPED, SYN, 2, 0), NAT, UNANSWERED),
+        (ended(CloseReason.IDLE, SYN, 0, 0), NAT, ABANDONED),  # no SYN was on its way to the node
         (ended(CloseReason.OVERFLOW, SYN, 1, 0, 0), NAT, ABANDONED),  # it had no time
         (ended(CloseReason.IDLE, SYN, 4, 0), L2, ABANDONED),  # the DFS would see no answer
         (ended(CloseReason.IDLE, SYN, 4, 0), TUNNEL, ABANDONED),

@@ -187,7 +187,7 @@ def test_a_node_with_another_address_is_another_node() -> None:
     assert from_text("10.1.1.2") not in nodes
 
 
-RELOADED = {"settings", "pools", "virtual_servers"}
+RELOADED = {"settings", "monitors", "pools", "virtual_servers"}
 
 
 @pytest.mark.parametrize("field", sorted(ControlSegmentConfig.model_fields.keys() - RELOADED))

@@ -19,12 +19,15 @@ from control_segment.runtime import ControlSegmentRuntime, native
 from control_segment.runtime.streams import Stream
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
+from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.registry import open_target
-from ssmb.addresses import from_text
+from ssmb.addresses import from_text, to_text
 from ssmb.messages import Stats
 from ssmb.seal import Sealer
+from support.octets.frames import SYN, framed, tcp_packet
 from support.ports import free_port
 from support.require import require
+from support.segments import agent_rig
 from support.segments.dfs_double import CLIENT, CONFIG, changed_server
 
 KEY = b"0123456789abcdef"
@@ -60,6 +63,7 @@ def dfs_runtime(
     host: str = "127.0.0.1",
     *,
     segment_id: int = 256,
+    target: MemoryTarget | None = None,
     **options: Any,
 ) -> DataFlowSegmentRuntime:
     config = DataFlowSegmentConfig.model_validate(
@@ -74,7 +78,8 @@ def dfs_runtime(
             "flow_capacity": 1024,
         }
     )
-    return DataFlowSegmentRuntime(config, open_target(config, print), key=key, **options)
+    opened = open_target(config, print) if target is None else target
+    return DataFlowSegmentRuntime(config, opened, key=key, **options)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -159,6 +164,30 @@ def test_a_cs_finds_its_dfs_and_tells_it_the_virtual_servers_also_after_a_reload
             raise TimeoutError
 
         await together(story, dfs, cs)
+
+    run(test)
+
+
+def test_how_long_answers_take_is_counted() -> None:
+    async def test() -> None:
+        port, dfs_port = free_port(), free_port()
+        target = MemoryTarget(agent_rig.options(), asyncio.get_running_loop().time)
+        address, at = to_text(agent_rig.VIP[0]), agent_rig.VIP[1]
+        cs = ControlSegmentRuntime(
+            cs_config(port, dfs_port, virtual_servers=changed_server(address=address, port=at)[:1]),
+            KEY,
+        )
+
+        async def story() -> None:
+            await until(lambda: cs.is_running and is_served(cs) and bool(target.virtual_servers()))
+            assert sum(cs.decisions.counts) == 0
+            packet = tcp_packet((agent_rig.CLIENT[0], 1000), agent_rig.VIP, SYN, seq=1)
+            frame = framed(packet, agent_rig.ROUTER_MAC, agent_rig.EXTERNAL_MAC)
+            target.receive(agent_rig.EXTERNAL, frame)
+            await until(lambda: sum(cs.decisions.counts) > 0)
+            assert cs.decisions.total > 0
+
+        await together(story, dfs_runtime(dfs_port, target=target), cs)
 
     run(test)
 

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which messages a DFS obeys, from whom, and what it says that it can do (FIG. 20, 9.10)."""
 
+from typing import Final
+
 import pytest
 
+from csmb.constants import ErrorCode
 from csmb.constants import Flag as CsmbFlag
+from csmb.messages import AddVs
 from data_flow_segment.targets.contract import FlowEntry
+from data_flow_segment.targets.memory import MemoryTarget
 from ssmb import codec, messages
 from ssmb.constants import CS_SENDS, DFS_SENDS, MessageType
 from ssmb.messages import (
@@ -135,16 +140,26 @@ def test_a_query_says_when_its_flow_opened_and_a_repeat_says_the_same() -> None:
     assert state.entry.opened_ms == opened
 
 
-def test_the_dfs_does_not_claim_what_it_cannot_do() -> None:
+PROXY: Final = CsmbFlag.APP_PROXY | CsmbFlag.HYBRID | CsmbFlag.APP_NOTIFY_CAP
+
+
+@pytest.mark.parametrize("makes_cookies", [False, True])
+def test_the_dfs_claims_what_its_target_can_do(
+    monkeypatch: pytest.MonkeyPatch, makes_cookies: bool
+) -> None:
+    monkeypatch.setattr(MemoryTarget, "makes_cookies", makes_cookies)
     rig = AgentRig()
-    cs = rig.cs()
+    cs = rig.cs(flags=int(CsmbFlag.APP_PROXY))
     cs.tell(vs_list())
     assert cs.peer is not None
-    assert not cs.peer.flags & (CsmbFlag.APP_PROXY | CsmbFlag.HYBRID | CsmbFlag.APP_NOTIFY_CAP)
+    assert cs.peer.flags & PROXY == (PROXY if makes_cookies else 0)
+    ack = cs.tell(AddVs(flags=int(CsmbFlag.HTTP_PROXY), virt_ipaddr=VIP[0], virt_port=81))
+    assert ack is not None
+    assert ack.error_code == (ErrorCode.OK if makes_cookies else ErrorCode.UNSUPPORTED)
     assert cs.peer.flags & CsmbFlag.SYNC_CAP
     assert cs.peer.flags & CsmbFlag.BRIDGE_ENCAP
 
 
 def test_an_entry_has_the_fields_of_a_decision_in_its_order() -> None:
     fields = [name.removesuffix("_s") for name in FlowEntry._fields]
-    assert tuple(fields[4:-1]) == Translation._fields
+    assert tuple(fields[4 : fields.index("opened_ms")]) == Translation._fields

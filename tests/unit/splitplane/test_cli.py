@@ -257,7 +257,7 @@ def test_more_flows_than_a_segment_shows_are_wrong_use(tmp_path: Path) -> None:
         assert run("show", "flows", "--limit", "10001", *sockets).exit_code == 2
         asked = run("show", "flows", "--limit", "10001", "--from", "dfs", *sockets)
     assert asked.exit_code == 0, asked.output
-    assert segment.asked == [("flows", {"limit": 10001, "client": None})]
+    assert segment.asked == [("flows", {"limit": 10001})]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

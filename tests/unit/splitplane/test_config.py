@@ -12,8 +12,9 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from admin.documents.mistakes import MISTAKES_MAX
 from admin.errors import ConfigError
-from splitplane.config import MISTAKES_MAX, load, parse
+from splitplane.config import load, parse
 from support.work import lines_run
 
 

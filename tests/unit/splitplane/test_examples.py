@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import configparser
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from control_segment.config import ControlSegmentConfig
 from data_flow_segment.config.p4runtime import P4RuntimeSection, SwitchInterface
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from splitplane.config import load
+from splitplane.setup.plan import Wanted, plan
+from splitplane.setup.writing import USER
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 FILES: list[tuple[str, type[BaseModel]]] = [
@@ -92,3 +96,42 @@ def test_the_units_start_the_commands_and_make_the_folder_of_the_socket(kind: st
     assert Path(str(config.model_dump()["admin_socket"])).parent == Path(folder)
     folder = "/var/lib/" + service["StateDirectory"].replace("%i", kind)
     assert Path(str(config.model_dump()["state_file"])).parent == Path(folder)
+
+
+UNITS = ("splitplane-api.service", "splitplane-cs@.service", "splitplane-dfs@.service")
+EXPOSURE_MAX = {"splitplane-dfs@.service": 35}  # of 100; others 20. It needs four capabilities
+
+
+def test_the_apis_unit_keeps_its_database_and_socket_where_init_says() -> None:
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(EXAMPLES / "systemd" / "splitplane-api.service")
+    service = unit["Service"]
+    assert service["ExecStart"].endswith("bin/splitplane api /etc/splitplane/api.yaml")
+    assert service["RestartPreventExitStatus"].split() == ["2", "3", "4"]
+    made = plan(
+        Wanted(
+            folder=Path("/etc/splitplane"), state=Path("/var/lib/splitplane"),
+            address="127.0.0.1", target="memory",
+        )
+    )  # fmt: skip
+    assert made.database.parent == Path("/var/lib") / service["StateDirectory"]
+    assert service["User"] == USER
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_takes_a_unit_and_finds_it_little_exposed(name: str, tmp_path: Path) -> None:
+    text = (EXAMPLES / "systemd" / name).read_text()
+    unit = tmp_path / name.replace("@", "@one")
+    unit.write_text(text.replace("/opt/splitplane/.venv/bin/splitplane", "/bin/true"))
+    most = EXPOSURE_MAX.get(name, 20)
+    for words in (
+        ["verify", "--man=no", str(unit)],
+        ["security", "--offline=true", f"--threshold={most}", str(unit)],
+    ):
+        done = subprocess.run(
+            ["systemd-analyze", *words], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert unit.name not in done.stderr  # what it ignores, as an option that is misspelt

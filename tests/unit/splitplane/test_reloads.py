@@ -132,6 +132,33 @@ def test_a_process_of_its_own_reads_what_this_one_would(tmp_path: Path, pools: i
     ]
 
 
+def others(before: ControlSegmentConfig, after: ControlSegmentConfig) -> set[str]:
+    """What is not the same object."""
+    known = {id(each) for each in (*before.pools, *before.virtual_servers)}
+    pools = {pool.name for pool in after.pools if id(pool) not in known}
+    return pools | {server.name for server in after.virtual_servers if id(server) not in known}
+
+
+def test_what_a_file_still_says_is_not_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "cs.yaml"
+    file = ConfigFile(path, in_thread_max=-1)
+
+    def loaded(text: str) -> ControlSegmentConfig:
+        path.write_text(text)
+        config = asyncio.run(file.load())
+        assert config == load(path, ControlSegmentConfig)
+        return config
+
+    first = loaded(large(30))
+    second = loaded(large(30).replace("10.1.0.7,", "10.1.0.207,"))
+    assert others(first, second) == {"p7"}
+    with pytest.raises(ConfigError):
+        loaded(large(30).replace("port: 80", "port: 0"))
+    third = loaded(large(29))
+    assert others(second, third) == {"p7"}
+    assert others(third, loaded(large(31))) == {"p29", "p30", "s29", "s30"}
+
+
 def test_a_process_of_its_own_finds_the_same_mistakes(tmp_path: Path) -> None:
     path = tmp_path / "cs.yaml"
     path.write_text(large(3).replace("port: 80", "port: 0"))

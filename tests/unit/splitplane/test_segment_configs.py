@@ -67,6 +67,17 @@ CS_CASES = [
     ("protocol: tcp", "next_hop: fd00::1\n    protocol: tcp", "cs.yaml:15: virtual_servers[0].n"),
     ("name: web\n", "name: web\n    method: guess\n", "cs.yaml:8: pools[0].method: unknown"),
     ("  - address: 10", "  - adress: 10", "cs.yaml:5: data_flow_segments[0].adress: unkno"),
+    (
+        "key_file",
+        "metrics: {port: 9160, address: 127.0.0.256}\nkey_file",
+        "cs.yaml:3: metrics.address: '127.0.0.256' is not",
+    ),
+    (
+        "key_file",
+        "metrics: {port: 9160, address: 224.0.0.1}\nkey_file",
+        "cs.yaml:3: metrics.address: '224.0.0.1' is not the address of a single host",
+    ),
+    ("key_file", "metrics: {}\nkey_file", "cs.yaml:3: metrics.port: missing; add it"),
     ("key_file: cluster.key\n", "", "cs.yaml:1: (the whole file): key_file is missing"),
 ]  # fmt: skip
 DFS_CASES = [
@@ -79,6 +90,11 @@ DFS_CASES = [
         "key_file",
         "csmb: {address: 224.0.0.1}\nkey_file",
         "dfs.yaml:6: csmb.address: '224.0.0.1' is",
+    ),
+    (
+        "key_file",
+        "metrics: {port: 9161, address: 0.1.2.3}\nkey_file",
+        "dfs.yaml:6: metrics.address: '0.1.2.3' is not an address of this machine",
     ),
     ("cluster.key", '""', "dfs.yaml:6: key_file: '.' cannot be a file path; give one"),
     ("256", "true", "dfs.yaml:1: segment_id: True is not a whole number; give one"),
@@ -123,6 +139,17 @@ def test_any_address_that_packets_are_forwarded_to_is_a_virtual_servers(address:
 def test_a_dfs_listens_for_css_at_any_address_of_its_machine(address: str) -> None:
     text = f'{DFS}csmb: {{address: "{address}"}}\n'
     assert parse(text, "dfs.yaml", DataFlowSegmentConfig).csmb.address == address
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::", "::1", "10.0.0.1"])
+def test_metrics_are_read_at_any_address_of_the_machine(address: str) -> None:
+    more = f'metrics: {{port: 9160, address: "{address}"}}\n'
+    for found in (
+        parse(CS + more, "cs.yaml", ControlSegmentConfig).metrics,
+        parse(DFS + more, "dfs.yaml", DataFlowSegmentConfig).metrics,
+    ):
+        assert found is not None
+        assert (found.address, found.port) == (address, 9160)
 
 
 @pytest.mark.parametrize(("right", "wrong", "said"), CS_CASES, ids=lambda part: part.strip()[:30])

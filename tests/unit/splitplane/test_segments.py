@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +17,14 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from admin.answers import HELLO, NODES, RELOAD
+from admin.answers import CS_STATUS, DFS_STATUS, HELLO, NODES, RELOAD, Command
 from admin.client import AdminClient, ask
 from admin.errors import CommandError
 from control_segment.config import ControlSegmentConfig
+from control_segment.runtime.desired.copy import write_whole
+from control_segment.runtime.desired.frames import Head, frame_of
 from data_flow_segment.config.segment import DataFlowSegmentConfig
+from splitplane import __version__
 from splitplane.commands.serving import state_path
 from splitplane.config import load
 from splitplane.reading import IN_THREAD_MAX
@@ -145,6 +149,32 @@ def test_a_csmb_port_in_use_is_code_5(folder: Path) -> None:
         code, said = ended("dfs", dfs_config(folder, csmb=csmb))
     assert code == 5, said
     assert "in use" in said
+
+
+def test_a_port_of_metrics_in_use_is_code_5(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, said = ended("cs", cs_config(folder, metrics={"port": taken.getsockname()[1]}))
+    assert code == 5, said
+    assert said.splitlines()[-1].startswith("splitplane: metrics: 127.0.0.1 port ")
+    assert "another process uses it" in said
+
+
+@pytest.mark.parametrize("segment", ["cs", "dfs"])
+def test_metrics_of_a_process_are_read_over_http(folder: Path, segment: str) -> None:
+    port = free_port()
+    make = cs_config if segment == "cs" else dfs_config
+    with running(segment, make(folder, metrics={"port": port})):
+        url = f"http://127.0.0.1:{port}/metrics"
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            text = answer.read().decode()
+    assert f'splitplane_{segment}_build_info{{version="{__version__}"' in text
+    assert f"\nsplitplane_{segment}_flows 0.0\n" in text
+    assert "\nprocess_resident_memory_bytes " in text
+    assert f"\nsplitplane_{segment}_loop_delay_seconds_count " in text
+    assert ("\nsplitplane_cs_decision_seconds_count 0.0\n" in text) == (segment == "cs")
+    assert "_created" not in text
 
 
 @pytest.mark.parametrize("segment", ["cs", "dfs"])
@@ -326,3 +356,66 @@ def test_the_state_file_is_where_the_configuration_or_systemd_says(
     assert found(file) == Path(f"/var/lib/splitplane/x/{role}-{number}.state")
     assert found(make(folder, state_file="my.state")) == folder / "my.state"
     assert found(make(folder, state_file="/srv/my.state")) == Path("/srv/my.state")
+
+
+# --- with an API ----------------------------------------------------------------------------------
+
+
+def with_api(folder: Path, **fields: Any) -> dict[str, Any]:
+    """The section of a segment whose API is away."""
+    token = folder / "segment.token"
+    token.touch(0o600)
+    token.write_text("splp_x\n")
+    return {"url": f"unix:{folder}/api.sock", "token_file": "segment.token", **fields}
+
+
+@pytest.mark.parametrize("segment", ["cs", "dfs"])
+def test_a_segment_without_its_token_is_code_3(folder: Path, segment: str) -> None:
+    make = cs_config if segment == "cs" else dfs_config
+    code, said = ended(segment, make(folder, api=with_api(folder, token_file="none")))
+    assert (code, said.splitlines()[-1].count("there is no such token file")) == (3, 1), said
+
+
+def test_what_comes_from_the_api_is_not_in_the_file(folder: Path) -> None:
+    pools = [{"name": "web"}]
+    code, said = ended("cs", cs_config(folder, api=with_api(folder), pools=pools))
+    assert code == 3
+    assert "pools: pools of a CS with the section api come from the API; remove them here" in said
+
+
+@pytest.mark.parametrize("segment", ["cs", "dfs"])
+def test_a_segment_whose_api_is_away_runs_and_says_so(folder: Path, segment: str) -> None:
+    make = cs_config if segment == "cs" else dfs_config
+    with running(segment, make(folder, api=with_api(folder))) as process:
+        said = said_until(process, "no link to the API at unix:")
+        assert "No such file or directory; trying again, this segment goes on" in said
+        status: Command[Any] = CS_STATUS if segment == "cs" else DFS_STATUS
+        api = ask(folder / f"{segment}.sock", status).api
+        assert api is not None
+        assert (api.linked, api.generation) == (False, None)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+def test_a_cs_with_an_api_starts_with_what_it_was_told_last_and_reloads_nothing(
+    folder: Path,
+) -> None:
+    document = {
+        "pools": [{"name": "web", "nodes": [{"name": "a", "address": "10.1.1.2", "port": 80}]}],
+        "virtual_servers": [
+            {"name": "www", "address": "203.0.113.10", "port": 80, "protocol": "tcp", "pool": "web"}
+        ],
+    }
+    kept = frame_of(Head(generation=7, made_at=1.0, group_id=1), document)
+    write_whole(folder / "cs.configuration", kept, "lineage")
+    config = cs_config(folder, api=with_api(folder), state_file="cs.state")
+    with running("cs", config) as process:
+        [node] = ask(folder / "cs.sock", NODES)
+        assert (node.pool, node.name) == ("web", "a")
+        api = ask(folder / "cs.sock", CS_STATUS).api
+        assert api is not None
+        assert api.generation == 7
+        with pytest.raises(CommandError, match="has its configuration from the API at unix:"):
+            ask(folder / "cs.sock", RELOAD)
+        process.send_signal(signal.SIGHUP)
+        said_until(process, "the configuration was not reloaded; nothing has changed")

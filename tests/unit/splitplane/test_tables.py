@@ -4,15 +4,26 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from admin.answers import ControlSegmentPeer, Counter, DataFlowSegmentStatus, Group, Messages
+from admin.answers import (
+    ControlSegmentPeer,
+    Counter,
+    DataFlowSegmentStatus,
+    Group,
+    Messages,
+    Node,
+    Rule,
+    VirtualServer,
+)
 from splitplane.commands.sockets import Segment
 from splitplane.commands.tables import (
     ROWS_LAID_OUT_MAX,
+    decided,
     lines_of,
     message_rows,
     print_tables,
@@ -32,6 +43,36 @@ def test_both_segments_flows_look_alike_and_a_column_that_nobody_knows_is_left_o
     from_cs = headings([flow(), flow(virtual_server="www", pool="web", node_name="web1")])
     assert [name for name in from_cs if name in from_dfs] == from_dfs
     assert set(from_cs) - set(from_dfs) == {"server", "node name"}
+
+
+def test_why_a_node_gets_no_sessions_is_shown_where_there_is_a_reason() -> None:
+    fine = Node(
+        pool="web", name="web1", address="10.1.1.2", port=80, weight=1, state="enabled",
+        connection_limit=0, active=0, total=0, connections_per_second=0.0, response_ms=None,
+        idle_ms=None, packets_in=0, bytes_in=0, packets_out=0, bytes_out=0,
+    )  # fmt: skip
+    ejected = replace(fine, name="web2", ejected_for_ms=9000, ejection_reason="3 were refused")
+    assert not {"ejected ms", "ejection reason", "health reason"} & set(headings([fine]))
+    assert set(headings([fine, ejected])) - set(headings([fine])) == {
+        "ejected ms",
+        "ejection reason",
+    }
+
+
+def test_rules_are_followed_by_what_none_of_them_decided() -> None:
+    plain = VirtualServer(
+        name="www", address="192.0.2.1", port=80, protocol="tcp", group_id=1, forward_mode="nat",
+        answer_arp=True, pool="web",
+    )  # fmt: skip
+    rules = [Rule(name="img", pool="images", matched=5), Rule(name="admin", pool=None, matched=2)]
+    shop = replace(plain, name="shop", kind="http", rules=rules, unmatched=7, unreadable=1)
+    rows = [(it.rule, it.pool, it.connections) for it in decided([plain, shop])]
+    assert rows == [
+        ("img", "images", 5),
+        ("admin", None, 2),
+        ("(no rule)", "web", 7),
+        ("(unreadable)", None, 1),
+    ]
 
 
 def test_messages_are_counted_both_ways() -> None:

@@ -178,6 +178,39 @@ def test_application_data_of_any_length(length: int, version: int) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("length", [1, 3, 74, PARKED_FRAME_MAX])
+def test_a_frame_stands_in_place_of_application_data(length: int, version: int) -> None:
+    query = m.AppQuery(flags=Flag.PARKED, serial=7, detail=3, frame=bytes(range(1, 256)) * 3)
+    query = query._replace(frame=query.frame[:length])
+    encoded = codec.encode(query, version)
+    fixed = codec.size_of(MessageType.APP_QUERY, version)
+    assert encoded[fixed - 4 : fixed] == bytes(4)  # app_length, reserved
+    assert encoded[fixed:] == query.frame
+    decoded = codec.decode(encoded, version)
+    assert isinstance(decoded, m.AppQuery)
+    assert (decoded.app_data, decoded.frame) == (b"", query.frame)
+
+
+@BOTH
+def test_application_data_and_a_frame_exclude_each_other(version: int) -> None:
+    both = m.AppQuery(flags=Flag.PARKED, app_data=b"SID=", frame=b"x")
+    with pytest.raises(EncodeError, match="exclude"):
+        codec.encode(both, version)
+    for wrong in (m.AppQuery(flags=Flag.PARKED), m.AppQuery(frame=b"x")):
+        with pytest.raises(EncodeError, match="go together"):
+            codec.encode(wrong, version)
+    fixed = codec.size_of(MessageType.APP_QUERY, version)
+    encoded = bytearray(codec.encode(m.AppQuery(flags=Flag.PARKED, frame=b"abcdef"), version))
+    with pytest.raises(MalformedMessage, match="frame"):
+        codec.decode(bytes(encoded[:fixed]), version)
+    with pytest.raises(MalformedMessage, match="frame"):
+        codec.decode(bytes(encoded) + bytes(PARKED_FRAME_MAX - 5), version)
+    encoded[fixed - 3] = 4
+    with pytest.raises(MalformedMessage, match="octets of data"):
+        codec.decode(bytes(encoded), version)
+
+
+@BOTH
 def test_the_largest_bridge_fits_a_datagram(version: int) -> None:
     bridge = m.Bridge(frag_data=bytes(BRIDGE_DATA_MAX))
     assert len(codec.encode(bridge, version)) <= SSMB_MSG_MAX

@@ -32,8 +32,9 @@ LONGEST: list[tuple[m.Message, str, int]] = [
     (m.Taken(), "taken_data", TAKEN_FLOWS_MAX * FLOW_SIZE),
     (m.Query(flags=Flag.PARKED), "frame", PARKED_FRAME_MAX),
     (m.Reply(flags=Flag.PARKED), "frame", PARKED_FRAME_MAX),
+    (m.AppQuery(flags=Flag.PARKED), "frame", PARKED_FRAME_MAX),
 ]
-NAMES = [type(message).__name__ for message, _, _ in LONGEST]
+NAMES = [f"{type(message).__name__}-{field}" for message, field, _ in LONGEST]
 BOTH = pytest.mark.parametrize("version", [1, 2])
 
 

@@ -80,11 +80,11 @@ def test_set_nodes_changes_all_of_them_or_none() -> None:
 
 
 def test_a_long_list_of_nodes_comes_in_pieces() -> None:
-    nodes = [{"name": f"n{n}", "address": f"10.9.{n >> 8}.{n & 255}"} for n in range(300)]
-    pools = [{"name": f"p{n}", "nodes": nodes} for n in range(5)]
+    nodes = [{"name": f"n{n}", "address": f"10.9.{n >> 8}.{n & 255}"} for n in range(100)]
+    pools = [{"name": f"p{n}", "nodes": nodes} for n in range(8)]
     rig = Rig(config(pools=pools, virtual_servers=[]))
     answer: Any = admin.handle(rig.cs, "nodes", {}, rig.now)
-    assert [len(piece) for piece in answer] == [600, 600, 300]
+    assert [len(piece) for piece in answer] == [300, 300, 200]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_long_list_of_nodes_comes_in_pieces() -> None:
     [
         ("set_nodes", {"pool": "web", "weight": 1}, "nodes is missing: a list of at least one"),
         ("set_nodes", {"pool": "web", "nodes": [1], "weight": 1}, "expected a list of texts"),
-        ("dance", {}, "has no command 'dance'; it has: status"),
+        ("dance", {}, "has no command 'dance'; it has: .*status"),
         ("flows", {"limit": -1}, "limit: expected a whole number from 1 to 10000, not -1"),
         (
             "flows",

@@ -15,9 +15,12 @@ from time import monotonic
 import pytest
 
 from admin.state import decode
+from control_segment.health.machine import Said
+from control_segment.health.targets import Target
+from control_segment.runtime import state_file as state_file_module
 from control_segment.runtime.state_file import LAST_WAIT_S, StateFile
 from ssmb.addresses import from_text
-from support.segments.dfs_double import Rig, changed_server, config
+from support.segments.dfs_double import CONFIG, Rig, changed_server, config
 
 WALL = 1_790_000_000.0
 PLACE = from_text("10.1.1.2"), 8080
@@ -74,7 +77,46 @@ def test_what_is_written_at_the_end_is_there_at_the_next_start(
     other = rig_with(0)
     state_file(other, path).restore(monotonic())
     assert known(other) == 30_000
-    assert "30000 persistent clients, 0 sessions, as of 0 s ago" in caplog.text
+    assert "30000 persistent clients, 0 sessions" in caplog.text
+
+
+def monitored() -> Rig:
+    pools = [{**CONFIG["pools"][0], "monitors": ["tcp"]}]
+    rig = Rig(config(monitors=[{"name": "tcp", "kind": "tcp"}], pools=pools))
+    rig.advance(0.1)
+    return rig
+
+
+def test_a_node_that_was_down_is_down_at_the_next_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    path, rig = tmp_path / "cs.state", monitored()
+    file = state_file(rig, path)
+    file.restore(monotonic())
+    rig.cs.monitoring.came([(Target("tcp", "10.1.1.2", 8080), Said("down"))], rig.now)
+    write_at_the_end(file)
+    again = monitored()
+    state_file(again, path).restore(monotonic())
+    nodes = again.cs.model.pools["web"].nodes
+    assert [name for name, node in nodes.items() if node.is_dead] == ["web1"]
+    assert "health of 1 places" in caplog.text
+
+
+@pytest.mark.parametrize("health", ["up", "down"])
+def test_what_is_known_of_a_dead_node_does_not_grow_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, health: str
+) -> None:
+    path, rig = tmp_path / "cs.state", monitored()
+    file = state_file(rig, path)
+    rig.cs.monitoring.came([(Target("tcp", "10.1.1.2", 8080), Said(health))], rig.now)
+    write_at_the_end(file)
+    before = path.stat().st_ino
+    write_at_the_end(file)
+    assert path.stat().st_ino == before
+    monkeypatch.setattr(state_file_module, "REFRESH_S", 0.0)
+    write_at_the_end(file)
+    assert (path.stat().st_ino != before) == (health == "down")
 
 
 def test_nothing_new_writes_nothing(tmp_path: Path) -> None:

@@ -140,3 +140,18 @@ def test_with_direct_return_the_clients_second_packet_counts_as_an_answer() -> N
     rig.advance(1)
     rig.client_sends(SYN, seq=7000)
     assert cs.one(Query).detail == Asking.SILENT
+
+
+def test_a_node_that_answered_and_died_before_the_client_went_on() -> None:
+    rig, cs, _ = unanswered()
+    rig.node_sends(SYN | ACK, seq=9, ack=2)
+    rig.advance(1)
+    assert rig.client_sends(SYN, seq=7000) == []
+    query = cs.one(Query)
+    assert query.detail == Asking.HALF_OPEN
+    before = len(rig.sent)
+    cs.answer(query, node_ipaddr=OTHER)
+    assert destination(rig.sent[before:]) == OTHER
+    state = rig.target.lookup(cs_signature(rig))
+    assert state is not None
+    assert (state.half_open, state.counters.pkts_in) == (True, 1)

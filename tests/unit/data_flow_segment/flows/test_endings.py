@@ -141,6 +141,21 @@ def test_idle_flows_send_delete_idle() -> None:
     assert delete.idle_ms >= 300_000
 
 
+def test_a_flow_whose_node_becomes_a_virtual_address_is_ended() -> None:
+    """Its packets would come back to this DFS until their time to live ends."""
+    rig, cs, query = established()
+    rig.sweep()
+    cs.tell(vs_list(web_server(), web_server(virt_ipaddr=NODE[0])))
+    assert rig.target.flow_count() == 1
+    rig.sweep()
+    delete = only_delete(rig, cs)
+    assert (delete.detail, delete.serial) == (CloseReason.UNSPECIFIED, query.serial)
+    assert rig.target.flow_count() == 0
+    assert rig.agent.counters()["flows_looping"].value == 1
+    rig.sweep()
+    assert cs.take(Delete) == []
+
+
 def test_a_half_closed_flow_is_deleted_after_close_timeout_and_may_come_back() -> None:
     rig, cs, _ = established()
     rig.client_sends(FIN | ACK, seq=2, ack=10)

@@ -21,6 +21,7 @@ from data_flow_segment.targets.contract import (
     InjectPacket,
     InstallFlow,
     PacketIn,
+    PacketReason,
     SetOutboundQuery,
     TransmitPacket,
 )
@@ -75,6 +76,24 @@ def test_a_destination_without_a_route(family: Family) -> None:
     assert scene.send(scene.inbound(scene.to_vip())) == []
     assert scene.rig.apply(TransmitPacket(bytes(scene.to_vip()))) == []
     assert risen(scene, before) == {"packets": 1, "drop_no_route": 2}
+
+
+def test_a_syn_without_a_way_to_its_node_counts_for_its_flow(family: Family) -> None:
+    """The next one is asked about, and not every one of a flood."""
+    rig = rigged(neighbours={})
+    scene = Scene(rig, family, TCP_PROTOCOL)
+    rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry(), half_open=True))
+    rig.advance(0.3)
+    syn = scene.inbound(scene.to_vip(flags="S", seq=1000))
+    assert scene.send(syn, syn) == []
+    state = rig.target.lookup(scene.signature())
+    assert state is not None
+    assert (state.half_open, state.idle_ms, state.counters.pkts_in) == (True, 0, 2)
+    assert scene.up_calls() == []
+    rig.advance(0.3)
+    assert scene.send(syn) == []
+    (up,) = scene.up_calls()
+    assert up.reason == PacketReason.UNANSWERED
 
 
 def test_an_agent_that_does_not_keep_up(family: Family) -> None:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from data_flow_segment.targets.became_ours import BecameOurs
 from data_flow_segment.targets.contract import Event, FlowEntry, FlowIdle
 from data_flow_segment.targets.p4runtime.flows import Flows, SwitchFlow
 from data_flow_segment.targets.p4runtime.reports import Reports
 from data_flow_segment.targets.p4runtime.sweep import Sweep
+from data_flow_segment.targets.virtual_addresses import VirtualAddresses
 from support.octets.packets import UDP_PROTOCOL
 from support.targets.rig import IPV4, MemoryRig
 from support.targets.scene import Scene
@@ -27,7 +29,8 @@ class Pass:
         self.flows = Flows(capacity=4, places=4, first_cookie=1)
         self.events: list[Event] = []
         self.first, self.second = (self.flows.install(entry(port), now=0.0) for port in (1, 2))
-        self.sweep = Sweep(self.flows, Reports(), self.events.append, half_open_s=5)
+        ours = BecameOurs(VirtualAddresses(), frozenset)
+        self.sweep = Sweep(self.flows, Reports(), self.events.append, 5, ours)
 
     def look(self, *expected: SwitchFlow) -> bool:
         """Whether the pass is complete; these flows' reports come."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CSMB as the agent sees it: who is active, what is configured, restarts of either side, SYNC."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -221,6 +222,18 @@ def test_what_a_cs_configured_before_another_took_over_is_not_added_to_the_other
     assert [entry.key for entry in rig.target.virtual_servers()] == [KEY_OF_VIP]
     new.tell(vs_list(web_server(virt_port=83)))
     assert [entry.key.virt_port for entry in rig.target.virtual_servers()] == [83]
+
+
+def test_a_cs_that_says_it_restarted_without_a_new_connection_is_counted() -> None:
+    rig = AgentRig()
+    cs = rig.cs()
+    for boot_id in (7, 7, 8):
+        cs.connection._actions.settings = replace(cs.settings, boot_id=boot_id)
+        cs.connection.announce(active=True, role_epoch=1, now=rig.now)
+        cs.exchange()
+        rig.settle()
+    assert rig.count("csmb_boots_changed") == 2
+    assert rig.agent.peers.by_identity[1, 1].boot_id == 8
 
 
 def test_a_second_boot_of_a_living_segment_is_refused() -> None:

@@ -3,7 +3,7 @@ import pytest
 
 from csmb.constants import ErrorCode, Flag
 from csmb.messages import VsEntry
-from data_flow_segment.peers.virtual_servers import VirtualServers, judge
+from data_flow_segment.peers.virtual_servers import Abilities, VirtualServers, judge
 from data_flow_segment.targets.contract import (
     AddVirtualServer,
     RemoveVirtualServer,
@@ -11,7 +11,7 @@ from data_flow_segment.targets.contract import (
     VirtualServerKey,
 )
 from ssmb.addresses import from_text
-from ssmb.constants import ForwardMode
+from ssmb.constants import AppType, ForwardMode
 from ssmb.messages import FlowSignature
 
 VIP = from_text("203.0.113.10")
@@ -58,6 +58,96 @@ NOWHERE = from_text("::ffff:0.0.0.0")
 )
 def test_flags_are_judged_as_8_2_says(entry: VsEntry, verdict: ErrorCode) -> None:
     assert judge(entry) == verdict
+
+
+ABLE = Abilities(proxies=True, takes_over=True)
+HTTP = WEB._replace(flags=Flag.HTTP_PROXY)
+HYBRID = WEB._replace(flags=Flag.HYBRID | Flag.CS_ASSIST)
+
+
+@pytest.mark.parametrize(
+    ("entry", "abilities", "verdict"),
+    [
+        (WEB._replace(flags=Flag.COOKIE_PROXY, app_data=b"id"), ABLE, ErrorCode.OK),
+        (WEB._replace(flags=Flag.COOKIE_PROXY), ABLE, ErrorCode.BADFLAGS),
+        (WEB._replace(flags=Flag.SSL_PROXY), ABLE, ErrorCode.OK),
+        (WEB._replace(flags=Flag.RAW_PROXY), ABLE, ErrorCode.OK),
+        (HTTP, ABLE, ErrorCode.OK),
+        (HTTP, Abilities(takes_over=True), ErrorCode.UNSUPPORTED),
+        (HTTP._replace(flags=Flag.HTTP_PROXY | Flag.CS_ASSIST), ABLE, ErrorCode.BADFLAGS),
+        (HTTP._replace(vs_mode=ForwardMode.L2), ABLE, ErrorCode.UNSUPPORTED),
+        (HTTP._replace(vs_mode=ForwardMode.TUNNEL), ABLE, ErrorCode.UNSUPPORTED),
+        (HTTP._replace(next_hop_ipaddr=from_text("10.1.1.1")), ABLE, ErrorCode.UNSUPPORTED),
+        (HYBRID, ABLE, ErrorCode.OK),
+        (HYBRID, Abilities(proxies=True), ErrorCode.UNSUPPORTED),
+        (HYBRID._replace(vs_mode=ForwardMode.L2), ABLE, ErrorCode.UNSUPPORTED),
+    ],
+)
+def test_what_the_segments_and_the_target_can_do_decides(
+    entry: VsEntry, abilities: Abilities, verdict: ErrorCode
+) -> None:
+    """8.2, rule 6, and 15.1."""
+    assert judge(entry, abilities) == verdict
+
+
+def test_a_proxied_one_reaches_the_target_and_its_group_needs_cookies() -> None:
+    servers = VirtualServers()
+    entry = WEB._replace(flags=Flag.COOKIE_PROXY, app_data=b"SID", app_limit=900)
+    code, commands = servers.add(entry, 1, ABLE)
+    assert (code, commands) == (
+        ErrorCode.OK,
+        [AddVirtualServer(VirtualServerEntry(KEY, 1, answer_arp=True, proxied=True, app_type=2))],
+    )
+    server = servers.by_key[KEY]
+    assert (server.app_type, server.app_data, server.app_limit) == (AppType.COOKIE, b"SID", 900)
+    assert list(servers.proxying) == [1]
+    assert servers.add(WEB, 1, ABLE)[1] == [
+        AddVirtualServer(VirtualServerEntry(KEY, 1, answer_arp=True))
+    ]
+    assert not servers.proxying
+    servers.add(HTTP, 1, ABLE)
+    servers.remove(KEY, 1)
+    assert not servers.proxying
+
+
+def test_of_an_adopted_proxied_one_the_kind_is_not_known() -> None:
+    left = VirtualServerEntry(KEY, 1, answer_arp=True, proxied=True, app_type=3)
+    servers = VirtualServers([left])
+    server = servers.by_key[KEY]
+    assert server.proxied
+    assert (server.app_type, server.is_raw) == (None, False)
+    assert server.entry == left
+    assert list(servers.proxying) == [1]
+    assert servers.add(HTTP, 1, ABLE) == (ErrorCode.OK, [])  # nothing that the target would see
+    assert server.key in servers.by_key
+    assert servers.by_key[KEY].app_type is AppType.HTTP_REQUEST
+
+
+def test_an_adopted_one_of_another_kind_is_told_to_the_target() -> None:
+    left = VirtualServerEntry(KEY, 1, answer_arp=True, proxied=True, app_type=3)
+    servers = VirtualServers([left])
+    raw = WEB._replace(flags=Flag.RAW_PROXY)
+    entry = VirtualServerEntry(KEY, 1, answer_arp=True, proxied=True)
+    assert servers.add(raw, 1, ABLE) == (ErrorCode.OK, [AddVirtualServer(entry)])
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "app_type"),
+    [
+        (Flag.HTTP_PROXY, 0, 3),
+        (Flag.HTTP_PROXY, 512, 3),
+        (Flag.HTTP_PROXY, 511, 0),  # a frame might have more
+        (Flag.COOKIE_PROXY, 0, 2),
+        (Flag.SSL_PROXY, 0, 0),  # the agent reads the node's answer
+        (Flag.RAW_PROXY, 0, 0),
+    ],
+)
+def test_what_the_target_may_ask_about_itself(flags: Flag, limit: int, app_type: int) -> None:
+    servers = VirtualServers()
+    entry = WEB._replace(flags=flags, app_data=b"SID", app_limit=limit)
+    _, (command,) = servers.add(entry, 1, ABLE)
+    assert isinstance(command, AddVirtualServer)
+    assert command.entry.app_type == app_type
 
 
 MARTIANS = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from data_flow_segment.flows.bridge import INCOMPLETE_MAX, PACKET_MAX, PIECES_MAX, Reassembly, split
+from ssmb.bridging import INCOMPLETE_MAX, PACKET_MAX, PIECES_MAX, Reassembly, split
 from ssmb.constants import BRIDGE_DATA_MAX, Flag
 from ssmb.messages import Bridge
 
