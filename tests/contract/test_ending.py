@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6
 
 from data_flow_segment.targets.contract import (
     AddVirtualServer,
@@ -280,6 +282,28 @@ def test_a_client_that_says_nothing_more(tcp_scene: Scene, asking: AnsweringCs) 
     assert talking.is_there()
     after = tcp_scene.values()
     assert after["half_open_ended"] == before["half_open_ended"] + 1
+
+
+def test_a_syn_that_cannot_be_sent_on_leaves_a_flow_for_as_long(
+    tcp_scene: Scene, asking: AnsweringCs
+) -> None:
+    """Here its time to live is over; its flow is half-open all the same."""
+    scene = tcp_scene
+    packet = scene.to_vip(flags="S", seq=1000)
+    layer = packet[IP] if scene.family.is_ipv4 else packet[IPv6]
+    setattr(layer, "ttl" if scene.family.is_ipv4 else "hlim", 1)
+    query = asking.asked(scene.send(scene.inbound(packet)))
+    out = scene.send(asking.frame(asking.reply(query, scene.entry())))
+    assert [side for side, _ in out if side == Side.INTERNAL] == []
+    state = scene.rig.target.lookup(scene.signature())
+    assert state is not None
+    assert (state.half_open, state.counters.pkts_in) == (True, 0)
+    before = scene.values()
+    scene.rig.advance(1.1)
+    (delete,) = deletes(swept(scene.rig))
+    assert (delete.serial, delete.detail, delete.tcp_flags) == (query.serial, CloseReason.IDLE, SYN)
+    assert scene.rig.target.flow_count() == 0
+    assert scene.values()["half_open_ended"] == before["half_open_ended"] + 1
 
 
 def test_without_ends_it_is_idle(tcp_scene: Scene, asking: AnsweringCs) -> None:

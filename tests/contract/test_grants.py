@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6
 
 from data_flow_segment.targets.contract import (
     AddVirtualServer,
@@ -134,8 +136,24 @@ def test_a_first_packet_takes_the_decision_and_goes_on(granting: Scene) -> None:
     assert flow == TakenFlow(0, SERIAL, signature, flags, 0, flow.timestamp)
     entry = installed(scene).entry
     assert entry == scene.entry(serial=SERIAL, opened_ms=flow.timestamp)
-    assert installed(scene).counters.pkts_in == 1
+    state = installed(scene)
+    assert (state.counters.pkts_in, state.half_open) == (1, scene.protocol == 6)
     assert risen(scene, before) == {"taken": 1}
+
+
+def test_a_syn_that_cannot_be_sent_on_leaves_a_half_open_flow(granting: Scene) -> None:
+    """Here its time to live is over."""
+    scene = granting
+    begin(scene)
+    give(scene, [0])
+    fields: dict[str, Any] = {"flags": "S", "seq": 1000} if scene.protocol == 6 else {}
+    packet = scene.segment(scene.client, scene.vip, **fields)
+    layer = packet[IP] if scene.family.is_ipv4 else packet[IPv6]
+    setattr(layer, "ttl" if scene.family.is_ipv4 else "hlim", 1)
+    out = scene.send(scene.inbound(packet))
+    assert [side for side, _ in out if side == Side.INTERNAL] == []
+    state = installed(scene)
+    assert (state.counters.pkts_in, state.half_open) == (0, scene.protocol == 6)
 
 
 def test_both_directions_are_there(granting: Scene) -> None:

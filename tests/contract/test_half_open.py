@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import pytest
 
-from data_flow_segment.targets.contract import Event, FlowEntry, FlowIdle, FlowState, InstallFlow
+from data_flow_segment.targets.contract import (
+    Event,
+    FlowCounters,
+    FlowEntry,
+    FlowIdle,
+    FlowState,
+    InstallFlow,
+)
 from ssmb.constants import ForwardMode
 from support.targets.scene import Scene
 
@@ -58,6 +65,59 @@ def swept(scene: Scene) -> list[Event]:
     while not scene.rig.target.sweep(256, stats=False):
         pass
     return scene.rig.events()
+
+
+def test_a_flow_that_a_syn_begins_is_half_open_from_its_entry(tcp_scene: Scene) -> None:
+    """Whatever became of the SYN: it may never have been sent on."""
+    scene = tcp_scene
+    entry = entry_from(scene, 1000)
+    scene.rig.apply(InstallFlow(entry, half_open=True))
+    state = state_of(scene, entry)
+    assert (state.half_open, state.tcp_flags, state.counters) == (True, SYN, FlowCounters())
+    assert swept(scene) == []
+    scene.rig.advance(1.1)
+    (idle,) = swept(scene)
+    assert isinstance(idle, FlowIdle)
+    assert (idle.state.entry, idle.state.half_open, idle.state.tcp_flags) == (entry, True, SYN)
+
+
+def test_a_handshake_completes_a_flow_that_was_entered_half_open(tcp_scene: Scene) -> None:
+    scene = tcp_scene
+    entry = entry_from(scene, 1000)
+    scene.rig.apply(InstallFlow(entry, half_open=True))
+    client_sends(scene, 1000, "S", 100)
+    node_sends(scene, 1000, "SA", 500, 101)
+    assert state_of(scene, entry).half_open
+    client_sends(scene, 1000, "A", 101, 501)
+    assert not state_of(scene, entry).half_open
+    scene.rig.apply(InstallFlow(entry._replace(idle_timeout_s=61), half_open=True))
+    assert not state_of(scene, entry).half_open  # an update
+
+
+def test_before_its_syn_has_passed_nobody_establishes_anything(tcp_scene: Scene) -> None:
+    scene = tcp_scene
+    if not scene.rig.target.offloads:
+        pytest.skip("a switch's registers do not say how a flow was entered")
+    entry = entry_from(scene, 1000)
+    scene.rig.apply(InstallFlow(entry, half_open=True))
+    client_sends(scene, 1000, "A", 101, 501)
+    node_sends(scene, 1000, "SA", 500, 101)
+    client_sends(scene, 1000, "A", 101, 501)
+    assert state_of(scene, entry).half_open
+    client_sends(scene, 1000, "S", 100)
+    node_sends(scene, 1000, "SA", 500, 101)
+    client_sends(scene, 1000, "A", 101, 501)
+    assert not state_of(scene, entry).half_open
+
+
+def test_another_flow_of_the_session_is_half_open_or_not(tcp_scene: Scene) -> None:
+    """As it is entered, whatever the one before was."""
+    scene = tcp_scene
+    kept = established(scene, 1000)
+    scene.rig.apply(InstallFlow(kept._replace(serial=2000), half_open=True))
+    assert state_of(scene, kept).half_open
+    scene.rig.apply(InstallFlow(kept._replace(serial=2001)))
+    assert not state_of(scene, kept).half_open
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -114,6 +174,28 @@ def test_before_the_node_has_answered_nothing_is_established(tcp_scene: Scene) -
     client_sends(scene, 1000, "S", 100)
     client_sends(scene, 1000, "A", 101, 501)
     assert state_of(scene, entry).half_open
+
+
+def test_a_node_that_means_an_earlier_connection_is_reset_and_answers_then(
+    tcp_scene: Scene,
+) -> None:
+    """It is in TIME-WAIT with the client's port.  RFC 9293 3.5.3: it acknowledges what it had, the
+    client resets that, and its next SYN is taken; the flow is that of the SYN all the time."""
+    scene = tcp_scene
+    entry = entry_from(scene, 1000)
+    scene.rig.apply(InstallFlow(entry, half_open=True))
+    client_sends(scene, 1000, "S", 100)
+    node_sends(scene, 1000, "A", 300, 2_000_000_000)
+    client_sends(scene, 1000, "R", 2_000_000_000)
+    state = state_of(scene, entry)
+    assert (state.closed, state.half_open) == (False, True)
+    client_sends(scene, 1000, "S", 100)
+    node_sends(scene, 1000, "SA", 500, 101)
+    client_sends(scene, 1000, "A", 101, 501)
+    state = state_of(scene, entry)
+    assert (state.closed, state.half_open) == (False, False)
+    client_sends(scene, 1000, "R", 101)
+    assert state_of(scene, entry).closed
 
 
 def test_either_of_two_answers_may_be_acknowledged(tcp_scene: Scene) -> None:

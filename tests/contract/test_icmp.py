@@ -216,15 +216,52 @@ def test_a_redirect_concerns_its_own_link(scene: Scene) -> None:
         assert ip_packet(frame) == bytes(hop(redirect))  # routed at most, never translated
 
 
-@pytest.mark.parametrize("cut", [0, 1, 19, 20, 27])
-def test_an_error_that_quotes_too_little_passes_or_is_dropped(scene: Scene, cut: int) -> None:
-    """It cannot be told whom it concerns; nothing may be made up."""
+def shows_unreadable(scene: Scene) -> bool:
+    """Whether this target lets no node's error out that says too little."""
+    return "drop_icmp_unreadable" in scene.values()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 19, 20, 27, 40, 47])
+def test_a_nodes_error_that_quotes_too_little_is_dropped(scene: Scene, cut: int) -> None:
+    """It cannot be told whom it concerns, and it has the node's address."""
+    if cut > 27 and scene.family.is_ipv4:
+        pytest.skip("of IPv6 alone")
     scene.rig.apply(InstallFlow(scene.entry()))
     _, delivered = there_and_delivered(scene)
     error = unreachable(scene.family.node, scene.family.client, delivered[:cut], "port")
-    for side, frame in scene.send(scene.outbound(error)):
+    before = scene.values()
+    out = scene.send(scene.outbound(error))
+    if shows_unreadable(scene):
+        assert out == []
+        counted = scene.values()["drop_icmp_unreadable"] - before["drop_icmp_unreadable"]
+        assert counted == 1
+    for side, frame in out:  # nothing may be made up
         assert side is Side.EXTERNAL
         assert ip_packet(frame) == bytes(hop(error))
+
+
+def test_an_error_about_a_later_fragment_names_no_flow(scene: Scene) -> None:
+    if not shows_unreadable(scene):
+        pytest.skip("a switch's program routes it")
+    scene.rig.apply(InstallFlow(scene.entry()))
+    family = scene.family
+    long = scene.segment((family.client, 9), (family.node, 9), bytes(1400))
+    later = bytes(packets.fragments(long, 512)[1])
+    error = unreachable(family.node, family.client, later[:500], "time")
+    before = scene.values()
+    assert scene.send(scene.outbound(error)) == []
+    assert scene.values()["drop_icmp_unreadable"] == before["drop_icmp_unreadable"] + 1
+
+
+def test_what_says_too_little_is_routed_where_it_shows_no_node(scene: Scene) -> None:
+    """From outside it has the addresses of those outside; about ICMP it is about no flow."""
+    family = scene.family
+    error = unreachable(family.client, family.node, b"too short", "port")
+    assert_packet(only(scene.send(scene.inbound(error)), Side.INTERNAL), hop(error))
+    echo = ICMP(type=8, id=7, seq=1) if family.is_ipv4 else ICMPv6EchoRequest(id=7, seq=1)
+    request = packets.ip(family.client, family.node, ttl=64) / echo / b"are you there"
+    error = unreachable(family.node, family.client, bytes(request), "port")
+    assert_packet(only(scene.send(scene.outbound(error)), Side.EXTERNAL), hop(error))
 
 
 def test_direct_return_hands_a_routers_error_to_the_client(scene: Scene) -> None:
@@ -254,9 +291,34 @@ def test_an_error_in_fragments_is_not_half_translated(scene: Scene) -> None:
     scene.rig.apply(InstallFlow(scene.entry()))
     _, delivered = there_and_delivered(scene)
     error = unreachable(scene.family.node, scene.family.client, delivered + bytes(400), "port")
-    first, *_ = packets.fragments(error, 256)
+    first, *later = packets.fragments(error, 256)
     before = scene.values()
     assert scene.send(scene.outbound(first)) == []
     after = scene.values()
     assert after["drop_fragment"] == before["drop_fragment"] + 1
     assert after["icmp_translated"] == before["icmp_translated"]
+    if shows_unreadable(scene):
+        assert [out for each in later for out in scene.send(scene.outbound(each))] == []
+        assert scene.values()["drop_fragment"] == after["drop_fragment"] + len(later)
+
+
+def test_an_unreadable_error_in_fragments_does_not_leave_in_part(scene: Scene) -> None:
+    if not shows_unreadable(scene):
+        pytest.skip("a switch's program routes it")
+    family = scene.family
+    error = unreachable(family.node, family.client, b"\x45" + bytes(400), "port")
+    before = scene.values()
+    for each in packets.fragments(error, 256):
+        assert scene.send(scene.outbound(each)) == []
+    after = scene.values()
+    assert after["drop_icmp_unreadable"] == before["drop_icmp_unreadable"] + 1
+    assert after["drop_fragment"] > before["drop_fragment"]
+
+
+def test_a_nodes_long_ping_is_routed_in_fragments(scene: Scene) -> None:
+    family = scene.family
+    echo = ICMP(type=8, id=7, seq=1) if family.is_ipv4 else ICMPv6EchoRequest(id=7, seq=1)
+    request = packets.ip(family.node, family.far_client, ttl=64) / echo / bytes(600)
+    for each in packets.fragments(request, 256):
+        octets = only(scene.send(scene.outbound(each)), Side.EXTERNAL)
+        assert ip_packet(octets) == bytes(hop(each))

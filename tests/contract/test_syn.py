@@ -128,6 +128,23 @@ def test_a_second_syn_that_the_node_does_not_answer_comes_up(tcp_scene: Scene) -
     assert scene.up_calls() == []
 
 
+def test_one_syn_on_a_half_open_flow_whose_node_fell_silent_comes_up(tcp_scene: Scene) -> None:
+    """It answered, and may have died before its client went on: nobody has a connection there."""
+    scene = tcp_scene
+    scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry(), half_open=True))
+    back = (scene.node, scene.client)
+    scene.send(
+        scene.inbound(scene.to_vip(flags="S", seq=1000)),
+        scene.outbound(scene.segment(*back, flags="SA", seq=5000, ack=1001)),
+    )
+    scene.rig.advance(0.3)
+    assert len(scene.send(scene.inbound(scene.to_vip(flags="S", seq=1000)))) == 1  # it may live
+    scene.rig.advance(0.8)
+    assert scene.send(scene.inbound(scene.to_vip(flags="S", seq=7_000_000))) == []
+    (up,) = scene.up_calls()
+    assert up.reason == PacketReason.UNANSWERED
+
+
 def test_without_an_agent_a_second_syn_goes_to_the_node(tcp_scene: Scene) -> None:
     scene = tcp_scene
     scene.rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry()))

@@ -174,6 +174,26 @@ def test_a_bridged_virtual_servers_packets_all_come_up_as_such(scene: Scene) -> 
     assert [up.reason for up in scene.up_calls()] == [PacketReason.BRIDGED] * 2
 
 
+def test_what_strangers_send_to_a_bridged_one_comes_up_at_a_limited_rate(scene: Scene) -> None:
+    """It would take the agent's time, and the CS's, from everybody else."""
+    if "drop_bridged" not in scene.values():
+        pytest.skip("a switch's program does not count them")
+    scene.rig.apply(AddVirtualServer(scene.server(bridged=True)))
+    scene.rig.advance(0.2)  # that other tests' packets do not count
+    before = scene.values()["drop_bridged"]
+    assert scene.send(*[scene.inbound(scene.to_vip())] * 900) == []
+    up = 0
+    while came := len(scene.up_calls()):
+        up += came
+    dropped = scene.values()["drop_bridged"] - before
+    if scene.rig.moves_time:
+        assert (up, dropped) == (100, 800)
+    assert up + dropped == 900
+    scene.rig.advance(0.2)
+    scene.send(scene.inbound(scene.to_vip()))
+    assert len(scene.up_calls()) == 1
+
+
 def test_a_later_virtual_server_with_the_same_key_replaces_the_earlier(scene: Scene) -> None:
     scene.rig.apply(AddVirtualServer(scene.server()))
     scene.rig.apply(AddVirtualServer(scene.server(bridged=True)))

@@ -21,7 +21,7 @@ from support.octets.packets import TCP_PROTOCOL
 from support.require import require
 from support.targets.rig import FAMILIES
 from support.targets.scene import Scene, reset
-from support.targets.veth_rig import BPF_FILESYSTEM, VethRig, missing_for_bpf
+from support.targets.veth_rig import BPF_FILESYSTEM, VethRig, clear_dead, missing_for_bpf
 from support.targets.wire import inside
 
 _serials = itertools.count(1)
@@ -51,6 +51,8 @@ class Ground:
 
     def cable(self, name: str, address: str) -> None:
         self.ip("link", "add", name, "type", "veth", "peer", "name", name, "netns", self.far)
+        # no link-local address of a random MAC address, whose group might be one that a test joins
+        self.ip("link", "set", name, "addrgenmode", "none")
         self.ip("link", "set", name, "up")
         self.run("ip", "-n", self.far, "link", "set", name, "up")
         self.ip("address", "add", address, "dev", name)
@@ -111,6 +113,7 @@ def scene(request: pytest.FixtureRequest, rig: VethRig) -> Scene:
 @pytest.fixture
 def ground() -> Iterator[Ground]:
     require("dataplane", missing_for_bpf())
+    clear_dead()
     made = Ground()
     try:
         with made.inside():

@@ -55,5 +55,7 @@ def test_a_new_agent_joins_what_it_adopts(ground: Any) -> None:
 def test_there_may_be_many(ground: Any) -> None:
     with ground.inside():
         target = ground.open()
+        before = groups(ground, "ext0")
         target.apply([AddVirtualServer(server(number)) for number in range(1, COUNT + 1)])
-        assert len([each for each in groups(ground, "ext0") if "ffab" in each]) == COUNT
+        expected = {f"ff02::1:ffab:{number:x}" for number in range(1, COUNT + 1)}
+        assert groups(ground, "ext0") - before == expected

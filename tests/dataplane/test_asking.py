@@ -36,7 +36,7 @@ from support.targets.veth_rig import VethRig, opened
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.soak]
 
-FRAMES: Final = part(200_000, 10)  # by each CS
+FRAMES: Final = part(200_000, 40)  # by each CS
 OUTCOMES: Final = frozenset(COUNTERS) - NOT_PACKETS
 ETHERNET: Final = 14
 SYN, ACK = 2, 16

@@ -48,8 +48,8 @@ PROGRAM = {
 }
 RUNTIME = "data_flow_segment/runtime/segment.py"  # whose event loop is the test's own here
 EVERY_WAKE_UP = (
-    ".get_timer", ".handle_timer", ".due", ".octets_to_send", "Offloads.follow", "Reports.read",
-    "Grants.flush",
+    ".get_timer", ".handle_timer", ".due", ".octets_to_send", "Cookies.follow", "Offloads.follow",
+    "Reports.read", "Grants.flush",
 )  # fmt: skip
 
 
@@ -77,7 +77,6 @@ class BpfPlanes(Planes):
 
     def follow(self) -> None:
         """Take up what the target has, and go on until it is decided."""
-        self._settle()
         self.run(1.0)
 
 

@@ -38,7 +38,7 @@ def number_of(target: BpfTarget, name: str) -> int:
 def test_the_next_agent_runs_the_programs_that_are_there(ground: Any) -> None:
     first = ground.open()
     kept, running = pins(ground), attached()
-    numbers = {name: number_of(first, name) for name in ("dfs_tc", "dfs_inject", "dfs_ssmb")}
+    numbers = {name: number_of(first, name) for name in ("dfs_tc", "dfs_back")}
     assert running == {numbers["dfs_tc"]}
     ground.close(first, detach=False)
     second = ground.open()

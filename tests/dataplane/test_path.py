@@ -22,6 +22,7 @@ from data_flow_segment.targets.contract import (
     Event,
     FlowClosed,
     InstallFlow,
+    PacketReason,
     RemoveFlow,
 )
 from splitplane.lab.processes import wait_for
@@ -70,6 +71,33 @@ def test_what_is_not_ours_is_seen_by_the_next_program(rig: VethRig) -> None:
         assert scene.values()["passed"] - before == 2
     finally:
         links._detach_clsact(number, target._options.pin_path)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_syn_whose_node_has_no_route_counts_for_its_flow(rig: VethRig, family: Family) -> None:
+    """As when the node's link is down: the next one is asked about, not each of a flood."""
+    scene = Scene(rig, family, TCP_PROTOCOL)
+    version = "-4" if family.is_ipv4 else "-6"
+    command = ("ip", "-n", rig._network.target, version, "route")
+    run(*command, "add", "unreachable", family.node)
+    try:
+        rig.apply(AddVirtualServer(scene.server()), InstallFlow(scene.entry(), half_open=True))
+        rig.advance(0.3)
+        before = scene.values()
+        syn = scene.inbound(scene.to_vip(flags="S", seq=1000))
+        assert scene.send(syn, syn) == []
+        assert scene.values()["drop_no_route"] == before["drop_no_route"] + 2
+        state = rig.target.lookup(scene.signature())
+        assert state is not None
+        assert (state.half_open, state.counters.pkts_in) == (True, 2)
+        assert state.idle_ms < 300
+        assert scene.up_calls() == []
+        rig.advance(0.3)
+        assert scene.send(syn) == []
+        (up,) = scene.up_calls()
+        assert up.reason == PacketReason.UNANSWERED
+    finally:
+        run(*command, "delete", "unreachable", family.node)
 
 
 def test_the_mtu_is_the_routes(scene: Scene, rig: VethRig) -> None:

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from data_flow_segment.targets.bpf import links, places
 from data_flow_segment.targets.bpf.layout import LAYOUT_VERSION, META
 from data_flow_segment.targets.bpf.libbpf import TcHook, TcOptions, library
 from data_flow_segment.targets.contract import TargetError
+from support.targets.wire import inside
 from support.targets.xdp_pass import attach_pass
 
 pytestmark = pytest.mark.dataplane
@@ -118,6 +120,32 @@ def test_a_second_data_path_on_an_interface_is_refused_and_the_first_one_named(
             if is_alive:
                 assert descriptors() == held
         assert ground.open(attach=how, external=("int0",), internal=("int0",)).adopted
+
+
+def test_an_interface_of_the_same_number_in_another_namespace_is_no_owner(
+    ground: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a filter only a mark with the interface's number says whose it is."""
+    number = socket.if_nametoindex("int0")
+    elsewhere = [ground.pin_path.with_name(f"{ground.pin_path.name}-{n}") for n in range(2)]
+
+    def mark(folder: Path) -> None:
+        for name in (f"clsact-{number}", "netns-1"):
+            (folder / name).mkdir(parents=True)
+
+    try:
+        mark(elsewhere[0])
+        with monkeypatch.context() as patched:
+            patched.setattr(links, "ATTACH_TCX_INGRESS", 4711)
+            ground.open(external=("int0",), internal=("int0",), attach="tc")
+            mark(elsewhere[1])  # whatever order they are listed in, one comes first
+            other = ground.pin_path.with_name(ground.pin_path.name + "-other")
+            with pytest.raises(TargetError) as caught:
+                ground.open(attach="tc", pin_path=other)
+        assert f"pin_path {ground.pin_path}." in str(caught.value)
+    finally:
+        for folder in elsewhere:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_pins_that_go_away_meanwhile_are_passed_over(
@@ -412,3 +440,38 @@ def test_auto_is_tc_where_a_driver_has_no_xdp(ground: Any, monkeypatch: pytest.M
     assert ground.programs_on("plain0") == TCX
     ground.close(target)
     assert ground.programs_on("ext0") == []
+
+
+@pytest.mark.parametrize("how", ["tcx", "clsact", "xdp"])
+def test_the_pins_of_another_network_namespace_are_not_taken_over(
+    ground: Any, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its data path goes on without an agent; its links would be dropped, and its table adopted."""
+    if how == "clsact":
+        monkeypatch.setattr(links, "ATTACH_TCX_INGRESS", 4711)
+    attach = "xdp" if how == "xdp" else "tc"
+    first = ground.open(attach=attach)
+    ground.close(first, detach=False)
+    wanted = ground.programs_on("ext0")
+    pins = sorted(ground.pin_path.iterdir())
+    with inside(ground.far), pytest.raises(TargetError) as caught:
+        ground.open(attach=attach)
+    assert "in another network namespace" in str(caught.value)
+    assert ground.programs_on("ext0") == wanted
+    assert sorted(ground.pin_path.iterdir()) == pins
+    assert ground.open(attach=attach).adopted
+
+
+def test_the_pins_of_a_namespace_that_is_gone_are_adopted(ground: Any) -> None:
+    """A container's agent comes back in another namespace than it had."""
+    first = ground.open()
+    boot_id = first.boot_id
+    ground.close(first, detach=False)
+    for name in ("ext0", "int0"):
+        ground.ip("link", "delete", name)
+    for name, address in (("ext0", "192.0.2.1/24"), ("int0", "10.1.0.1/24")):
+        ground.cable(name, address)
+    with inside(ground.far):
+        again = ground.open()
+        assert (again.adopted, again.boot_id) == (True, boot_id)
+        ground.close(again)

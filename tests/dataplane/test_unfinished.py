@@ -7,55 +7,26 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 
-from data_flow_segment.targets.contract import AddVirtualServer, Offload
+from data_flow_segment.targets.contract import AddVirtualServer, Offload, SetCookies
+from packets.tcp import Options
+from splicing import cookies
+from ssmb.constants import AppType, Flag
+from ssmb.messages import Session
 from support.octets.packets import TCP_PROTOCOL, UDP_PROTOCOL, hop, ones_sum
 from support.targets.answering_cs import GROUP, AnsweringCs
+from support.targets.offloading import OffloadingWire
 from support.targets.rig import FAMILIES, IPV4, Family, Side
-from support.targets.scene import Scene, assert_packet, only, reset
-from support.targets.veth_rig import FAR, VethRig, opened
-from support.targets.wire import inside
+from support.targets.scene import NAT, Scene, assert_packet, only, reset
+from support.targets.veth_rig import VethRig, opened
 
-# linux/if_packet.h and linux/virtio_net.h
-_SOL_PACKET: Final = 263
-_PACKET_VNET_HDR: Final = 15
-_PACKET_IGNORE_OUTGOING: Final = 23
-_ETH_P_ALL: Final = 3
-_HEADER: Final = struct.Struct("=BBHHHH")  # flags, GSO, its sizes, where a sum begins, and goes
-_NEEDS_CSUM: Final = 1
 _LINK: Final = 14
-_WAIT_S: Final = 30.0
 _FAMILIES: Final = {True: socket.AF_INET, False: socket.AF_INET6}
-
-
-class OffloadingWire:
-    """The far end of a cable, with what a NIC would be told."""
-
-    def __init__(self, namespace: str) -> None:
-        with inside(namespace):
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-            self._socket.bind((FAR, _ETH_P_ALL))
-        self._socket.settimeout(_WAIT_S)
-
-    def send(self, frame: bytes, start: int, place: int) -> None:
-        self._socket.send(_HEADER.pack(_NEEDS_CSUM, 0, start + 8, 0, start, place) + frame)
-
-    def receive(self) -> tuple[bytes, tuple[int, int] | None]:
-        """The next frame that is not ARP, and where a sum is still to begin and to be written."""
-        octets = self._socket.recv(65536)
-        while octets[_HEADER.size + 12 : _HEADER.size + 14] == b"\x08\x06":
-            octets = self._socket.recv(65536)
-        flags, _, _, _, start, place = _HEADER.unpack_from(octets)
-        return octets[_HEADER.size :], (start, place) if flags & _NEEDS_CSUM else None
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +81,66 @@ def test_an_unfinished_packet_becomes_a_query(
     out = scene.send(cs.frame(cs.reply(query, scene.entry())))
     wanted = scene.segment(scene.client, scene.node, payload, **fields)
     assert_packet(only(out, Side.INTERNAL), hop(wanted))
+
+
+def unfinished(right: bytes, ends: Iterable[str], *, is_ipv4: bool) -> tuple[bytes, int, int]:
+    """The same TCP segment with the sum of its pseudo header only; where a sum begins, and goes."""
+    start = _LINK + (20 if is_ipv4 else 40)
+    at = start + 16
+    addresses = b"".join(socket.inet_pton(_FAMILIES[is_ipv4], end) for end in ends)
+    pseudo = addresses + struct.pack("!II", len(right) - start, TCP_PROTOCOL)
+    return right[:at] + struct.pack("!H", ones_sum(pseudo)) + right[at + 2 :], start, 16
+
+
+def finished(octets: bytes, left: tuple[int, int] | None) -> bytes:
+    """As a NIC sends it."""
+    if left is None:
+        return octets
+    start, place = left
+    made = bytearray(octets)
+    total = 0xFFFF - ones_sum(octets[start:] + bytes(len(octets) - start & 1))
+    made[start + place : start + place + 2] = struct.pack("!H", total)
+    return bytes(made)
+
+
+@pytest.mark.parametrize("size", [1, 2, 101])
+@pytest.mark.parametrize("of_cs", FAMILIES, ids=lambda family: f"cs-{family.name}")
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_the_short_way_with_unfinished_segments_of_both_ends(
+    rig: VethRig, wires: dict[Side, OffloadingWire], family: Family, of_cs: Family, size: int
+) -> None:
+    """A client's request becomes a question, and a node's SYN-ACK the request."""
+    scene, cs = Scene(rig, family, TCP_PROTOCOL), AnsweringCs(of_cs)
+    secrets = cookies.Secrets(0, {0: bytes(16)})
+    server = replace(scene.server(), proxied=True, app_type=int(AppType.HTTP_REQUEST))
+    rig.apply(SetCookies(GROUP, 0, (bytes(16), b"", b"", b"")), AddVirtualServer(server))
+    rig.apply(cs.offload())
+    scene.client = scene.client[0], 21000 + size
+    ends = Session(*scene.signature(client=scene.client)[:5])
+    cookie = cookies.make(secrets, ends, 1000, Options(mss=1460))
+    payload = bytes(range(size))
+    said = scene.to_vip(payload, flags="PA", seq=1001, ack=cookie + 1 & 0xFFFFFFFF)
+    (_, right) = scene.inbound(said)
+    is_ipv4 = family.is_ipv4
+    frame = unfinished(right, (family.client, family.vip), is_ipv4=is_ipv4)
+    wires[Side.EXTERNAL].send(*frame)
+    octets, left = wires[Side.INTERNAL].receive()
+    assert left is None, "the kernel would still write a sum into the datagram"
+    query = cs.content_query(octets)
+    assert query.frame[12:] == right[12:]
+    rig.exchange(())
+    flags = int(NAT | Flag.PROXY_SERVER)
+    out = scene.send(cs.frame(cs.reply(query, scene.entry(flags=flags))))
+    syn = scene.segment(scene.client, scene.node, flags="S", seq=1000, ack=0)
+    assert len(only(out, Side.INTERNAL)) >= _LINK + len(syn)
+    answer = scene.segment(
+        scene.node, scene.client, flags="SA", seq=70, ack=1001, options=[("MSS", 1460)]
+    )
+    (_, right) = scene.outbound(answer)
+    wires[Side.INTERNAL].receive()  # the SYN
+    frame = unfinished(right, (family.node, family.client), is_ipv4=is_ipv4)
+    wires[Side.INTERNAL].send(*frame)
+    octets = finished(*wires[Side.INTERNAL].receive())
+    wanted = scene.segment(scene.client, scene.node, payload, flags="PA", seq=1001, ack=71)
+    assert_packet(octets, hop(wanted))
+    assert rig.events() == []

@@ -22,7 +22,7 @@ from data_flow_segment.targets.bpf import BpfOptions, BpfTarget, links
 from data_flow_segment.targets.bpf.carry import Facts
 from data_flow_segment.targets.bpf.flows import pack, unpack
 from data_flow_segment.targets.bpf.interfaces import devices
-from data_flow_segment.targets.bpf.layout import META, CloseBit, FlowBit
+from data_flow_segment.targets.bpf.layout import FLOW_KEY, META, REQUEST, CloseBit, FlowBit
 from data_flow_segment.targets.bpf.pinned import pinned_maps
 from data_flow_segment.targets.bpf.places import Places
 from data_flow_segment.targets.bpf.program import Program
@@ -46,8 +46,11 @@ from support.targets.bpf_variants import (
     A_FIELD_ELSEWHERE,
     A_FIELD_LESS,
     A_FIELD_OF_ANOTHER_SIZE,
+    A_FIELD_OF_REQUESTS,
     A_LAST_COUNTER,
+    A_REQUEST_OF_ANOTHER_KIND,
     COUNTERS_WITHOUT_NAMES,
+    NO_REQUEST_SIZE,
     NO_XDP,
     Edit,
     compile_program,
@@ -347,6 +350,29 @@ def test_small_maps_are_carried_by_their_members_too(
     assert set(target.virtual_servers()) == set(servers)
 
 
+@pytest.mark.parametrize("edit", [A_FIELD_OF_REQUESTS, A_REQUEST_OF_ANOTHER_KIND])
+def test_what_clients_have_said_is_carried_or_forgotten(
+    ground: Any, traffic: Traffic, build: Callable[..., Path], edit: Edit
+) -> None:
+    """Of flows that the program was about to splice: their clients say it again if need be."""
+    leave_flows(ground, artifact=build())
+    program = Program(build(), ground.pin_path, CAPACITY)
+    key = FLOW_KEY.pack(*entry(0).signature.session)
+    frame_of_it = bytes(range(256)) * 2
+    before = REQUEST.pack(1000, 2000, 3000, 300, 34, 1, frame_of_it)
+    program._map("requests").update(key, before)
+    program.close()
+    with traffic:
+        program = take_over(ground, build(edit, NO_REQUEST_SIZE), between=traffic.go_on)
+    value = program._map("requests").lookup(key)
+    if edit is A_FIELD_OF_REQUESTS:
+        assert value == bytes(8) + before
+    else:
+        assert value is None
+    traffic.once()
+    program.close()
+
+
 def test_counters_of_a_program_that_does_not_name_them_are_carried(
     ground: Any, traffic: Traffic, build: Callable[..., Path]
 ) -> None:
@@ -366,14 +392,20 @@ def test_the_same_program_uses_the_same_maps(ground: Any, build: Callable[..., P
     program.close()
 
 
+def pins_of(ground: Any) -> dict[Path, int]:
+    """What is pinned, and the folders beside it (0)."""
+    paths = ground.pin_path.iterdir()
+    return {path: 0 if path.is_dir() else pinned_id(path) for path in paths}
+
+
 def assert_refused(ground: Any, traffic: Traffic, artifact: Path, said: str) -> None:
     """The old program goes on, nothing is left of the attempt, and the version before can run."""
-    before = {path: pinned_id(path) for path in ground.pin_path.iterdir() if path.is_file()}
+    before = pins_of(ground)
     with traffic, pytest.raises(TargetError) as caught:
         take_over(ground, artifact)
     assert said in str(caught.value)
     assert f"rm -r {ground.pin_path}" in str(caught.value)
-    assert {path: pinned_id(path) for path in ground.pin_path.iterdir()} == before
+    assert pins_of(ground) == before
     traffic.once()
     target = ground.open(flow_capacity=CAPACITY)
     assert target.adopted

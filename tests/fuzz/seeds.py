@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: E402 - a program finds the repository before it imports from it
-"""Write the seeds in tests/fuzz/corpus: conformance vectors, batches, and whole CSMB conversations.
+"""Write the seeds in tests/fuzz/corpus: conformance vectors, batches, whole CSMB conversations, and
+what clients begin with.
 
     python tests/fuzz/seeds.py
 
@@ -26,15 +27,23 @@ from ssmb import codec as ssmb_codec
 from ssmb import messages as ssmb_messages
 from ssmb.addresses import from_text
 from ssmb.constants import Flag
+from support.octets import hellos
 from support.octets.vectors import load
 from support.octets.wire_checks import CS_LISTENS, WITH_KEY
 
 CORPUS = Path(__file__).parent / "corpus"
+NO_LIMIT = b"\x3f\xff\x1f"  # but the highest; see support.octets.extraction_checks
 VECTORS_EACH = 2  # of a type and version; more teach a fuzzer nothing
 
 
-def seeds(bus: str) -> dict[str, bytes]:
-    """Return every seed of a bus by its file's name."""
+def seeds(target: str) -> dict[str, bytes]:
+    """Return every seed of a fuzz target by its file's name."""
+    if target in ("http", "tls"):
+        return {
+            name: NO_LIMIT + octets
+            for name, octets in (_requests() if target == "http" else _hellos()).items()
+        }
+    bus = target
     made = _vectors(bus)
     made |= _datagrams() if bus == "ssmb" else _conversations()
     return made
@@ -72,7 +81,42 @@ def _datagrams() -> dict[str, bytes]:
         parked = ssmb_messages.Query(flags=Flag.PARKED, serial=5, frame=bytes(range(60)))
         made[f"batch-v{version}"] = _choice(version) + batch
         made[f"parked-v{version}"] = _choice(version) + ssmb_codec.encode(parked, version)
+        asked = ssmb_messages.AppQuery(flags=Flag.PARKED, serial=6, frame=bytes(range(90)))
+        made[f"parked-app-query-v{version}"] = _choice(version) + ssmb_codec.encode(asked, version)
         made[f"experimental-v{version}"] = _choice(version) + batch + b"\x80\0\0\0"
+    return made
+
+
+def _requests() -> dict[str, bytes]:
+    """A request for each kind of target, and what is refused in a way of its own."""
+    lines = {
+        "path": b"GET /a/%2e/b;jsessionid=1?x=1&y=%20 HTTP/1.1",
+        "absolute": b"GET http://a.example:80/x HTTP/1.1",
+        "connect": b"CONNECT a.example:443 HTTP/1.1",
+        "asterisk": b"OPTIONS * HTTP/1.0",
+    }
+    headers = b"\r\nHost: a.example\r\nCookie: SID=node7; b=\r\nX-A: 1\r\nx-a:2 \r\n"
+    made = {name: line + headers + b"\r\n" for name, line in lines.items()}
+    made["empty-line"] = b"\r\n" + made["path"]
+    made["body"] = lines["path"] + headers + b"Content-Length: 2\r\n\r\nab"
+    made["chunked"] = lines["path"] + headers + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    made["upgrade"] = lines["path"] + headers + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    made["folded"] = lines["path"] + headers + b" b\r\n\r\n"
+    made["http2"] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    return made
+
+
+def _hellos() -> dict[str, bytes]:
+    """What real clients and a server say, older forms, and a message over records."""
+    made = {}
+    for name, sample in hellos.samples().items():
+        file = name.replace(",", "").replace(" ", "-").lower()
+        made[f"client-{file}"] = sample.client
+        made[f"server-{file}"] = sample.server[:200]
+    made["client-ssl2"] = hellos.ssl2_hello(bytes(16))
+    made["client-ssl3"] = hellos.client_hello(session_id=bytes(32), version=0x0300)
+    made["client-records"] = hellos.records(made["client-openssl-tls-1.2"][5:], 1, 3, 1, 50)
+    made["server-alert"] = b"\x15\x03\x03\0\2\2\x28"
     return made
 
 
@@ -137,9 +181,9 @@ def _conversation(version: int, *, with_key: bool) -> dict[Role, bytes]:
 
 
 if __name__ == "__main__":
-    for bus in ("ssmb", "csmb"):
-        folder = CORPUS / bus
+    for target in ("ssmb", "csmb", "http", "tls"):
+        folder = CORPUS / target
         folder.mkdir(parents=True, exist_ok=True)
-        for name, octets in seeds(bus).items():
+        for name, octets in seeds(target).items():
             (folder / name).write_bytes(octets)
         print(f"{folder}: {len(list(folder.iterdir()))} files")
