@@ -26,6 +26,7 @@ from support.octets.packets import (
     with_destination_options,
 )
 from support.require import require
+from support.soak import part
 from support.targets.rig import CLIENT_MAC, FAMILIES, Frame, Rig, Side
 from support.targets.scene import Scene, is_drop
 from support.targets.veth_rig import VethRig, missing_for_bpf, open_bpf
@@ -33,9 +34,9 @@ from support.targets.veth_rig import VethRig, missing_for_bpf, open_bpf
 if TYPE_CHECKING:
     from data_flow_segment.targets.bpf.target import BpfTarget
 
-pytestmark = pytest.mark.dataplane
+pytestmark = [pytest.mark.dataplane, pytest.mark.soak]
 
-FRAMES: Final = 200_000
+FRAMES: Final = part(200_000, 10)
 AT_ONCE: Final = 64  # then events are taken, as an agent would
 SHORTEST: Final = 15  # that the kernel runs a program on
 WITH_IP_HEADER: Final = 14 + 40

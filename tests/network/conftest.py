@@ -19,7 +19,7 @@ MakeLab: TypeAlias = Callable[..., Lab]
 @pytest.fixture(scope="module")
 def make_lab(request: pytest.FixtureRequest) -> Iterator[MakeLab]:
     """Makes laboratories, not yet entered; they are left behind by nobody."""
-    topic = request.node.name.removeprefix("test_").removesuffix(".py").replace("_", "")
+    topic = "".join(filter(str.isalpha, request.node.path.stem.removeprefix("test_")))
     name = f"{topic[:8]}{os.getpid() % 100_000}"  # runs beside the laboratories of others
 
     def make(target: Literal["bpf", "p4runtime"] = "bpf", **choices: Any) -> Lab:

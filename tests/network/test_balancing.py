@@ -57,13 +57,16 @@ SERVICES: dict[int, tuple[str, Mapping[str, int], dict[str, Any]]] = {
     ),
     9007: ("round_robin", EQUAL, {"idle_timeout_s": IDLE_S}),
     9008: ("least_connections", EQUAL, {}),  # nothing listens at its server1
+    9009: ("round_robin", EQUAL, {}),  # nor here, and it is ejected for that
+    9010: ("round_robin", EQUAL, {"fallback_pool": "at9001"}),
     9101: ("source_hash", EQUAL, {}),
     9102: ("source_hash", UNEQUAL, {}),
     9103: ("maglev", EQUAL, {}),
     9104: ("maglev", UNEQUAL, {}),
 }
 FIRST_UDP = 9100
-DEAD = 9008
+DEAD, EJECTING, FALLING_BACK = 9008, 9009, 9010
+OUTLIERS = {"failures": 3, "max_ejected_percent": 34}
 DEAD_PORT = 7
 MANY = {VIRTUAL_ADDRESS: "10.9.0.0/16", VIRTUAL_ADDRESS_6: "2001:db8:9::/64"}
 
@@ -108,13 +111,17 @@ def service(lab: Lab, address: str, port: int) -> tuple[dict[str, Any], dict[str
             "name": host.name,
             "address": host.address_6 if ":" in address else host.address,
             "port": DEAD_PORT
-            if (port, host.name) == (DEAD, "server1")
+            if port in (DEAD, EJECTING) and host.name == "server1"
             else (SERVER_UDP_PORT if is_udp else SERVER_HTTP_PORT),
             "weight": weights[host.name],
         }
         for host in lab.topology.of("server")
     ]
-    pool = {"name": name, "method": method, "nodes": nodes}
+    pool: dict[str, Any] = {"name": name, "method": method, "nodes": nodes}
+    if port == EJECTING:
+        pool["outliers"] = OUTLIERS
+    if ":" in address and "fallback_pool" in fields:
+        fields = {**fields, "fallback_pool": f"{fields['fallback_pool']}v6"}
     protocol = "udp" if is_udp else "tcp"
     server = {"name": name, "address": address, "port": port, "protocol": protocol, "pool": name}
     return pool, {**server, **fields}
@@ -177,6 +184,7 @@ def test_round_robin_gives_each_server_its_exact_share(lab: Lab, address: str, p
     assert dict(seen) == {name: rounds * weight for name, weight in weights.items()}, method
 
 
+@pytest.mark.usefixtures("asks")
 def test_round_robin_goes_round_and_weights_are_spread_within_a_round(lab: Lab) -> None:
     answered = ask_in_turn(lab, VIRTUAL_ADDRESS, 9001, 9)
     assert answered[:3] * 3 == answered
@@ -263,6 +271,59 @@ def test_least_connections_evens_out_what_is_open(lab: Lab, port: int) -> None:
 
     asyncio.run(story())
     wait_for("all to end", lambda: sum(active(lab, port).values()) == 0)
+
+
+def test_a_node_that_refuses_three_connections_gets_no_more(lab: Lab) -> None:
+    """By what the data path says of connections: nobody probes."""
+
+    def ejected() -> list[str]:
+        name = pool_name(VIRTUAL_ADDRESS, EJECTING)
+        nodes = [node for node in lab.admin("cs1", NODES) if node.pool == name]
+        return [node.name for node in nodes if node.ejected_for_ms is not None]
+
+    async def story() -> tuple[int, Counter[str]]:
+        refused, found = 0, Counter[str]()
+        for _ in range(30):
+            if ejected():
+                break
+            try:
+                await ask(lab, VIRTUAL_ADDRESS, EJECTING)
+            except Broken:
+                refused += 1
+        await until("the node to be ejected", lambda: ejected() == ["server1"])
+        for _ in range(30):
+            found[await ask(lab, VIRTUAL_ADDRESS, EJECTING)] += 1
+        return refused, found
+
+    refused, found = asyncio.run(story())
+    assert 3 <= refused <= 5  # another may begin while the word of the third is on its way
+    assert found["server1"] == 0
+    assert abs(found["server2"] - found["server3"]) <= 2
+
+
+def test_a_fallback_pool_serves_while_the_own_one_is_down(lab: Lab) -> None:
+    own = pool_name(VIRTUAL_ADDRESS, FALLING_BACK)
+
+    def totals() -> Counter[str]:
+        found = Counter[str]()
+        for node in lab.admin("cs1", NODES):
+            found[node.pool] += node.total
+        return found
+
+    def served(times: int = 12) -> dict[str, int]:
+        before = totals()
+        ask_in_turn(lab, VIRTUAL_ADDRESS, FALLING_BACK, times)
+        wait_for("the CS to know all", lambda: (totals() - before).total() >= times)
+        return dict(totals() - before)
+
+    assert served() == {own: 12}
+    for host in lab.topology.of("server"):
+        lab.admin("cs1", SET_NODE, pool=own, node=host.name, state="down")
+    assert served() == {"at9001": 12}
+    lab.admin("cs1", SET_NODE, pool=own, node="server2", state="enabled")
+    assert served() == {own: 12}
+    for name in ("server1", "server3"):
+        lab.admin("cs1", SET_NODE, pool=own, node=name, state="enabled")
 
 
 def test_a_node_whose_process_is_gone_does_not_attract_everything(lab: Lab) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -71,7 +73,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 def test_it_runs_for_the_given_time_without_a_failure_and_leaves_nothing(target: str) -> None:
     require_laboratory(target)
     done = subprocess.run(
-        [*COMMAND, "run", "--name", NAME, "--target", target, "--seconds", "5"],
+        [*COMMAND, "run", "--no-api", "--name", NAME, "--target", target, "--seconds", "5"],
         capture_output=True, text=True, check=False, timeout=90,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
@@ -91,14 +93,45 @@ def test_once_prints_the_screen_once() -> None:
         env={**os.environ, "COLUMNS": "100"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
-    for part in ("nodes", " flows, newest first", "messages/s", "QUERY", "web6", "0 failures"):
+    for part in (
+        "nodes",
+        " flows, newest first",
+        "messages/s",
+        "QUERY",
+        "web6",
+        "0 failures",
+        "site  beta ",
+    ):
         assert part in done.stdout
+
+
+def test_it_says_where_its_page_is_and_a_link_signs_one_in() -> None:
+    with started("run") as process:
+        said = line_of(process.stderr)
+        found = re.search(r"page (http://127\.0\.0\.1:\d+/) .*#sign-in=(\S+)", said)
+        assert found is not None, said
+        page, secret = found.groups()
+        with urllib.request.urlopen(page, timeout=60) as answer:
+            assert b"web/js/main.js" in answer.read()
+        wanted = urllib.request.Request(
+            f"{page}api/v1/session", json.dumps({"secret": secret}).encode(),
+            {"Content-Type": "application/json", "X-Splitplane-Request": "1"},
+        )  # fmt: skip
+        with urllib.request.urlopen(wanted, timeout=60) as answer:
+            assert json.load(answer)["role"] == "admin"
+            assert "HttpOnly" in answer.headers["Set-Cookie"]
+        assert "connections/s" in line_of(process.stdout)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=90)
+        assert process.returncode == 0, err + out
+    assert "0 failures" in out
+    assert remains() == []
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("whole_group", [False, True], ids=["alone", "group"])
 def test_it_ends_politely_and_leaves_nothing(ending: signal.Signals, whole_group: bool) -> None:
-    with started("run") as process:
+    with started("run", "--no-api") as process:
         assert "connections/s" in line_of(process.stdout)
         if whole_group:  # as a terminal's Ctrl-C
             os.killpg(process.pid, ending)
@@ -111,13 +144,13 @@ def test_it_ends_politely_and_leaves_nothing(ending: signal.Signals, whole_group
 
 
 def test_after_kill_9_the_next_run_works_and_leaves_nothing() -> None:
-    with started("run") as process:
+    with started("run", "--no-api") as process:
         assert "connections/s" in line_of(process.stdout)
         process.kill()
         process.wait(60)
     assert remains() != []
     done = subprocess.run(
-        [*COMMAND, "run", "--name", NAME, "--seconds", "2"],
+        [*COMMAND, "run", "--no-api", "--name", NAME, "--seconds", "2"],
         capture_output=True, text=True, check=False, timeout=90,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
@@ -148,6 +181,23 @@ def test_a_laboratory_can_be_looked_at_and_entered() -> None:
         assert "server" in inside.stdout, inside.stderr
         rows = shown("show", "nodes", *options)[0]["data"]
         assert sum(row["total"] for row in rows) == 1
+        site = (
+            "import urllib.request as r;"
+            "print(r.urlopen(r.Request('http://203.0.113.10:8000/name',"
+            " headers={'X-Beta': 'yes'})).read())"
+        )
+        inside = subprocess.run(
+            [*COMMAND, "lab", "exec", "--name", NAME, "client1", sys.executable, "-c", site],
+            capture_output=True, text=True, check=False, timeout=90,
+        )  # fmt: skip
+        assert "server3" in inside.stdout, inside.stderr
+        decided = shown("show", "rules", "site", "--socket", sockets[0])[0]["data"]
+        assert [(row["rule"], row["pool"], row["connections"]) for row in decided] == [
+            ("beta", "beta", 1),
+            ("no admin", None, 0),
+            ("(no rule)", "web", 0),
+            ("(unreadable)", None, 0),
+        ]
         for what in ("virtual-servers", "messages", "status"):
             assert shown("show", what, *options)
         flow = until_shown(options)
@@ -169,7 +219,8 @@ def until_shown(options: list[str]) -> dict[str, object]:
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            flows = shown("show", "flows", "--from", "cs", *options)[0]["data"]
+            wanted = "--from", "cs", "--vip", "203.0.113.10:80"
+            flows = shown("show", "flows", *wanted, *options)[0]["data"]
             if flows:
                 flow: dict[str, object] = flows[0]
                 return flow

@@ -50,13 +50,16 @@ def test_the_models_of_answers_need_no_library() -> None:
 
 
 def test_the_laboratorys_server_is_light() -> None:
-    heavy = {"pydantic", "click", "rich", "numpy", "control_segment", "data_flow_segment"}
+    heavy = {"pydantic", "yaml", "click", "rich", "numpy", "control_segment", "data_flow_segment"}
     assert imported_by("import splitplane.lab.web") & heavy == set()
 
 
 def test_the_command_answers_without_loading_the_segments() -> None:
-    loaded = imported_by("import splitplane.cli")
-    assert loaded & {"control_segment", "data_flow_segment", "numpy"} == set()
+    heavy = {"control_segment", "data_flow_segment", "numpy", "asyncio", "pydantic", "yaml", "rich"}
+    assert imported_by("import splitplane.cli") & heavy == set()
+    for command in ("cs", "dfs"):
+        loaded = imported_by(f"import splitplane.commands.{command}")
+        assert loaded & {"control_segment", "data_flow_segment", "numpy", "rich"} == set()
 
 
 def test_a_dfs_without_a_switch_needs_no_grpc() -> None:

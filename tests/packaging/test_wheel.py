@@ -21,10 +21,12 @@ import splitplane
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "admin",
+    "api",
     "control_segment",
     "csmb",
     "data_flow_segment",
     "packets",
+    "splicing",
     "splitplane",
     "ssmb",
 }
@@ -92,10 +94,17 @@ def test_every_package_says_that_it_is_typed(wheel: zipfile.ZipFile) -> None:
     assert typed == {f"{package}/py.typed" for package in PACKAGES}
 
 
-def test_the_wheel_carries_both_licences(wheel: zipfile.ZipFile, metadata: Message) -> None:
+def test_the_wheel_has_the_page(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    for path in (ROOT / "api/web").rglob("*"):
+        if path.suffix in {".css", ".html", ".js", ".svg"}:
+            assert str(path.relative_to(ROOT)) in names
+
+
+def test_the_wheel_carries_all_licences(wheel: zipfile.ZipFile, metadata: Message) -> None:
     carried = {Path(name).name for name in wheel.namelist() if "/licenses/" in name}
-    assert {"LICENSE", "GPL-2.0-only.txt"} <= carried
-    assert metadata["License-Expression"] == "Apache-2.0 AND GPL-2.0-only"
+    assert {"LICENSE", "GPL-2.0-only.txt", "preact.LICENSE", "htm.LICENSE"} <= carried
+    assert metadata["License-Expression"] == "Apache-2.0 AND GPL-2.0-only AND MIT"
 
 
 def test_the_command_is_installed(wheel: zipfile.ZipFile) -> None:

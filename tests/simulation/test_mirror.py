@@ -184,7 +184,7 @@ def test_css_that_would_decide_otherwise_say_so(group: CsGroup) -> None:
     group.run(1)
     assert (same(first), same(second)) == (False, False)
     for member in (first, second):
-        assert sum("other virtual servers, pools or nodes" in line for line in member.log) == 1
+        assert sum("other virtual servers, pools, nodes" in line for line in member.log) == 1
     second.cs.set_nodes("web", ["n1"], weight=None, state="draining", now=group.now)
     group.run(1)
     assert (same(first), same(second)) == (True, True)
