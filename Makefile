@@ -51,18 +51,25 @@ mininet: ## run a TOPOLOGY of mininet/ (single_switch, two_cs, standby_cs, two_d
 	@exec python3 mininet/$(TOPOLOGY).py $(ARGS)
 
 # root can load programs and make namespaces: there a skipped test is a failure
-test soak: export SPLITPLANE_REQUIRE ?= $(if $(filter 0,$(shell id -u)),dataplane$(comma)network$(comma)models)
+test soak: export SPLITPLANE_REQUIRE ?= $(if $(filter 0,$(shell id -u)),dataplane$(comma)network$(comma)models$(comma)page$(comma)postgresql)
 # four processes more than cores, because many tests wait for processes and timers; which tests share a
 # process is in tests/support/parallel.py
 WORKERS ?= $(shell expr $$(nproc) + 4)
 # where a container sets it, hundreds of processes would compile the same modules again
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(PYTHON_BIN) -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
-# what Python compiles of the tests is there, beside the checks, before all processes would compile it
+# first, what Python compiles of the tests is made once, before all processes would make it; the checks,
+# which use one processor, go on beside the tests.  What they have found by then ends it
 test: bpf ## build the BPF program, run the checks and every test, in random order
-	@$(PYTHON_BIN) -m pytest --collect-only -qq >/dev/null 2>&1 & \
-	  $(MAKE) --no-print-directory check; checked=$$?; wait; exit $$checked
-	$(PYTEST) $(ARGS)
+	@scripts/setup test
+	@$(MAKE) --no-print-directory check >.make/check.log 2>&1 & checks=$$!; \
+	  $(PYTHON_BIN) -m pytest --collect-only -qq >/dev/null 2>&1; \
+	  if ! kill -0 $$checks 2>/dev/null; then \
+	    wait $$checks || { cat .make/check.log; exit 1; }; \
+	  fi; \
+	  $(PYTEST) $(ARGS); tested=$$?; \
+	  wait $$checks; checked=$$?; cat .make/check.log; \
+	  exit $$((tested ? tested : checked))
 
 soak: bpf ## run the long tests in full; `make test` runs a short form of them (minutes)
 	SPLITPLANE_SOAK=1 $(PYTEST) -m soak --timeout 1800 $(ARGS)
@@ -74,13 +81,14 @@ coverage: ## report the branch coverage of the code that decides, and hold its f
 
 C_FILES := $(wildcard bpf/*.[ch] bench/*.c native/*.c)
 
-check: ## run ruff, ruff format, clang-format, mypy --strict, import-linter; check commit messages
+check: ## run ruff, ruff format, clang-format, mypy --strict, import-linter, tsc; check commit messages
 	@scripts/setup test
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/clang-format --dry-run -Werror $(C_FILES)
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+	scripts/web_check
 	scripts/check_commits
 
 bpf: setup ## compile the BPF program, and the CS's native part
@@ -125,12 +133,18 @@ bench: bpf ## measure every figure of docs/benchmarks.md on this machine (root; 
 	@scripts/setup bench
 	$(PYTHON_BIN) bench/program.py
 	$(PYTHON_BIN) bench/decisions.py
+	$(PYTHON_BIN) bench/extraction.py
 	$(PYTHON_BIN) bench/reload.py
+	$(PYTHON_BIN) bench/desired_state.py
 	unshare --net $(PYTHON_BIN) bench/virtual_servers.py --bpf
 	$(PYTHON_BIN) bench/compare.py $(ARGS)
+	$(PYTHON_BIN) bench/content.py
+	$(PYTHON_BIN) bench/far.py
 	$(PYTHON_BIN) bench/flood.py
 	$(PYTHON_BIN) bench/failover.py --rounds 1
 	$(PYTHON_BIN) bench/resync.py
+	$(PYTHON_BIN) bench/health.py
+	$(PYTHON_BIN) bench/probes.py
 	@if ! command -v simple_switch_grpc >/dev/null; then \
 	  echo "bench/p4.py and bench/p4_entries.py were not run: simple_switch_grpc is not on the PATH (install p4lang's package p4lang-bmv2)"; \
 	else \
@@ -151,6 +165,6 @@ format: setup ## format with ruff and clang-format, and apply ruff's fixes
 
 clean: ## remove everything that the other targets created, including laboratories
 	@if [ -x $(PYTHON_BIN) ] && [ "$$(id -u)" -eq 0 ]; then $(PYTHON_BIN) -m splitplane lab clean; fi
-	rm -rf .venv .venv-p4shell .make build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-p4shell .make build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache tests/web/node_modules
 	find $(ARTIFACTS) $(dir $(NATIVE)) $(dir $(CLOCK_JUMP)) -type f ! -name .gitkeep -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

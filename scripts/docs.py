@@ -3,8 +3,9 @@
 
     python scripts/docs.py [--check]
 
-`docs/commands.md` is the help of every command.  With --check nothing is written and a stale file
-is an error, as is a link to a file or heading that is not there.
+`docs/commands.md` is the help of every command; the tables in `docs/metrics.md` are those of the
+code.  With --check nothing is written and a stale file is an error, as is a link to a file or
+heading that is not there.
 """
 
 from __future__ import annotations
@@ -16,10 +17,27 @@ from pathlib import Path
 
 import click
 
+from admin.metrics import cs, dfs
+from admin.metrics.instruments import DECISIONS, delay
+from admin.metrics.tables import AnyGroup
+from api.metrics import alerts, collecting, requests
 from splitplane.cli import cli
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ROOT / "docs/commands.md"
+METRICS = ROOT / "docs/metrics.md"
+GROUPS: dict[str, tuple[AnyGroup, ...]] = {
+    "cs": cs.GROUPS,
+    "dfs": dfs.GROUPS,
+    "api": collecting.GROUPS,
+}
+INSTRUMENTS = {
+    "cs": (DECISIONS, delay("cs")),
+    "dfs": (delay("dfs"),),
+    "api": (*requests.INSTRUMENTS, alerts.MESSAGES, delay("api")),
+}
+_TABLE = "<!-- table of {} -->\n"
+_TABLE_END = "\n<!-- end of the table -->"
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -34,6 +52,33 @@ def commands(command: click.Command, name: str, parent: click.Context | None) ->
             found = command.get_command(context, below)
             assert found is not None
             yield from commands(found, below, context)
+
+
+def metrics(text: str) -> str:
+    """docs/metrics.md with the tables of the code."""
+    for component, groups in GROUPS.items():
+        before, begin, rest = text.partition(_TABLE.format(component))
+        _, end, after = rest.partition(_TABLE_END)
+        if not (begin and end):
+            raise ValueError(f"{METRICS}: no place for the table of {component}")
+        text = before + begin + "\n".join(_rows(component, groups)) + end + after
+    return text
+
+
+def _rows(component: str, groups: tuple[AnyGroup, ...]) -> Iterator[str]:
+    yield "| metric | type | of | labels | meaning |"
+    yield "| --- | --- | --- | --- | --- |"
+    for group in groups:
+        for metric in group.metrics:
+            name = metric.name + "_info" if metric.kind == "info" else metric.name
+            yield _row(name, metric.kind, group.of, group.labels, metric.meaning)
+    for each in INSTRUMENTS[component]:
+        yield _row(each.name, each.kind, each.of, each.labels, each.meaning)
+
+
+def _row(name: str, kind: str, of: str, labels: tuple[str, ...], meaning: str) -> str:
+    names = ", ".join(f"`{label}`" for label in labels)
+    return f"| `{name}` | {kind} | {of} | {names} | {meaning.replace('|', chr(92) + '|')} |"
 
 
 def anchors(text: str) -> set[str]:
@@ -66,10 +111,11 @@ def main() -> int:
         + "\n".join(commands(cli, "splitplane", None))
     )
     problems = []
-    if "--check" not in sys.argv:
-        COMMANDS.write_text(text)
-    elif not COMMANDS.exists() or COMMANDS.read_text() != text:
-        problems.append(f"{COMMANDS.relative_to(ROOT)} is out of date: run `make docs`")
+    for path, fresh in ((COMMANDS, text), (METRICS, metrics(METRICS.read_text()))):
+        if "--check" not in sys.argv:
+            path.write_text(fresh)
+        elif not path.exists() or path.read_text() != fresh:
+            problems.append(f"{path.relative_to(ROOT)} is out of date: run `make docs`")
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         problems += dead_links(path)
     print("\n".join(problems), file=sys.stderr, end="\n" if problems else "")
