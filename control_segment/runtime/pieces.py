@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from admin.errors import CommandError, ConfigError
 from control_segment.config import GroupConfig, PoolConfig, VirtualServerConfig
+from control_segment.runtime.children import ended, start_module
 
 LISTS: Final = ("pools", "virtual_servers")
 """The fields that come in pieces; the others come together, as "fields"."""
@@ -172,20 +173,7 @@ async def read_in_process(
             f"{name}: the process that reads it ended early, with code {code}; the log may say why"
         ) from None
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def start_module(module: str, *arguments: str) -> asyncio.subprocess.Process:
-    """A process of this release, wherever it was started from; OSError."""
-    search = os.pathsep.join(folder for folder in sys.path if folder)
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", module, *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": search},
-    )  # fmt: skip
+        await ended(process)
 
 
 async def _take(stream: asyncio.StreamReader, remembered: Remembered | None) -> dict[str, Any]:

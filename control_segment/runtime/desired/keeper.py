@@ -13,9 +13,9 @@ from typing import Final
 from admin.disk import beside, in_daemon, remove
 from admin.link.messages import Change, encode
 from admin.state import StateError
+from control_segment.runtime.children import ended, start_module
 from control_segment.runtime.desired import copy
 from control_segment.runtime.desired.frames import frame_of
-from control_segment.runtime.pieces import start_module
 
 WAIT_S: Final = 5.0  # that who put something waits for the disk
 RETRY_S: Final = 30.0  # while the disk is full
@@ -191,10 +191,12 @@ class Keeper:
         try:
             await process.communicate()
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-                await in_daemon(remove_written, folded)
+            was_stopped = process.returncode is None
+            try:
+                await ended(process)
+            finally:
+                if was_stopped:
+                    await in_daemon(remove_written, folded)
         if process.returncode:
             _log.warning("configuration copy %s: not folded; the log may say why", self._path)
             return None

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from control_segment.runtime.children import ended, start_module
 from control_segment.runtime.probes.messages import ALIVE_S, News, packed, read
 from control_segment.segment import ControlSegment
 
@@ -67,16 +66,10 @@ class Prober:
                     self._is_running = False
 
     async def _run_process(self) -> None:
-        search = os.pathsep.join(folder for folder in sys.path if folder)
         folders = {"--scripts": self._scripts, "--secrets": self._secrets}
         given = [(name, str(path)) for name, path in folders.items() if path is not None]
         arguments = [each for pair in given for each in pair]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "control_segment.runtime.probes", *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": search},
-        )  # fmt: skip
+        process = await start_module("control_segment.runtime.probes", *arguments)
         assert process.stdin is not None
         assert process.stdout is not None
         self._monitoring.order_all()
@@ -93,9 +86,9 @@ class Prober:
                 reading.result()
         finally:
             reading.cancel()
-            await asyncio.wait({reading})
             process.stdin.close()  # so that it ends its scripts, and itself
-            await _ended(process)
+            await ended(process, within_s=END_S)
+            await asyncio.wait({reading})
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
         loop = asyncio.get_running_loop()
@@ -111,12 +104,3 @@ class Prober:
                     self._segment.faults.note("taking what monitors have found", error)
                 self._changed()
             await asyncio.sleep(0)
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    try:
-        async with asyncio.timeout(END_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

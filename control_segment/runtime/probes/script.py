@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import re
-import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +12,7 @@ from typing import Final
 from control_segment.health.config import MonitorConfig
 from control_segment.health.machine import Observed
 from control_segment.health.targets import Target
+from control_segment.runtime.children import ended
 
 _OUTPUT_MAX: Final = 200  # octets of what it writes, as the reason
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -52,12 +50,7 @@ async def probe(
             written += octets[: read_max - len(written)]
         code = await process.wait()
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        # The pipe too, which something that it has started may still hold
-        process._transport.close()  # type: ignore[attr-defined]
+        await ended(process, session=True)
     if code == 0:
         return Observed(True, "")
     said = _without(hidden, written).decode("utf-8", "replace").strip().partition("\n")[0]

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from admin.link.messages import Change, encode
+from control_segment.runtime.children import start_module
 from control_segment.runtime.desired import copy, keeper
 from control_segment.runtime.desired.copy import folding_path, read_copy
 from control_segment.runtime.desired.frames import Head, frame_of
 from control_segment.runtime.desired.keeper import Keeper
-from control_segment.runtime.pieces import start_module
 
 
 def whole(generation: int) -> bytes:

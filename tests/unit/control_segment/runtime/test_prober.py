@@ -143,6 +143,18 @@ def test_without_anything_to_probe_there_is_no_process() -> None:
     run(story)
 
 
+def test_a_cs_that_stops_while_the_process_ends_waits_for_it() -> None:
+    async def story() -> None:
+        async with probed(local(free_port())) as it:
+            await it.until(lambda: it.health("web3") is Health.DOWN)
+            it.rig.cs.apply_config(config(monitor_scripts="/", monitor_secrets="/"), it.rig.now)
+            it._look()
+            await asyncio.sleep(0)  # it is being ended now
+        assert not children()
+
+    run(story)
+
+
 def test_a_script_ends_with_the_process_that_runs_it(tmp_path: Path) -> None:
     path = tmp_path / "check"
     path.write_text(f'#!/bin/sh\necho $$ >>{tmp_path}/pids\n[ "$NODE_PORT" ] && sleep 1000\n')
