@@ -63,6 +63,7 @@ PYTEST = $(PYTHON_BIN) -m pytest --numprocesses $(WORKERS) --no-loadscope-reorde
 test: bpf ## build the BPF program, run the checks and every test, in random order
 	@scripts/setup test
 	@$(MAKE) --no-print-directory check >.make/check.log 2>&1 & checks=$$!; \
+	  trap 'kill $$checks 2>/dev/null; exit 130' INT TERM; \
 	  $(PYTHON_BIN) -m pytest --collect-only -qq >/dev/null 2>&1; \
 	  if ! kill -0 $$checks 2>/dev/null; then \
 	    wait $$checks || { cat .make/check.log; exit 1; }; \
