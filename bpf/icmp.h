@@ -186,9 +186,7 @@ static __always_inline int rewrite_quote(struct context *c, struct packet *p, st
 			if (shifts.acknowledges)
 				add_in_place(h + 8, f->seq_add, false, &inner);
 			if (shifts.stop > 20)
-				inner = fold((__u64)inner +
-					     (__u32)(c->xdp ? shift_options_xdp(XDP(c), &shifts) :
-							      shift_options_tc(SKB(c), &shifts)));
+				inner = fold((__u64)inner + shift_options(c, &shifts));
 		}
 	}
 	delta += inner;

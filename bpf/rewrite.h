@@ -42,6 +42,8 @@ static __always_inline void add_in_place(__u8 *number, __u32 amount, bool odd, _
 	*delta = fold((__u64)*delta + ((__u64)sum << (odd * 8)));
 }
 
+#define OPTIONS_MAX 40 /* octets, RFC 9293 3.1 */
+
 /* What shift_options needs; by pointer, because few arguments fit a global function. */
 struct shifts {
 	__u32 ack_add;
@@ -50,67 +52,81 @@ struct shifts {
 	__u32 l4;
 	__u32 stop; /* where the options end, from l4 */
 	__u32 acknowledges;
+	/* between shift_option's calls */
+	__u32 next; /* from l4 */
+	__u32 edges; /* of SACK blocks, which follow there */
+	__u32 delta; /* the change of the checksum */
 };
 
-/* Returns the change of the checksum.  Each iteration does one thing, for few verifier paths. */
-static __always_inline __u32 shift_options(__u8 *data, __u8 *end, struct shifts *shifts)
+/* Shifts one option, or one edge of a SACK block; false if there is no further one. */
+static __always_inline bool shift_option(__u8 *data, __u8 *end, struct shifts *shifts)
 {
-	UNTRACKED next = 20, edges = 0;
-	__u32 stop = shifts->stop, delta = 0;
+	__u32 at = shifts->next, stop = shifts->stop, length, amount;
+	__u8 *option;
+
+	if (shifts->l4 > L4_MAX || at > 58)
+		return false;
+	option = data + shifts->l4 + at;
+	if (shifts->edges) {
+		if (at + 4 > stop || option + 4 > end)
+			return false;
+		add_in_place(option, shifts->ack_add, at & 1, &shifts->delta);
+		shifts->edges--;
+		shifts->next = at + 4;
+		return true;
+	}
+	if (at + 2 > stop || option + 2 > end || option[0] == 0)
+		return false;
+	length = option[0] == 1 ? 1 : option[1];
+	if (length < 1 || at + length > stop)
+		return false; /* the receiver cannot parse the rest either */
+	if (option[0] == OPTION_SACK) {
+		shifts->edges = (length - 2) / 4;
+		length = 2;
+	} else if (option[0] == OPTION_TIMESTAMPS && length == 10) {
+		if (option + 10 > end)
+			return false;
+		add_in_place(option + 2, shifts->ts_value_add, at & 1, &shifts->delta);
+		/* without ACK the echo is not valid and 0, RFC 7323 3.2 */
+		amount = shifts->acknowledges ? shifts->ts_echo_add : 0;
+		add_in_place(option + 6, amount, at & 1, &shifts->delta);
+	} else if (length < 2 && option[0] != 1) {
+		return false;
+	}
+	shifts->next = at + length;
+	return true;
+}
+
+/* Global and apart from the loop, in which the verifier would follow each way through an option
+ * with each way through those before it: two fifths of the time that loading the program took. */
+__noinline int shift_option_tc(struct __sk_buff *skb, struct shifts *shifts)
+{
+	if (!shifts)
+		return 0;
+	return shift_option((void *)(long)skb->data, (void *)(long)skb->data_end, shifts);
+}
+
+__noinline int shift_option_xdp(struct xdp_md *xdp, struct shifts *shifts)
+{
+	if (!shifts)
+		return 0;
+	return shift_option((void *)(long)xdp->data, (void *)(long)xdp->data_end, shifts);
+}
+
+/* Returns the change of the checksum. */
+static __always_inline __u32 shift_options(struct context *c, struct shifts *shifts)
+{
 	int i;
 
-	if (shifts->l4 > L4_MAX)
-		return 0;
-	data += shifts->l4;
-	for (i = 0; i < 48; i++) {
-		__u32 at = next, length, amount;
-		__u8 *option = data + at;
-
-		if (at > 58)
+	shifts->next = 20;
+	shifts->edges = 0;
+	shifts->delta = 0;
+	for (i = 0; i < OPTIONS_MAX; i++) {
+		if (!(c->xdp ? shift_option_xdp(XDP(c), shifts) :
+			       shift_option_tc(SKB(c), shifts)))
 			break;
-		if (edges) {
-			if (at + 4 > stop || option + 4 > end)
-				break;
-			add_in_place(option, shifts->ack_add, at & 1, &delta);
-			edges = edges - 1;
-			next = at + 4;
-			continue;
-		}
-		if (at + 2 > stop || option + 2 > end || option[0] == 0)
-			break;
-		length = option[0] == 1 ? 1 : option[1];
-		if (length < 1 || at + length > stop)
-			break; /* the receiver cannot parse the rest either */
-		if (option[0] == OPTION_SACK) {
-			edges = (length - 2) / 4;
-			length = 2;
-		} else if (option[0] == OPTION_TIMESTAMPS && length == 10) {
-			if (option + 10 > end)
-				break;
-			add_in_place(option + 2, shifts->ts_value_add, at & 1, &delta);
-			/* without ACK the echo is not valid and 0, RFC 7323 3.2 */
-			amount = shifts->acknowledges ? shifts->ts_echo_add : 0;
-			add_in_place(option + 6, amount, at & 1, &delta);
-		} else if (length < 2 && option[0] != 1) {
-			break;
-		}
-		next = at + length;
 	}
-	return delta;
-}
-
-__noinline int shift_options_tc(struct __sk_buff *skb, struct shifts *shifts)
-{
-	if (!shifts)
-		return 0;
-	return shift_options((void *)(long)skb->data, (void *)(long)skb->data_end, shifts);
-}
-
-__noinline int shift_options_xdp(struct xdp_md *xdp, struct shifts *shifts)
-{
-	if (!shifts)
-		return 0;
-	return shift_options((void *)(long)xdp->data, (void *)(long)xdp->data_end, shifts);
+	return shifts->delta;
 }
 
 static __always_inline __u16 shifted_window(__u16 window, __s8 shift)
@@ -154,9 +170,7 @@ static __always_inline void add_offsets(struct context *c, struct packet *p, str
 		*delta = fold((__u64)*delta + new + (__u16)~old);
 	}
 	if (p->payload_at > 20)
-		*delta =
-			fold((__u64)*delta + (__u32)(c->xdp ? shift_options_xdp(XDP(c), &shifts) :
-							      shift_options_tc(SKB(c), &shifts)));
+		*delta = fold((__u64)*delta + shift_options(c, &shifts));
 }
 
 /* `address_delta` is the change that the translation will make to the sum of IPv6 addresses. */
