@@ -44,8 +44,12 @@ _SEAL_DROPS: Final = {
 # back; and the answer before may be lost to the DFS
 _ASKED_ALONE: Final = int(Flag.PARKED | Flag.RETRY) >> 8
 
+_APP_LENGTH: Final = slice(52, APP_QUERY_SIZE)  # of an APP_QUERY, with what is reserved
+_NO_DATA: Final = bytes(4)
+
 Opened: TypeAlias = tuple[Peer, bytes]
-# Where in its batch a QUERY of version 2 is, whose it is, and what makes its octets the REPLY
+# Where in its batch a QUERY of version 2, or an APP_QUERY with its frame, is, whose it is, and what
+# makes its octets the REPLY
 Answered: TypeAlias = tuple[int, Peer, Answer]
 
 
@@ -179,16 +183,14 @@ class Batches:
             and octets[2] & 0x50 == 0x50
             and not octets[1]
             and not octets[3] & 1
-            and not any(octets[52:APP_QUERY_SIZE])
+            and octets[_APP_LENGTH] == _NO_DATA
             and size <= APP_QUERY_SIZE + PARKED_FRAME_MAX
             and peer.is_fast
             and NO_FLOW < (serial := int.from_bytes(octets[4:8], "big")) < CS_ORIGINATED
         ):
             self._statistics.received[3] += 1
             question = Question(b"", octets[APP_QUERY_SIZE:])
-            content = self._dispatch.content
-            answer = content.decide(peer, octets[8:KEY_END], serial, question, now)
-            return None if answer is None else reply_octets(octets, *answer)
+            return self._dispatch.content.decide(peer, octets[8:KEY_END], serial, question, now)
         if peer.is_fast and not peer.sync.is_running and are_deletes(octets):
             self._dispatch.deletes(peer, octets, now)
             return None

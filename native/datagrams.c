@@ -14,7 +14,7 @@
 #define API __attribute__((visibility("default")))
 
 // The caller compares it with its own: another one is not loaded.
-#define LAYOUT 1
+#define LAYOUT 2
 
 #define BATCH 64 // datagrams
 #define OCTETS 2048 // of one; SSMB_DGRAM_MAX and more, and room to grow from QUERY to REPLY
@@ -25,6 +25,8 @@
 #define WORDS 32 // twice the window, so that a counter finds its bit without a shift
 
 #define QUERY 52 // octets of version 2 (6.4)
+#define APP_QUERY 56 // without application data, before its frame
+#define APP_QUERY_TYPE 3
 #define REPLY 116
 #define HEAD 4
 #define TAIL 68 // from 48 on: the translation
@@ -251,18 +253,20 @@ API void open_all(struct batch *batch, uint32_t count)
 	}
 }
 
-// Make a QUERY of version 2, with its frame, the REPLY to it; 0: it is none.
+// Make a QUERY of version 2, or an APP_QUERY, with its frame, the REPLY to it; 0: it is none.
 static uint32_t reply(uint8_t *octets, uint32_t length, const uint8_t *answer)
 {
-	if (length < QUERY || length > OCTETS - (REPLY - QUERY) - SEAL)
+	uint32_t query = octets[0] == APP_QUERY_TYPE ? APP_QUERY : QUERY;
+
+	if (length < query || length > OCTETS - (REPLY - QUERY) - SEAL)
 		return 0;
-	memmove(octets + REPLY, octets + QUERY, length - QUERY);
+	memmove(octets + REPLY, octets + query, length - query);
 	memcpy(octets, answer, HEAD);
-	if (length > QUERY)
+	if (length > query)
 		octets[2] |= PARKED;
 	octets[ZEROED] = octets[ZEROED + 1] = 0;
 	memcpy(octets + ZEROED + 2, answer + HEAD, TAIL);
-	return length + REPLY - QUERY;
+	return length + REPLY - query;
 }
 
 // Answer QUERYs of the batch to where they came from: `places` says which, `answers` has HEAD + TAIL

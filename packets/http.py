@@ -2,27 +2,30 @@
 """The head of an HTTP/1.x request (RFC 9110, RFC 9112): what a client's first octets ask for.
 
 llhttp (`httptools`), which Node.js reads requests with, reads what follows the request line's
-method, without any of its leniencies.  Where recipients are known to read a request differently,
-this module refuses it: otherwise the CS would choose a node for one request, and the node would
-answer another.  docs/design/0013-extraction.md lists what is refused that others accept.
+method, without any of its leniencies, and says whether that is a request's head.  Of one that is,
+each line ends with CR and LF, and has a name and a colon: so whoever wants a header line finds it
+in the octets, and what nobody asks for costs nothing.  Where recipients are known to read a request
+differently, this module refuses it: otherwise the CS would choose a node for one request, and the
+node would answer another.  docs/design/0013-extraction.md lists what is refused that others accept.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from functools import lru_cache
+from typing import Final
 
 import httptools
+from httptools import HttpRequestParser
 
 from packets.refused import Refusal, Refused
 from packets.uri import normal_path, path_parameters, query_parameters
 
-_Made = TypeVar("_Made")
-
 _CRLF: Final = b"\r\n"
 _BLANK_LINE: Final = b"\r\n\r\n"
+_BLANKS: Final = b" \t"  # around a header line's value (RFC 9112 5)
 _METHOD_MAX: Final = 32  # octets; no registered method has more than 17
 # whatever the limit of octets is: what costs more than its octets is bounded by itself
 _TARGET_MAX: Final = 8192  # octets
@@ -34,15 +37,16 @@ _VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _HTTP2_LINE: Final = b"PRI * HTTP/2.0"  # RFC 9113 3.4
 _STRAY_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?]*)(.*)", re.DOTALL)
+_AUTHORITY_KEPT_MAX: Final = 261  # octets: the longest name of the DNS, with a port
 _AUTHORITY: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~\-]*)(?::[0-9]{0,5})?")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which costs a microsecond; but nobody changes one
 class RequestHead:
     """A request line and its header lines.
 
     Text that came from the client has a character for each octet (ISO 8859-1), so that nothing is
-    lost.  What is a property is made when it is first asked for, and kept.
+    lost.  What is a property is made when it is first asked for; what rules ask for is kept.
     """
 
     method: str  # as received: methods have cases (RFC 9110 9.1)
@@ -51,53 +55,62 @@ class RequestHead:
     host: str  # of the Host header or the target; lower case, no port, no last dot; "": none
     raw_path: str  # of the target as received; "/" if it has none, "*", or "" of CONNECT
     query: str  # of the target as received, without the question mark
-    fields: tuple[tuple[bytes, bytes], ...]  # header lines in order: name in lower case, value
+    lines: bytes  # the header lines as received, each between CR LF and CR LF
     head_length: int  # octets from the beginning of the connection to the body
-    _made: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _path: str | None = field(default=None, init=False, compare=False, repr=False)
+    _cookies: Mapping[str, str] | None = field(default=None, init=False, compare=False, repr=False)
+    _parameters: Mapping[str, str] | None = field(
+        default=None, init=False, compare=False, repr=False
+    )
 
     @property
     def path(self) -> str:
         """The path in its normal form (`packets.uri.normal_path`), ASCII."""
-        return self._once("path", lambda: normal_path(self.raw_path))
+        path = self._path
+        if path is None:
+            path = self._path = normal_path(self.raw_path)
+        return path
 
     @property
     def path_parameters(self) -> Mapping[str, str]:
         """`;name=value` of the path, decoded; the first of a name."""
-        return self._once("path_parameters", lambda: path_parameters(self.raw_path))
+        return path_parameters(self.raw_path)
 
     @property
     def query_parameters(self) -> Mapping[str, str]:
         """`name=value` of the query, decoded; the first of a name."""
-        return self._once("query_parameters", lambda: query_parameters(self.query))
+        parameters = self._parameters
+        if parameters is None:
+            parameters = self._parameters = query_parameters(self.query)
+        return parameters
+
+    @property
+    def fields(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Header lines in order: name in lower case, value without blanks around it."""
+        parts = [line.partition(b":") for line in self.lines.split(_CRLF) if line]
+        return tuple((name.lower(), value.strip(_BLANKS)) for name, _, value in parts)
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """Header lines in order: name in lower case, value without blanks around it."""
-        return self._once(
-            "headers",
-            lambda: tuple((name.decode(), value.decode("latin-1")) for name, value in self.fields),
-        )
+        """The same as text."""
+        return tuple((name.decode(), value.decode("latin-1")) for name, value in self.fields)
 
     @property
     def cookies(self) -> Mapping[str, str]:
         """Cookies by their names (RFC 6265 5.4); the first of a name, values as received.  Of more
         than 512 the first ones."""
-        return self._once("cookies", lambda: _cookies(self.header("cookie") or ""))
+        cookies = self._cookies
+        if cookies is None:
+            cookies = self._cookies = _cookies(self.header("cookie") or "")
+        return cookies
 
     def header(self, name: str) -> str | None:
-        """The value of the header *name* (lower case); several are joined (RFC 9110 5.3), by a
-        semicolon if they are cookies (RFC 6265 4.2.1).  None: there is no such header."""
-        wanted = name.encode("latin-1", errors="replace")
-        values = [value for field_name, value in self.fields if field_name == wanted]
+        """The value of the header *name*, a token in lower case; several are joined (RFC 9110 5.3),
+        by a semicolon if they are cookies (RFC 6265 4.2.1).  None: there is no such header."""
+        values = _values(self.lines, name.encode("latin-1", errors="replace"))
         if not values:
             return None
         return (b"; " if name == "cookie" else b", ").join(values).decode("latin-1")
-
-    def _once(self, name: str, make: Callable[[], _Made]) -> _Made:
-        if name not in self._made:
-            self._made[name] = make()
-        made: _Made = self._made[name]
-        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +184,23 @@ def _read_line(line: bytes) -> tuple[bytes, bytes, str] | Refused:
     return parts[0], parts[1], version
 
 
-class _Fields(list[tuple[bytes, bytes]]):
-    """Takes header lines from llhttp, which leaves blanks behind some values."""
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.append((name.lower(), value.strip(b" \t")))
+def _values(lines: bytes, name: bytes) -> list[bytes]:
+    """What the header lines with a name (a token in lower case) say, in order."""
+    values: list[bytes] = []
+    lower, start = lines.lower(), _CRLF + name + b":"
+    at = lower.find(start)
+    while at >= 0:
+        begin = at + len(start)
+        at = lines.find(_CRLF, begin)
+        values.append(lines[begin:at].strip(_BLANKS))
+        at = lower.find(start, at)
+    return values
 
 
 def _read(head: bytes, skipped: int) -> RequestHead | Refused:
     """Read a whole head, before which there are *skipped* octets of the connection."""
-    line = _read_line(head[: head.index(_CRLF)])
+    line_end = head.index(_CRLF)
+    line = _read_line(head[:line_end])
     if isinstance(line, Refused):
         return line
     method, target, version = line
@@ -188,11 +208,10 @@ def _read(head: bytes, skipped: int) -> RequestHead | Refused:
         return Refused(Refusal.TARGET, f"longer than {_TARGET_MAX} octets")
     if head.count(_CRLF) > _LINES_MAX + 2:
         return Refused(Refusal.HEADER, f"more than {_LINES_MAX} header lines")
-    fields = _Fields()
     # llhttp has a list of methods, HTTP has none (RFC 9110 9.1); only CONNECT's target differs
-    known = method if method == b"CONNECT" else b"GET"
+    is_known = method in (b"GET", b"CONNECT")
     try:
-        httptools.HttpRequestParser(fields).feed_data(known + head[len(method) :])
+        HttpRequestParser(None).feed_data(head if is_known else b"GET" + head[len(method) :])
     except httptools.HttpParserUpgrade:
         pass  # the head was complete; what follows is another protocol's
     except httptools.HttpParserInvalidURLError as error:
@@ -203,46 +222,49 @@ def _read(head: bytes, skipped: int) -> RequestHead | Refused:
     if isinstance(parts, Refused):
         return parts
     authority, path, query = parts
-    host = _find_host(authority, fields)
+    lines = head[line_end:-2]
+    host = _find_host(authority, lines)
     if isinstance(host, Refused):
         return host
+    text = target.decode()
     return RequestHead(
         method.decode(),
-        target.decode(),
+        text,
         version,
         host,
-        path.decode(),
+        text if path is target else path.decode(),
         query.decode(),
-        tuple(fields),
+        lines,
         skipped + len(head),
     )
 
 
 def _split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes, bytes] | Refused:
     """Authority, path and query of a target (RFC 9112 3.2)."""
-    if method == b"CONNECT":
-        return target, b"", b""
-    if target == b"*":
-        if method != b"OPTIONS":
-            return Refused(Refusal.TARGET, "an asterisk, which is for OPTIONS alone")
-        return None, target, b""
-    if b"#" in target:
-        return Refused(Refusal.TARGET, "a fragment, which is not for servers")
-    authority, rest = None, target
-    if not target.startswith(b"/"):
+    authority, path, query = None, target, b""
+    if target[:1] != b"/" or method == b"CONNECT":
+        if method == b"CONNECT":
+            return target, b"", b""
+        if target == b"*":
+            if method != b"OPTIONS":
+                return Refused(Refusal.TARGET, "an asterisk, which is for OPTIONS alone")
+            return None, target, b""
         absolute = _ABSOLUTE.fullmatch(target)
         if not absolute:
             return Refused(Refusal.TARGET, "neither a path nor a URL")
-        authority, rest = absolute[1], absolute[2]
-    path, _, query = rest.partition(b"?")
+        authority, path = absolute[1], absolute[2]
+    if b"#" in target:
+        return Refused(Refusal.TARGET, "a fragment, which is not for servers")
+    if b"?" in path:
+        path, _, query = path.partition(b"?")
     if b"%" in path and _STRAY_PERCENT.search(path):
         return Refused(Refusal.TARGET, "a percent sign without two digits in the path")
     return authority, path or b"/", query
 
 
-def _find_host(authority: bytes | None, fields: _Fields) -> str | Refused:
+def _find_host(authority: bytes | None, lines: bytes) -> str | Refused:
     """The host that is asked for (RFC 9112 3.2, 3.3); a target's and the header's must agree."""
-    named = [value for name, value in fields if name == b"host"]
+    named = _values(lines, b"host")
     if len(named) > 1:
         return Refused(Refusal.HOST, "several Host headers")
     host = _host_of(named[0]) if named else ""
@@ -260,8 +282,17 @@ def _find_host(authority: bytes | None, fields: _Fields) -> str | Refused:
 
 def _host_of(authority: bytes) -> str | None:
     """The host of `host:port` in a form in which hosts can be compared; None if malformed."""
+    if len(authority) > _AUTHORITY_KEPT_MAX:
+        return _read_authority(authority)
+    return _known_authority(authority)
+
+
+def _read_authority(authority: bytes) -> str | None:
     found = _AUTHORITY.fullmatch(authority)
     return found[1].decode().lower().removesuffix(".") if found else None
+
+
+_known_authority: Final = lru_cache(maxsize=1024)(_read_authority)  # clients ask for the same few
 
 
 def _cookies(text: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from control_segment.content.patterns import WILDCARD, Pattern, compiled, host_matches
+from control_segment.content.patterns import WILDCARD, Pattern, compiled, host_matcher
 from control_segment.content.rule_config import ANY_VALUE, MatchConfig, RuleConfig
 from packets.http import RequestHead
 from packets.tls import ClientHello
@@ -31,17 +31,13 @@ def _shown(text: str) -> str:
 
 
 class _Host:
-    __slots__ = ("_exact", "_patterns")
+    __slots__ = ("_matches",)
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
-        self._exact = frozenset(patterns)
-        self._patterns = tuple(it for it in patterns if it.startswith("*"))
+        self._matches = host_matcher(patterns)
 
     def holds(self, request: RequestHead) -> bool:
-        host = request.host
-        return (host in self._exact and host != "") or any(
-            host_matches(host, pattern) for pattern in self._patterns
-        )
+        return self._matches(request.host)
 
     def failing(self, request: RequestHead) -> str:
         if not request.host:
@@ -125,17 +121,13 @@ class _Value:
 
 
 class _ServerName:
-    __slots__ = ("_exact", "_patterns")
+    __slots__ = ("_matches",)
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
-        self._exact = frozenset(patterns)
-        self._patterns = tuple(it for it in patterns if it.startswith("*"))
+        self._matches = host_matcher(patterns)
 
     def holds(self, request: ClientHello) -> bool:
-        name = request.server_name
-        return (name in self._exact and name != "") or any(
-            host_matches(name, pattern) for pattern in self._patterns
-        )
+        return self._matches(request.server_name)
 
     def failing(self, request: ClientHello) -> str:
         if not request.server_name:
@@ -217,12 +209,13 @@ def _of_other_kinds(match: MatchConfig) -> Iterator[Condition]:
 class Rule:
     """A rule in force, and how often it decided."""
 
-    __slots__ = ("conditions", "config", "matched", "place")
+    __slots__ = ("_holding", "conditions", "config", "matched", "place")
 
     def __init__(self, config: RuleConfig, place: int) -> None:
         self.config = config
         self.place = place  # in the order of the configuration
         self.conditions = tuple(conditions_of(config.match))
+        self._holding = tuple(condition.holds for condition in self.conditions)
         self.matched = 0  # requests that it decided
 
     @property
@@ -232,7 +225,12 @@ class Rule:
 
     def holds(self, request: Any) -> bool:
         """Whether all conditions do."""
-        return all(condition.holds(request) for condition in self.conditions)
+        for holds in self._holding:  # all() with a generator takes three times as long
+            if not holds(request):
+                break
+        else:
+            return True
+        return False
 
     def why_not(self, request: Any) -> str:
         """The first condition that does not hold, for people; empty: all do."""

@@ -43,6 +43,7 @@ class Content:
     """One virtual server's, compiled once for each configuration."""
 
     __slots__ = (
+        "_by_rules",
         "_hash",
         "_hashed",
         "_persistence",
@@ -67,6 +68,10 @@ class Content:
         if config.hash == "said":
             self._hashed = PLUGINS[config.application or ""].HASHED
         self._reader = _reader(config)
+        # What is wanted where nothing but rules counts, by them
+        self._by_rules: dict[Rule | None, Wanted] | None = None
+        if not (config.persistence or config.hash):
+            self._by_rules = {}
 
     def read_data(self, octets: bytes) -> Said | Unreadable:
         """What a client said, of the data of an APP_QUERY."""
@@ -79,9 +84,15 @@ class Content:
 
     def wanted(self, said: Said, client: bytes) -> Wanted:
         """What follows from it; *client*: the address, 16 octets."""
-        head, subject, rule = said.head, said.subject, None
-        if subject is not None and self.rules.in_order:
-            rule = self.rules.first(subject)
+        head, rule = said.head, None
+        if self.rules.in_order:
+            subject = said.subject
+            rule = None if subject is None else self.rules.first(subject)
+        if self._by_rules is not None:
+            wanted = self._by_rules.get(rule)
+            if wanted is None:
+                wanted = self._by_rules[rule] = Wanted(rule, (), (), None, None, "")
+            return wanted
         url = None
         if self._hash is not None and head is not None:
             url = f"{head.path}?{head.query}".encode()

@@ -8,6 +8,7 @@ such as `(a+)+$`, and whoever writes the paths are strangers.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -45,14 +46,17 @@ def compiled(expression: str) -> Pattern:
     return pattern
 
 
-def host_matches(host: str, pattern: str) -> bool:
-    """Whether a host (lower case, no port) is a pattern's: `a.b`, `*.b` (any number of labels in
-    front), `*` (any host, if the request names one)."""
-    if pattern == ANY_HOST:
-        return bool(host)
-    if pattern.startswith(WILDCARD):
-        return host.endswith(pattern[1:]) and len(host) >= len(pattern)
-    return host == pattern
+def host_matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Return what says whether a host (lower case, no port; empty: the client names none) is one of
+    the patterns': `a.b`, `*.b` (any number of labels in front), `*` (any host)."""
+    exact = frozenset(patterns)
+    ends = tuple(each[1:] for each in patterns if each.startswith(ANY_HOST))
+
+    def matches(host: str) -> bool:
+        # At least one character stands for the asterisk
+        return host != "" and (host in exact or host[1:].endswith(ends))
+
+    return matches
 
 
 def covers_host(wide: str, narrow: str) -> bool:
@@ -63,4 +67,4 @@ def covers_host(wide: str, narrow: str) -> bool:
         return False
     if narrow.startswith(WILDCARD):
         return narrow.endswith(wide[1:])
-    return host_matches(narrow, wide)
+    return narrow[1:].endswith(wide[1:])

@@ -13,22 +13,27 @@ field of the query or a cookie, and one with nothing but a regular expression is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from control_segment.content.conditions import Rule, host_suffixes, value_of
+from control_segment.content.patterns import ANY_HOST, HOST_MAX
 from control_segment.content.rule_config import ANY_VALUE, MatchConfig, RuleConfig
 
 # What a rule may be filed under: a kind of value, and the value
 _Entry: TypeAlias = tuple[str, str]
 _FIRST: Final = ("path", "host", "server_name", "prefix")  # what tells rules apart best
 _VALUES: Final = ("query", "header", "cookie")
+_HOSTS_KEPT: Final = 256  # of one virtual server; anybody may ask for hosts that there are not
+_Finder: TypeAlias = Callable[[Any], Sequence[Rule]]
 
 
 class Rules:
     """Finds the rule of a request."""
 
-    __slots__ = ("_always", "_by", "_lengths", "_named", "in_order")
+    __slots__ = ("_always", "_by", "_filed", "_lengths", "_named", "in_order")
 
     def __init__(self, configs: Sequence[RuleConfig], before: Rules | None = None) -> None:
         """*before*: whose counts go on, for rules of the same names."""
@@ -47,6 +52,7 @@ class Rules:
         self._named = sorted(
             {(kind, each.partition("\0")[0]) for kind in _VALUES for each in self._by.get(kind, ())}
         )
+        self._filed = tuple(self._finder(kind, by_value) for kind, by_value in self._by.items())
 
     def are_of(self, configs: Sequence[RuleConfig]) -> bool:
         """Whether they are what these say."""
@@ -54,30 +60,31 @@ class Rules:
 
     def first(self, request: Any) -> Rule | None:
         """Return the first rule that holds; None: none does."""
-        candidates = [*self._always, *self._filed(request)]
+        candidates: Sequence[Rule] = self._always
+        for find in self._filed:
+            found = find(request)
+            if found:
+                candidates = [*candidates, *found] if candidates else found
         if len(candidates) > 1:
-            candidates.sort(key=_place)
+            candidates = sorted(candidates, key=_place)
         for rule in candidates:
             if rule.holds(request):
                 return rule
         return None
 
-    def _filed(self, request: Any) -> list[Rule]:
-        """Those that are filed under a value of the request."""
-        found: list[Rule] = []
-        for kind, by_value in self._by.items():
-            for value in self._values(kind, request):
-                filed = by_value.get(value)
-                if filed is not None:
-                    found += filed
-        return found
+    def _finder(self, kind: str, by_value: dict[str, list[Rule]]) -> _Finder:
+        """Return what finds the rules that are filed under a value of a request."""
+
+        def filed(values: Sequence[str]) -> list[Rule]:
+            return [rule for value in values for rule in by_value.get(value, ())]
+
+        if kind in ("host", "server_name"):
+            return _of_hosts(kind, lambda host: filed((host, ANY_HOST, *host_suffixes(host))))
+        return lambda request: filed(self._values(kind, request))
 
     def _values(self, kind: str, request: Any) -> Sequence[str]:
         if kind == "path":
             return (request.path,)
-        if kind in ("host", "server_name"):
-            host: str = getattr(request, kind)
-            return (host, "*", *host_suffixes(host)) if host else ()
         if kind == "said":
             return [f"{name}\0{value}" for name, value in request.items()]
         if kind == "prefix":
@@ -102,6 +109,20 @@ class Rules:
             best = min(each, key=lambda entries: max(counts[entry] for entry in entries))
             for kind, value in set(best):
                 self._by.setdefault(kind, {}).setdefault(value, []).append(rule)
+
+
+def _of_hosts(kind: str, search: Callable[[str], Sequence[Rule]]) -> _Finder:
+    """What finds the rules of a request's host; of those that were asked for lately, at once."""
+    known = lru_cache(maxsize=_HOSTS_KEPT)(search)
+    host_of = attrgetter(kind)
+
+    def find(request: Any) -> Sequence[Rule]:
+        host: str = host_of(request)
+        if not host:
+            return ()
+        return known(host) if len(host) <= HOST_MAX else search(host)
+
+    return find
 
 
 def _place(rule: Rule) -> int:

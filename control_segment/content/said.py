@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from control_segment.content.config import APP_LIMIT
 from packets.http import Incomplete, RequestHead, read_request
@@ -26,8 +27,10 @@ _SESSION_ID: Final = 38  # in a ClientHello message: type 1, length 3, version 2
 _SESSION_ID_MAX: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+_NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Said(NamedTuple):
     """What is known of a client's first octets."""
 
     head: RequestHead | None = None  # of kind http
@@ -35,12 +38,14 @@ class Said:
     session_id: bytes = b""  # of kind ssl; empty: it has none
     hello: ClientHello | None = None  # of kind ssl, where rules look at it
     # What a plug-in has read, of kinds raw, assisted and hybrid
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = _NO_ATTRIBUTES
 
     @property
     def subject(self) -> RequestHead | ClientHello | Mapping[str, str] | None:
         """What rules look at; None: nothing that they could."""
-        return self.head or self.hello or self.attributes or None
+        if self.head is not None:
+            return self.head
+        return self.hello or self.attributes or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ OCTETS: Final = 2048
 SOURCE: Final = 28
 OPENED: Final = 0
 ERRORS: Final[tuple[type[SealError], ...]] = (SealError, TooShort, BadTag, TooOld, Replayed)
-_LAYOUT: Final = 1
+_LAYOUT: Final = 2
 _SCRATCH: Final = 1 << 16
 
 

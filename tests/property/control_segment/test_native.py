@@ -10,26 +10,36 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control_segment.batches import Answered, Opened
+from control_segment.config import ControlSegmentConfig
 from control_segment.peers import Datagram
 from control_segment.runtime import native
 from control_segment.runtime.batch_socket import BatchSocket
 from control_segment.runtime.native import Library
 from ssmb import seal
-from ssmb.codec import encode
-from ssmb.constants import Flag
+from ssmb.codec import decode, encode
+from ssmb.constants import ErrorCode, Flag
 from ssmb.errors import SealError
-from ssmb.messages import Query
+from ssmb.messages import AppQuery, Query, Reply
 from ssmb.seal import WINDOW, KeyRing
+from support.requests import frame, request
 from support.require import require
+from support.segments.content_rig import RULES, content_config, proxying
 from support.segments.dfs_double import CLIENT, KEY, SERVER, DfsDouble, Rig, config
-from support.segments.hot_path import LIMITED, batches, damaged, outcome, queries
+from support.segments.hot_path import (
+    LIMITED,
+    app_queries,
+    batches,
+    damaged,
+    outcome,
+    queries,
+)
 
 # Of this process: others may run the same test at the same time
 HOST = f"127.{64 + os.getpid() % 64}.{os.getpid() >> 8 & 255}.{1 + os.getpid() % 253}"
@@ -156,17 +166,22 @@ class NativeRig(Rig):
             each.close()
 
 
+DFSS: Final = [{"address": HOST}, {"address": OTHER}]
+PLAIN: Final = config(virtual_servers=LIMITED, data_flow_segments=DFSS)
+CONTENT: Final = content_config(rules=RULES, connection_limit=2).model_copy(
+    update={"data_flow_segments": PLAIN.data_flow_segments}
+)
+
+
 @contextmanager
-def pair(library: Library, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[NativeRig, Rig]]:
+def pair(
+    library: Library, monkeypatch: pytest.MonkeyPatch, changed: ControlSegmentConfig = PLAIN
+) -> Iterator[tuple[NativeRig, Rig]]:
     """Two CSs with two DFSs, the same but for what handles their datagrams."""
-    changed = config(
-        virtual_servers=LIMITED,
-        data_flow_segments=[{"address": HOST}, {"address": OTHER}],
-    )
 
     def dfss() -> list[DfsDouble]:
         return [
-            DfsDouble(index, segment_id=256 + index, address=address)
+            proxying(index=index, segment_id=256 + index, address=address)
             for index, address in enumerate((HOST, OTHER))
         ]
 
@@ -187,28 +202,39 @@ def opened(rig: Rig, answers: list[Datagram]) -> list[tuple[bytes, tuple[str, in
     return sorted(read)
 
 
+Rounds: TypeAlias = list[list[tuple[bytes, str, int]]]  # datagram, how it is sealed, which DFS
 kinds = st.sampled_from(["right", "right", "right", "forged", "again", "other key", "lane", "bare"])
 
 
+def rounds_of(*datagrams: st.SearchStrategy[bytes]) -> st.SearchStrategy[Rounds]:
+    """What comes at once, a few times."""
+    each = st.tuples(st.one_of(*datagrams), kinds, st.integers(0, 1))
+    return st.lists(st.lists(each, max_size=20), max_size=4)
+
+
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(
-        st.lists(
-            st.tuples(
-                st.one_of(queries(), batches(), damaged(queries()), damaged(batches())),
-                kinds,
-                st.integers(0, 1),
-            ),
-            max_size=20,
-        ),
-        max_size=4,
-    )
-)
+@given(rounds_of(queries(), batches(), damaged(queries()), damaged(batches())))
 def test_batches_have_the_outcome_that_they_have_in_python(
-    library: Library, rounds: list[list[tuple[bytes, str, int]]]
+    library: Library, rounds: Rounds
 ) -> None:
+    check_rounds(library, rounds, PLAIN)
+
+
+@settings(max_examples=100, deadline=None)
+@given(rounds_of(app_queries(), app_queries(), damaged(app_queries()), queries(), batches()))
+def test_questions_about_content_have_the_outcome_that_they_have_in_python(
+    library: Library, rounds: Rounds
+) -> None:
+    check_rounds(library, rounds, CONTENT)
+
+
+def check_rounds(library: Library, rounds: Rounds, changed: ControlSegmentConfig) -> None:
+    """The native part and Python answer the same, and remember the same."""
     firsts: dict[int, bytes] = {}
-    with pytest.MonkeyPatch.context() as patched, pair(library, patched) as (rig, reference):
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        pair(library, patched, changed) as (rig, reference),
+    ):
         for number, sent in enumerate(rounds):
             rig.now = reference.now = reference.now + 0.25
             if number == 2:  # a further connection on CSMB: both keys are good (12.4)
@@ -262,6 +288,24 @@ def test_a_frame_of_any_length_comes_back(
             ((reply, _),) = opened(rig, rig.exchange([datagram]))
             assert reply[116:] == frame
             assert reply[2] & 0x10
+
+
+def test_the_frame_of_a_question_about_content_comes_back(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a node, with MORE and with a refusal."""
+    with pair(library, monkeypatch, CONTENT) as (rig, _):
+        for number, said in enumerate((request("/img/a"), request()[:30], request("/admin"))):
+            asked = frame(said, CLIENT, SERVER, (number, 80))
+            signature = CLIENT, SERVER, number, 80, 6, 0
+            query = AppQuery(0, Flag.PARKED, number + 1, *signature, 0x18, 3, 5, b"", asked)
+            datagram = rig.dfs.seal(encode(query, 2)), rig.dfs.address
+            ((octets, _),) = opened(rig, rig.exchange([datagram]))
+            reply = decode(octets, 2)
+            assert isinstance(reply, Reply)
+            assert reply.frame == asked
+            assert reply.signature == query.signature
+            assert reply.error_code == (0, ErrorCode.MORE, ErrorCode.NOTAVAIL)[number]
 
 
 def test_datagrams_of_strangers_are_counted_and_never_fill_the_memory(

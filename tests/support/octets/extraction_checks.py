@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import h11
+import httptools
 
 from packets import http, tls
 from packets.http import RequestHead, read_request
@@ -113,6 +114,28 @@ def check_head(head: RequestHead) -> None:
     assert isinstance(again, RequestHead)
     assert (again.fields, again.host, again.path) == (head.fields, head.host, head.path)
     assert (again.query, again.cookies) == (head.query, head.cookies)
+    check_against_llhttp(head)
+
+
+class _Told(list[tuple[bytes, bytes]]):
+    """The header lines that llhttp finds; it leaves blanks behind some values."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.append((name.lower(), value.strip(b" \t")))
+
+
+def check_against_llhttp(head: RequestHead) -> None:
+    """The header lines are those that llhttp finds, which has said that they are right."""
+    told = _Told()
+    method = "CONNECT" if head.method == "CONNECT" else "GET"
+    line = f"{method} {head.target} HTTP/{head.version}".encode("latin-1")
+    with contextlib.suppress(httptools.HttpParserUpgrade):
+        httptools.HttpRequestParser(told).feed_data(line + head.lines + b"\r\n")
+    assert list(head.fields) == told
+    for name in {name for name, _ in told} | {b"host", b"a"}:
+        values = [value for other, value in told if other == name]
+        joined = (b"; " if name == b"cookie" else b", ").join(values).decode("latin-1")
+        assert head.header(name.decode()) == (joined if values else None)
 
 
 def check_against_h11(head: RequestHead, octets: bytes) -> None:

@@ -61,10 +61,11 @@ def test_what_follows_the_head_is_left_alone() -> None:
     assert read(octets + body).head_length == len(octets)
 
 
-def test_properties_are_made_once() -> None:
+def test_what_rules_ask_for_is_made_once() -> None:
     head = read(BROWSER)
+    assert head.path is head.path
     assert head.cookies is head.cookies
-    assert head.headers is head.headers
+    assert head.query_parameters is head.query_parameters
 
 
 def test_an_empty_line_may_precede() -> None:
@@ -78,6 +79,19 @@ def test_several_headers_of_a_name_are_one() -> None:
     octets = with_header(b"X-A: 1\r\nCookie: a=1\r\nx-a:2\r\nX-A:\r\nCookie: b=2; a=3")
     assert read(octets).header("x-a") == "1, 2, "
     assert read(octets).cookies == {"a": "1", "b": "2"}
+
+
+def test_a_header_is_not_found_in_another_one() -> None:
+    octets = with_header(b"X-Host: 1\r\nHost-X: 2\r\nA: host: b\r\nB:\thost:c\t \r\nHOSTS: 3")
+    assert read(octets).header("host") == "www.example.com"
+    assert read(octets).header("b") == "host:c"
+
+
+def test_hosts_of_any_length_are_read() -> None:
+    for length in (1, 253, 261, 262, 8000):
+        host = "h" * length
+        for _ in range(2):
+            assert read(f"GET / HTTP/1.1\r\nHost: {host.upper()}.:80\r\n\r\n".encode()).host == host
 
 
 @pytest.mark.parametrize(

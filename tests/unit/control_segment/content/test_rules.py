@@ -62,6 +62,24 @@ def test_a_thousand_rules_cost_no_thousand_comparisons(
     assert len(compared) <= 2
 
 
+def test_hosts_are_found_whatever_was_asked_for_before() -> None:
+    """More hosts than are remembered, and one that is longer than any name of the DNS."""
+    rules = Rules([rule("one", host=["h7.example"]), rule("any", host=["*.example"])])
+    for _ in range(2):
+        for number in range(1000):
+            found = rules.first(head("/", f"h{number}.example"))
+            assert found is not None
+            assert found.name == ("one" if number == 7 else "any")
+    for host, name in ((f"{'h.' * 4000}example", "any"), ("h" * 8000, None), ("", None)):
+        found = rules.first(head("/", host))
+        assert (None if found is None else found.name) == name
+
+
+@pytest.mark.parametrize("host", ["example", ".example", "xexample", "x.example.org"])
+def test_at_least_a_character_stands_for_an_asterisk(host: str) -> None:
+    assert Rules([rule(host=["*.example"])]).first(head("/", host)) is None
+
+
 def test_an_expression_takes_linear_time_whatever_it_is() -> None:
     """Python's `re` would take 2^30 steps for this one."""
     assert compiled("(a+)+$").search(b"a" * 5000 + b"b") is None
