@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
 from admin.faults import Faults
-from control_segment.content_decisions import Question
 from control_segment.decisions import Decisions
 from control_segment.dispatch import Dispatch
 from control_segment.group.group import Group
@@ -69,6 +68,7 @@ class Batches:
         self._decisions = decisions
         self._waiting = decisions.table.waiting
         self._dispatch = dispatch
+        self._content = dispatch.content
         self._group = group
         self._of_css = group.direct.addresses
         self._statistics = statistics
@@ -189,8 +189,8 @@ class Batches:
             and NO_FLOW < (serial := int.from_bytes(octets[4:8], "big")) < CS_ORIGINATED
         ):
             self._statistics.received[3] += 1
-            question = Question(b"", octets[APP_QUERY_SIZE:])
-            return self._dispatch.content.decide(peer, octets[8:KEY_END], serial, question, now)
+            frame = octets[APP_QUERY_SIZE:]
+            return self._content.decide_framed(peer, octets[8:KEY_END], serial, frame, now)
         if peer.is_fast and not peer.sync.is_running and are_deletes(octets):
             self._dispatch.deletes(peer, octets, now)
             return None

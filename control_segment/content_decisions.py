@@ -16,7 +16,7 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 
 from control_segment.content.content import session_key
-from control_segment.content.said import Said, Unreadable
+from control_segment.content.said import Reading, Said, Unreadable
 from control_segment.decisions import Decisions
 from control_segment.flows import Flow
 from control_segment.nodes import Node
@@ -64,6 +64,21 @@ class ContentDecisions:
         self._note = trace.note
         self._failed: OrderedDict[bytes, _Failed] = OrderedDict()  # the latest last
 
+    def decide_framed(
+        self, peer: Peer, key: bytes, serial: int, frame: bytes, now: float
+    ) -> Answer | None:
+        """`decide`, for a question that has a frame and says nothing else, as nearly all do."""
+        decisions = self._decisions
+        is_usual = key not in self._by_key and key not in self._failed
+        server = decisions.servers.match(key) if is_usual else None
+        if server is None or server.content is None:
+            return self.decide(peer, key, serial, Question(b"", frame), now)
+        said = server.content.read_frame(frame)
+        if not isinstance(said, Said):
+            return self._unread(server, key, said, now)
+        answer = decisions.begin(server, peer, key, serial, 0, now, said)
+        return None if answer is None else proxied(answer)
+
     def decide(
         self, peer: Peer, key: bytes, serial: int, question: Question, now: float
     ) -> Answer | None:
@@ -98,18 +113,22 @@ class ContentDecisions:
             why = "no virtual server has this address"
             return decisions.refuse(ErrorCode.UNKNOWN, key, now, why)
         said = _read(server, question)
-        if said is None:
-            self._note((now, key, "the frame has not all that decides: the DFS collects more", ()))
-            return _MORE
-        if isinstance(said, Unreadable):
-            if server.content is not None:
-                server.content.unreadable += 1
-            return decisions.refuse(ErrorCode.UNKNOWN, key, now, said.why, server)
+        if not isinstance(said, Said):
+            return self._unread(server, key, said, now)
         failed = self._failed_of(key, serial, now) if self._failed else ()
         if failed or question.has_failed:
             return self._begin_without(failed, server, peer, key, serial, said, now)
         answer = decisions.begin(server, peer, key, serial, previous, now, said)
         return None if answer is None else proxied(answer)
+
+    def _unread(self, server: VirtualServer, key: bytes, read: Reading, now: float) -> Answer:
+        """What the client says is no request, or there is more of it."""
+        if not isinstance(read, Unreadable):
+            self._note((now, key, "the frame has not all that decides: the DFS collects more", ()))
+            return _MORE
+        if server.content is not None:
+            server.content.unreadable += 1
+        return self._decisions.refuse(ErrorCode.UNKNOWN, key, now, read.why, server)
 
     # --- nodes that failed ---------------------------------------------------------------------
 
@@ -188,12 +207,11 @@ class ContentDecisions:
         return True
 
 
-def _read(server: VirtualServer, question: Question) -> Said | Unreadable | None:
-    """What the client says; None: the frame has not all of it."""
+def _read(server: VirtualServer, question: Question) -> Reading:
+    """What the client says."""
     content = server.content
     if content is None:  # it is a plain one now
         return _NOTHING_SAID
     if not question.frame:
         return content.read_data(question.data)
-    read = content.read_frame(question.frame)
-    return read if isinstance(read, (Said, Unreadable)) else None
+    return content.read_frame(question.frame)

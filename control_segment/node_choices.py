@@ -53,9 +53,11 @@ def choose_by_content(server: VirtualServer, key: bytes, said: Said, now: float)
     wanted = content.wanted(said, key[SRC_IPADDR])
     rule = wanted.rule
     own, fallback = _pools(server, rule)
-    pool = serving(own, fallback)
+    pool = own if fallback is None else serving(own, fallback)
     if rule is not None and rule.config.refuse:
         return Choice(pool, None, "", None, rule)
+    if wanted.by_rules_alone:
+        return Choice(pool, pool.method.pick(key, now), pool.method_name, None, rule)
     node, why, remember_as = _node(server, pool, wanted, key, now)
     return Choice(pool, node, why, remember_as, rule)
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 import httptools
 from httptools import HttpRequestParser
@@ -25,6 +25,7 @@ from packets.uri import normal_path, path_parameters, query_parameters
 
 _CRLF: Final = b"\r\n"
 _BLANK_LINE: Final = b"\r\n\r\n"
+_HOST: Final = b"\r\nhost:"
 _BLANKS: Final = b" \t"  # around a header line's value (RFC 9112 5)
 _METHOD_MAX: Final = 32  # octets; no registered method has more than 17
 # whatever the limit of octets is: what costs more than its octets is bounded by itself
@@ -33,6 +34,14 @@ _LINES_MAX: Final = 128  # header lines
 _COOKIES_MAX: Final = 512  # more than browsers keep of a site
 _METHOD_SEEN: Final = 2 + _METHOD_MAX  # octets, behind which no part of a method can be
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
+_BARE_LINE_FEED: Final = Refused(Refusal.NOT_HTTP, "the request line does not end with CR and LF")
+_LONG_TARGET: Final = Refused(Refusal.TARGET, f"longer than {_TARGET_MAX} octets")
+# The request line of nearly all requests: a path in its normal form, except for dots, and perhaps a
+# query.  Any other line is looked at step by step, with the same outcome
+_USUAL_LINE: Final = re.compile(
+    r"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ((/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*)(?:\?([!-\"$-~]*))?)"
+    r" HTTP/(1\.[01])\r\n"
+)
 _VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _HTTP2_LINE: Final = b"PRI * HTTP/2.0"  # RFC 9113 3.4
 _STRAY_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -41,12 +50,11 @@ _AUTHORITY_KEPT_MAX: Final = 261  # octets: the longest name of the DNS, with a 
 _AUTHORITY: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~\-]*)(?::[0-9]{0,5})?")
 
 
-@dataclass(slots=True)  # not frozen, which costs a microsecond; but nobody changes one
-class RequestHead:
+class RequestHead(NamedTuple):
     """A request line and its header lines.
 
     Text that came from the client has a character for each octet (ISO 8859-1), so that nothing is
-    lost.  What is a property is made when it is first asked for; what rules ask for is kept.
+    lost.  What is a property is made when it is asked for.
     """
 
     method: str  # as received: methods have cases (RFC 9110 9.1)
@@ -54,22 +62,10 @@ class RequestHead:
     version: str  # "1.0" or "1.1"
     host: str  # of the Host header or the target; lower case, no port, no last dot; "": none
     raw_path: str  # of the target as received; "/" if it has none, "*", or "" of CONNECT
+    path: str  # the same in its normal form (`packets.uri.normal_path`), ASCII
     query: str  # of the target as received, without the question mark
     lines: bytes  # the header lines as received, each between CR LF and CR LF
     head_length: int  # octets from the beginning of the connection to the body
-    _path: str | None = field(default=None, init=False, compare=False, repr=False)
-    _cookies: Mapping[str, str] | None = field(default=None, init=False, compare=False, repr=False)
-    _parameters: Mapping[str, str] | None = field(
-        default=None, init=False, compare=False, repr=False
-    )
-
-    @property
-    def path(self) -> str:
-        """The path in its normal form (`packets.uri.normal_path`), ASCII."""
-        path = self._path
-        if path is None:
-            path = self._path = normal_path(self.raw_path)
-        return path
 
     @property
     def path_parameters(self) -> Mapping[str, str]:
@@ -79,10 +75,7 @@ class RequestHead:
     @property
     def query_parameters(self) -> Mapping[str, str]:
         """`name=value` of the query, decoded; the first of a name."""
-        parameters = self._parameters
-        if parameters is None:
-            parameters = self._parameters = query_parameters(self.query)
-        return parameters
+        return _latest_query(self.query)
 
     @property
     def fields(self) -> tuple[tuple[bytes, bytes], ...]:
@@ -99,10 +92,7 @@ class RequestHead:
     def cookies(self) -> Mapping[str, str]:
         """Cookies by their names (RFC 6265 5.4); the first of a name, values as received.  Of more
         than 512 the first ones."""
-        cookies = self._cookies
-        if cookies is None:
-            cookies = self._cookies = _cookies(self.header("cookie") or "")
-        return cookies
+        return _latest_cookies(self.header("cookie") or "")
 
     def header(self, name: str) -> str | None:
         """The value of the header *name*, a token in lower case; several are joined (RFC 9110 5.3),
@@ -134,8 +124,14 @@ def read_request(
     head in any number of segments is linear in its length.  Raises nothing.
     """
     end = min(len(octets), limit)
-    searched, line_end = (after.searched, after.line_end) if after else (0, 0)
     start = len(_CRLF) if octets[:2] == _CRLF else 0  # RFC 9112 2.2: one empty line may precede
+    if after is None:
+        blank = octets.find(_BLANK_LINE, start, end)
+        if blank >= 0:  # most heads come whole
+            return _read(bytes(octets[start : blank + len(_BLANK_LINE)]), start)
+        searched = line_end = 0
+    else:
+        searched, line_end = after.searched, after.line_end
     is_new = not line_end
     if is_new:
         line_feed = octets.find(b"\n", max(start, searched), end)
@@ -144,7 +140,7 @@ def read_request(
             return refused or Incomplete(end >= limit, None, end)
         line_end = searched = line_feed - 1  # the blank line may begin there
         if octets[line_end:line_feed] != b"\r":
-            return Refused(Refusal.NOT_HTTP, "the request line does not end with CR and LF")
+            return _BARE_LINE_FEED
     blank = octets.find(_BLANK_LINE, searched, end)
     if blank >= 0:
         return _read(bytes(octets[start : blank + len(_BLANK_LINE)]), start)
@@ -199,17 +195,24 @@ def _values(lines: bytes, name: bytes) -> list[bytes]:
 
 def _read(head: bytes, skipped: int) -> RequestHead | Refused:
     """Read a whole head, before which there are *skipped* octets of the connection."""
-    line_end = head.index(_CRLF)
-    line = _read_line(head[:line_end])
-    if isinstance(line, Refused):
-        return line
-    method, target, version = line
-    if len(target) > _TARGET_MAX:
-        return Refused(Refusal.TARGET, f"longer than {_TARGET_MAX} octets")
+    usual = _USUAL_LINE.match(head.decode("latin-1"))
+    authority: bytes | None = None
+    if usual is None or usual[1] == "CONNECT":
+        line = _unusual_line(head)
+        if isinstance(line, Refused):
+            return line
+        line_end, authority, (method, target, version, raw_path, query) = line
+        path = normal_path(raw_path)
+    else:
+        line_end = usual.end() - len(_CRLF)
+        method, target, raw_path, query, version = usual.groups("")
+        if len(target) > _TARGET_MAX:
+            return _LONG_TARGET
+        path = normal_path(raw_path) if "/." in raw_path else raw_path
     if head.count(_CRLF) > _LINES_MAX + 2:
         return Refused(Refusal.HEADER, f"more than {_LINES_MAX} header lines")
     # llhttp has a list of methods, HTTP has none (RFC 9110 9.1); only CONNECT's target differs
-    is_known = method in (b"GET", b"CONNECT")
+    is_known = method in ("GET", "CONNECT")
     try:
         HttpRequestParser(None).feed_data(head if is_known else b"GET" + head[len(method) :])
     except httptools.HttpParserUpgrade:
@@ -218,25 +221,34 @@ def _read(head: bytes, skipped: int) -> RequestHead | Refused:
         return Refused(Refusal.TARGET, str(error))
     except httptools.HttpParserError as error:
         return Refused(Refusal.HEADER, str(error))
-    parts = _split_target(method, target)
-    if isinstance(parts, Refused):
-        return parts
-    authority, path, query = parts
     lines = head[line_end:-2]
     host = _find_host(authority, lines)
     if isinstance(host, Refused):
         return host
-    text = target.decode()
-    return RequestHead(
-        method.decode(),
-        text,
-        version,
-        host,
-        text if path is target else path.decode(),
-        query.decode(),
-        lines,
-        skipped + len(head),
-    )
+    length = skipped + len(head)
+    return RequestHead(method, target, version, host, raw_path, path, query, lines, length)
+
+
+# Where a request line ends, its target's authority; method, target, version, path and query
+_Line: TypeAlias = tuple[int, bytes | None, tuple[str, str, str, str, str]]
+
+
+def _unusual_line(head: bytes) -> _Line | Refused:
+    line_end = head.index(b"\n") - 1
+    if head[line_end : line_end + 1] != b"\r":
+        return _BARE_LINE_FEED
+    line = _read_line(head[:line_end])
+    if isinstance(line, Refused):
+        return line
+    method, target, version = line
+    if len(target) > _TARGET_MAX:
+        return _LONG_TARGET
+    parts = _split_target(method, target)
+    if isinstance(parts, Refused):
+        return parts
+    authority, path, query = parts
+    texts = [part.decode("latin-1") for part in (method, target, path, query)]
+    return line_end, authority, (texts[0], texts[1], version, texts[2], texts[3])
 
 
 def _split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes, bytes] | Refused:
@@ -264,18 +276,22 @@ def _split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes, by
 
 def _find_host(authority: bytes | None, lines: bytes) -> str | Refused:
     """The host that is asked for (RFC 9112 3.2, 3.3); a target's and the header's must agree."""
-    named = _values(lines, b"host")
-    if len(named) > 1:
-        return Refused(Refusal.HOST, "several Host headers")
-    host = _host_of(named[0]) if named else ""
-    if host is None:
-        return Refused(Refusal.HOST, "characters that a host's name does not have")
+    lower = lines.lower()
+    at, host = lower.find(_HOST), ""
+    if at >= 0:
+        begin = at + len(_HOST)
+        if lower.find(_HOST, begin) >= 0:
+            return Refused(Refusal.HOST, "several Host headers")
+        found = _host_of(lower[begin : lower.find(_CRLF, begin)].strip(_BLANKS))
+        if found is None:
+            return Refused(Refusal.HOST, "characters that a host's name does not have")
+        host = found
     if authority is None:
         return host
     target_host = _host_of(authority)
     if not target_host:
         return Refused(Refusal.HOST, "the target has no host, or more than a host and a port")
-    if named and host != target_host:
+    if at >= 0 and host != target_host:
         return Refused(Refusal.HOST, "the target's host is not that of the Host header")
     return target_host
 
@@ -302,3 +318,8 @@ def _cookies(text: str) -> dict[str, str]:
         if equals and name:
             found.setdefault(name.strip(" \t"), value.strip(" \t"))
     return found
+
+
+# Rules ask for those of one request again and again
+_latest_cookies: Final = lru_cache(maxsize=4)(_cookies)
+_latest_query: Final = lru_cache(maxsize=4)(query_parameters)

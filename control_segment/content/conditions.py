@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from control_segment.content.patterns import WILDCARD, Pattern, compiled, host_matcher
 from control_segment.content.rule_config import ANY_VALUE, MatchConfig, RuleConfig
 from packets.http import RequestHead
 from packets.tls import ClientHello
 
+_About: TypeAlias = tuple[str, str]  # a kind of value, and whose it is: a header's name
 _SHOWN_MAX: Final = 60  # octets of what a client said, in what people read
 
 
@@ -178,45 +179,52 @@ def value_of(request: RequestHead, what: str, name: str) -> str | None:
     return values.get(name)
 
 
-def conditions_of(match: MatchConfig) -> Iterator[Condition]:
-    """Yield what must hold, what is quickly looked at first."""
+def conditions_of(match: MatchConfig) -> Iterator[tuple[_About, Condition]]:
+    """Yield what must hold, and what it is about; what is quickly looked at first."""
     if match.method:
-        yield _Method(match.method)
+        yield ("method", ""), _Method(match.method)
     if match.host:
-        yield _Host(match.host)
+        yield ("host", ""), _Host(match.host)
     if match.path:
-        yield _Path(match.path)
+        yield ("path", ""), _Path(match.path)
     if match.path_prefix:
-        yield _Prefix(match.path_prefix)
+        yield ("prefix", ""), _Prefix(match.path_prefix)
     for what in ("header", "query", "cookie"):
         for name, value in getattr(match, what).items():
-            yield _Value(what, name, value)
+            yield (what, name), _Value(what, name, value)
     if match.path_regex is not None:
-        yield _Expression(match.path_regex)
+        yield ("expression", ""), _Expression(match.path_regex)
     yield from _of_other_kinds(match)
 
 
-def _of_other_kinds(match: MatchConfig) -> Iterator[Condition]:
+def _of_other_kinds(match: MatchConfig) -> Iterator[tuple[_About, Condition]]:
     """Yield those about what is no request."""
     if match.server_name:
-        yield _ServerName(match.server_name)
+        yield ("server_name", ""), _ServerName(match.server_name)
     if match.alpn:
-        yield _Alpn(match.alpn)
+        yield ("alpn", ""), _Alpn(match.alpn)
     for name, values in match.said.items():
-        yield _Said(name, values)
+        yield ("said", name), _Said(name, values)
 
 
 class Rule:
     """A rule in force, and how often it decided."""
 
-    __slots__ = ("_holding", "conditions", "config", "matched", "place")
+    __slots__ = ("_about", "_holding", "conditions", "config", "matched", "place")
 
     def __init__(self, config: RuleConfig, place: int) -> None:
         self.config = config
         self.place = place  # in the order of the configuration
-        self.conditions = tuple(conditions_of(config.match))
+        self._about = dict(conditions_of(config.match))
+        self.conditions = tuple(self._about.values())
         self._holding = tuple(condition.holds for condition in self.conditions)
         self.matched = 0  # requests that it decided
+
+    def filed_under(self, kind: str, name: str) -> None:
+        """Whoever asks whether it `holds` has found it by a value, so that condition holds."""
+        self._holding = tuple(
+            condition.holds for about, condition in self._about.items() if about != (kind, name)
+        )
 
     @property
     def name(self) -> str:
@@ -224,7 +232,7 @@ class Rule:
         return self.config.name
 
     def holds(self, request: Any) -> bool:
-        """Whether all conditions do."""
+        """Whether all conditions do, except for the one that the rule is filed under."""
         for holds in self._holding:  # all() with a generator takes three times as long
             if not holds(request):
                 break
@@ -243,7 +251,7 @@ class Rule:
 def host_suffixes(host: str) -> list[str]:
     """The patterns `*.` that a host may be of, the longest first."""
     found = []
-    at = host.find(".")
+    at = host.find(".", 1)  # at least one character stands for the asterisk
     while at >= 0:
         found.append(WILDCARD[:1] + host[at:])
         at = host.find(".", at + 1)

@@ -25,6 +25,7 @@ from control_segment.content.said import (
 from control_segment.protocols.registry import PLUGINS
 
 _KEY_SIZE: Final = 16  # as an IPv6 address, which the tables of persistence have as well
+_NO_SEGMENT: Final = Unreadable("no TCP segment")
 _DOTS_MAX: Final = 8  # in a cookie's value, behind which a node's name is looked for
 
 
@@ -37,6 +38,7 @@ class Wanted(NamedTuple):
     remember_as: bytes | None  # by which it is to be remembered; None: it is not
     hashed: bytes | None  # from which it follows, otherwise
     by: str  # for people: what `names` and `hashed` are
+    by_rules_alone: bool = False  # nothing but the pool follows from what the client says
 
 
 class Content:
@@ -80,18 +82,18 @@ class Content:
     def read_frame(self, frame: bytes) -> Reading:
         """The same of its frame."""
         payload = tcp_payload(frame)
-        return Unreadable("no TCP segment") if payload is None else self._reader.payload(payload)
+        return _NO_SEGMENT if payload is None else self._reader.payload(payload)
 
     def wanted(self, said: Said, client: bytes) -> Wanted:
         """What follows from it; *client*: the address, 16 octets."""
         head, rule = said.head, None
         if self.rules.in_order:
-            subject = said.subject
+            subject = said.subject if head is None else head
             rule = None if subject is None else self.rules.first(subject)
         if self._by_rules is not None:
             wanted = self._by_rules.get(rule)
             if wanted is None:
-                wanted = self._by_rules[rule] = Wanted(rule, (), (), None, None, "")
+                wanted = self._by_rules[rule] = Wanted(rule, (), (), None, None, "", True)
             return wanted
         url = None
         if self._hash is not None and head is not None:

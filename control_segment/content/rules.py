@@ -109,6 +109,9 @@ class Rules:
             best = min(each, key=lambda entries: max(counts[entry] for entry in entries))
             for kind, value in set(best):
                 self._by.setdefault(kind, {}).setdefault(value, []).append(rule)
+            kind, value = best[0]  # all are of one kind and name
+            name, has_name, _ = value.partition("\0")
+            rule.filed_under(kind, name if has_name else "")
 
 
 def _of_hosts(kind: str, search: Callable[[str], Sequence[Rule]]) -> _Finder:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,6 +21,7 @@ _TYPE: Final = 12  # where an untagged frame has its EtherType
 _IPV4: Final = b"\x08\x00"
 _HEADER_MIN: Final = 20  # of IPv4 and of TCP
 _L3: Final = 14
+_IP: Final = struct.Struct(">BxHxxHxB")  # IPv4: header length, total length, fragment, protocol
 _CLIENT_HELLO: Final = 1  # RFC 8446 4
 _HANDSHAKE: Final = 22  # RFC 8446 5.1
 _RECORD_HEADER: Final = 5
@@ -197,10 +199,10 @@ class NoReader:
 def tcp_payload(frame: bytes) -> bytes | None:
     """Return what a frame's TCP segment carries; None: it is none, or is cut."""
     if frame[_TYPE:_L3] == _IPV4 and len(frame) >= _L3 + 2 * _HEADER_MIN:
-        l4 = _L3 + (frame[_L3] & 0x0F) * 4
-        end = _L3 + int.from_bytes(frame[_L3 + 2 : _L3 + 4], "big")
-        is_whole = not int.from_bytes(frame[_L3 + 6 : _L3 + 8], "big") & 0x3FFF
-        if frame[_L3 + 9] == TCP and is_whole and l4 + _HEADER_MIN <= end <= len(frame):
+        length, total, fragment, protocol = _IP.unpack_from(frame, _L3)
+        l4, end = _L3 + (length & 0x0F) * 4, _L3 + total
+        is_whole = not fragment & 0x3FFF
+        if protocol == TCP and is_whole and l4 + _HEADER_MIN <= end <= len(frame):
             start = l4 + (frame[l4 + 12] >> 4) * 4
             return frame[start:end] if l4 + _HEADER_MIN <= start <= end else None
         return None

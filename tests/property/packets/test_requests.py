@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import h11
 import pytest
 from hypothesis import given
@@ -52,6 +54,14 @@ def test_h11_reads_the_same(request: Request) -> None:
 def test_damaged_requests(choice: bytes, octets: bytes) -> None:
     check_http(choice + octets)
     check_http(b"\x3f\xff" + choice[2:] + octets)  # without a limit that cuts
+
+
+@given(octets=damaged() | requests().map(lambda request: request[0]))
+def test_a_usual_request_line_is_read_as_any_other(octets: bytes) -> None:
+    at_once = read_request(octets, LIMIT_MAX)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("packets.http._USUAL_LINE", re.compile("(?!)"))
+        assert read_request(octets, LIMIT_MAX) == at_once
 
 
 @given(data=st.binary(max_size=200))
