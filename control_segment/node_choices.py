@@ -32,7 +32,7 @@ class Choice(NamedTuple):
     @property
     def by_rule(self) -> str:
         """For people, behind what comes of it; empty: there is no rule."""
-        return "" if self.rule is None else f", by rule {self.rule.name}"
+        return "" if self.rule is None else self.rule.words
 
 
 def choose(server: VirtualServer, key: bytes, now: float) -> Choice:

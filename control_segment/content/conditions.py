@@ -210,11 +210,12 @@ def _of_other_kinds(match: MatchConfig) -> Iterator[tuple[_About, Condition]]:
 class Rule:
     """A rule in force, and how often it decided."""
 
-    __slots__ = ("_about", "_holding", "conditions", "config", "matched", "place")
+    __slots__ = ("_about", "_holding", "conditions", "config", "matched", "place", "words")
 
     def __init__(self, config: RuleConfig, place: int) -> None:
         self.config = config
         self.place = place  # in the order of the configuration
+        self.words = f", by rule {config.name}"  # for people, behind what comes of it
         self._about = dict(conditions_of(config.match))
         self.conditions = tuple(self._about.values())
         self._holding = tuple(condition.holds for condition in self.conditions)

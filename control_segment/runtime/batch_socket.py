@@ -79,9 +79,14 @@ class BatchSocket(DatagramSocket):
         """Whose the datagrams are, with their openers beside them."""
         sources, openers, start = self._batch.sources, self._batch.openers, 0
         peers: list[Peer | None] = []
+        latest: tuple[bytes, Peer, int] | None = None  # nearly all of a batch are of one DFS
         for place in range(count):
             source = sources[start : start + SOURCE]
             start += SOURCE
+            if latest is not None and source == latest[0]:
+                openers[place] = latest[2]
+                peers.append(latest[1])
+                continue
             address = self._addresses.get(source) or self._address_of(source)
             peer = self._batches.peer_at(address)
             if peer is None:
@@ -96,6 +101,8 @@ class BatchSocket(DatagramSocket):
                     peer = None
             openers[place] = opener.address if isinstance(opener, Opener) else None
             peers.append(peer)
+            if peer is not None and isinstance(opener, Opener):
+                latest = source, peer, opener.address
         return peers
 
     def _address_of(self, source: bytes) -> tuple[object, ...]:
