@@ -135,10 +135,20 @@ def _body(grant: Grant, content: GrantContent, size: int) -> bytes:
     return body
 
 
+def decision_octets(grant: Grant) -> bytes:
+    """Return the decisions of a GRANT as they stand in it; MalformedMessage if it has something
+    else."""
+    return _body(grant, GrantContent.DECISIONS, DECISION_SIZE)
+
+
+def unpack_decisions(octets: bytes) -> list[Decision]:
+    """Return whole decisions that stand one behind the other."""
+    return [Decision._make(each) for each in _DECISION.iter_unpack(octets)]
+
+
 def decisions_of(grant: Grant) -> list[Decision]:
     """Return the decisions of a GRANT; MalformedMessage if it has something else."""
-    body = _body(grant, GrantContent.DECISIONS, DECISION_SIZE)
-    return [Decision._make(each) for each in _DECISION.iter_unpack(body)]
+    return unpack_decisions(decision_octets(grant))
 
 
 def table_of(grant: Grant) -> bytes:

@@ -43,10 +43,10 @@ from ssmb.constants import (
 )
 from ssmb.errors import MalformedMessage
 from ssmb.grants import (
+    DECISION_SIZE,
     GrantNode,
-    behind_nodes,
     clients_of,
-    decisions_of,
+    decision_octets,
     flows_of,
     following,
     nodes_of,
@@ -230,17 +230,17 @@ class Grants:
                 commands.append(AddGrantTable(key, generation, message.first, entries))
             elif message.content == GrantContent.CLIENTS:
                 clients = tuple(clients_of(message))
-                commands.append(AddGrants(key, generation, nodes, 0, ()))
+                commands.append(AddGrants(key, generation, nodes, 0, b""))
                 commands.append(AddGrantClients(key, generation, clients))
             else:
-                decisions = tuple(decisions_of(message))
-                count = len(decisions)
+                decisions = decision_octets(message)
+                count = len(decisions) // DECISION_SIZE
                 if count and server is None:
                     ring.last_serial = following(message.serial, count - 1)
                     flows = pack_returned(_NOFLOW, message.serial, count)
                     ring.lease.stream.add(flows, now)
                 elif count:
-                    ring.give(message.serial, count, behind_nodes(message))
+                    ring.give(message.serial, count, decisions)
                 if nodes or count:
                     grants = AddGrants(key, generation, nodes, message.serial, decisions)
                     commands.append(grants)

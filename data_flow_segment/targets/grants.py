@@ -24,7 +24,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from data_flow_segment.targets.virtual_server_key import VirtualServerKey
-from ssmb.grants import Decision, GrantClient, GrantNode
+from ssmb.grants import GrantClient, GrantNode
 
 
 class BeginGrants(NamedTuple):
@@ -42,7 +42,8 @@ class AddGrants(NamedTuple):
     """More of the current generation; ignored if it is another one.
 
     First the nodes, each in its place, then the decisions behind those that were given: decision i
-    has the serial `ssmb.grants.following(serial, i)`.  A node's next hop and idle timeout are
+    has the serial `ssmb.grants.following(serial, i)`.  They are as a GRANT has them, because there
+    is one for every flow.  A node's next hop and idle timeout are
     resolved as in FlowEntry.  There is room: at most GRANTED_MAX are between head and tail.
     """
 
@@ -50,7 +51,7 @@ class AddGrants(NamedTuple):
     generation: int
     nodes: tuple[GrantNode, ...]
     serial: int
-    decisions: tuple[Decision, ...]
+    decisions: bytes  # whole ones; `ssmb.grants.unpack_decisions` takes them apart
 
 
 class AddGrantTable(NamedTuple):

@@ -32,7 +32,14 @@ from data_flow_segment.targets.grants import (
 )
 from ssmb.addresses import from_text
 from ssmb.constants import GRANTED_MAX, ErrorCode, Flag, GrantKind
-from ssmb.grants import Decision, GrantClient, GrantNode, TakenFlow, flows_of, following
+from ssmb.grants import (
+    GrantClient,
+    GrantNode,
+    TakenFlow,
+    flows_of,
+    following,
+    pack_decisions,
+)
 from ssmb.messages import Translation
 from ssmb.seal import tag
 from support.targets.rig import Frame, Side
@@ -79,7 +86,7 @@ def give(
     serial: int = SERIAL,
 ) -> None:
     """Decisions (a node, or a node and a source port); the plain node has the index 0."""
-    made = tuple(Decision(*((each, 0) if isinstance(each, int) else each)) for each in decisions)
+    made = pack_decisions((each, 0) if isinstance(each, int) else each for each in decisions)
     known = nodes or (node(scene),)
     scene.rig.apply(AddGrants(scene.key(), GENERATION, known, serial, made))
 
@@ -413,7 +420,7 @@ def test_what_is_of_another_generation_is_ignored(granting: Scene) -> None:
     scene = granting
     begin(scene)
     key = scene.key()
-    late = AddGrants(key, GENERATION - 1, (node(scene),), SERIAL, (Decision(0, 0),))
+    late = AddGrants(key, GENERATION - 1, (node(scene),), SERIAL, pack_decisions([(0, 0)]))
     scene.rig.apply(late)
     scene.send(first(scene))
     assert len(asked(scene)) == 1

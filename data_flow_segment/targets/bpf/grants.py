@@ -14,7 +14,9 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from socket import htons
-from typing import Final
+from typing import Any, Final
+
+import numpy
 
 from data_flow_segment.targets.bpf.layout import (
     GRANT_ENTRIES,
@@ -43,7 +45,7 @@ from data_flow_segment.targets.grants import (
     GrantState,
 )
 from ssmb.constants import GRANT_NODES_MAX, GRANT_TABLE_MAX, GRANTED_MAX
-from ssmb.grants import GrantNode, following
+from ssmb.grants import DECISION_SIZE, GrantNode, following
 
 REST_NS: Final = 1_000_000_000
 """How long a slot rests: longer than any run of a program takes."""
@@ -53,6 +55,10 @@ _NUMBER: Final = struct.Struct("=I")
 _CLOSED: Final = 1 << 31
 _NO_NODES: Final = bytes(GRANTED_NODE.size * GRANT_NODES_MAX)
 _NO_COUNTS: Final = GrantCounts()
+_GIVEN: Final = numpy.dtype([("node", ">u2"), ("snat_port", ">u2")])  # a decision in a GRANT
+_GRANTED: Final = numpy.dtype([("serial", "=u4"), ("node", "=u2"), ("snat_port", ">u2")])
+assert _GIVEN.itemsize == DECISION_SIZE
+assert _GRANTED.itemsize == GRANTED.size
 
 
 class _Held:
@@ -156,15 +162,10 @@ class Grants:
         for node in command.nodes:
             place = _NUMBER.pack(held.slot * GRANT_NODES_MAX + node.place)
             self._maps["grant_nodes"].update(place, _node(node))
-        first = held.slot * GRANTED_MAX
-        count = len(command.decisions)
+        count = len(command.decisions) // DECISION_SIZE
         if count:
-            places = [first + (held.tail + i) % GRANTED_MAX for i in range(count)]
-            values = b"".join([
-                GRANTED.pack(following(command.serial, i), node, htons(snat_port))
-                for i, (node, snat_port) in enumerate(command.decisions)
-            ])  # fmt: skip
-            self._maps["grant_rings"].update_many(struct.pack(f"={count}I", *places), values)
+            places, values = _pack_decisions(held, command, count)
+            self._maps["grant_rings"].update_many(places, values)
             held.tail = (held.tail + count) & (_CLOSED - 1)
             self._write(command.key, held)
 
@@ -238,6 +239,17 @@ class Grants:
 
 def _numbers(first: int, count: int) -> bytes:
     return struct.pack(f"={count}I", *range(first, first + count))
+
+
+def _pack_decisions(held: _Held, command: AddGrants, count: int) -> tuple[bytes, bytes]:
+    """Keys and values of `grant_rings`; all at once, because there is one for every flow."""
+    numbers: Any = numpy.arange(count)
+    places = held.slot * GRANTED_MAX + (held.tail + numbers) % GRANTED_MAX
+    given = numpy.frombuffer(command.decisions, _GIVEN)
+    values = numpy.empty(count, _GRANTED)
+    values["serial"] = following(command.serial, numbers)
+    values["node"], values["snat_port"] = given["node"], given["snat_port"]
+    return places.astype("=u4").tobytes(), values.tobytes()
 
 
 def _node(node: GrantNode) -> bytes:

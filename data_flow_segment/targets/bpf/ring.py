@@ -7,6 +7,8 @@ import mmap
 import struct
 from typing import Final
 
+import numpy
+
 from data_flow_segment.targets.bpf.layout import EVENT_PACKET
 
 _POSITION: Final = struct.Struct("=Q")
@@ -59,11 +61,10 @@ class Ring:
         start = self._data + (place & self._mask)
         count = min((end - place) // step, limit)
         octets = self._producer[start : start + count * step]
-        wanted = _HEADER.pack(size)
-        for number in range(count):
-            if octets[number * step : number * step + 4] != wanted:  # busy, or given up
-                count = number
-                break
+        headers = numpy.frombuffer(octets, "=u4").reshape(count, step // 4)[:, 0]
+        others = numpy.flatnonzero(headers != size)  # busy, or given up
+        if len(others):
+            count = int(others[0])
         _POSITION.pack_into(self._consumer, 0, place + count * step)
         return octets[: count * step], step
 

@@ -32,6 +32,7 @@ from ssmb.grants import (
     TakenFlow,
     following,
     pack_taken,
+    unpack_decisions,
 )
 from ssmb.messages import FlowSignature
 from ssmb.seal import tag
@@ -84,9 +85,10 @@ class Ring:
     def add(self, command: AddGrants) -> None:
         for node in command.nodes:
             self.nodes[node.place] = node
-        self.given += len(command.decisions)
-        serials = (following(command.serial, at) for at in range(len(command.decisions)))
-        self.decisions += zip(serials, command.decisions, strict=True)
+        decisions = unpack_decisions(command.decisions)
+        self.given += len(decisions)
+        serials = (following(command.serial, at) for at in range(len(decisions)))
+        self.decisions += zip(serials, decisions, strict=True)
 
     def node_of(self, key: Key, now: float) -> int | None:
         """The index of the node that follows from the client; None: it is not known."""
