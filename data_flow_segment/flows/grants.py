@@ -13,7 +13,7 @@ from typing import Final
 from csmb.constants import Flag as CsmbFlag
 from data_flow_segment.flows.endings import Endings
 from data_flow_segment.flows.grant_ring import Ring
-from data_flow_segment.flows.leases import Lease
+from data_flow_segment.flows.leases import EARLY_S, Lease
 from data_flow_segment.outbox import Outbox
 from data_flow_segment.peers.groups import Peer, Peers
 from data_flow_segment.peers.ssmb_path import as_replica
@@ -318,7 +318,7 @@ class Grants:
         """Last in a wake-up: ask for more time, and tell what was taken."""
         for group_id, lease in self._leases.items():
             timer = lease.get_timer()
-            if timer is not None and now >= timer:
+            if timer is not None and now >= timer - EARLY_S:
                 lease.peer.link.send(lease.ask(now))
             for message in lease.stream.due(now):
                 octets = encode(message, lease.peer.link.version)

@@ -16,6 +16,9 @@ from ssmb.messages import Lease as LeaseMessage
 
 _WORD32: Final = 0xFFFFFFFF
 
+EARLY_S: Final = 0.002
+"""How long before its time a question goes along with something else, and saves a wake-up."""
+
 
 class Lease:
     """With one CS."""

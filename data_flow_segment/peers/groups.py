@@ -16,7 +16,7 @@ from csmb.versions import Version
 from data_flow_segment.outbox import Endpoint
 from data_flow_segment.peers.epochs import RoleEpochs
 from data_flow_segment.peers.fencing import Claim, Verdict, claim_of, judge
-from data_flow_segment.peers.ssmb_path import Link, as_replica
+from data_flow_segment.peers.ssmb_path import Link, as_replica, as_replicas
 from data_flow_segment.peers.virtual_servers import VirtualServer
 from data_flow_segment.targets.contract import FlowEntry
 from ssmb.addresses import UNSPECIFIED, to_text
@@ -183,9 +183,7 @@ class Group:
 
     def share_finished(self, octets: bytes, size: int, version: int, name: str, now: float) -> None:
         """The same for L messages of one size, back to back, which wait for companions."""
-        copies = b"".join(
-            as_replica(octets[start : start + size]) for start in range(0, len(octets), size)
-        )
+        copies = as_replicas(octets, size)
         for standby in self.standbys:
             if standby.ssmb_proved and standby.link.version == version:
                 standby.link.queue_finished(copies, size, name, now)
@@ -210,6 +208,11 @@ class Peers:
     def has_standbys(self) -> bool:
         """Whether anybody gets copies."""
         return any(group.standbys for group in self.groups.values())
+
+    def hurry(self) -> None:
+        """Let nothing wait for companions that is queued now: it has waited in the target."""
+        for peer in self.by_identity.values():
+            peer.link.hurry()
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(tuple(self.by_identity.values()))

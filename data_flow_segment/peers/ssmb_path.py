@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from data_flow_segment.outbox import Endpoint, Outbox
 from ssmb.batch import Batcher
 from ssmb.codec import encode
@@ -105,6 +107,10 @@ class Link:
         """When `flush` has something to do at the latest."""
         return self._batch.get_timer()
 
+    def hurry(self) -> None:
+        """Let nothing wait beyond the next `flush`: it has waited where it came from."""
+        self._urgent = True
+
     def flush(self, now: float) -> None:
         """Send what is full or due, or everything if an H message went out (H first, 6.8)."""
         urgent, self._urgent = self._urgent, False
@@ -125,6 +131,17 @@ class Link:
             octets = self._sealer.seal(octets)
         outbox.datagrams.append((self.endpoint, octets))
         outbox.counters["datagrams_sent"] += 1
+
+
+_REPLICATED: Final = bytes(octet | _REPLICA >> 8 for octet in range(256))
+assert _REPLICA & 0xFF == 0
+
+
+def as_replicas(octets: bytes, size: int) -> bytes:
+    """The same of many messages, each of so many octets, back to back."""
+    copies = bytearray(octets)
+    copies[2::size] = copies[2::size].translate(_REPLICATED)
+    return bytes(copies)
 
 
 def as_replica(octets: bytes) -> bytes:

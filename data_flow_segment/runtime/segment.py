@@ -21,6 +21,7 @@ from admin.faults import PAUSE_S
 from admin.happened import Happened, Observe
 from csmb.settings import ConnectionSettings
 from data_flow_segment.agent import Agent
+from data_flow_segment.companions import Companions
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.outbox import Endpoint
 from data_flow_segment.runtime.admin import Admin
@@ -31,7 +32,6 @@ from data_flow_segment.runtime.state_file import StateFile
 from data_flow_segment.runtime.streams import Streams
 from data_flow_segment.targets.contract import SetAnswers, Target, TargetError
 from ssmb.addresses import from_text
-from ssmb.constants import BATCH_DELAY_MS
 
 DatagramFilter = Callable[[Literal["in", "out"], bytes], Iterable[tuple[float, bytes]]]
 """For tests: (direction, datagram) -> (delay in seconds, datagram) for each copy that gets through;
@@ -42,9 +42,6 @@ DATAGRAMS_AT_ONCE: Final = 64
 
 POLL_S: Final = 0.002
 """How often a target without a descriptor is asked for events."""
-
-COMPANIONS_S: Final = BATCH_DELAY_MS / 2000
-"""For how long what the target reports waits there; in the batch it waits for as long again."""
 
 _DATAGRAM_MAX: Final = 2048  # more than SSMB_DGRAM_MAX: an oversized one shows itself
 _LOG: Final = logging.getLogger("splitplane.dfs")
@@ -102,6 +99,8 @@ class DataFlowSegmentRuntime:
             self._shared_came,
             self._shared_taken,
         )
+        self._companions = Companions()
+        self._is_watching = False  # the target's late descriptor
         self._udp: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -182,8 +181,7 @@ class DataFlowSegmentRuntime:
             loop.add_reader(self.target.fileno(), self._events_wait)
         else:
             loop.call_later(POLL_S, self._poll)
-        if self.target.late_fileno() >= 0:
-            loop.add_reader(self.target.late_fileno(), self._reports_wait)
+        self._watch_late()
         self.settle()
 
     def _stop_reading(self, loop: asyncio.AbstractEventLoop, udp: socket.socket) -> None:
@@ -237,24 +235,39 @@ class DataFlowSegmentRuntime:
         if self._udp is not None and self.agent.new_flows.pending.by_session:
             self._datagrams_wait()
 
-    @callback
-    def _reports_wait(self) -> None:
-        """Something that may wait does: companions are given time to come.  A standby is to have a
-        flow before the packet behind its first one."""
-        if self.agent.peers.has_standbys:
-            self.agent.handle_events(self.target.events(), self._clock())
-            self.settle()
-        elif self._loop is not None:
-            self._loop.remove_reader(self.target.late_fileno())
-            self._loop.call_later(COMPANIONS_S, self._take_reports)
+    def _watch_late(self) -> None:
+        """Watch the target's late descriptor while nobody knows of something there."""
+        descriptor, wanted = self.target.late_fileno(), self._companions.is_resting
+        if self._loop is None or descriptor < 0 or wanted == self._is_watching:
+            return
+        if wanted:
+            self._loop.add_reader(descriptor, self._reports_wait)
+        else:
+            self._loop.remove_reader(descriptor)
+        self._is_watching = wanted
 
     @callback
-    def _take_reports(self) -> None:
-        if self._loop is None or self._stopping.is_set():
-            return
-        self.agent.handle_events(self.target.events(), self._clock())
-        self.settle()
-        self._loop.add_reader(self.target.late_fileno(), self._reports_wait)
+    def _reports_wait(self) -> None:
+        now = self._clock()
+        self._companions.came(now, is_shared=self.agent.peers.has_standbys)
+        if self._companions.is_due(now):
+            self._take_late(now)
+            self.settle()
+        else:
+            self._watch_late()
+            self._set_timer(now)
+
+    def _take_late(self, now: float) -> None:
+        """What waited for companions, and whatever else there is."""
+        is_shared = self.agent.peers.has_standbys
+        self._companions.taken(now, some=True, is_shared=is_shared)
+        events = self.target.events()
+        if not events:
+            self._companions.taken(now, some=False, is_shared=is_shared)
+        self._watch_late()
+        self.agent.handle_events(events, now)
+        if not is_shared:
+            self.agent.peers.hurry()
 
     def _poll(self) -> None:
         if not self._stopping.is_set() and self._loop is not None:
@@ -267,6 +280,8 @@ class DataFlowSegmentRuntime:
         self._timer_at = float("inf")
         now = self._clock()
         self.agent.handle_timer(now)
+        if self._companions.is_due(now):
+            self._take_late(now)
         step = self.agent.sweeps.due(now)
         if step is not None:
             self.agent.sweeps.finished(self.target.sweep(step.limit, stats=step.stats))
@@ -315,9 +330,9 @@ class DataFlowSegmentRuntime:
     def _set_timer(self, now: float) -> None:
         """One timer; setting it earlier cancels, setting it later waits until it has fired."""
         wanted = self.agent.sweeps.get_timer()
-        timer = self.agent.get_timer()
-        if timer is not None and timer < wanted:
-            wanted = timer
+        for timer in (self.agent.get_timer(), self._companions.get_timer()):
+            if timer is not None and timer < wanted:
+                wanted = timer
         if wanted < self._timer_at and self._loop is not None and not self._stopping.is_set():
             if self._timer is not None:
                 self._timer.cancel()

@@ -9,9 +9,17 @@ import pytest
 
 from csmb.constants import Flag as CsmbFlag
 from csmb.messages import Config, DelVs
+from data_flow_segment.flows.leases import EARLY_S
 from data_flow_segment.targets.grants import GrantState
 from ssmb.codec import struct_of
-from ssmb.constants import GRANTED_MAX, LEASE_RETRY_MS, ErrorCode, Flag, GrantContent
+from ssmb.constants import (
+    GRANTED_MAX,
+    LEASE_INTERVAL_MS,
+    LEASE_RETRY_MS,
+    ErrorCode,
+    Flag,
+    GrantContent,
+)
 from ssmb.grants import (
     SUPERSEDED,
     TakenFlow,
@@ -136,6 +144,19 @@ def test_the_time_counts_from_the_question() -> None:
     assert rig.now < late.timestamp % 2**32 / 1000 + 0.05
     cs.send(late)
     assert syn(rig, 2003) == 1
+
+
+def test_a_question_goes_along_with_what_goes_a_moment_before_its_time() -> None:
+    rig, cs = granting_rig()
+    cs.send(grant(leased(rig, cs), 1, 3))
+    rig.advance(LEASE_INTERVAL_MS / 1000)
+    cs.take(Lease)
+    rig.now += LEASE_INTERVAL_MS / 1000 - EARLY_S
+    rig.settle()
+    assert len(cs.take(Lease)) == 1
+    rig.now += EARLY_S
+    rig.settle()
+    assert cs.take(Lease) == []
 
 
 def test_an_answer_takes_no_time_away_and_gives_no_more_than_the_protocol_allows() -> None:

@@ -197,6 +197,17 @@ def test_standbys_get_copies_of_deletes_and_replies() -> None:
     assert cs.take(Reply) == []
 
 
+def test_what_has_waited_in_the_target_waits_no_longer() -> None:
+    rig, cs = new_rig()
+    finish(rig, Delete(serial=1))
+    assert cs.take(Delete) == []
+    event = FinishedMessages(1, int(MessageType.DELETE), encode(Delete(serial=2), 2))
+    rig.agent.handle_events([event], rig.now)
+    rig.agent.peers.hurry()
+    rig.settle()
+    assert [each.serial for each in cs.take(Delete)] == [1, 2]
+
+
 def test_without_a_cs_they_are_counted() -> None:
     rig, cs = new_rig()
     finish(rig, Delete(serial=1), Delete(serial=2), group_id=9)
