@@ -7,7 +7,7 @@ octets out.  It has no socket and reads no clock.
     connection_id = agent.connections.connection_made(now)
     agent.connections.receive(connection_id, octets, now)
     agent.handle_timer(now)                       # at agent.get_timer()
-    agent.flush(now)                              # last in each wake-up, then:
+    agent.flush(now)                              # last in each wake-up (or flush_steadily), then:
     target.apply(agent.outbox.take_commands())
     for endpoint, octets in agent.outbox.take_datagrams(): ...
 
@@ -18,7 +18,7 @@ commands only through the outbox.  The message loop and the packet loop never bl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from admin.faults import PAUSE_S
@@ -80,6 +80,8 @@ ANSWERS: Final = SetAnswers()
 CAPABILITIES: Final = int(CsmbFlag.SYNC_CAP | CsmbFlag.BRIDGE_ENCAP | CsmbFlag.HEARTBEATS)
 
 PROXY_CAPABILITIES: Final = int(CsmbFlag.APP_PROXY | CsmbFlag.HYBRID | CsmbFlag.APP_NOTIFY_CAP)
+
+_STEADY: Final = frozenset({FinishedMessages, GrantsTaken, GrantsEnded})  # `Outbox.is_steady`
 
 
 class Agent:
@@ -216,8 +218,7 @@ class Agent:
             random_octets,
         )
         self.offloads = Offloads(self.outbox, self.peers, target, settings, may_ask=may_ask)
-        self._timers: tuple[Callable[[], float | None], ...] = (
-            self.grants.get_timer,
+        self._timers: tuple[Callable[[], float | None], ...] = (  # beside the steady ones
             self.new_flows.get_timer,
             self.new_flows.negative.get_timer,
             self.new_flows.behind_first.get_timer,
@@ -252,11 +253,13 @@ class Agent:
 
     # --- in ----------------------------------------------------------------------------------
 
-    def handle_events(self, events: Iterable[Event], now: float) -> None:
+    def handle_events(self, events: Sequence[Event], now: float) -> None:
         """What the target saw."""
         handlers, left = self._handlers, iter(events)
         leftovers = self.endings.leftovers
         read = leftovers.read() if leftovers.stages else None
+        if read is not None or not all(event.__class__ in _STEADY for event in events):
+            self.outbox.is_steady = False
         while True:
             try:
                 for event in left:
@@ -267,6 +270,7 @@ class Agent:
             except TargetError:
                 raise
             except Exception as error:  # of one event; the others go on behind it
+                self.outbox.is_steady = False
                 self.outbox.faults.note("handling a packet or an event of the target", error)
 
     def receive_datagram(self, octets: bytes, endpoint: Endpoint, now: float) -> None:
@@ -276,6 +280,7 @@ class Agent:
         except TargetError:
             raise
         except Exception as error:
+            self.outbox.is_steady = False
             self.outbox.faults.note(f"handling a datagram of {endpoint[0]}", error)
 
     def receive_shared(
@@ -293,14 +298,25 @@ class Agent:
     # --- time --------------------------------------------------------------------------------
 
     def get_timer(self) -> float | None:
-        """When `handle_timer` wants to be called next."""
+        """When `handle_timer` or `flush` want to be called next."""
+        timers = self.get_steady_timer(), self.get_other_timer()
+        return min([timer for timer in timers if timer is not None], default=None)
+
+    def get_steady_timer(self) -> float | None:
+        """When `flush_steadily` has something to do."""
+        timers = [peer.link.get_timer() for peer in self.peers.by_identity.values()]
+        timers.append(self.grants.get_timer())
+        return min([timer for timer in timers if timer is not None], default=None)
+
+    def get_other_timer(self) -> float | None:
+        """When `handle_timer` wants to be called next; as it was while `outbox.is_steady`."""
         timers = [get_timer() for get_timer in self._timers]
-        timers += [peer.link.get_timer() for peer in self.peers.by_identity.values()]
         due = min([timer for timer in timers if timer is not None], default=None)
         return None if due is None else max(due, self._timers_rest_until)
 
     def handle_timer(self, now: float) -> None:
         """Do everything that is due; too early or twice does no harm."""
+        self.outbox.is_steady = False
         for handle in (
             self.heartbeats.handle_timer,
             self.new_flows.handle_timer,
@@ -336,6 +352,7 @@ class Agent:
         """The target has entered flows by itself."""
         self.endings.table.entered(len(flows) // FLOW_SIZE)
         if self.new_flows.pending.by_session:
+            self.outbox.is_steady = False
             self.new_flows.entered(flows)
 
     def _tidy_early_fragments(self, now: float) -> None:
@@ -355,11 +372,15 @@ class Agent:
         self.cookies.follow(now)
         if self.heartbeats.copies:
             self.heartbeats.flush()
+        self.flush_steadily(now)
+        if self.endings.leftovers.stages:
+            self.endings.leftovers.target_told()
+
+    def flush_steadily(self, now: float) -> None:
+        """The same, if `outbox.is_steady`: nothing else has anything to send."""
         self.grants.flush(now)
         for peer in self.peers.by_identity.values():
             peer.link.flush(now)
-        if self.endings.leftovers.stages:
-            self.endings.leftovers.target_told()
 
     # --- for the operator ----------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ from ssmb.messages import (
 _ACK: Final = int(Flag.ACK)
 _PARKED: Final = int(Flag.PARKED)
 _BY_MULTICAST: Final = frozenset({Reply, NewFlow, Reset, Grant})
+_STEADY: Final = frozenset({Lease, Grant})  # `Outbox.is_steady`
 _NONCE_SIZE: Final = 32
 _SEAL_COUNTERS: Final[dict[type[SealError], str]] = {
     BadTag: "drop_bad_tag",
@@ -153,6 +154,7 @@ class Dispatch:
                 counters["invalid_msg"] += 1
                 continue
             self._outbox.received[kind.__name__] += 1
+            self._outbox.is_steady &= kind in _STEADY and peer.confirm_by is None
             if not _may_come_from_any(message):
                 if not peer.is_active:
                     counters["drop_not_active"] += 1

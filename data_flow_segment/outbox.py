@@ -45,6 +45,9 @@ class Outbox:
         # To multicast groups: the group, on which interface it came, and the datagram as it was
         self.forwards: list[tuple[Endpoint, str, bytes]] = []
         self.counters = Counters()
+        # Whether only grants, and what the target finished, passed since the runtime last settled
+        # everything: then nothing else is due earlier, or has anything to say
+        self.is_steady = False
         self.log: list[str] = []  # sentences for the operator, for the runtime to write and empty
         self.faults = Faults(self.counters)
         self.sent: Tally[str] = Tally()  # messages by the name of their type

@@ -330,6 +330,7 @@ class Endings:
 
     def report_left(self, signatures: Iterable[FlowSignature], group_id: int, now: float) -> None:
         """Flows that the CS before decided: every CS of the group gets them as in a SYNC."""
+        self._outbox.is_steady = False
         for signature in signatures:
             state = self.table.lookup(signature)
             if state is not None and not state.closed:

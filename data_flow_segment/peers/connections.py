@@ -86,6 +86,7 @@ class Connections:
         `address` is the other end's as text, `::` if it is not known; `first`: the octets that have
         come already, which `receive` gets too.
         """
+        self._outbox.is_steady = False
         self._last_id += 1
         has_place, yields = self._admission.enter(self._last_id, address, first, now)
         if not has_place:
@@ -109,6 +110,7 @@ class Connections:
 
     def receive(self, connection_id: int, octets: bytes, now: float) -> None:
         """Octets of a connection; b"" is its end."""
+        self._outbox.is_steady = False
         accepted = self._accepted.get(connection_id)
         if accepted is not None:
             self._yield_place(self._admission.spoke(connection_id, octets, now), now)
@@ -165,6 +167,7 @@ class Connections:
 
     def close(self, reason: str, now: float) -> None:
         """This DFS goes down."""
+        self._outbox.is_steady = False
         for connection_id, accepted in tuple(self._accepted.items()):
             self._guarded(connection_id, accepted, lambda each: each.close(reason), now)
 

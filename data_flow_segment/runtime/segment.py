@@ -25,6 +25,7 @@ from data_flow_segment.companions import Companions
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.outbox import Endpoint
 from data_flow_segment.runtime.admin import Admin
+from data_flow_segment.runtime.bursts import bursts, send
 from data_flow_segment.runtime.callbacks import callback
 from data_flow_segment.runtime.multicast import MulticastSockets
 from data_flow_segment.runtime.sockets import open_udp
@@ -107,6 +108,7 @@ class DataFlowSegmentRuntime:
         self._failure: TargetError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        self._others_due = 0.0  # all that is not steady (`Outbox.is_steady`)
         self.ready = asyncio.Event()
         self.decisions: None = None  # it makes none
         self.observers: list[Observe] = []  # of what happens
@@ -224,7 +226,7 @@ class DataFlowSegmentRuntime:
                 agent.receive_datagram(octets, endpoint, now)
             else:
                 self._receive_filtered(octets, endpoint, now)
-        self.settle()
+        self._settle_what_changed()
 
     @callback
     def _events_wait(self) -> None:
@@ -252,10 +254,8 @@ class DataFlowSegmentRuntime:
         self._companions.came(now, is_shared=self.agent.peers.has_standbys)
         if self._companions.is_due(now):
             self._take_late(now)
-            self.settle()
-        else:
-            self._watch_late()
-            self._set_timer(now)
+        self._watch_late()
+        self._settle_what_changed()
 
     def _take_late(self, now: float) -> None:
         """What waited for companions, and whatever else there is."""
@@ -279,13 +279,18 @@ class DataFlowSegmentRuntime:
         self._timer = None
         self._timer_at = float("inf")
         now = self._clock()
-        self.agent.handle_timer(now)
         if self._companions.is_due(now):
             self._take_late(now)
+        if now < self._others_due:
+            self._settle_what_changed()
+            return
+        self.agent.handle_timer(now)
         step = self.agent.sweeps.due(now)
         if step is not None:
-            self.agent.sweeps.finished(self.target.sweep(step.limit, stats=step.stats))
-            self.agent.handle_events(self.target.events(), now)
+            complete = self.target.sweep(step.limit, stats=step.stats)
+            events = self.target.events()
+            self.agent.sweeps.finished(complete, events)
+            self.agent.handle_events(events, now)
         self.settle()
 
     @callback
@@ -302,12 +307,8 @@ class DataFlowSegmentRuntime:
         if agent.heartbeats.copies:  # what the target carried out goes before them
             agent.handle_events(self.target.events(), now)
         agent.flush(now)
-        # datagrams first: the CS decides while packets that waited are put back
-        if agent.outbox.datagrams and self._udp is not None:
-            self._send(agent.outbox.take_datagrams())
+        self._let_go()
         self._multicast.settle()
-        if agent.outbox.commands:
-            self.target.apply(agent.outbox.take_commands())
         if agent.endings.leftovers.stages and self._loop is not None:
             self._loop.call_soon(self._events_wait)
         self._state_file.follow(agent.epochs, agent.outbox.faults, self._epochs_settled)
@@ -321,7 +322,30 @@ class DataFlowSegmentRuntime:
                 _LOG.warning("%s", sentence)
                 self._tell(Happened("warning", "dfs_warning", sentence))
         self._log_faults()
+        timer = agent.get_other_timer()
+        sweep_at = agent.sweeps.get_timer()
+        self._others_due = sweep_at if timer is None else min(timer, sweep_at)
+        agent.outbox.is_steady = not agent.endings.leftovers.stages
         self._set_timer(now)
+
+    def _settle_what_changed(self) -> None:
+        """The same where nothing but grants and finished messages passed, in a fraction of the
+        time: there is no end of these wake-ups while flows come and go."""
+        agent, now = self.agent, self._clock()
+        if not agent.outbox.is_steady or agent.outbox.log:
+            self.settle()
+            return
+        agent.flush_steadily(now)
+        self._let_go()
+        self._set_timer(now)
+
+    def _let_go(self) -> None:
+        outbox = self.agent.outbox
+        # datagrams first: the CS decides while packets that waited are put back
+        if outbox.datagrams and self._udp is not None:
+            self._send(outbox.take_datagrams())
+        if outbox.commands:
+            self.target.apply(outbox.take_commands())
 
     def _tell(self, happened: Happened) -> None:
         for observe in self.observers:
@@ -329,8 +353,8 @@ class DataFlowSegmentRuntime:
 
     def _set_timer(self, now: float) -> None:
         """One timer; setting it earlier cancels, setting it later waits until it has fired."""
-        wanted = self.agent.sweeps.get_timer()
-        for timer in (self.agent.get_timer(), self._companions.get_timer()):
+        wanted = self._others_due
+        for timer in (self.agent.get_steady_timer(), self._companions.get_timer()):
             if timer is not None and timer < wanted:
                 wanted = timer
         if wanted < self._timer_at and self._loop is not None and not self._stopping.is_set():
@@ -343,15 +367,14 @@ class DataFlowSegmentRuntime:
 
     def _send(self, datagrams: list[tuple[Endpoint, bytes]]) -> None:
         assert self._udp is not None
-        send = self._udp.sendto
-        for endpoint, octets in datagrams:
-            if self._filter is not None:
+        if self._filter is not None:
+            for endpoint, octets in datagrams:
                 self._send_filtered(octets, endpoint)
-                continue
-            try:
-                send(octets, endpoint)
-            except OSError:  # no room, no route: as if the network had lost it
-                self.agent.outbox.counters["datagrams_unsent"] += 1
+            return
+        for endpoint, burst in bursts(datagrams):
+            unsent = send(self._udp, endpoint, burst)
+            if unsent:  # as if the network had lost it
+                self.agent.outbox.counters["datagrams_unsent"] += unsent
 
     def _send_filtered(self, octets: bytes, endpoint: Endpoint) -> None:
         assert self._filter is not None

@@ -87,6 +87,9 @@ def test_a_closed_node_gets_no_flow_after_the_bound(seed: int, method: str) -> N
     for turn in range(15):
         node = turn % 4
         grid.at(0.5 + turn * 0.25, grid.set_node_for, node, grid.dice.choice(["draining", "down"]))
+    for turn in range(0, 15, 4):  # nobody hears of some at once
+        grid.at(0.49 + turn * 0.25, setattr, grid, "grants_lost", 0.97)
+        grid.at(0.53 + turn * 0.25, setattr, grid, "grants_lost", 0.0)
     grid.run(15)
     assert sum(dfs.taken for dfs in grid.dfss) > 500
     grid.run(100)

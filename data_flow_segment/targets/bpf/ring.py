@@ -62,9 +62,9 @@ class Ring:
         count = min((end - place) // step, limit)
         octets = self._producer[start : start + count * step]
         headers = numpy.frombuffer(octets, "=u4").reshape(count, step // 4)[:, 0]
-        others = numpy.flatnonzero(headers != size)  # busy, or given up
-        if len(others):
-            count = int(others[0])
+        others = headers != size  # busy, or given up
+        if others.any():
+            count = int(others.argmax())
         _POSITION.pack_into(self._consumer, 0, place + count * step)
         return octets[: count * step], step
 

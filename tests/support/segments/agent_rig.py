@@ -268,6 +268,7 @@ class AgentRig:
         self.agent = agent_of(
             self.target, self.random_octets, self.now, laboratory=laboratory, epochs=epochs
         )
+        self._other_timer: float | None = None
         self.css: list[FakeCs] = []
         self.sent: list[tuple[int, bytes]] = []  # frames that left, to one host
         self.undelivered: list[tuple[tuple[str, int], bytes]] = []
@@ -295,7 +296,7 @@ class AgentRig:
     def settle(self) -> None:
         """The end of a wake-up, until nothing is left to do."""
         while True:
-            self.agent.flush(self.now)
+            self._flush()
             commands = self.agent.outbox.take_commands()
             self.target.apply(commands)
             self.sent += [each for each in self.target.transmitted() if each[1][0] & 1 == 0]
@@ -305,6 +306,22 @@ class AgentRig:
             if not events and not commands:
                 break
             self.agent.handle_events(events, self.now)
+
+    def _flush(self) -> None:
+        """As a runtime does it.  Where the agent says that nothing but grants and finished messages
+        passed, nothing else may have changed."""
+        agent, outbox = self.agent, self.agent.outbox
+        if outbox.is_steady:
+            agent.flush_steadily(self.now)
+            done = len(outbox.datagrams), len(outbox.commands)
+            agent.flush(self.now)
+            assert (len(outbox.datagrams), len(outbox.commands)) == done
+            assert agent.get_other_timer() == self._other_timer
+            assert not agent.endings.leftovers.stages
+        else:
+            agent.flush(self.now)
+        self._other_timer = agent.get_other_timer()
+        outbox.is_steady = not agent.endings.leftovers.stages
 
     def _deliver(self, endpoint: tuple[str, int], octets: bytes) -> None:
         if not self.deliver_to(endpoint, octets):

@@ -135,7 +135,10 @@ class Dfs:
         agent.handle_timer(now)
         step = agent.sweeps.due(now)
         if step is not None:
-            agent.sweeps.finished(self.target.sweep(step.limit, stats=step.stats))
+            complete = self.target.sweep(step.limit, stats=step.stats)
+            events = self.target.events()
+            agent.sweeps.finished(complete, events)
+            agent.handle_events(events, now)
 
     @property
     def taken(self) -> int:

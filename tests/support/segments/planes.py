@@ -297,8 +297,9 @@ class Planes(VirtualTime):
             step = self.agent.sweeps.due(now)
             if step is not None:
                 complete = self.target.sweep(step.limit, stats=step.stats)
-                self.agent.sweeps.finished(complete)
-                self.agent.handle_events(self.target.events(), now)
+                events = self.target.events()
+                self.agent.sweeps.finished(complete, events)
+                self.agent.handle_events(events, now)
         if self.cs_is_up:
             if self.cs.get_timer() <= now:
                 self.cs.handle_timer(now)
