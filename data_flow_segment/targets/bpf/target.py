@@ -233,18 +233,16 @@ class BpfTarget:
         return self._program.program_fd(name)
 
     def apply(self, commands: Iterable[Command]) -> None:
-        tap = self._tap
         for command in commands:
-            if isinstance(command, InstallFlow):
+            if isinstance(command, GrantCommand):  # most, while flows come and go
+                self._program_enters = True
+                self._grants.apply(command)
+            elif isinstance(command, InstallFlow):
                 self._install(command)
             elif isinstance(command, InjectPacket):
-                packet = command.packet
-                if tap is None or not tap.inject(packet.interface, packet.frame):
-                    self._counters.add("drop_inject_failed")
+                self._inject(command.packet.interface, command.packet.frame)
             elif isinstance(command, PutBackFragment):
-                fragment = command.fragment
-                if tap is None or not tap.inject(fragment.interface, fragment.frame, again=True):
-                    self._counters.add("drop_inject_failed")
+                self._inject(command.fragment.interface, command.fragment.frame, again=True)
             elif isinstance(command, RemoveFlow):
                 self._remove(command)
             elif isinstance(command, FallAsleep):
@@ -470,10 +468,11 @@ class BpfTarget:
         if command.signature.protocol == UDP and self._program_enters:
             self._program.renewed.try_update(key, secrets.token_bytes(4))
 
-    def _configure(
-        self,
-        command: Configure | GrantCommand,
-    ) -> None:
+    def _inject(self, interface: int, frame: bytes, *, again: bool = False) -> None:
+        if self._tap is None or not self._tap.inject(interface, frame, again=again):
+            self._counters.add("drop_inject_failed")
+
+    def _configure(self, command: Configure) -> None:
         if isinstance(command, AddVirtualServer):
             entry = command.entry
             before = self._servers.get(entry.key)
@@ -497,7 +496,7 @@ class BpfTarget:
         else:
             self._set(command)
 
-    def _set(self, command: Setting | GrantCommand) -> None:
+    def _set(self, command: Setting) -> None:
         if isinstance(command, SetLocalAddresses):
             self._local_addresses = command.addresses
             self._write_local_addresses()
@@ -516,9 +515,6 @@ class BpfTarget:
             self._program.cookies.update(
                 struct.pack("=I", command.group_id), _secrets_value(command)
             )
-        else:
-            self._program_enters = True
-            self._grants.apply(command)
 
     def _write_address(self, changed: bytes | None, *, answered: bool) -> None:
         """`answered`: before the change."""
