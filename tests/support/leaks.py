@@ -49,6 +49,7 @@ class LeakDetector:
     def __init__(self, end_s: float = END_S) -> None:
         self._end_s = end_s
         self._before: Found = Counter()
+        self._after: Found | None = None  # what the last test left, and the next one begins with
         self._kept: dict[object, Found] = {}  # by fixtures that outlive a test
         self._passing: set[object] = set()  # those that a session outlives: they may become garbage
         self._tasks: list[str] = []
@@ -72,7 +73,7 @@ class LeakDetector:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
-        self._before = found()
+        self._before = found() if self._after is None else self._after
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -111,21 +112,24 @@ class LeakDetector:
     # --- looking -------------------------------------------------------------------------------
 
     def _look(self) -> list[str]:
-        held = self._await_ends()
+        self._after = self._await_ends()
+        held = self._after - self._before
         with _said_while_collecting() as said:
             gc.collect()
-        left = found() - self._before if held else held
+        if held:
+            self._after = found()
+        left = self._after - self._before
         said += [f"{what}, to the garbage collector" for what in (held - left).elements()]
         said += [*left.elements(), *self._tasks]
         self._tasks.clear()
         return said
 
     def _await_ends(self) -> Found:
-        """What there is more than before, as soon as it is nothing, or when time is over."""
+        """What there is, as soon as it is no more than before, or when time is over."""
         deadline = time.monotonic() + self._end_s
-        while (more := found() - self._before) and time.monotonic() < deadline:
+        while (now := found()) - self._before and time.monotonic() < deadline:
             time.sleep(_POLL_S)
-        return more
+        return now
 
 
 def found() -> Found:
