@@ -12,10 +12,10 @@ import pytest
 from admin.answers import CS_STATUS, DFS_STATUS
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
-from support.cluster.downloads import SERVERS, Arrivals, Downloads, new_connections
+from support.cluster.downloads import SERVERS, SIZES, Arrivals, Downloads, new_connections
 from support.cluster.laboratory import cs_knows
 
-pytestmark = [pytest.mark.network, pytest.mark.dataplane]
+pytestmark = [pytest.mark.network, pytest.mark.dataplane, pytest.mark.soak]
 
 MACHINES: Final = ("cs1", "cs2")
 SUFFIX: Final = {1: "", 2: "6"}
@@ -110,7 +110,7 @@ def assert_serves_both(
     wait_for(f"{machine} to serve both groups", lambda: serving(lab) == both)
     assert new_connections(lab) == SERVERS
     for group_id, servers in established.items():
-        assert len(servers) == 100
+        assert len(servers) == SIZES["bpf"].downloads // 2
         assert cs_knows(lab, servers, name_of(machine, group_id))
 
 

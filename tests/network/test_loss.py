@@ -39,8 +39,8 @@ from support.soak import part
 pytestmark = [pytest.mark.network, pytest.mark.dataplane, pytest.mark.soak]
 
 AT_ONCE = 24
-REQUESTS = part(2_000, 2)
-DATAGRAMS = part(1_000, 2)
+REQUESTS = part(2_000, 4)
+DATAGRAMS = part(1_000, 4)
 HELD = 60
 
 

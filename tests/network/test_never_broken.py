@@ -26,10 +26,12 @@ from support.cluster.downloads import (
     open_sessions,
 )
 from support.cluster.laboratory import BOTH_PLANES, assert_way, choose_way, wait_until_served
+from support.soak import part
 
-pytestmark = [pytest.mark.network, pytest.mark.dataplane]
+pytestmark = [pytest.mark.network, pytest.mark.dataplane, pytest.mark.soak]
 
 POOLS = ("web", "web6")
+CHANGES = part(1_000, 5)  # of weights
 
 
 @pytest.fixture(params=BOTH_PLANES)
@@ -48,9 +50,9 @@ def set_nodes(lab: Lab, node: str, **values: Any) -> None:
 
 
 def change_weights(lab: Lab, downloads: Downloads) -> None:
-    """1,000 times; a weight of 0 is one too."""
+    """A weight of 0 is one too."""
     chance = random.Random(1)
-    for number in range(1000):
+    for number in range(CHANGES):
         pool, node = chance.choice(POOLS), chance.choice(sorted(SERVERS - {"server1"}))
         weight = chance.choice((0, 1, 2, 10, 1000))
         lab.admin("cs1", SET_NODE, pool=pool, node=node, weight=weight)

@@ -45,7 +45,7 @@ class Volume(NamedTuple):
 
 WHOLE = {100: 4900, 1_460: 2500, 20_000: 2000, 100_000: 530, 1_000_000: 60, 10_000_000: 8}
 VOLUMES = {
-    "bpf": Volume({size: part(count, 5) for size, count in WHOLE.items()}, part(10_000, 5)),
+    "bpf": Volume({size: part(count, 8) for size, count in WHOLE.items()}, part(10_000, 8)),
     "p4runtime": Volume({100: 195, 1_460: 100, 20_000: 80, 100_000: 18, 1_000_000: 5}, 400),
 }
 

@@ -29,6 +29,7 @@ from splitplane.lab.topology import prefix
 from support.cluster.laboratory import TARGETS, require_laboratory
 from support.processes import killed_after, line_of
 from support.require import require
+from support.soak import SOAKING
 
 pytestmark = [pytest.mark.network, pytest.mark.dataplane]
 
@@ -128,12 +129,18 @@ def test_it_says_where_its_page_is_and_a_link_signs_one_in() -> None:
     assert remains() == []
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("whole_group", [False, True], ids=["alone", "group"])
-def test_it_ends_politely_and_leaves_nothing(ending: signal.Signals, whole_group: bool) -> None:
+# a terminal's Ctrl-C and a supervisor's order; `make soak` has the other two as well
+ENDINGS = [("group", signal.SIGINT), ("alone", signal.SIGTERM)]
+if SOAKING:
+    ENDINGS += [("alone", signal.SIGINT), ("group", signal.SIGTERM)]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("whom", "ending"), ENDINGS)
+def test_it_ends_politely_and_leaves_nothing(whom: str, ending: signal.Signals) -> None:
     with started("run", "--no-api") as process:
         assert "connections/s" in line_of(process.stdout)
-        if whole_group:  # as a terminal's Ctrl-C
+        if whom == "group":
             os.killpg(process.pid, ending)
         else:
             process.send_signal(ending)

@@ -17,11 +17,12 @@ from admin.answers import COUNTERS, DFS_STATUS
 from splitplane.lab import Lab
 from support.cluster.downloads import SERVERS, Arrivals, Downloads, assert_cs_knows, new_connections
 from support.cluster.laboratory import WAYS, assert_way, choose_way, wait_until_served
+from support.soak import part
 from support.targets.bpf_variants import A_VERSION_WITH_MORE, copy_version
 
-pytestmark = [pytest.mark.network, pytest.mark.dataplane]
+pytestmark = [pytest.mark.network, pytest.mark.dataplane, pytest.mark.soak]
 
-AT_ONCE = 32
+AT_ONCE = part(32, 4)
 
 
 def start_version(lab: Lab, tree: Path, capacity: int, monkeypatch: pytest.MonkeyPatch) -> None:
