@@ -434,10 +434,6 @@ FLOWS_MAX: Final = {"cs": 10_000, "dfs": 1_000_000}
 """The most that FLOWS answers: a CS has QUERYs waiting meanwhile."""
 PAGE_MAX: Final = 1000
 """The most that a page has."""
-WEIGHT_MAX: Final = 1000
-"""Of a node, in a file and in SET_NODE."""
-PRIORITY_MAX: Final = 1000
-"""Of a node; 0 is the lowest."""
 
 METRICS_SERIES_MAX: Final = 10_000
 """Things of a kind that have metrics of their own, unless a file says otherwise; with more there

@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from control_segment.config import ControlSegmentConfig
-from control_segment.runtime import ControlSegmentRuntime
+from control_segment.runtime.runtime import ControlSegmentRuntime
 from csmb.connection import Connection
 from csmb.constants import Flag as CsmbFlag
 from csmb.constants import Role

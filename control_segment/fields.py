@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from admin.answers import PRIORITY_MAX, WEIGHT_MAX
+from admin.limits import PRIORITY_MAX, WEIGHT_MAX
 from control_segment.methods import METHODS
 from ssmb.addresses import is_link_local, is_martian, is_next_hop, names_a_host, octets_of
 from ssmb.constants import MULTICAST_GROUP, MULTICAST_GROUP6

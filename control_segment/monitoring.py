@@ -14,12 +14,13 @@ decided here is only that; `control_segment.health` decides when a target is up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
 
 from admin.happened import Happened
 from control_segment.health.config import MonitorConfig
 from control_segment.health.machine import Said
+from control_segment.health.orders import Order
 from control_segment.health.targets import Target, fingerprint
 from control_segment.health_news import HealthNews
 from control_segment.node_health import RAMP_LEAST, apply, target_of, together
@@ -30,13 +31,6 @@ AT_ONCE: Final = 500  # nodes: some ms, during which QUERYs wait
 RAMP_S: Final = 0.5  # between two steps of slow start
 _END: Final = object()
 _UNKNOWN: Final = Said()
-
-
-class Order(NamedTuple):
-    """What whoever probes is to do: forget targets, and watch others, of which this is known."""
-
-    forget: Sequence[Target]
-    watch: Sequence[tuple[Target, MonitorConfig, Said]]
 
 
 class _Tracked:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from admin.answers import WEIGHT_MAX
+from admin.limits import WEIGHT_MAX
 from control_segment.config import NodeConfig, PoolConfig
 from control_segment.ejection import Record
 from control_segment.methods import (

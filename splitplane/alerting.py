@@ -13,7 +13,7 @@ from admin.happened import Happened
 
 if TYPE_CHECKING:
     from api.events import service
-    from control_segment.runtime import ControlSegmentRuntime
+    from control_segment.runtime.runtime import ControlSegmentRuntime
 
 
 @asynccontextmanager

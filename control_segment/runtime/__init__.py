@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CS's sockets, tasks and clock; nothing here decides about flows."""
+"""The CS's sockets, tasks and clock; nothing here decides about flows.
 
-from control_segment.runtime.datagrams import DatagramFilter
-from control_segment.runtime.runtime import ControlSegmentRuntime
-
-__all__ = ["ControlSegmentRuntime", "DatagramFilter"]
+Nothing is imported here: processes beside the CS, as the one that probes, need little of it.
+"""

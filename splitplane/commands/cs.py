@@ -41,7 +41,7 @@ def cs(config: Path, log_format: logs.Choice) -> None:
     the disk, beside its state file.
     """
     from control_segment.config import ControlSegmentConfig
-    from control_segment.runtime import ControlSegmentRuntime
+    from control_segment.runtime.runtime import ControlSegmentRuntime
     from splitplane.reading import ConfigFile
 
     log = logs.Log("cs", log_format)

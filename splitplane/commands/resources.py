@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import click
 
-from admin.answers import WEIGHT_MAX
 from admin.errors import CommandError
+from admin.limits import WEIGHT_MAX
 from splitplane.api_client import (
     MERGE_PATCH,
     Answer,

@@ -16,6 +16,7 @@ from admin.answers import Command
 from admin.arguments import Arguments
 from admin.client import AdminClient
 from admin.errors import CommandError
+from admin.limits import WEIGHT_MAX
 from splitplane.commands.arguments import CLIENT
 from splitplane.commands.sockets import control_segments_to_change, segments, socket_option
 from splitplane.commands.tables import Decided, decided, print_json, print_tables
@@ -254,7 +255,7 @@ def _names(
 @click.command("set-node")
 @click.argument("pool", shell_complete=_names("pool"))
 @click.argument("nodes", metavar="NODE...", nargs=-1, required=True, shell_complete=_names("name"))
-@click.option("--weight", type=click.IntRange(0, answers.WEIGHT_MAX))
+@click.option("--weight", type=click.IntRange(0, WEIGHT_MAX))
 @click.option("--state", type=click.Choice(["enabled", "draining", "down"]))
 @socket_option
 def set_node(

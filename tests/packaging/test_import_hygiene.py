@@ -12,13 +12,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def imported_by(statement: str) -> set[str]:
-    """The top-level modules that a fresh interpreter has after *statement*."""
+def modules_after(statement: str) -> set[str]:
+    """The modules that a fresh interpreter has after *statement*."""
     done = subprocess.run(
         [sys.executable, "-c", f"{statement}\nimport sys\nprint(*sys.modules)"],
         cwd="/", capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
-    return {name.split(".")[0] for name in done.stdout.split()}
+    return set(done.stdout.split())
+
+
+def imported_by(statement: str) -> set[str]:
+    """The top-level ones."""
+    return {name.split(".")[0] for name in modules_after(statement)}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +57,13 @@ def test_the_models_of_answers_need_no_library() -> None:
 def test_the_laboratorys_server_is_light() -> None:
     heavy = {"pydantic", "yaml", "click", "rich", "numpy", "control_segment", "data_flow_segment"}
     assert imported_by("import splitplane.lab.web") & heavy == set()
+
+
+def test_the_process_that_probes_loads_no_control_segment() -> None:
+    """Each CS with monitors starts one, and each start of it would take twice as long."""
+    statement = "import control_segment.runtime.probes.__main__"
+    heavy = {"admin.answers", "control_segment.config", "control_segment.runtime.runtime"}
+    assert heavy & modules_after(statement) == set()
 
 
 def test_the_command_answers_without_loading_the_segments() -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from control_segment.health.machine import Said
+from control_segment.health.orders import Order
 from control_segment.health.targets import Target
-from control_segment.monitoring import Order
 from control_segment.runtime.probes.messages import ALIVE_S, News, packed, read
 from control_segment.runtime.probes.runner import AT_ONCE, Runner
 

@@ -25,9 +25,9 @@ from api.segments.links import Links
 from api.serve import Listeners, Serving
 from api.state import ApiState
 from control_segment.config import ControlSegmentConfig
-from control_segment.runtime import ControlSegmentRuntime
 from control_segment.runtime.desired.following import Following
 from control_segment.runtime.desired.keeper import Keeper as CopyKeeper
+from control_segment.runtime.runtime import ControlSegmentRuntime
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from data_flow_segment.targets.registry import open_target

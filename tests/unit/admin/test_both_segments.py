@@ -25,8 +25,8 @@ from admin.answers import (
 from admin.arguments import Arguments
 from admin.client import ask
 from admin.server import AdminServer
-from control_segment.runtime import ControlSegmentRuntime
 from control_segment.runtime import admin as of_a_cs
+from control_segment.runtime.runtime import ControlSegmentRuntime
 from data_flow_segment import inspection as of_a_dfs
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from ssmb.addresses import to_text

@@ -15,7 +15,8 @@ import pytest
 from admin.answers import ControlSegmentStatus, DataFlowSegmentPeer
 from admin.faults import COUNTER
 from control_segment.config import ControlSegmentConfig, NodeConfig, PoolConfig
-from control_segment.runtime import ControlSegmentRuntime, native
+from control_segment.runtime import native
+from control_segment.runtime.runtime import ControlSegmentRuntime
 from control_segment.runtime.streams import Stream
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime

@@ -27,7 +27,7 @@ from api.events.kept import KeptEvents
 from api.events.service import Happened
 from api.metrics.alerts import counting
 from control_segment.config import ControlSegmentConfig
-from control_segment.runtime import ControlSegmentRuntime
+from control_segment.runtime.runtime import ControlSegmentRuntime
 from splitplane.alerting import of_api, of_segment, running
 from support.alert_sinks import HOST, HttpSink
 from support.ports import free_port

@@ -22,7 +22,7 @@ from admin.metrics import cs, dfs
 from admin.metrics.collecting import Asking
 from admin.metrics.exposition import Exposition
 from admin.metrics.tables import AnyGroup, AnyReading
-from control_segment.runtime import ControlSegmentRuntime
+from control_segment.runtime.runtime import ControlSegmentRuntime
 from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
 from support.segments.both import with_a_flow
 
