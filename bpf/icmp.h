@@ -6,7 +6,6 @@
 #define SPLITPLANE_ICMP_H
 
 #include <stdbool.h>
-#include <linux/bpf.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/types.h>
