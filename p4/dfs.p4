@@ -11,6 +11,7 @@
 //   Answer                               ARP, neighbour solicitations        -> answered
 //   Fragments    registers               a later fragment's ports
 //   Flows        flows                   a flow's packet, or an error about one
+//   Held         registers               its handshakes are not complete        -> agent
 //   WalkOptions                          TCP options, where they must be read
 //   Track        registers               counts, the end of a flow           -> copy to the agent
 //                                        a SYN that its node does not answer -> agent
@@ -36,6 +37,7 @@
 #include "include/deparser.p4"
 #include "include/flows.p4"
 #include "include/fragments.p4"
+#include "include/held.p4"
 #include "include/icmp_errors.p4"
 #include "include/leave.p4"
 #include "include/neighbours.p4"
@@ -59,6 +61,8 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
                        inout standard_metadata_t standard) {
     @id(FLOW_STATES_ID)
     register<bit<288>>(FLOW_ENTRIES) flow_states; // see track.p4
+    @id(FLOW_ENDS_ID)
+    register<bit<96>>(FLOW_ENTRIES) flow_ends; // fin_end 32 | gap_from 32 | gap_to 32; and see held.p4
     @id(LISTENING_ID)
     register<bit<48>>(1) listening; // see up_calls.p4
 
@@ -69,9 +73,10 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
     Answer() answer;
     Fragments() fragments;
     Flows() flows;
+    Held(flow_states, flow_ends) held;
     SwapOffsets() swap_offsets;
     WalkOptions() walk_options;
-    Track(flow_states, listening) track;
+    Track(flow_states, flow_ends, listening) track;
     Martians() error_martians;
     Martians() martians;
     Sources() sources;
@@ -210,6 +215,8 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
             if (meta.kind < KIND_QUOTED || meta.kind == KIND_DECIDED) { // or the agent asks
                 if (meta.direction == DIRECTION_RETURNING && meta.flow.is_outside == 1) {
                     drop(COUNTER_DROP_RETURN_OUTSIDE); // made up
+                } else if (meta.direction != DIRECTION_ASKED && meta.flow.is_held == 1) {
+                    held.apply(headers, meta, standard);
                 } else {
                     track.apply(headers, meta, standard);
                 }
@@ -222,6 +229,8 @@ control SegmentIngress(inout headers_t headers, inout metadata_t meta,
                 error_martians.apply(headers, meta);
                 if (meta.whose.from_nobody == 1) {
                     drop(COUNTER_DROP_MARTIAN);
+                } else if (meta.flow.is_held == 1) {
+                    to_agent(REASON_HELD, COUNTER_UP_CALLS);
                 } else if (meta.rare == RARE_FIRST_FRAGMENT) { // its checksum covers all of it
                     drop(COUNTER_DROP_FRAGMENT);
                 } else if (meta.is_expired == 1) {

@@ -98,7 +98,29 @@ MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     ),
 }
 
+PROXIED: Final[Mapping[str, tuple[bool, str]]] = {
+    "drop_held_rate": (
+        False,
+        "Dropped: of a connection that is not spliced, more than some 3,800 per second in a"
+        " direction; those that the agent relays are slowed down by it.",
+    ),
+    "cookies_made": (True, "SYNs to proxied virtual servers, answered by the data path."),
+    "cookie_acks": (
+        True,
+        "Dropped: to a proxied virtual server, of no flow, without data: the last step of a"
+        " handshake, or a RST.",
+    ),
+    "drop_cookie": (
+        True,
+        "Dropped: to a proxied virtual server, of no flow, with data and without a valid cookie,"
+        " more than 1,000 per second (the others are asked about); or no agent has said yet what"
+        " cookies are made with.",
+    ),
+}
+"""Of targets that make cookies (`contract.SetCookies`)."""
+
 OFFLOADED: Final[Mapping[str, tuple[bool, str]]] = {
+    **PROXIED,
     "asked": (True, "Packets that the data path sent to the CS in a QUERY of its own."),
     "reply_replayed": (False, "REPLYs with a seal that was seen before; not carried out."),
     "reply_stale": (True, "REPLYs about flows that are over, or whose place is taken; dropped."),
@@ -113,11 +135,6 @@ OFFLOADED: Final[Mapping[str, tuple[bool, str]]] = {
         "Dropped: to a virtual server whose packets a CS gets (CS_ASSIST), of no flow, more than"
         " 1,000 per second. It may be a SYN flood.",
     ),
-    "drop_held_rate": (
-        False,
-        "Dropped: of a connection that is not spliced, more than some 3,800 per second in a"
-        " direction; those that the agent relays are slowed down by it.",
-    ),
     "drop_icmp_unreadable": (
         True,
         "Dropped: ICMP errors from the nodes' side that quote too little, or a later fragment; a"
@@ -128,12 +145,6 @@ OFFLOADED: Final[Mapping[str, tuple[bool, str]]] = {
     "half_open_ended": (True, "Half-open flows whose client said nothing for too long; ended."),
     "half_open_evicted": (True, "Half-open flows that made room in a full table."),
     "lingering_replaced": (True, "Flows that lingered and gave way to one with their ports."),
-    "cookies_made": (True, "SYNs to proxied virtual servers, answered by the data path."),
-    "cookie_acks": (
-        True,
-        "Dropped: to a proxied virtual server, of no flow, without data: the last step of a"
-        " handshake, or a RST.",
-    ),
     "short_asked": (
         True,
         "Clients' first segments to content-aware virtual servers that the data path sent to the CS"
@@ -149,12 +160,6 @@ OFFLOADED: Final[Mapping[str, tuple[bool, str]]] = {
         "Content-aware flows that the data path left to the agent before they were spliced: their"
         " node refused or an option of TCP, or their client said more or again.",
     ),
-    "drop_cookie": (
-        True,
-        "Dropped: to a proxied virtual server, of no flow, with data and without a valid cookie,"
-        " more than 1,000 per second (the others are asked about); or no agent has said yet what"
-        " cookies are made with.",
-    ),
 }
 """Of targets that ask about flows and end them by themselves (`contract.Offload`), and know nodes
-(`contract.SetNodes`), and make cookies (`contract.SetCookies`)."""
+(`contract.SetNodes`), and make cookies."""

@@ -51,7 +51,8 @@ const bit<8> TUNNEL_TTL = 64;
 const port_t PORT_AGENT = 510;
 const bit<32> CLONE_SESSION_AGENT = 1;
 
-// Why a packet came up: 1 to 3 and 10 to 13 are the contract's PacketReason, the rest is for the target itself.
+// Why a packet came up: 1 to 3, 10 to 13, 20 and 21 are the contract's PacketReason, the rest is for the target
+// itself.
 const bit<8> REASON_NEW_FLOW = 1;
 const bit<8> REASON_BRIDGED = 2;
 const bit<8> REASON_OUTBOUND = 3;
@@ -67,6 +68,8 @@ const bit<8> REASON_UNSERVED = 11; // to a virtual address, and no virtual serve
 const bit<8> REASON_ASLEEP = 12;   // a node's packet of a flow that fell asleep
 const bit<8> REASON_COLLISION = 13; // a SYN to a node itself from a flow's own port
 const bit<8> REASON_EARLY_FRAGMENT = 14; // a later one whose first one did not come by
+const bit<8> REASON_PROXIED = 20; // no flow, and the agent completes the client's handshake
+const bit<8> REASON_HELD = 21;    // of a flow whose handshakes are not complete, or an error about one
 
 // What the agent asks for with a packet.
 const bit<8> OPERATION_INJECT = 1; // handle it as if it arrived at `port` now
@@ -105,6 +108,8 @@ const bit<32> COUNTER_DROP_TCP_FLAGS = 24;
 const bit<32> COUNTER_DROP_ASLEEP = 25;
 const bit<32> COUNTER_DROP_GROUP_SOURCE = 27; // of questions; of packets that come up the agent counts
 const bit<32> COUNTER_AGAIN = 26; // comes by again, and is counted then
+const bit<32> COUNTER_COOKIE_ACKS = 28;
+const bit<32> COUNTER_DROP_HELD_RATE = 29;
 const bit<32> COUNTERS = 32;
 
 // Which metadata a copy of a packet keeps (@field_list).

@@ -37,9 +37,11 @@ control Flows(in headers_t headers, inout metadata_t meta) {
                    @id(24) bit<16> snat_port, @id(25) address_t next_hop_ipaddr,
                    @id(26) bit<32> seq_offset, @id(27) bit<32> ack_offset,
                    @id(28) bit<32> ts_offset, @id(29) bit<8> wscale_shift,
-                   @id(30) bit<32> idle_timeout_s, @id(31) bit<64> opened_ms) {
+                   @id(30) bit<32> idle_timeout_s, @id(31) bit<64> opened_ms,
+                   @id(32) bit<1> is_held) {
         flow_frames.count();
         meta.direction = DIRECTION_INBOUND;
+        meta.flow.is_held = is_held;
         meta.flow.index = index;
         meta.flow.cookie = cookie;
         meta.flow.new_src_addr = new_src_addr;
@@ -65,7 +67,7 @@ control Flows(in headers_t headers, inout metadata_t meta) {
         }
     }
 
-    // from_inside: what comes in by an external port is not the node's.
+    // from_inside: what comes in by an external port is not the node's.  is_held: see held.p4.
     @id(RETURNING_ID)
     action returning(@id(1) bit<32> index, @id(2) bit<32> cookie, @id(3) address_t new_src_addr,
                      @id(4) address_t new_dst_addr, @id(5) bit<16> new_src_port,
@@ -73,10 +75,12 @@ control Flows(in headers_t headers, inout metadata_t meta) {
                      @id(8) bit<16> port_delta, @id(9) bit<1> has_offsets, @id(10) bit<32> seq_add,
                      @id(11) bit<32> ack_add, @id(12) bit<32> ts_value_add,
                      @id(13) bit<8> shift_left, @id(14) bit<8> shift_right,
-                     @id(15) bit<32> next_hop, @id(16) bit<1> from_inside) {
+                     @id(15) bit<32> next_hop, @id(16) bit<1> from_inside,
+                     @id(17) bit<1> is_held) {
         flow_frames.count();
         meta.direction = DIRECTION_RETURNING;
         meta.flow.is_outside = from_inside & ~meta.arrival.internal;
+        meta.flow.is_held = is_held;
         meta.flow.index = index;
         meta.flow.cookie = cookie;
         meta.flow.new_src_addr = new_src_addr;

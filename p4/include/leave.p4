@@ -138,7 +138,8 @@ control TellAgent(inout headers_t headers, in metadata_t meta,
         } else if (headers.packet_in.reason == REASON_TOO_BIG) {
             add_value();
         } else if (headers.packet_in.reason == REASON_NEW_FLOW
-                   || headers.packet_in.reason == REASON_BRIDGED) {
+                   || headers.packet_in.reason == REASON_BRIDGED
+                   || headers.packet_in.reason == REASON_PROXIED) {
             add_server();
         }
     }

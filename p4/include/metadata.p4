@@ -78,6 +78,7 @@ struct flow_t { // if `flow_kind` is not 0; offsets and shifts only if `has_offs
     bit<32> index;
     bit<32> cookie;
     bit<1> is_outside;     // only of a returning packet: no node is where it came from
+    bit<1> is_held;        // its packets go up
     address_t new_src_addr;
     address_t new_dst_addr;
     bit<16> new_src_port;

@@ -95,9 +95,8 @@ struct seen_direction_t {
 }
 
 control Track(inout headers_t headers, inout metadata_t meta, in standard_metadata_t standard)(
-              register<bit<288>> flow_states, register<bit<48>> listening) {
-    @id(FLOW_ENDS_ID)
-    register<bit<96>>(FLOW_ENTRIES) flow_ends; // fin_end 32 | gap_from 32 | gap_to 32
+              register<bit<288>> flow_states, register<bit<96>> flow_ends,
+              register<bit<48>> listening) {
     @id(FLOW_SYNS_ID)
     register<bit<72>>(FLOW_ENTRIES) flow_syns; // cookie 32 | scale 8 | next 32
 
@@ -515,6 +514,15 @@ control Track(inout headers_t headers, inout metadata_t meta, in standard_metada
                     // a client's SYN on an entry that only lingers is another connection
                     if (meta.direction == DIRECTION_INBOUND && IS_SYN(headers)
                         && own_state[STATE_CLOSE] & CLOSE_CLOSED != 0) {
+                        begins_anew();
+                    // the SYN of a client whose handshake the agent completes met no entry: what it says
+                    // then does, with other numbers than before
+                    } else if (meta.direction == DIRECTION_INBOUND && meta.has_offsets == 1
+                               && own_state[STATE_CLOSE] & (CLOSE_CLOSED | CLOSE_HAVE_SEQ)
+                                  == CLOSE_CLOSED | CLOSE_HAVE_SEQ
+                               && headers.tcp.flags & (TCP_SYN | TCP_RST | TCP_ACK) == TCP_ACK
+                               && seq - own_state[STATE_NEXT] + WINDOW_MINIMUM
+                                  >= 2 * WINDOW_MINIMUM) {
                         begins_anew();
                     } else if (is_silent == 1) {
                         ask_again();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packets without a flow: a virtual server's, the internal side's own, or none of ours.
 //
-//   (address, port, protocol, local?) -> virtual_servers -> agent
+//   (address, port, protocol, local?) -> virtual_servers -> agent, of a proxied one: what says something
 //   an address that is owned, and no server              -> agent, which may refuse
 //   internal side: OUTBOUND_QUERY?                       -> agent
 //   else                                                 -> routed
@@ -19,9 +19,11 @@ control VirtualServers(in headers_t headers, inout metadata_t meta) {
     // group_id and answer_arp are for the agent that reads them back
     @id(SET_SERVER_ID) @noWarn("unused")
     action set_server(@id(1) bit<32> server, @id(2) bit<1> bridged, @id(3) bit<16> group_id,
-                      @id(4) bit<1> answer_arp) {
+                      @id(4) bit<1> answer_arp, @id(5) bit<1> proxied) {
         meta.up.server = server;
         meta.up.reason = bridged == 1 ? REASON_BRIDGED : REASON_NEW_FLOW;
+        meta.up.reason = proxied == 1 && meta.key.protocol == PROTOCOL_TCP ? REASON_PROXIED
+                                                                          : meta.up.reason;
     }
 
     @id(NO_SERVER_ID)
@@ -83,6 +85,20 @@ control VirtualServers(in headers_t headers, inout metadata_t meta) {
                        && headers.tcp.flags & TCP_SYN != 0
                        && headers.tcp.flags & (TCP_FIN | TCP_RST) != 0) {
                 refuse(COUNTER_DROP_TCP_FLAGS); // nobody sends it
+            } else if (meta.up.reason == REASON_PROXIED) {
+                // The agent keeps nothing before a client says something: of what follows its SYN, it
+                // has to see what has data or FIN.
+                if (meta.kind == KIND_FRAGMENT || meta.rare == RARE_FIRST_FRAGMENT) {
+                    refuse(COUNTER_DROP_FRAGMENT); // no TCP sends them where it knows the MTU
+                } else if (headers.tcp.flags & TCP_RST != 0) {
+                    refuse(COUNTER_COOKIE_ACKS);
+                } else if (headers.tcp.flags & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK
+                           || headers.tcp.flags & (TCP_SYN | TCP_ACK) == 0) {
+                    refuse(COUNTER_DROP_TCP_FLAGS);
+                } else if (headers.tcp.flags & (TCP_SYN | TCP_FIN) == 0
+                           && meta.ip.payload == (bit<16>)headers.tcp.data_offset << 2) {
+                    refuse(COUNTER_COOKIE_ACKS);
+                }
             }
         }
         if (meta.verdict == VERDICT_OPEN && meta.up.reason == 0 && meta.arrival.internal == 1 && meta.arrival.outbound_query == 1

@@ -10,10 +10,10 @@
 #include "metadata.p4"
 
 control VirtualServers(inout metadata_t meta) {
-    // group_id and answer_arp are for the agent that reads them back
+    // group_id and answer_arp are for the agent that reads them back; proxied is not ported yet
     @id(SET_SERVER_ID) @noWarn("unused")
     action set_server(@id(1) bit<32> server, @id(2) bit<1> bridged, @id(3) bit<16> group_id,
-                      @id(4) bit<1> answer_arp) {
+                      @id(4) bit<1> answer_arp, @id(5) bit<1> proxied) {
         meta.server = server;
         meta.has_server = 1;
         meta.is_bridged = bridged;

@@ -78,7 +78,7 @@ def install_hops(client: P4Client) -> None:
 
 def install_server(client: P4Client) -> None:
     match = {"address": (from_text(VIP[0]), b"\xff" * 16), "port": (VIP[1], 0xFFFF), "protocol": 6}
-    settings = {"server": 77, "bridged": 0, "group_id": 1, "answer_arp": 1}
+    settings = {"server": 77, "bridged": 0, "group_id": 1, "answer_arp": 1, "proxied": 0}
     client.insert("virtual_servers", match, "set_server", priority=4, **settings)
     client.insert("virtual_addresses", {"address": from_text(VIP[0])}, "answered")
 
@@ -96,7 +96,7 @@ def install_flow(client: P4Client) -> None:
             *("shift_left", "shift_right", "next_hop", "serial", "group_id", "flags"),
             *("forward_mode", "tos", "node_ipaddr", "node_port", "snat_ipaddr", "snat_port"),
             *("next_hop_ipaddr", "seq_offset", "ack_offset", "ts_offset", "wscale_shift"),
-            *("idle_timeout_s", "opened_ms", "from_inside"),
+            *("idle_timeout_s", "opened_ms", "from_inside", "is_held"),
         ),
         0,
     )

@@ -40,10 +40,10 @@ from data_flow_segment.targets.memory.nodes import Nodes, Whose
 from data_flow_segment.targets.memory.observe import count_packet, observe
 from data_flow_segment.targets.memory.options import MemoryOptions
 from data_flow_segment.targets.memory.outgoing import Outgoing
-from data_flow_segment.targets.memory.proxying import Proxy, Verdict
 from data_flow_segment.targets.memory.short_way import Requests, spliced
 from data_flow_segment.targets.memory.virtual_servers import VirtualServers
 from data_flow_segment.targets.ownership import Ownership, Question
+from data_flow_segment.targets.proxying import NOT_BEGUN, Proxy, Verdict
 from data_flow_segment.targets.translation import (
     CannotInstall,
     Key,
@@ -62,15 +62,6 @@ from ssmb.messages import FlowSignature
 
 DELIVERED_MAX: Final = 256
 _NO_PORTS: Final = (0, 0)  # of ICMP
-
-_NOT_BEGUN: Final = {
-    Verdict.ANSWER: "drop_checksum",
-    Verdict.STRAY: "drop_cookie",
-    Verdict.IDLE: "cookie_acks",
-    Verdict.INVALID: "drop_tcp_flags",
-    Verdict.UNKNOWN: "drop_cookie",
-}
-"""What is counted of packets to a proxied virtual server that end here."""
 
 
 class DataPath:
@@ -470,7 +461,7 @@ class DataPath:
         elif verdict is Verdict.STRAY and self._may_answer(Question.STRAY):
             self._up_call(interface, packet, key, PacketReason.NEW_FLOW, server.key)
         else:
-            self.counters.add(_NOT_BEGUN[verdict])
+            self.counters.add(NOT_BEGUN[verdict])
 
     def _begins(
         self, interface: Interface, packet: Packet, key: Key, server: VirtualServerEntry

@@ -12,6 +12,7 @@ from data_flow_segment.targets.contract import (
     Event,
     FallAsleep,
     FlowEntry,
+    FlowIsThere,
     FlowReopened,
     InjectPacket,
     InstallFailed,
@@ -21,6 +22,7 @@ from data_flow_segment.targets.contract import (
     RemoveFlow,
     RemoveVirtualServer,
     SetAnswers,
+    SetCookies,
     SetLocalAddresses,
     SetOutboundQuery,
     TransmitPacket,
@@ -33,7 +35,8 @@ from data_flow_segment.targets.p4runtime.flows import SwitchFlow
 from data_flow_segment.targets.p4runtime.packets import packet_out
 from data_flow_segment.targets.p4runtime.reports import Reports
 from data_flow_segment.targets.p4runtime.sweep import Sweep
-from data_flow_segment.targets.translation import CannotInstall, check_ends
+from data_flow_segment.targets.translation import CannotInstall, IsThere, check_ends
+from ssmb.addresses import UNSPECIFIED
 
 HELD_MAX: Final = 256
 """Packets put back while the switch's tables are compared or filled."""
@@ -64,6 +67,7 @@ class Commands:
             SetLocalAddresses: self._set_local_addresses,
             SetOutboundQuery: self._set_outbound_query,
             SetAnswers: self._set_answers,
+            SetCookies: self._desired.proxy.set,
         }
 
     def apply(self, commands: Iterable[Command]) -> None:
@@ -119,7 +123,12 @@ class Commands:
         old_back = None if known is None else known.reverse_key
         try:
             check_ends(entry, desired.servers.addresses.servers, desired.own_addresses)
-            flow = desired.flows.install(entry, desired.now, half_open=command.half_open)
+            flow = desired.flows.install(
+                entry, desired.now, half_open=command.half_open, begins=command.begins
+            )
+        except IsThere:
+            self._emit(FlowIsThere(entry))
+            return
         except CannotInstall as error:
             if error.looping:
                 desired.counters.add("install_looping")
@@ -127,7 +136,8 @@ class Commands:
             self._not_installed(failed)
             return
         desired.wake(flow.reverse_key)
-        desired.act(desired.neighbours.want(entries.towards(entry), desired.now))
+        if not entry.held or entry.node_ipaddr != UNSPECIFIED:
+            desired.act(desired.neighbours.want(entries.towards(entry), desired.now))
         if not desired.is_writing:
             return
         if flow.written and old_back is not None:

@@ -22,7 +22,7 @@ what the switch sends to its agent arrives."""
 
 
 class Reason(IntEnum):
-    """Why a packet came up; 1 to 3 and 10 to 13 are the contract's PacketReason."""
+    """Why a packet came up; 1 to 3, 10 to 13, 20 and 21 are the contract's PacketReason."""
 
     NEW_FLOW = 1
     BRIDGED = 2
@@ -38,6 +38,8 @@ class Reason(IntEnum):
     ASLEEP = 12
     COLLISION = 13
     EARLY_FRAGMENT = 14  # a later one whose first one did not come by
+    PROXIED = 20  # of no flow, to a proxied virtual server; whatever the agent has to see
+    HELD = 21
 
 
 class Operation(IntEnum):
@@ -85,6 +87,8 @@ class Outcome(IntEnum):
     DROP_ASLEEP = 25
     AGAIN = 26
     DROP_GROUP_SOURCE = 27
+    COOKIE_ACKS = 28
+    DROP_HELD_RATE = 29
 
     @property
     def counter(self) -> str:

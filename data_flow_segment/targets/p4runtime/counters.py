@@ -10,10 +10,12 @@ from finsy.proto import p4r
 
 from data_flow_segment.targets.contract import Counter
 from data_flow_segment.targets.counters import MEANINGS as CONTRACT
+from data_flow_segment.targets.counters import PROXIED
 from data_flow_segment.targets.p4runtime.constants import Outcome
 
 MEANINGS: Final[Mapping[str, tuple[bool, str]]] = {
     **CONTRACT,
+    **PROXIED,
     "drop_switch_gone": (False, "Not sent: the connection to the switch was lost."),
     "resolve_waited": (
         True,

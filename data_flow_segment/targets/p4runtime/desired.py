@@ -41,6 +41,7 @@ from data_flow_segment.targets.p4runtime.schema import Kind, Row, Schema
 from data_flow_segment.targets.p4runtime.servers import Servers, place_rows
 from data_flow_segment.targets.p4runtime.tables import Change, Tables
 from data_flow_segment.targets.p4runtime.writer import Writer
+from data_flow_segment.targets.proxying import Proxy
 from data_flow_segment.targets.translation import Key
 from packets.neighbours import announcement
 from packets.parse import MalformedPacket, parse
@@ -63,6 +64,7 @@ class Desired:
         self.counters = Counters()
         self.flows = Flows(options.flow_capacity, FLOWS - 1, first_cookie)
         self.ownership = Ownership(lambda: self.now)
+        self.proxy = Proxy(lambda: self.now)
         self.servers = Servers()
         self.own_addresses = frozenset(
             address for interface in options.interfaces for address in interface.addresses

@@ -86,6 +86,7 @@ def flow_rows(
         *shifts,
         _BY_ROUTE,
         int(from_inside),
+        int(entry.held),
     )
     return there_row, Row("flows", way_back, "returning", parameters, 0, timeout_ns)
 
@@ -113,8 +114,15 @@ def flow_of(row: Row) -> tuple[FlowEntry, int, int]:
         forward_mode=numbers[18],
         idle_timeout_s=numbers[29],
         opened_ms=numbers[30],
+        held=bool(numbers[31]),
     )
     return entry, numbers[0], numbers[1]
+
+
+def place_of(row: Row) -> tuple[int, int, bool]:
+    """The index and cookie of a returning row, and whether its packets are held."""
+    index, cookie, *_, held = cast(tuple[int, ...], row.parameters)
+    return index, cookie, bool(held)
 
 
 def asleep_row(back: Key, session: Key) -> Row:
@@ -147,6 +155,7 @@ def _decision(entry: FlowEntry) -> tuple[Value, ...]:
         entry.wscale_shift & 0xFF,
         entry.idle_timeout_s,
         entry.opened_ms,
+        int(entry.held),
     )
 
 
@@ -172,7 +181,13 @@ def _delta(old: bytes, new: bytes) -> int:
 def server_row(entry: VirtualServerEntry, number: int) -> Row:
     """`number` is what packets of this virtual server come up with; never 0."""
     key = server_row_key(entry.key)
-    parameters = (number, int(entry.bridged), entry.group_id, int(entry.answer_arp))
+    parameters = (
+        number,
+        int(entry.bridged),
+        entry.group_id,
+        int(entry.answer_arp),
+        int(entry.proxied),
+    )
     return key._replace(action="set_server", parameters=parameters)
 
 
@@ -195,13 +210,14 @@ def server_of(row: Row) -> tuple[VirtualServerEntry, int]:
     """The virtual server and its number."""
     address = cast(tuple[bytes, bytes] | None, row.match[0])
     port = cast(tuple[int, int] | None, row.match[1])
-    number, bridged, group_id, answer_arp = cast(tuple[int, ...], row.parameters)
+    number, bridged, group_id, answer_arp, proxied = cast(tuple[int, ...], row.parameters)
     key = VirtualServerKey(
         None if address is None else address[0],
         None if port is None else port[0],
         cast(int, row.match[2]),
     )
-    return VirtualServerEntry(key, group_id, bool(answer_arp), bool(bridged)), number
+    flags = bool(answer_arp), bool(bridged), bool(proxied)
+    return VirtualServerEntry(key, group_id, *flags), number
 
 
 def virtual_address_row(address: bytes, *, answered: bool) -> Row:

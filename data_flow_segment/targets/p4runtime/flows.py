@@ -72,7 +72,10 @@ class SwitchFlow:
         self._expects_handshake = False  # a SYN began it, which the switch may never have sent
         self._is_adopted = False
         self._wanted: tuple[int | None, int | None] = None, None
+        self.entry = entry
         self.decide(entry)
+        if entry.held:
+            self._hold_or_splice(entry)
 
     def begins_with_syn(self) -> None:
         """It was entered just now, for a SYN: it is half-open."""
@@ -80,8 +83,18 @@ class SwitchFlow:
         self.tcp_flags = SYN
 
     def decide(self, entry: FlowEntry) -> None:
-        self.entry = entry
+        changes, self.entry = entry.held != self.entry.held, entry
+        if changes:
+            self._hold_or_splice(entry)
         self.reverse_key: Key = reverse_key(entry.signature, inbound(entry))
+
+    def _hold_or_splice(self, entry: FlowEntry) -> None:
+        """It is half-open whatever its packets say, or established from now on."""
+        self.half_open = entry.held
+        self.tcp_flags = SYN if entry.held else ACK
+        self._expects_handshake = False
+        self._close = self._close_before = 0
+        self._wanted = None, None
 
     @property
     def key(self) -> Key:
@@ -142,17 +155,21 @@ class SwitchFlow:
             before.bytes_out + (back.octets if back else 0),
         )
         for half in (there, back):
-            if half is not None:
-                self.tcp_flags |= half.tcp_flags
-                if half.packets:  # otherwise the other half only claimed the place
-                    seen = now - half.idle_ms / 1000
-                    self.last_seen = seen if self._is_adopted else max(self.last_seen, seen)
-                    self._is_adopted = False
+            if half is not None and half.packets:  # otherwise the other one claimed the place
+                seen = now - half.idle_ms / 1000
+                self.last_seen = seen if self._is_adopted else max(self.last_seen, seen)
+                self._is_adopted = False
         if there is not None and there.packets:
             self.client_seen = now - there.idle_ms / 1000
+        self.reported_at = now
+        if not self.entry.held:
+            self._learn_tcp(there, back)
+
+    def _learn_tcp(self, there: Half | None, back: Half | None) -> None:
+        for half in (there, back):
+            self.tcp_flags |= half.tcp_flags if half else 0
         # what an end wants next is what the other one sent last, if all of it has arrived
         self._wanted = _after(back), _after(there)
-        self.reported_at = now
         seen = (there.close if there else 0) | (back.close if back else 0)
         self._close = self._close_before | seen
         flags = there.tcp_flags if there else 0
@@ -196,12 +213,14 @@ class Flows:
     def __len__(self) -> int:
         return len(self.table)
 
-    def install(self, entry: FlowEntry, now: float, *, half_open: bool = False) -> SwitchFlow:
-        """Enter it, or raise CannotInstall and change nothing; `half_open` as InstallFlow has
-        it."""
+    def install(
+        self, entry: FlowEntry, now: float, *, half_open: bool = False, begins: bool = False
+    ) -> SwitchFlow:
+        """Enter it, or raise CannotInstall or IsThere and change nothing; `half_open` and `begins`
+        as InstallFlow has them."""
         known = self.table.lookup(entry.signature)
         serial = None if known is None else known.entry.serial
-        flow = self.table.install(entry, now, half_open=half_open)
+        flow = self.table.install(entry, now, half_open=half_open, begins=begins)
         if flow.place < 0:
             self._put(flow, self._free.pop() if self._free else self._fresh())
         if serial != entry.serial:

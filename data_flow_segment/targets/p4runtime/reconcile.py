@@ -52,7 +52,7 @@ class Found:
         self.owner: Row | None = None
         self.refused: list[str] = []  # why flows could not be taken over
         self._inbound: dict[Key, tuple[FlowEntry, int, int]] = {}
-        self._returning: dict[Key, tuple[int, int]] = {}
+        self._returning: dict[Key, tuple[int, int, bool]] = {}
 
     def take(self, entities: Iterable[p4r.Entity]) -> Iterator[None]:
         """Sort them; a step at a time.  SchemaError if one is not of this program."""
@@ -67,8 +67,7 @@ class Found:
             elif row.action == "inbound":
                 self._inbound[cast(Key, row.match)] = entries.flow_of(row)
             else:
-                index, cookie = row.parameters[:2]
-                self._returning[cast(Key, row.match)] = cast(int, index), cast(int, cookie)
+                self._returning[cast(Key, row.match)] = entries.place_of(row)
             if number % STEP == 0:
                 yield
 
@@ -87,7 +86,7 @@ class Found:
         """Whether both its entries are there, as they are to be.  Asked once for each flow; what is
         left then is to be taken out (`strangers`)."""
         there, back = self._inbound.get(flow.key), self._returning.get(flow.reverse_key)
-        wanted = (flow.index + 1, flow.cookie)
+        wanted = (flow.index + 1, flow.cookie, flow.entry.held)
         if there != (flow.entry, flow.index, flow.cookie) or back != wanted:
             return False
         del self._inbound[flow.key], self._returning[flow.reverse_key]

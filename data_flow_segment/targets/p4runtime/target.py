@@ -192,7 +192,7 @@ class P4RuntimeTarget:
 
     @property
     def makes_cookies(self) -> bool:
-        return False
+        return True
 
     @property
     def takes_grants(self) -> bool:

@@ -29,6 +29,7 @@ from data_flow_segment.targets.p4runtime.packets import (
     frame_up,
     packet_out,
 )
+from data_flow_segment.targets.p4runtime.proxied import Proxied
 from data_flow_segment.targets.translation import Key
 from packets import icmp
 from packets.hygiene import is_from_group
@@ -43,7 +44,8 @@ _NEW: Final = frozenset(map(int, (Reason.NEW_FLOW, Reason.BRIDGED, Reason.OUTBOU
 _KNOWN: Final = frozenset(map(int, (Reason.UNANSWERED, Reason.ASLEEP, Reason.COLLISION)))
 _UNSERVED: Final = int(Reason.UNSERVED)
 _EARLY_FRAGMENT: Final = int(Reason.EARLY_FRAGMENT)
-_FROM_OUTSIDE: Final = _NEW - {int(Reason.OUTBOUND)} | {_UNSERVED}
+_PROXYING: Final = frozenset((int(Reason.PROXIED), int(Reason.HELD)))
+_FROM_OUTSIDE: Final = _NEW - {int(Reason.OUTBOUND)} | {_UNSERVED, int(Reason.PROXIED)}
 _TELL_SENDER: Final = frozenset((int(Reason.TTL), int(Reason.TOO_BIG)))
 _CLOSED: Final = int(Reason.CLOSED)
 
@@ -67,6 +69,7 @@ class UpCalls:
         self._errors_left: float = ERRORS_BURST
         self._errors_at = desired.now
         self._reported = reported
+        self._proxied = Proxied(desired, emit)
 
     def take(self, packet: p4r.PacketIn) -> None:
         """One packet that came up."""
@@ -78,6 +81,8 @@ class UpCalls:
             return
         if up.reason in _NEW or up.reason in _KNOWN:
             self._new(up, "up_calls")
+        elif up.reason in _PROXYING:
+            self._of_proxy(up)
         elif up.reason == _UNSERVED:
             self._unserved(up)
         elif up.reason == _EARLY_FRAGMENT:
@@ -147,22 +152,37 @@ class UpCalls:
         reply = packet.source_mac + interface.mac + bytes(packet.data[12:])
         self._desired.send(packet_out(Operation.SEND, port=port, frame=reply))
 
-    def _new(self, up: FrameUp, counted: str) -> None:
+    def _of_proxy(self, up: FrameUp) -> None:
+        packet = self._read(up, "up_calls")
+        if packet is not None and up.reason == Reason.HELD:
+            self._proxied.held(up, packet)
+        elif packet is not None:
+            self._proxied.came(up, packet)
+
+    def _read(self, up: FrameUp, counted: str) -> Packet | None:
+        """The packet, or None if it ends here."""
         try:
             packet = parse(up.frame)
         except MalformedPacket:
             self._counters.instead(counted, "drop_malformed")
-            return
-        if packet.protocol != up.protocol:  # nothing that the program sends up
+            return None
+        # otherwise nothing that the program sends up; of an error it tells what is quoted
+        if packet.protocol != up.protocol and up.reason != Reason.HELD:
             self._counters.instead(counted, "drop_malformed")
-            return
+            return None
         refusal = self._refusal(up, packet) if up.reason in _FROM_OUTSIDE else None
         if refusal is not None:
             self._counters.instead(counted, refusal)
-            return
+            return None
         # the switch sums no payload before it sends a packet up
         if not packet.checksums_are_right():
             self._counters.instead(counted, "drop_checksum")
+            return None
+        return packet
+
+    def _new(self, up: FrameUp, counted: str) -> None:
+        packet = self._read(up, counted)
+        if packet is None:
             return
         key = (packet.src, packet.dst, up.src_port, up.dst_port, up.protocol)
         server = self._desired.servers.key_of(up.server)

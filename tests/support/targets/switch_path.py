@@ -13,8 +13,14 @@ from typing import Final, cast
 
 from finsy.proto import p4r
 
-from data_flow_segment.targets.contract import PacketReason, VirtualServerKey
+from data_flow_segment.targets.contract import (
+    PacketReason,
+    VirtualServerEntry,
+    VirtualServerKey,
+)
+from data_flow_segment.targets.flow_table import INBOUND
 from data_flow_segment.targets.interfaces import Interface
+from data_flow_segment.targets.memory import syns
 from data_flow_segment.targets.memory.datapath import DataPath
 from data_flow_segment.targets.memory.flow import Flow
 from data_flow_segment.targets.memory.forward import Exit, NoNeighbour, NoRoute
@@ -23,7 +29,7 @@ from data_flow_segment.targets.ownership import Question
 from data_flow_segment.targets.p4runtime.constants import Reason
 from data_flow_segment.targets.p4runtime.schema import Key, Row
 from data_flow_segment.targets.translation import Key as FlowKey
-from packets import icmp
+from packets import icmp, tcp
 from packets.neighbours import (
     ADVERTISEMENT,
     ARP,
@@ -31,7 +37,7 @@ from packets.neighbours import (
     ARP_REQUEST,
     is_solicitation,
 )
-from packets.parse import ICMPV6, Packet, parse
+from packets.parse import ACK, FIN, ICMPV6, RST, SYN, Packet, parse
 from packets.parse import Kind as PacketKind
 from ssmb.addresses import is_martian
 from support.targets.switch_rows import (
@@ -45,6 +51,9 @@ from support.targets.switch_rows import (
 
 _OF_KNOWN: Final = (PacketReason.ASLEEP, PacketReason.COLLISION)
 _NOT_TOLD: Final = frozenset((Reason.REPORT, Reason.CLOSED))  # goes up whoever listens
+
+
+_FROM_INSIDE: Final = 15  # of the parameters of `returning`
 
 
 def _tells_where(packet: Packet) -> bool:
@@ -155,6 +164,28 @@ class SwitchPath(DataPath):
     def _is_answer(self, packet: Packet, key: FlowKey) -> bool:
         return False  # the program does not see what the internal side sent of itself
 
+    def _is_new_connection(self, packet: Packet, key: FlowKey, flow: Flow, direction: int) -> bool:
+        if syns.is_new_connection(packet, flow, direction):
+            return True
+        if not flow.closed or direction != INBOUND or not syns.may_follow_a_cookie(packet):
+            return False  # nor can it read cookies
+        return flow.there.has_offsets and flow.tracker.is_far(direction, tcp.read(packet).seq)
+
+    def _proxied(
+        self, interface: Interface, packet: Packet, key: FlowKey, server: VirtualServerEntry
+    ) -> None:
+        flags = packet.tcp_flags
+        if packet.first_fragment or packet.later_fragment:
+            self.counters.add("drop_fragment")
+        elif flags & RST:
+            self.counters.add("cookie_acks")
+        elif flags & (SYN | ACK) in (0, SYN | ACK):
+            self.counters.add("drop_tcp_flags")
+        elif not flags & (SYN | FIN) and not tcp.read(packet).payload:
+            self.counters.add("cookie_acks")
+        else:
+            self._up_call(interface, packet, key, PacketReason.PROXIED, server.key)
+
     def _hold_fragment(self, interface: Interface, packet: Packet) -> None:
         if not self._is_question:  # the agent put it back
             self.counters.add("drop_fragment")
@@ -184,7 +215,7 @@ class SwitchPath(DataPath):
 
     def _is_from_inside(self, interface: Interface, flow: Flow) -> bool:
         _, back = cast(PlacedFlow, flow).rows or (None, None)
-        return interface.internal or back is None or not back.parameters[-1]
+        return interface.internal or back is None or not back.parameters[_FROM_INSIDE]
 
     def _may_answer(self, question: Question) -> bool:
         return True  # the agent decides

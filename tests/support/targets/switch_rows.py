@@ -72,7 +72,9 @@ class PlacedFlow(Flow):
         counts = (self.cookie << 96 | packets << 56 | octets).to_bytes(16, "big")
         seen = round((self.last_seen if direction else self.client_seen) * 1e6)
         times = seen >> 32, seen & 0xFFFFFFFF
-        word = struct.pack("!HBBIHI", close, self.tracker.flags_of(direction), 0, sent or 0, *times)
+        # the program tracks nothing of a held flow
+        flags = ACK if self.entry.held else self.tracker.flags_of(direction)
+        word = struct.pack("!HBBIHI", close, flags, 0, sent or 0, *times)
         return counts + word
 
 

@@ -23,11 +23,11 @@ ROWS = {
         "virtual_servers",
         ((ADDRESS, b"\xff" * 16), (80, 0xFFFF), 6, None),
         "set_server",
-        (1, 0, 3, 1),
+        (1, 0, 3, 1, 1),
         4,
     ),
     "ternary, none given": Row(
-        "virtual_servers", (None, None, 17, (0, 1)), "set_server", (2, 1, 0, 0), 1
+        "virtual_servers", (None, None, 17, (0, 1)), "set_server", (2, 1, 0, 0, 0), 1
     ),
     "the unspecified address": Row("tunnel_sources", (3,), "set_tunnel_source", (0, bytes(16))),
     "only a key": Row("neighbours", (ADDRESS,)),
@@ -133,5 +133,5 @@ def test_ids_are_read_from_the_p4info() -> None:
 
 def test_a_key_leaves_out_what_an_update_may_change() -> None:
     row = ROWS["ternary, all given"]
-    assert key(row) == key(row._replace(parameters=(9, 9, 9, 9)))
+    assert key(row) == key(row._replace(parameters=(9, 9, 9, 9, 9)))
     assert key(row) != key(row._replace(priority=3))

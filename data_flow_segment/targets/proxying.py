@@ -29,6 +29,16 @@ class Verdict(Enum):
     UNKNOWN = auto()  # there are no secrets yet
 
 
+NOT_BEGUN: Final = {
+    Verdict.ANSWER: "drop_checksum",
+    Verdict.STRAY: "drop_cookie",
+    Verdict.IDLE: "cookie_acks",
+    Verdict.INVALID: "drop_tcp_flags",
+    Verdict.UNKNOWN: "drop_cookie",
+}
+"""What is counted of packets to a proxied virtual server that end here."""
+
+
 class Proxy:
     """The secrets of all groups; they outlive the agent, as the data path does."""
 
