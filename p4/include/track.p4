@@ -203,11 +203,14 @@ control Track(inout headers_t headers, inout metadata_t meta, in standard_metada
     }
 
     // Whether the node may be dead: it has never answered, or not the SYN before this one.  One SYN
-    // alone may be anybody's; with direct return nobody sees what the node says.
+    // alone may be anybody's, but before the handshake is complete there is nothing to lose by it; with
+    // direct return nobody sees what the node says.
     @hidden action find_silent() {
         is_silent = standard.ingress_global_timestamp <= until
             && standard.ingress_global_timestamp - own_state[STATE_TIME] >= ASK_AGAIN
-            && ((peer_state[STATE_PACKETS] == 0 && IS_HALF_OPEN_STATE(own_state))
+            && ((IS_HALF_OPEN_STATE(own_state)
+                 && (peer_state[STATE_PACKETS] == 0
+                     || peer_state[STATE_TIME] + SILENT <= standard.ingress_global_timestamp))
                 || (own_state[STATE_CLOSE] & CLOSE_SYN_LAST != 0
                     && (peer_state[STATE_PACKETS] == 0
                         || peer_state[STATE_TIME] + SILENT <= own_state[STATE_TIME]))) ? 1w1 : 0;
@@ -269,6 +272,12 @@ control Track(inout headers_t headers, inout metadata_t meta, in standard_metada
         continues = own.next - seq < WINDOW_MINIMUM
             && (peer.close & CLOSE_HAVE_SEQ == 0 ? meta.flow.new_dst_addr == meta.key.dst_addr
                                                  : ack == peer.next || ack == own.ack) ? 1w1 : 0;
+    }
+
+    // A node that has not answered the client's SYN and has an earlier connection from the same port
+    // acknowledges a number of that.
+    @hidden action find_meant() {
+        continues = peer.next - ack < WINDOW_MINIMUM ? continues : 0;
     }
 
     @hidden action take_earlier_answer() { // one of several (SYN cookies)
@@ -603,6 +612,10 @@ control Track(inout headers_t headers, inout metadata_t meta, in standard_metada
                                     && peer.next - ack >= WINDOW_MINIMUM) {
                                     take_earlier_answer();
                                 }
+                            } else if (meta.direction == DIRECTION_RETURNING && IS_HALF_OPEN(peer)
+                                       && own.close & CLOSE_HAVE_SEQ == 0
+                                       && peer.close & CLOSE_HAVE_SEQ != 0) {
+                                find_meant();
                             }
                             if (continues == 1) {
                                 note_flags();
