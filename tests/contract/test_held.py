@@ -252,7 +252,8 @@ def test_a_flood_of_one_connection_does_not_all_come_up(scene: Scene) -> None:
     limits = ["drop_held_rate"] + ["drop_up_call_full"] * (not scene.rig.target.offloads)
     before = scene.values()
     ack = packets.tcp(scene.client, scene.vip, "A", seq=1000, ack=2000)
-    assert scene.send(*[scene.inbound(ack)] * 1400) == []
+    for _ in range(28):  # BMv2's queues hold 64 packets, and it does not say what it drops there
+        assert scene.send(*[scene.inbound(ack)] * 50) == []
     up = 0
     while came := len(scene.up_calls()):
         up += came
@@ -265,4 +266,5 @@ def test_a_flood_of_one_connection_does_not_all_come_up(scene: Scene) -> None:
     assert scene.send(scene.outbound(news)) == []
     assert len(scene.up_calls()) == 1  # the other direction is not concerned
     scene.rig.apply(InstallFlow(scene.entry(**SPLICE)))
-    assert len(scene.send(*[scene.inbound(ack)] * 600)) == 600
+    for _ in range(12):
+        assert len(scene.send(*[scene.inbound(ack)] * 50)) == 50
