@@ -22,7 +22,7 @@ BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=$(ARTIFACTS)/%.bpf.o)
 MULTIARCH := /usr/include/$(shell uname -m)-linux-gnu
 BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I$(MULTIARCH) -ffile-prefix-map=$(CURDIR)/=
 
-.PHONY: coverage drill help run run-p4 p4-shell mininet test soak check bpf native p4 p4-tna bench fuzz docs format clean setup
+.PHONY: coverage drill help run run-p4 p4-shell mininet test soak check bpf compiled native p4 p4-tna bench fuzz docs format clean setup
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,7 +60,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(PYTHON_BIN) -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 # first, what Python compiles of the tests is made once, before all processes would make it; the checks,
 # which use one processor, go on beside the tests.  What they have found by then ends it
-test: bpf ## build the BPF program, run the checks and every test, in random order
+test: bpf compiled ## build the BPF program, run the checks and every test, in random order
 	@scripts/setup test
 	@$(MAKE) --no-print-directory check >.make/check.log 2>&1 & checks=$$!; \
 	  trap 'kill $$checks 2>/dev/null; exit 130' INT TERM; \
@@ -72,7 +72,7 @@ test: bpf ## build the BPF program, run the checks and every test, in random ord
 	  wait $$checks; checked=$$?; cat .make/check.log; \
 	  exit $$((tested ? tested : checked))
 
-soak: bpf ## run the long tests in full; `make test` runs a short form of them (minutes)
+soak: bpf compiled ## run the long tests in full; `make test` runs a short form of them (minutes)
 	SPLITPLANE_SOAK=1 $(PYTEST) -m soak --timeout 1800 $(ARGS)
 comma := ,
 
@@ -96,6 +96,16 @@ bpf: setup ## compile the BPF program, and the CS's native part
 	@$(MAKE) --no-print-directory $(BPF_OBJECTS) $(NATIVE) $(CLOCK_JUMP)
 
 native: $(NATIVE) ## compile the CS's native part alone; without it the CS is Python
+
+COMPILED := splitplane/artifacts/compiled/SOURCES.sha256
+COMPILED_SOURCES := $(shell sed '/^\#/d' scripts/compiled_modules.txt)
+compiled: ## compile the modules of the hot paths (a minute); without it Python reads their source files
+	@scripts/setup compiled
+	@$(MAKE) --no-print-directory $(COMPILED)
+
+$(COMPILED): $(COMPILED_SOURCES) scripts/compile_modules.py scripts/compiled_modules.txt splitplane/compiled.py
+	@echo "compiling $(words $(COMPILED_SOURCES)) Python modules (a minute)"
+	@$(PYTHON_BIN) scripts/compile_modules.py >.make/compiled.log 2>&1 || { tail -20 .make/compiled.log; exit 1; }
 
 $(NATIVE): native/datagrams.c Makefile
 	$(CLANG) $(NATIVE_FLAGS) $< -o $@.tmp
@@ -130,7 +140,7 @@ p4/SOURCES.sha256: $(P4_SOURCES) $(P4_SCRIPTS)
 p4-tna: ## compile the Tofino program as far as the available compiler can (p4c-barefoot, or p4test)
 	@python3 scripts/p4_tna.py build/p4-tna
 
-bench: bpf ## measure every figure of docs/benchmarks.md on this machine (root; minutes)
+bench: bpf compiled ## measure every figure of docs/benchmarks.md on this machine (root; minutes)
 	@scripts/setup bench
 	$(PYTHON_BIN) bench/program.py
 	$(PYTHON_BIN) bench/decisions.py

@@ -43,7 +43,7 @@ _SEAL_DROPS: Final = {
 # back; and the answer before may be lost to the DFS
 _ASKED_ALONE: Final = int(Flag.PARKED | Flag.RETRY) >> 8
 
-_APP_LENGTH: Final = slice(52, APP_QUERY_SIZE)  # of an APP_QUERY, with what is reserved
+_APP_LENGTH: Final = 52  # of an APP_QUERY, with what is reserved
 _NO_DATA: Final = bytes(4)
 
 Opened: TypeAlias = tuple[Peer, bytes]
@@ -183,7 +183,7 @@ class Batches:
             and octets[2] & 0x50 == 0x50
             and not octets[1]
             and not octets[3] & 1
-            and octets[_APP_LENGTH] == _NO_DATA
+            and octets[_APP_LENGTH:APP_QUERY_SIZE] == _NO_DATA
             and size <= APP_QUERY_SIZE + PARKED_FRAME_MAX
             and peer.is_fast
             and NO_FLOW < (serial := int.from_bytes(octets[4:8], "big")) < CS_ORIGINATED

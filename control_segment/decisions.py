@@ -33,11 +33,11 @@ from control_segment.waiting import Served, Waiter
 from control_segment.wire import (
     NO_TRANSLATION,
     PROTOCOL,
-    SRC_IPADDR,
     Answer,
     pack_translation,
     proxied,
     reply_head,
+    src_of,
 )
 from ssmb.constants import TCP, Asking, ErrorCode
 from ssmb.messages import Translation
@@ -180,7 +180,7 @@ class Decisions:
     ) -> Answer | None:
         """A new session; *said*: by its client, if that was asked for; *again*: nodes that failed
         are set aside."""
-        closed = server.why_closed_to(key[SRC_IPADDR])
+        closed = server.why_closed_to(src_of(key))
         if closed:
             return self.refuse(ErrorCode.NOTAVAIL, key, now, closed, server)
         if server.connection_limit and server.active >= server.connection_limit:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from control_segment.grant_serials import GrantSerials
@@ -144,13 +144,16 @@ class Elsewhere:
         self.timed: set[int] = set()  # segment ids of those that end it when it is idle
 
 
-class Over(NamedTuple):
+class Over:
     """A flow that ended, of which other DFSs hold spares."""
 
-    key: bytes
-    serial: int
-    spares: int
-    peer: Peer
+    __slots__ = ("key", "peer", "serial", "spares")
+
+    def __init__(self, flow: Flow) -> None:
+        self.key = flow.key
+        self.serial = flow.serial
+        self.spares = flow.spares
+        self.peer = flow.peer
 
 
 class FlowTable:
@@ -231,7 +234,7 @@ class FlowTable:
     def end(self, flow: Flow) -> None:
         """Forget a record: its session is over."""
         if flow.spares:
-            self.over.append(Over(flow.key, flow.serial, flow.spares, flow.peer))
+            self.over.append(Over(flow))
             flow.spares = 0
         if flow.serial >= CS_ORIGINATED:
             self.release_serial(flow.serial)
@@ -281,7 +284,7 @@ class FlowTable:
     def detach(self, flow: Flow, now: float) -> None:
         """The DFS carries it no longer; keep the session (9.8), which no limit counts (10.3)."""
         if flow.spares:
-            self.over.append(Over(flow.key, flow.serial, flow.spares, flow.peer))
+            self.over.append(Over(flow))
             flow.spares = 0
         if self.is_shared:
             self._forget(flow)

@@ -20,13 +20,19 @@ CLIENTS_MAX: Final = 4096  # that wait to be told to the DFS
 EARLY_MAX: Final = 1024  # TAKENs that came before one that is missing
 
 
-class Granted(NamedTuple):
+class Granted:
     """An outstanding grant.  No node: the DFS finds it, by the client."""
 
-    ring: Ring
-    place: int  # index of the node
-    node: Node | None
-    source_port: SourcePort | None
+    __slots__ = ("node", "place", "ring", "source_port")
+
+    def __init__(
+        self, ring: Ring, place: int, node: Node | None, source_port: SourcePort | None
+    ) -> None:
+        """`place`: the index of the node."""
+        self.ring = ring
+        self.place = place
+        self.node = node
+        self.source_port = source_port
 
 
 class Doubt(NamedTuple):

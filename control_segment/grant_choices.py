@@ -155,14 +155,14 @@ class Choices:
 
     def give_back(self, granted: Granted) -> None:
         """It was not taken: count it back."""
-        ring, place, node, port = granted
+        ring, node, port = granted.ring, granted.node, granted.source_port
         server = ring.server
         server.active -= 1
         server.granted -= 1
         ring.outstanding -= 1
         if node is not None:
             node.grant_returned()
-            ring.uses[place] -= 1
+            ring.uses[granted.place] -= 1
         if port is not None:
             port.release()
         self._table.waiting.freed = True

@@ -26,12 +26,12 @@ from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer
 from control_segment.wire import (
-    DST_IPADDR,
-    DST_PORT,
     KEY_SIZE,
     PROTOCOL,
-    SRC_IPADDR,
+    dst_of,
+    dst_port_of,
     signature_of,
+    src_of,
     with_snat_port,
 )
 from ssmb.constants import GRANTED_MAX, REAP_RETRY_MS, REAP_TRIES
@@ -141,7 +141,7 @@ class Takings:
             if ring.is_over:
                 self._late.append(flow)
             if persistence is not None:
-                server.remember_node(key[SRC_IPADDR], node, now)
+                server.remember_node(src_of(key), node, now)
             note((now, key, "virtual server %s: node %s, granted", (name, node.name)))
         self._count(book, ring, count)
         self._statistics.drops["taken_late"] += late
@@ -231,7 +231,7 @@ class Takings:
     def _never_came(self, book: GrantBook, last: int, key: bytes, generation: int) -> None:
         """What was granted after *last* and before that generation got lost on its way."""
         protocol = key[PROTOCOL]
-        server = key[DST_IPADDR], int.from_bytes(key[DST_PORT], "big"), protocol
+        server = dst_of(key), int.from_bytes(dst_port_of(key), "big"), protocol
         for serial, granted in tuple(book.outstanding.items()):
             ring = granted.ring
             if (
@@ -289,5 +289,5 @@ class Takings:
 def _node_of(server: VirtualServer, key: bytes, now: float) -> Node | None:
     """Return the node that a DFS finds for a client by itself."""
     if server.persistence is not None:
-        return server.remembered_node(key[SRC_IPADDR], now)
+        return server.remembered_node(src_of(key), now)
     return server.pool.method.pick(key, now)

@@ -12,7 +12,7 @@ from control_segment.content.said import Said
 from control_segment.nodes import Node
 from control_segment.pools import Pool, serving
 from control_segment.virtual_servers import VirtualServer
-from control_segment.wire import SRC_IPADDR
+from control_segment.wire import src_of
 
 
 class Choice(NamedTuple):
@@ -37,7 +37,7 @@ class Choice(NamedTuple):
 
 def choose(server: VirtualServer, key: bytes, now: float) -> Choice:
     """For a session of which only the ends are known."""
-    pool, client = server.pool, key[SRC_IPADDR]
+    pool, client = server.pool, src_of(key)
     if server.persistence is not None:
         node = server.remembered_node(client, now, pool)
         if node is not None:
@@ -50,7 +50,7 @@ def choose_by_content(server: VirtualServer, key: bytes, said: Said, now: float)
     content = server.content
     if content is None:  # it was of another kind when the DFS asked
         return choose(server, key, now)
-    wanted = content.wanted(said, key[SRC_IPADDR])
+    wanted = content.wanted(said, src_of(key))
     rule = wanted.rule
     own, fallback = _pools(server, rule)
     pool = own if fallback is None else serving(own, fallback)

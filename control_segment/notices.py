@@ -25,12 +25,12 @@ from control_segment.virtual_servers import VirtualServer
 from control_segment.wire import (
     PLACE_SIZE,
     PROTOCOL,
-    SRC_IPADDR,
     Ended,
     head_flags,
     pack_translation,
     reply_head,
     session_key,
+    src_of,
     unpack_translation,
 )
 from ssmb.constants import FLOW_FLAGS, TCP, CloseReason, ErrorCode, Flag, ForwardMode
@@ -235,7 +235,7 @@ class Notices:
         flow = self._enter(peer, key, state, now)
         if flow is None:
             return
-        server, client = flow.virtual_server, key[SRC_IPADDR]
+        server, client = flow.virtual_server, src_of(key)
         (server.learn_node if corrects else server.recall_node)(client, flow.node, now)
 
     @staticmethod
@@ -278,7 +278,7 @@ class Notices:
             self._table.end(flow)
         flow = self._enter(peer, key, state, now, "the active CS")
         if flow is not None:
-            flow.virtual_server.learn_node(key[SRC_IPADDR], flow.node, now)
+            flow.virtual_server.learn_node(src_of(key), flow.node, now)
 
     def _enter(
         self, peer: Peer, key: bytes, state: FlowState, now: float, who: str = ""

@@ -26,7 +26,7 @@ from ssmb.messages import Message, Reset
 from ssmb.multicast import MESSAGE_MAX, GroupSealer, GroupStream
 from ssmb.seal import KeyRing, Seals
 
-Address: TypeAlias = tuple[str, int]
+Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]  # the latter of IPv6
 Datagram: TypeAlias = tuple[bytes, Address]
 
 

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 from control_segment.nodes import Node
 from control_segment.pools import Pool
 from control_segment.virtual_servers import Source, VirtualServer
-from control_segment.wire import DST_PORT, PROTOCOL, SRC_PORT
+from control_segment.wire import PROTOCOL, dst_port_of, src_port_of
 
 # Where a translated source must be unique: our address, node address, node port, protocol
 Scope: TypeAlias = tuple[bytes, bytes, int, int]
@@ -114,7 +114,7 @@ class SourcePorts:
         self, source: Source, server: VirtualServer, node: Node, key: bytes
     ) -> SourcePort | None:
         """Return a port for a session with a node; None: there is none."""
-        wanted = int.from_bytes(key[SRC_PORT], "big")
+        wanted = int.from_bytes(src_port_of(key), "big")
         ports = source.first_port, source.last_port
         return self.take(_scope(source, server, node, key), wanted, *ports)
 
@@ -145,6 +145,6 @@ class SourcePorts:
 
 
 def _scope(source: Source, server: VirtualServer, node: Node, key: bytes) -> Scope:
-    server_port = int.from_bytes(key[DST_PORT], "big")
+    server_port = int.from_bytes(dst_port_of(key), "big")
     node_port = node.port if node.port and server.config.translates_port else server_port
     return source.address, node.address, node_port, key[PROTOCOL]

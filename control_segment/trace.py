@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
-from control_segment.wire import DST_IPADDR, DST_PORT, PROTOCOL, SRC_IPADDR, SRC_PORT
+from control_segment.wire import PROTOCOL, dst_of, dst_port_of, src_of, src_port_of
 
 CAPACITY: Final = 16384
 
@@ -39,9 +39,9 @@ class Trace:
     ) -> Iterator[tuple[float, str]]:
         """Yield (when, what) of the flows with these ends (address, port), the oldest first."""
         for when, key, what, details in self._notes:
-            if client is not None and (key[SRC_IPADDR], key[SRC_PORT]) != client:
+            if client is not None and (src_of(key), src_port_of(key)) != client:
                 continue
-            if server is not None and (key[DST_IPADDR], key[DST_PORT]) != server:
+            if server is not None and (dst_of(key), dst_port_of(key)) != server:
                 continue
             if protocol is not None and key[PROTOCOL] != protocol:
                 continue

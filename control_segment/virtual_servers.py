@@ -14,13 +14,13 @@ from control_segment.nodes import Node
 from control_segment.persistence import SourceAddressPersistence
 from control_segment.pools import Pool, serving
 from control_segment.wire import (
-    DST_IPADDR,
-    DST_PORT_AND_PROTOCOL,
     PROTOCOL,
-    SRC_IPADDR,
     Answer,
+    dst_of,
+    dst_port_and_protocol_of,
     pack_translation,
     reply_head,
+    src_of,
 )
 from csmb.constants import Flag as VsFlag
 from csmb.messages import AddVs
@@ -275,9 +275,9 @@ class VirtualServer:
         """
         if self.source_ports is not None:
             return Source(self.translation.snat_ipaddr, *self.source_ports)
-        if not (self.serves_its_nodes and pool.at_address(key[SRC_IPADDR])):
+        if not (self.serves_its_nodes and pool.at_address(src_of(key))):
             return None
-        return Source(key[DST_IPADDR], *_HAIRPIN_PORTS, _HAIRPIN)
+        return Source(dst_of(key), *_HAIRPIN_PORTS, _HAIRPIN)
 
     def answer_from(self, node: Node, source: Source | None, snat_port: int) -> Answer:
         """Return what a REPLY says for a node, with one flow's own source address and port."""
@@ -386,12 +386,12 @@ class VirtualServers:
 
     def match(self, key: bytes) -> VirtualServer | None:
         """Return the virtual server that a session's first packet was sent to."""
-        server = self._exact.get(key[DST_IPADDR] + key[DST_PORT_AND_PROTOCOL])
+        server = self._exact.get(dst_of(key) + dst_port_and_protocol_of(key))
         if server is not None or not self.has_wildcards:
             return server
         protocol = bytes([key[PROTOCOL]])
         return (
-            self._any_port.get(key[DST_IPADDR] + protocol)
-            or self._any_address.get(key[DST_PORT_AND_PROTOCOL])
+            self._any_port.get(dst_of(key) + protocol)
+            or self._any_address.get(dst_port_and_protocol_of(key))
             or self._any.get(protocol)
         )

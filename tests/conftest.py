@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+import support.compiled  # before anything that may be compiled
 import support.postgres
 from admin.errors import MachineError
 from admin.faults import Faults

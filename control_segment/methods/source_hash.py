@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from control_segment.methods.maglev import Maglev
 from control_segment.nodes import Node
-from control_segment.wire import SRC_IPADDR
+from control_segment.wire import src_of
 
 
 class SourceHash(Maglev):
@@ -20,4 +20,4 @@ class SourceHash(Maglev):
 
     def pick(self, key: bytes, now: float) -> Node | None:
         """Return the address's node; if that is full, the next entries' first that is not."""
-        return super().pick(key[SRC_IPADDR], now)
+        return super().pick(src_of(key), now)

@@ -12,13 +12,13 @@ from admin.commands import Commands
 from control_segment.flows import STATE_NAMES, Flow
 from control_segment.segment import ControlSegment
 from control_segment.wire import (
-    DST_IPADDR,
-    DST_PORT,
     PROTOCOL,
-    SRC_IPADDR,
-    SRC_PORT,
+    dst_of,
+    dst_port_of,
     session_key,
     signature_of,
+    src_of,
+    src_port_of,
     unpack_translation,
 )
 from ssmb.addresses import endpoint_text, from_text
@@ -65,15 +65,15 @@ def _found(
 def _filter(arguments: Arguments) -> Callable[[Flow], bool] | None:
     """By any part of what a flow is known by; None: all are wanted."""
     tests: list[Callable[[Flow], bool]] = []
-    for name, address_at, port_at in (
-        ("client", SRC_IPADDR, SRC_PORT),
-        ("vip", DST_IPADDR, DST_PORT),
+    for name, address_of, port_of in (
+        ("client", src_of, src_port_of),
+        ("vip", dst_of, dst_port_of),
     ):
         end = arguments.address_or_endpoint(name)
         if end is not None:
-            tests.append(_of_key(address_at, from_text(end[0])))
+            tests.append(_of_key(address_of, from_text(end[0])))
             if end[1] is not None:
-                tests.append(_of_key(port_at, end[1].to_bytes(2, "big")))
+                tests.append(_of_key(port_of, end[1].to_bytes(2, "big")))
     protocol = arguments.choice("protocol", PROTOCOLS)
     if protocol is not None:
         tests.append(lambda flow: flow.key[PROTOCOL] == protocol)
@@ -89,8 +89,8 @@ def _filter(arguments: Arguments) -> Callable[[Flow], bool] | None:
     return (lambda flow: all(test(flow) for test in tests)) if tests else None
 
 
-def _of_key(part: slice, octets: bytes) -> Callable[[Flow], bool]:
-    return lambda flow: flow.key[part] == octets
+def _of_key(part_of: Callable[[bytes], bytes], octets: bytes) -> Callable[[Flow], bool]:
+    return lambda flow: part_of(flow.key) == octets
 
 
 def _of_node(text: str) -> Callable[[Flow], bool]:
@@ -103,7 +103,7 @@ def _of_node(text: str) -> Callable[[Flow], bool]:
     address, port = from_text(end[0]), end[1]
 
     def fits(flow: Flow) -> bool:
-        own = flow.node.port or int.from_bytes(flow.key[DST_PORT], "big")
+        own = flow.node.port or int.from_bytes(dst_port_of(flow.key), "big")
         return flow.node.address == address and port in (None, own)
 
     return fits

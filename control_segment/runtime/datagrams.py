@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
 from admin import receive_buffer, send_buffer
-from control_segment.peers import Datagram
+from control_segment.peers import Address, Datagram
 from ssmb.constants import DSCP_HIGH
 
 DATAGRAMS_AT_ONCE: Final = 64
@@ -73,7 +73,7 @@ class DatagramSocket:
             except OSError:  # full, or the path is down: the DFS repeats its QUERY
                 self.not_sent += 1
 
-    def _send_one(self, octets: bytes, address: tuple[str, int]) -> None:
+    def _send_one(self, octets: bytes, address: Address) -> None:
         try:
             self._socket.sendto(octets, address)
         except OSError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from admin import tracing
-from splitplane import __version__, logs
+from splitplane import __version__, compiled, logs
 from splitplane.commands.serving import (
     CONFIG_FILE,
     key_of,
@@ -47,6 +47,7 @@ def cs(config: Path, log_format: logs.Choice) -> None:
     log = logs.Log("cs", log_format)
     settings = load(config, ControlSegmentConfig)
     log.is_of(f"cs-{settings.segment_id}")
+    logging.getLogger("splitplane").info("what decides runs from %s", compiled.use())
     key = key_of(config, settings.key_file)
     state_file = state_path(config, settings, "cs")
     scripts, secrets = (

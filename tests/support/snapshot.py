@@ -11,7 +11,9 @@ import types
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import Final
+
+from support.attributes import attribute_names
 
 Snapshot = dict[str, object]
 
@@ -75,20 +77,11 @@ def _parts(path: str, value: object) -> Iterator[tuple[str, object]]:
     elif isinstance(value, (set, frozenset)):
         for part in value:
             yield f"{path}{{{_key(part)}}}", part
-    for name in _attributes(value):
+    for name in attribute_names(value):
         try:
             yield f"{path}.{name}", getattr(value, name)
         except AttributeError:
             continue  # a slot that was never filled
-
-
-def _attributes(value: Any) -> Iterator[str]:
-    for cls in type(value).__mro__:
-        slots = cls.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if name not in ("__dict__", "__weakref__"):
-                yield name
-    yield from getattr(value, "__dict__", ())
 
 
 def _key(key: object) -> str:

@@ -247,7 +247,7 @@ def _pack_decisions(held: _Held, command: AddGrants, count: int) -> tuple[bytes,
     places = held.slot * GRANTED_MAX + (held.tail + numbers) % GRANTED_MAX
     given = numpy.frombuffer(command.decisions, _GIVEN)
     values = numpy.empty(count, _GRANTED)
-    values["serial"] = following(command.serial, numbers)
+    values["serial"] = [following(command.serial, number) for number in range(count)]
     values["node"], values["snat_port"] = given["node"], given["snat_port"]
     return places.astype("=u4").tobytes(), values.tobytes()
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from control_segment.batches import Answered, Opened
 from control_segment.config import ControlSegmentConfig
-from control_segment.peers import Datagram
+from control_segment.peers import Address, Datagram
 from control_segment.runtime import native
 from control_segment.runtime.batch_socket import BatchSocket
 from control_segment.runtime.native import Library
@@ -191,9 +191,9 @@ def pair(
         yield rig, reference
 
 
-def opened(rig: Rig, answers: list[Datagram]) -> list[tuple[bytes, tuple[str, int]]]:
+def opened(rig: Rig, answers: list[Datagram]) -> list[Datagram]:
     """What the DFSs read, in some order; each has its own counter, and all are right."""
-    by_address = {dfs.address: dfs for dfs in rig.dfss}
+    by_address: dict[Address, DfsDouble] = {dfs.address: dfs for dfs in rig.dfss}
     read = []
     for octets, address in answers:
         keys = by_address[address]._keys

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from control_segment.config import ControlSegmentConfig
+from control_segment.peers import Address
 from control_segment.segment import ControlSegment
 from data_flow_segment.targets.memory import MemoryTarget
 from ssmb.addresses import to_text
@@ -239,10 +240,10 @@ class CsGroup:
             self.agent.flush(self.now)
             self.target.apply(self.agent.outbox.take_commands())
             self.agent.handle_events(self.target.events(), self.now)
-            for endpoint, octets in self.agent.outbox.take_datagrams():
+            for destination, octets in self.agent.outbox.take_datagrams():
                 busy = True
                 for member in self._running():
-                    if member.endpoint == endpoint and member.reachable:
+                    if member.endpoint == destination and member.reachable:
                         member.cs.receive_datagram(octets, DFS_ENDPOINT, self.now)
             for member in self._running():
                 for octets, endpoint in member.cs.datagrams_to_send():
@@ -267,7 +268,7 @@ class CsGroup:
     def _comes(self) -> bool:
         return not self.multicast_loss or self.dice.random() >= self.multicast_loss
 
-    def _deliver(self, octets: bytes, sender: Member, endpoint: tuple[str, int]) -> None:
+    def _deliver(self, octets: bytes, sender: Member, endpoint: Address) -> None:
         if endpoint == GROUP:
             self.multicast(octets)
         if endpoint == DFS_ENDPOINT:

@@ -11,6 +11,7 @@ from control_segment.flows import Flow
 from ssmb.codec import encode
 from ssmb.constants import PARKED_FRAME_MAX, TCP, UDP, CloseReason, ErrorCode, Flag
 from ssmb.messages import AppQuery, Delete, FlowSignature, Message, Query, Stats
+from support.attributes import attribute_names
 from support.requests import frame, request
 from support.segments.dfs_double import CLIENT, SERVER, Rig, changed_server
 
@@ -107,7 +108,7 @@ LIMITED: Final = changed_server(connection_limit=2, idle_timeout_s=77)
 
 def record(flow: Flow) -> tuple[object, ...]:
     """All that is kept of a flow, without references to its own CS."""
-    kept: dict[str, Any] = {name: getattr(flow, name) for name in Flow.__slots__}
+    kept: dict[str, Any] = {name: getattr(flow, name) for name in attribute_names(flow)}
     del kept["peer"], kept["virtual_server"], kept["source_port"]
     kept["node"] = flow.node.name
     return tuple(sorted(kept.items()))
@@ -117,7 +118,7 @@ def outcome(rig: Rig) -> object:
     """All that a datagram may change."""
     cs = rig.cs
     nodes = [
-        {name: getattr(node, name) for name in type(node).__slots__}
+        {name: getattr(node, name) for name in attribute_names(node)}
         for node in cs.model.every_node()
     ]
     peer = cs.peers[256]

@@ -10,7 +10,6 @@ import pytest
 from admin.faults import COUNTER
 from control_segment.connections import Connections
 from control_segment.links import Link
-from control_segment.peers import Peer
 from csmb.connection import Connection
 from csmb.constants import RETRY_MAX_S, Role
 from csmb.errors import EncodeError
@@ -98,14 +97,13 @@ def test_a_mistake_with_one_datagram_costs_that_datagram(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = rig.dfss
-    receive = rig.cs.dispatch.receive
 
-    def mistaken(peer: Peer, octets: bytes, now: float) -> bytes | None:
-        if peer.segment_id == 256:
+    class Mistaken:
+        @property
+        def is_proved(self) -> bool:
             raise ZeroDivisionError
-        return receive(peer, octets, now)
 
-    monkeypatch.setattr(rig.cs.dispatch, "receive", mistaken)
+    monkeypatch.setattr(rig.cs.peers[256], "authentication", Mistaken())
     monkeypatch.setattr(rig.cs.peers[256], "is_fast", False)
     monkeypatch.setattr(rig.cs.peers[257], "is_fast", False)
     batch = []
