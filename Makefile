@@ -60,10 +60,11 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(PYTHON_BIN) -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 # first, what Python compiles of the tests is made once, before all processes would make it; the checks,
 # which use one processor, go on beside the tests.  What they have found by then ends it
-test: bpf compiled ## build the BPF program, run the checks and every test, in random order
+test: bpf ## build the BPF program, run the checks and every test, in random order
 	@scripts/setup test
 	@$(MAKE) --no-print-directory check >.make/check.log 2>&1 & checks=$$!; \
 	  trap 'kill $$checks 2>/dev/null; exit 130' INT TERM; \
+	  $(MAKE) --no-print-directory compiled || { kill $$checks 2>/dev/null; exit 1; }; \
 	  $(PYTHON_BIN) -m pytest --collect-only -qq >/dev/null 2>&1; \
 	  if ! kill -0 $$checks 2>/dev/null; then \
 	    wait $$checks || { cat .make/check.log; exit 1; }; \
@@ -78,7 +79,7 @@ comma := ,
 
 coverage: ## report the branch coverage of the code that decides, and hold its floor
 	@scripts/setup test
-	SPLITPLANE_TARGETS=memory $(PYTEST) --cov --cov-report=term tests/unit tests/contract tests/property tests/simulation $(ARGS)
+	SPLITPLANE_COMPILED=0 SPLITPLANE_TARGETS=memory $(PYTEST) --cov --cov-report=term tests/unit tests/contract tests/property tests/simulation $(ARGS)
 
 C_FILES := $(wildcard bpf/*.[ch] bench/*.c native/*.c)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled modules: used if they are of these source files and of this Python, and of nothing else."""
+"""Compiled modules: used if they are of these source files and of this Python, otherwise not."""
 
 from __future__ import annotations
 
