@@ -33,6 +33,7 @@ class PatientProtocol(H11Protocol):
 
     _patience: asyncio.TimerHandle | None = None
     _body: asyncio.TimerHandle | None = None
+    _is_upgraded = False
     _octets = 0  # of the body, since its timer began
     _taking: asyncio.TimerHandle | None = None
 
@@ -50,12 +51,23 @@ class PatientProtocol(H11Protocol):
             self._wait()
         self._octets += len(data)
         super().data_received(data)
+        if self._is_upgraded:
+            return
         if self.conn.their_state is not h11.IDLE:
             self._stop_waiting()
         if self.conn.their_state is not h11.SEND_BODY:
             self._stop_body()
         elif self._body is None:
             self._wait_for_body()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """It is a WebSocket's from now on, whose pings find out whether the other end is there.
+        h11 has not read the request to its end, and never will."""
+        super().handle_websocket_upgrade(event)
+        self._is_upgraded = True
+        self._stop_waiting()
+        self._stop_body()
+        self.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""

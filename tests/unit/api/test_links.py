@@ -20,6 +20,7 @@ from admin.answers import CS_STATUS
 from admin.link.messages import CLOSE_REVOKED, CLOSE_WRONG, SUBPROTOCOL
 from api.access.known import KnownCallers
 from api.access.roles import Role
+from api.patience import PatientProtocol
 from api.segments import links
 from support.api.linked import POOL, SERVER, Api, Cs, api, cs, dfs, until
 from support.ports import free_port
@@ -326,6 +327,25 @@ async def liar(folder: Path, **hello: Any) -> AsyncIterator[ClientConnection]:
         said = {"type": "hello", "identity": identity, "host": "a", **hello}
         await link.send(json.dumps(said))
         yield link
+
+
+def test_a_link_lasts_longer_than_a_request_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what an upgrade leaves unread of its request is no body that does not come
+    monkeypatch.setattr(PatientProtocol, "BODY_S", 0.05)
+    monkeypatch.setattr(PatientProtocol, "TAKING_S", 0.05)
+    monkeypatch.setattr(PatientProtocol, "PATIENCE_S", 0.2)
+
+    async def story() -> None:
+        async with api(tmp_path), liar(tmp_path) as link:
+            for _ in range(2):  # who says nothing is left, so this time has passed
+                reader, writer = await asyncio.open_unix_connection(tmp_path / "api.sock")
+                assert await reader.read() == b""
+                writer.close()
+                await (await link.ping())
+
+    run(story())
 
 
 async def closed(link: ClientConnection) -> tuple[int, str]:
