@@ -213,4 +213,4 @@ def tcp_payload(frame: bytes) -> bytes | None:
     if packet.protocol != TCP or packet.first_fragment or packet.later_fragment or not packet.l4:
         return None
     start = packet.l4 + (packet.data[packet.l4 + 12] >> 4) * 4
-    return bytes(packet.data[start : packet.end])
+    return bytes(packet.data[min(start, packet.end) : packet.end])

@@ -63,10 +63,11 @@ class ControlSegmentRuntime:
         scripts: Path | None = None,
         secrets: Path | None = None,
         on_ready: Callable[[], None] | None = None,
+        read_from: str = "",
     ) -> None:
         """`state_file`: what outlives this process; None: nothing does.  `scripts`: the folder of
         monitors' scripts; None: it runs none.  `secrets`: that of the secrets that monitors name;
-        None: there are none."""
+        None: there are none.  `read_from`: from what Python runs the decisions, for the log."""
         self._config = config
         self._key = key
         self._filter = datagram_filter
@@ -75,6 +76,7 @@ class ControlSegmentRuntime:
         self._secrets = secrets
         self._prober: Prober | None = None
         self._on_ready = on_ready
+        self._read_from = read_from
         self._stopping = asyncio.Event()
         self._segment: ControlSegment | None = None
         self._udp: DatagramSocket | None = None
@@ -132,6 +134,8 @@ class ControlSegmentRuntime:
             )
         if said:
             _log.info("%s", said)
+        if self._read_from:
+            _log.info("decisions run from %s", self._read_from)
         try:
             self._streams = [
                 Stream(segment, index, self._changed)

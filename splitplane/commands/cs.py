@@ -47,7 +47,6 @@ def cs(config: Path, log_format: logs.Choice) -> None:
     log = logs.Log("cs", log_format)
     settings = load(config, ControlSegmentConfig)
     log.is_of(f"cs-{settings.segment_id}")
-    logging.getLogger("splitplane").info("what decides runs from %s", compiled.use())
     key = key_of(config, settings.key_file)
     state_file = state_path(config, settings, "cs")
     scripts, secrets = (
@@ -62,6 +61,7 @@ def cs(config: Path, log_format: logs.Choice) -> None:
         state_file=state_file,
         scripts=scripts,
         secrets=secrets,
+        read_from=compiled.use(),
     )
     file = ConfigFile(config)
 
