@@ -65,15 +65,11 @@ class PatientProtocol(H11Protocol):
         h11 has not read the request to its end, and never will."""
         super().handle_websocket_upgrade(event)
         self._is_upgraded = True
-        self._stop_waiting()
-        self._stop_body()
-        self.resume_writing()
+        self._stop_all()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
-        self._stop_waiting()
-        self._stop_body()
-        self.resume_writing()
+        self._stop_all()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -88,6 +84,11 @@ class PatientProtocol(H11Protocol):
             self._taking.cancel()
             self._taking = None
         super().resume_writing()
+
+    def _stop_all(self) -> None:
+        self._stop_waiting()
+        self._stop_body()
+        self.resume_writing()
 
     def _wait(self) -> None:
         self._patience = self.loop.call_later(self.PATIENCE_S, self.transport.abort)

@@ -3,12 +3,9 @@
 
 import sys
 
-from splitplane import compiled
-
 
 def main() -> None:
     """Run the command; Ctrl-C while Python still reads the code ends it without a traceback."""
-    compiled.use()
     try:
         from splitplane.cli import main as run
     except KeyboardInterrupt:

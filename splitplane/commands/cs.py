@@ -40,6 +40,8 @@ def cs(config: Path, log_format: logs.Choice) -> None:
     With the section `api`, the CS follows the API and starts with its last good configuration from
     the disk, beside its state file.
     """
+    read_from = compiled.use()
+
     from control_segment.config import ControlSegmentConfig
     from control_segment.runtime.runtime import ControlSegmentRuntime
     from splitplane.reading import ConfigFile
@@ -61,7 +63,7 @@ def cs(config: Path, log_format: logs.Choice) -> None:
         state_file=state_file,
         scripts=scripts,
         secrets=secrets,
-        read_from=compiled.use(),
+        read_from=read_from,
     )
     file = ConfigFile(config)
 

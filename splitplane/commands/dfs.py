@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from admin.errors import AddressError, MachineError
-from splitplane import impair, logs, machine
+from splitplane import compiled, impair, logs, machine
 from splitplane.commands.arguments import TARGET
 from splitplane.commands.serving import (
     CONFIG_FILE,
@@ -52,6 +52,8 @@ def dfs(
     SIGTERM stops the agent. The data path that it installed in the kernel or the switch keeps
     forwarding packets until you run the command with --detach.
     """
+    compiled.use()
+
     from data_flow_segment.targets.contract import TargetError
     from data_flow_segment.targets.registry import TARGETS
 

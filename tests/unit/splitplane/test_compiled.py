@@ -95,6 +95,31 @@ def test_these_tests_meet_what_users_run() -> None:
         assert is_compiled, IMPLEMENTATION
 
 
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("cs", "control_segment.decisions"), ("dfs", "data_flow_segment.flows.grants")],
+)
+def test_the_installed_command_runs_them(command: str, module: str, tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from importlib.metadata import entry_points\n"
+        "(it,) = entry_points(group='console_scripts', name='splitplane')\n"
+        "sys.argv[1:] = sys.argv[2:]\n"
+        "try:\n"
+        "    it.load()()\n"
+        "finally:\n"
+        "    from importlib import import_module\n"
+        f"    print(import_module({module!r}).__file__)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "-", command, str(tmp_path / "none.yaml")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    is_compiled = ended.stdout.rstrip().endswith(SUFFIX)
+    assert ended.returncode == 3, ended.stderr
+    assert is_compiled == (IMPLEMENTATION == "compiled modules")
+
+
 def test_the_source_files_pass_the_same_tests() -> None:
     tests = ("test_answers.py", "test_decisions.py", "test_grants.py", "test_limits.py",
              "test_persistence.py", "test_sync.py")  # fmt: skip
