@@ -36,6 +36,8 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import as_deployed  # first of all
+
 from control_segment.config import ControlSegmentConfig
 from control_segment.runtime.runtime import ControlSegmentRuntime
 from csmb.connection import Connection
@@ -462,6 +464,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results: list[Result] = []
+    print(f"decisions run from {as_deployed.READ_FROM}")
     columns = "{:>3}  {:24} {:>12} {:>9} {:>9} {:>6} {:>14}"
     print(
         columns.format("CSs", "load", "decisions/s", "p50 us", "p99 us", "lost", "CS us/decision")

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import as_deployed  # noqa: F401 # first of all
 from desired_state import document
 
 from admin.link.messages import Change, encode

@@ -37,16 +37,8 @@ SOURCES: Final = tuple(
 def compile_into(folder: Path, scratch: Path) -> None:
     """Compile all modules, and list the sources of which they are."""
     os.environ.setdefault("CC", "clang")
-    mypy = [
-        "--strict",
-        "--explicit-package-bases",
-        "--ignore-missing-imports",
-        "--no-warn-unused-ignores",
-        "--follow-imports=silent",
-        f"--cache-dir={scratch / 'mypy'}",
-    ]
     extensions = mypycify(
-        [*mypy, *SOURCES],
+        [f"--cache-dir={scratch / 'mypy'}", *SOURCES],  # the rest is in pyproject.toml
         opt_level="2",
         debug_level="0",
         group_name=GROUP,
