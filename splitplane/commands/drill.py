@@ -49,6 +49,8 @@ def drill() -> None:
               help="Seconds from the failure until it is repaired.")  # fmt: skip
 @click.option("--after", type=FiniteRange(1.5, 3600), default=5.0, show_default=True,
               help="Seconds of load after the repair.")  # fmt: skip
+@click.option("--in-a-row", "failures", type=click.IntRange(1, 1000), default=1, show_default=True,
+              help="How often each round causes its failure under one load.")  # fmt: skip
 @click.option("--cs", "cs_count", type=click.IntRange(1, 3), default=2, show_default=True,
               help="CSs in the laboratory; with 1 there is no standby.")  # fmt: skip
 @click.option("--target", type=TARGET, default="bpf", show_default=True,
@@ -69,6 +71,7 @@ def failover(
     settle: float,
     outage: float,
     after: float,
+    failures: int,
     cs_count: int,
     target: str,
     name: str,
@@ -83,6 +86,9 @@ def failover(
 
     The report is DIR/report.html (one file, with plots), DIR/*.png and DIR/result.json; what each
     client process saw is in DIR/SCENARIO-ROUND/*.jsonl.
+
+    With --in-a-row the same flows live through many failures: the next one comes --after seconds
+    after the repair, or once a standby could take over again, if that is later.
 
     The exit code is 0 only if nothing was lost: no connection broke or failed, no octet was wrong,
     and at the end the CS was active that should be. A pause alone is no failure; the report shows
@@ -110,7 +116,7 @@ def failover(
     folder.mkdir(parents=True, exist_ok=True)
     options = drills.Options(
         rounds=rounds,
-        times=Times(settle_s=settle, outage_s=outage, after_s=after),
+        times=Times(settle_s=settle, outage_s=outage, after_s=after, failures=failures),
         rate=rate,
         timeout_s=timeout,
         folder=folder,

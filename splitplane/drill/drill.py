@@ -16,7 +16,7 @@ from splitplane import __version__
 from splitplane.drill.field import Field
 from splitplane.drill.operators import OperatorsDeployment, OperatorsFile
 from splitplane.drill.operators import steps as operators_steps
-from splitplane.drill.results import Drill, Played, timeline
+from splitplane.drill.results import Drill, Played, in_a_row, timeline
 from splitplane.drill.runner import Round, TimedStep, Times, carry_out
 from splitplane.drill.scenarios import SCENARIOS, Scenario
 
@@ -88,7 +88,7 @@ def _round_in_laboratory(
             for step in scenario.steps
         ]
         plan = field.plan(**_choices(options, clients, times))
-        return carry_out(field, plan, steps, folder, scenario.active, say)
+        return carry_out(field, plan, steps, times, folder, scenario.active, say)
 
 
 def of_operator(file: OperatorsFile, names: Sequence[str], options: Options, say: Say) -> Drill:
@@ -106,7 +106,7 @@ def of_operator(file: OperatorsFile, names: Sequence[str], options: Options, say
         def one(folder: Path, say: Say) -> Round:
             plan = deployment.plan(**_choices(options, clients, times))
             steps = operators_steps(section, times.outage_s)
-            return carry_out(deployment, plan, steps, folder, section.active, say)
+            return carry_out(deployment, plan, steps, times, folder, section.active, say)
 
         return _played(name, section.title or section.fail, section.active, "", one, options, say)
 
@@ -124,7 +124,7 @@ def of_operator(file: OperatorsFile, names: Sequence[str], options: Options, say
 def _choices(options: Options, clients: int, times: Times) -> dict[str, Any]:
     """What a drill decides of a plan."""
     return {
-        "seconds": times.settle_s + times.outage_s + times.after_s,
+        "seconds": times.seconds,
         "failure_s": times.settle_s,
         "rate": options.rate / clients,
         "timeout_s": options.timeout_s,
@@ -169,9 +169,12 @@ def _played(
 
 def _said(round_: Round) -> Iterator[str]:
     """The timeline and the outcome, for the screen."""
-    for at_ms, what in timeline(round_):
-        yield f"{at_ms / 1000:+9.3f} s  {what}"
     found = round_.measurement
+    if len(round_.failures) > 1:
+        yield in_a_row(round_.failures)
+    else:
+        for at_ms, what in timeline(round_):
+            yield f"{at_ms / 1000:+9.3f} s  {what}"
     yield (
         f"longest gap between new connections {found.after.longest_gap_ms:.0f} ms (before the"
         f" failure {found.before.longest_gap_ms:.0f} ms), slowest connect"

@@ -18,11 +18,9 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
 
 from admin.answers import CS_STATUS, SWITCHOVER
-from admin.client import AdminClient
-from admin.errors import CommandError
 from splitplane import machine
 from splitplane.drill.recording import Plan
-from splitplane.drill.roles import ASK_TIMEOUT_S, active_at
+from splitplane.drill.roles import active_at, are_redundant, status_of
 from splitplane.handing_over import wait_until_handed_over
 from splitplane.lab import Lab
 from splitplane.lab.processes import wait_for
@@ -71,8 +69,8 @@ class Field(AbstractContextManager["Field"]):
             streams=True,
         )
         self.victim = ""
-        """The CS that was active when the scenario began: what is done to "the active CS" is done
-        to it, whoever is active later."""
+        """The CS that was active before the failure: what is done to "the active CS" is done to it,
+        whoever is active later."""
         self._stack = ExitStack()
         self._slow = threading.Event()
         self._configure(TIMINGS[timings])
@@ -96,7 +94,7 @@ class Field(AbstractContextManager["Field"]):
             stack.callback(self._slow.clear)
             self._wait_until_redundant()
             self._stack = stack.pop_all()
-        self.victim = self.active() or ""
+        self.choose_victim()
         return self
 
     def __exit__(
@@ -110,15 +108,9 @@ class Field(AbstractContextManager["Field"]):
     def _wait_until_redundant(self) -> None:
         wait_for(
             "one CS to be active and the others to have a complete copy of its flows",
-            self._is_redundant,
+            self.is_ready,
             _READY_TIMEOUT_S,
         )
-
-    def _is_redundant(self) -> bool:
-        if self.active() is None:
-            return False
-        statuses = [self._status(name) for name in self.lab.cs_configs]
-        return all(status is not None and _is_whole(status) for status in statuses)
 
     # --- questions ------------------------------------------------------------------------------
 
@@ -133,16 +125,16 @@ class Field(AbstractContextManager["Field"]):
 
     def active(self) -> str | None:
         """The CS that the DFS obeys now; None: no CS, or the DFS does not answer."""
-        status = self._status("dfs")
+        status = status_of(self.lab.socket_of("dfs"))
         return None if status is None else active_at(status)
 
-    def _status(self, segment: str) -> dict[str, Any] | None:
-        try:
-            with AdminClient(self.lab.socket_of(segment), ASK_TIMEOUT_S) as client:
-                status: dict[str, Any] = client.call("status")
-                return status
-        except CommandError:
-            return None
+    def is_ready(self) -> bool:
+        """Whether one CS is active, and the others have a complete copy of its flows."""
+        return are_redundant(self.sockets())
+
+    def choose_victim(self) -> None:
+        """Let it be the CS that is active now."""
+        self.victim = self.active() or ""
 
     def plan(self, **choices: Any) -> Plan:
         """What the load of one client is."""
@@ -263,14 +255,3 @@ class Field(AbstractContextManager["Field"]):
 
     def _filling(self, segment: str) -> Path:
         return self._disk(segment) / "filling"
-
-
-def _is_whole(status: dict[str, Any]) -> bool:
-    """Whether a CS has its DFS, and if it is a standby, everything to take over at once."""
-    for dfs in status["data_flow_segments"]:
-        sync, copy = dfs["sync"], dfs.get("copy")
-        if not dfs["ready"] or not dfs["ssmb_authenticated"] or sync is None or sync["running"]:
-            return False
-        if copy is not None and not (copy["complete"] and not copy["differs"]):
-            return False
-    return True

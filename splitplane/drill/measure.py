@@ -8,6 +8,7 @@ negative before it.
 from __future__ import annotations
 
 import statistics
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -133,12 +134,7 @@ def _delays(attempts: Sequence[Attempt], start: float, end: float, failure_s: fl
         if attempt.connected_s is not None and start <= attempt.due_s <= end
     ]
     slowest, slowest_at = max(took, default=(0.0, failure_s))
-    successes = [
-        attempt.connected_s
-        for attempt in attempts
-        if attempt.connected_s is not None and attempt.outcome == "ok"
-    ]
-    gap = longest_gap(successes, start, end)
+    gap = longest_gap(_successes(attempts), start, end)
     return Delays(
         connects=len(took),
         median_ms=1000 * (statistics.median(wait for wait, _ in took) if took else 0.0),
@@ -148,6 +144,29 @@ def _delays(attempts: Sequence[Attempt], start: float, end: float, failure_s: fl
         longest_gap_ms=1000 * gap.length_s,
         longest_gap_at_ms=1000 * (gap.from_s - failure_s),
     )
+
+
+def _successes(attempts: Iterable[Attempt]) -> list[float]:
+    """When each that was answered had connected."""
+    return [
+        attempt.connected_s
+        for attempt in attempts
+        if attempt.connected_s is not None and attempt.outcome == "ok"
+    ]
+
+
+def gaps_ms(recording: Recording, failures: Sequence[float]) -> list[float]:
+    """The longest gap in new connections after each of these times, until the next one."""
+    successes = sorted(_successes(recording.attempts))
+    last = max((attempt.due_s for attempt in recording.attempts), default=0.0)
+    ends = [*failures[1:], max(last, *failures)]
+    lengths = []
+    for start, end in zip(failures, ends, strict=True):
+        # with the neighbours outside, which a gap over the start or the end needs
+        first = max(0, bisect_left(successes, start) - 1)
+        near = successes[first : bisect_right(successes, end)]
+        lengths.append(1000 * longest_gap(near, start, end).length_s)
+    return lengths
 
 
 def _tally(flows: Sequence[LongFlow], failure_s: float) -> FlowTally:

@@ -14,10 +14,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from admin.client import AdminClient
 from admin.errors import CommandError
 from splitplane.drill.recording import Plan
-from splitplane.drill.roles import ASK_TIMEOUT_S, active_at
+from splitplane.drill.roles import active_at, are_redundant, status_of
 from splitplane.drill.runner import TimedStep
 
 COMMAND_TIMEOUT_S: Final = 60.0
@@ -75,14 +74,17 @@ class OperatorsDeployment:
     def active(self) -> str | None:
         """By the first DFS that answers; None: no socket of a DFS is in the file."""
         for path in self._file.sockets.values():
-            try:
-                with AdminClient(path, ASK_TIMEOUT_S) as client:
-                    status: dict[str, Any] = client.call("status")
-            except CommandError:
-                continue
-            if status["role"] == "dfs":
+            status = status_of(path)
+            if status is not None and status["role"] == "dfs":
                 return active_at(status)
         return None
+
+    def is_ready(self) -> bool:
+        """By the segments whose sockets are in the file."""
+        return are_redundant(self._file.sockets)
+
+    def choose_victim(self) -> None:
+        """The operator's own command has to."""
 
     def plan(self, **choices: Any) -> Plan:
         """What the load of one client is."""

@@ -75,9 +75,12 @@ def _end_s(round_: Round) -> float:
 
 def _mark_steps(rows: Sequence[Axes], round_: Round) -> None:
     marks = {round(step.at_s - round_.failure_s, 2): step.says for step in round_.done}
+    several = len(round_.failures) > 1
     for row in rows:
         for at in marks:
-            row.axvline(at, color="black", linewidth=1, linestyle="--")
+            row.axvline(at, color="black", linewidth=0.3 if several else 1, linestyle="--")
+    if several:
+        return  # as many words have no room
     for number, (at, says) in enumerate(marks.items()):
         rows[0].annotate(
             says,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from splitplane.drill.measure import Delays, Measurement
-from splitplane.drill.results import Drill, Played, method, timeline, to_json
+from splitplane.drill.results import Drill, Played, in_a_row, method, timeline, to_json
 from splitplane.drill.runner import Round
 
 _STYLE: Final = """
@@ -75,6 +75,7 @@ def _verdict(*, passed: bool) -> str:
 SUMMARY: Final = (
     "scenario",
     "round",
+    "failures",
     "result",
     "gap (ms)",
     "slowest (ms)",
@@ -94,6 +95,7 @@ def summary_rows(drill: Drill) -> Iterator[tuple[str, ...]]:
             yield (
                 played.name,
                 str(number),
+                str(len(round_.failures)),
                 "passed" if round_.passed else "failed",
                 f"{found.after.longest_gap_ms:.0f}",
                 f"{found.after.slowest_ms:.0f}",
@@ -107,9 +109,10 @@ def summary_rows(drill: Drill) -> Iterator[tuple[str, ...]]:
 def _summary(drill: Drill) -> Iterator[str]:
     yield "<table><tr>" + "".join(f"<th>{_text(name)}</th>" for name in SUMMARY) + "</tr>"
     for row in summary_rows(drill):
-        kind = "good" if row[2] == "passed" else "bad"
+        result = row[SUMMARY.index("result")]
+        kind = "good" if result == "passed" else "bad"
         cells = [
-            f'<td class="{kind}">{cell}</td>' if cell == row[2] else f"<td>{_text(cell)}</td>"
+            f'<td class="{kind}">{cell}</td>' if cell == result else f"<td>{_text(cell)}</td>"
             for cell in row
         ]
         yield "<tr>" + "".join(cells) + "</tr>"
@@ -143,6 +146,8 @@ def _round(
         yield _figure(title, played.name, number, round_, folder)
     yield from _delays(round_.measurement)
     yield from _flows(round_.measurement)
+    if len(round_.failures) > 1:
+        yield f"<p>{_text(in_a_row(round_.failures))}.</p>"
     yield '<table><tr><th>from the failure</th><th class="text">what happened</th></tr>'
     for at_ms, what in timeline(round_):
         yield f'<tr><td>{at_ms / 1000:+.3f} s</td><td class="text">{_text(what)}</td></tr>'

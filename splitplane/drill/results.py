@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from splitplane.drill.measure import percentile
 from splitplane.drill.recording import Plan
-from splitplane.drill.runner import Round
+from splitplane.drill.runner import Failure, Round
 from splitplane.drill.scenarios import SUPERVISOR_S
 
 FORMAT: Final = 1  # of result.json; another number when a reader of this one would be misled
@@ -85,6 +87,23 @@ def method(plan: Plan, loads: int) -> list[str]:
     ]
 
 
+def in_a_row(failures: Sequence[Failure]) -> str:
+    """The failures of one round in a sentence."""
+    gaps = [failure.gap_ms for failure in failures]
+    ready = [failure.ready_ms for failure in failures if failure.ready_ms is not None]
+    said = (
+        f"{len(failures)} failures in a row: longest gap between new connections after each, median"
+        f" {statistics.median(gaps):.0f} ms, 95 % {percentile(gaps, 0.95):.0f} ms, longest"
+        f" {max(gaps):.0f} ms"
+    )
+    if ready:
+        said += (
+            f"; redundant again after the repair within a median of {statistics.median(ready):.0f}"
+            f" ms, at most {max(ready):.0f} ms"
+        )
+    return said
+
+
 def timeline(round_: Round) -> list[tuple[float, str]]:
     """(ms from the failure, what happened), in order."""
     return sorted(_events(round_), key=lambda event: event[0])
@@ -150,6 +169,16 @@ def _round_to_json(round_: Round) -> dict[str, Any]:
         "problems": list(round_.problems),
         "active_before": round_.active_before,
         "active_after": round_.active_after,
+        "failures": [
+            {
+                "at_ms": round(1000 * (failure.at_s - round_.failure_s), 1),
+                "gap_ms": round(failure.gap_ms, 3),
+                "ready_ms": None if failure.ready_ms is None else round(failure.ready_ms, 1),
+                "active_before": failure.active_before,
+                "active_after": failure.active_after,
+            }
+            for failure in round_.failures
+        ],
         "timeline": [{"at_ms": round(at, 1), "what": what} for at, what in timeline(round_)],
         "roles": [
             {

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +43,42 @@ def role_of(status: Mapping[str, Any]) -> str:
         return str(role)
     roles = {str(dfs.get("group_role") or "unconnected") for dfs in status["data_flow_segments"]}
     return "+".join(sorted(roles))
+
+
+def are_redundant(sockets: Mapping[str, Path]) -> bool:
+    """Whether a DFS of these segments obeys a CS, and every other CS could take over at once; also
+    if it is not known, because a kind of segment has no socket here."""
+    return is_redundant([status_of(path) for path in sockets.values()])
+
+
+def is_redundant(statuses: Iterable[Mapping[str, Any] | None]) -> bool:
+    """The same of their answers to `status`; None: there was none."""
+    return all(
+        status is not None
+        and (active_at(status) is not None if status["role"] == "dfs" else _is_whole(status))
+        for status in statuses
+    )
+
+
+def _is_whole(status: Mapping[str, Any]) -> bool:
+    """Whether a CS has its DFS, and if it is a standby, everything to take over at once."""
+    for dfs in status["data_flow_segments"]:
+        sync, copy = dfs["sync"], dfs.get("copy")
+        if not dfs["ready"] or not dfs["ssmb_authenticated"] or sync is None or sync["running"]:
+            return False
+        if copy is not None and not (copy["complete"] and not copy["differs"]):
+            return False
+    return True
+
+
+def status_of(path: Path) -> dict[str, Any] | None:
+    """What the segment at this admin socket says; None: nothing."""
+    try:
+        with AdminClient(path, ASK_TIMEOUT_S) as client:
+            status: dict[str, Any] = client.call("status")
+            return status
+    except CommandError:
+        return None
 
 
 class Sampler:
@@ -91,8 +127,5 @@ class Sampler:
 
 
 def _ask(path: Path) -> str:
-    try:
-        with AdminClient(path, ASK_TIMEOUT_S) as client:
-            return role_of(client.call("status"))
-    except CommandError:
-        return SILENT
+    status = status_of(path)
+    return SILENT if status is None else role_of(status)

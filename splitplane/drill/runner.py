@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One round of one scenario: the load, the failure in its middle, and what came of it."""
+"""One round of one scenario: the load, the failures in its middle, and what came of them."""
 
 from __future__ import annotations
 
+import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,12 +15,14 @@ from typing import Final, Protocol
 from admin.errors import CommandError
 from splitplane.drill import load, roles
 from splitplane.drill.flows import FINISH_S
-from splitplane.drill.measure import Measurement, measure
+from splitplane.drill.measure import Measurement, gaps_ms, measure
 from splitplane.drill.recording import Plan, Recording, Started, from_line
 from splitplane.drill.roles import RoleChange
 from splitplane.lab.processes import wait_for
 
 _END_S: Final = FINISH_S + 30.0  # after the load's planned end: it hangs
+_LATE_S: Final = 1.0  # that the last failure may be late: some load is left after its repair
+_LOOK_AGAIN_S: Final = 0.05
 _START_S: Final = 20.0  # for a load process to begin, on a busy machine
 
 
@@ -28,8 +31,19 @@ class Times:
     """Of one round, in seconds."""
 
     settle_s: float = 4.0  # load before the failure
-    outage_s: float = 5.0  # from the failure until it is repaired
-    after_s: float = 5.0  # from there to the end of the load
+    outage_s: float = 5.0  # from a failure until it is repaired
+    after_s: float = 5.0  # from there to the next one, or to the end of the load
+    failures: int = 1  # in a row, under one load
+
+    @property
+    def period_s(self) -> float:
+        """From one failure to the next."""
+        return self.outage_s + self.after_s
+
+    @property
+    def seconds(self) -> float:
+        """Of load."""
+        return self.settle_s + self.failures * self.period_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +64,17 @@ class TimedStep:
     do: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One of a round."""
+
+    at_s: float  # monotonic, when it began
+    gap_ms: float  # the longest between two successful new connections, until the next failure
+    ready_ms: float | None  # from the repair until all was redundant again; None: not awaited
+    active_before: str | None
+    active_after: str | None
+
+
 class Deployment(Protocol):
     """What a drill runs against."""
 
@@ -62,23 +87,42 @@ class Deployment(Protocol):
     def active(self) -> str | None:
         """Which CS is active now, as far as is known."""
 
+    def is_ready(self) -> bool:
+        """Whether a failure may come now: as far as is known, another CS can take over at once."""
+
+    def choose_victim(self) -> None:
+        """The next failure is that of the CS that is active now."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
     """What happened."""
 
-    failure_s: float  # monotonic
+    failures: tuple[Failure, ...]
     done: tuple[Done, ...]
     roles: tuple[RoleChange, ...]
-    active_before: str | None
-    active_after: str | None
     recording: Recording
     measurement: Measurement
     problems: tuple[str, ...]  # everything that makes the round a failed one
 
     @property
+    def failure_s(self) -> float:
+        """When the first one began, monotonic."""
+        return self.failures[0].at_s
+
+    @property
+    def active_before(self) -> str | None:
+        """The CS that was active before all of it."""
+        return self.failures[0].active_before
+
+    @property
+    def active_after(self) -> str | None:
+        """The CS that was active at the end."""
+        return self.failures[-1].active_after
+
+    @property
     def passed(self) -> bool:
-        """Nothing was lost, and the right CS is active."""
+        """Nothing was lost, and the right CS was active after each failure."""
         return not self.problems
 
 
@@ -86,42 +130,89 @@ def carry_out(
     deployment: Deployment,
     plan: Plan,
     steps: Sequence[TimedStep],
+    times: Times,
     folder: Path,
     expected: str,
     say: Callable[[str], None],
 ) -> Round:
-    """Run the load, do the steps at their times after the planned failure, and evaluate.
+    """Run the load, do the steps at their times after each failure, and evaluate.
 
-    *folder* gets the recordings.  *expected*: "another", "same" or "either" CS is active at the
-    end.  CommandError if the load or a step cannot be carried out.
+    A failure after the first one waits until all is redundant again, so there may be fewer than
+    *times* asks for, which is a problem of the round.  *folder* gets the recordings.  *expected*:
+    "another", "same" or "either" CS is active after each failure.  CommandError if the load or a
+    step cannot be carried out.
     """
-    before = deployment.active()
+    caused: list[_Caused] = []
     with roles.Sampler(deployment.sockets()) as sampler, _loads(deployment, plan, folder) as loads:
         started = loads.wait_until_started()
         rate = plan.rate * loads.count
         say(f"load: {rate:g} new connections/s; the failure comes in {plan.failure_s:g} s")
-        done = []
-        for step in sorted(steps, key=lambda step: step.after_s):
-            due = started + plan.failure_s + step.after_s
+        ordered = sorted(steps, key=lambda step: step.after_s)
+        due, last = started + plan.failure_s, started + times.seconds - times.period_s
+        before = deployment.active()
+        while len(caused) < times.failures and due <= last + _LATE_S:
             loads.sleep_until(due)
-            say(f"{step.after_s:+7.2f} s  {step.says}")
-            done.append(_do(step))
+            deployment.choose_victim()
+            caused.append(_cause(ordered, due, before, loads, say))
+            if len(caused) < times.failures:
+                due = _ready(deployment, caused[-1], due + times.period_s, last, loads)
+                before = caused[-1].active_after
         loads.wait()
-        after = deployment.active()
+        caused[-1].active_after = deployment.active()
         changes = sampler.changes
-    failure = done[0].at_s if done else started + plan.failure_s
     recording = Recording.read(*loads.files)
-    measurement = measure(recording, failure)
+    failures = _evaluated(caused, recording)
+    measurement = measure(recording, failures[0].at_s)
     return Round(
-        failure_s=failure,
-        done=tuple(done),
+        failures=failures,
+        done=tuple(done for one in caused for done in one.done),
         roles=tuple(changes),
-        active_before=before,
-        active_after=after,
         recording=recording,
         measurement=measurement,
-        problems=(*measurement.lost, *_misplaced(expected, before, after)),
+        problems=(*measurement.lost, *wrong(expected, failures, times.failures)),
     )
+
+
+@dataclass(slots=True)
+class _Caused:
+    """A failure, while its round goes on."""
+
+    at_s: float
+    done: list[Done]
+    active_before: str | None
+    active_after: str | None = None
+    ready_ms: float | None = None
+
+
+def _cause(
+    steps: Sequence[TimedStep],
+    due: float,
+    before: str | None,
+    loads: _Loads,
+    say: Callable[[str], None],
+) -> _Caused:
+    done = []
+    for step in steps:
+        loads.sleep_until(due + step.after_s)
+        say(f"{step.after_s:+7.2f} s  {step.says}")
+        done.append(_do(step))
+    return _Caused(done[0].at_s if done else due, done, before)
+
+
+def _ready(
+    deployment: Deployment, caused: _Caused, due: float, last: float, loads: _Loads
+) -> float:
+    """When the next failure comes: as planned if all is redundant by then, or once it is; after
+    *last* if that is too late for this load."""
+    since = max((step.at_s for step in caused.done), default=caused.at_s)
+    while not deployment.is_ready():
+        loads.sleep_until(time.monotonic() + _LOOK_AGAIN_S)
+        if time.monotonic() > last + _LATE_S:
+            return math.inf
+    now = time.monotonic()
+    caused.ready_ms = 1000 * (now - since)
+    caused.active_after = deployment.active()
+    return max(due, now)
 
 
 def _do(step: TimedStep) -> Done:
@@ -131,6 +222,33 @@ def _do(step: TimedStep) -> Done:
     except CommandError as error:
         raise CommandError(f"{step.says}: {error}") from error
     return Done(at_s=at, says=step.says, took_s=time.monotonic() - at)
+
+
+def _evaluated(caused: Sequence[_Caused], recording: Recording) -> tuple[Failure, ...]:
+    lengths = gaps_ms(recording, [one.at_s for one in caused])
+    return tuple(
+        Failure(
+            at_s=one.at_s,
+            gap_ms=gap_ms,
+            ready_ms=one.ready_ms,
+            active_before=one.active_before,
+            active_after=one.active_after,
+        )
+        for one, gap_ms in zip(caused, lengths, strict=True)
+    )
+
+
+def wrong(expected: str, failures: Sequence[Failure], wanted: int) -> Iterator[str]:
+    """What is wrong with the failures themselves."""
+    for number, failure in enumerate(failures, 1):
+        of = f"failure {number}: " if len(failures) > 1 else ""
+        for problem in _misplaced(expected, failure.active_before, failure.active_after):
+            yield of + problem
+    if len(failures) < wanted:
+        yield (
+            f"only {len(failures)} of {wanted} failures in a row: it took longer than --after until"
+            " another CS could take over again"
+        )
 
 
 def _misplaced(expected: str, before: str | None, after: str | None) -> Iterator[str]:

@@ -92,12 +92,13 @@ def test_a_killed_cs_costs_a_pause_and_nothing_else(tmp_path: Path) -> None:
     assert len(list((tmp_path / "kill-1").glob("load-*.jsonl"))) == 2
 
 
-def test_a_switch_over_by_command_is_carried_out_under_load(tmp_path: Path) -> None:
+def test_switch_overs_by_command_in_a_row_cost_nothing(tmp_path: Path) -> None:
     options = ("--scenario", "switchover", "--no-plots", "--outage", "1", "--after", "2")
-    code, said, result = drill(tmp_path, *options)
+    code, said, result = drill(tmp_path, *options, "--in-a-row", "3")
     assert code == 0, said
     ((one,),) = (scenario["rounds"] for scenario in result["scenarios"])
-    assert (one["active_before"], one["active_after"]) == ("cs1", "cs2")
+    active = [(each["active_before"], each["active_after"]) for each in one["failures"]]
+    assert active == [("cs1", "cs2"), ("cs2", "cs1"), ("cs1", "cs2")]
     assert one["measurement"]["lost"] == []
 
 

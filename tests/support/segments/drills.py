@@ -13,7 +13,7 @@ from splitplane.drill.measure import measure
 from splitplane.drill.recording import Attempt, LongFlow, Plan, Progress, Recording
 from splitplane.drill.results import Drill, Played
 from splitplane.drill.roles import SILENT, RoleChange
-from splitplane.drill.runner import Done, Round
+from splitplane.drill.runner import Done, Failure, Round
 from support.processes import killed_after, line_of
 
 ADDRESS = "203.0.113.10"
@@ -70,14 +70,20 @@ def round_(recorded: Recording | None = None, problems: tuple[str, ...] = ()) ->
     )
     found = measure(recorded, FAILURE_S)
     return Round(
-        failure_s=FAILURE_S,
+        failures=(
+            Failure(
+                at_s=FAILURE_S,
+                gap_ms=found.after.longest_gap_ms,
+                ready_ms=None,
+                active_before="cs1",
+                active_after="cs2",
+            ),
+        ),
         done=(
             Done(at_s=100.0, says="kill -9 of the active CS"),
             Done(at_s=102.0, says="the killed CS is started again"),
         ),
         roles=tuple(RoleChange(at_s=at, segment=who, role=role) for at, who, role in changes),
-        active_before="cs1",
-        active_after="cs2",
         recording=recorded,
         measurement=found,
         problems=(*found.lost, *problems),

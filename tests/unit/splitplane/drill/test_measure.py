@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from splitplane.drill.measure import Gap, longest_gap, measure, percentile
+from splitplane.drill.measure import Gap, gaps_ms, longest_gap, measure, percentile
 from splitplane.drill.recording import Attempt, LongFlow, Recording
 
 ADDRESS = "203.0.113.10"
@@ -66,6 +66,16 @@ def test_percentiles_of_few_and_of_none() -> None:
     assert percentile([], 0.99) == 0
     assert percentile([7.0], 0.99) == 7
     assert percentile([float(number) for number in range(100)], 0.99) == 99
+
+
+def test_every_failure_has_its_own_gap_until_the_next_one() -> None:
+    attempts = [each for each in STEADY if not 4.05 < each.due_s < 4.95 and each.due_s < 15]
+    attempts += [attempt(due) for due in (15.5, 16.0, 16.1)]
+    assert gaps_ms(recording(attempts), [2.0, 4.5, 10.0, 15.2]) == pytest.approx(
+        [490, 1000, 290, 600]  # cut off at the next failure; whole from before its own
+    )
+    assert gaps_ms(recording(STEADY), [10.0]) == pytest.approx([100])
+    assert gaps_ms(recording([]), [10.0, 12.0]) == pytest.approx([2000, 0])
 
 
 def test_nothing_is_lost_where_all_is_well() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from support.ports import free_port
 from support.segments.drills import node
 
 
-def drill(folder: Path, plan: Plan, fail: str) -> tuple[int, str, dict[str, Any]]:
+def drill(folder: Path, plan: Plan, fail: str, *options: str) -> tuple[int, str, dict[str, Any]]:
     """Its exit code, what it printed, its result."""
     file = folder / "drill.yaml"
     ports = {"http_port": plan.http_port, "stream_port": plan.stream_port}
@@ -25,7 +26,7 @@ def drill(folder: Path, plan: Plan, fail: str) -> tuple[int, str, dict[str, Any]
     file.write_text(yaml.safe_dump({"load": load, "scenarios": scenarios}))
     command = [sys.executable, "-m", "splitplane", "drill", "failover", "--config", str(file)]
     command += ["--report", str(folder / "report"), "--no-plots", "--rate", "20"]
-    command += ["--settle", "2", "--outage", "0.5", "--after", "1.5"]
+    command += ["--settle", "2", "--outage", "0.5", "--after", "1.5", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     said = done.stdout + done.stderr
     assert (folder / "report/result.json").exists(), said
@@ -49,6 +50,22 @@ def test_a_failure_that_nobody_notices_passes(tmp_path: Path) -> None:
     assert result["passed"] is True
     assert result["scenarios"][0]["title"] == "of my own"
     assert result["timings"] == "as deployed"
+
+
+def test_failures_in_a_row_are_under_one_load(tmp_path: Path) -> None:
+    there = plan()
+    done = tmp_path / "done"
+    with node(there):
+        code, said, result = drill(tmp_path, there, f"echo >>{done}", "--in-a-row", "3")
+    assert code == 0, said
+    assert done.read_text() == "\n\n\n"
+    (one,) = result["scenarios"][0]["rounds"]
+    begun = [failure["at_ms"] for failure in one["failures"]]
+    assert len(begun) == 3
+    assert all(later - earlier >= 1900 for earlier, later in pairwise(begun))
+    assert one["measurement"]["flows"]["download"]["flows"] == 8  # that lived through all three
+    assert one["measurement"]["attempts"] == 20 * (2 + 3 * 2)
+    assert "3 failures in a row: " in said
 
 
 def test_a_node_that_the_command_kills_is_a_loss(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from splitplane.drill.results import FORMAT, Drill, method, timeline, to_json
+from splitplane.drill.results import FORMAT, Drill, in_a_row, method, timeline, to_json
 from support.segments import drills
 
 
@@ -74,6 +75,16 @@ def test_the_json_has_the_figures_and_survives_a_reader() -> None:
     assert one["measurement"]["flows"]["download"]["broken"] == 0
     assert {"at_ms": 400.0, "segment": "cs2", "role": "active"} in one["roles"]
     assert value["method"] == method(drills.drill().plan, 2)
+
+
+def test_failures_in_a_row_are_a_sentence() -> None:
+    first = drills.round_().failures[0]
+    failures = [replace(first, gap_ms=gap, ready_ms=gap / 2) for gap in (200.0, 180.0, 410.0)]
+    said = in_a_row([*failures, replace(first, gap_ms=190.0)])
+    assert said.startswith("4 failures in a row: ")
+    assert "median 195 ms, 95 % 410 ms, longest 410 ms" in said
+    assert said.endswith("within a median of 100 ms, at most 205 ms")
+    assert "redundant" not in in_a_row([first, first])
 
 
 def test_the_method_names_the_load_and_the_shortest_gap_that_it_can_see() -> None:
