@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -74,12 +74,13 @@ chain post {{ type nat hook postrouting priority srcnat; {source}
 }}
 """
 CS_CONFIG = """
-segment_id: 1
+segment_id: {segment_id}
 group_id: 1
-active: true
-ssmb: {{address: {cs}, port: 61019}}
+active: {active}
+ssmb: {{address: {cs}, port: {port}}}
 key_file: cluster.key
-admin_socket: {scratch}/cs.sock
+admin_socket: {scratch}/{name}.sock
+{others}
 data_flow_segments:
   - {{address: {dfs}, port: 61019}}
 settings: {{flow_capacity: 2097152{settings}}}
@@ -209,6 +210,10 @@ class Variant:
     dfs_lines: str = ""  # lines of dfs.yaml
     settings: str = ""  # of cs.yaml's section settings, each behind a comma
     attach: str = "auto"
+    standby: bool = False  # a second CS, which has every flow too
+
+
+CONTROL_SEGMENTS = {"cs": (1, 61019), "standby": (2, 61020)}  # segment_id and port
 
 
 def configure(variant: Variant, scratch: Path, scenario: Scenario) -> None:
@@ -224,37 +229,57 @@ def configure(variant: Variant, scratch: Path, scenario: Scenario) -> None:
         more += f', source_translation: {{address: "{scenario.family.source}"}}'
     if scenario.persistence:
         more += ", persistence: {kind: source_address, timeout_s: 300}"
-    (scratch / "cs.yaml").write_text(
-        filled(CS_CONFIG, scratch, scenario, nodes=nodes, more=more, method=scenario.method,
-              settings=variant.settings)
-    )  # fmt: skip
+    for name in control_segments(variant):
+        segment_id, port = CONTROL_SEGMENTS[name]
+        peers = [
+            f"{{segment_id: {peer_id}, address: {CONTROL_ADDRESS}, port: {peer_port}}}"
+            for other in control_segments(variant)
+            if other != name
+            for peer_id, peer_port in [CONTROL_SEGMENTS[other]]
+        ]
+        (scratch / f"{name}.yaml").write_text(
+            filled(CS_CONFIG, scratch, scenario, nodes=nodes, more=more, method=scenario.method,
+                  settings=variant.settings, segment_id=segment_id, port=port, name=name,
+                  active="true" if name == "cs" else "false",
+                  others=f"control_segments: [{', '.join(peers)}]" if peers else "")
+        )  # fmt: skip
     (scratch / "dfs.yaml").write_text(
         filled(DFS_CONFIG, scratch, scenario, attach=variant.attach, dfs_lines=variant.dfs_lines,
               capacity=FLOW_CAPACITY + 2 * scenario.other_flows)
     )  # fmt: skip
 
 
+def control_segments(variant: Variant) -> list[str]:
+    """The names of the CSs that there are."""
+    return ["cs", "standby"] if variant.standby else ["cs"]
+
+
 @contextmanager
 def splitplane(variant: Variant, scratch: Path, scenario: Scenario) -> Iterator[Running]:
     """DFS in the middle, CS in a namespace of its own."""
     configure(variant, scratch, scenario)
-    with segments(scratch, scenario) as running:
+    with segments(scratch, scenario, control_segments(variant)) as running:
         yield running
 
 
 @contextmanager
-def segments(scratch: Path, scenario: Scenario) -> Iterator[Running]:
-    """A DFS and a CS with the files of the scratch folder."""
+def segments(
+    scratch: Path, scenario: Scenario, names: Sequence[str] = ("cs",)
+) -> Iterator[Running]:
+    """A DFS and CSs with the files of the scratch folder."""
     command = (sys.executable, "-m", "splitplane")
     with ExitStack() as stack:
         stack.callback(run, "rm", "-rf", "/sys/fs/bpf/splitplane/bench", check=False)
         agent = stack.enter_context(process(*command, "dfs", str(scratch / "dfs.yaml"),
                                             namespace=MIDDLE, log=scratch / "middle.log"))  # fmt: skip
-        cs = stack.enter_context(process(*command, "cs", str(scratch / "cs.yaml"),
-                                         namespace=CONTROL, log=scratch / "cs.log"))  # fmt: skip
+        pids = {
+            name: stack.enter_context(process(*command, "cs", str(scratch / f"{name}.yaml"),
+                                              namespace=CONTROL, log=scratch / f"{name}.log")).pid
+            for name in names
+        }  # fmt: skip
         yield Running(
             scenario.family.virtual,
-            parts={"agent": agent.pid, "CS": cs.pid},
+            parts={"agent": agent.pid, **pids},
             flow_count=partial(_installed, scratch / "dfs.sock"),
             counters=partial(_counters, scratch),
         )
@@ -277,6 +302,7 @@ def _counters(scratch: Path) -> dict[str, int]:
 
 VARIANTS = {
     "splitplane": Variant(),
+    "splitplane-standby": Variant(standby=True),
     "splitplane-asks": Variant(settings=", grants: false"),
     "splitplane-agent": Variant(dfs_lines="ask: agent", settings=", grants: false"),
 }

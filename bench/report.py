@@ -27,6 +27,7 @@ class Figures:
     idle_share: float
     agent_us: float | None = None  # per connection, of processor_us
     cs_us: float | None = None
+    standby_us: float | None = None  # the standby CS
     proxy_us: float | None = None  # the same of a proxy's processes
     softirq_us: float | None = None  # of the whole machine, foreigners' share included
     gbit_per_s: float | None = None  # one TCP stream, client to server
@@ -70,6 +71,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "of routing's": ("processor_us/routing", ".2f"),
     "agent us": ("agent_us", ".1f"),
     "CS us": ("cs_us", ".1f"),
+    "standby CS us": ("standby_us", ".1f"),
 }
 """What a table shows: the heading, and the field of Figures with its format; field/name is the ratio to
 what that middle has."""

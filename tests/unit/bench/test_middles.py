@@ -38,6 +38,19 @@ def test_both_files_of_a_scenario_load(variant: str, name: str, tmp_path: Path) 
     assert {server.port for server in cs.virtual_servers} >= {IPERF_PORT}
 
 
+def test_a_standby_and_the_active_cs_know_each_other(tmp_path: Path) -> None:
+    configure(VARIANTS["splitplane-standby"], tmp_path, SCENARIOS["plain"])
+    active = load(tmp_path / "cs.yaml", ControlSegmentConfig)
+    standby = load(tmp_path / "standby.yaml", ControlSegmentConfig)
+    assert (active.active, standby.active) == (True, False)
+    for one, other in ((active, standby), (standby, active)):
+        (peer,) = one.control_segments
+        assert (peer.address, peer.port) == (other.ssmb.address, other.ssmb.port)
+        assert one.data_flow_segments == other.data_flow_segments
+    assert len({active.segment_id, standby.segment_id}) == 2
+    assert len({active.admin_socket, standby.admin_socket}) == 2
+
+
 def test_a_scenario_leaves_out_only_what_there_is() -> None:
     for scenario in SCENARIOS.values():
         assert set(scenario.left_out) < set(middles("auto"))
