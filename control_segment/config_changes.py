@@ -86,16 +86,19 @@ class Known:
         """Any does: a message names it."""
         return min(names, default=None)
 
-    def take(self, change: Checked) -> None:
-        """The change is in force."""
+    def take(self, change: Checked) -> list[object]:
+        """The change is in force; return what is not any more."""
+        replaced: list[object] = []
         lost: dict[tuple[Of, Hashable], set[str]] = {}
         got: dict[tuple[Of, Hashable], list[str]] = {}
         for field, others in change.after.items():
             items = self.by_name[field]
             for name, after in others.items():
                 before = items.get(name)
-                for at in () if before is None else values_of(before):
-                    lost.setdefault(at, set()).add(name)
+                if before is not None:
+                    replaced.append(before)
+                    for at in values_of(before):
+                        lost.setdefault(at, set()).add(name)
                 if after is None:
                     items.pop(name, None)
                     continue
@@ -110,6 +113,7 @@ class Known:
                 self._index[of][value] = names
             else:
                 self._index[of].pop(value, None)
+        return replaced
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,15 +104,18 @@ class Outcome:
     pools: dict[Pool, None] = field(default_factory=dict)  # also those that are new or gone
     servers: dict[VirtualServer, None] = field(default_factory=dict)  # likewise
     moved: dict[Pool, None] = field(default_factory=dict)  # whose nodes are at other places
+    _nodes_give_up: bool = False  # some do, as far as `look_at` has seen
 
     @property
     def ends_flows(self) -> bool:
         """Whether some of the flows that there are may have to end."""
-        if self.has_settings or self.servers:
-            return True
-        return any(
+        return self.has_settings or bool(self.servers) or self._nodes_give_up
+
+    def look_at(self, pools: Iterable[Pool]) -> None:
+        """See whether nodes of these, which are among `pools`, give up their flows."""
+        self._nodes_give_up = self._nodes_give_up or any(
             node.removed or node.is_down or node.is_dead or node.drained
-            for pool in self.pools
+            for pool in pools
             for node in pool.every_node()
         )
 

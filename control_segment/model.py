@@ -29,9 +29,9 @@ from control_segment.references import listed
 from control_segment.virtual_servers import VirtualServer, VirtualServers
 from csmb.messages import AddVs
 
-# Virtual servers, and pools with their nodes: some 5 ms, during which QUERYs wait.  A reload that
+# Virtual servers, and pools with their nodes: some 4 ms, during which QUERYs wait.  A reload that
 # changes more of them is in force some at a time.
-SWITCHED_AT_ONCE: Final = 1000
+SWITCHED_AT_ONCE: Final = 500
 # A step, after which datagrams may be handled; or what is to be done first, beside them: a pure
 # function, whose result is wanted back
 Step: TypeAlias = Callable[[], object] | None

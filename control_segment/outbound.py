@@ -27,7 +27,7 @@ from ssmb.constants import ErrorCode
 from ssmb.errors import LocalProtocolError
 from ssmb.messages import NewFlow, Query
 
-_AT_ONCE: Final = 2000  # places, between QUERYs: some ms
+_AT_ONCE: Final = 1000  # places, between QUERYs: some 4 ms
 _SORTED_MAX: Final = 2000  # places; of more it takes too long, and nobody reads them
 
 Sender: TypeAlias = Callable[[Peer, NewFlow, float], None]

@@ -62,11 +62,11 @@ class Outliers:
         self._back: list[tuple[float, int, Node]] = []  # when ejected nodes are, a heap
         self._order = count()
         self._told: dict[str, float] = {}  # when it was said last that a pool can spare nobody
-        self._idle: set[str] = set()  # pools of which none can be ejected, that it was said of
+        self._idle: set[str] = set()  # pools of which none can be ejected
+        self._unsaid: list[Pool] = []  # of these it was not said yet
 
     def configure(self, changed: Iterable[Pool]) -> None:
-        """Pools are new, other or gone: say where it can have no effect."""
-        new: list[Pool] = []
+        """Pools are new, other or gone: see where it can have no effect, for `say`."""
         for pool in changed:
             outliers, count = pool.outliers, len(pool.nodes)
             if pool.removed:
@@ -75,7 +75,12 @@ class Outliers:
                 self._idle.discard(pool.name)
             elif pool.name not in self._idle:
                 self._idle.add(pool.name)
-                new.append(pool)
+                self._unsaid.append(pool)
+
+    def say(self) -> None:
+        """Say where it can have no effect, if that is new."""
+        new = [pool for pool in self._unsaid if pool.name in self._idle]
+        self._unsaid.clear()
         if new:
             self._happened.append(_idle(sorted(new, key=lambda pool: pool.name)))
 

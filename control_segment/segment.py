@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from admin.faults import PAUSE_S, Faults
@@ -47,6 +48,7 @@ from ssmb.seal import KeyRing
 # The top-level fields that a reload may change.  Every other one is refused by its name.
 _RELOADED_FIELDS: Final = frozenset(("settings", "monitors", "pools", "virtual_servers"))
 NODES_AT_ONCE: Final = 2000  # looked at, during which QUERYs wait: some ms
+_LOOKED_AT_ONCE: Final = 500  # pools or virtual servers, likewise
 
 
 class ControlSegment:
@@ -150,6 +152,7 @@ class ControlSegment:
         self.dispatch.notices.ask = self.reaper.ask
         self.outliers = Outliers(lambda: self.model.pools, self.happened, self._nodes_changed)
         self.outliers.configure(self.model.pools.values())
+        self.outliers.say()
         self.decisions.suspect = self.outliers.suspect
         self.fallbacks = Fallbacks(self.model.virtual_servers.values())
         self.monitoring = Monitoring(
@@ -197,12 +200,16 @@ class ControlSegment:
     ) -> None:
         """Put another configuration in force; ValueError, nothing changed: it needs a restart.
         `difference`: all that is other in it, if that is known."""
-        self.announce(finish(self.applying(config, difference)), now)
+        outcome = finish(self.applying(config, difference))
+        for _ in self.looking(outcome):
+            pass
+        self.announce(outcome, now)
 
     def applying(
         self, config: ControlSegmentConfig, difference: Difference | None = None
     ) -> Generator[Step, object, Outcome]:
-        """The same step by step, between which datagrams may be handled; `announce` ends it."""
+        """The same step by step, between which datagrams may be handled; `looking` and `announce`
+        end it."""
         for field in ControlSegmentConfig.model_fields.keys() - _RELOADED_FIELDS:
             if getattr(config, field) != getattr(self.config, field):
                 raise ValueError(f"{field} cannot be changed while the CS runs; restart it")
@@ -213,10 +220,18 @@ class ControlSegment:
         self.dispatch.outbound.changed(outcome.servers, outcome.moved)
         return outcome
 
-    def looking(self) -> Iterator[None]:
+    def looking(self, outcome: Outcome) -> Iterator[None]:
         """What `announce` would take long for, if all is other; between steps, datagrams may be
         handled."""
-        return self.dispatch.outbound.looking()
+        yield from self.dispatch.outbound.looking()
+        pools, servers = iter(outcome.pools), iter(outcome.servers)
+        while some := list(islice(pools, _LOOKED_AT_ONCE)):
+            self.outliers.configure(some)
+            outcome.look_at(some)
+            yield
+        while others := list(islice(servers, _LOOKED_AT_ONCE)):
+            self.fallbacks.changed(others)
+            yield
 
     def announce(self, outcome: Outcome, now: float) -> None:
         """Another configuration is in force: send DFSs what changed."""
@@ -227,8 +242,7 @@ class ControlSegment:
         self.grants.look(now)
         self.group.digest.changed(outcome.monitors, outcome.pools, outcome.servers)
         self.monitoring.configure(outcome.monitors, outcome.pools)
-        self.outliers.configure(outcome.pools)
-        self.fallbacks.changed(outcome.servers)
+        self.outliers.say()
         self.happened += self.fallbacks.look_at(outcome.servers, outcome.pools)
         self.connections.reconfigure(self.config, changes, now)
         if outcome.is_torn:

@@ -5,17 +5,25 @@ A full collection looks at every record: a second for a million.  Records are in
 freed by their reference counts, so automatic collection is off while a CS runs.  Once per second
 the few new objects are collected, and everything is moved to where no collection looks.  While the
 table grows quickly that collection is skipped; the few cycles of that second are never freed.
+
+How many objects are new is known only less those that were freed: a configuration that replaces
+another one leaves a hundred thousand, and counts as none.  What takes one sets them aside itself.
+Freeing the old one is one step of the interpreter, too, so it is freed piece by piece.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from control_segment.config import GroupConfig
+
 INTERVAL_S: Final = 1.0
 _COLLECTED_BELOW: Final = 5000  # objects: about 0.3 ms
+FREED_AT_ONCE: Final = 100  # pools or virtual servers: about 0.5 ms
 
 
 @contextmanager
@@ -33,8 +41,25 @@ def without_automatic_collection() -> Iterator[None]:
             gc.enable()
 
 
+def set_aside() -> None:
+    """No collection is to look at what there is now."""
+    gc.freeze()
+
+
+def parts_of(config: GroupConfig) -> list[object]:
+    """What is to be freed of it, for `let_go`."""
+    return [*config.pools, *config.virtual_servers]
+
+
+async def let_go(things: list[object]) -> None:
+    """Free these, each with a few hundred others behind it; *things* is the last to hold them."""
+    while things:
+        del things[-FREED_AT_ONCE:]
+        await asyncio.sleep(0)
+
+
 def tend() -> None:
     """Do the second's share."""
     if gc.get_count()[0] < _COLLECTED_BELOW:
         gc.collect(0)
-    gc.freeze()
+    set_aside()

@@ -28,6 +28,7 @@ from control_segment.runtime.probes.prober import Prober
 from control_segment.runtime.response_times import measure_response_times
 from control_segment.runtime.state_file import StateFile
 from control_segment.runtime.streams import Stream
+from control_segment.runtime.turns import short_turns
 from control_segment.segment import ControlSegment
 from ssmb.constants import GRANT_VALID_MS, MessageType
 from ssmb.seal import KeyRing
@@ -141,7 +142,7 @@ class ControlSegmentRuntime:
                 Stream(segment, index, self._changed)
                 for index in range(len(segment.connections.links))
             ]
-            with memory.without_automatic_collection():
+            with memory.without_automatic_collection(), short_turns():
                 await self._serve(segment, state_file)
         finally:
             if self._timer is not None:
@@ -195,6 +196,7 @@ class ControlSegmentRuntime:
         steps, changes, done = segment.applying(config, difference), None, 0
         made: object = None
         parts = len(difference.pools) + len(difference.virtual_servers)
+        replaced = memory.parts_of(segment.config) if parts > memory.FREED_AT_ONCE else []
         while changes is None:
             say(f"putting in force {min(done, parts)} of {parts} pools and virtual servers")
             until, beside = loop.time() + SLICE_S, None
@@ -206,14 +208,16 @@ class ControlSegmentRuntime:
             except StopIteration as end:
                 changes = end.value
             else:
-                # a thread holds the interpreter for 5 ms at most (sys.getswitchinterval)
+                # a thread holds the interpreter for a short turn at most
                 made = None if beside is None else await asyncio.to_thread(beside)
                 await asyncio.sleep(0)
-        for _ in segment.looking():
+            memory.set_aside()
+        for _ in segment.looking(changes):
             await asyncio.sleep(0)
         segment.announce(changes, loop.time())
         self._changed()
         await self._in_force()
+        await memory.let_go(replaced)
 
     def handle_admin(self, command: str, arguments: dict[str, object]) -> object:
         """Answer a command, or return what is to be awaited for it; ValueError says what is wrong

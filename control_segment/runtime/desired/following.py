@@ -13,6 +13,7 @@ from admin.link.messages import Applied, Change, LinkError, Refused
 from control_segment.config import ControlSegmentConfig, GroupConfig
 from control_segment.config_changes import Known, Unfit, changed, with_group
 from control_segment.differences import Difference
+from control_segment.runtime import memory
 from control_segment.runtime.desired.copy import Kept
 from control_segment.runtime.desired.frames import Head, configuration_of, group_of, head_of
 from control_segment.runtime.desired.keeper import Keeper
@@ -97,11 +98,12 @@ class Following:
         head, line = self._head(change)
         try:
             if isinstance(change, Change):
-                config = await self._change(change)
+                config, replaced = await self._change(change)
             else:
                 config = await self._whole(head, line, change)
                 await self._put_in_force(config, None)
                 self._known = await asyncio.to_thread(Known, config)
+                replaced = memory.parts_of(self.config)
         except Unfit as error:
             self._is_out_of_step = True
             raise LinkError(f"generation {head.generation}: {error}") from None
@@ -110,6 +112,7 @@ class Following:
         except (ValueError, CommandError) as error:
             return self._refuse(head, [str(error)])
         self.config, self._running, self._is_out_of_step = config, head, False
+        await memory.let_go(replaced)
         if self._keeper is not None:
             await self._keeper.put(change)
         return Applied(generation=head.generation)
@@ -131,14 +134,15 @@ class Following:
         group_id = self.config.group_id
         return Head(generation=change.generation, made_at=change.made_at, group_id=group_id), b""
 
-    async def _change(self, change: Change) -> ControlSegmentConfig:
+    async def _change(self, change: Change) -> tuple[ControlSegmentConfig, list[object]]:
+        """The configuration that is in force now, and what it has replaced."""
         assert self._put_in_force is not None
         assert self._known is not None, "there is a generation that it changes"
         # of many virtual servers it takes longer than QUERYs should wait
         checked = await asyncio.to_thread(changed, self.config, self._known, change)
         await self._put_in_force(checked.config, checked.difference)
-        self._known.take(checked)
-        return checked.config
+        replaced = self._known.take(checked)
+        return checked.config, replaced
 
     async def _whole(self, head: Head, line: bytes, frame: bytes) -> ControlSegmentConfig:
         group_id = self.config.group_id
