@@ -10,7 +10,7 @@ import struct
 import termios
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
@@ -24,6 +24,9 @@ _STEP_S: Final = 0.05  # of an upload
 _SPEAK_OCTETS: Final = 3_000
 # idle ones: the last to speak has this long until the load's end
 _LAST_WORD_S: Final = 1.0
+PAUSE_S: Final = 60.0
+"""Of an idle connection, at most: well below the default idle timeout, behind which only the
+session is known (docs/operations.md, Idle connections)."""
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -193,33 +196,43 @@ class Idle(Flow):
     kind = "idle"
 
     async def _run(self) -> None:
-        speaks_at = self._speaks_at()
         async with connected(self._address, self._plan.http_port) as (reader, writer):
             await self._ask(reader, writer, f"/bytes/{_SPEAK_OCTETS}")
             await read_pattern(reader, _SPEAK_OCTETS, self._came)
-            if self._number % 2:
-                self.under_way.set()
-                self._heard = speaks_at
-                await asyncio.sleep(max(0.0, speaks_at - time.monotonic()))
-                await self._ask(reader, writer, f"/bytes/{_SPEAK_OCTETS}")
-                await read_pattern(reader, _SPEAK_OCTETS, self._came)
-            else:
-                pause = max(0.0, speaks_at - time.monotonic())
-                request = f"GET /slow?seconds={pause:.3f} HTTP/1.1\r\nHost: drill\r\n\r\n"
-                writer.write(request.encode())
-                await writer.drain()
-                self.under_way.set()
-                self._heard = speaks_at
-                head = await read_head(reader)
-                name = await reader.readexactly(int(head["Content-Length"]))
-                if name.decode("latin-1") != self._server:
-                    raise WrongOctets(f"{name!r} instead of {self._server!r}")
-                self._came(len(name))
+            for speaks_at in self.speaks_at():
+                if self._number % 2:
+                    self.under_way.set()
+                    self._heard = speaks_at
+                    await asyncio.sleep(max(0.0, speaks_at - time.monotonic()))
+                    await self._ask(reader, writer, f"/bytes/{_SPEAK_OCTETS}")
+                    await read_pattern(reader, _SPEAK_OCTETS, self._came)
+                else:
+                    await self._listen(reader, writer, speaks_at)
 
-    def _speaks_at(self) -> float:
-        """Spread from the failure to the load's end."""
-        room = max(0.0, self._schedule.end_s - self._schedule.failure_s - _LAST_WORD_S)
-        return self._schedule.failure_s + room * (self._number + 0.5) / self._plan.idle
+    async def _listen(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, speaks_at: float
+    ) -> None:
+        """Let the node speak then."""
+        pause = max(0.0, speaks_at - time.monotonic())
+        request = f"GET /slow?seconds={pause:.3f} HTTP/1.1\r\nHost: drill\r\n\r\n"
+        writer.write(request.encode())
+        await writer.drain()
+        self.under_way.set()
+        self._heard = speaks_at
+        head = await read_head(reader)
+        name = await reader.readexactly(int(head["Content-Length"]))
+        if name.decode("latin-1") != self._server:
+            raise WrongOctets(f"{name!r} instead of {self._server!r}")
+        self._came(len(name))
+
+    def speaks_at(self) -> Iterator[float]:
+        """Spread from the failure to the load's end; a long load has several pauses."""
+        end = max(self._schedule.failure_s, self._schedule.end_s - _LAST_WORD_S)
+        room = min(end - self._schedule.failure_s, PAUSE_S)
+        due = self._schedule.failure_s + room * (self._number + 0.5) / self._plan.idle
+        yield due
+        while (due := due + PAUSE_S) < end:
+            yield due
 
     async def _ask(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str

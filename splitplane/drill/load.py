@@ -22,8 +22,9 @@ Long flows begin at the start and are to be under way before `failure_s`:
 
 * download: the node speaks first and sends until the end of the load; the client says nothing.
 * upload: octets at a rate until the end; the node answers with their number and SHA-256.
-* idle: one request, then silence; some time after the failure (spread over the rest of the load)
-  the client asks again on half of them, and the node answers a request from before on the others.
+* idle: one request, then silence; some time after the failure (spread over the rest of the load, at
+  most a minute) the client asks again on half of them, and the node answers a request from before
+  on the others.  In a long load that goes on, with a minute's silence each time.
 * udp: numbered datagrams at a rate; each must come back once, with its octets, from one node.
   The first one is repeated every 2 s until it is answered, as UDP leaves to its clients.
 """

@@ -9,10 +9,12 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from splitplane.drill.flows import PAUSE_S, Idle, Schedule
 from splitplane.drill.load import command
 from splitplane.drill.recording import Plan, Recording
 from support.ports import free_port
@@ -137,3 +139,19 @@ def test_a_plan_that_cannot_be_carried_out_is_refused_in_one_line() -> None:
         assert done.returncode == 1
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_idle_connections_of_a_long_load_are_silent_for_a_minute_at_most() -> None:
+    plan = Plan(addresses=("127.0.0.1",), seconds=354, failure_s=4, idle=8)
+    for number in range(plan.idle):
+        words = list(Idle(Schedule(plan, 1000.0), number).speaks_at())
+        assert 1004 < words[0] < 1064
+        assert words[-1] < 1353
+        assert all(later - earlier == PAUSE_S for earlier, later in pairwise(words))
+        assert 1353 - words[-1] <= PAUSE_S
+
+
+def test_idle_connections_of_a_short_load_speak_once_after_the_failure() -> None:
+    plan = Plan(addresses=("127.0.0.1",), seconds=14, failure_s=4, idle=4)
+    words = [list(Idle(Schedule(plan, 0.0), number).speaks_at()) for number in range(4)]
+    assert words == [[5.125], [7.375], [9.625], [11.875]]
