@@ -12,7 +12,8 @@ from ssmb.seal import Opens
 GAP_S: Final = 0.2  # datagrams may overtake each other for so long
 QUIET_S: Final = 2.0  # without a change on either side; then a difference is one
 RESYNC_FIRST_S: Final = 0.5  # between SYNCs that a gap or a difference causes
-RESYNC_MOST_S: Final = 16.0  # each waits twice as long as the one before it
+RESYNC_MOST_S: Final = 16.0  # each waits twice as long as the one before it, unless that
+HELPED_S: Final = 1.0  # has made the copy complete for so long
 _MASK: Final = (1 << 64) - 1
 
 
@@ -59,6 +60,7 @@ class CopyState:
 
     __slots__ = (
         "_asked",
+        "_complete_since",
         "_gaps",
         "_group_gaps",
         "_is_synchronised",
@@ -89,10 +91,12 @@ class CopyState:
         self._is_synchronised = False  # since it was last lost
         self._sync_again_at = 0.0
         self._sync_wait_s = RESYNC_FIRST_S
+        self._complete_since: float | None = None  # the latest SYNC, as `look` has seen
 
     def synchronised(self) -> None:
         """A SYNC has ended: it has every flow."""
         self.is_complete = self._is_synchronised = True
+        self._complete_since = None
         self._unmended = self._asked
 
     def lost(self) -> None:
@@ -102,6 +106,7 @@ class CopyState:
 
     def look(self, opener: Opens | None, now: float) -> bool:
         """Look for datagrams of the DFS that are missing by now; whether there are new ones."""
+        self._see_whether_that_helped(now)
         self._gaps.follow(opener)
         return self._missed(0 if opener is None else self._gaps.look(opener.latest(), now))
 
@@ -121,6 +126,16 @@ class CopyState:
             self._group_gaps.follow(stream, stream.since - 1)
             missing += self._group_gaps.look(stream.highest(), now)
         return self._missed(missing)
+
+    def _see_whether_that_helped(self, now: float) -> None:
+        """What is missed later, for example because a link fails now and then, has another cause:
+        it is mended as soon as the first."""
+        if not self.is_complete:
+            self._complete_since = None
+        elif self._complete_since is None:
+            self._complete_since = now
+        elif now - self._complete_since >= HELPED_S:
+            self._sync_wait_s = RESYNC_FIRST_S
 
     def _missed(self, missing: int) -> bool:
         self.gaps += missing

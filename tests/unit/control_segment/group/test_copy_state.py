@@ -112,6 +112,36 @@ def test_a_sync_is_asked_for_now_and_then_only() -> None:
     assert [copy.may_sync(quiet + step) for step in (0.0, 0.5, 1.0)] == [True, True, False]
 
 
+def test_after_each_failure_of_a_link_a_sync_is_asked_for_as_soon_as_after_the_first() -> None:
+    """Each costs a second one, because of what was granted meanwhile."""
+    copy, opener = CopyState(), Opener(KEY)
+    for failure in range(30):
+        now = 3.5 * failure
+        copy.lost()
+        looked(copy, opener, now, 1.0)
+        copy.synchronised()
+        copy.lost()
+        assert copy.may_sync(now + 1.1)
+        copy.synchronised()
+        looked(copy, opener, now + 1.1, 1.5)
+
+
+def test_a_copy_that_misses_something_all_the_time_is_mended_now_and_then_only() -> None:
+    copy, opener = CopyState(), Opener(KEY)
+    asked: list[float] = []
+    for step in range(2000):
+        now = step * TICK_S
+        copy.look(opener, now)
+        if step % 15 == 0:  # three quarters of a second after the one before
+            copy.lost()
+        if not copy.is_complete and copy.may_sync(now):
+            asked.append(now)
+            copy.synchronised()
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert max(pauses) >= RESYNC_MOST_S
+    assert len(asked) < 15
+
+
 ORIGIN: Final = Origin(1, 1, 256, 7)
 INTERVAL_MS: Final = 50
 
