@@ -13,7 +13,7 @@ GAP_S: Final = 0.2  # datagrams may overtake each other for so long
 QUIET_S: Final = 2.0  # without a change on either side; then a difference is one
 RESYNC_FIRST_S: Final = 0.5  # between SYNCs that a gap or a difference causes
 RESYNC_MOST_S: Final = 16.0  # each waits twice as long as the one before it, unless that
-HELPED_S: Final = 1.0  # has made the copy complete for so long
+HELPED_S: Final = 2.0  # has made the copy complete for so long
 _MASK: Final = (1 << 64) - 1
 
 

@@ -19,4 +19,5 @@ compile() {
 lock run --extra api --extra bpf --extra p4 --extra tracing
 lock dev --extra api --extra bpf --extra p4 --extra tracing --extra drill --extra dev --constraint requirements/run.txt
 lock fuzz --extra api --extra bpf --extra p4 --extra tracing --extra drill --extra dev --extra fuzz --constraint requirements/dev.txt
+compile compile requirements/compile.in --constraint requirements/dev.txt
 compile p4shell requirements/p4shell.in

@@ -191,10 +191,12 @@ def _cause(
     loads: _Loads,
     say: Callable[[str], None],
 ) -> _Caused:
-    done = []
+    done: list[Done] = []
     for step in steps:
-        loads.sleep_until(due + step.after_s)
-        say(f"{step.after_s:+7.2f} s  {step.says}")
+        # from when it failed, which a busy machine may delay: an outage must not be shorter
+        loads.sleep_until((done[0].at_s if done else due) + step.after_s)
+        since = time.monotonic() - done[0].at_s if done else 0.0
+        say(f"{since:+7.2f} s  {step.says}")
         done.append(_do(step))
     return _Caused(done[0].at_s if done else due, done, before)
 

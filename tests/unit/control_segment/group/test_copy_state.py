@@ -116,14 +116,14 @@ def test_after_each_failure_of_a_link_a_sync_is_asked_for_as_soon_as_after_the_f
     """Each costs a second one, because of what was granted meanwhile."""
     copy, opener = CopyState(), Opener(KEY)
     for failure in range(30):
-        now = 3.5 * failure
+        now = 7.0 * failure
         copy.lost()
         looked(copy, opener, now, 1.0)
         copy.synchronised()
         copy.lost()
         assert copy.may_sync(now + 1.1)
         copy.synchronised()
-        looked(copy, opener, now + 1.1, 1.5)
+        looked(copy, opener, now + 1.1, 3.0)
 
 
 def test_a_copy_that_misses_something_all_the_time_is_mended_now_and_then_only() -> None:
