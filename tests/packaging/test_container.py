@@ -72,6 +72,24 @@ def test_what_is_copied_is_enough_to_build_from(context: Path) -> None:
     assert any(name.startswith("api/web/") and name.endswith(".js") for name in names)
 
 
+def test_what_compiles_the_modules_has_all_of_them(context: Path) -> None:
+    (order,) = [line for line in BUILD if "scripts/compile_modules.py" in line and "RUN" in line]
+    assert order.index("compile_modules.py") < order.index("pip install")
+    listed = (context / "scripts/compiled_modules.txt").read_text().splitlines()
+    sources = [line for line in listed if line and not line.startswith("#")]
+    assert [source for source in sources if not (context / source).is_file()] == []
+
+
+def test_the_compiler_of_the_image_is_that_of_the_developers() -> None:
+    """Another mypy would make other machine code than the one that is tested."""
+    pins = [
+        dict(re.findall(r"^(\S+)==(\S+)", (ROOT / "requirements" / name).read_text(), re.M))
+        for name in ("compile.txt", "dev.txt")
+    ]
+    assert {"mypy", "setuptools"} <= pins[0].keys()
+    assert {name: pins[1].get(name) for name in pins[0]} == pins[0]
+
+
 def test_the_context_has_what_is_copied_and_nothing_else() -> None:
     lines = (ROOT / ".containerignore").read_text().splitlines()
     wanted = {line.removeprefix("!/") for line in lines if line.startswith("!/")}
@@ -91,8 +109,10 @@ def test_the_image_runs_as_nobody_in_particular_and_has_no_compiler() -> None:
 
 
 def test_dependencies_are_those_that_are_locked() -> None:
-    (order,) = [line for line in BUILD if "requirements/run.txt" in line and "pip install" in line]
-    assert "--require-hashes" in order
-    assert "--only-binary" in order
+    orders = [line for line in BUILD if "requirements/run.txt" in line and "pip install" in line]
+    assert len(orders) == 2  # of the image, and of what compiles for it
+    for order in orders:
+        assert "--require-hashes" in order
+        assert "--only-binary" in order
     assert all(line.endswith(("AS build", "bookworm-slim")) for line in INSTRUCTIONS
                if line.startswith("FROM "))  # fmt: skip
