@@ -45,7 +45,8 @@ _CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 def commands(command: click.Command, name: str, parent: click.Context | None) -> Iterator[str]:
     """The help of a command and of those below it, as Markdown."""
-    context = click.Context(command, info_name=name, parent=parent, terminal_width=100)
+    settings = {**command.context_settings, "terminal_width": 100}
+    context = click.Context(command, info_name=name, parent=parent, **settings)
     yield f"## `{context.command_path}`\n\n```\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
         for below in command.list_commands(context):

@@ -51,7 +51,7 @@ def use(folder: Path = FOLDER, root: Path = _ROOT) -> str:
         return f"Python's source files: {SWITCH}=0"
     places = _places_in(folder)
     if not places:
-        return "Python's source files: no compiled ones for this Python (make compiled)"
+        return "Python's source files: none compiled for this Python (optional: make compiled)"
     try:
         lines = (folder / LIST_NAME).read_text().splitlines()
     except OSError:

@@ -157,12 +157,20 @@ def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
     """Run COMMAND on HOST, for example client1, server2, dfs or cs1."""
     namespace = f"{prefix(name)}{host}"
     if not (NETNS_FOLDER / namespace).exists():
-        here = " ".join(found.removeprefix(prefix(name)) for found in existing(prefix(name)))
-        raise CommandError(
-            f"the laboratory {name!r} has no host {host!r}; it has: {here or 'none'}"
-        )
+        raise CommandError(_lacking(name, host))
     machine.require_root("entering a namespace")
     os.execvp("nsenter", ["nsenter", f"--net={NETNS_FOLDER / namespace}", "--", *command])
+
+
+def _lacking(name: str, host: str) -> str:
+    """What is there instead."""
+    if here := [found.removeprefix(prefix(name)) for found in existing(prefix(name))]:
+        return f"the laboratory {name!r} has no host {host!r}; it has: {' '.join(here)}"
+    others = [other for other in state.known_labs() if existing(prefix(other))]
+    instead = (
+        f"give --name; there are: {' '.join(others)}" if others else "splitplane run starts it"
+    )
+    return f"no laboratory {name!r} is running; {instead}"
 
 
 @lab.command()

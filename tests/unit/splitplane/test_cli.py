@@ -252,6 +252,12 @@ def test_an_argument_that_cannot_be_meant_is_wrong_use(words: str, says: str) ->
     assert says in " ".join(result.output.split())
 
 
+def test_a_laboratory_that_is_not_there_is_called_that() -> None:
+    result = run("lab", "exec", "--name", "nosuchlab", "client1", "true")
+    assert result.exit_code == 1
+    assert "no laboratory 'nosuchlab' is running" in result.output
+
+
 def test_more_flows_than_a_segment_shows_are_wrong_use(tmp_path: Path) -> None:
     with serving(tmp_path, FakeSegment("cs"), segment := FakeSegment("dfs")) as sockets:
         assert run("show", "flows", "--limit", "10001", *sockets).exit_code == 2

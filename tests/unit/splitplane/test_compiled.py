@@ -73,7 +73,7 @@ def test_without_a_list_nobody_knows_of_what_they_were_compiled(folder: Path) ->
 def test_modules_of_another_python_are_none(folder: Path) -> None:
     made = folder / "made" / "of" / f"module{SUFFIX}"
     made.rename(made.with_name("module.cpython-39-x86_64-linux-gnu.so"))
-    assert "no compiled ones for this Python" in use(folder)
+    assert "none compiled for this Python" in use(folder)
 
 
 def test_the_environment_says_no(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
