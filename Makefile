@@ -98,15 +98,11 @@ bpf: setup ## compile the BPF program, and the CS's native part
 
 native: $(NATIVE) ## compile the CS's native part alone; without it the CS is Python
 
-COMPILED := splitplane/artifacts/compiled/SOURCES.sha256
-COMPILED_SOURCES := $(shell sed '/^\#/d' scripts/compiled_modules.txt)
+# not by times: it is of many source files, of their versions before an edit, and of one Python
 compiled: ## compile the modules of the hot paths (a minute); without it Python reads their source files
 	@scripts/setup compiled
-	@$(MAKE) --no-print-directory $(COMPILED)
-
-$(COMPILED): $(COMPILED_SOURCES) scripts/compile_modules.py scripts/compiled_modules.txt splitplane/compiled.py
-	@echo "compiling $(words $(COMPILED_SOURCES)) Python modules (a minute)"
-	@$(PYTHON_BIN) scripts/compile_modules.py >.make/compiled.log 2>&1 || { tail -20 .make/compiled.log; exit 1; }
+	@$(PYTHON_BIN) scripts/compile_modules.py --check || { echo "compiling Python modules (a minute)"; \
+	  $(PYTHON_BIN) scripts/compile_modules.py >.make/compiled.log 2>&1 || { tail -20 .make/compiled.log; exit 1; }; }
 
 $(NATIVE): native/datagrams.c Makefile
 	$(CLANG) $(NATIVE_FLAGS) $< -o $@.tmp

@@ -3,7 +3,8 @@
 (docs/design/0014-compiled-modules.md).
 
 Without it, or with SPLITPLANE_COMPILED=0 in the environment, Python reads the source files: both do
-the same, at another speed.  Machine code of a source file that has changed since is never used.
+the same, at another speed.  Machine code of a source file that has changed since is never used, nor
+beside one: it has in it what its modules have from others, as the values of constants.
 """
 
 from __future__ import annotations
@@ -49,22 +50,30 @@ def use(folder: Path = FOLDER, root: Path = _ROOT) -> str:
         return "compiled modules"
     if os.environ.get(SWITCH) == "0":
         return f"Python's source files: {SWITCH}=0"
-    places = _places_in(folder)
-    if not places:
-        return "Python's source files: none compiled for this Python (optional: make compiled)"
-    try:
-        lines = (folder / LIST_NAME).read_text().splitlines()
-    except OSError:
-        return f"Python's source files: no {LIST_NAME} beside the compiled ones (make compiled)"
-    listed = [line.split(maxsplit=1) for line in lines]
-    for digest, source in listed:
-        if _digest(root / source) != digest:
-            return f"Python's source files: {source} is not what was compiled (make compiled)"
+    places = fitting(folder, root)
+    if isinstance(places, str):
+        return f"Python's source files: {places} (make compiled)"
     early = sorted(places.keys() & sys.modules.keys())
     if early:
         return f"Python's source files: {early[0]} had been imported already"
     sys.meta_path.insert(0, _Finder(places))
     return "compiled modules"
+
+
+def fitting(folder: Path, root: Path) -> dict[str, Path] | str:
+    """Return the compiled modules by their full names, or why they are not to be used here."""
+    places = _places_in(folder)
+    if not places:
+        return "none compiled for this Python"
+    try:
+        lines = (folder / LIST_NAME).read_text().splitlines()
+    except OSError:
+        return f"no {LIST_NAME} beside the compiled ones"
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        if _digest(root / name) != digest:
+            return f"{name} is not what was compiled"
+    return places
 
 
 def _places_in(folder: Path) -> dict[str, Path]:

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from hashlib import sha256
 from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +68,16 @@ def test_a_source_file_that_has_changed_since_is_named_and_nothing_compiled_is_u
     assert sys.meta_path == before
 
 
+def test_what_was_half_copied_is_not_used(folder: Path) -> None:
+    made = folder / "made" / "of" / f"module{SUFFIX}"
+    listing = folder / "made" / compiled.LIST_NAME
+    name = made.relative_to(folder).as_posix()
+    listing.write_text(f"{listing.read_text()}{sha256(b'').hexdigest()}  {name}\n")
+    assert compiled.fitting(folder / "made", folder) == {"of.module": made}
+    made.write_bytes(b"half")
+    assert f"{name} is not what was compiled" in use(folder)
+
+
 def test_without_a_list_nobody_knows_of_what_they_were_compiled(folder: Path) -> None:
     (folder / "made" / compiled.LIST_NAME).unlink()
     assert compiled.LIST_NAME in use(folder)
@@ -93,6 +106,62 @@ def test_these_tests_meet_what_users_run() -> None:
     assert is_compiled == (IMPLEMENTATION == "compiled modules")
     if (compiled.FOLDER / compiled.LIST_NAME).exists() and os.environ.get(compiled.SWITCH) != "0":
         assert is_compiled, IMPLEMENTATION
+
+
+@pytest.fixture(scope="module")
+def compiling() -> Any:
+    """scripts/compile_modules.py."""
+    spec = spec_from_file_location("compile_modules", ROOT / "scripts" / "compile_modules.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_compiled_is_of_all_that_it_imports(compiling: Any, tmp_path: Path) -> None:
+    """A compiled module has others' constants in it, and the order of their fields."""
+    (tmp_path / "of" / "deep").mkdir(parents=True)
+    for name, text in {
+        "of/__init__.py": "",
+        "of/module.py": "import os\nif TYPE_CHECKING:\n    from of.another import Thing\n",
+        "of/another.py": "def late():\n    from of.deep import values\n",
+        "of/deep/__init__.py": "import of.module\nimport of.last as last\n",
+        "of/deep/values.py": "",
+        "of/last.py": "",
+        "of/nobodys.py": "",
+    }.items():
+        (tmp_path / name).write_text(text)
+    found = compiling.read_with(["of/module.py"], tmp_path)
+    assert found == ["of/__init__.py", "of/another.py", "of/deep/__init__.py",
+                     "of/deep/values.py", "of/last.py", "of/module.py"]  # fmt: skip
+
+
+def test_the_protocols_constants_and_messages_are_among_what_was_compiled(compiling: Any) -> None:
+    found = compiling.read_with(["ssmb/codec.py"])
+    assert {"ssmb/codec.py", "ssmb/constants.py", "ssmb/messages.py"} <= set(found)
+
+
+def test_a_compilation_that_is_ended_while_it_replaces_another_leaves_no_list(
+    compiling: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, there = tmp_path / "made", tmp_path / "there"
+    for folder in (made, there):
+        folder.mkdir()
+        (folder / compiled.LIST_NAME).write_text(folder.name)
+
+    def ended(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for function in ("rmtree", "move"):
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, function, ended)
+            with pytest.raises(KeyboardInterrupt):
+                compiling.put(made, there)
+        assert not (there / compiled.LIST_NAME).exists()
+        (made / f"{compiled.LIST_NAME}.made").rename(made / compiled.LIST_NAME)
+    compiling.put(made, there)
+    assert (there / compiled.LIST_NAME).read_text() == "made"
 
 
 @pytest.mark.parametrize(
