@@ -7,7 +7,8 @@ the few new objects are collected, and everything is moved to where no collectio
 table grows quickly that collection is skipped; the few cycles of that second are never freed.
 
 How many objects are new is known only less those that were freed: a configuration that replaces
-another one leaves a hundred thousand, and counts as none.  What takes one sets them aside itself.
+another one leaves a hundred thousand, and counts as none.  What takes one sets them aside itself,
+if they are many: of changes that come every second, nothing would be collected any more.
 Freeing the old one is one step of the interpreter, too, so it is freed piece by piece.
 """
 
@@ -20,10 +21,12 @@ from contextlib import contextmanager
 from typing import Final
 
 from control_segment.config import GroupConfig
+from control_segment.differences import Difference
 
 INTERVAL_S: Final = 1.0
 _COLLECTED_BELOW: Final = 5000  # objects: about 0.3 ms
 FREED_AT_ONCE: Final = 100  # pools or virtual servers: about 0.5 ms
+MANY: Final = 1000  # pools, nodes and virtual servers: some _COLLECTED_BELOW objects
 
 
 @contextmanager
@@ -42,8 +45,14 @@ def without_automatic_collection() -> Iterator[None]:
 
 
 def set_aside() -> None:
-    """No collection is to look at what there is now."""
+    """No collection is to look at what there is now, nor to free what of it is in cycles."""
     gc.freeze()
+
+
+def leaves_many(difference: Difference) -> bool:
+    """Whether putting this in force makes more than a collection should look at."""
+    nodes = sum(len(pool.nodes) for pool in difference.pools)
+    return nodes + len(difference.pools) + len(difference.virtual_servers) > MANY
 
 
 def parts_of(config: GroupConfig) -> list[object]:

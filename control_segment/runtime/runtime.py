@@ -197,6 +197,7 @@ class ControlSegmentRuntime:
         made: object = None
         parts = len(difference.pools) + len(difference.virtual_servers)
         replaced = memory.parts_of(segment.config) if parts > memory.FREED_AT_ONCE else []
+        leaves_many = memory.leaves_many(difference)
         while changes is None:
             say(f"putting in force {min(done, parts)} of {parts} pools and virtual servers")
             until, beside = loop.time() + SLICE_S, None
@@ -211,7 +212,8 @@ class ControlSegmentRuntime:
                 # a thread holds the interpreter for a short turn at most
                 made = None if beside is None else await asyncio.to_thread(beside)
                 await asyncio.sleep(0)
-            memory.set_aside()
+            if leaves_many:
+                memory.set_aside()
         for _ in segment.looking(changes):
             await asyncio.sleep(0)
         segment.announce(changes, loop.time())

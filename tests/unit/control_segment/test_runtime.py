@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from admin.answers import ControlSegmentStatus, DataFlowSegmentPeer
 from admin.faults import COUNTER
 from control_segment.config import ControlSegmentConfig, NodeConfig, PoolConfig
-from control_segment.runtime import native
+from control_segment.runtime import memory, native
 from control_segment.runtime.runtime import ControlSegmentRuntime
 from control_segment.runtime.streams import Stream
 from data_flow_segment.config.segment import DataFlowSegmentConfig
@@ -165,6 +166,38 @@ def test_a_cs_finds_its_dfs_and_tells_it_the_virtual_servers_also_after_a_reload
             raise TimeoutError
 
         await together(story, dfs, cs)
+
+    run(test)
+
+
+def test_a_small_change_leaves_to_be_collected_what_there_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where one comes every second, nothing would ever be collected otherwise."""
+
+    class Thing:
+        itself: Thing
+
+    tend = memory.tend
+    monkeypatch.setattr(memory, "tend", lambda: None)  # not by the CS's own timer
+
+    async def test() -> None:
+        port, dfs_port = free_port(), free_port()
+        cs = ControlSegmentRuntime(cs_config(port, dfs_port), KEY)
+
+        async def story() -> None:
+            await until(lambda: cs.is_running)
+            tend()
+            thing = Thing()
+            thing.itself = thing
+            gone = weakref.ref(thing)
+            del thing
+            assert gone() is not None
+            await cs.apply_config(cs_config(port, dfs_port, virtual_servers=[]))
+            tend()
+            assert gone() is None
+
+        await together(story, cs)
 
     run(test)
 
