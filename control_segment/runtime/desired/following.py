@@ -112,9 +112,9 @@ class Following:
         except (ValueError, CommandError) as error:
             return self._refuse(head, [str(error)])
         self.config, self._running, self._is_out_of_step = config, head, False
-        await memory.let_go(replaced)
-        if self._keeper is not None:
+        if self._keeper is not None:  # first: this CS may be stopped while it frees the old one
             await self._keeper.put(change)
+        await memory.let_go(replaced)
         return Applied(generation=head.generation)
 
     async def run(self) -> None:

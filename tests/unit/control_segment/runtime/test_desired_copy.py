@@ -15,6 +15,7 @@ import pytest
 from admin.link.messages import Applied, Change, LinkError, Refused
 from control_segment.config import ControlSegmentConfig
 from control_segment.differences import Difference
+from control_segment.runtime import memory
 from control_segment.runtime.desired import copy, keeper
 from control_segment.runtime.desired.copy import changes_path, folding_path, read_copy
 from control_segment.runtime.desired.following import Following
@@ -99,6 +100,23 @@ def test_a_cs_without_a_copy_starts_empty_and_says_so(
     cs = Cs(tmp_path / "copy")
     assert (cs.pools, cs.following.generation) == ([], None)
     assert "there is none yet" in caplog.text
+
+
+def test_a_cs_that_is_stopped_while_it_frees_the_old_configuration_has_kept_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stopped(things: list[object]) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(memory, "let_go", stopped)
+    cs = Cs(tmp_path / "copy")
+
+    async def story() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await cs.following.apply(whole(1))
+
+    cs.run(story)
+    assert cs.following.generation == Cs(tmp_path / "copy").following.generation == 1
 
 
 def test_what_was_applied_is_there_at_the_next_start(tmp_path: Path) -> None:
