@@ -63,7 +63,7 @@ class Outliers:
         self._order = count()
         self._told: dict[str, float] = {}  # when it was said last that a pool can spare nobody
         self._idle: set[str] = set()  # pools of which none can be ejected
-        self._unsaid: list[Pool] = []  # of these it was not said yet
+        self._unsaid: dict[str, Pool] = {}  # of these it was not said yet
 
     def configure(self, changed: Iterable[Pool]) -> None:
         """Pools are new, other or gone: see where it can have no effect, for `say`."""
@@ -73,16 +73,16 @@ class Outliers:
                 self._told.pop(pool.name, None)
             if pool.removed or outliers is None or not count or outliers.most(count):
                 self._idle.discard(pool.name)
+                self._unsaid.pop(pool.name, None)
             elif pool.name not in self._idle:
                 self._idle.add(pool.name)
-                self._unsaid.append(pool)
+                self._unsaid[pool.name] = pool
 
     def say(self) -> None:
         """Say where it can have no effect, if that is new."""
-        new = [pool for pool in self._unsaid if pool.name in self._idle]
-        self._unsaid.clear()
-        if new:
-            self._happened.append(_idle(sorted(new, key=lambda pool: pool.name)))
+        if self._unsaid:
+            new, self._unsaid = self._unsaid, {}
+            self._happened.append(_idle([pool for _, pool in sorted(new.items())]))
 
     def suspect(self, node: Node, now: float) -> None:
         """A node is over a limit."""

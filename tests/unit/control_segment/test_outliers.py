@@ -11,6 +11,7 @@ import pytest
 from admin.errors import ConfigError
 from control_segment.config import ControlSegmentConfig
 from control_segment.ejection import TABLE, Finding, Record, Standing
+from control_segment.model import finish
 from control_segment.nodes import Node
 from control_segment.outlier_config import OutlierConfig
 from control_segment.runtime import admin
@@ -229,6 +230,18 @@ def test_a_pool_of_which_none_can_be_ejected_is_said_once() -> None:
     )
     rig.cs.apply_config(with_outliers(max_ejected_percent=10, failures=9), rig.now)
     assert len(rig.cs.happened) == 1
+
+
+def test_what_a_reload_that_did_not_end_has_seen_is_said_once() -> None:
+    """Nothing is said before `announce`, and a mistake may keep that from being reached."""
+    rig = Rig(with_outliers())
+    idle = with_outliers(max_ejected_percent=10)
+    for each in (idle, with_outliers()):
+        for _ in rig.cs.looking(finish(rig.cs.applying(each))):
+            pass
+    rig.cs.apply_config(idle, rig.now)
+    (event,) = rig.cs.happened
+    assert event.what.startswith("pool web: outliers: max_ejected_percent 10 of 4 nodes is none")
 
 
 def test_many_pools_of_which_none_can_be_ejected_are_said_in_one_line() -> None:
