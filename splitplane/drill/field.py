@@ -33,6 +33,7 @@ TIMINGS: Final[dict[str, dict[str, int]]] = {
     "aggressive": {"heartbeat_ms": 10, "vacant_ms": 30, "silent_ms": 100},
 }
 _READY_TIMEOUT_S: Final = 60.0
+_ANSWER_TIMEOUT_S: Final = 5.0
 # of each 50 ms, a slow CS runs 10: a fifth of a processor, in pauses shorter than `vacant_ms`
 _SLOW_STOPPED_S: Final = 0.04
 _SLOW_RUNNING_S: Final = 0.01
@@ -133,8 +134,13 @@ class Field(AbstractContextManager["Field"]):
         return are_redundant(self.sockets())
 
     def choose_victim(self) -> None:
-        """Let it be the CS that is active now."""
+        """Let it be the CS that is active now; CommandError if the DFS does not say in time which
+        that is.  Under load it may once be too late with its answer."""
+        wait_for("the DFS to say which CS is active", self._has_victim, _ANSWER_TIMEOUT_S)
+
+    def _has_victim(self) -> bool:
         self.victim = self.active() or ""
+        return self.victim != ""
 
     def plan(self, **choices: Any) -> Plan:
         """What the load of one client is."""

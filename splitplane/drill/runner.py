@@ -207,14 +207,19 @@ def _ready(
     """When the next failure comes: as planned if all is redundant by then, or once it is; after
     *last* if that is too late for this load."""
     since = max((step.at_s for step in caused.done), default=caused.at_s)
-    while not deployment.is_ready():
+    while not (deployment.is_ready() and _is_known(deployment, caused)):
         loads.sleep_until(time.monotonic() + _LOOK_AGAIN_S)
         if time.monotonic() > last + _LATE_S:
             return math.inf
     now = time.monotonic()
     caused.ready_ms = 1000 * (now - since)
-    caused.active_after = deployment.active()
     return max(due, now)
+
+
+def _is_known(deployment: Deployment, caused: _Caused) -> bool:
+    """Note which CS is active; whether that is known, if it was before the failure."""
+    caused.active_after = deployment.active()
+    return caused.active_after is not None or caused.active_before is None
 
 
 def _do(step: TimedStep) -> Done:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import pytest
 
+from splitplane.drill.field import Field
 from splitplane.drill.roles import is_redundant
-from splitplane.drill.runner import Failure, Times, wrong
+from splitplane.drill.runner import Failure, Times, _Caused, _ready, wrong
 
 
 def failure(before: str | None, after: str | None) -> Failure:
@@ -44,6 +47,52 @@ def test_a_series_that_is_too_short_is_a_problem() -> None:
 def test_the_load_lasts_for_all_failures() -> None:
     times = Times(settle_s=4, outage_s=1, after_s=2, failures=100)
     assert (times.period_s, times.seconds) == (3, 304)
+
+
+class Answering:
+    """A deployment whose DFS is too late with some of its answers."""
+
+    def __init__(self, *answers: str | None) -> None:
+        self._answers = iter(answers)
+
+    def active(self) -> str | None:
+        return next(self._answers)
+
+    def is_ready(self) -> bool:
+        return True
+
+
+class Sleeping:
+    """Loads that go on."""
+
+    times = 0
+
+    def sleep_until(self, due: float) -> None:
+        self.times += 1
+
+
+@pytest.mark.parametrize(
+    ("before", "answers", "after"),
+    [("cs1", [None, None, "cs2"], "cs2"), ("cs1", ["cs1"], "cs1"), (None, [None], None)],
+)
+def test_a_late_answer_does_not_count_as_no_cs(
+    before: str | None, answers: list[str | None], after: str | None
+) -> None:
+    """None: no socket of a DFS is known, and there is nothing to wait for."""
+    deployment: Any = Answering(*answers)
+    loads: Any = Sleeping()
+    caused = _Caused(time.monotonic(), [], before)
+    due = _ready(deployment, caused, math.inf, math.inf, loads)
+    assert (due, caused.active_after) == (math.inf, after)
+    assert loads.times == len(answers) - 1
+
+
+def test_who_is_to_fail_is_asked_until_the_dfs_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    field = Field.__new__(Field)
+    answers = iter([None, None, "cs2"])
+    monkeypatch.setattr(Field, "active", lambda _: next(answers))
+    field.choose_victim()
+    assert field.victim == "cs2"
 
 
 WHOLE: dict[str, Any] = {"ready": True, "ssmb_authenticated": True, "sync": {"running": False}}
