@@ -119,7 +119,7 @@ class Notices:
             self._decisions.suspect(flow.node, now)
         elif opening is _OPENED:
             flow.node.connection_opened(flow.opened, now)
-        name = _REASONS.get(reason, reason)
+        name = _REASONS.get(reason) or str(reason)  # of a later release, perhaps
         keeps |= flow.elsewhere is not None and flow.elsewhere.keeps_session
         if keeps and key[PROTOCOL] == TCP:
             if flags & _ADD_TCP_OFFSETS:

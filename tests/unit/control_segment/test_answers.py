@@ -56,6 +56,19 @@ def test_no_message_but_a_query_is_answered_with_a_reply(kind: MessageType) -> N
     assert not [message for message in rig.dfs.ssmb[before:] if isinstance(message, Reply)]
 
 
+def test_a_delete_with_a_reason_of_a_later_release_ends_its_flow_and_those_behind_it() -> None:
+    rig = Rig()
+    for port in (1, 2):
+        rig.dfs.query(rig, serial=port, port=port)
+    ends = (Delete(0, 0, port, *signature(port), detail=200) for port in (1, 2))
+    rig.cs.receive_datagram(
+        rig.dfs.seal(b"".join(codec.encode(each, 2) for each in ends)), rig.dfs.address, rig.now
+    )
+    assert rig.cs.faults.take_log() == []
+    assert sum(rig.active().values()) == 0
+    assert any("the flow ended (200)" in str(line) for line in rig.cs.trace.matching())
+
+
 @pytest.mark.parametrize("kind", sorted(ASKING), ids=lambda kind: kind.name)
 def test_every_query_is_answered_with_one_reply(kind: MessageType) -> None:
     rig = Rig()
