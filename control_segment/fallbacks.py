@@ -67,6 +67,9 @@ class Fallbacks:
     def _look(self, watched: Iterable[_Watched]) -> list[Happened]:
         found: list[Happened] = []
         for each in watched:
+            # nodes may change before `changed` says what a reload has made of these
+            if each.server.removed or each.own.removed or each.fallback.removed:
+                continue
             has_fallen = not each.own.takes_sessions and each.fallback.takes_sessions
             if has_fallen is not each.has_fallen:
                 each.has_fallen = has_fallen

@@ -9,6 +9,7 @@ import pytest
 
 from admin.errors import ConfigError
 from control_segment.config import ControlSegmentConfig, PoolConfig
+from control_segment.model import finish
 from control_segment.runtime import admin
 from splitplane.config import parse
 from ssmb.addresses import from_text, to_text
@@ -66,6 +67,29 @@ def set_all(rig: Rig, **changes: Any) -> None:
 def described(rig: Rig) -> Any:
     servers: Any = admin.handle(rig.cs, "virtual_servers", {}, rig.now)
     return servers[0]
+
+
+@pytest.mark.parametrize("gone", ["own", "fallback", "server"])
+def test_nothing_is_said_of_what_a_reload_is_replacing(gone: str) -> None:
+    """Nodes change while it is in force and has not been looked at yet."""
+    (web,) = changed_pool()
+    other, late = {**web, "name": "other"}, {**SORRY, "name": "late"}
+    pools = [web, SORRY, other, late]
+    if gone == "fallback":
+        web["nodes"] = [{**node, "state": "down"} for node in web["nodes"]]
+    server = changed_server(fallback_pool="sorry")[0]
+    rig = Rig(config(pools=pools, virtual_servers=[server]))
+    rig.cs.set_nodes("late", ["sorry1"], weight=2, state=None, now=rig.now)
+    assert [each.kind for each in rig.cs.happened] == ["fallback_begun"] * (gone == "fallback")
+    rig.cs.happened.clear()
+    left = {"own": [SORRY, other, late], "fallback": [web, other, late], "server": [other, late]}
+    after = {"own": {"pool": "other"}, "fallback": {"fallback_pool": "late"}, "server": {}}
+    servers = [] if gone == "server" else [{**server, **after[gone]}]
+    outcome = finish(rig.cs.applying(config(pools=left[gone], virtual_servers=servers)))
+    for _ in rig.cs.looking(outcome):
+        rig.cs.set_nodes("late", ["sorry1"], weight=5, state=None, now=rig.now)
+    rig.cs.announce(outcome, rig.now)
+    assert [each.what for each in rig.cs.happened] == []
 
 
 @pytest.mark.parametrize("off", [{"state": "down"}, {"state": "draining"}, {"weight": 0}])
