@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.util import spec_from_file_location
@@ -23,6 +24,7 @@ from typing import Final
 SWITCH: Final = "SPLITPLANE_COMPILED"  # in the environment; 0: the source files alone
 FOLDER: Final = Path(__file__).with_name("artifacts") / "compiled"
 LIST_NAME: Final = "SOURCES.sha256"
+_CODE: Final = "__mypyc"  # ends the name of what has the code of all of them
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
 
@@ -56,7 +58,15 @@ def use(folder: Path = FOLDER, root: Path = _ROOT) -> str:
     early = sorted(places.keys() & sys.modules.keys())
     if early:
         return f"Python's source files: {early[0]} had been imported already"
-    sys.meta_path.insert(0, _Finder(places))
+    finder = _Finder(places)
+    sys.meta_path.insert(0, finder)
+    try:
+        for name in places:
+            if name.endswith(_CODE):
+                import_module(name)
+    except ImportError as error:  # it was made for another C library, say
+        sys.meta_path.remove(finder)
+        return f"Python's source files: {error} (make compiled)"
     return "compiled modules"
 
 

@@ -78,6 +78,13 @@ def test_what_was_half_copied_is_not_used(folder: Path) -> None:
     assert f"{name} is not what was compiled" in use(folder)
 
 
+def test_code_that_this_machine_cannot_load_is_not_used(folder: Path) -> None:
+    before = list(sys.meta_path)
+    (folder / "made" / f"all__mypyc{SUFFIX}").write_bytes(b"of another machine")
+    assert use(folder).startswith("Python's source files: ")
+    assert sys.meta_path == before
+
+
 def test_without_a_list_nobody_knows_of_what_they_were_compiled(folder: Path) -> None:
     (folder / "made" / compiled.LIST_NAME).unlink()
     assert compiled.LIST_NAME in use(folder)
