@@ -61,12 +61,17 @@ def is_redundant(statuses: Iterable[Mapping[str, Any] | None]) -> bool:
 
 
 def _is_whole(status: Mapping[str, Any]) -> bool:
-    """Whether a CS has its DFS, and if it is a standby, everything to take over at once."""
+    """Whether a CS has its DFS, and if it is a standby, everything to take over at once.
+
+    That its copy differs from the active CS's is no obstacle: under load it does so now and then,
+    and a flow that only the active CS still has is ended by its timers.  What the copy lacks makes
+    it incomplete (`control_segment.copy_state`).
+    """
     for dfs in status["data_flow_segments"]:
         sync, copy = dfs["sync"], dfs.get("copy")
         if not dfs["ready"] or not dfs["ssmb_authenticated"] or sync is None or sync["running"]:
             return False
-        if copy is not None and not (copy["complete"] and not copy["differs"]):
+        if copy is not None and not copy["complete"]:
             return False
     return True
 
