@@ -27,8 +27,11 @@ SENT_AT_ONCE: Final = 50  # NEWFLOWs of a filling, a datagram each: some 10,000 
 PAUSE_S: Final = 0.005  # between two pieces of a filling
 LOOK_S: Final = 0.05  # whether the owner of a pair's addresses lives
 TICK_S: Final = 0.2  # between looks at who is there
-ROUNDS: Final = 5  # of a filling, without a rest; who lacks flows after them has no room
-REST_S: Final = 30.0
+ROUNDS: Final = 5  # of a filling, without a rest
+# After as many each: who lacks flows then has no room, or is so busy that it loses what it is sent,
+# which is soon over.  The last one is repeated
+RESTS_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+SAID_FROM: Final = 3  # rests on, that it has no room
 
 
 class Pairs:
@@ -214,9 +217,11 @@ class Pairs:
             return
         member.rounds += 1
         if member.rounds % ROUNDS == 0:
-            member.rests_until = now + REST_S
-            lacks = f"it still lacks {len(member.unconfirmed)} flows"
-            self._say(member, f"cannot be filled: {lacks}; is its flow_capacity large enough?")
+            rests = member.rounds // ROUNDS
+            member.rests_until = now + RESTS_S[min(rests, len(RESTS_S)) - 1]
+            if rests >= SAID_FROM:
+                lacks = f"it still lacks {len(member.unconfirmed)} flows"
+                self._say(member, f"cannot be filled: {lacks}; is its flow_capacity large enough?")
         member.filling = Filling.REPORTING
         self._synchronise(member.peer, now)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from control_segment.flows import ACTIVE, SESSION
+from control_segment.pairs.pairs import ROUNDS
 from control_segment.pairs.spares import SPARE_IDLE_S
 from control_segment.peers import Filling
 from ssmb.constants import CloseReason, ErrorCode, Flag, ResetReason
@@ -264,6 +265,24 @@ def test_what_a_filling_sends_in_vain_is_sent_again_and_then_complained_about() 
     assert any("still lacks 1 flows" in line for line in rig.cs.log)
     second.flows = [flow_state(reply)._replace(idle_ms=5000)]
     rig.advance(60)
+    assert states(rig)[1] is Filling.COMPLETE
+
+
+def test_who_loses_for_a_moment_what_it_is_sent_is_complete_soon_after() -> None:
+    """As a machine that is busy does: it has room, and need not wait for half a minute."""
+    rig = team_rig()
+    first, second = rig.dfss
+    second.disconnect(rig)
+    reply = first.query(rig)
+    assert reply is not None
+    first.flows = [flow_state(reply)]
+    second.connect(rig)
+    rig.advance(1.2)
+    assert len(got(second, NewFlow)) > ROUNDS
+    assert states(rig)[1] is not Filling.COMPLETE
+    assert not any("still lacks" in line for line in rig.cs.log)
+    second.flows = [flow_state(reply)._replace(idle_ms=5000)]
+    rig.advance(3)
     assert states(rig)[1] is Filling.COMPLETE
 
 
