@@ -15,7 +15,7 @@ from data_flow_segment.targets.p4runtime.options import P4RuntimeOptions
 from data_flow_segment.targets.p4runtime.target import P4RuntimeTarget
 from support.targets.bmv2 import DEVICE_ID, PORT, Cables, running_switch
 from support.targets.rig import Frame, MemoryRig, Rig, Side
-from support.targets.veth_rig import VethRig
+from support.targets.veth_rig import VethRig, is_late_answer
 
 
 def _opened(options: P4RuntimeOptions) -> P4RuntimeTarget:
@@ -77,6 +77,8 @@ class P4Rig(VethRig):
 
     def _is_chatter(self, octets: bytes) -> bool:
         """The agent's questions for MAC addresses, which it repeats; noise has it ask for many."""
+        if is_late_answer(octets):
+            return True
         if self.keeps_chatter:
             return False
         if octets[12:14] == b"\x08\x06":

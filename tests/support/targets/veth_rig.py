@@ -38,6 +38,8 @@ BPF_FILESYSTEM: Final = Path("/sys/fs/bpf")
 NAMESPACES: Final = Path("/run/netns")
 
 _FENCE_WAIT_S: Final = 60.0
+_ASK_AGAIN_S: Final = 2.0
+_ASKERS: Final = bytes.fromhex("025bff")  # the first octets of their addresses
 _QUIET_S: Final = 0.003
 """How long nothing more may come after the fences: what a redirect hands to another queue."""
 
@@ -255,26 +257,36 @@ class VethRig:
 
     def _is_chatter(self, octets: bytes) -> bool:
         """Whether the frame has nothing to do with what was sent or commanded."""
-        return is_kernels_own(octets)
+        return is_kernels_own(octets) or is_late_answer(octets)
 
     def _settled(self) -> list[Frame]:
         """All that came out before the answers to a question on either side, and what follows
         them at once."""
         out: list[Frame] = []
         for side, wire in self._wires.items():
-            ask, answer = fence(side)
-            wire.send(ask)
-            deadline = time.monotonic() + _FENCE_WAIT_S
-            while (octets := wire.receive(deadline - time.monotonic())) != answer:
-                if octets is None:
-                    raise RuntimeError(f"{self.name}: the {side.value} side does not answer ARP")
-                out.append((side, octets))
+            out += ((side, octets) for octets in self._until_answered(side, wire))
         wires = self._wires
         while first_readable(wires.values(), _QUIET_S) is not None:
             for side, wire in wires.items():
                 while (octets := wire.receive(0)) is not None:
                     out.append((side, octets))
         return out
+
+    def _until_answered(self, side: Side, wire: Wire) -> Iterator[bytes]:
+        """What comes before an answer.  Behind a flood the kernel drops a question as it drops
+        what else its queues have no room for, so it is asked again."""
+        answers: set[bytes] = set()
+        deadline = time.monotonic() + _FENCE_WAIT_S
+        while time.monotonic() < deadline:
+            ask, answer = fence(side)
+            answers.add(answer)
+            wire.send(ask)
+            again = time.monotonic() + _ASK_AGAIN_S
+            while (octets := wire.receive(max(0.0, again - time.monotonic()))) is not None:
+                if octets in answers:
+                    return
+                yield octets
+        raise RuntimeError(f"{self.name}: the {side.value} side does not answer ARP")
 
     def _pump(self) -> bool:
         """Let the target do what it does when its descriptor is readable; whether it was."""
@@ -357,12 +369,17 @@ def _readable(descriptor: int) -> bool:
 def fence(side: Side) -> tuple[bytes, bytes]:
     """An ARP probe (RFC 5227 2.1.1: it leaves no trace) for the target's own address, and the
     only right answer to it.  Frames of an interface are processed in order."""
-    asker = bytes.fromhex("025bff") + next(_serials).to_bytes(3, "big")
+    asker = _ASKERS + next(_serials).to_bytes(3, "big")
     own = bytes.fromhex(TARGET_MAC[side].replace(":", ""))
     wanted = socket.inet_aton(getattr(IPV4, side.value))
     head = bytes.fromhex("0806 0001 0800 06 04")
     ask = b"\xff" * 6 + asker + head + b"\x00\x01" + asker + bytes(4) + bytes(6) + wanted
     return ask, asker + own + head + b"\x00\x02" + own + wanted + asker + bytes(4)
+
+
+def is_late_answer(octets: bytes) -> bool:
+    """To a question of a fence that was asked again meanwhile."""
+    return octets[:3] == _ASKERS and octets[12:14] == b"\x08\x06"
 
 
 def is_kernels_own(octets: bytes) -> bool:
