@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
@@ -62,6 +63,18 @@ def token(folder: Path, role: Role) -> Path:
     return path
 
 
+def put(client: ApiClient, path: str, body: object, method: str = "PUT") -> int:
+    """Return the generation that it made."""
+    kind = MERGE_PATCH if method == "PATCH" else JSON
+    client.request(method, path, body, content_type=kind)
+    return latest(client)
+
+
+def latest(client: ApiClient) -> int:
+    """The generation that is desired."""
+    return int(client.get("/generations", limit=1)["items"][0]["number"])
+
+
 class Applying:
     """Applies a whole configuration from a process of its own: its JSON would hold up for 100 ms
     what asks here, and that would look like the CS's delay."""
@@ -85,9 +98,7 @@ class Applying:
 def _apply(pipe: Connection, chosen: argparse.Namespace, weight: int) -> None:
     whole = document(chosen, weight)
     pipe.send("made")
-    client = ApiClient(*pipe.recv())
-    client.request("PUT", "/configuration", whole)
-    pipe.send(int(client.get("/generations", limit=1)["items"][0]["number"]))
+    pipe.send(put(ApiClient(*pipe.recv()), "/configuration", whole))
 
 
 class Rig:
@@ -171,12 +182,6 @@ def wait_for(rig: Rig, generation: int) -> None:
         time.sleep(0.005)
 
 
-def put(rig: Rig, path: str, body: object, method: str = "PUT") -> int:
-    kind = MERGE_PATCH if method == "PATCH" else JSON
-    rig.client.request(method, path, body, content_type=kind)
-    return int(rig.client.get("/generations", limit=1)["items"][0]["number"])
-
-
 def measure(rig: Rig) -> None:
     chosen = rig.chosen
     rig.start("api")
@@ -188,7 +193,7 @@ def measure(rig: Rig) -> None:
             time.sleep(0.05)
     api = rig.processes["api"]
     before, started = cpu_s(api.pid), time.monotonic()
-    put(rig, "/configuration", document(chosen, 1))
+    put(rig.client, "/configuration", document(chosen, 1))
     print(
         f"apply at the API: {time.monotonic() - started:.1f} s,"
         f" {cpu_s(api.pid) - before:.1f} s of processor time, {memory_mb(api.pid):.0f} MB",
@@ -224,7 +229,7 @@ def measure(rig: Rig) -> None:
         body = {"idle_timeout_s": 100 + n}
         seen, started = dfs.changes, time.monotonic()
         thread = threading.Thread(
-            target=put, args=(rig, f"/virtual-servers/server-{n}", body, "PATCH")
+            target=put, args=(rig.client, f"/virtual-servers/server-{n}", body, "PATCH")
         )
         thread.start()
         dfs.run(lambda seen=seen: dfs.changes > seen, chosen.rate)  # type: ignore[misc]
@@ -238,9 +243,8 @@ def measure(rig: Rig) -> None:
     for n in range(chosen.changes):
         path = f"/pools/pool-{n}/nodes/node-{n}-0"
         body = {"weight": 9}
-        changes.append(
-            beside(dfs, chosen.rate, lambda p=path, b=body: wait_for(rig, put(rig, p, b, "PATCH")))  # type: ignore[misc]
-        )
+        change = partial(put, rig.client, path, body, "PATCH")
+        changes.append(beside(dfs, chosen.rate, lambda c=change: wait_for(rig, c())))  # type: ignore[misc]
     show("while single nodes change", dfs.latencies)
     said("one node, until in force", changes)
     print(
@@ -279,7 +283,7 @@ def often(rig: Rig, dfs: Dfs, pid: int) -> None:
             time.sleep(max(0.0, started + n / chosen.often - time.monotonic()))
             path = f"/pools/pool-{n * 97 % chosen.servers}/nodes/node-{n * 97 % chosen.servers}-1"
             rig.client.request("PATCH", path, {"weight": 20 + n}, content_type=MERGE_PATCH)
-        wait_for(rig, int(rig.client.get("/generations", limit=1)["items"][0]["number"]))
+        wait_for(rig, latest(rig.client))
 
     before = cpu_s(pid)
     took = beside(dfs, chosen.rate, change)

@@ -232,10 +232,7 @@ def configure(variant: Variant, scratch: Path, scenario: Scenario) -> None:
     for name in control_segments(variant):
         segment_id, port = CONTROL_SEGMENTS[name]
         peers = [
-            f"{{segment_id: {peer_id}, address: {CONTROL_ADDRESS}, port: {peer_port}}}"
-            for other in control_segments(variant)
-            if other != name
-            for peer_id, peer_port in [CONTROL_SEGMENTS[other]]
+            peer(*CONTROL_SEGMENTS[each]) for each in control_segments(variant) if each != name
         ]
         (scratch / f"{name}.yaml").write_text(
             filled(CS_CONFIG, scratch, scenario, nodes=nodes, more=more, method=scenario.method,
@@ -247,6 +244,11 @@ def configure(variant: Variant, scratch: Path, scenario: Scenario) -> None:
         filled(DFS_CONFIG, scratch, scenario, attach=variant.attach, dfs_lines=variant.dfs_lines,
               capacity=FLOW_CAPACITY + 2 * scenario.other_flows)
     )  # fmt: skip
+
+
+def peer(segment_id: int, port: int) -> str:
+    """Another CS of the group, as a CS's file names it."""
+    return f"{{segment_id: {segment_id}, address: {CONTROL_ADDRESS}, port: {port}}}"
 
 
 def control_segments(variant: Variant) -> list[str]:

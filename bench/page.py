@@ -138,7 +138,7 @@ def measure(rig: Rig) -> None:
             break
         except Exception:
             time.sleep(0.05)
-    put(rig, "/configuration", document(rig.chosen, 1))
+    put(rig.client, "/configuration", document(rig.chosen, 1))
     rig.start("cs")
     dfs = Dfs(rig.listener, rig.cs_port, rig.chosen.servers)
     beside(dfs, 0, lambda: wait_for(rig, 1))

@@ -251,7 +251,8 @@ def flow_state(like: Reply | NewFlow, idle_ms: int = 0) -> FlowState:
     return FlowState._make(fields)
 
 
-def test_what_a_filling_sends_in_vain_is_sent_again_and_then_complained_about() -> None:
+def filled_in_vain() -> tuple[Rig, DfsDouble, Reply]:
+    """A member comes back, and confirms nothing of the other's flow."""
     rig = team_rig()
     first, second = rig.dfss
     second.disconnect(rig)
@@ -259,6 +260,11 @@ def test_what_a_filling_sends_in_vain_is_sent_again_and_then_complained_about() 
     assert reply is not None
     first.flows = [flow_state(reply)]
     second.connect(rig)
+    return rig, second, reply
+
+
+def test_what_a_filling_sends_in_vain_is_sent_again_and_then_complained_about() -> None:
+    rig, second, reply = filled_in_vain()
     rig.advance(20)
     assert states(rig)[1] is not Filling.COMPLETE
     assert len(got(second, NewFlow)) > 1
@@ -270,13 +276,7 @@ def test_what_a_filling_sends_in_vain_is_sent_again_and_then_complained_about() 
 
 def test_who_loses_for_a_moment_what_it_is_sent_is_complete_soon_after() -> None:
     """As a machine that is busy does: it has room, and need not wait for half a minute."""
-    rig = team_rig()
-    first, second = rig.dfss
-    second.disconnect(rig)
-    reply = first.query(rig)
-    assert reply is not None
-    first.flows = [flow_state(reply)]
-    second.connect(rig)
+    rig, second, reply = filled_in_vain()
     rig.advance(1.2)
     assert len(got(second, NewFlow)) > ROUNDS
     assert states(rig)[1] is not Filling.COMPLETE
