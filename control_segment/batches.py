@@ -23,6 +23,7 @@ from control_segment.wire import (
     QUERY_SIZE,
     Answer,
     are_deletes,
+    is_copied_reply,
     reply_octets,
     signature_of,
     slow_reply,
@@ -43,6 +44,7 @@ _SEAL_DROPS: Final = {
 # back; and the answer before may be lost to the DFS
 _ASKED_ALONE: Final = int(Flag.PARKED | Flag.RETRY) >> 8
 
+_TAKEN: Final = bytes((MessageType.TAKEN,))
 _APP_LENGTH: Final = 52  # of an APP_QUERY, with what is reserved
 _NO_DATA: Final = bytes(4)
 
@@ -74,7 +76,7 @@ class Batches:
         self._statistics = statistics
         self._faults = faults
         # Whether timers or the log may have changed since this was last set to False.  QUERYs about
-        # new flows and DELETEs, which are nearly all that comes, change neither
+        # new flows, DELETEs and copies, which are nearly all that comes, change neither
         self.is_touched = True
         self.is_native = False  # whether native code opens and seals; for `status`
 
@@ -191,10 +193,14 @@ class Batches:
             self._statistics.received[3] += 1
             frame = octets[APP_QUERY_SIZE:]
             return self._content.decide_framed(peer, octets[8:KEY_END], serial, frame, now)
-        if peer.is_fast and not peer.sync.is_running and are_deletes(octets):
+        if (peer.is_fast or peer.is_copied) and not peer.sync.is_running and are_deletes(octets):
             self._dispatch.deletes(peer, octets, now)
             return None
-        self.is_touched = True
+        if peer.is_copied and is_copied_reply(octets):
+            self._dispatch.copied_reply(peer, octets, now)
+            return None
+        if not (peer.is_copied and octets[:1] == _TAKEN):
+            self.is_touched = True
         return self._dispatch.receive(peer, octets, now)
 
     # --- both ----------------------------------------------------------------------------------

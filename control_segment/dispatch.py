@@ -115,7 +115,7 @@ class Dispatch:
         self.grants = Grants(
             choices, takings, serials, statistics, self.send, self.synchronise, now
         )
-        self.mirror = Mirror(self.notices)
+        self.mirror = Mirror(self.notices, decisions.table.by_key)
         self.bridged = Bridged(decisions, statistics, trace, self.send, random_octets)
         # HEARTBEATs are the group's, which is made behind this
         self.heartbeat_came: Callable[[Peer, Heartbeat, float], None] = self._invalid
@@ -155,10 +155,18 @@ class Dispatch:
         return reply
 
     def deletes(self, peer: Peer, octets: bytes, now: float) -> None:
-        """Act on a datagram of DELETEs of a DFS that is `is_fast` and reports no flows (SYNC)."""
+        """Act on a datagram of DELETEs of a DFS that is `is_fast` or `is_copied` and reports no
+        flows (SYNC)."""
         self._statistics.received[MessageType.DELETE] += len(octets) // DELETE_SIZE
+        if peer.is_copied:
+            self.mirror.all_ended(peer, octets)
         for each in deletes(octets):
             self.notices.ended(peer, each, now)
+
+    def copied_reply(self, peer: Peer, octets: bytes, now: float) -> None:
+        """Act on a REPLY that `is_copied_reply`, of a DFS that is `is_copied`."""
+        self._statistics.received[MessageType.REPLY] += 1
+        self.mirror.replied(peer, octets, now)
 
     # --- by type -------------------------------------------------------------------------------
 

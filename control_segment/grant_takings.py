@@ -11,7 +11,6 @@ look at anything that its grant has decided already.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -26,22 +25,21 @@ from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer
 from control_segment.wire import (
-    KEY_SIZE,
     PROTOCOL,
     dst_of,
     dst_port_of,
     signature_of,
     src_of,
+    taken_flow,
+    taken_flows,
     with_snat_port,
 )
 from ssmb.constants import GRANTED_MAX, REAP_RETRY_MS, REAP_TRIES
-from ssmb.grants import FLOW_SIZE, SUPERSEDED, following, is_after
+from ssmb.grants import SUPERSEDED, following, is_after
 from ssmb.messages import Timeout
 from ssmb.serials import is_cs_originated
 
 _WORD32: Final = 0xFFFF_FFFF
-# A flow of TAKEN: error_code, serial, session key, index of the node, number (13.4)
-_FLOW: Final = struct.Struct(f">xB2xI{KEY_SIZE}s2xBI")
 _ASK_AGAIN_S: Final = REAP_RETRY_MS / 1000
 
 
@@ -102,8 +100,7 @@ class Takings:
         outstanding, by_key, note, table = book.outstanding, self._by_key, self._note, self._table
         ring: Ring | None = None  # whose flows come one behind the other, mostly
         late = count = 0
-        whole = len(flows) - len(flows) % FLOW_SIZE
-        for error, serial, key, place, number in _FLOW.iter_unpack(flows[:whole]):
+        for error, serial, key, place, number in taken_flows(flows):
             granted = outstanding.get(serial)
             if error or granted is None or key in by_key:
                 self._count(book, ring, count)
@@ -145,13 +142,13 @@ class Takings:
             note((now, key, "virtual server %s: node %s, granted", (name, node.name)))
         self._count(book, ring, count)
         self._statistics.drops["taken_late"] += late
-        self._spread(peer, flows[:whole])
+        self._spread(peer, flows)
 
     def _spread(self, peer: Peer, flows: bytes) -> None:
         """Let the other members of its DFS's team hold what has just been entered."""
         if peer.member is None:
             return
-        for error, serial, key, _, _ in _FLOW.iter_unpack(flows):
+        for error, serial, key, _, _ in taken_flows(flows):
             flow = self._by_key.get(key)
             if not error and flow is not None and flow.serial == serial and not flow.spares:
                 self._table.spread(flow)
@@ -209,8 +206,7 @@ class Takings:
             self._note((now, key, "%s: the previous session is over", ("it took a grant",)))
             self._table.end(known)
         book.doubts.pop(serial, None)
-        head = _FLOW.pack(0, serial, key, index, 0)
-        self._carry_out(peer, book, 0, head, now)
+        self._carry_out(peer, book, 0, taken_flow(serial, key, index), now)
         flow = self._by_key[key]
         flow.previous_serial = 0 if known is None else known.serial
         return flow

@@ -19,6 +19,7 @@ from control_segment.pairs.teams import (
     reported,
 )
 from control_segment.peers import Peer
+from control_segment.source_ports import Scope
 from control_segment.statistics import Statistics
 from control_segment.trace import Trace
 from control_segment.virtual_servers import VirtualServer
@@ -32,9 +33,11 @@ from control_segment.wire import (
     session_key,
     src_of,
     unpack_translation,
+    with_snat_port,
 )
 from ssmb.constants import FLOW_FLAGS, TCP, CloseReason, ErrorCode, Flag, ForwardMode
 from ssmb.messages import FlowState, Stats
+from ssmb.serials import CS_ORIGINATED
 
 # Plain numbers: a DELETE comes for every flow, and an enum's operators cost ten times an int's
 _HAS_STATS: Final = int(Flag.HAS_STATS)
@@ -54,6 +57,7 @@ _OVERFLOW: Final = int(CloseReason.OVERFLOW)
 _NORESOURCE: Final = int(ErrorCode.NORESOURCE)
 _OPENED: Final = Opening.OPENED
 _REASONS: Final = {int(reason): reason.name for reason in CloseReason}
+_ACTIVE: Final = "the active CS"
 _ERRORS: Final = {int(code): f", {code.name}" for code in ErrorCode if code}
 
 
@@ -67,6 +71,31 @@ class Claims(Protocol):
     def __call__(
         self, peer: Peer, key: bytes, serial: int, now: float, *, node: Node | None, is_over: bool
     ) -> Flow | None: ...
+
+
+class Decided:
+    """What somebody else has decided for flows of a virtual server to one of its nodes."""
+
+    __slots__ = ("head", "idle_s", "is_spare", "node", "scope", "server", "tail")
+
+    def __init__(
+        self,
+        server: VirtualServer,
+        node: Node,
+        head: bytes,
+        tail: bytes,
+        idle_s: int,
+        scope: Scope | None,
+        *,
+        is_spare: bool,
+    ) -> None:
+        self.server = server
+        self.node = node
+        self.head = head  # of a REPLY
+        self.tail = tail  # likewise, without a source port
+        self.idle_s = idle_s
+        self.scope = scope  # of their source ports, if the source is translated
+        self.is_spare = is_spare  # the DFS holds them for another one of its team
 
 
 class Notices:
@@ -276,7 +305,7 @@ class Notices:
                 self._table.attach(flow, peer, state.serial, now)
                 return
             self._table.end(flow)
-        flow = self._enter(peer, key, state, now, "the active CS")
+        flow = self._enter(peer, key, state, now, _ACTIVE)
         if flow is not None:
             flow.virtual_server.learn_node(src_of(key), flow.node, now)
 
@@ -286,29 +315,65 @@ class Notices:
         if not self._table.make_room():
             self._statistics.drops["table_full"] += 1
             return None
+        who = who or ("SYNC" if state.serial else "the state file")
+        decided = self.described(peer, key, state)
+        flow = self._record(peer, key, state.serial, decided, state.snat_port, now, who)
+        flow.last_active = now - state.idle_ms / 1000
+        return flow
+
+    def described(self, peer: Peer, key: bytes, state: FlowState) -> Decided:
+        """Return what other flows of the virtual server to the same node get, too."""
         server, node = self._find(key, state)
         idle_s = state.idle_timeout or server.idle_s
         is_spare = peer.member is not None and idle_s > server.idle_s
         if is_spare:  # of a DFS that does not report it, or later
             idle_s = server.idle_s
         head = reply_head(0, state.flags & FLOW_FLAGS)
-        tail = pack_translation(state.translation._replace(idle_timeout=idle_s))
+        tail = pack_translation(state.translation._replace(idle_timeout=idle_s, snat_port=0))
         configured = server.answers.get(node)
         if configured == (head, tail):
             head, tail = configured  # one copy for all
-        flow = Flow(key, state.serial, peer, server, node, head, tail, idle_s, now)
-        if state.flags & _TRANSLATE_SRC and state.snat_port:
+        scope: Scope | None = None
+        if state.flags & _TRANSLATE_SRC:
             port = state.node_port or state.dst_port
             scope = (state.snat_ipaddr, state.node_ipaddr, port, state.protocol)
-            flow.source_port = self._decisions.source_ports.adopt(scope, state.snat_port)
-        if is_spare:
+        return Decided(server, node, head, tail, idle_s, scope, is_spare=is_spare)
+
+    def mirrored_as(
+        self, peer: Peer, key: bytes, serial: int, decided: Decided, snat_port: int, now: float
+    ) -> None:
+        """As `mirrored`, of a flow whose signature stands for nothing here."""
+        if not self._table.make_room():
+            self._statistics.drops["table_full"] += 1
+            return
+        self._record(peer, key, serial, decided, snat_port, now, _ACTIVE)
+        server = decided.server
+        if server.persistence is not None:
+            server.learn_node(src_of(key), decided.node, now)
+
+    def _record(
+        self,
+        peer: Peer,
+        key: bytes,
+        serial: int,
+        decided: Decided,
+        snat_port: int,
+        now: float,
+        who: str,
+    ) -> Flow:
+        """Enter a flow; there is room."""
+        server, node, tail, table = decided.server, decided.node, decided.tail, self._table
+        if snat_port:
+            tail = with_snat_port(tail, snat_port)
+        flow = Flow(key, serial, peer, server, node, decided.head, tail, decided.idle_s, now)
+        if snat_port and decided.scope is not None:
+            flow.source_port = self._decisions.source_ports.adopt(decided.scope, snat_port)
+        if decided.is_spare:
             flow.elsewhere = Elsewhere()
             flow.elsewhere.keeps_session = True
-        self._table.enter(flow, now)
-        if self._table.serials is not None:
-            self._table.serials.mark(state.serial)
-        flow.last_active = now - state.idle_ms / 1000
-        who = who or ("SYNC" if state.serial else "the state file")
+        table.enter(flow, now)
+        if table.serials is not None and serial >= CS_ORIGINATED:
+            table.serials.mark(serial)
         self._note(
             (now, key, "known by %s: virtual server %s, node %s", (who, server.name, node.name))
         )

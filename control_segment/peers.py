@@ -154,6 +154,7 @@ class Peer:
         "grants",
         "is_active",
         "is_connected",
+        "is_copied",
         "is_fast",
         "keys",
         "listening",
@@ -186,6 +187,7 @@ class Peer:
         self.active_since = math.inf  # seconds of this CS's clock; infinity: it does not
         self.is_connected = False  # whether CSMB is ready
         self.is_fast = False
+        self.is_copied = False
         self.ssmb_version = 2
         self.flow_capacity = 0
         self.authentication = SsmbAuthentication(key, random_octets)
@@ -249,8 +251,11 @@ class Peer:
         return self.is_connected and self.authentication.is_proved and not self.sync.is_running
 
     def update(self) -> None:
-        """Recompute what the hot path asks: whether a plain version-2 QUERY may be answered."""
-        self.is_fast = self.is_active and self.authentication.is_proved and self.ssmb_version == 2
+        """Recompute what the hot path asks: whether a plain version-2 QUERY may be answered, or
+        version-2 copies be carried out."""
+        is_plain = self.authentication.is_proved and self.ssmb_version == 2
+        self.is_fast = is_plain and self.is_active
+        self.is_copied = is_plain and not self.is_active
 
     def hello_again(self, hello: Hello) -> bool:
         """Take a later HELLO; return whether the DFS must prove itself on SSMB again (12.3)."""

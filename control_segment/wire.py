@@ -14,6 +14,8 @@ datagrams of their own:
     DELETE  type error flags serial | key | tos tcp_flags detail timestamp idle_ms counters offsets
             0    1     2     4      | 8   | 45  46        47     48        52      56       88
 
+The flows of a TAKEN have the layout of a QUERY (`ssmb.grants`).
+
 So the hot path copies 42 octets and decodes one integer for a QUERY, and takes a DELETE apart in
 one step, which costs a tenth of decoding and encoding named tuples.  A session's key is octets 8 to
 45: both addresses, both ports, the protocol (not the type of service, docs/design/0001).  Version 1
@@ -29,6 +31,7 @@ from typing import Any, Final, TypeAlias
 
 from ssmb.codec import encode, size_of, struct_of
 from ssmb.constants import PARKED_FRAME_MAX, SSMB_MSG_MAX, Flag, MessageType
+from ssmb.grants import FLOW_SIZE
 from ssmb.messages import Delete, FlowSignature, Reply, Translation
 
 QUERY_SIZE: Final = size_of(MessageType.QUERY, 2)
@@ -57,6 +60,12 @@ _DELETE: Final = struct.Struct(f">BBHI{KEY_SIZE}sBBBIIQQQQIIIb3x")
 DELETE_SIZE: Final = _DELETE.size
 _DELETES_MAX: Final = SSMB_MSG_MAX // DELETE_SIZE  # in a datagram
 _WITH_ADDR16: Final = bytes(octet for octet in range(256) if octet & _ADDR16 >> 8)
+
+REPLY_SIZE: Final = size_of(MessageType.REPLY, 2)
+_REPLICA: Final = int(Flag.REPLICA)
+_KINDS_OF_COPY: Final = (_ADDR16 | _REPLICA | _PARKED) >> 8
+# A flow of TAKEN: error_code, serial, session key, index of the node, number (13.4)
+_TAKEN_FLOW: Final = struct.Struct(f">xB2xI{KEY_SIZE}s2xBI")
 
 # A DELETE: its type, error_code, flags, serial, session key, and everything from tos on in order
 Ended: TypeAlias = tuple[Any, ...]
@@ -169,6 +178,52 @@ def are_deletes(octets: bytes) -> bool:
 def deletes(octets: bytes) -> Iterator[Ended]:
     """Take such a datagram apart."""
     return _DELETE.iter_unpack(octets)
+
+
+def serials_of_deletes(octets: bytes) -> list[int]:
+    """Return the serials of a datagram of DELETEs."""
+    return [
+        int.from_bytes(octets[start + 4 : start + 8], "big")
+        for start in range(0, len(octets), DELETE_SIZE)
+    ]
+
+
+def is_copied_reply(octets: bytes) -> bool:
+    """Whether a datagram is a REPLY of version 2 with REPLICA, without a frame, that refuses
+    nothing."""
+    return (
+        len(octets) == REPLY_SIZE
+        and octets[0] == MessageType.REPLY
+        and not octets[1]
+        and octets[2] & _KINDS_OF_COPY == (_ADDR16 | _REPLICA) >> 8
+    )
+
+
+def reply_flags(octets: bytes) -> int:
+    """Return the flags of such a REPLY, with ADDR16 and REPLICA."""
+    return int.from_bytes(octets[2:4], "big")
+
+
+def without_client(octets: bytes) -> bytes:
+    """Return what such a REPLY has in common with those to other clients of its virtual server that
+    went to the same node: all but serial, client, and source port."""
+    return octets[2:4] + octets[24:40] + octets[42:45] + octets[48:82] + octets[84:REPLY_SIZE]
+
+
+def snat_port_of(tail: bytes) -> int:
+    """Return the source port of packed octets of a translation."""
+    return int.from_bytes(tail[34:36], "big")
+
+
+def taken_flows(octets: bytes) -> Iterator[tuple[int, int, bytes, int, int]]:
+    """Take the flows of a TAKEN apart (13.4): error_code, serial, session key, index of the node,
+    number.  A rest that is no whole flow is passed over."""
+    return _TAKEN_FLOW.iter_unpack(octets[: len(octets) - len(octets) % FLOW_SIZE])
+
+
+def taken_flow(serial: int, key: bytes, place: int) -> bytes:
+    """Return the octets of one that took its grant, with the index of its node."""
+    return _TAKEN_FLOW.pack(0, serial, key, place, 0)
 
 
 def ended(delete: Delete) -> Ended:

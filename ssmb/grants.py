@@ -79,6 +79,15 @@ def following(serial: int, count: int) -> int:
     return serial & ~_WORD24 | (serial + count) & _WORD24
 
 
+def following_all(serial: int, count: int) -> Sequence[int]:
+    """Return *count* consecutive serials of a CS, from this one on (6.7)."""
+    before_end = _WORD24 + 1 - (serial & _WORD24)
+    if count <= before_end:
+        return range(serial, serial + count)
+    start = serial & ~_WORD24
+    return [*range(serial, serial + before_end), *range(start, start + count - before_end)]
+
+
 def is_after(serial: int, other: int) -> bool:
     """Whether a CS gave it after another one; *other* 0: after none."""
     return not other or 0 < ((serial - other) & _WORD24) < _AHEAD
@@ -144,6 +153,12 @@ def decision_octets(grant: Grant) -> bytes:
 def unpack_decisions(octets: bytes) -> list[Decision]:
     """Return whole decisions that stand one behind the other."""
     return [Decision._make(each) for each in _DECISION.iter_unpack(octets)]
+
+
+def snat_ports(octets: bytes) -> Sequence[int]:
+    """Return the source ports of whole decisions that stand one behind the other, 0 where there is
+    none."""
+    return [port for _, port in _DECISION.iter_unpack(octets)]
 
 
 def decisions_of(grant: Grant) -> list[Decision]:

@@ -8,9 +8,19 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from control_segment.flows import Flow
+from ssmb.addresses import from_text
 from ssmb.codec import encode
 from ssmb.constants import PARKED_FRAME_MAX, TCP, UDP, CloseReason, ErrorCode, Flag
-from ssmb.messages import AppQuery, Delete, FlowSignature, Message, Query, Stats
+from ssmb.messages import (
+    AppQuery,
+    Delete,
+    FlowSignature,
+    Message,
+    Query,
+    Reply,
+    Stats,
+    Translation,
+)
 from support.attributes import attribute_names
 from support.requests import frame, request
 from support.segments.dfs_double import CLIENT, SERVER, Rig, changed_server
@@ -101,6 +111,35 @@ def batches(draw: st.DrawFn) -> bytes:
     if draw(st.integers(0, 9)) == 0:
         messages.insert(draw(st.integers(0, len(messages))), draw(others))
     return b"".join(encode(message, 2) for message in messages)
+
+
+NODES: Final = tuple(from_text(each) for each in ("10.1.1.2", "10.1.1.3", "10.9.9.9"))
+
+
+@st.composite
+def places(draw: st.DrawFn) -> tuple[int, Translation]:
+    """Where flows go, with their flags: nodes that are configured, and one that is not."""
+    flags = Flag.TRANSLATE_ADDR | draw(st.sampled_from([0, Flag.TRANSLATE_PORT]))
+    snat_port = draw(st.sampled_from([0, 0, 1024, 1025]))
+    translation = Translation(
+        node_ipaddr=draw(st.sampled_from(NODES)),
+        node_port=draw(st.sampled_from([0, 8080])),
+        idle_timeout=draw(st.sampled_from([0, 77, 300])),
+    )
+    if draw(st.booleans()):
+        flags |= Flag.TRANSLATE_SRC
+        translation = translation._replace(snat_ipaddr=NODES[2], snat_port=snat_port)
+    return int(flags), translation
+
+
+@st.composite
+def copies(draw: st.DrawFn) -> bytes:
+    """REPLYs to a standby; a few that are no copies, or that refuse."""
+    flags, translation = draw(places())
+    error = draw(st.sampled_from([0, 0, 0, 0, *ErrorCode]))
+    flags |= draw(st.sampled_from([Flag.REPLICA, Flag.REPLICA, Flag.REPLICA | Flag.RETRY, 0]))
+    head = error, flags, draw(SERIALS), *draw(SIGNATURES), 0, 0
+    return encode(Reply._make((*head, *translation, b"")), 2)
 
 
 LIMITED: Final = changed_server(connection_limit=2, idle_timeout_s=77)
