@@ -14,7 +14,7 @@ LLVM_STRIP ?= llvm-strip
 ARTIFACTS := data_flow_segment/artifacts
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_HEADERS := $(wildcard bpf/*.h)
-NATIVE := control_segment/artifacts/datagrams.so
+NATIVE := control_segment/artifacts/datagrams.so $(ARTIFACTS)/reports.so
 CLOCK_JUMP := splitplane/drill/artifacts/clock_jump.so
 NATIVE_FLAGS := -O2 -fPIC -shared -fvisibility=hidden -Wall -Wextra -Werror -ffile-prefix-map=$(CURDIR)/=
 BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=$(ARTIFACTS)/%.bpf.o)
@@ -93,10 +93,10 @@ check: ## run ruff, ruff format, clang-format, mypy --strict, import-linter, tsc
 	scripts/web_check
 	scripts/check_commits
 
-bpf: setup ## compile the BPF program, and the CS's native part
+bpf: setup ## compile the BPF program, and the native parts of both segments
 	@$(MAKE) --no-print-directory $(BPF_OBJECTS) $(NATIVE) $(CLOCK_JUMP)
 
-native: $(NATIVE) ## compile the CS's native part alone; without it the CS is Python
+native: $(NATIVE) ## compile the native parts alone; without them the segments are Python
 
 # not by times: it is of many source files, of their versions before an edit, and of one Python
 compiled: ## compile the modules of the hot paths (a minute); without it Python reads their source files
@@ -104,7 +104,11 @@ compiled: ## compile the modules of the hot paths (a minute); without it Python 
 	@$(PYTHON_BIN) scripts/compile_modules.py --check || { echo "compiling Python modules (a minute)"; \
 	  $(PYTHON_BIN) scripts/compile_modules.py >.make/compiled.log 2>&1 || { tail -20 .make/compiled.log; exit 1; }; }
 
-$(NATIVE): native/datagrams.c Makefile
+control_segment/artifacts/%.so: native/%.c Makefile
+	$(CLANG) $(NATIVE_FLAGS) $< -o $@.tmp
+	@mv $@.tmp $@
+
+$(ARTIFACTS)/%.so: native/%.c Makefile
 	$(CLANG) $(NATIVE_FLAGS) $< -o $@.tmp
 	@mv $@.tmp $@
 

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from admin import native
 from ssmb.constants import SEAL_SIZE
 from ssmb.errors import BadTag, Replayed, SealError, TooOld, TooShort
 from ssmb.seal import WINDOW
 
 ARTIFACT: Final = Path(__file__).resolve().parents[1] / "artifacts" / "datagrams.so"
-SWITCH: Final = "SPLITPLANE_NATIVE"  # in the environment; 0: Python alone
 BATCH: Final = 64
 OCTETS: Final = 2048
 SOURCE: Final = 28
@@ -84,15 +84,8 @@ class Library:
     """The functions of the C file; OSError: it cannot be loaded, or is of another release."""
 
     def __init__(self) -> None:
-        path = str(ARTIFACT)
-        library = ctypes.CDLL(path)
-        try:
-            layout, sizes = library.layout(), library.sizes()
-        except AttributeError as error:
-            raise OSError(f"{path}: {error}") from None
-        ours = sum(ctypes.sizeof(each) for each in (_Opener, _Sealer, _Batch))
-        if (layout, sizes) != (_LAYOUT, ours):
-            raise OSError(f"{path}: it is of another release")
+        size = sum(ctypes.sizeof(each) for each in (_Opener, _Sealer, _Batch))
+        library = native.library(ARTIFACT, layout=_LAYOUT, size=size)
         pointer, number = ctypes.c_void_p, ctypes.c_uint32
         self.receive = library.receive
         self.receive.argtypes, self.receive.restype = (ctypes.c_int32, pointer), ctypes.c_int32
@@ -192,8 +185,8 @@ def _checked(key: bytes) -> bytes:
 
 def load(environment: Mapping[str, str] = os.environ) -> tuple[Library | None, str]:
     """Return the library, if it is there and wanted; and what to log."""
-    if environment.get(SWITCH) == "0":
-        return None, f"SSMB: datagrams are handled by Python alone: {SWITCH}=0"
+    if not native.is_wanted(environment):
+        return None, f"SSMB: datagrams are handled by Python alone: {native.SWITCH}=0"
     try:
         return Library(), "SSMB: datagrams are received, opened, sealed and sent by native code"
     except OSError as error:

@@ -82,8 +82,8 @@ def test_the_wheel_has_the_compiled_programs(wheel: zipfile.ZipFile) -> None:
     compiled = {path.name for path in (ROOT / "data_flow_segment/artifacts").glob("*.bpf.o")}
     shipped = {Path(name).name for name in wheel.namelist() if name.endswith(".bpf.o")}
     assert shipped == compiled
-    native = ROOT / "control_segment/artifacts/datagrams.so"
-    assert ("control_segment/artifacts/datagrams.so" in wheel.namelist()) == native.exists()
+    for name in ("control_segment/artifacts/datagrams.so", "data_flow_segment/artifacts/reports.so"):
+        assert (name in wheel.namelist()) == (ROOT / name).exists()
     for name in ("dfs.json", "dfs.p4info.txtpb"):
         octets = wheel.read(f"data_flow_segment/artifacts/{name}")
         assert octets == (ROOT / "p4" / name).read_bytes()
@@ -118,7 +118,7 @@ def test_the_source_distribution_can_build_the_program(dist: Path) -> None:
         names = {name.partition("/")[2] for name in source.getnames()}
     assert {"Makefile", "pyproject.toml", "scripts/setup", "requirements/dev.txt"} <= names
     assert {"p4/dfs.p4", "p4/dfs.json", "p4/dfs.p4info.txtpb", "p4/SOURCES.sha256"} <= names
-    assert "native/datagrams.c" in names
+    assert {"native/datagrams.c", "native/reports.c"} <= names
     assert not [name for name in names if name.endswith((".o", ".so"))]
 
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import secrets
 import struct
+import sys
 from collections import deque
 from collections.abc import Callable
 from socket import htons
-from typing import Any, Final
-
-import numpy
+from typing import Final
 
 from data_flow_segment.targets.bpf.layout import (
     GRANT_ENTRIES,
@@ -45,7 +44,7 @@ from data_flow_segment.targets.grants import (
     GrantState,
 )
 from ssmb.constants import GRANT_NODES_MAX, GRANT_TABLE_MAX, GRANTED_MAX
-from ssmb.grants import DECISION_SIZE, GrantNode, following
+from ssmb.grants import DECISION_SIZE, GrantNode, following_all
 
 REST_NS: Final = 1_000_000_000
 """How long a slot rests: longer than any run of a program takes."""
@@ -55,10 +54,9 @@ _NUMBER: Final = struct.Struct("=I")
 _CLOSED: Final = 1 << 31
 _NO_NODES: Final = bytes(GRANTED_NODE.size * GRANT_NODES_MAX)
 _NO_COUNTS: Final = GrantCounts()
-_GIVEN: Final = numpy.dtype([("node", ">u2"), ("snat_port", ">u2")])  # a decision in a GRANT
-_GRANTED: Final = numpy.dtype([("serial", "=u4"), ("node", "=u2"), ("snat_port", ">u2")])
-assert _GIVEN.itemsize == DECISION_SIZE
-assert _GRANTED.itemsize == GRANTED.size
+# Which octet of a decision's node comes first in the program's `struct granted`
+_NODE_LOW: Final = 1 if sys.byteorder == "little" else 0
+assert (DECISION_SIZE, GRANTED.size) == (4, 8)
 
 
 class _Held:
@@ -242,14 +240,22 @@ def _numbers(first: int, count: int) -> bytes:
 
 
 def _pack_decisions(held: _Held, command: AddGrants, count: int) -> tuple[bytes, bytes]:
-    """Keys and values of `grant_rings`; all at once, because there is one for every flow."""
-    numbers: Any = numpy.arange(count)
-    places = held.slot * GRANTED_MAX + (held.tail + numbers) % GRANTED_MAX
-    given = numpy.frombuffer(command.decisions, _GIVEN)
-    values = numpy.empty(count, _GRANTED)
-    values["serial"] = [following(command.serial, number) for number in range(count)]
-    values["node"], values["snat_port"] = given["node"], given["snat_port"]
-    return places.astype("=u4").tobytes(), values.tobytes()
+    """Keys and values of `grant_rings`, octets of all at once, because there is one for every
+    flow."""
+    first = held.slot * GRANTED_MAX
+    at = held.tail % GRANTED_MAX
+    before_end = min(count, GRANTED_MAX - at)
+    places = _numbers(first + at, before_end) + _numbers(first, count - before_end)
+    serials = struct.pack(f"={count}I", *following_all(command.serial, count))
+    given = command.decisions  # node and source port, both as the network has them
+    values = bytearray(count * GRANTED.size)
+    for octet in range(4):
+        values[octet :: GRANTED.size] = serials[octet::DECISION_SIZE]
+    values[4 :: GRANTED.size] = given[_NODE_LOW::DECISION_SIZE]
+    values[5 :: GRANTED.size] = given[1 - _NODE_LOW :: DECISION_SIZE]
+    values[6 :: GRANTED.size] = given[2::DECISION_SIZE]
+    values[7 :: GRANTED.size] = given[3::DECISION_SIZE]
+    return places, bytes(values)
 
 
 def _node(node: GrantNode) -> bytes:

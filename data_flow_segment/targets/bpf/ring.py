@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy
 
@@ -17,6 +17,15 @@ _HEADER_SIZE: Final = 8
 RECORD_HEADER: Final = _HEADER_SIZE
 """In front of each record of `read_whole`."""
 _BUSY, _DISCARD = 0x80000000, 0x40000000
+
+
+class RingPlaces(NamedTuple):
+    """Where a ring lies in this process's memory."""
+
+    consumer: int  # address of the position up to which all was read
+    producer: int  # likewise, up to which all was written, or is being written
+    data: int
+    mask: int  # of a position
 
 
 class Ring:
@@ -31,6 +40,11 @@ class Ring:
         self._producer = mmap.mmap(
             fd, page + 2 * size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=page
         )
+
+    def places(self) -> RingPlaces:
+        """Where native code finds it, until `close`."""
+        producer = _address_of(self._producer)
+        return RingPlaces(_address_of(self._consumer), producer, producer + self._data, self._mask)
 
     def read(self, limit: int) -> list[bytes]:
         """Up to `limit` records; they are the reader's own copies."""
@@ -87,6 +101,10 @@ class Ring:
     def close(self) -> None:
         self._consumer.close()
         self._producer.close()
+
+
+def _address_of(pages: mmap.mmap) -> int:
+    return int(numpy.frombuffer(pages, "u1").ctypes.data)
 
 
 def arrival(record: bytes) -> tuple[int, bytes]:

@@ -51,7 +51,7 @@ from data_flow_segment.targets.bpf.pins import (
 )
 from data_flow_segment.targets.bpf.places import Places, needless_programs
 from data_flow_segment.targets.bpf.program import EVENTS_SIZE, Program
-from data_flow_segment.targets.bpf.reports import Reports
+from data_flow_segment.targets.bpf.reports import open_reports
 from data_flow_segment.targets.bpf.ring import Ring, arrival
 from data_flow_segment.targets.bpf.slow_path import SlowPath
 from data_flow_segment.targets.bpf.sweep import Sweep
@@ -166,7 +166,7 @@ class BpfTarget:
         )
         self._grants = Grants(program, self._waiting.append, time.monotonic_ns)
         self._program_enters = self._adopted  # or takes out
-        self._reports = Reports(program.reports_fd)
+        self._reports = open_reports(program.reports_fd)
         self._serial_key = serial_key if any(serial_key) else secrets.token_bytes(16)
         self.flows.entered = self._entered_by_program
         self._neighbours = Neighbours(program.next_hops, NeighbourTable())

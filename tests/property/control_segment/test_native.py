@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from admin.native import SWITCH
 from control_segment.batches import Answered, Opened
 from control_segment.config import ControlSegmentConfig
 from control_segment.peers import Address, Datagram
@@ -343,7 +344,7 @@ def test_addresses_are_as_python_has_them(
 
 
 def test_the_environment_switches_it_off() -> None:
-    loaded, said = native.load({native.SWITCH: "0"})
+    loaded, said = native.load({SWITCH: "0"})
     assert loaded is None
     assert "SPLITPLANE_NATIVE=0" in said
 

@@ -15,6 +15,7 @@ import pytest
 
 from admin.answers import ControlSegmentStatus, DataFlowSegmentPeer
 from admin.faults import COUNTER
+from admin.native import SWITCH
 from control_segment.config import ControlSegmentConfig, NodeConfig, PoolConfig
 from control_segment.runtime import memory, native
 from control_segment.runtime.runtime import ControlSegmentRuntime
@@ -39,7 +40,7 @@ KEY = b"0123456789abcdef"
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every test of this file runs with the native part, where it is compiled, and without it."""
     if request.param == "python":
-        monkeypatch.setenv(native.SWITCH, "0")
+        monkeypatch.setenv(SWITCH, "0")
     else:
         require("dataplane", None if native.ARTIFACT.exists() else "run make bpf")
     return str(request.param)

@@ -8,17 +8,24 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from admin import native
+from data_flow_segment.targets.bpf import native_reports
 from data_flow_segment.targets.bpf.layout import REPORT, ReportKind
+from data_flow_segment.targets.bpf.native_reports import ARTIFACT, AT_ONCE
 from data_flow_segment.targets.bpf.program import REPORTS_SIZE
-from data_flow_segment.targets.bpf.reports import Reports
+from data_flow_segment.targets.bpf.reports import Reports, open_reports
 from data_flow_segment.targets.bpf.ring import RECORD_HEADER, Ring
 from data_flow_segment.targets.contract import FinishedMessages
+from data_flow_segment.targets.grants import GrantsTaken
 from ssmb.codec import encode
-from ssmb.constants import MessageType
+from ssmb.constants import ErrorCode, MessageType
+from ssmb.grants import pack_returned
 from ssmb.messages import Delete, Reply
+from support.require import require
 
 PAGE = mmap.PAGESIZE
 SIZE = PAGE
@@ -45,6 +52,16 @@ class Memory:
                 os.pwrite(self.fd, bytes((octet,)), 2 * PAGE + copy + where)
         os.pwrite(self.fd, struct.pack("=Q", place + len(octets)), PAGE)
         return place
+
+    def fill(self, record: bytes, count: int) -> None:
+        """Write so many of them, with their header, from the ring's beginning."""
+        octets = record * count
+        assert self.produced == 0
+        assert len(record) % 8 == 0
+        assert len(octets) <= self.size
+        for copy in (0, self.size):
+            os.pwrite(self.fd, octets, 2 * PAGE + copy)
+        os.pwrite(self.fd, struct.pack("=Q", len(octets)), PAGE)
 
     def finish(self, place: int, size: int) -> None:
         """A record is busy no more."""
@@ -146,10 +163,13 @@ def test_what_was_given_up_is_in_nobodys_way(ring: Ring, memory: Memory) -> None
 # --- reports --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def reports() -> Iterator[tuple[Reports, Memory]]:
+@pytest.fixture(params=["native", "python"])
+def reports(request: pytest.FixtureRequest) -> Iterator[tuple[Reports, Memory]]:
     memory = Memory(REPORTS_SIZE)
-    made = Reports(memory.fd)
+    is_native = request.param == "native"
+    if is_native:
+        require("dataplane", None if ARTIFACT.exists() else "run make bpf")
+    made = Reports(memory.fd, is_native=is_native)
     yield made, memory
     made.close()
     os.close(memory.fd)
@@ -191,3 +211,89 @@ def test_what_an_earlier_agent_left_is_skipped(reports: tuple[Reports, Memory]) 
     assert made.read() == []
     write(memory, 1, ReportKind.DELETE, delete(2))
     assert made.read() == [FinishedMessages(1, int(MessageType.DELETE), delete(2))]
+
+
+@pytest.mark.parametrize("flags", [0, DISCARD], ids=["kept", "given up"])
+def test_reports_wait_for_one_that_is_still_written(
+    reports: tuple[Reports, Memory], flags: int
+) -> None:
+    made, memory = reports
+    write(memory, 1, ReportKind.DELETE, delete(1))
+    busy = memory.produced
+    memory.write(REPORT.pack(1, ReportKind.DELETE, bytes(5), delete(2)), BUSY)
+    write(memory, 1, ReportKind.DELETE, delete(3))
+    assert made.read() == [FinishedMessages(1, int(MessageType.DELETE), delete(1))]
+    assert made.read() == []
+    memory.finish(busy, REPORT.size | flags)
+    rest = delete(3) if flags else delete(2) + delete(3)
+    assert made.read() == [FinishedMessages(1, int(MessageType.DELETE), rest)]
+    assert memory.consumed == memory.produced
+
+
+def test_a_flow_that_took_a_grant_begins_before_it_ends(reports: tuple[Reports, Memory]) -> None:
+    made, memory = reports
+    taken = pack_returned(ErrorCode.NOFLOW, 5, 1)
+    for kind, octets in (
+        (ReportKind.DELETE, delete(1)),
+        (ReportKind.TAKEN, taken),
+        (ReportKind.NOTHING, b""),
+        (ReportKind.DELETE, delete(2)),
+        (ReportKind.TAKEN, taken),
+    ):
+        write(memory, 3, kind, octets)
+    assert made.read() == [
+        GrantsTaken(3, 2 * taken),
+        FinishedMessages(3, int(MessageType.DELETE), delete(1) + delete(2)),
+    ]
+
+
+def test_of_more_groups_than_have_room_the_rest_comes_next(
+    reports: tuple[Reports, Memory],
+) -> None:
+    made, memory = reports
+    for group_id in range(70):
+        write(memory, group_id, ReportKind.DELETE, delete(group_id))
+    found = made.read() + made.read()
+    assert sorted(each.group_id for each in found) == [*range(70)]
+    assert memory.consumed == memory.produced
+
+
+def test_one_call_takes_a_bounded_number(reports: tuple[Reports, Memory]) -> None:
+    made, memory = reports
+    octets = REPORT.pack(1, ReportKind.DELETE, bytes(5), delete(1))
+    one = struct.pack("=II", len(octets), 0) + octets
+    memory.fill(one, AT_ONCE + 3)
+    size = len(delete(1))
+    (first,) = made.read()
+    (second,) = made.read()
+    assert isinstance(first, FinishedMessages)
+    assert isinstance(second, FinishedMessages)
+    assert (len(first.octets), len(second.octets)) == (AT_ONCE * size, 3 * size)
+
+
+def test_native_code_of_another_release_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    memory = Memory(REPORTS_SIZE)
+    write(memory, 1, ReportKind.DELETE, delete(1))
+    found = []
+
+    def said() -> str:
+        made = open_reports(memory.fd)
+        found.extend(made.read())
+        made.close()
+        return caplog.messages[-1]
+
+    monkeypatch.setattr(native_reports, "ARTIFACT", tmp_path / "reports.so")
+    assert said().startswith("reports are taken by Python alone: ")
+    assert "reports.so" in caplog.messages[-1]
+    monkeypatch.undo()
+    if ARTIFACT.exists():
+        assert said() == "reports are taken by native code"
+        monkeypatch.setattr(native_reports, "_LAYOUT", 99)
+        assert said().endswith("it is of another release")
+    monkeypatch.setenv(native.SWITCH, "0")
+    assert said() == "reports are taken by Python alone: SPLITPLANE_NATIVE=0"
+    assert found == [FinishedMessages(1, int(MessageType.DELETE), delete(1))]
+    os.close(memory.fd)
