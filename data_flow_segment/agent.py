@@ -140,7 +140,7 @@ class Agent:
             Questions(self.outbox, self.peers, bridger),
             random_octets,
         )
-        assisted = Assisted(self.outbox, self.peers, bridger)
+        self.assisted = assisted = Assisted(self.outbox, self.peers, bridger)
         negative = self.new_flows.negative
         proxied = Proxied(
             self.outbox,
@@ -282,6 +282,12 @@ class Agent:
         except Exception as error:
             self.outbox.is_steady = False
             self.outbox.faults.note(f"handling a datagram of {endpoint[0]}", error)
+
+    @property
+    def awaits_answers(self) -> bool:
+        """Whether a packet waits for what a CS says, or passes one."""
+        waiting = self.new_flows.pending.by_session or self.handshakes.by_session
+        return bool(waiting) or self.assisted.was_busy()
 
     def receive_shared(
         self, octets: bytes, group: Endpoint, arrived_on: str | None, now: float

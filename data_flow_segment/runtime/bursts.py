@@ -23,21 +23,24 @@ _SIZE: Final = struct.Struct("=H")
 
 
 def bursts(datagrams: Iterable[tuple[Endpoint, bytes]]) -> Iterator[tuple[Endpoint, list[bytes]]]:
-    """Datagrams in their order: to one endpoint and of one size, but for the last, which may be
-    shorter."""
-    burst: list[bytes] = []
-    destination: Endpoint | None = None
+    """Yield datagrams to one endpoint and of one size, but for the last, which may be shorter.
+
+    Those to one endpoint keep their order.  Those to others do not stand in between: what a CS and
+    its standbys get is written in turn.
+    """
+    by_endpoint: dict[Endpoint, list[bytes]] = {}
     for endpoint, octets in datagrams:
-        if burst and destination is not None:
+        by_endpoint.setdefault(endpoint, []).append(octets)
+    for endpoint, written in by_endpoint.items():
+        burst = written[:1]
+        for octets in written[1:]:
             size = len(burst[0])
-            is_open = len(burst[-1]) == size and len(burst) < BURST_MAX
-            if endpoint == destination and is_open and len(octets) <= size:
+            if len(burst[-1]) == size and len(burst) < BURST_MAX and len(octets) <= size:
                 burst.append(octets)
                 continue
-            yield destination, burst
-        burst, destination = [octets], endpoint
-    if burst and destination is not None:
-        yield destination, burst
+            yield endpoint, burst
+            burst = [octets]
+        yield endpoint, burst
 
 
 def send(udp: socket.socket, endpoint: Endpoint, burst: list[bytes]) -> int:

@@ -102,6 +102,7 @@ class DataFlowSegmentRuntime:
         )
         self._companions = Companions()
         self._is_watching = False  # the target's late descriptor
+        self.is_listening = False  # whether datagrams wake it up
         self._udp: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -132,11 +133,11 @@ class DataFlowSegmentRuntime:
             self._streams.listen(config.csmb.address, config.csmb.port)
             self._state_file.warn_of_none()
             try:
-                self._start_reading(loop, self._udp)
+                self._start_reading(loop)
                 self.ready.set()
                 await self._stopping.wait()
             finally:
-                self._stop_reading(loop, self._udp)
+                self._stop_reading(loop)
                 await self._streams.close()
         finally:
             self._udp.close()
@@ -177,8 +178,8 @@ class DataFlowSegmentRuntime:
 
     # --- the event loop ----------------------------------------------------------------------
 
-    def _start_reading(self, loop: asyncio.AbstractEventLoop, udp: socket.socket) -> None:
-        loop.add_reader(udp.fileno(), self._datagrams_wait)
+    def _start_reading(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._listen(True)
         if self.target.fileno() >= 0:
             loop.add_reader(self.target.fileno(), self._events_wait)
         else:
@@ -186,8 +187,7 @@ class DataFlowSegmentRuntime:
         self._watch_late()
         self.settle()
 
-    def _stop_reading(self, loop: asyncio.AbstractEventLoop, udp: socket.socket) -> None:
-        loop.remove_reader(udp.fileno())
+    def _stop_reading(self, loop: asyncio.AbstractEventLoop) -> None:
         self._multicast.close()
         if self.target.fileno() >= 0:
             loop.remove_reader(self.target.fileno())
@@ -195,8 +195,11 @@ class DataFlowSegmentRuntime:
             loop.remove_reader(self.target.late_fileno())
         self.agent.connections.close("this DFS is shutting down", self._clock())
         self._settle_finally()
+        self._listen(False)
         if self._timer is not None:
             self._timer.cancel()
+        self._timer, self._timer_at = None, float("inf")  # it may run again
+        self._companions, self._is_watching = Companions(), False
 
     @callback
     def _epochs_settled(self) -> None:
@@ -211,13 +214,17 @@ class DataFlowSegmentRuntime:
 
     @callback
     def _datagrams_wait(self) -> None:
+        self._take_datagrams(self._clock())
+        self._settle_what_changed()
+
+    def _take_datagrams(self, now: float) -> None:
         assert self._udp is not None
-        receive, agent, now = self._udp.recvfrom, self.agent, self._clock()
+        receive, agent = self._udp.recvfrom, self.agent
         for _ in range(DATAGRAMS_AT_ONCE):
             try:
                 octets, source = receive(_DATAGRAM_MAX)
             except BlockingIOError:
-                break
+                return
             except OSError as error:  # an ICMP error about something that was sent
                 _LOG.debug("SSMB socket: %s", error)
                 continue
@@ -226,7 +233,17 @@ class DataFlowSegmentRuntime:
                 agent.receive_datagram(octets, endpoint, now)
             else:
                 self._receive_filtered(octets, endpoint, now)
-        self._settle_what_changed()
+        self._listen(True)  # there are more
+
+    def _listen(self, wanted: bool) -> None:
+        """Let datagrams wake this up, or not."""
+        if wanted == self.is_listening or self._udp is None or self._loop is None:
+            return
+        if wanted:
+            self._loop.add_reader(self._udp.fileno(), self._datagrams_wait)
+        else:
+            self._loop.remove_reader(self._udp.fileno())
+        self.is_listening = wanted
 
     @callback
     def _events_wait(self) -> None:
@@ -268,6 +285,8 @@ class DataFlowSegmentRuntime:
         self.agent.handle_events(events, now)
         if not is_shared:
             self.agent.peers.hurry()
+        if not self.is_listening:
+            self._take_datagrams(now)
 
     def _poll(self) -> None:
         if not self._stopping.is_set() and self._loop is not None:
@@ -326,6 +345,7 @@ class DataFlowSegmentRuntime:
         sweep_at = agent.sweeps.get_timer()
         self._others_due = sweep_at if timer is None else min(timer, sweep_at)
         agent.outbox.is_steady = not agent.endings.leftovers.stages
+        self._listen_unless_busy()
         self._set_timer(now)
 
     def _settle_what_changed(self) -> None:
@@ -337,7 +357,13 @@ class DataFlowSegmentRuntime:
             return
         agent.flush_steadily(now)
         self._let_go()
+        self._listen_unless_busy()
         self._set_timer(now)
+
+    def _listen_unless_busy(self) -> None:
+        """While flows come and go, what CSs send (grants, mostly) waits for the next wake-up, as
+        the target's reports do.  Not if somebody waits for an answer."""
+        self._listen(self._companions.is_resting or self.agent.awaits_answers)
 
     def _let_go(self) -> None:
         outbox = self.agent.outbox

@@ -2,10 +2,12 @@
 """Both runtimes over real sockets of the loopback; the memory target stands for the cables."""
 
 import asyncio
+import os
 import random
+import select
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,19 @@ from control_segment.runtime.runtime import ControlSegmentRuntime
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.peers.epochs import sections
 from data_flow_segment.peers.fencing import Claim
-from data_flow_segment.runtime.segment import DataFlowSegmentRuntime, DatagramFilter
+from data_flow_segment.runtime.segment import (
+    DATAGRAMS_AT_ONCE,
+    DataFlowSegmentRuntime,
+    DatagramFilter,
+)
 from data_flow_segment.runtime.state_file import StateFile
-from data_flow_segment.targets.contract import TargetError
+from data_flow_segment.targets.contract import Event, FinishedMessages, TargetError
 from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.registry import open_target
 from ssmb.addresses import to_text
+from ssmb.codec import encode as encode_message
+from ssmb.constants import MessageType
+from ssmb.messages import Delete
 from support.octets.frames import SYN, ends_of, framed, tcp_packet
 from support.ports import free_port
 from support.segments.agent_rig import (
@@ -117,13 +126,37 @@ async def planes(
             dfs.stop()
 
 
+class Reporting(MemoryTarget):
+    """While it is busy, flows end all the time of which the agent knows nothing."""
+
+    descriptor = -1
+
+    def be_busy(self) -> None:
+        os.eventfd_write(self.descriptor, 1)
+
+    def rest(self) -> None:
+        os.eventfd_read(self.descriptor)
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(select.select([self.descriptor], [], [], 0)[0])
+
+    def late_fileno(self) -> int:
+        return self.descriptor
+
+    def events(self) -> Sequence[Event]:
+        ended = FinishedMessages(77, int(MessageType.DELETE), encode_message(Delete(), 2))
+        return [*super().events(), *([ended] if self.is_busy else [])]
+
+
 def run(
-    scenario: Callable[[DataFlowSegmentRuntime, MemoryTarget], Awaitable[None]],
+    scenario: Callable[[DataFlowSegmentRuntime, Any], Awaitable[None]],
     datagram_filter: DatagramFilter | None = None,
     state_file: Path | None = None,
+    kind: type[MemoryTarget] = MemoryTarget,
 ) -> None:
     async def main() -> None:
-        target = MemoryTarget(options(), asyncio.get_running_loop().time)
+        target = kind(options(), asyncio.get_running_loop().time)
         async with planes(dfs_config(), target, datagram_filter, state_file) as dfs:
             await scenario(dfs, target)
 
@@ -215,6 +248,53 @@ def test_the_operator_sees_flows_servers_messages_counters_status_and_a_trace() 
                 await dfs.handle_admin(command, arguments)
 
     run(scenario)
+
+
+@pytest.fixture
+def reporting(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Reporting]]:
+    monkeypatch.setattr(Reporting, "descriptor", os.eventfd(0, os.EFD_NONBLOCK))
+    yield Reporting
+    os.close(Reporting.descriptor)
+
+
+def test_while_flows_come_and_go_datagrams_wake_nobody_up_and_are_read(
+    reporting: type[Reporting],
+) -> None:
+    async def scenario(dfs: DataFlowSegmentRuntime, target: Reporting) -> None:
+        assert dfs.is_listening
+        target.be_busy()
+        await until(lambda: not dfs.is_listening)
+        counters = dfs.agent.outbox.counters
+        with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as stranger:
+            for _ in range(DATAGRAMS_AT_ONCE + 3):
+                stranger.sendto(b"?", (dfs.config.ssmb.address, dfs.config.ssmb.port))
+        await until(lambda: counters["drop_unknown_source"] == DATAGRAMS_AT_ONCE + 3)
+        await until(lambda: not dfs.is_listening)  # again
+        target.rest()
+        await until(lambda: dfs.is_listening)
+
+    run(scenario, kind=reporting)
+
+
+def test_whoever_waits_for_an_answer_is_woken_up_by_it(reporting: type[Reporting]) -> None:
+    lost = False
+
+    def lossy(direction: str, octets: bytes) -> list[tuple[float, bytes]]:
+        return [] if lost and direction == "in" else [(0.0, octets)]
+
+    async def scenario(dfs: DataFlowSegmentRuntime, target: Reporting) -> None:
+        nonlocal lost
+        target.be_busy()
+        await until(lambda: not dfs.is_listening)
+        lost = True
+        target.receive(EXTERNAL, syn(1000))
+        await until(lambda: dfs.is_listening)
+        assert dfs.agent.new_flows.pending.by_session
+        lost = False
+        await until(lambda: target.flow_count() == 1)
+        await until(lambda: not dfs.is_listening)
+
+    run(scenario, lossy, kind=reporting)
 
 
 def test_a_port_in_use_is_an_os_error() -> None:

@@ -28,11 +28,12 @@ def test_a_longer_one_begins_another_burst() -> None:
     assert [len(burst) for _, burst in bursts([(ONE, octets(20)), (ONE, octets(21))])] == [1, 1]
 
 
-def test_another_destination_begins_another_burst_and_the_order_stays() -> None:
-    made = [(ONE, octets(9, 1)), (TWO, octets(9, 2)), (TWO, octets(9, 3)), (ONE, octets(9, 4))]
-    found = list(bursts(made))
-    assert [(endpoint, len(burst)) for endpoint, burst in found] == [(ONE, 1), (TWO, 2), (ONE, 1)]
-    assert [(endpoint, each) for endpoint, burst in found for each in burst] == made
+def test_each_destination_has_bursts_of_its_own_in_its_order() -> None:
+    """What a CS and its standby get is written in turn."""
+    to_one, to_two = ([octets(9, number) for number in range(first, 6, 2)] for first in (0, 1))
+    turns = zip(to_one, to_two, strict=True)
+    made = [each for one, two in turns for each in ((ONE, one), (TWO, two))]
+    assert list(bursts(made)) == [(ONE, to_one), (TWO, to_two)]
 
 
 def test_a_burst_fits_into_one_datagram_of_ip() -> None:
