@@ -52,7 +52,7 @@ def dfs(
     SIGTERM stops the agent. The data path that it installed in the kernel or the switch keeps
     forwarding packets until you run the command with --detach.
     """
-    compiled.use()
+    read_from = compiled.use()
 
     from data_flow_segment.targets.contract import TargetError
     from data_flow_segment.targets.registry import TARGETS
@@ -67,6 +67,7 @@ def dfs(
         if detach:
             _detach(settings)
         else:
+            log.info("the agent runs from %s", read_from)
             _lead(config, settings)
     except TargetError as error:
         raise MachineError(str(error)) from None

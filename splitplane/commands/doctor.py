@@ -64,4 +64,4 @@ def _show(findings: list[Finding], quiet: bool) -> None:
         if finding.do:
             click.echo(f"{'':9}-> {finding.do}")
     counts = Counter(finding.level for finding in findings)
-    click.echo(f"{counts['error']} errors, {counts['warning']} warnings, {counts['ok']} ok")
+    click.echo(f"errors: {counts['error']}, warnings: {counts['warning']}, ok: {counts['ok']}")

@@ -65,6 +65,7 @@ def _host(facts: Facts) -> Iterator[Finding]:
     segments = [each for each in facts.configured if each.kind in ("cs", "dfs")]
     if segments:
         yield _receive_buffer(host)
+        yield _machine_code(host)
     in_kernel = [each.dfs for each in segments if each.dfs is not None and each.dfs.in_kernel]
     if in_kernel:
         for look in _OF_KERNEL:
@@ -89,6 +90,16 @@ def _receive_buffer(host: Host) -> Finding:
     return Finding(
         "warning", "net.core.rmem_max", f"{host.rmem_max}: datagrams of a busy second may be lost",
         f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}",
+    )  # fmt: skip
+
+
+def _machine_code(host: Host) -> Finding:
+    if not host.as_python:
+        return Finding("ok", "machine code", "the hot paths are compiled")
+    return Finding(
+        "warning", "machine code", "all works, at up to twice the processor time per connection: "
+        + "; ".join(host.as_python),
+        "compile that before pip install (docs/operations.md, Installing)",
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ class Host:
     libbpf: str = ""  # why it cannot be used; empty: it can
     bpf_refused: str = ""  # what the kernel said to a map; empty: it made one
     has_program: bool = True  # the compiled one of this release
+    as_python: tuple[str, ...] = ()  # what could be machine code, and why it is not
     lockdown: str = ""  # none, integrity, confidentiality
     interfaces: Mapping[str, Interface] = field(default_factory=dict)
     ip_forward: bool | None = None

@@ -29,7 +29,7 @@ from control_segment.config import ControlSegmentConfig
 from csmb.constants import CS_ID_MAX
 from data_flow_segment.config.segment import DataFlowSegmentConfig
 from data_flow_segment.targets.registry import TARGETS
-from splitplane import machine
+from splitplane import compiled, machine
 from splitplane.config import first_level, load
 from splitplane.doctor.facts import Configured, Dfs, Facts, Host, Interface, Kind, Port, Reached
 from splitplane.doctor.facts import Read as ReadFile
@@ -68,6 +68,7 @@ def host() -> Host:
         libbpf=libbpf,
         bpf_refused=refused,
         has_program=_has_program(),
+        as_python=_as_python(),
         lockdown=_lockdown(),
         interfaces=_interfaces(),
         ip_forward=_switch("net/ipv4/ip_forward"),
@@ -139,6 +140,16 @@ def _has_program() -> bool:
     from data_flow_segment.targets.bpf.options import ARTIFACT
 
     return ARTIFACT.exists()
+
+
+def _as_python() -> tuple[str, ...]:
+    from control_segment.runtime.native import ARTIFACT as DATAGRAMS
+    from data_flow_segment.targets.bpf.native_reports import ARTIFACT as REPORTS
+
+    modules = compiled.fitting(compiled.FOLDER, compiled.ROOT)
+    missing = [path.name for path in (DATAGRAMS, REPORTS) if not path.exists()]
+    why = [f"{modules} (make compiled)"] if isinstance(modules, str) else []
+    return (*why, *(f"{name} is not there (make bpf)" for name in missing))
 
 
 def _interfaces() -> dict[str, Interface]:

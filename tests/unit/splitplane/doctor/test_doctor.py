@@ -42,7 +42,7 @@ def test_what_init_wrote_is_fit_before_anything_runs(folder: Path) -> None:
     assert len(refused) == 3  # the API, twice, and the DFS
     done = CliRunner().invoke(cli, ["doctor", "--folder", str(folder), "--quiet"])
     assert "cs.yaml: key" not in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("0 errors, ")
+    assert done.stdout.splitlines()[-1].startswith("errors: 0, ")
 
 
 def test_a_key_that_others_may_read_and_a_port_in_use_are_errors(folder: Path) -> None:

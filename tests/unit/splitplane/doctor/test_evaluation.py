@@ -63,6 +63,12 @@ def test_a_host_that_has_everything_gets_no_advice() -> None:
         ({"lockdown": "confidentiality"}, "error", "locked down", "lockdown=integrity"),
         ({"ip_forward": False}, "warning", "ip_forward is 0", "sysctl -w net.ipv4.ip_forward=1"),
         ({"rmem_max": 212992}, "warning", "212992: datagrams", f"rmem_max={RECEIVE_BUFFER}"),
+        (
+            {"as_python": ("none here (make compiled)",)},
+            "warning",
+            "none here",
+            "before pip install",
+        ),
         ({"memory_available": 1 << 24}, "warning", "40 MB of kernel memory, and 16 MB", "lower"),
         ({"clock_is_synchronised": False}, "warning", "not synchronised", "NTP client"),
         ({"is_root": False}, "warning", "not root", "run it as root"),
