@@ -160,6 +160,8 @@ class DataFlowSegmentRuntime:
         """Note a mistake of this program; what is due is looked at again shortly."""
         self.agent.outbox.faults.note("handling what the event loop reported", error)
         self._log_faults()
+        if not self._stopping.is_set():
+            self._listen(True)  # whatever else waits
         if self._loop is not None and self._timer is None and not self._stopping.is_set():
             self._timer_at = self._clock() + PAUSE_S
             self._timer = self._loop.call_later(PAUSE_S, self._timer_fired)

@@ -130,6 +130,7 @@ class Reporting(MemoryTarget):
     """While it is busy, flows end all the time of which the agent knows nothing."""
 
     descriptor = -1
+    is_mistaken = False
 
     def be_busy(self) -> None:
         os.eventfd_write(self.descriptor, 1)
@@ -145,6 +146,8 @@ class Reporting(MemoryTarget):
         return self.descriptor
 
     def events(self) -> Sequence[Event]:
+        if self.is_mistaken:
+            raise ZeroDivisionError
         ended = FinishedMessages(77, int(MessageType.DELETE), encode_message(Delete(), 2))
         return [*super().events(), *([ended] if self.is_busy else [])]
 
@@ -295,6 +298,25 @@ def test_whoever_waits_for_an_answer_is_woken_up_by_it(reporting: type[Reporting
         await until(lambda: not dfs.is_listening)
 
     run(scenario, lossy, kind=reporting)
+
+
+@pytest.mark.faults
+def test_a_mistake_among_the_reports_keeps_no_datagram_waiting(reporting: type[Reporting]) -> None:
+    async def scenario(dfs: DataFlowSegmentRuntime, target: Reporting) -> None:
+        target.be_busy()
+        await until(lambda: not dfs.is_listening)
+        counters = dfs.agent.outbox.counters
+        target.is_mistaken = True
+        await until(lambda: counters[COUNTER] > 0)
+        assert dfs.is_listening
+        before = counters["drop_unknown_source"]
+        with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as stranger:
+            stranger.sendto(b"?", (dfs.config.ssmb.address, dfs.config.ssmb.port))
+        await until(lambda: counters["drop_unknown_source"] > before)
+        target.is_mistaken = False
+        await until(lambda: not dfs.is_listening)
+
+    run(scenario, kind=reporting)
 
 
 def test_a_port_in_use_is_an_os_error() -> None:
