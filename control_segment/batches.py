@@ -24,6 +24,7 @@ from control_segment.wire import (
     Answer,
     are_deletes,
     is_copied_reply,
+    is_copied_taken,
     reply_octets,
     signature_of,
     slow_reply,
@@ -44,7 +45,6 @@ _SEAL_DROPS: Final = {
 # back; and the answer before may be lost to the DFS
 _ASKED_ALONE: Final = int(Flag.PARKED | Flag.RETRY) >> 8
 
-_TAKEN: Final = bytes((MessageType.TAKEN,))
 _APP_LENGTH: Final = 52  # of an APP_QUERY, with what is reserved
 _NO_DATA: Final = bytes(4)
 
@@ -85,6 +85,7 @@ class Batches:
     def handle(self, datagrams: Sequence[Datagram], now: float) -> list[Datagram]:
         """Take received datagrams; return the REPLYs to the QUERYs among them."""
         replies: list[Datagram] = []
+        self._dispatch.mirror.begin_batch()
         left = iter(datagrams)
         while not self._is_done(left, replies, now):
             pass
@@ -148,6 +149,7 @@ class Batches:
         them, and what else is to be sent."""
         answered: list[Answered] = []
         others: list[Datagram] = []
+        self._dispatch.mirror.begin_batch()
         for place, (peer, octets) in enumerate(datagrams):
             try:
                 answer = self._answer(peer, octets, now)
@@ -199,7 +201,7 @@ class Batches:
         if peer.is_copied and is_copied_reply(octets):
             self._dispatch.copied_reply(peer, octets, now)
             return None
-        if not (peer.is_copied and octets[:1] == _TAKEN):
+        if not (peer.is_copied and is_copied_taken(octets)):
             self.is_touched = True
         return self._dispatch.receive(peer, octets, now)
 

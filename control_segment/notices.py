@@ -312,14 +312,20 @@ class Notices:
     def _enter(
         self, peer: Peer, key: bytes, state: FlowState, now: float, who: str = ""
     ) -> Flow | None:
-        if not self._table.make_room():
-            self._statistics.drops["table_full"] += 1
+        if not self.has_room():
             return None
         who = who or ("SYNC" if state.serial else "the state file")
         decided = self.described(peer, key, state)
         flow = self._record(peer, key, state.serial, decided, state.snat_port, now, who)
         flow.last_active = now - state.idle_ms / 1000
         return flow
+
+    def has_room(self) -> bool:
+        """Whether there is room for a record; otherwise that is counted."""
+        if self._table.make_room():
+            return True
+        self._statistics.drops["table_full"] += 1
+        return False
 
     def described(self, peer: Peer, key: bytes, state: FlowState) -> Decided:
         """Return what other flows of the virtual server to the same node get, too."""
@@ -342,10 +348,7 @@ class Notices:
     def mirrored_as(
         self, peer: Peer, key: bytes, serial: int, decided: Decided, snat_port: int, now: float
     ) -> None:
-        """As `mirrored`, of a flow whose signature stands for nothing here."""
-        if not self._table.make_room():
-            self._statistics.drops["table_full"] += 1
-            return
+        """As `mirrored`, of a flow whose signature stands for nothing here; it `has_room`."""
         self._record(peer, key, serial, decided, snat_port, now, _ACTIVE)
         server = decided.server
         if server.persistence is not None:
@@ -384,6 +387,8 @@ class Notices:
         server = self._decisions.servers.match(key) or self._strangers
         port = state.node_port or state.dst_port
         node = server.find_node(state.node_ipaddr, port)
+        if node is None and not (state.node_port or server.config.translates_port):
+            node = server.find_node_at(state.node_ipaddr)
         if node is None:
             node = _stranger(server, state, port)
         elif server is not self._strangers and state.forward_mode == ForwardMode.NAT:

@@ -215,6 +215,15 @@ class VirtualServer:
                 return node
         return None
 
+    def find_node_at(self, address: bytes) -> Node | None:
+        """Return the first node at an address, for a virtual server that keeps clients' ports: a
+        node's own matters only to its monitors."""
+        for pool in self.pools:
+            node = pool.at_address(address)
+            if node is not None:
+                return node
+        return None
+
     def remembered_node(self, client: bytes, now: float, pool: Pool | None = None) -> Node | None:
         """Return the node that a client (its address, or another key of 16 octets) had, if
         persistence says so and the pool has it, it accepts new sessions and has room."""

@@ -64,6 +64,7 @@ _WITH_ADDR16: Final = bytes(octet for octet in range(256) if octet & _ADDR16 >> 
 REPLY_SIZE: Final = size_of(MessageType.REPLY, 2)
 _REPLICA: Final = int(Flag.REPLICA)
 _KINDS_OF_COPY: Final = (_ADDR16 | _REPLICA | _PARKED) >> 8
+TAKEN_SIZE: Final = size_of(MessageType.TAKEN, 2)  # without its flows
 # A flow of TAKEN: error_code, serial, session key, index of the node, number (13.4)
 _TAKEN_FLOW: Final = struct.Struct(f">xB2xI{KEY_SIZE}s2xBI")
 
@@ -199,9 +200,13 @@ def is_copied_reply(octets: bytes) -> bool:
     )
 
 
-def reply_flags(octets: bytes) -> int:
-    """Return the flags of such a REPLY, with ADDR16 and REPLICA."""
-    return int.from_bytes(octets[2:4], "big")
+def is_copied_taken(octets: bytes) -> bool:
+    """Whether a datagram begins with a TAKEN with REPLICA, and so is one."""
+    return (
+        len(octets) > TAKEN_SIZE
+        and octets[0] == MessageType.TAKEN
+        and bool(octets[2] & _REPLICA >> 8)
+    )
 
 
 def without_client(octets: bytes) -> bytes:

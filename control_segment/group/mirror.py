@@ -14,6 +14,7 @@ from control_segment.grant_books import EARLY_MAX
 from control_segment.wire import (
     KEY_END,
     TRANSLATION_START,
+    dst_port_of,
     serials_of_deletes,
     session_key,
     signature_of,
@@ -140,14 +141,12 @@ class Mirror:
         self._by_key = by_key
         self.lacks_grants = False  # flows took grants whose nodes this CS was never told
         self._grants: dict[int, GrantCopies] = {}  # by the DFS's segment id
-        self._now = -1.0  # of this batch
-        self._known: dict[tuple[int, _Nodes, int], Decided] = {}
+        self._known: dict[tuple[int, _Nodes, int, bytes], Decided] = {}
         self._known_replies: dict[tuple[int, bytes], Decided] = {}
 
-    def _is_at(self, now: float) -> None:
-        """Forget what was looked up in another batch."""
-        if now != self._now:
-            self._now = now
+    def begin_batch(self) -> None:
+        """Forget what was looked up in another one."""
+        if self._known or self._known_replies:
             self._known.clear()
             self._known_replies.clear()
 
@@ -167,7 +166,8 @@ class Mirror:
             assert isinstance(message, Reply)
             self.decided(peer, message, now)
             return
-        self._is_at(now)
+        if not self._notices.has_room():
+            return
         known = peer.segment_id, without_client(octets)
         decided = self._known_replies.get(known)
         if decided is None:
@@ -209,7 +209,6 @@ class Mirror:
         copies = self._copies_of(peer)
         if not copies.is_new(taken):
             return 0
-        self._is_at(now)
         outstanding, by_key, notices = copies.outstanding, self._by_key, self._notices
         looked_up, segment_id = self._known, peer.segment_id
         unknown = 0
@@ -229,7 +228,11 @@ class Mirror:
             if key in by_key:
                 notices.mirrored(peer, key, _state(node, serial, key, snat_port), now)
                 continue
-            known = segment_id, nodes, place
+            if not notices.has_room():
+                continue
+            # A node that keeps its client's port may be another one for another port
+            port = b"" if node.translation.node_port else dst_port_of(key)
+            known = segment_id, nodes, place, port
             decided = looked_up.get(known)
             if decided is None:
                 state = _state(node, serial, key, snat_port)

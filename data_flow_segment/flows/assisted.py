@@ -42,12 +42,6 @@ class Assisted:
         self._bridger = bridger
         # By group and serial, the oldest first: when, and the entry
         self._handed_over: OrderedDict[tuple[int, int], tuple[float, FlowEntry]] = OrderedDict()
-        self._is_busy = False
-
-    def was_busy(self) -> bool:
-        """Whether a packet has gone to a CS since this was asked last."""
-        was_busy, self._is_busy = self._is_busy, False
-        return was_busy
 
     def came(self, state: FlowState, parsed: Packet) -> None:
         """A packet of such a flow: to the CS."""
@@ -65,7 +59,6 @@ class Assisted:
             )
             self._bridger.send(peer, octets, 0 if is_clients else _OUTBOUND, entry.serial)
             self._counters["bridged_packets"] += 1
-            self._is_busy = True
 
     def handed_over(self, entry: FlowEntry, now: float) -> None:
         """The target carries it from now on; the CS still gets packets that came before."""

@@ -4,6 +4,8 @@ grant is known there as one that was asked about."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +14,7 @@ from ssmb.codec import encode
 from ssmb.constants import Flag, GrantContent, GrantKind
 from ssmb.grants import TakenFlow, following, pack_decisions, pack_nodes, pack_taken
 from ssmb.messages import FlowSignature, Grant, Reply, Taken, Translation
-from support.segments.dfs_double import SERVER, Rig, config
+from support.segments.dfs_double import CLIENT, SERVER, Rig, changed_server, config
 from support.segments.hot_path import (
     LIMITED,
     SIGNATURES,
@@ -27,8 +29,8 @@ from support.segments.hot_path import (
 FIRST = 0x83FF_FFFE  # of CS 3; its range ends behind the next one
 
 
-def standby(*, decodes: bool = False) -> Rig:
-    rig = Rig(config(virtual_servers=LIMITED, settings={"grants": False}))
+def standby(*, decodes: bool = False, servers: list[Any] = LIMITED) -> Rig:
+    rig = Rig(config(virtual_servers=servers, settings={"grants": False}))
     peer = rig.cs.peers[256]
     peer.is_active = False
     peer.update()
@@ -51,10 +53,14 @@ def receive(rig: Rig, *datagrams: bytes) -> None:
     st.lists(
         st.lists(st.one_of(copies(), damaged(copies()), batches()), min_size=1, max_size=6),
         max_size=5,
-    )
+    ),
+    st.sampled_from([2, 1000]),
 )
-def test_copies_have_the_outcome_that_decoding_them_has(turns: list[list[bytes]]) -> None:
+def test_copies_have_the_outcome_that_decoding_them_has(
+    turns: list[list[bytes]], capacity: int
+) -> None:
     quick, slow = standby(), standby(decodes=True)
+    quick.cs.table.capacity = slow.cs.table.capacity = capacity
     for datagrams in turns:
         for rig in (quick, slow):
             rig.now += 0.25
@@ -62,11 +68,11 @@ def test_copies_have_the_outcome_that_decoding_them_has(turns: list[list[bytes]]
         assert outcome(quick) == outcome(slow)
 
 
-def granted(serial: int, lasting: tuple[int, Translation]) -> bytes:
-    """A copy of a GRANT of one decision."""
+def granted(serial: int, lasting: tuple[int, Translation], count: int = 1) -> bytes:
+    """A copy of a GRANT of some decisions for one node."""
     flags, translation = lasting
     tail = pack_translation(translation)
-    data = pack_nodes([(5, flags, tail)]) + pack_decisions([(5, translation.snat_port)])
+    data = pack_nodes([(5, flags, tail)]) + pack_decisions([(5, translation.snat_port)] * count)
     grant = Grant(
         flags=int(Flag.REPLICA), serial=serial, virt_ipaddr=SERVER, virt_port=80, protocol=6,
         lease_id=9, generation=1, kind=GrantKind.NODES, content=GrantContent.DECISIONS,
@@ -98,3 +104,22 @@ def test_a_flow_that_took_a_grant_is_known_as_one_that_was_asked_about(
         node.active for node in asked.cs.model.every_node()
     ]
     assert took.cs.peers[256].tally.digest == asked.cs.peers[256].tally.digest
+
+
+def test_flows_to_other_ports_of_a_node_that_keeps_them_are_at_that_node() -> None:
+    ports = (9090, 8080)
+    keeps = changed_server(port="*", translate_port=False)
+    active = Rig(config(virtual_servers=keeps))
+    said = active.dfs.query(active, dst_port=ports[0])
+    assert said is not None
+    assert said.node_port == 0
+    rig = standby(servers=keeps)
+    flags = said.flags & ~Flag.ADDR16
+    octets = b"".join(
+        pack_taken(TakenFlow(0, FIRST + n, FlowSignature(CLIENT, SERVER, 1000, port, 6), 2, 5, 0))
+        for n, port in enumerate(ports)
+    )
+    taken = encode(Taken(0, int(Flag.REPLICA), 0, 9, 1, 0, octets), 2)
+    receive(rig, granted(FIRST, (flags, said.translation), len(ports)), taken)
+    assert [flow.node.name for flow in rig.cs.table.by_key.values()] == ["web1", "web1"]
+    assert rig.active()["web1"] == 2
