@@ -81,6 +81,9 @@ CAPABILITIES: Final = int(CsmbFlag.SYNC_CAP | CsmbFlag.BRIDGE_ENCAP | CsmbFlag.H
 
 PROXY_CAPABILITIES: Final = int(CsmbFlag.APP_PROXY | CsmbFlag.HYBRID | CsmbFlag.APP_NOTIFY_CAP)
 
+QUIET_S: Final = 1.0
+"""Without a packet that the agent had to do with: then none waits for a CS."""
+
 _STEADY: Final = frozenset({FinishedMessages, GrantsTaken, GrantsEnded})  # `Outbox.is_steady`
 
 
@@ -140,7 +143,7 @@ class Agent:
             Questions(self.outbox, self.peers, bridger),
             random_octets,
         )
-        self.assisted = assisted = Assisted(self.outbox, self.peers, bridger)
+        assisted = Assisted(self.outbox, self.peers, bridger)
         negative = self.new_flows.negative
         proxied = Proxied(
             self.outbox,
@@ -260,6 +263,8 @@ class Agent:
         read = leftovers.read() if leftovers.stages else None
         if read is not None or not all(event.__class__ in _STEADY for event in events):
             self.outbox.is_steady = False
+            if any(isinstance(event, PacketIn | EarlyFragment) for event in events):
+                self.outbox.packet_at = now
         while True:
             try:
                 for event in left:
@@ -283,11 +288,11 @@ class Agent:
             self.outbox.is_steady = False
             self.outbox.faults.note(f"handling a datagram of {endpoint[0]}", error)
 
-    @property
-    def awaits_answers(self) -> bool:
-        """Whether a packet waits for what a CS says, or passes one."""
+    def awaits_answers(self, now: float) -> bool:
+        """Whether packets wait for what a CS says, or pass one, as far as is known: a CS's first
+        word about a packet that the data path asked about is not foreseen."""
         waiting = self.new_flows.pending.by_session or self.handshakes.by_session
-        return bool(waiting) or self.assisted.was_busy()
+        return bool(waiting) or now < self.outbox.packet_at + QUIET_S
 
     def receive_shared(
         self, octets: bytes, group: Endpoint, arrived_on: str | None, now: float

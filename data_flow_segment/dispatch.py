@@ -51,6 +51,9 @@ _SEAL_COUNTERS: Final[dict[type[SealError], str]] = {
 }
 
 
+_ABOUT_PACKETS: Final = frozenset({Reply, NewFlow, Bridge})
+
+
 class FlowHandlers(NamedTuple):
     """What a CS's messages about flows lead to."""
 
@@ -153,8 +156,8 @@ class Dispatch:
             if handler is None:
                 counters["invalid_msg"] += 1
                 continue
-            self._outbox.received[kind.__name__] += 1
-            self._outbox.is_steady &= kind in _STEADY and peer.confirm_by is None
+            self._note(kind, now)
+            self._outbox.is_steady &= peer.confirm_by is None
             if not _may_come_from_any(message):
                 if not peer.is_active:
                     counters["drop_not_active"] += 1
@@ -162,6 +165,13 @@ class Dispatch:
                 if peer.confirm_by is not None:
                     self._readiness.spoke_as_active(peer, now)
             handler(peer, message, now)
+
+    def _note(self, kind: type[Message], now: float) -> None:
+        outbox = self._outbox
+        outbox.received[kind.__name__] += 1
+        outbox.is_steady &= kind in _STEADY
+        if kind in _ABOUT_PACKETS:
+            outbox.packet_at = now
 
     # --- one method a type -------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ also counts it."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter as Tally
 from collections import deque
 from typing import Final, NamedTuple
@@ -48,6 +49,7 @@ class Outbox:
         # Whether only grants, and what the target finished, passed since the runtime last settled
         # everything: then nothing else is due earlier, or has anything to say
         self.is_steady = False
+        self.packet_at = -math.inf  # when one came up last, or a CS said what becomes of one
         self.log: list[str] = []  # sentences for the operator, for the runtime to write and empty
         self.faults = Faults(self.counters)
         self.sent: Tally[str] = Tally()  # messages by the name of their type

@@ -103,6 +103,7 @@ class DataFlowSegmentRuntime:
         self._companions = Companions()
         self._is_watching = False  # the target's late descriptor
         self.is_listening = False  # whether datagrams wake it up
+        self._has_more = False  # datagrams than are taken at once
         self._udp: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -139,6 +140,7 @@ class DataFlowSegmentRuntime:
             finally:
                 self._stop_reading(loop)
                 await self._streams.close()
+                self._listen(False)  # a stream may have had it settle once more
         finally:
             self._udp.close()
             self._udp = None
@@ -160,8 +162,7 @@ class DataFlowSegmentRuntime:
         """Note a mistake of this program; what is due is looked at again shortly."""
         self.agent.outbox.faults.note("handling what the event loop reported", error)
         self._log_faults()
-        if not self._stopping.is_set():
-            self._listen(True)  # whatever else waits
+        self._listen(True)  # whatever else waits
         if self._loop is not None and self._timer is None and not self._stopping.is_set():
             self._timer_at = self._clock() + PAUSE_S
             self._timer = self._loop.call_later(PAUSE_S, self._timer_fired)
@@ -200,8 +201,6 @@ class DataFlowSegmentRuntime:
         self._listen(False)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._timer_at = None, float("inf")  # it may run again
-        self._companions, self._is_watching = Companions(), False
 
     @callback
     def _epochs_settled(self) -> None:
@@ -222,6 +221,7 @@ class DataFlowSegmentRuntime:
     def _take_datagrams(self, now: float) -> None:
         assert self._udp is not None
         receive, agent = self._udp.recvfrom, self.agent
+        self._has_more = False
         for _ in range(DATAGRAMS_AT_ONCE):
             try:
                 octets, source = receive(_DATAGRAM_MAX)
@@ -235,11 +235,13 @@ class DataFlowSegmentRuntime:
                 agent.receive_datagram(octets, endpoint, now)
             else:
                 self._receive_filtered(octets, endpoint, now)
-        self._listen(True)  # there are more
+        self._has_more = True
 
     def _listen(self, wanted: bool) -> None:
         """Let datagrams wake this up, or not."""
         if wanted == self.is_listening or self._udp is None or self._loop is None:
+            return
+        if wanted and self._stopping.is_set():
             return
         if wanted:
             self._loop.add_reader(self._udp.fileno(), self._datagrams_wait)
@@ -305,6 +307,8 @@ class DataFlowSegmentRuntime:
         if now < self._others_due:
             self._settle_what_changed()
             return
+        if not self.is_listening:  # nobody is silent whose words lie in the socket
+            self._take_datagrams(now)
         self.agent.handle_timer(now)
         step = self.agent.sweeps.due(now)
         if step is not None:
@@ -364,8 +368,9 @@ class DataFlowSegmentRuntime:
 
     def _listen_unless_busy(self) -> None:
         """While flows come and go, what CSs send (grants, mostly) waits for the next wake-up, as
-        the target's reports do.  Not if somebody waits for an answer."""
-        self._listen(self._companions.is_resting or self.agent.awaits_answers)
+        the target's reports do.  Not if packets wait for answers, or more came than was read."""
+        is_awaited = self._has_more or self.agent.awaits_answers(self._clock())
+        self._listen(self._companions.is_resting or is_awaited)
 
     def _let_go(self) -> None:
         outbox = self.agent.outbox

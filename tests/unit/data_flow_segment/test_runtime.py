@@ -17,7 +17,9 @@ from admin.faults import COUNTER
 from admin.state import encode
 from control_segment.config import ControlSegmentConfig
 from control_segment.runtime.runtime import ControlSegmentRuntime
+from data_flow_segment.agent import QUIET_S
 from data_flow_segment.config.segment import DataFlowSegmentConfig
+from data_flow_segment.outbox import Endpoint
 from data_flow_segment.peers.epochs import sections
 from data_flow_segment.peers.fencing import Claim
 from data_flow_segment.runtime.segment import (
@@ -131,6 +133,7 @@ class Reporting(MemoryTarget):
 
     descriptor = -1
     is_mistaken = False
+    asked = 0
 
     def be_busy(self) -> None:
         os.eventfd_write(self.descriptor, 1)
@@ -146,6 +149,7 @@ class Reporting(MemoryTarget):
         return self.descriptor
 
     def events(self) -> Sequence[Event]:
+        self.asked += 1
         if self.is_mistaken:
             raise ZeroDivisionError
         ended = FinishedMessages(77, int(MessageType.DELETE), encode_message(Delete(), 2))
@@ -268,10 +272,19 @@ def test_while_flows_come_and_go_datagrams_wake_nobody_up_and_are_read(
         target.be_busy()
         await until(lambda: not dfs.is_listening)
         counters = dfs.agent.outbox.counters
+        receive, was_listening = dfs.agent.receive_datagram, []
+
+        def noted(octets: bytes, endpoint: Endpoint, now: float) -> None:
+            was_listening.append(dfs.is_listening)
+            receive(octets, endpoint, now)
+
+        dfs.agent.receive_datagram = noted  # type: ignore[method-assign]
         with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as stranger:
             for _ in range(DATAGRAMS_AT_ONCE + 3):
                 stranger.sendto(b"?", (dfs.config.ssmb.address, dfs.config.ssmb.port))
         await until(lambda: counters["drop_unknown_source"] == DATAGRAMS_AT_ONCE + 3)
+        # those that were not read at once wait for no other wake-up
+        assert was_listening == [False] * DATAGRAMS_AT_ONCE + [True] * 3
         await until(lambda: not dfs.is_listening)  # again
         target.rest()
         await until(lambda: dfs.is_listening)
@@ -317,6 +330,50 @@ def test_a_mistake_among_the_reports_keeps_no_datagram_waiting(reporting: type[R
         await until(lambda: not dfs.is_listening)
 
     run(scenario, kind=reporting)
+
+
+def test_for_a_while_behind_a_packet_datagrams_wake_it_up(reporting: type[Reporting]) -> None:
+    """The node's answer to what a CS carries comes when the node likes."""
+
+    async def scenario(dfs: DataFlowSegmentRuntime, target: Reporting) -> None:
+        target.receive(EXTERNAL, syn(1000))
+        await until(lambda: target.flow_count() == 1)
+        target.be_busy()
+        await until(lambda: target.asked > 20)
+        agent = dfs.agent
+        assert agent.outbox.packet_at > 0
+        heard = agent.outbox.packet_at + QUIET_S
+        assert dfs.is_listening or asyncio.get_running_loop().time() >= heard
+        await until(lambda: not dfs.is_listening)
+        assert asyncio.get_running_loop().time() >= heard
+
+    run(scenario, kind=reporting)
+
+
+def test_no_reader_is_left_behind_a_run(reporting: type[Reporting]) -> None:
+    """A connection that is just accepted lets another one's octets be handled meanwhile."""
+
+    async def main() -> None:
+        target = reporting(options(), asyncio.get_running_loop().time)
+        config = dfs_config()
+        dfs = DataFlowSegmentRuntime(config, target, key=KEY)
+        place = config.csmb.address, config.csmb.port
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(dfs.run())
+            await dfs.ready.wait()
+            with (
+                closing(socket.create_connection(place)) as one,
+                closing(socket.create_connection(place)) as two,
+            ):
+                one.send(b"\1")
+                await until(lambda: dfs.agent.outbox.counters["csmb_connections"] == 1)
+                two.send(b"\1")
+                await asyncio.sleep(0)
+                one.send(b"\0")
+                dfs.stop()
+        assert not dfs.is_listening
+
+    asyncio.run(main())
 
 
 def test_a_port_in_use_is_an_os_error() -> None:
