@@ -150,6 +150,7 @@ bench: bpf compiled ## measure every figure of docs/benchmarks.md on this machin
 	$(PYTHON_BIN) bench/desired_state.py
 	unshare --net $(PYTHON_BIN) bench/virtual_servers.py --bpf
 	$(PYTHON_BIN) bench/compare.py $(ARGS)
+	$(PYTHON_BIN) bench/copies.py
 	$(PYTHON_BIN) bench/content.py
 	$(PYTHON_BIN) bench/far.py
 	$(PYTHON_BIN) bench/flood.py

@@ -17,8 +17,8 @@ WAIT_S: Final = (BATCH_DELAY_MS - 1) / 1000
 """In the target.  An event loop counts in milliseconds, and what was taken goes at once."""
 
 SHARED_WAIT_S: Final = 0.003
-"""The same with standbys: less than a client's second packet takes over most ways, and so long that
-they know of a granted flow within 5 ms (docs/benchmarks.md)."""
+"""The same with standbys: less than a client's second packet takes over most ways, and so long as
+lets them be told of a granted flow within 5 ms, if the machine has time (docs/benchmarks.md)."""
 
 
 class Companions:
