@@ -219,7 +219,8 @@ class DataFlowSegmentRuntime:
         self._settle_what_changed()
 
     def _take_datagrams(self, now: float) -> None:
-        assert self._udp is not None
+        if self._udp is None:  # a run that was cancelled has ended
+            return
         receive, agent = self._udp.recvfrom, self.agent
         self._has_more = False
         for _ in range(DATAGRAMS_AT_ONCE):
