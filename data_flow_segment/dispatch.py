@@ -51,9 +51,6 @@ _SEAL_COUNTERS: Final[dict[type[SealError], str]] = {
 }
 
 
-_ABOUT_PACKETS: Final = frozenset({Reply, NewFlow, Bridge})
-
-
 class FlowHandlers(NamedTuple):
     """What a CS's messages about flows lead to."""
 
@@ -156,8 +153,8 @@ class Dispatch:
             if handler is None:
                 counters["invalid_msg"] += 1
                 continue
-            self._note(kind, now)
-            self._outbox.is_steady &= peer.confirm_by is None
+            self._outbox.received[kind.__name__] += 1
+            self._outbox.is_steady &= kind in _STEADY and peer.confirm_by is None
             if not _may_come_from_any(message):
                 if not peer.is_active:
                     counters["drop_not_active"] += 1
@@ -166,21 +163,16 @@ class Dispatch:
                     self._readiness.spoke_as_active(peer, now)
             handler(peer, message, now)
 
-    def _note(self, kind: type[Message], now: float) -> None:
-        outbox = self._outbox
-        outbox.received[kind.__name__] += 1
-        outbox.is_steady &= kind in _STEADY
-        if kind in _ABOUT_PACKETS:
-            outbox.packet_at = now
-
     # --- one method a type -------------------------------------------------------------------
 
     def _reply(self, peer: Peer, message: Reply, now: float) -> None:
+        self._outbox.packet_at = now
         if self._flows.answers.reply_came(peer, message, now):
             flags = message.flags & ~_PARKED  # a standby has no use for the frame
             self._share(peer, message._replace(flags=flags, frame=b""))
 
     def _newflow(self, peer: Peer, message: NewFlow, now: float) -> None:
+        self._outbox.packet_at = now
         if self._flows.answers.newflow_came(peer, message, now):
             self._share(peer, message)
 
@@ -236,6 +228,7 @@ class Dispatch:
             self._readiness.proved(peer, now)
 
     def _bridge(self, peer: Peer, message: Bridge, now: float) -> None:
+        self._outbox.packet_at = now
         packet, lost = self._reassembly.add(peer.identity, message, now)
         if lost is not None:
             self._counters[lost] += 1

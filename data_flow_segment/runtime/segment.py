@@ -63,11 +63,14 @@ class DataFlowSegmentRuntime:
         key: bytes,
         datagram_filter: DatagramFilter | None = None,
         state_file: Path | None = None,
+        read_from: str = "",
     ) -> None:
         """`key` is the pre-shared key, read by the caller; b"" in a laboratory.
+        `read_from`: what the agent runs from, for the log.
         `state_file`: what outlives this process; None: nothing does."""
         self.config = config
         self.target = target
+        self._read_from = read_from
         settings = ConnectionSettings(
             segment_id=config.segment_id,
             key=key,
@@ -132,6 +135,8 @@ class DataFlowSegmentRuntime:
         self._udp = open_udp(config.ssmb.address, config.ssmb.port)
         try:
             self._streams.listen(config.csmb.address, config.csmb.port)
+            if self._read_from:
+                _LOG.info("the agent runs from %s", self._read_from)
             self._state_file.warn_of_none()
             try:
                 self._start_reading(loop)

@@ -67,8 +67,7 @@ def dfs(
         if detach:
             _detach(settings)
         else:
-            log.info("the agent runs from %s", read_from)
-            _lead(config, settings)
+            _lead(config, settings, read_from)
     except TargetError as error:
         raise MachineError(str(error)) from None
 
@@ -86,7 +85,7 @@ def _detach(settings: DataFlowSegmentConfig) -> None:
     open_target(settings.model_copy(update=sides), on_wait).close(detach=True)
 
 
-def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
+def _lead(config: Path, settings: DataFlowSegmentConfig, read_from: str) -> None:
     """Serve until a signal.  An agent that is not alone starts over, in this process, whenever
     another one has the target.  An error that would end it otherwise passes by itself then:
     addresses that the other one still has.  A target that is lost is waited for in any case."""
@@ -110,7 +109,7 @@ def _lead(config: Path, settings: DataFlowSegmentConfig) -> None:
     with signals.handled():
         while not signals.ended:
             try:
-                _lead_once(config, settings, key, impairment, signals, on_wait)
+                _lead_once(config, settings, key, impairment, signals, on_wait, read_from)
                 return
             except TargetTaken as error:
                 on_wait(Waiting(f"{error}; starting over", for_another=True))
@@ -136,6 +135,7 @@ def _lead_once(
     impairment: impair.DatagramFilter | None,
     signals: Signals,
     on_wait: Callable[[Waiting], None],
+    read_from: str,
 ) -> None:
     """KeyboardInterrupt if a signal comes before the target is open."""
     from data_flow_segment.runtime.segment import DataFlowSegmentRuntime
@@ -156,6 +156,7 @@ def _lead_once(
             key=key,
             datagram_filter=impairment,
             state_file=state_path(config, settings, "dfs"),
+            read_from=read_from,
         )
         run(runtime, signals, "dfs", settings, None, linking_of(config, settings))
     finally:
