@@ -104,12 +104,10 @@ compiled: ## compile the modules of the hot paths (a minute); without it Python 
 	@$(PYTHON_BIN) scripts/compile_modules.py --check || { echo "compiling Python modules (a minute)"; \
 	  $(PYTHON_BIN) scripts/compile_modules.py >.make/compiled.log 2>&1 || { tail -20 .make/compiled.log; exit 1; }; }
 
-control_segment/artifacts/%.so: native/%.c Makefile
-	$(CLANG) $(NATIVE_FLAGS) $< -o $@.tmp
-	@mv $@.tmp $@
-
-$(ARTIFACTS)/%.so: native/%.c Makefile
-	$(CLANG) $(NATIVE_FLAGS) $< -o $@.tmp
+control_segment/artifacts/datagrams.so: native/datagrams.c
+$(ARTIFACTS)/reports.so: native/reports.c
+$(NATIVE): Makefile
+	$(CLANG) $(NATIVE_FLAGS) $(filter %.c,$^) -o $@.tmp
 	@mv $@.tmp $@
 
 $(CLOCK_JUMP): native/clock_jump.c Makefile

@@ -11,7 +11,7 @@ import ctypes
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 SWITCH: Final = "SPLITPLANE_NATIVE"  # in the environment; 0: Python alone
 
@@ -19,6 +19,11 @@ SWITCH: Final = "SPLITPLANE_NATIVE"  # in the environment; 0: Python alone
 def is_wanted(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether native code may be used."""
     return environment.get(SWITCH) != "0"
+
+
+def characters(state: ctypes.Structure, field: Any) -> Any:
+    """Return a field of a structure as an array of c_char, whose slices are bytes."""
+    return (ctypes.c_char * field.size).from_buffer(state, field.offset)
 
 
 def library(path: Path, *, layout: int, size: int) -> ctypes.CDLL:

@@ -5,8 +5,8 @@
 
 The network of bench/compare.py, with a DFS, an active CS and a standby.  What reaches the server and what
 leaves for the standby is captured, with the kernel's time of each packet.  Every flow has three times: its
-SYN is at the server, its first data are, and the copy that names it leaves for the standby (REPLY or TAKEN; what is sealed is not encrypted).  The rates are connections per second, at
-fixed intervals; `all`: as many as 64 clients make one after another.  Clients are on the same machine: their data
+SYN is at the server, its first data are, and the copy that names it leaves for the standby (REPLY or TAKEN;
+what is sealed is not encrypted).  The rates are connections per second, at fixed intervals; `all`: as many as 64 clients make one after another.  Clients are on the same machine: their data
 follow 0.1 ms behind their SYN.
 """
 
@@ -39,6 +39,7 @@ from topology import (
 
 from admin.answers import CS_STATUS
 from admin.client import AdminClient
+from splitplane.drill.measure import percentile
 from ssmb.codec import size_of
 from ssmb.constants import SEAL_SIZE, TAKEN_FLOWS_MAX, Flag, MessageType
 from ssmb.grants import FLOW_SIZE
@@ -49,9 +50,7 @@ KINDS: Final = {
 }
 GRANTED_WITHIN_MS: Final = 5.0
 _SYN: Final = 0x02
-_TAKEN, _REPLY, _DELETE = (
-    int(each) for each in (MessageType.TAKEN, MessageType.REPLY, MessageType.DELETE)
-)
+_TAKEN, _REPLY = int(MessageType.TAKEN), int(MessageType.REPLY)
 _TAKEN_HEAD: Final = size_of(MessageType.TAKEN, 2)
 # Of the datagrams of a burst (UDP_SEGMENT), which a capture shows as one packet: all but the last
 _SIZES: Final = {
@@ -181,7 +180,7 @@ def row(kind: str, rate: str, flows: list[Times], seconds: int) -> str:
     within = sum(each <= GRANTED_WITHIN_MS for each in after_ms)
 
     def at(share: float) -> str:
-        return f"{after_ms[min(int(len(after_ms) * share), len(after_ms) - 1)]:.2f}"
+        return f"{percentile(after_ms, share):.2f}"
 
     return (
         f"| {kind} | {rate} | {len(counted) / seconds:,.0f} | {len(counted):,} | "

@@ -64,6 +64,7 @@ from ssmb.messages import (
 from ssmb.serials import NO_FLOW, is_cs_originated
 
 _REPLICA: Final = int(Flag.REPLICA)
+_SERIAL: Final = 3  # of what `deletes` yields
 # What standbys need too.  Repeats and acknowledgements are for the DFS alone: it copies what is new
 _SHARED: Final = STATE_SHARING & CS_SENDS - {MessageType.HEARTBEAT}
 _ALONE: Final = int(Flag.RETRY | Flag.ACK)
@@ -158,9 +159,9 @@ class Dispatch:
         """Act on a datagram of DELETEs of a DFS that is `is_fast` or `is_copied` and reports no
         flows (SYNC)."""
         self._statistics.received[MessageType.DELETE] += len(octets) // DELETE_SIZE
-        if peer.is_copied:
-            self.mirror.all_ended(peer, octets)
         for each in deletes(octets):
+            if peer.is_copied:
+                self.mirror.ended(peer, each[_SERIAL])
             self.notices.ended(peer, each, now)
 
     def copied_reply(self, peer: Peer, octets: bytes, now: float) -> None:

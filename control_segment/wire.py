@@ -181,14 +181,6 @@ def deletes(octets: bytes) -> Iterator[Ended]:
     return _DELETE.iter_unpack(octets)
 
 
-def serials_of_deletes(octets: bytes) -> list[int]:
-    """Return the serials of a datagram of DELETEs."""
-    return [
-        int.from_bytes(octets[start + 4 : start + 8], "big")
-        for start in range(0, len(octets), DELETE_SIZE)
-    ]
-
-
 def is_copied_reply(octets: bytes) -> bool:
     """Whether a datagram is a REPLY of version 2 with REPLICA, without a frame, that refuses
     nothing."""
@@ -217,7 +209,7 @@ def without_client(octets: bytes) -> bytes:
 
 def snat_port_of(tail: bytes) -> int:
     """Return the source port of packed octets of a translation."""
-    return int.from_bytes(tail[34:36], "big")
+    return int.from_bytes(tail[_SNAT_PORT : _SNAT_PORT + 2], "big")
 
 
 def taken_flows(octets: bytes) -> Iterator[tuple[int, int, bytes, int, int]]:

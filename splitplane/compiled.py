@@ -25,7 +25,7 @@ SWITCH: Final = "SPLITPLANE_COMPILED"  # in the environment; 0: the source files
 FOLDER: Final = Path(__file__).with_name("artifacts") / "compiled"
 LIST_NAME: Final = "SOURCES.sha256"
 _CODE: Final = "__mypyc"  # ends the name of what has the code of all of them
-ROOT: Final = Path(__file__).resolve().parents[1]
+_ROOT: Final = Path(__file__).resolve().parents[1]
 
 
 class _Finder(MetaPathFinder):
@@ -42,7 +42,7 @@ class _Finder(MetaPathFinder):
         return None if place is None else spec_from_file_location(fullname, place)
 
 
-def use(folder: Path = FOLDER, root: Path = ROOT) -> str:
+def use(folder: Path = FOLDER, root: Path = _ROOT) -> str:
     """Have the compiled modules imported from now on; return in words what is used, and why.
 
     To be called before any of them is imported: with the source file of one and the machine code of
@@ -70,7 +70,7 @@ def use(folder: Path = FOLDER, root: Path = ROOT) -> str:
     return "compiled modules"
 
 
-def fitting(folder: Path, root: Path) -> dict[str, Path] | str:
+def fitting(folder: Path = FOLDER, root: Path = _ROOT) -> dict[str, Path] | str:
     """Return the compiled modules by their full names, or why they are not to be used here."""
     places = _places_in(folder)
     if not places:

@@ -15,7 +15,6 @@ from control_segment.wire import (
     KEY_END,
     TRANSLATION_START,
     dst_port_of,
-    serials_of_deletes,
     session_key,
     signature_of,
     snat_port_of,
@@ -26,7 +25,7 @@ from ssmb.codec import decode
 from ssmb.constants import GRANTED_MAX, GrantContent
 from ssmb.errors import MalformedMessage
 from ssmb.grants import GrantNode, decision_octets, following_all, nodes_of, snat_ports
-from ssmb.messages import FlowState, Grant, NewFlow, Reply, Taken
+from ssmb.messages import FlowState, Grant, Message, NewFlow, Reply, Taken
 from ssmb.serials import is_cs_originated
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class GrantCopies:
         self._ended: OrderedDict[int, None] = OrderedDict()  # by a DELETE, before their TAKEN
         # By virtual server, the newest last
         self._generations: dict[tuple[bytes, int, int], dict[int, _Nodes]] = {}
-        # The nodes that one of is meant, and the source port
+        # The nodes, of which its TAKEN names one, and the source port
         self.outstanding: dict[int, tuple[_Nodes, int]] = {}
 
     def add(self, grant: Grant) -> bool:
@@ -155,25 +154,20 @@ class Mirror:
         if message.error_code:
             return  # no flow came of it
         key = session_key(*message[3:8])
-        state = FlowState._make((*message[:REPLY_FIELDS], 0, 0))
-        self._notices.mirrored(peer, key, state, now)
+        self._notices.mirrored(peer, key, _reported(message), now)
 
     def replied(self, peer: Peer, octets: bytes, now: float) -> None:
         """The same of a REPLY that `is_copied_reply`."""
         key = octets[8:KEY_END]
         if key in self._by_key:
-            message = decode(octets, 2)
-            assert isinstance(message, Reply)
-            self.decided(peer, message, now)
+            self._notices.mirrored(peer, key, _reported(decode(octets, 2)), now)
             return
         if not self._notices.has_room():
             return
         known = peer.segment_id, without_client(octets)
         decided = self._known_replies.get(known)
         if decided is None:
-            message = decode(octets, 2)
-            assert isinstance(message, Reply)
-            state = FlowState._make((*message[:REPLY_FIELDS], 0, 0))
+            state = _reported(decode(octets, 2))
             decided = self._known_replies[known] = self._notices.described(peer, key, state)
         serial = int.from_bytes(octets[4:8], "big")
         port = snat_port_of(octets[TRANSLATION_START:])
@@ -195,14 +189,6 @@ class Mirror:
         """DELETE: a TAKEN that it has overtaken says nothing new."""
         if is_cs_originated(serial):
             self._copies_of(peer).ended(serial)
-
-    def all_ended(self, peer: Peer, octets: bytes) -> None:
-        """A datagram of DELETEs."""
-        copies = self._copies_of(peer)
-        outstanding = copies.outstanding
-        for serial in serials_of_deletes(octets):
-            if serial in outstanding:
-                copies.ended(serial)
 
     def taken(self, peer: Peer, taken: Taken, now: float) -> int:
         """A copy of TAKEN; return how many of its flows are not known here."""
@@ -240,6 +226,12 @@ class Mirror:
             notices.mirrored_as(peer, key, serial, decided, snat_port, now)
         self.lacks_grants |= unknown > 0
         return unknown
+
+
+def _reported(message: Message) -> FlowState:
+    """What a DFS would report of a flow that a REPLY or NEWFLOW is about."""
+    assert isinstance(message, Reply | NewFlow)
+    return FlowState._make((*message[:REPLY_FIELDS], 0, 0))
 
 
 def _state(node: GrantNode, serial: int, key: bytes, snat_port: int) -> FlowState:

@@ -12,7 +12,7 @@ import ctypes
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from admin import native
 from ssmb.constants import SEAL_SIZE
@@ -69,15 +69,9 @@ class Batch:
         self.address = ctypes.addressof(state)
         self.lengths = state.lengths
         self.openers = state.openers
-        # As arrays of c_char, whose slices are bytes
-        self.octets = _characters(state, _Batch.octets)
-        self.sources = _characters(state, _Batch.sources)
-        self.verdicts = _characters(state, _Batch.verdicts)
-
-
-def _characters(state: _Batch, field: Any) -> bytes:
-    array: Any = (ctypes.c_char * field.size).from_buffer(state, field.offset)
-    return array  # type: ignore[no-any-return]
+        self.octets: bytes = native.characters(state, _Batch.octets)
+        self.sources: bytes = native.characters(state, _Batch.sources)
+        self.verdicts: bytes = native.characters(state, _Batch.verdicts)
 
 
 class Library:

@@ -357,7 +357,7 @@ class DataFlowSegmentRuntime:
         sweep_at = agent.sweeps.get_timer()
         self._others_due = sweep_at if timer is None else min(timer, sweep_at)
         agent.outbox.is_steady = not agent.endings.leftovers.stages
-        self._listen_unless_busy()
+        self._listen_unless_busy(now)
         self._set_timer(now)
 
     def _settle_what_changed(self) -> None:
@@ -369,13 +369,13 @@ class DataFlowSegmentRuntime:
             return
         agent.flush_steadily(now)
         self._let_go()
-        self._listen_unless_busy()
+        self._listen_unless_busy(now)
         self._set_timer(now)
 
-    def _listen_unless_busy(self) -> None:
+    def _listen_unless_busy(self, now: float) -> None:
         """While flows come and go, what CSs send (grants, mostly) waits for the next wake-up, as
         the target's reports do.  Not if packets wait for answers, or more came than was read."""
-        is_awaited = self._has_more or self.agent.awaits_answers(self._clock())
+        is_awaited = self._has_more or self.agent.awaits_answers(now)
         self._listen(self._companions.is_resting or is_awaited)
 
     def _let_go(self) -> None:

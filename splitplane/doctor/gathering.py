@@ -146,7 +146,7 @@ def _as_python() -> tuple[str, ...]:
     from control_segment.runtime.native import ARTIFACT as DATAGRAMS
     from data_flow_segment.targets.bpf.native_reports import ARTIFACT as REPORTS
 
-    modules = compiled.fitting(compiled.FOLDER, compiled.ROOT)
+    modules = compiled.fitting()
     missing = [path.name for path in (DATAGRAMS, REPORTS) if not path.exists()]
     why = [f"{modules} (make compiled)"] if isinstance(modules, str) else []
     return (*why, *(f"{name} is not there (make bpf)" for name in missing))

@@ -53,15 +53,14 @@ class NativeReports:
         stands behind all others."""
         take = native.library(ARTIFACT, layout=_LAYOUT, size=ctypes.sizeof(_Taken)).take
         pointer = ctypes.c_void_p
-        take.argtypes, take.restype = (pointer, pointer, pointer, ctypes.c_uint64, pointer), int
+        take.argtypes = (pointer, pointer, pointer, ctypes.c_uint64, pointer)
+        take.restype = ctypes.c_uint32
         self._state = state = _Taken()
         for kind, size in sizes.items():
             assert size <= _OCTETS
             state.sizes[kind] = size
         self._last = last
-        field: Any = _Taken.octets
-        # As an array of c_char, whose slices are bytes
-        self._octets: Any = (ctypes.c_char * field.size).from_buffer(state, field.offset)
+        self._octets: bytes = native.characters(state, _Taken.octets)
         self._parts = state.parts
         self._take = take
         self._arguments = (*places, ctypes.addressof(state))
