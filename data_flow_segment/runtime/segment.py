@@ -31,7 +31,7 @@ from data_flow_segment.runtime.multicast import MulticastSockets
 from data_flow_segment.runtime.sockets import open_udp
 from data_flow_segment.runtime.state_file import StateFile
 from data_flow_segment.runtime.streams import Streams
-from data_flow_segment.targets.contract import SetAnswers, Target, TargetError
+from data_flow_segment.targets.contract import PACKET_COMMANDS, SetAnswers, Target, TargetError
 from ssmb.addresses import from_text
 
 DatagramFilter = Callable[[Literal["in", "out"], bytes], Iterable[tuple[float, bytes]]]
@@ -379,12 +379,17 @@ class DataFlowSegmentRuntime:
         self._listen(self._companions.is_resting or is_awaited)
 
     def _let_go(self) -> None:
+        """Commands before what may tell of them: a CS that hears that grants are void counts on it
+        at once.  But it decides while packets that waited are put back."""
         outbox = self.agent.outbox
-        # datagrams first: the CS decides while packets that waited are put back
+        commands = outbox.take_commands()
+        can_wait = all(isinstance(command, PACKET_COMMANDS) for command in commands)
+        if commands and not can_wait:
+            self.target.apply(commands)
         if outbox.datagrams and self._udp is not None:
             self._send(outbox.take_datagrams())
-        if outbox.commands:
-            self.target.apply(outbox.take_commands())
+        if commands and can_wait:
+            self.target.apply(commands)
 
     def _tell(self, happened: Happened) -> None:
         for observe in self.observers:

@@ -394,6 +394,10 @@ Command = (
     | GrantCommand
 )
 
+PACKET_COMMANDS: Final = (InstallFlow, InjectPacket, PutBackFragment, TransmitPacket)
+"""What lets packets go that have waited.  Nothing that is sent says that it was carried out; of
+what is removed, or void, a CS is told, and may then count on it."""
+
 # --- events: target -> agent ---------------------------------------------------------------
 
 

@@ -6,10 +6,10 @@ import os
 import random
 import select
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -28,13 +28,24 @@ from data_flow_segment.runtime.segment import (
     DatagramFilter,
 )
 from data_flow_segment.runtime.state_file import StateFile
-from data_flow_segment.targets.contract import Event, FinishedMessages, TargetError
+from data_flow_segment.targets.contract import (
+    Command,
+    Event,
+    FinishedMessages,
+    InjectPacket,
+    PacketIn,
+    RemoveFlow,
+    TargetError,
+    TransmitPacket,
+)
+from data_flow_segment.targets.grants import BeginGrants, EndGrants, ExtendLease
 from data_flow_segment.targets.memory import MemoryTarget
 from data_flow_segment.targets.registry import open_target
+from data_flow_segment.targets.virtual_server_key import VirtualServerKey
 from ssmb.addresses import to_text
 from ssmb.codec import encode as encode_message
-from ssmb.constants import MessageType
-from ssmb.messages import Delete
+from ssmb.constants import TCP, MessageType
+from ssmb.messages import Delete, FlowSignature
 from support.octets.frames import SYN, ends_of, framed, tcp_packet
 from support.ports import free_port
 from support.segments.agent_rig import (
@@ -47,6 +58,7 @@ from support.segments.agent_rig import (
     VIP,
     options,
 )
+from support.segments.real_dfs import run_with_dfs
 
 KEY = b"sixteen octets or more"
 
@@ -374,6 +386,49 @@ def test_no_reader_is_left_behind_a_run(reporting: type[Reporting]) -> None:
         assert not dfs.is_listening
 
     asyncio.run(main())
+
+
+GRANTED: Final = VirtualServerKey(VIP[0], VIP[1], TCP)
+FLOW: Final = FlowSignature(CLIENT[0], VIP[0], CLIENT[1], VIP[1], TCP, 0)
+PACKET: Final = PacketIn(0, FLOW, SYN, EXTERNAL, b"", None)
+WAITED: Final[list[Command]] = [InjectPacket(PACKET), TransmitPacket(b"")]
+
+
+@pytest.mark.parametrize(
+    ("commands", "is_first"),
+    [
+        ([BeginGrants(GRANTED, 1, 8, 1, inside=False)], True),
+        ([EndGrants(GRANTED)], True),
+        ([ExtendLease(1, 0.0)], True),
+        ([RemoveFlow(FLOW)], True),
+        ([*WAITED, EndGrants(GRANTED)], True),
+        (WAITED, False),
+    ],
+)
+def test_what_is_sent_tells_of_nothing_that_is_not_carried_out(
+    commands: list[Command], is_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between both, the process may wait for a processor for as long as others want it."""
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as cs:
+        cs.bind(("127.0.0.1", 0))
+        cs.setblocking(False)
+        had_come: list[bool] = []
+
+        async def scenario(dfs: DataFlowSegmentRuntime) -> None:
+            target = dfs.target
+
+            def apply(applied: Iterable[Command]) -> None:
+                if list(applied) == commands:
+                    had_come.append(bool(select.select([cs], [], [], 0)[0]))
+
+            monkeypatch.setattr(target, "apply", apply)
+            dfs.agent.outbox.commands += commands
+            dfs.agent.outbox.datagrams.append((cs.getsockname(), b"confirmed"))
+            dfs.settle()
+
+        run_with_dfs(scenario)
+        assert had_come == [not is_first]
+        assert cs.recv(100) == b"confirmed"
 
 
 def test_a_port_in_use_is_an_os_error() -> None:
