@@ -394,6 +394,8 @@ class ControlSegmentStatus(Status):
     role_epoch: int = 0  # of its claims
     successor: int | None = None  # the CS that it was ordered to hand over to, and has not yet
     control_segments: list[GroupMember] = field(default_factory=list)  # the others of the group
+    # It may lack persistent clients or idle sessions that another CS of the group knows
+    waits_for_records: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

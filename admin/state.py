@@ -41,7 +41,7 @@ class Section(NamedTuple):
     kind: int
     name: str
     record_size: int
-    records: bytes  # one behind the other
+    records: bytes  # one behind the other, or none
 
 
 class State(NamedTuple):
@@ -61,6 +61,9 @@ def encode(segment_id: int, written: float, sections: Iterable[Section]) -> Iter
     checksum = crc32(piece)
     yield piece
     for kind, name, record_size, records in sections:
+        if not records:
+            yield b""
+            continue
         encoded = name.encode()
         count = len(records) // record_size
         piece = _SECTION.pack(kind, len(encoded), record_size, count) + encoded + records

@@ -71,13 +71,35 @@ class SourceAddressPersistence:
                 return
             del part[oldest]
 
-    def entries(self, most: int, now: float) -> Iterator[tuple[bytes, Place, float]]:
-        """Yield the latest clients: address, place, when; of each part the one seen last at the
-        end.  The table may change meanwhile.
+    def learn(self, address: bytes, place: Place, seen: float) -> bool:
+        """Another process or CS knew this; False: later things are known, of it or of as many as
+        there is room for."""
+        number = hash(address) % self._parts_max
+        part = self._parts.get(number)
+        if part is None:
+            part = self._parts[number] = OrderedDict()
+        entry = part.get(address)
+        if entry is not None:
+            if entry[1] >= seen:
+                return False
+        elif len(part) >= self._count:
+            oldest = next(iter(part))
+            if part[oldest][1] >= seen:
+                return False
+            del part[oldest]
+        self.changes += 1
+        part[address] = place, seen
+        part.move_to_end(address)
+        return True
+
+    def entries(
+        self, most: int, now: float, age_max_s: float
+    ) -> Iterator[list[tuple[bytes, Place, float]]]:
+        """Yield the latest clients, of one part after another: address, place, when; the one seen
+        last at the end.  The table may change meanwhile.
         """
+        age_max_s = min(age_max_s, self.timeout_s)
         for part in list(self._parts.values()):
             share = most // len(self._parts) + 1
-            for address in list(islice(part, max(0, len(part) - share), None)):
-                entry = part.get(address)
-                if entry is not None and now - entry[1] < self.timeout_s:
-                    yield (address, *entry)
+            latest = islice(part.items(), max(0, len(part) - share), None)
+            yield [(address, *entry) for address, entry in latest if now - entry[1] < age_max_s]

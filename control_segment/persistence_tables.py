@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Final
 
 from admin.state import Kind, Section
@@ -73,22 +73,29 @@ class PersistenceTables:
         """Another number whenever there is something new to keep."""
         return sum(table.changes for table in self.by_name.values())
 
-    def sections(self, now: float, wall_now: float) -> Iterator[Section]:
-        """Yield what is to be kept over a restart, some clients at a time (`wall_now`: unix time).
+    def sections(
+        self, now: float, wall_now: float, age_max_s: float = math.inf
+    ) -> Iterator[Section]:
+        """Yield what is known, some clients at a time, or none: `wall_now` is the time in which
+        records say when a client was seen (s); one that was seen longer ago than `age_max_s` is
+        left out.
 
         Each table gives its latest clients if all together are too many.
         """
         most = _KEPT_MAX // max(1, len(self.by_name))
         for name, table in list(self.by_name.items()):
-            entries = table.entries(most, now)
-            while records := b"".join(
-                _RECORD.pack(client, *place, max(0, int(wall_now - now + seen)))
-                for client, place, seen in islice(entries, _RECORDS_AT_ONCE)
-            ):
-                yield Section(Kind.PERSISTENCE, name, _RECORD.size, records)
+            waiting: list[tuple[bytes, Place, float]] = []
+            for part in table.entries(most, now, age_max_s):
+                waiting += part
+                while len(waiting) >= _RECORDS_AT_ONCE:
+                    yield _section(name, waiting[:_RECORDS_AT_ONCE], wall_now - now)
+                    del waiting[:_RECORDS_AT_ONCE]
+                yield _section(name, [], 0.0)
+            yield _section(name, waiting, wall_now - now)
 
     def restore(self, sections: Iterable[Section], now: float, wall_now: float) -> int:
-        """Take what an earlier process kept; return how many clients are known again.
+        """Take what an earlier process kept, or another CS knows; return how many clients are known
+        by that.
 
         Tables that are not configured any more are passed over.  What was seen in the future, by
         this machine's clock, was seen now.
@@ -103,9 +110,16 @@ class PersistenceTables:
                 age_s = max(0.0, wall_now - seen)
                 if age_s < table.timeout_s:
                     place = places.setdefault((address, port), (address, port))
-                    table.remember(client, place, now - age_s)
-                    count += 1
+                    count += table.learn(client, place, now - age_s)
         return count
+
+
+def _section(name: str, clients: list[tuple[bytes, Place, float]], ahead_s: float) -> Section:
+    """`ahead_s`: of the time in records to that of *clients*."""
+    records = b"".join(
+        _RECORD.pack(client, *place, max(0, int(ahead_s + seen))) for client, place, seen in clients
+    )
+    return Section(Kind.PERSISTENCE, name, _RECORD.size, records)
 
 
 def table_name(config: VirtualServerConfig) -> str:

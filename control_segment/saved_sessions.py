@@ -7,6 +7,7 @@ connection that has been idle for long goes on at its node, although the CS rest
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -47,8 +48,11 @@ class SavedSessions:
         """Another number whenever there is something new to keep."""
         return self._table.session_changes
 
-    def sections(self, now: float, wall_now: float) -> Iterator[Section]:
-        """Yield what is to be kept, some sessions at a time (`wall_now`: unix time)."""
+    def sections(
+        self, now: float, wall_now: float, age_max_s: float = math.inf
+    ) -> Iterator[Section]:
+        """Yield what is known, some sessions at a time, or none: `wall_now` is the time in which
+        records have the last sign of life (s); an older one than `age_max_s` is left out."""
         sessions = self._table.sessions
         flows = iter(list(islice(sessions, max(0, len(sessions) - _KEPT_MAX), None)))
         while piece := list(islice(flows, _RECORDS_AT_ONCE)):
@@ -57,13 +61,14 @@ class SavedSessions:
                     flow.key, flow.head, flow.tail, max(0, int(wall_now - now + flow.last_active))
                 )
                 for flow in piece
-                if flow.state == SESSION  # it may have changed since the list was made
+                # It may have changed since the list was made
+                if flow.state == SESSION and now - flow.last_active < age_max_s
             )
-            if records:
-                yield Section(Kind.SESSIONS, "", _RECORD.size, records)
+            yield Section(Kind.SESSIONS, "", _RECORD.size, records)
 
     def restore(self, sections: Iterable[Section], now: float, wall_now: float) -> int:
-        """Take what an earlier process kept; return how many sessions are known again."""
+        """Take what an earlier process kept, or another CS knows; return how many sessions are
+        known by that.  Nothing has to go for them."""
         table, count = self._table, 0
         for kind, _, record_size, records in sections:
             if kind != Kind.SESSIONS or record_size != _RECORD.size:
@@ -72,6 +77,8 @@ class SavedSessions:
                 age_s = max(0.0, wall_now - seen)  # seen in the future: the clock was set back
                 if age_s >= table.session_timeout_s or key[PROTOCOL] != TCP or key in table.by_key:
                     continue
+                if len(table) >= table.capacity:
+                    return count
                 fields = (0, head_flags(head), 0, *signature_of(key), 0, 0)
                 state = FlowState._make((*fields, *unpack_translation(tail), 0, 0))
                 if self._notices.session_kept(self._absent, key, state, now, now - age_s):

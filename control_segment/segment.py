@@ -33,6 +33,8 @@ from control_segment.flows import FlowTable
 from control_segment.grant_serials import GrantSerials
 from control_segment.group.group import Group
 from control_segment.group.health_sharing import HealthSharing
+from control_segment.group.recall import Ids, Recalling
+from control_segment.group.records_sharing import RecordsSharing
 from control_segment.model import Model, Step, finish
 from control_segment.monitoring import Monitoring
 from control_segment.nodes import Node, NodeState
@@ -167,6 +169,19 @@ class ControlSegment:
         self.group.health = HealthSharing(
             self.monitoring, self.group.direct, config.segment_id, config.group_id, cs_boot_id
         )
+        ids = Ids(config.segment_id, config.group_id, cs_boot_id)
+        if not self.group.is_alone:
+            self.group.records = RecordsSharing(
+                model.persistence,
+                self.saved_sessions,
+                self.group.direct,
+                self.group.election.known,
+                Recalling(
+                    ids, self.group.times, lambda: int.from_bytes(random_octets(4), "big"), now
+                ),
+                self.log,
+                ids,
+            )
 
     # --- SSMB ----------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ DROPS: Final[dict[str, Drop]] = {
         True, "heartbeats of other control segments that answered none of ours; normal at the start"
     ),
     "stale_health": Drop(True, "another CS's HEALTH was late, recorded, or came twice"),
+    "stale_recall": Drop(True, "another CS's RECALL or RECORDS was late, recorded, or came twice"),
     "multicast_own": Drop(True, "datagrams of this CS to the multicast group that came back to it"),
     "multicast_not_followed": Drop(
         True,

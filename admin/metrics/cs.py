@@ -108,6 +108,11 @@ STATUS: Final[Group[ControlSegmentStatus]] = unlabelled(
         lambda it: it.role_epoch,
     ),
     Metric(
+        "splitplane_cs_waits_for_records", "gauge",
+        "1: it may lack persistent clients or idle sessions that another CS of the group knows.",
+        lambda it: it.waits_for_records,
+    ),
+    Metric(
         "splitplane_cs_laboratory", "gauge",
         "1: nothing is authenticated; never outside a laboratory.", lambda it: it.laboratory,
     ),

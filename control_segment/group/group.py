@@ -20,9 +20,11 @@ from control_segment.grants import Grants
 from control_segment.group.config_digest import ConfigDigest
 from control_segment.group.health_message import Health
 from control_segment.group.health_sharing import HealthSharing
-from control_segment.group.heartbeats import DirectHeartbeats
+from control_segment.group.heartbeats import LACKS_RECORDS, DirectHeartbeats
 from control_segment.group.mirror import Mirror
 from control_segment.group.multicast import Multicast
+from control_segment.group.recall_messages import Recall, Records
+from control_segment.group.records_sharing import RecordsSharing
 from control_segment.group.role import Election
 from control_segment.group.times import times_of
 from control_segment.group.views import Beat, Role
@@ -82,6 +84,7 @@ class Group:
         self.digest = ConfigDigest()
         self.follow: Callable[[float], None] = lambda now: None
         self.health: HealthSharing | None = None  # made behind this
+        self.records: RecordsSharing | None = None  # likewise; None: no other CS has any
         # The members of a pair answer heartbeats: so this CS knows which of them live
         self.has_pairs = any(each.pair for each in config.data_flow_segments)
         self._names = {segment_id: address for segment_id, (address, _) in others.items()}
@@ -99,6 +102,7 @@ class Group:
         self._successor = 0  # the CS that is to take over, as long as it has not
         self._successor_until = 0.0
         self._differing: set[int] = set()
+        self._has_flows = False  # all of them, of the DFSs that it is connected to
 
     @property
     def is_alone(self) -> bool:
@@ -109,6 +113,11 @@ class Group:
     def successor(self) -> int | None:
         """The CS that was ordered to take over from this one, and has not yet."""
         return self._successor or None if self.election.claims else None
+
+    @property
+    def waits_for_records(self) -> bool:
+        """Whether this CS may lack persistent clients or idle sessions that another one knows."""
+        return self.records is not None and self.records.waits
 
     # --- what comes -----------------------------------------------------------------------------
 
@@ -151,6 +160,9 @@ class Group:
             if health is not None and not health.came(message, now):
                 self._statistics.drops["invalid_msg"] += 1
             return
+        if isinstance(message, Recall | Records):
+            self._records_came(message, now)
+            return
         beat = _beat(message)
         if beat is None or message.group_id != self._group_id:
             self._statistics.drops["invalid_msg"] += 1
@@ -162,6 +174,18 @@ class Group:
         if beat.lacks_grants and self.election.role is Role.ACTIVE and now >= self._renew_at:
             self._renew_at = now + RENEW_S
             self._grants.renew(now)
+
+    def _records_came(self, message: Recall | Records, now: float) -> None:
+        records = self.records
+        if records is None or message.group_id != self._group_id:
+            self._statistics.drops["invalid_msg"] += 1
+        elif isinstance(message, Recall):
+            self._out += records.asked(message, now)
+        elif records.came(message, now):
+            self._out += records.datagrams(now)
+            self._judge()
+        else:
+            self._statistics.drops["stale_recall"] += 1
 
     def _note_digest(self, segment_id: int, theirs: int) -> None:
         """Say once that another CS would decide otherwise, and again when that has changed."""
@@ -188,7 +212,8 @@ class Group:
         """When `handle_timer` has something to do."""
         if self.is_alone and not self.has_pairs:
             return self.election.get_timer()
-        return self._next_beat
+        asks_at = None if self.records is None else self.records.get_timer()
+        return self._next_beat if asks_at is None else min(asks_at, self._next_beat)
 
     def handle_timer(self, now: float) -> None:
         """Heartbeats; then the rules are looked at."""
@@ -201,6 +226,8 @@ class Group:
             self.digest.go_on()
             self._beat(now)
             self._look_at_copies(now)
+        if self.records is not None:
+            self._out += self.records.datagrams(now)
         self.election.handle_timer(now)
         self.follow(now)
 
@@ -226,7 +253,9 @@ class Group:
             config_digest=self.digest.value,
             flow_digest=digest & _MASK,
         )
-        datagrams = self.direct.datagrams(ours, now)
+        is_short = self.records is not None and self.records.lacks
+        direct = ours._replace(flags=ours.flags | LACKS_RECORDS) if is_short else ours
+        datagrams = self.direct.datagrams(direct, now)
         self._statistics.sent[MessageType.HEARTBEAT] += len(datagrams)
         self._out += datagrams
         if election.role is Role.ACTIVE and self.health is not None:
@@ -256,7 +285,8 @@ class Group:
 
     def _look_at_copies(self, now: float) -> None:
         """A standby that has missed something asks for it (11.4)."""
-        complete = True
+        complete, is_active = True, self.election.role is Role.ACTIVE
+        current: dict[int, bool] = {}
         for peer in self._peers.values():
             if not peer.is_connected:
                 continue
@@ -271,9 +301,17 @@ class Group:
             if not peer.sync.is_running and not copy.is_complete and copy.may_sync(now):
                 self._synchronise(peer, now)
             complete = complete and copy.is_complete
-        self.election.is_complete = complete and any(
-            peer.is_connected for peer in self._peers.values()
-        )
+            is_known = peer.is_active if is_active else copy.is_complete
+            reaches = self.election.known.reaches(peer.segment_id, now)
+            current[peer.segment_id] = is_known and reaches
+        if self.records is not None:
+            self.records.look(now, current, is_active=is_active)
+        self._has_flows = complete and bool(current)
+        self._judge()
+
+    def _judge(self) -> None:
+        """Whether it may be ordered to take over."""
+        self.election.is_complete = self._has_flows and not self.waits_for_records
 
     # --- people ---------------------------------------------------------------------------------
 
@@ -291,7 +329,8 @@ class Group:
                 return wanted
             if not election.is_complete and not force:
                 raise ValueError(
-                    "this control segment does not have every flow yet; see show status"
+                    "this control segment does not have every flow and persistent client yet; see"
+                    " show status"
                 )
             election.order(now)
             self.follow(now)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HEARTBEAT and HEALTH between the CSs of a group, without a DFS (wire protocol 11.8, 11.9).
+"""What goes between the CSs of a group without a DFS (wire protocol 11.8 to 11.10).
 
 Each direction of a pair has a seal key that follows from the cluster key and both segment ids.  A
 heartbeat counts if it repeats a nonce that this CS has sent a moment ago, so a recorded one keeps
@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from hmac import compare_digest
 from typing import Final
 
-from control_segment.group import health_message
+from control_segment.group import health_message, recall_messages
 from control_segment.group.health_message import Entry, Health
+from control_segment.group.recall_messages import Recall, Records
 from control_segment.peers import Datagram
 from ssmb.codec import decode_datagram, encode
 from ssmb.constants import SEAL_SIZE, Flag
@@ -26,6 +27,8 @@ from ssmb.seal import TAG_SIZE, Sealer, tag
 NONCE_SIZE: Final = 8
 VERSION: Final = 2  # of SSMB, which CSs write to each other
 TAKES_HEALTH: Final = int(Flag.HAS_STATS)  # in a direct HEARTBEAT
+TAKES_RECALL: Final = int(Flag.INSIDE)
+LACKS_RECORDS: Final = int(Flag.TRUNCATED)
 
 
 def pair_key(key: bytes, sender_id: int, receiver_id: int) -> bytes:
@@ -41,11 +44,15 @@ class _Other:
         "health_boot",
         "health_sequence",
         "heard_at",
+        "lacks_records",
         "nonce",
         "opening",
+        "recall_boot",
+        "recall_sequence",
         "sealer",
         "segment_id",
         "takes_health",
+        "takes_recall",
     )
 
     def __init__(self, segment_id: int, address: tuple[str, int], own_id: int, key: bytes) -> None:
@@ -58,6 +65,10 @@ class _Other:
         self.takes_health = False
         self.health_boot = 0  # of its last HEALTH
         self.health_sequence = 0
+        self.takes_recall = False
+        self.lacks_records = False
+        self.recall_boot = 0  # of its last RECALL
+        self.recall_sequence = 0
 
 
 class DirectHeartbeats:
@@ -75,11 +86,12 @@ class DirectHeartbeats:
         long a nonce is good, in seconds."""
         each = [_Other(segment_id, address, own_id, key) for segment_id, address in others]
         self._others = {other.address: other for other in each}
+        self._by_id = {other.segment_id: other for other in each}
         self.addresses = frozenset(self._others)
         self._random_octets = random_octets
         self._fresh_s = fresh_s
         self._nonces: deque[tuple[float, int]] = deque()
-        self._sequence = 0  # of HEALTH
+        self._sequence = 0  # of HEALTH and RECALL
 
     @property
     def takes_health(self) -> bool:
@@ -94,7 +106,7 @@ class DirectHeartbeats:
             self._nonces.popleft()
         datagrams = []
         for other in self._others.values():
-            flags = heartbeat.flags | TAKES_HEALTH
+            flags = heartbeat.flags | TAKES_HEALTH | TAKES_RECALL
             own = heartbeat._replace(flags=flags, nonce=nonce, echo=other.nonce)
             datagrams.append(_sealed(encode(own, VERSION), other))
         return datagrams
@@ -111,7 +123,32 @@ class DirectHeartbeats:
             if other.takes_health
         ]
 
-    def open(self, octets: bytes, address: tuple[str, int], now: float) -> Heartbeat | Health | str:
+    def takes_recall(self, segment_id: int) -> bool:
+        """Whether that CS understands RECALL."""
+        return segment_id in self._by_id and self._by_id[segment_id].takes_recall
+
+    def lacks_records(self, segment_id: int) -> bool:
+        """Whether that CS lacks some of what it may be asked for by RECALL."""
+        return self._by_id[segment_id].lacks_records
+
+    def recall(self, message: Recall, segment_id: int) -> Datagram:
+        """Return it for that CS."""
+        other = self._by_id[segment_id]
+        self._sequence += 1
+        own = message._replace(sequence=self._sequence, echo=other.nonce)
+        return _sealed(recall_messages.encode_recall(own), other)
+
+    def records(self, messages: Iterable[Records], segment_id: int) -> list[Datagram]:
+        """Return them for that CS."""
+        other = self._by_id[segment_id]
+        return [
+            _sealed(recall_messages.encode_records(each._replace(echo=other.nonce)), other)
+            for each in messages
+        ]
+
+    def open(
+        self, octets: bytes, address: tuple[str, int], now: float
+    ) -> Heartbeat | Health | Recall | Records | str:
         """Return a fresh message, or the counter that says why there is none."""
         other = self._others[address]
         if other.opening:
@@ -123,6 +160,9 @@ class DirectHeartbeats:
         health = health_message.decode(octets)
         if health is not None:
             return self._health(other, health, now)
+        recall = recall_messages.decode(octets)
+        if recall is not None:
+            return self._recall(other, recall, now)
         messages, malformed, _ = decode_datagram(octets, VERSION)
         message = messages[0] if len(messages) == 1 and malformed is None else None
         if not isinstance(message, Heartbeat) or message.segment_id != other.segment_id:
@@ -135,6 +175,8 @@ class DirectHeartbeats:
             return "stale_heartbeat"
         other.heard_at = now
         other.takes_health = bool(message.flags & TAKES_HEALTH)
+        other.takes_recall = bool(message.flags & TAKES_RECALL)
+        other.lacks_records = bool(message.flags & LACKS_RECORDS)
         return message
 
     def _is_fresh(self, echo: int, now: float) -> bool:
@@ -148,6 +190,20 @@ class DirectHeartbeats:
         if is_repeated or not self._is_fresh(message.echo, now):
             return "stale_health"
         other.health_boot, other.health_sequence = message.boot_id, message.sequence
+        return message
+
+    def _recall(
+        self, other: _Other, message: Recall | Records, now: float
+    ) -> Recall | Records | str:
+        if message.segment_id != other.segment_id:
+            return "invalid_msg"
+        if not self._is_fresh(message.echo, now):
+            return "stale_recall"
+        if isinstance(message, Recall):  # pieces have numbers
+            is_old = message.sequence <= other.recall_sequence
+            if message.boot_id == other.recall_boot and is_old:
+                return "stale_recall"
+            other.recall_boot, other.recall_sequence = message.boot_id, message.sequence
         return message
 
 

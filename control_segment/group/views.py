@@ -103,6 +103,11 @@ class Knowledge:
         """Whether the file names no other CS: then nothing is sent to or expected of one."""
         return not self.others
 
+    def reaches(self, dfs_id: int, now: float) -> bool:
+        """Whether messages go to this DFS and back."""
+        view = self.dfss.get(dfs_id)
+        return view is not None and view.reaches(now, self.times)
+
     def reach(self, now: float) -> int:
         """How many DFSs this CS reaches, both ways."""
         return sum(view.reaches(now, self.times) for view in self.dfss.values())

@@ -54,6 +54,7 @@ def _status(
         role_epoch=segment.group.election.epoch,
         successor=segment.group.successor,
         control_segments=segment.group.describe(now),
+        waits_for_records=segment.group.waits_for_records,
         data_flow_segments=[
             _describe_dfs(segment, dfs.address, dfs.port, link, now)
             for dfs, link in zip(config.data_flow_segments, links, strict=True)

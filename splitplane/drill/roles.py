@@ -67,6 +67,8 @@ def _is_whole(status: Mapping[str, Any]) -> bool:
     and a flow that only the active CS still has is ended by its timers.  What the copy lacks makes
     it incomplete (`control_segment.copy_state`).
     """
+    if status.get("waits_for_records"):
+        return False
     for dfs in status["data_flow_segments"]:
         sync, copy = dfs["sync"], dfs.get("copy")
         if not dfs["ready"] or not dfs["ssmb_authenticated"] or sync is None or sync["running"]:

@@ -208,6 +208,8 @@ def differences(member: Fellow, active: Fellow) -> Iterator[str]:
     yield from map(str, cs.faults.take_log())
     if not cs.group.election.is_complete:
         yield f"{name} is not complete"
+    if member.lacks_records:
+        yield f"{name} may lack persistent clients and idle sessions"
     flows, theirs = flows_of(cs), flows_of(active.cs)
     if flows != theirs:
         both = flows.keys() & theirs.keys()

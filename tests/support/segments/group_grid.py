@@ -44,6 +44,7 @@ class GroupGrid(Grid):
         self.hears_logs = False  # whether what segments write to their logs is in the story
         self.homes: dict[bytes, bytes] = {}  # the node of each client's address
         self.keeps_homes = False  # whether a client's address always comes to the same node
+        self.chats = True  # whether clients go on sending
         self._roles: dict[Part, str] = {}
         super().__init__(seed, css=css, dfss=dfss, **arguments)
 
@@ -94,27 +95,28 @@ class GroupGrid(Grid):
     def kill(self, part: Part) -> None:
         self.touch(part)
         part.kill()
+        self._forget_homes()
 
     def start(self, part: Part) -> None:
         self.touch(part)
         part.start()
-        self._forget_homes()
 
     def _forget_homes(self) -> None:
-        """A CS was away: SYNC tells it only of clients that have a flow (docs/design/0009)."""
-        self.homes = {client[0]: node for (_, client), node in self.live.items()}
+        """If nobody is left who knows them: DFSs know only where clients are that have a flow."""
+        if all(not each.runs or each.lacks_records for each in self.members):
+            self.homes = {client[0]: node for (_, client), node in self.live.items()}
 
     def hang(self, part: Part) -> None:
         """Its process does nothing; its kernel does."""
         self.touch(part)
         part.hangs = part.up
+        self._forget_homes()
 
     def resume(self, part: Part) -> None:
         if not part.hangs:
             return
         part.hangs = False
         self.touch(part)
-        self._forget_homes()
         waited = tuple(part.inbox)
         part.inbox.clear()
         for receive in waited:
@@ -258,7 +260,7 @@ class GroupGrid(Grid):
 
     def open(self, dfs: Dfs, client: End, life_s: float, tries: int = 0) -> None:
         super().open(dfs, client, life_s, tries)
-        if not tries:
+        if not tries and self.chats:
             self.at(CHAT_S, self._chat, dfs, client, self.now + life_s)
 
     def _chat(self, dfs: Dfs, client: End, until: float) -> None:

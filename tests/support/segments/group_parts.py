@@ -175,6 +175,13 @@ class Fellow(Member):
     def role(self) -> Role:
         return self.cs.group.election.role
 
+    @property
+    def lacks_records(self) -> bool:
+        """Whether it may lack persistent clients and idle sessions that another one knows."""
+        records = self.cs.group.records
+        assert records is not None
+        return records.lacks
+
     def kill(self) -> None:
         """The process ends: its kernel ends its connections."""
         self.up = self.hangs = False

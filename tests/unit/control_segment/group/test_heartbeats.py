@@ -8,7 +8,8 @@ from typing import Final
 
 import pytest
 
-from control_segment.group.heartbeats import DirectHeartbeats
+from control_segment.group.heartbeats import LACKS_RECORDS, DirectHeartbeats
+from control_segment.group.recall_messages import Recall, Records
 from ssmb.codec import encode
 from ssmb.messages import Heartbeat, Sync
 
@@ -113,3 +114,62 @@ def test_in_a_laboratory_nothing_is_sealed() -> None:
     octets = beat(second, 2, 0.1)
     assert len(octets) == 56
     assert isinstance(first.open(octets, SECOND, 0.1), Heartbeat)
+
+
+# --- RECALL and RECORDS (11.10) ------------------------------------------------------------------
+
+QUESTION: Final = Recall(32, 0, 1, 3, 1, 0, 7, 0, 60)
+ANSWER: Final = Records(True, True, 0, 0, 1, 3, 1, 0, 7, 0, 0, "", b"")
+
+
+def test_a_question_and_an_answer_are_sealed_and_fresh() -> None:
+    first, second = pair()
+    acquainted(first, second)
+    octets, address = first.recall(QUESTION, 2)
+    assert address == SECOND
+    opened = second.open(octets, FIRST, 0.1)
+    assert isinstance(opened, Recall)
+    assert opened._replace(sequence=0, echo=0) == QUESTION
+    ((told, _),) = first.records([ANSWER], 2)
+    answer = second.open(told, FIRST, 0.1)
+    assert isinstance(answer, Records)
+    assert answer._replace(echo=0) == ANSWER
+
+
+def test_a_recorded_question_is_answered_once_and_only_for_a_moment() -> None:
+    first, second = pair()
+    acquainted(first, second)
+    early, late = (first.recall(QUESTION, 2)[0] for _ in range(2))
+    assert isinstance(second.open(late, FIRST, 0.1), Recall)
+    assert second.open(late, FIRST, 0.1) == "stale_recall"
+    assert second.open(early, FIRST, 0.1) == "stale_recall"
+    anew, _ = first.recall(QUESTION._replace(boot_id=2), 2)
+    assert isinstance(second.open(anew, FIRST, 0.1), Recall)
+    old, _ = first.recall(QUESTION, 2)
+    assert second.open(old, FIRST, 0.1 + FRESH_S) == "stale_recall"
+    ((told, _),) = first.records([ANSWER], 2)
+    assert second.open(told, FIRST, 0.1 + FRESH_S) == "stale_recall"
+
+
+def test_whoever_has_no_key_asks_and_tells_nothing() -> None:
+    first, second = pair(KEY, b"another key altogether")
+    acquainted(first, second)
+    octets, _ = first.recall(QUESTION, 2)
+    ((told, _),) = first.records([ANSWER], 2)
+    assert second.open(octets, FIRST, 0.1) == "bad_seal"
+    assert second.open(told, FIRST, 0.1) == "bad_seal"
+    first, second = pair()
+    acquainted(first, second)
+    octets, _ = first.recall(QUESTION._replace(segment_id=3), 2)
+    assert second.open(octets, FIRST, 0.1) == "invalid_msg"
+
+
+def test_heartbeats_say_who_may_be_asked_and_who_lacks_something() -> None:
+    first, second = pair()
+    assert not first.takes_recall(2)
+    acquainted(first, second)
+    for flags in (0, LACKS_RECORDS, 0):
+        message = Heartbeat(segment_id=2, flags=flags)
+        ((octets, _),) = second.datagrams(message, 0.1)
+        assert isinstance(first.open(octets, SECOND, 0.1), Heartbeat)
+        assert (first.takes_recall(2), first.lacks_records(2)) == (True, bool(flags))

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Persistent clients and idle sessions, from one CS of a group to another (wire protocol 11.10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+
+from admin.log_lines import line
+from admin.state import Section
+from control_segment.group.heartbeats import DirectHeartbeats
+from control_segment.group.recall import Answering, Ids, Learned, Other, Recalling
+from control_segment.group.recall_messages import Recall, Records
+from control_segment.group.views import Knowledge, Role
+from control_segment.peers import Datagram
+from control_segment.persistence_tables import PersistenceTables
+from control_segment.saved_sessions import SavedSessions
+
+
+class RecordsSharing:
+    """What one CS asks the others of its group, and tells them."""
+
+    def __init__(
+        self,
+        persistence: PersistenceTables,
+        sessions: SavedSessions,
+        direct: DirectHeartbeats,
+        known: Knowledge,
+        recalling: Recalling,
+        log: list[str],
+        ids: Ids,
+    ) -> None:
+        """`direct`: the way to the other CSs."""
+        self._persistence = persistence
+        self._sessions = sessions
+        self._direct = direct
+        self._known = known
+        self._recalling = recalling
+        self._answering = Answering(ids, self._sections)
+        self._log = log
+
+    def _sections(self, now: float, wall_now: float, age_max_s: float) -> Iterator[Section]:
+        known = self._persistence, self._sessions
+        return chain.from_iterable(each.sections(now, wall_now, age_max_s) for each in known)
+
+    @property
+    def lacks(self) -> bool:
+        """Whether this CS may lack some."""
+        return self._recalling.lacks
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may, and another CS can tell it."""
+        return self._recalling.waits
+
+    def look(self, now: float, dfss: Mapping[int, bool], *, is_active: bool) -> None:
+        """See `Recalling.look`."""
+        self._answering.look(now)
+        direct, silent_s = self._direct, self._known.times.silent
+        others = [
+            Other(segment_id, view.beat.role is Role.ACTIVE, direct.lacks_records(segment_id))
+            for segment_id, view in self._known.css.items()
+            if view.direct_at is not None
+            and now - view.direct_at < silent_s
+            and direct.takes_recall(segment_id)
+        ]
+        self._recalling.look(now, dfss, others, is_active=is_active)
+
+    def get_timer(self) -> float | None:
+        """When `datagrams` has something to ask."""
+        return self._recalling.get_timer()
+
+    def datagrams(self, now: float) -> list[Datagram]:
+        """Return what is asked now."""
+        asked = self._recalling.handle_timer(now)
+        if asked is None:
+            return []
+        whom, message = asked
+        return [self._direct.recall(message, whom)]
+
+    def asked(self, message: Recall, now: float) -> list[Datagram]:
+        """Another CS asks; return what it is told."""
+        return self._direct.records(self._answering.answer(message, now), message.segment_id)
+
+    def came(self, message: Records, now: float) -> bool:
+        """Another CS has told this; False: nobody asked, or it came before."""
+        section = self._recalling.came(message)
+        if section is None:
+            return False
+        clients = self._persistence.restore((section,), now, message.time)
+        sessions = self._sessions.restore((section,), now, message.time)
+        learned = self._recalling.took(clients, sessions, now)
+        if learned is not None and any(learned):
+            self._log.append(_in_words(learned, message.segment_id))
+        return True
+
+
+def _in_words(learned: Learned, segment_id: int) -> str:
+    return line(
+        f"control segment {segment_id} has told what this one did not know:"
+        f" {learned.clients} persistent clients, {learned.sessions} idle sessions",
+        peer=f"cs-{segment_id}",
+    )

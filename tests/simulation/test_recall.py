@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A CS that was away knows what SYNC does not tell: where clients without a flow are at home, and
+sessions whose flow has idled (wire protocol 11.10)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from control_segment.flows import SESSION
+from control_segment.group.heartbeats import DirectHeartbeats
+from control_segment.group.recall import Answering
+from control_segment.segment import ControlSegment
+from ssmb.addresses import to_text
+from support.segments.agent_rig import CLIENT
+from support.segments.grid import End
+from support.segments.group_grid import GroupGrid
+from support.segments.group_parts import Fellow
+
+PERSISTENT: Final = {"persistence": {"kind": "source_address", "timeout_s": 600}}
+IDLE: Final = {"tcp_idle_timeout_s": 5, "stats_interval_s": 1}
+
+
+def client(number: int) -> End:
+    return CLIENT[0][:14] + number.to_bytes(2, "big"), 2000 + number
+
+
+def grid_of(css: int = 2, **arguments: Any) -> GroupGrid:
+    """CSs that know each other, without weather."""
+    grid = GroupGrid(1, css=css, server=PERSISTENT, **arguments)
+    grid.is_steady = grid.hears_logs = True
+    grid.keeps_homes = True
+    grid.run(2)
+    return grid
+
+
+def visit(grid: GroupGrid, numbers: range, life_s: float = 0.2) -> None:
+    """Connections that come and go."""
+    for number in numbers:
+        grid.open(grid.dfss[number % 2], client(number), life_s)
+    grid.run(8)  # until the latest of them is forgotten by the DFSs
+
+
+def homes(cs: ControlSegment, now: float) -> dict[str, str]:
+    (server,) = cs.model.virtual_servers.values()
+    table = server.persistence
+    assert table is not None
+    return {
+        to_text(address): to_text(place[0])
+        for part in table.entries(1 << 20, now, 600.0)
+        for address, place, _ in part
+    }
+
+
+def sessions(cs: ControlSegment) -> set[bytes]:
+    return {flow.key for flow in cs.table.by_key.values() if flow.state == SESSION}
+
+
+def assert_alike(grid: GroupGrid, *members: Fellow) -> None:
+    """They know the same, and nobody lacks anything."""
+    first, *others = members or grid.members
+    for member in (first, *others):
+        assert not member.lacks_records
+        assert homes(member.cs, grid.now) == homes(first.cs, grid.now)
+        assert sessions(member.cs) >= sessions(first.cs)
+
+
+def come_back(grid: GroupGrid, numbers: range) -> None:
+    """The same clients' next connections, from another port; the grid complains of another node."""
+    for number in numbers:
+        address, port = client(number)
+        grid.open(grid.dfss[number % 2], (address, port + 20_000), 0.2)
+    grid.run(3)
+    assert len({end for end in grid.opened if end[1] > 20_000}) == len(numbers)
+    assert grid.wrongs == []
+
+
+def test_a_standby_that_comes_later_sends_clients_where_they_were() -> None:
+    grid = grid_of()
+    first, second = grid.members
+    grid.kill(second)
+    visit(grid, range(60))
+    assert grid.live == {}
+    grid.start(second)
+    grid.run(6)
+    assert len(homes(second.cs, grid.now)) == 60
+    assert_alike(grid)
+    assert any("told what this one did not know: 60 persistent" in line for line in grid.story)
+    grid.kill(first)
+    grid.run(2)
+    come_back(grid, range(60))
+
+
+def test_idle_sessions_come_as_well_and_go_on_at_their_node() -> None:
+    grid = grid_of(**IDLE)
+    grid.chats = False
+    first, second = grid.members
+    grid.kill(second)
+    for number in range(20):
+        grid.open(grid.dfss[0], client(number), 1000.0)
+    grid.run(30)
+    assert len(sessions(first.cs)) == 20
+    before = dict(grid.live)
+    grid.start(second)
+    grid.run(6)
+    assert_alike(grid)
+    assert len(sessions(second.cs)) == 20
+    grid.kill(first)
+    grid.run(2)
+    for number in range(20):
+        grid.send(grid.dfss[0], client(number), 0x10)
+    grid.run(2)
+    assert grid.live == before
+    assert grid.wrongs == []
+
+
+def test_one_that_was_cut_off_asks_for_no_more_than_it_missed() -> None:
+    grid = grid_of()
+    first, second = grid.members
+    visit(grid, range(50))
+    grid.run(30)
+    grid.separate([second], [first, *grid.dfss])
+    visit(grid, range(50, 60))
+    assert len(homes(second.cs, grid.now)) == 50
+    grid.heal()
+    grid.run(20)
+    assert_alike(grid)
+    assert any("did not know: 10 persistent clients, 0 idle" in line for line in grid.story)
+
+
+def test_one_that_hung_knows_what_happened_meanwhile() -> None:
+    grid = grid_of()
+    first, second = grid.members
+    visit(grid, range(20))
+    grid.hang(second)
+    for number in range(20, 320):  # more than waits in its socket
+        grid.at((number - 20) / 30, grid.open, grid.dfss[number % 2], client(number), 0.1)
+    grid.run(20)
+    grid.resume(second)
+    grid.run(20)
+    assert len(homes(first.cs, grid.now)) == 320
+    assert_alike(grid)
+
+
+def test_after_a_split_each_side_learns_what_the_other_decided() -> None:
+    grid = grid_of()
+    first, second = grid.members
+    grid.keeps_homes = False
+    grid.separate([first, grid.dfss[0]], [second, grid.dfss[1]])
+    grid.run(5)
+    assert [dfs.obeys for dfs in grid.dfss] == [first, second]
+    visit(grid, range(40))
+    grid.heal()
+    grid.run(20)
+    assert len(homes(first.cs, grid.now)) == 40
+    assert_alike(grid)
+
+
+def test_of_three_each_new_one_asks_one() -> None:
+    grid = grid_of(3)
+    first, second, third = grid.members
+    grid.kill(second)
+    grid.kill(third)
+    visit(grid, range(30))
+    grid.start(second)
+    grid.start(third)
+    grid.run(6)
+    assert_alike(grid)
+    grid.kill(first)
+    grid.run(2)
+    come_back(grid, range(30))
+    grid.start(first)
+    grid.run(8)
+    assert_alike(grid)
+
+
+def test_all_that_start_at_once_have_everything_soon() -> None:
+    grid = grid_of(3)
+    grid.run(3)
+    assert_alike(grid)
+
+
+def test_a_switch_over_waits_until_the_standby_knows_them() -> None:
+    grid = grid_of()
+    first, second = grid.members
+    grid.kill(second)
+    visit(grid, range(200))
+    grid.start(second)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Answering, "answer", lambda *arguments: [])  # none comes through yet
+        grid.run(5)
+        first.cs.group.name_successor(2, grid.now)
+        grid.run(2)
+        assert first.cs.group.election.claims
+        with pytest.raises(ValueError, match="every flow and persistent client"):
+            second.cs.group.name_successor(2, grid.now)
+    grid.run(10)
+    assert second.cs.group.election.claims
+    come_back(grid, range(200))
+
+
+def test_beside_one_of_an_earlier_release_nobody_waits_for_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    open_one = DirectHeartbeats.open
+
+    def older(self: DirectHeartbeats, *arguments: Any) -> Any:
+        message = open_one(self, *arguments)
+        for other in self._others.values():
+            other.takes_recall = False
+        return message
+
+    monkeypatch.setattr(DirectHeartbeats, "open", older)
+    grid = grid_of()
+    _, second = grid.members
+    assert second.lacks_records
+    assert second.cs.group.election.is_complete
+    assert second.cs.group.name_successor(2, grid.now) == 2
+    grid.run(1)
+    assert second.cs.group.election.claims
