@@ -154,6 +154,7 @@ bench: bpf compiled ## measure every figure of docs/benchmarks.md on this machin
 	$(PYTHON_BIN) bench/flood.py
 	$(PYTHON_BIN) bench/failover.py --rounds 1
 	$(PYTHON_BIN) bench/resync.py
+	$(PYTHON_BIN) bench/recall.py
 	$(PYTHON_BIN) bench/health.py
 	$(PYTHON_BIN) bench/probes.py
 	@if ! command -v simple_switch_grpc >/dev/null; then \

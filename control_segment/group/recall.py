@@ -18,8 +18,8 @@ from admin.state import Kind, Section
 from control_segment.group.recall_messages import EVERYTHING, NAME_MAX, ROOM, Recall, Records
 from control_segment.group.times import Times
 
-PIECES_MAX: Final = 32  # of one RECALL
-PACE_S: Final = 0.02  # between RECALLs: 58,000 clients per second, some tenth of a processor
+PIECES_MAX: Final = 16  # of one RECALL: 3 ms of either CS
+PACE_S: Final = 0.01  # between RECALLs: 50,000 clients per second, a quarter of a processor
 REPEAT_S: Final = 0.1  # after which a RECALL whose pieces have not all come is repeated
 TRIES: Final = 20  # RECALLs without a new piece
 FORGOTTEN_S: Final = 10.0  # an answer that nobody asks for any more

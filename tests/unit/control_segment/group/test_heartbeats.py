@@ -118,7 +118,7 @@ def test_in_a_laboratory_nothing_is_sealed() -> None:
 
 # --- RECALL and RECORDS (11.10) ------------------------------------------------------------------
 
-QUESTION: Final = Recall(32, 0, 1, 3, 1, 0, 7, 0, 60)
+QUESTION: Final = Recall(16, 0, 1, 3, 1, 0, 7, 0, 60)
 ANSWER: Final = Records(True, True, 0, 0, 1, 3, 1, 0, 7, 0, 0, "", b"")
 
 

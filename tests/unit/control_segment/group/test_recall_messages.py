@@ -86,7 +86,7 @@ def examples() -> list[bytes]:
 
 def test_the_examples_of_the_document_are_what_is_sent() -> None:
     asked, told = examples()
-    assert asked == encode_recall(Recall(32, 1, 2, 3, 0x01020304, 5, 0x0A0B0C0D, 0, EVERYTHING))
+    assert asked == encode_recall(Recall(16, 1, 2, 3, 0x01020304, 5, 0x0A0B0C0D, 0, EVERYTHING))
     client = from_text("198.51.100.1") + from_text("10.1.1.3") + bytes.fromhex("1f90 01000002")
     message = Records(
         True, True, 1, 0, 1, 3, 0x05060708, 6, 0x0A0B0C0D, 0x0100003C, 38,
