@@ -12,6 +12,7 @@ so there the address alone says which server it is.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
@@ -71,16 +72,19 @@ class SourceAddressPersistence:
                 return
             del part[oldest]
 
-    def learn(self, address: bytes, place: Place, seen: float) -> bool:
+    def learn(
+        self, address: bytes, place: Place, seen: float, doubted_until: float = -math.inf
+    ) -> bool:
         """Another process or CS knew this; False: later things are known, of it or of as many as
-        there is room for."""
+        there is room for.  What was noted here until *doubted_until* counts less, however late."""
         number = hash(address) % self._parts_max
         part = self._parts.get(number)
         if part is None:
             part = self._parts[number] = OrderedDict()
         entry = part.get(address)
         if entry is not None:
-            if entry[1] >= seen:
+            is_doubted = entry[1] <= doubted_until and entry[0] != place
+            if entry[1] >= seen and not is_doubted:
                 return False
         elif len(part) >= self._count:
             oldest = next(iter(part))

@@ -93,9 +93,15 @@ class PersistenceTables:
                 yield _section(name, [], 0.0)
             yield _section(name, waiting, wall_now - now)
 
-    def restore(self, sections: Iterable[Section], now: float, wall_now: float) -> int:
+    def restore(
+        self,
+        sections: Iterable[Section],
+        now: float,
+        wall_now: float,
+        doubted_until: float = -math.inf,
+    ) -> int:
         """Take what an earlier process kept, or another CS knows; return how many clients are known
-        by that.
+        by that.  `doubted_until`: see `SourceAddressPersistence.learn`.
 
         Tables that are not configured any more are passed over.  What was seen in the future, by
         this machine's clock, was seen now.
@@ -110,7 +116,7 @@ class PersistenceTables:
                 age_s = max(0.0, wall_now - seen)
                 if age_s < table.timeout_s:
                     place = places.setdefault((address, port), (address, port))
-                    count += table.learn(client, place, now - age_s)
+                    count += table.learn(client, place, now - age_s, doubted_until)
         return count
 
 

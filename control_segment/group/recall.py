@@ -150,6 +150,9 @@ class Recalling:
         self._is_settled = False
         self._rest_until = now
         self._clients = self._sessions = 0  # that this round brought
+        # What was noted here until then counts less than what is told: a CS that hung has decided
+        # about QUERYs of that time before it heard that another one is active
+        self.doubted_until = -math.inf
 
     @property
     def lacks(self) -> bool:
@@ -196,9 +199,11 @@ class Recalling:
             return
         active = [other.segment_id for other in self._others if other.is_active and not other.lacks]
         whom = [other.segment_id for other in self._others]
-        if self._active_at is None:
-            whom = active[:1] or whom
-        elif not whom and now >= max(self._active_at, self._noted_at) + self._settled_s:
+        is_active = self._active_at is not None
+        self.doubted_until = -math.inf
+        if active and not is_active:
+            whom, self.doubted_until = active[:1], now
+        if is_active and not whom and now >= self._settles_at():
             self._lacks_since = None  # nobody knows more
         if whom:
             assert self._lacks_since is not None
@@ -207,6 +212,10 @@ class Recalling:
             self._answered = False
             self._clients = self._sessions = 0
             self._next()
+
+    def _settles_at(self) -> float:
+        """When other CSs have been heard of, if they live."""
+        return max(self._active_at or 0.0, self._noted_at) + self._settled_s
 
     def _next(self) -> None:
         self._asking = _Asking(self._round.popleft(), self._new_id()) if self._round else None

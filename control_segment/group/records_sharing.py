@@ -87,7 +87,8 @@ class RecordsSharing:
         section = self._recalling.came(message)
         if section is None:
             return False
-        clients = self._persistence.restore((section,), now, message.time)
+        doubted_until = self._recalling.doubted_until
+        clients = self._persistence.restore((section,), now, message.time, doubted_until)
         sessions = self._sessions.restore((section,), now, message.time)
         learned = self._recalling.took(clients, sessions, now)
         if learned is not None and any(learned):

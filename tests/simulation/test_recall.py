@@ -143,6 +143,24 @@ def test_one_that_hung_knows_what_happened_meanwhile() -> None:
     assert_alike(grid)
 
 
+def test_what_one_that_hung_decided_too_late_counts_less_than_what_was_decided() -> None:
+    """It answers QUERYs that waited in its socket before it hears that another one is active."""
+    grid = grid_of(grants=False)
+    first, second = grid.members
+    visit(grid, range(20))
+    grid.hang(first)
+    for number in range(20, 50):
+        grid.at((number - 20) / 30, grid.open, grid.dfss[number % 2], client(number), 0.1)
+    grid.run(5)
+    assert second.cs.group.election.claims
+    before = homes(second.cs, grid.now)
+    grid.resume(first)
+    assert homes(first.cs, grid.now) != before
+    grid.run(10)
+    assert homes(second.cs, grid.now) == before
+    assert_alike(grid)
+
+
 def test_after_a_split_each_side_learns_what_the_other_decided() -> None:
     grid = grid_of()
     first, second = grid.members

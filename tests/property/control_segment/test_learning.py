@@ -82,6 +82,23 @@ def test_it_is_never_larger_than_it_may_be_and_nothing_later_goes_for_what_is_le
             assert table.find(address, NOW) is not None
 
 
+@given(NEWS, st.integers(-TIMEOUT_S, 0), st.integers(-TIMEOUT_S + 1, 0))
+def test_what_was_noted_until_a_moment_may_count_less(
+    news: list[tuple[bool, int, Place, int]], until: int, age: int
+) -> None:
+    table = table_of(news)
+    before = {
+        address: (place, seen)
+        for part in table.entries(1000, NOW, TIMEOUT_S)
+        for address, place, seen in part
+    }
+    for address, (place, seen) in before.items():
+        other = PLACES[(PLACES.index(place) + 1) % len(PLACES)]
+        is_taken = seen <= NOW + until or seen < NOW + age
+        assert table.learn(address, other, NOW + age, NOW + until) == is_taken
+        assert table.find(address, NOW) == (other if is_taken else place)
+
+
 @given(NEWS, st.integers(0, TIMEOUT_S))
 def test_what_is_older_than_asked_for_is_not_told(
     news: list[tuple[bool, int, Place, int]], age_max_s: int

@@ -228,7 +228,10 @@ class GroupGrid(Grid):
         dfs.highest = max(dfs.highest, claim, key=lambda each: each.rank)
 
     def _arrives_at_node(self, dfs: Dfs, client: End, node: End) -> None:
+        assert isinstance(dfs, KeepingDfs)
         super()._arrives_at_node(dfs, client, node)
+        if dfs.obeys is not None and dfs.obeys.lacks_records:  # it says so, and asks
+            self.homes[client[0]] = node[0]
         home = self.homes.setdefault(client[0], node[0])
         if self.keeps_homes and home != node[0]:
             self.wrong(f"{to_text(client[0])} came to {to_text(node[0])}, not {to_text(home)}")
