@@ -34,7 +34,7 @@ from splitplane.lab import Lab
 from splitplane.lab.load import Tally
 
 FLOWS_ASKED: Final = 40
-_BAR_WIDTH: Final = 16
+_BAR_WIDTH: Final = 8  # with it a line of the table has 76 characters
 _FIXED_LINES: Final = 14  # of the screen, beside the rows of nodes and flows
 _PAGE_LINES: Final = 2  # that say where the page is
 _FLOWS: Final = 3  # where the output has no height
@@ -247,12 +247,12 @@ def _nodes(
 def _messages(before: Sample, now: Sample, seconds: float) -> RenderableType:
     """One line: the messages that came or went since the last look, and all of them together."""
     risen = _risen(before, now)
-    text = Text()
+    text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f"SSMB  {sum(risen.values()) / seconds:.0f} messages/s", style="bold")
+    text.append(f"  {sum(now.messages.values())} in total", style="dim")
     for (name, direction), count in sorted(risen.items(), key=lambda item: -item[1]):
         arrow = "▸" if direction == "received" else "◂"
         text.append(f"  {arrow} {name} {count / seconds:.0f}")
-    text.append(f"   {sum(now.messages.values())} in total", style="dim")
     return text
 
 

@@ -268,6 +268,7 @@ def set_node(
     """Change NODEs of a POOL until the next reload.
 
     Existing connections are not moved. If the pool lacks one of several nodes, none is changed.
+    Where the CS follows an API, `splitplane node` changes one for good.
     All CSs of this machine are asked; if they are of several groups, give --socket.
     """
     changes: dict[str, object] = {}
@@ -282,6 +283,13 @@ def set_node(
             segment.ask(answers.SET_NODE, pool=pool, node=nodes[0], **changes)
         else:
             segment.ask(answers.SET_NODES, pool=pool, nodes=nodes, **changes)
+        link = segment.ask(answers.CS_STATUS).api
+        if link is not None:
+            click.echo(
+                f"{segment.name} follows the API at {link.url}: this holds until the next change"
+                f" there; splitplane node {pool} {nodes[0]} sets it for good",
+                err=True,
+            )
 
 
 @click.command()

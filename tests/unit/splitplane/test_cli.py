@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from admin.answers import Identity, Node, TraceEntry
+from admin.answers import ApiLinkStatus, ControlSegmentStatus, Identity, Node, TraceEntry
 from admin.errors import AddressError, CommandError, ConfigError, MachineError, from_os_error
 from admin.server import AdminServer, Ongoing
 from splitplane.cli import cli
@@ -47,11 +47,27 @@ STORY = {
 }
 
 
+STATUS = ControlSegmentStatus(
+    segment_id=1,
+    boot_id=1,
+    uptime_s=1.0,
+    laboratory=False,
+    flows=0,
+    flow_capacity=1,
+    group_id=1,
+    active=True,
+    native=False,
+    sessions_without_flow=0,
+    data_flow_segments=[],
+)
+
+
 class FakeSegment:
     """Answers like a segment, and remembers what it was asked."""
 
-    def __init__(self, kind: Literal["cs", "dfs"]) -> None:
+    def __init__(self, kind: Literal["cs", "dfs"], api: ApiLinkStatus | None = None) -> None:
         self.kind = kind
+        self.api = api
         self.asked: list[tuple[str, dict[str, object]]] = []
 
     def handle_admin(self, command: str, arguments: dict[str, object]) -> object:
@@ -62,6 +78,7 @@ class FakeSegment:
             "trace": STORY[self.kind],
             "set_node": ANSWERED[0],
             "set_nodes": ANSWERED,
+            "status": replace(STATUS, api=self.api),
         }
         if command == "reload":
             return self._reload()
@@ -158,7 +175,17 @@ def test_set_node_asks_the_cs(tmp_path: Path) -> None:
     with serving(tmp_path, segment) as sockets:
         result = run("set-node", "web", "web1", "--weight", "0", *sockets)
     assert result.exit_code == 0, result.output
-    assert segment.asked == [("set_node", {"pool": "web", "node": "web1", "weight": 0})]
+    assert segment.asked[0] == ("set_node", {"pool": "web", "node": "web1", "weight": 0})
+    assert result.output == ""
+
+
+def test_set_node_says_that_the_api_will_have_its_way(tmp_path: Path) -> None:
+    link = ApiLinkStatus(url="https://api.example:8443", linked=True, linked_ms=5, reason="")
+    with serving(tmp_path, FakeSegment("cs", link)) as sockets:
+        result = run("set-node", "web", "web1", "--weight", "0", *sockets)
+    assert result.exit_code == 0, result.output
+    assert "cs-1 follows the API at https://api.example:8443: this holds until" in result.stderr
+    assert "splitplane node web web1 sets it for good" in result.stderr
 
 
 def test_set_node_asks_once_for_several_nodes(tmp_path: Path) -> None:
@@ -167,7 +194,7 @@ def test_set_node_asks_once_for_several_nodes(tmp_path: Path) -> None:
         result = run("set-node", "web", "web1", "web2", "--state", "down", *sockets)
     assert result.exit_code == 0, result.output
     wanted = {"pool": "web", "nodes": ["web1", "web2"], "state": "down"}
-    assert segment.asked == [("set_nodes", wanted)]
+    assert segment.asked[0] == ("set_nodes", wanted)
 
 
 def test_set_node_without_a_change_is_wrong_use() -> None:
@@ -187,10 +214,10 @@ def test_reload_waits_and_says_for_what(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_segments_refusal_is_one_line_and_code_1(tmp_path: Path) -> None:
     with serving(tmp_path, FakeSegment("cs")) as sockets:
-        result = run("show", "status", *sockets)
+        result = run("show", "messages", *sockets)
     assert result.exit_code == 1
     assert result.output.count("\n") == 1
-    assert result.output.endswith(": there is no 'status'\n")
+    assert result.output.endswith(": there is no 'messages'\n")
 
 
 def test_no_segment_is_one_line_and_code_1(tmp_path: Path) -> None:

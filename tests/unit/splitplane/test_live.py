@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 
@@ -42,10 +44,13 @@ def sample(now: float) -> Sample:
         by_server={"server1": 300},
         connect_ms=(10.62, 102.20),
         last_failure="",
-        nodes=[node(number) for number in range(12)],
+        nodes=[*map(node, range(11)), replace(node(11), pool="beta", total=12345)],
         flows=[flow(client=f"10.1.1.2:{40000 + number}") for number in range(FLOWS)],
         flow_count=1000,
-        messages={("QUERY", "received"): int(47 * now)},
+        messages={
+            (name, "received"): int(47 * now)
+            for name in ("QUERY", "APP_QUERY", "LEASE", "GRANT", "TAKEN", "DELETE", "HEARTBEAT")
+        },
     )
 
 
@@ -69,6 +74,29 @@ def test_the_screen_has_no_more_lines_than_the_terminal(lines: int) -> None:
 def test_the_figures_fit_into_one_line_of_80_characters() -> None:
     (line,) = [line for line in lines_of(40) if "connections/s" in line]
     assert line.rstrip().endswith("connect 10.62 ms (99 %: 102.20 ms)")
+
+
+def test_no_column_is_cut_at_80_characters_and_the_messages_take_one_line() -> None:
+    said = lines_of(40)
+    (at,) = [number for number, line in enumerate(said) if line.startswith("pool")]
+    assert said[at].split() == [
+        "pool",
+        "node",
+        "state",
+        "weight",
+        "active",
+        "total",
+        "new/s",
+        "share",
+    ]
+    rows = said[at + 2 : at + 14]
+    assert not any("…" in row for row in rows)
+    assert rows[-1].split()[0] == "beta"
+    assert rows[-1].rstrip().endswith("100%")
+    (messages,) = [number for number, line in enumerate(said) if line.startswith("SSMB")]
+    assert messages == at + 14
+    assert "329 messages/s  658 in total" in said[messages]
+    assert said[messages + 1].strip() == ""
 
 
 def test_where_the_output_has_no_height_some_flows_are_shown() -> None:
