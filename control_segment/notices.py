@@ -281,7 +281,11 @@ class Notices:
     def session_kept(
         self, absent: Peer, key: bytes, state: FlowState, now: float, seen: float
     ) -> bool:
-        """A session without a flow that an earlier process of this CS knew; False: no room."""
+        """A session without a flow that another process knew; False: there is no room, or another
+        session has its source port."""
+        scope, port = self.described(absent, key, state).scope, state.snat_port
+        if scope is not None and port and self._decisions.source_ports.is_used(scope, port):
+            return False
         flow = self._enter(absent, key, state, now)
         if flow is None:
             return False

@@ -49,12 +49,19 @@ class SavedSessions:
         return self._table.session_changes
 
     def sections(
-        self, now: float, wall_now: float, age_max_s: float = math.inf
+        self,
+        now: float,
+        wall_now: float,
+        age_max_s: float = math.inf,
+        *,
+        latest_first: bool = False,
     ) -> Iterator[Section]:
         """Yield what is known, some sessions at a time, or none: `wall_now` is the time in which
-        records have the last sign of life (s); an older one than `age_max_s` is left out."""
+        records have the last sign of life (s); an older one than `age_max_s` is left out.  The
+        latest one comes last unless it is to come first."""
         sessions = self._table.sessions
-        flows = iter(list(islice(sessions, max(0, len(sessions) - _KEPT_MAX), None)))
+        kept = list(islice(sessions, max(0, len(sessions) - _KEPT_MAX), None))
+        flows = reversed(kept) if latest_first else iter(kept)
         while piece := list(islice(flows, _RECORDS_AT_ONCE)):
             records = b"".join(
                 _RECORD.pack(
@@ -66,21 +73,39 @@ class SavedSessions:
             )
             yield Section(Kind.SESSIONS, "", _RECORD.size, records)
 
-    def restore(self, sections: Iterable[Section], now: float, wall_now: float) -> int:
+    def restore(
+        self,
+        sections: Iterable[Section],
+        now: float,
+        wall_now: float,
+        doubted_until: float = -math.inf,
+    ) -> int:
         """Take what an earlier process kept, or another CS knows; return how many sessions are
-        known by that.  Nothing has to go for them."""
+        known by that.  Nothing goes for them but what is known of the same one: an earlier session
+        without a flow, or another one that was noted until *doubted_until*."""
         table, count = self._table, 0
         for kind, _, record_size, records in sections:
             if kind != Kind.SESSIONS or record_size != _RECORD.size:
                 continue
             for key, head, tail, seen in _RECORD.iter_unpack(records):
                 age_s = max(0.0, wall_now - seen)  # seen in the future: the clock was set back
-                if age_s >= table.session_timeout_s or key[PROTOCOL] != TCP or key in table.by_key:
+                if age_s >= table.session_timeout_s or key[PROTOCOL] != TCP:
                     continue
-                if len(table) >= table.capacity:
-                    return count
                 fields = (0, head_flags(head), 0, *signature_of(key), 0, 0)
                 state = FlowState._make((*fields, *unpack_translation(tail), 0, 0))
+                known = table.by_key.get(key)
+                if known is not None:
+                    is_same = (known.head, known.tail) == (head, tail)
+                    is_later = known.last_active >= now - age_s
+                    is_doubted = known.last_active <= doubted_until
+                    if known.state != SESSION or is_same or (is_later and not is_doubted):
+                        continue
+                    table.end(known)
+                elif len(table) >= table.capacity:
+                    return count
+                latest = next(reversed(table.sessions), None)
                 if self._notices.session_kept(self._absent, key, state, now, now - age_s):
                     count += 1
+                    if latest is not None and latest.last_active > now - age_s:
+                        table.sessions.move_to_end(table.by_key[key], last=False)
         return count

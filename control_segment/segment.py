@@ -177,7 +177,11 @@ class ControlSegment:
                 self.group.direct,
                 self.group.election.known,
                 Recalling(
-                    ids, self.group.times, lambda: int.from_bytes(random_octets(4), "big"), now
+                    ids,
+                    [each.segment_id for each in config.control_segments],
+                    self.group.times,
+                    lambda: int.from_bytes(random_octets(4), "big"),
+                    now,
                 ),
                 self.log,
                 ids,

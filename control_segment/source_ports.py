@@ -106,6 +106,10 @@ class SourcePorts:
                 return ports.mark(number)
         return None
 
+    def is_used(self, scope: Scope, number: int) -> bool:
+        """Whether a session has this port."""
+        return number in self._of(scope).used
+
     def adopt(self, scope: Scope, number: int) -> SourcePort:
         """Mark a port that a flow from before our start uses."""
         return self._of(scope).mark(number)

@@ -20,7 +20,7 @@ from control_segment.grants import Grants
 from control_segment.group.config_digest import ConfigDigest
 from control_segment.group.health_message import Health
 from control_segment.group.health_sharing import HealthSharing
-from control_segment.group.heartbeats import LACKS_RECORDS, DirectHeartbeats
+from control_segment.group.heartbeats import DirectHeartbeats
 from control_segment.group.mirror import Mirror
 from control_segment.group.multicast import Multicast
 from control_segment.group.recall_messages import Recall, Records
@@ -102,6 +102,7 @@ class Group:
         self._successor = 0  # the CS that is to take over, as long as it has not
         self._successor_until = 0.0
         self._differing: set[int] = set()
+        self._differs_since: dict[int, float] = {}
         self._has_flows = False  # all of them, of the DFSs that it is connected to
 
     @property
@@ -168,7 +169,7 @@ class Group:
             self._statistics.drops["invalid_msg"] += 1
             return
         self._statistics.received[MessageType.HEARTBEAT] += 1
-        self._note_digest(beat.segment_id, message.config_digest)
+        self._note_digest(beat.segment_id, message.config_digest, now)
         self.election.heard(beat, now)
         self.follow(now)
         if beat.lacks_grants and self.election.role is Role.ACTIVE and now >= self._renew_at:
@@ -187,14 +188,19 @@ class Group:
         else:
             self._statistics.drops["stale_recall"] += 1
 
-    def _note_digest(self, segment_id: int, theirs: int) -> None:
+    def _note_digest(self, segment_id: int, theirs: int, now: float) -> None:
         """Say once that another CS would decide otherwise, and again when that has changed."""
         self._digests[segment_id] = theirs
         ours = self.digest.value
+        if not theirs or theirs != ours:
+            self._differs_since.setdefault(segment_id, now)
         if not theirs or not ours:
             return  # one of them is being computed
         if theirs == ours:
             self._differing.discard(segment_id)
+            since = self._differs_since.pop(segment_id, None)
+            if since is not None and self.records is not None:
+                self.records.differed(segment_id, since, now)
         elif segment_id not in self._differing:
             self._differing.add(segment_id)
             self._log.append(
@@ -253,9 +259,7 @@ class Group:
             config_digest=self.digest.value,
             flow_digest=digest & _MASK,
         )
-        is_short = self.records is not None and self.records.lacks
-        direct = ours._replace(flags=ours.flags | LACKS_RECORDS) if is_short else ours
-        datagrams = self.direct.datagrams(direct, now)
+        datagrams = self.direct.datagrams(ours, now)
         self._statistics.sent[MessageType.HEARTBEAT] += len(datagrams)
         self._out += datagrams
         if election.role is Role.ACTIVE and self.health is not None:

@@ -28,7 +28,6 @@ NONCE_SIZE: Final = 8
 VERSION: Final = 2  # of SSMB, which CSs write to each other
 TAKES_HEALTH: Final = int(Flag.HAS_STATS)  # in a direct HEARTBEAT
 TAKES_RECALL: Final = int(Flag.INSIDE)
-LACKS_RECORDS: Final = int(Flag.TRUNCATED)
 
 
 def pair_key(key: bytes, sender_id: int, receiver_id: int) -> bytes:
@@ -44,7 +43,6 @@ class _Other:
         "health_boot",
         "health_sequence",
         "heard_at",
-        "lacks_records",
         "nonce",
         "opening",
         "recall_boot",
@@ -66,7 +64,6 @@ class _Other:
         self.health_boot = 0  # of its last HEALTH
         self.health_sequence = 0
         self.takes_recall = False
-        self.lacks_records = False
         self.recall_boot = 0  # of its last RECALL
         self.recall_sequence = 0
 
@@ -127,10 +124,6 @@ class DirectHeartbeats:
         """Whether that CS understands RECALL."""
         return segment_id in self._by_id and self._by_id[segment_id].takes_recall
 
-    def lacks_records(self, segment_id: int) -> bool:
-        """Whether that CS lacks some of what it may be asked for by RECALL."""
-        return self._by_id[segment_id].lacks_records
-
     def recall(self, message: Recall, segment_id: int) -> Datagram:
         """Return it for that CS."""
         other = self._by_id[segment_id]
@@ -176,7 +169,6 @@ class DirectHeartbeats:
         other.heard_at = now
         other.takes_health = bool(message.flags & TAKES_HEALTH)
         other.takes_recall = bool(message.flags & TAKES_RECALL)
-        other.lacks_records = bool(message.flags & LACKS_RECORDS)
         return message
 
     def _is_fresh(self, echo: int, now: float) -> bool:

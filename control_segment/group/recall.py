@@ -2,15 +2,15 @@
 """What a CS has missed and no DFS can tell it: where clients without a flow are at home.
 
 Flows come back by SYNC (11.4).  What persistence remembers, and sessions whose flow has idled, are
-known to CSs alone.  One that was away asks the active CS for them by RECALL, or all others if that
-one lacks some itself (wire protocol 11.10): `Recalling` asks, `Answering` answers.
+known to CSs alone.  One that was away asks each other CS for them by RECALL, the active one first
+(wire protocol 11.10): `Recalling` asks, `Answering` answers.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -23,11 +23,11 @@ PACE_S: Final = 0.01  # between RECALLs: 50,000 clients per second, a quarter of
 REPEAT_S: Final = 0.1  # after which a RECALL whose pieces have not all come is repeated
 TRIES: Final = 20  # RECALLs without a new piece
 FORGOTTEN_S: Final = 10.0  # an answer that nobody asks for any more
-REST_S: Final = 5.0  # before the next round if nobody answered
+REST_S: Final = 5.0  # the same, if it did not answer
 PATIENCE_S: Final = 5.0  # for the copies of flows, which must not miss anything any more
 MARGIN_S: Final = 5.0  # what is missed is noticed within, or twice `silent_ms`
 HUNG_S: Final = 1.0  # between two looks, or three heartbeats: then this process hung
-PAUSE_S: Final = 1.0  # between two rounds
+PAUSE_S: Final = 1.0  # before the same CS is asked again
 SETTLED_S: Final = 1.0  # when other CSs have been heard of, if they live, or `silent_ms`
 _SECTIONS_AT_ONCE: Final = 16  # looked through for one RECALL: some ms
 _CLOCK: Final = 1 << 24  # what the time in RECORDS is ahead of the segment's: none is below 0
@@ -45,15 +45,16 @@ class Ids(NamedTuple):
 
 
 class Other(NamedTuple):
-    """Another living CS that understands RECALL."""
+    """Another CS that lives, by whatever way it was heard of."""
 
     segment_id: int
     is_active: bool
-    lacks: bool  # some itself
+    is_heard: bool  # directly, as it is to be asked
+    takes_recall: bool  # then
 
 
 class Learned(NamedTuple):
-    """What a round brought."""
+    """What one CS knew that this one did not."""
 
     clients: int
     sessions: int
@@ -63,23 +64,20 @@ class _Asking:
     """One CS is being asked."""
 
     __slots__ = (
-        "_asked_at",
-        "_last",
-        "_pause",
-        "_received",
-        "_tries",
-        "first",
-        "recall_id",
-        "whom",
-    )
+        "_asked_at", "_last", "_pause", "_received", "_tries", "clients", "doubted_until", "first",
+        "recall_id", "sessions", "since", "whom",
+    )  # fmt: skip
 
-    def __init__(self, whom: int, recall_id: int) -> None:
+    def __init__(self, whom: int, recall_id: int, since: float, doubted_until: float) -> None:
         self.whom = whom
         self.recall_id = recall_id
+        self.since = since  # what is older is not asked for
+        self.doubted_until = doubted_until
         self.first = 0  # the lowest piece that has not come
+        self.clients = self.sessions = 0  # that were new
         self._received: set[int] = set()  # above it
         self._last: int | None = None
-        self._pause = 0
+        self._pause: int | None = None  # the last piece that comes of itself, once that is known
         self._asked_at = -math.inf
         self._tries = 0  # since all that was asked for had come, or a piece
 
@@ -101,6 +99,7 @@ class _Asking:
         """A RECALL is sent."""
         self._asked_at = now
         self._tries += 1
+        self._pause = None
 
     def came(self, message: Records) -> bool:
         """Take a piece; return whether it is new."""
@@ -111,11 +110,11 @@ class _Asking:
         if message.is_last:
             self._last = piece
         if message.is_pause:
-            self._pause = max(self._pause, piece)
+            self._pause = piece
         while self.first in self._received:
             self._received.discard(self.first)
             self.first += 1
-        self._tries = 0 if self.first > self._pause else 1
+        self._tries = 0 if self._pause is not None and self.first > self._pause else 1
         return True
 
 
@@ -124,45 +123,35 @@ class Recalling:
 
         recalling.look(now, ...)                  # with every heartbeat
         message = recalling.handle_timer(now)     # at recalling.get_timer()
-        section = recalling.came(records, now)
+        section = recalling.came(records)
 
-    Times are seconds of this CS's own clock.
+    Each other CS is owed a question by itself: what one of them knows, another one need not.  A
+    debt to one that is away stays until it is back.  Times are seconds of this CS's own clock.
     """
 
-    def __init__(self, ids: Ids, times: Times, new_id: Callable[[], int], now: float) -> None:
+    def __init__(
+        self, ids: Ids, others: Iterable[int], times: Times, new_id: Callable[[], int], now: float
+    ) -> None:
         """`new_id`: a number of 32 bits that nobody can guess."""
         self._ids = ids
         self._hung_s = max(HUNG_S, 3 * times.heartbeat)
         self._margin_s = max(MARGIN_S, 2 * times.silent)
         self._settled_s = max(SETTLED_S, times.silent)
         self._new_id = new_id
-        self._lacks_since: float | None = -math.inf  # None: nothing
-        self._noted_at = now
-        self._looked_at = now
-        self._active_at: float | None = None  # since when this CS is the active one
+        # From when on what each may know is missing here; None: nothing is
+        self._since: dict[int, float | None] = dict.fromkeys(others, -math.inf)
+        self._rest_until = dict.fromkeys(self._since, now)
+        self._started = self._noted_at = self._looked_at = now
         self._current: dict[int, float] = {}  # until when nothing of these DFSs was missed
         self._were_current: set[int] = set()
-        self._round: deque[int] = deque()  # who is to be asked
-        self._round_since = -math.inf
-        self._answered = False  # anybody, in this round
         self._asking: _Asking | None = None
-        self._others: Collection[Other] = ()
-        self._is_settled = False
-        self._rest_until = now
-        self._clients = self._sessions = 0  # that this round brought
-        # What was noted here until then counts less than what is told: a CS that hung has decided
-        # about QUERYs of that time before it heard that another one is active
-        self.doubted_until = -math.inf
+        self.waits = bool(self._since)
+        """Whether this CS may lack something that another one knows that lives, or may live."""
 
     @property
-    def lacks(self) -> bool:
-        """Whether this CS may lack some of what its group remembers."""
-        return self._lacks_since is not None or self._asking is not None
-
-    @property
-    def waits(self) -> bool:
-        """Whether it does, and there is another CS to have it from."""
-        return self.lacks and bool(self._others)
+    def owes(self) -> bool:
+        """Whether it has to ask anybody, also one that is away."""
+        return self._asking is not None or any(each is not None for each in self._since.values())
 
     def look(
         self, now: float, dfss: Mapping[int, bool], others: Collection[Other], *, is_active: bool
@@ -170,55 +159,50 @@ class Recalling:
         """Note what may have been missed since the last look.  `dfss`: those that are connected;
         whether everything that a CS should know of them has come, or is decided here."""
         if now - self._looked_at > self._hung_s:
-            self._note(self._looked_at, now)
+            self.note(self._looked_at, now)
             self._were_current.clear()
         self._looked_at = now
-        self._others = others
         current = {segment_id for segment_id, is_current in dfss.items() if is_current}
         for segment_id in current:
             if segment_id not in self._were_current:
-                self._note(self._current.get(segment_id, -math.inf), now)
+                # What was before this process, all others are asked for anyway
+                self.note(self._current.get(segment_id, self._started), now)
             self._current[segment_id] = now
         self._were_current = current
-        if not is_active:
-            self._active_at = None
-        elif self._active_at is None:
-            self._active_at = now
-        self._is_settled = len(current) == len(dfss) or now >= self._noted_at + PATIENCE_S
-        if self._asking is None and self._lacks_since is not None:
-            self._begin(now)
+        is_settled = len(current) == len(dfss) or now >= self._noted_at + PATIENCE_S
+        if self._asking is None and is_settled:
+            self._ask_one(others, now, is_active=is_active)
+        self.waits = self._asking is not None or (
+            self.owes
+            and (now < self._noted_at + self._settled_s or any(map(self._is_owed, others)))
+        )
 
-    def _note(self, since: float, now: float) -> None:
-        if self._lacks_since is None:
-            self._lacks_since, self._noted_at = since, now
-        else:
-            self._lacks_since = min(self._lacks_since, since)
+    def note(self, since: float, now: float, whom: int | None = None) -> None:
+        """Something may be missing from then on that all others may know, or one of them."""
+        if not self.owes:
+            self._noted_at = now
+        for other in self._since if whom is None else (whom,):
+            known = self._since[other]
+            self._since[other] = since if known is None else min(known, since)
 
-    def _begin(self, now: float) -> None:
-        if now < self._rest_until or not self._is_settled:
-            return
-        active = [other.segment_id for other in self._others if other.is_active and not other.lacks]
-        whom = [other.segment_id for other in self._others]
-        is_active = self._active_at is not None
-        self.doubted_until = -math.inf
-        if active and not is_active:
-            whom, self.doubted_until = active[:1], now
-        if is_active and not whom and now >= self._settles_at():
-            self._lacks_since = None  # nobody knows more
-        if whom:
-            assert self._lacks_since is not None
-            self._round, self._round_since = deque(whom), self._lacks_since
-            self._lacks_since = None
-            self._answered = False
-            self._clients = self._sessions = 0
-            self._next()
+    def _is_owed(self, other: Other) -> bool:
+        can_never = other.is_heard and not other.takes_recall  # it is of an earlier release
+        return not can_never and self._since.get(other.segment_id) is not None
 
-    def _settles_at(self) -> float:
-        """When other CSs have been heard of, if they live."""
-        return max(self._active_at or 0.0, self._noted_at) + self._settled_s
-
-    def _next(self) -> None:
-        self._asking = _Asking(self._round.popleft(), self._new_id()) if self._round else None
+    def _ask_one(self, others: Collection[Other], now: float, *, is_active: bool) -> None:
+        """The active one first."""
+        for other in sorted(others, key=lambda each: not each.is_active):
+            whom = other.segment_id
+            since = self._since.get(whom)
+            if since is None or not other.is_heard or not other.takes_recall:
+                continue
+            if now >= self._rest_until[whom]:
+                # A CS that hung has decided about QUERYs of that time before it heard that another
+                # one is active: what that one says counts more, however early it was
+                doubted_until = now if other.is_active and not is_active else -math.inf
+                self._asking = _Asking(whom, self._new_id(), since, doubted_until)
+                self._since[whom] = None
+                return
 
     def get_timer(self) -> float | None:
         """When `handle_timer` has something to do."""
@@ -230,16 +214,19 @@ class Recalling:
         if asking is None or now < asking.due():
             return None
         if asking.is_given_up:
-            self._over(now)
-            return self.handle_timer(now)
+            self._asking = None
+            self._rest_until[asking.whom] = now + REST_S
+            self.note(asking.since, now, asking.whom)
+            return None
         asking.asked(now)
-        age_s = now - self._round_since + self._margin_s
+        age_s = now - asking.since + self._margin_s
         age_max_s = EVERYTHING if age_s >= EVERYTHING else math.ceil(age_s)
         asked = asking.recall_id, asking.first, age_max_s
         return asking.whom, Recall(PIECES_MAX, 0, *self._ids, 0, *asked)
 
-    def came(self, message: Records) -> Section | None:
-        """A piece: what it says; None: nobody asked, or it has come before."""
+    def came(self, message: Records) -> tuple[Section, float] | None:
+        """A piece: what it says, and until when what was noted here counts less; None: nobody
+        asked, or it has come before."""
         asking = self._asking
         if (
             asking is None
@@ -248,28 +235,20 @@ class Recalling:
             or not asking.came(message)
         ):
             return None
-        return Section(message.kind, message.name, message.record_size, message.records)
+        section = Section(message.kind, message.name, message.record_size, message.records)
+        return section, asking.doubted_until
 
     def took(self, clients: int, sessions: int, now: float) -> Learned | None:
-        """So many were new in a piece; return what the round brought if that was all of it."""
-        self._clients += clients
-        self._sessions += sessions
+        """So many were new in a piece; return what that CS knew if that was all of it."""
         asking = self._asking
-        if asking is None or not asking.is_over:
+        assert asking is not None
+        asking.clients += clients
+        asking.sessions += sessions
+        if not asking.is_over:
             return None
-        self._answered = True
-        self._over(now)
-        return Learned(self._clients, self._sessions) if self._asking is None else None
-
-    def _over(self, now: float) -> None:
-        """This one has told everything, or does not answer."""
-        self._next()
-        if self._asking is not None:
-            return
-        self._rest_until = now + PAUSE_S
-        if not self._answered and self._active_at is None:
-            self._rest_until = now + REST_S
-            self._note(self._round_since, now)
+        self._asking = None
+        self._rest_until[asking.whom] = now + PAUSE_S
+        return Learned(asking.clients, asking.sessions)
 
 
 class _Answer:

@@ -40,29 +40,38 @@ class RecordsSharing:
         self._log = log
 
     def _sections(self, now: float, wall_now: float, age_max_s: float) -> Iterator[Section]:
-        known = self._persistence, self._sessions
-        return chain.from_iterable(each.sections(now, wall_now, age_max_s) for each in known)
+        return chain(
+            self._persistence.sections(now, wall_now, age_max_s),
+            self._sessions.sections(now, wall_now, age_max_s, latest_first=True),
+        )
 
     @property
-    def lacks(self) -> bool:
-        """Whether this CS may lack some."""
-        return self._recalling.lacks
+    def owes(self) -> bool:
+        """Whether this CS has to ask anybody."""
+        return self._recalling.owes
 
     @property
     def waits(self) -> bool:
-        """Whether it may, and another CS can tell it."""
+        """Whether it may lack something that another CS knows."""
         return self._recalling.waits
+
+    def differed(self, segment_id: int, since: float, now: float) -> None:
+        """The configuration of another CS was another one from then on, and is the same now."""
+        self._recalling.note(since, now, segment_id)
 
     def look(self, now: float, dfss: Mapping[int, bool], *, is_active: bool) -> None:
         """See `Recalling.look`."""
         self._answering.look(now)
         direct, silent_s = self._direct, self._known.times.silent
         others = [
-            Other(segment_id, view.beat.role is Role.ACTIVE, direct.lacks_records(segment_id))
+            Other(
+                segment_id,
+                view.beat.role is Role.ACTIVE,
+                view.direct_at is not None and now - view.direct_at < silent_s,
+                direct.takes_recall(segment_id),
+            )
             for segment_id, view in self._known.css.items()
-            if view.direct_at is not None
-            and now - view.direct_at < silent_s
-            and direct.takes_recall(segment_id)
+            if view.lives(now, self._known.times)
         ]
         self._recalling.look(now, dfss, others, is_active=is_active)
 
@@ -84,12 +93,12 @@ class RecordsSharing:
 
     def came(self, message: Records, now: float) -> bool:
         """Another CS has told this; False: nobody asked, or it came before."""
-        section = self._recalling.came(message)
-        if section is None:
+        taken = self._recalling.came(message)
+        if taken is None:
             return False
-        doubted_until = self._recalling.doubted_until
+        section, doubted_until = taken
         clients = self._persistence.restore((section,), now, message.time, doubted_until)
-        sessions = self._sessions.restore((section,), now, message.time)
+        sessions = self._sessions.restore((section,), now, message.time, doubted_until)
         learned = self._recalling.took(clients, sessions, now)
         if learned is not None and any(learned):
             self._log.append(_in_words(learned, message.segment_id))

@@ -55,6 +55,12 @@ def test_no_take_over_moves_a_client_or_exceeds_a_limit(seed: int) -> None:
     assert grid.carried > 0
 
 
+@pytest.mark.parametrize("seed", range(part(200, 50)))
+def test_whatever_fails_all_know_the_same_clients_in_the_end(seed: int) -> None:
+    grid = GroupGrid(seed, css=3, dfss=2, server=PERSISTENT, **SETTINGS)
+    run(grid, "kill hang partition one_way split_css rough", seed)
+
+
 def test_a_cs_that_hung_holds_to_none_of_its_own_late_decisions() -> None:
     """It answers QUERYs that waited in its socket before it hears that another one is active."""
     grid = GroupGrid(1, dfss=1, grants=False)

@@ -11,8 +11,9 @@ import pytest
 from control_segment.flows import SESSION
 from control_segment.group.heartbeats import DirectHeartbeats
 from control_segment.group.recall import Answering
+from control_segment.group.views import Role
 from control_segment.segment import ControlSegment
-from ssmb.addresses import to_text
+from support.octets.frames import RST
 from support.segments.agent_rig import CLIENT
 from support.segments.grid import End
 from support.segments.group_grid import GroupGrid
@@ -42,17 +43,6 @@ def visit(grid: GroupGrid, numbers: range, life_s: float = 0.2) -> None:
     grid.run(8)  # until the latest of them is forgotten by the DFSs
 
 
-def homes(cs: ControlSegment, now: float) -> dict[str, str]:
-    (server,) = cs.model.virtual_servers.values()
-    table = server.persistence
-    assert table is not None
-    return {
-        to_text(address): to_text(place[0])
-        for part in table.entries(1 << 20, now, 600.0)
-        for address, place, _ in part
-    }
-
-
 def sessions(cs: ControlSegment) -> set[bytes]:
     return {flow.key for flow in cs.table.by_key.values() if flow.state == SESSION}
 
@@ -62,13 +52,21 @@ def assert_alike(grid: GroupGrid, *members: Fellow) -> None:
     first, *others = members or grid.members
     for member in (first, *others):
         assert not member.lacks_records
-        assert homes(member.cs, grid.now) == homes(first.cs, grid.now)
+        assert member.homes() == first.homes()
         assert sessions(member.cs) >= sessions(first.cs)
+
+
+def move(grid: GroupGrid, away_from: tuple[int, ...]) -> None:
+    """Let new sessions go to the other nodes."""
+    for number in range(4):
+        grid.set_node(number, weight=int(number not in away_from))
 
 
 def come_back(grid: GroupGrid, numbers: range) -> None:
     """The same clients' next connections, from another port; the grid complains of another node."""
-    for number in numbers:
+    shuffled = list(numbers)
+    grid.dice.shuffle(shuffled)  # in their order, round robin would give them the same nodes
+    for number in shuffled:
         address, port = client(number)
         grid.open(grid.dfss[number % 2], (address, port + 20_000), 0.2)
     grid.run(3)
@@ -84,7 +82,7 @@ def test_a_standby_that_comes_later_sends_clients_where_they_were() -> None:
     assert grid.live == {}
     grid.start(second)
     grid.run(6)
-    assert len(homes(second.cs, grid.now)) == 60
+    assert len(second.homes()) == 60
     assert_alike(grid)
     assert any("told what this one did not know: 60 persistent" in line for line in grid.story)
     grid.kill(first)
@@ -122,7 +120,7 @@ def test_one_that_was_cut_off_asks_for_no_more_than_it_missed() -> None:
     grid.run(30)
     grid.separate([second], [first, *grid.dfss])
     visit(grid, range(50, 60))
-    assert len(homes(second.cs, grid.now)) == 50
+    assert len(second.homes()) == 50
     grid.heal()
     grid.run(20)
     assert_alike(grid)
@@ -139,7 +137,7 @@ def test_one_that_hung_knows_what_happened_meanwhile() -> None:
     grid.run(20)
     grid.resume(second)
     grid.run(20)
-    assert len(homes(first.cs, grid.now)) == 320
+    assert len(first.homes()) == 320
     assert_alike(grid)
 
 
@@ -153,11 +151,11 @@ def test_what_one_that_hung_decided_too_late_counts_less_than_what_was_decided()
         grid.at((number - 20) / 30, grid.open, grid.dfss[number % 2], client(number), 0.1)
     grid.run(5)
     assert second.cs.group.election.claims
-    before = homes(second.cs, grid.now)
+    before = second.homes()
     grid.resume(first)
-    assert homes(first.cs, grid.now) != before
+    assert first.homes() != before
     grid.run(10)
-    assert homes(second.cs, grid.now) == before
+    assert second.homes() == before
     assert_alike(grid)
 
 
@@ -171,7 +169,7 @@ def test_after_a_split_each_side_learns_what_the_other_decided() -> None:
     visit(grid, range(40))
     grid.heal()
     grid.run(20)
-    assert len(homes(first.cs, grid.now)) == 40
+    assert len(first.homes()) == 40
     assert_alike(grid)
 
 
@@ -216,6 +214,103 @@ def test_a_switch_over_waits_until_the_standby_knows_them() -> None:
     grid.run(10)
     assert second.cs.group.election.claims
     come_back(grid, range(200))
+
+
+def test_standbys_that_know_nothing_do_not_tell_each_other_that_this_is_all() -> None:
+    grid = grid_of(3)
+    first, second, third = grid.members
+    grid.kill(second)
+    grid.kill(third)
+    visit(grid, range(40))
+    grid.close((first, second), (second, first), (first, third), (third, first))
+    grid.start(second)
+    grid.start(third)
+    grid.run(8)
+    assert second.cs.group.waits_for_records
+    assert not second.cs.group.election.is_complete
+    grid.heal()
+    grid.run(30)
+    assert_alike(grid)
+    first.cs.group.name_successor(2, grid.now)
+    grid.run(3)
+    come_back(grid, range(40))
+
+
+def test_one_that_was_away_for_a_moment_is_asked_when_it_is_back() -> None:
+    grid = grid_of()
+    first, second = grid.members
+    grid.kill(second)
+    visit(grid, range(40))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Answering, "answer", lambda *arguments: [])  # as if it took long
+        grid.start(second)
+        grid.run(3)
+        grid.hang(first)
+        grid.run(3)
+    assert second.cs.group.election.claims
+    grid.resume(first)
+    grid.run(20)
+    assert_alike(grid)
+    assert len(first.homes()) == 40
+
+
+def test_a_successor_that_has_just_been_started_does_not_claim_before_it_knows() -> None:
+    grid = grid_of()
+    first, second = grid.members
+    visit(grid, range(40))
+    first.cs.group.name_successor(2, grid.now)
+    grid.kill(second)
+    grid.start(second)
+    grid.run(0.15)
+    assert second.role is not Role.ACTIVE
+    grid.run(10)
+    assert second.cs.group.election.claims
+    assert_alike(grid)
+    come_back(grid, range(40))
+
+
+def test_a_table_that_a_reload_brings_is_asked_for() -> None:
+    grid = grid_of()
+    first, second = grid.members
+    whole = second.cs.config
+    document = whole.model_dump()
+    for server in document["virtual_servers"]:
+        server["persistence"] = None
+    second.cs.apply_config(type(whole).model_validate(document), grid.now)
+    grid.run(2)
+    visit(grid, range(40))
+    assert second.homes() == {}
+    second.cs.apply_config(whole, grid.now)
+    grid.run(10)
+    assert_alike(grid)
+    grid.kill(first)
+    grid.run(2)
+    come_back(grid, range(40))
+
+
+def test_idle_sessions_that_began_anew_meanwhile_are_known_by_what_they_are_now() -> None:
+    grid = grid_of(**IDLE)
+    grid.chats = grid.keeps_homes = False
+    first, second = grid.members
+    move(grid, away_from=(2, 3))
+    for number in range(20):
+        grid.open(grid.dfss[0], client(number), 1000.0)
+    grid.run(1)
+    grid.separate([second], [first, *grid.dfss])
+    for number in range(20):
+        grid.send(grid.dfss[0], client(number), RST)
+    grid.run(1)
+    grid.opened.clear()
+    grid.live.clear()
+    move(grid, away_from=(0, 1))
+    for number in range(20):
+        grid.open(grid.dfss[0], client(number), 1000.0)
+    grid.run(30)
+    assert len(sessions(first.cs)) == 20
+    grid.heal()
+    grid.run(40)
+    nodes = {flow.key: flow.tail for flow in first.cs.table.sessions}
+    assert {flow.key: flow.tail for flow in second.cs.table.sessions} == nodes
 
 
 def test_beside_one_of_an_earlier_release_nobody_waits_for_anything(

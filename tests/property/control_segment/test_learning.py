@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -107,3 +108,21 @@ def test_what_is_older_than_asked_for_is_not_told(
     told = [each for part in table.entries(1000, NOW, age_max_s) for each in part]
     everything = [each for part in table.entries(1000, NOW, TIMEOUT_S) for each in part]
     assert told == [each for each in everything if NOW - each[2] < age_max_s]
+
+
+@given(NEWS, st.integers(1, 4))
+def test_whoever_was_seen_least_recently_goes_first_also_if_that_was_learned(
+    news: list[tuple[bool, int, Place, int]], capacity: int
+) -> None:
+    table = table_of(news, capacity)
+    seen = {
+        address: seen
+        for part in table.entries(capacity, NOW, math.inf)
+        for address, _, seen in part
+    }
+    for number in range(capacity):
+        table.remember(bytes([100 + number]) * 16, PLACES[0], NOW)
+        left = [address for address in seen if table.find(address, NOW) is not None]
+        living = sorted((at for at in seen.values() if NOW - at < TIMEOUT_S), reverse=True)
+        kept = living[: capacity - number - 1]
+        assert sorted((seen[address] for address in left), reverse=True)[: len(kept)] == kept

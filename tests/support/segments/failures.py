@@ -12,6 +12,7 @@ from control_segment.flows import SESSION
 from control_segment.group.views import Role
 from control_segment.segment import ControlSegment
 from data_flow_segment.targets.contract import FlowState
+from ssmb.addresses import to_text
 from support.segments.agent_rig import CLIENT
 from support.segments.group_grid import GroupGrid
 from support.segments.group_parts import Fellow, KeepingDfs, Part
@@ -210,6 +211,14 @@ def differences(member: Fellow, active: Fellow) -> Iterator[str]:
         yield f"{name} is not complete"
     if member.lacks_records:
         yield f"{name} may lack persistent clients and idle sessions"
+    ours, others = member.homes(), active.homes()
+    if ours != others:
+        both = ours.keys() & others.keys()
+        moved = [to_text(client) for client in both if ours[client] != others[client]]
+        yield (
+            f"{name} knows {len(ours.keys() - others.keys())} clients that {active.name} does not,"
+            f" lacks {len(others.keys() - ours.keys())}, and has other nodes for {moved}"
+        )
     flows, theirs = flows_of(cs), flows_of(active.cs)
     if flows != theirs:
         both = flows.keys() & theirs.keys()

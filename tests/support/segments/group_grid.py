@@ -102,9 +102,15 @@ class GroupGrid(Grid):
         part.start()
 
     def _forget_homes(self) -> None:
-        """If nobody is left who knows them: DFSs know only where clients are that have a flow."""
-        if all(not each.runs or each.lacks_records for each in self.members):
-            self.homes = {client[0]: node for (_, client), node in self.live.items()}
+        """Of clients whose home no CS knows that runs: DFSs know where those are that have a
+        flow."""
+        known = [each.homes() for each in self.members if each.runs] if self.keeps_homes else []
+        live = {client[0] for _, client in self.live}
+        self.homes = {
+            client: node
+            for client, node in self.homes.items()
+            if client in live or any(each.get(client) == node for each in known)
+        }
 
     def hang(self, part: Part) -> None:
         """Its process does nothing; its kernel does."""
@@ -230,7 +236,7 @@ class GroupGrid(Grid):
     def _arrives_at_node(self, dfs: Dfs, client: End, node: End) -> None:
         assert isinstance(dfs, KeepingDfs)
         super()._arrives_at_node(dfs, client, node)
-        if dfs.obeys is not None and dfs.obeys.lacks_records:  # it says so, and asks
+        if dfs.obeys is not None and dfs.obeys.cs.group.waits_for_records:  # it says so
             self.homes[client[0]] = node[0]
         home = self.homes.setdefault(client[0], node[0])
         if self.keeps_homes and home != node[0]:

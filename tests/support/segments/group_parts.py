@@ -4,6 +4,7 @@ for CSMB whose ends learn separately that they are over."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -175,12 +176,22 @@ class Fellow(Member):
     def role(self) -> Role:
         return self.cs.group.election.role
 
+    def homes(self) -> dict[bytes, bytes]:
+        """The node of each client that persistence remembers, by their addresses."""
+        return {
+            address: place[0]
+            for server in self.cs.model.virtual_servers.values()
+            if server.persistence is not None
+            for part in server.persistence.entries(1 << 20, self.grid.now, math.inf)
+            for address, place, _ in part
+        }
+
     @property
     def lacks_records(self) -> bool:
-        """Whether it may lack persistent clients and idle sessions that another one knows."""
+        """Whether it has to ask another CS for persistent clients and idle sessions."""
         records = self.cs.group.records
         assert records is not None
-        return records.lacks
+        return records.owes
 
     def kill(self) -> None:
         """The process ends: its kernel ends its connections."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from control_segment.group.heartbeats import LACKS_RECORDS, DirectHeartbeats
+from control_segment.group.heartbeats import DirectHeartbeats
 from control_segment.group.recall_messages import Recall, Records
 from ssmb.codec import encode
 from ssmb.messages import Heartbeat, Sync
@@ -164,12 +164,10 @@ def test_whoever_has_no_key_asks_and_tells_nothing() -> None:
     assert second.open(octets, FIRST, 0.1) == "invalid_msg"
 
 
-def test_heartbeats_say_who_may_be_asked_and_who_lacks_something() -> None:
+def test_heartbeats_say_who_may_be_asked() -> None:
     first, second = pair()
     assert not first.takes_recall(2)
     acquainted(first, second)
-    for flags in (0, LACKS_RECORDS, 0):
-        message = Heartbeat(segment_id=2, flags=flags)
-        ((octets, _),) = second.datagrams(message, 0.1)
-        assert isinstance(first.open(octets, SECOND, 0.1), Heartbeat)
-        assert (first.takes_recall(2), first.lacks_records(2)) == (True, bool(flags))
+    assert isinstance(first.open(beat(second, 2, 0.1), SECOND, 0.1), Heartbeat)
+    assert first.takes_recall(2)
+    assert not first.takes_recall(3)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from typing import Final
@@ -30,7 +31,8 @@ from control_segment.group.recall_messages import EVERYTHING, ROOM, Recall, Reco
 from control_segment.group.times import Times
 
 BEAT_S: Final = 0.05
-FIRST, SECOND, THIRD = Other(1, True, False), Other(3, False, False), Other(4, False, True)
+FIRST, SECOND = Other(1, True, True, True), Other(3, False, True, True)
+THIRD: Final = Other(4, False, True, True)
 SIZE: Final = 38
 TIMES: Final = Times()
 
@@ -38,10 +40,10 @@ TIMES: Final = Times()
 class Asker:
     """A CS's `Recalling`, looked at with every heartbeat."""
 
-    def __init__(self, times: Times = TIMES) -> None:
+    def __init__(self, times: Times = TIMES, known: tuple[int, ...] = (1, 3, 4)) -> None:
         self.now = 1000.0
         numbers = iter(range(7, 1 << 31))
-        self.recalling = Recalling(Ids(2, 1, 5), times, lambda: next(numbers), self.now)
+        self.recalling = Recalling(Ids(2, 1, 5), known, times, lambda: next(numbers), self.now)
         self.dfss = {256: True}
         self.others: list[Other] = [FIRST]
         self.is_active = False
@@ -70,35 +72,48 @@ class Asker:
         if self.recalling.came(message) is None:
             return False
         self.recalling.took(0, 0, self.now)
-        self.ask()
+        self.look()
         return True
 
-    def lacks(self) -> bool:
-        return self.recalling.lacks
+    def waits(self) -> bool:
+        return self.recalling.waits
+
+    def owes(self) -> bool:
+        return self.recalling.owes
 
     def learned(self) -> Asker:
-        """It has everything."""
+        """It has everything of the only other one."""
         self.look()
         assert self.told()
-        assert not self.lacks()
+        assert not self.owes()
         self.pass_time(2 * PAUSE_S)
+        assert not self.waits()
         return self
+
+
+def alone_with_first(times: Times = TIMES) -> Asker:
+    return Asker(times, (1,))
 
 
 # --- what is lacking, and who is asked -----------------------------------------------------------
 
 
-def test_one_that_starts_asks_the_active_one_for_everything() -> None:
+def test_one_that_starts_asks_everyone_for_everything_the_active_one_first() -> None:
     asker = Asker()
-    asker.others = [SECOND, FIRST]
-    assert asker.lacks()
+    asker.others = [SECOND, FIRST, THIRD]
+    assert asker.waits()
     asker.look()
-    ((whom, question),) = asker.asked
-    assert (whom, question.age_max_s, question.first) == (1, EVERYTHING, 0)
-    assert asker.told()
-    assert not asker.lacks()
+    asked = []
+    for _ in range(3):
+        whom, question = asker.asked[-1]
+        asked.append(whom)
+        assert (question.age_max_s, question.first) == (EVERYTHING, 0)
+        assert asker.waits()
+        assert asker.told()
+    assert asked == [1, 3, 4]
+    assert not asker.owes()
     asker.pass_time(60)
-    assert len(asker.asked) == 1
+    assert len(asker.asked) == 3
 
 
 def test_it_first_waits_for_the_copies_of_flows_but_not_for_long() -> None:
@@ -112,7 +127,7 @@ def test_it_first_waits_for_the_copies_of_flows_but_not_for_long() -> None:
 
 
 def test_what_a_dfs_did_not_tell_meanwhile_is_asked_for_by_its_age() -> None:
-    asker = Asker().learned()
+    asker = alone_with_first().learned()
     asker.dfss = {256: False}
     asker.pass_time(30)
     assert len(asker.asked) == 1
@@ -124,7 +139,7 @@ def test_what_a_dfs_did_not_tell_meanwhile_is_asked_for_by_its_age() -> None:
 
 
 def test_a_dfs_whose_connection_ended_has_missed_something_as_well() -> None:
-    asker = Asker().learned()
+    asker = alone_with_first().learned()
     asker.dfss = {}
     asker.pass_time(3)
     asker.dfss = {256: True}
@@ -132,21 +147,22 @@ def test_a_dfs_whose_connection_ended_has_missed_something_as_well() -> None:
     assert 3 + MARGIN_S <= asker.asked[-1][1].age_max_s <= 5 + MARGIN_S
 
 
-def test_a_dfs_that_is_new_may_have_told_anything_before() -> None:
-    asker = Asker().learned()
+def test_of_a_dfs_that_is_new_what_was_before_this_process_has_come_with_the_rest() -> None:
+    asker = alone_with_first().learned()
+    asker.pass_time(300)
     asker.dfss = {256: True, 257: True}
     asker.look(BEAT_S)
-    assert asker.asked[-1][1].age_max_s == EVERYTHING
+    assert 300 + MARGIN_S <= asker.asked[-1][1].age_max_s <= 305 + MARGIN_S
 
 
 def test_one_that_hung_has_missed_something() -> None:
-    asker = Asker().learned()
+    asker = alone_with_first().learned()
     asker.look(20.0)
     assert 20 + MARGIN_S <= asker.asked[-1][1].age_max_s <= 22 + MARGIN_S
 
 
 def test_where_heartbeats_are_rare_their_interval_is_no_hang_and_the_margin_is_larger() -> None:
-    asker = Asker(Times(heartbeat=3.0, silent=9.0))
+    asker = alone_with_first(Times(heartbeat=3.0, silent=9.0))
     asker.look(3.0)
     assert asker.told()
     for _ in range(4):
@@ -156,88 +172,148 @@ def test_where_heartbeats_are_rare_their_interval_is_no_hang_and_the_margin_is_l
     assert 10 + 18 <= asker.asked[-1][1].age_max_s <= 13 + 18
 
 
-def test_what_is_missed_while_one_asks_is_asked_for_in_another_round() -> None:
-    asker = Asker().learned()
+def test_what_is_missed_while_one_asks_is_asked_for_once_more() -> None:
+    asker = alone_with_first().learned()
     asker.look(20.0)
     asker.dfss = {256: False}
-    asker.pass_time(1)
+    asker.pass_time(0.05)
     asker.dfss = {256: True}
     asker.look(BEAT_S)
     assert asker.told()
-    assert asker.lacks()
+    assert asker.owes()
     asker.pass_time(PAUSE_S + 2 * BEAT_S)
     assert asker.told()
-    assert not asker.lacks()
+    assert not asker.owes()
 
 
-def test_if_the_active_one_lacks_some_itself_all_others_are_asked() -> None:
+def test_one_that_is_away_is_asked_when_it_is_back() -> None:
     asker = Asker()
-    asker.others = [FIRST._replace(lacks=True), SECOND, THIRD]
     asker.look()
-    asked = []
-    for _ in range(3):
-        asked.append(asker.asked[-1][0])
-        assert asker.told()
-    assert asked == [1, 3, 4]
-    assert not asker.lacks()
-
-
-def test_an_active_one_asks_the_others_and_has_everything_if_there_are_none() -> None:
-    asker = Asker()
-    asker.is_active, asker.others = True, []
-    asker.pass_time(SETTLED_S - 3 * BEAT_S)
-    assert asker.lacks()
-    asker.others = [SECOND]
-    asker.look(BEAT_S)
-    assert [whom for whom, _ in asker.asked] == [3]
     assert asker.told()
-    assert not asker.lacks()
-    alone = Asker()
-    alone.is_active, alone.others = True, []
-    alone.pass_time(SETTLED_S + 2 * BEAT_S)
-    assert not alone.lacks()
-
-
-def test_a_standby_that_nobody_can_tell_anything_goes_on_lacking_and_waits_for_nobody() -> None:
-    asker = Asker()
-    asker.others = []
     asker.pass_time(30)
-    assert (asker.lacks(), asker.recalling.waits) == (True, False)
+    assert (asker.owes(), asker.waits()) == (True, False)
+    asker.is_active, asker.others = True, [FIRST, SECOND]
+    asker.look(BEAT_S)
+    assert asker.waits()
+    assert [whom for whom, _ in asker.asked] == [1, 3]
+    assert asker.asked[-1][1].age_max_s == EVERYTHING
+
+
+def test_one_that_is_known_to_live_but_not_heard_is_waited_for() -> None:
+    asker = alone_with_first()
+    asker.others = [FIRST._replace(is_heard=False)]
+    asker.pass_time(30)
+    assert (asker.asked, asker.waits()) == ([], True)
     asker.others = [FIRST]
     asker.look(BEAT_S)
-    assert asker.recalling.waits
-    assert len(asker.asked) == 1
+    assert asker.told()
+    assert not asker.waits()
+
+
+def test_one_of_an_earlier_release_is_not() -> None:
+    asker = alone_with_first()
+    asker.others = [FIRST._replace(takes_recall=False)]
+    asker.pass_time(SETTLED_S + 2 * BEAT_S)
+    assert (asker.asked, asker.waits()) == ([], False)
+
+
+def test_one_that_has_just_started_waits_until_others_could_be_heard() -> None:
+    asker = Asker()
+    asker.others = []
+    asker.pass_time(SETTLED_S - 2 * BEAT_S)
+    assert asker.waits()
+    asker.pass_time(4 * BEAT_S)
+    assert (asker.owes(), asker.waits()) == (True, False)
 
 
 def test_one_that_does_not_answer_is_asked_anew_after_a_rest() -> None:
-    asker = Asker()
+    asker = alone_with_first()
     asker.pass_time((TRIES + 2) * (REPEAT_S + BEAT_S))
     ids = {question.recall_id for _, question in asker.asked}
     assert (len(ids), len(asker.asked)) == (1, TRIES + 1)
     asker.pass_time(REST_S)
     assert len({question.recall_id for _, question in asker.asked}) == 2
     assert {question.age_max_s for _, question in asker.asked} == {EVERYTHING}
-    assert asker.lacks()
+    assert asker.waits()
 
 
-def test_an_active_one_goes_on_without_the_one_that_does_not_answer() -> None:
-    asker = Asker()
-    asker.is_active, asker.others = True, [SECOND]
-    asker.pass_time(2 * PAUSE_S + (TRIES + 2) * (REPEAT_S + BEAT_S))
-    assert not asker.lacks()
+def test_the_answer_of_one_is_not_that_of_another() -> None:
+    asker = Asker(known=(1, 3))
+    asker.others = [FIRST, SECOND]
+    asker.pass_time((TRIES + 2) * (REPEAT_S + BEAT_S))
+    assert {whom for whom, _ in asker.asked} == {1, 3}
+    assert asker.told()
+    assert asker.waits()
+    asker.pass_time(REST_S + 2 * BEAT_S)
+    assert asker.asked[-1][0] == 1
+    assert asker.told()
+    assert not asker.owes()
+
+
+def test_a_standby_doubts_what_it_noted_before_it_asked_the_active_one() -> None:
+    for is_active, other, doubts in (
+        (False, FIRST, True),
+        (False, SECOND, False),
+        (True, FIRST, False),
+    ):
+        asker = Asker()
+        asker.is_active, asker.others = is_active, [other]
+        asker.look()
+        whom, question = asker.asked[-1]
+        message = Records(True, True, 0, 0, whom, 1, 9, 0, question.recall_id, 0, 0, "", b"")
+        taken = asker.recalling.came(message)
+        assert taken is not None
+        assert taken[1] == (asker.now if doubts else -math.inf)
+
+
+def test_a_difference_of_configurations_concerns_one_other() -> None:
+    asker = Asker(known=(1, 3))
+    asker.others = [FIRST, SECOND]
+    asker.look()
+    assert asker.told()
+    assert asker.told()
+    asker.pass_time(10)
+    asker.recalling.note(asker.now - 7, asker.now, 3)
+    asker.look(BEAT_S)
+    assert [whom for whom, _ in asker.asked] == [1, 3, 3]
+    assert 7 + MARGIN_S <= asker.asked[-1][1].age_max_s <= 9 + MARGIN_S
 
 
 def test_only_what_was_asked_for_counts() -> None:
-    asker = Asker()
+    asker = alone_with_first()
     asker.look()
     assert not asker.told(whom=3)
     assert not asker.told(piece=PIECES_MAX)
     assert asker.told(piece=1)
     assert not asker.told(piece=1)
-    assert asker.lacks()
+    assert asker.owes()
     assert asker.told(piece=0, is_last=False)
-    assert not asker.lacks()
+    assert not asker.owes()
     assert not asker.told(piece=2)
+
+
+def test_on_a_slow_way_nothing_is_asked_for_twice() -> None:
+    some = [clients("t", records_of(number)) for number in range(40 * PIECES_MAX)]
+    for way_s in (0.006, 0.04):
+        asker = alone_with_first()
+        answering = Answering(Ids(1, 1, 9), lambda now, wall_now, age_max_s: iter(some))
+        due: list[tuple[float, Records]] = []
+        while asker.owes():
+            before = len(asker.asked)
+            asker.now += 0.001
+            asker.ask()
+            if round(asker.now * 1000) % 50 == 0:
+                asker.look()
+            for _, question in asker.asked[before:]:
+                answers = answering.answer(question, asker.now)
+                due += [
+                    (asker.now + 2 * way_s + number / 1e6, a) for number, a in enumerate(answers)
+                ]
+            while due and due[0][0] <= asker.now:
+                message = due.pop(0)[1]
+                assert asker.recalling.came(message) is not None
+                asker.recalling.took(0, 0, asker.now)
+        assert len(asker.asked) <= 42
 
 
 # --- the answer ----------------------------------------------------------------------------------
@@ -254,7 +330,7 @@ def clients(name: str, records: bytes) -> Section:
 def transferred(sections: list[Section], seed: int, loss: float) -> tuple[list[Section], float]:
     """What comes over a network that loses, doubles and overtakes; how long it took."""
     dice = random.Random(seed)
-    asker = Asker()
+    asker = alone_with_first()
     answering = Answering(Ids(1, 1, 9), lambda now, wall_now, age_max_s: iter(sections))
     came: list[Section] = []
     on_the_way: list[tuple[float, Recall | Records]] = []
@@ -265,7 +341,7 @@ def transferred(sections: list[Section], seed: int, loss: float) -> tuple[list[S
             if dice.random() >= loss:
                 on_the_way.append((asker.now + dice.uniform(0.0001, 0.03), message))
 
-    while asker.lacks():
+    while asker.owes():
         before = len(asker.asked)
         asker.look(0.005)
         for _, question in asker.asked[before:]:
@@ -280,9 +356,9 @@ def transferred(sections: list[Section], seed: int, loss: float) -> tuple[list[S
                 for answer in answers:
                     send(answer)
                 continue
-            section = asker.recalling.came(message)
-            if section is not None:
-                came.append(section)
+            taken = asker.recalling.came(message)
+            if taken is not None:
+                came.append(taken[0])
                 asker.recalling.took(0, 0, asker.now)
         assert asker.now < start + 600
     return came, asker.now - start
