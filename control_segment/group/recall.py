@@ -145,6 +145,8 @@ class Recalling:
         self._current: dict[int, float] = {}  # until when nothing of these DFSs was missed
         self._were_current: set[int] = set()
         self._asking: _Asking | None = None
+        self._others: Collection[Other] = ()
+        self._is_active = self._is_settled = False
         self.waits = bool(self._since)
         """Whether this CS may lack something that another one knows that lives, or may live."""
 
@@ -169,12 +171,17 @@ class Recalling:
                 self.note(self._current.get(segment_id, self._started), now)
             self._current[segment_id] = now
         self._were_current = current
-        is_settled = len(current) == len(dfss) or now >= self._noted_at + PATIENCE_S
-        if self._asking is None and is_settled:
-            self._ask_one(others, now, is_active=is_active)
+        self._is_settled = len(current) == len(dfss) or now >= self._noted_at + PATIENCE_S
+        self._others, self._is_active = others, is_active
+        self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        """Ask the next one, if there is one."""
+        if self._asking is None and self._is_settled:
+            self._ask_one(now)
         self.waits = self._asking is not None or (
             self.owes
-            and (now < self._noted_at + self._settled_s or any(map(self._is_owed, others)))
+            and (now < self._noted_at + self._settled_s or any(map(self._is_owed, self._others)))
         )
 
     def note(self, since: float, now: float, whom: int | None = None) -> None:
@@ -189,9 +196,9 @@ class Recalling:
         can_never = other.is_heard and not other.takes_recall  # it is of an earlier release
         return not can_never and self._since.get(other.segment_id) is not None
 
-    def _ask_one(self, others: Collection[Other], now: float, *, is_active: bool) -> None:
+    def _ask_one(self, now: float) -> None:
         """The active one first."""
-        for other in sorted(others, key=lambda each: not each.is_active):
+        for other in sorted(self._others, key=lambda each: not each.is_active):
             whom = other.segment_id
             since = self._since.get(whom)
             if since is None or not other.is_heard or not other.takes_recall:
@@ -199,7 +206,7 @@ class Recalling:
             if now >= self._rest_until[whom]:
                 # A CS that hung has decided about QUERYs of that time before it heard that another
                 # one is active: what that one says counts more, however early it was
-                doubted_until = now if other.is_active and not is_active else -math.inf
+                doubted_until = now if other.is_active and not self._is_active else -math.inf
                 self._asking = _Asking(whom, self._new_id(), since, doubted_until)
                 self._since[whom] = None
                 return
@@ -217,7 +224,8 @@ class Recalling:
             self._asking = None
             self._rest_until[asking.whom] = now + REST_S
             self.note(asking.since, now, asking.whom)
-            return None
+            self._go_on(now)
+            return self.handle_timer(now)
         asking.asked(now)
         age_s = now - asking.since + self._margin_s
         age_max_s = EVERYTHING if age_s >= EVERYTHING else math.ceil(age_s)
@@ -248,6 +256,7 @@ class Recalling:
             return None
         self._asking = None
         self._rest_until[asking.whom] = now + PAUSE_S
+        self._go_on(now)
         return Learned(asking.clients, asking.sessions)
 
 
