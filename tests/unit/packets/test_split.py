@@ -85,3 +85,23 @@ def test_what_its_sender_does_not_allow_is_refused(packet: IP) -> None:
 def test_a_link_that_carries_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="may not be fragmented"):
         split(parse(bytes(LINK / udp(100))), 67)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        (b"\x01\x01\x94\x04\x00\x00\x00\x00", b"\x94\x04\x00\x00"),
+        (b"\x94\x04\x00\x00\x94\x01\x00\x00", b"\x94\x04\x00\x00"),  # a length that is none
+        (b"\x94\x04\x00\x00\x01\x01\x01\x94", b"\x94\x04\x00\x00"),  # which is cut off
+        (b"\x00\x94\x04\x00", b""),  # behind the end of the list
+    ],
+)
+def test_options_that_are_damaged_end_the_list(options: bytes, kept: bytes) -> None:
+    whole = bytes(LINK / udp(600))
+    header = bytearray(whole[14:34])
+    header[0] = 0x40 | (20 + len(options)) // 4
+    header[2:4] = (int.from_bytes(header[2:4], "big") + len(options)).to_bytes(2, "big")
+    first, *later = split(parse(whole[:14] + bytes(header) + options + whole[34:]), 300)
+    assert first[34 : 34 + len(options)] == options
+    for frame in later:
+        assert frame[34 : 14 + (frame[14] & 15) * 4] == kept
