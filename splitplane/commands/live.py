@@ -36,6 +36,7 @@ from splitplane.lab.load import Tally
 FLOWS_ASKED: Final = 40
 _BAR_WIDTH: Final = 8  # with it a line of the table has 76 characters
 _FIXED_LINES: Final = 14  # of the screen, beside the rows of nodes and flows
+_MESSAGE_LINES: Final = 2  # for messages
 _PAGE_LINES: Final = 2  # that say where the page is
 _FLOWS: Final = 3  # where the output has no height
 _WIDTH: Final = 76  # what the tables need; with less, they have fewer columns
@@ -136,7 +137,7 @@ def draw(
         _headline(lab, before, now, seconds, running_s),
         "",
         _nodes(before, nodes, seconds, narrow=width < _WIDTH),
-        _messages(before, now, seconds),
+        _messages(before, now, seconds, width),
         *([_rules(now.rules)] if now.rules else []),
         "",
         _flows(now, flows, narrow=width < _WIDTH),
@@ -244,15 +245,21 @@ def _nodes(
     return table
 
 
-def _messages(before: Sample, now: Sample, seconds: float) -> RenderableType:
-    """One line: the messages that came or went since the last look, and all of them together."""
+def _messages(before: Sample, now: Sample, seconds: float, width: int) -> RenderableType:
+    """The messages that came or went since the last look, the most frequent ones first, and all of
+    them together; two lines, neither of which ends within an item."""
     risen = _risen(before, now)
-    text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f"SSMB  {sum(risen.values()) / seconds:.0f} messages/s", style="bold")
-    text.append(f"  {sum(now.messages.values())} in total", style="dim")
+    head = f"SSMB  {sum(risen.values()) / seconds:.0f} messages/s"
+    lines = [f"{head}  {sum(now.messages.values())} in total"]
     for (name, direction), count in sorted(risen.items(), key=lambda item: -item[1]):
         arrow = "▸" if direction == "received" else "◂"
-        text.append(f"  {arrow} {name} {count / seconds:.0f}")
+        item = f"{arrow} {name} {count / seconds:.0f}"
+        if len(lines[-1]) + 2 + len(item) <= width:
+            lines[-1] += f"  {item}"
+        elif len(lines) < _MESSAGE_LINES:
+            lines.append(f"      {item}")
+    text = Text("\n".join(lines), no_wrap=True)
+    text.stylize("bold", 0, len(head))
     return text
 
 

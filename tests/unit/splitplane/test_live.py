@@ -14,6 +14,7 @@ from splitplane.lab import Lab
 from support.segments.admin import flow
 
 FLOWS = 30
+MESSAGES = ("QUERY", "APP_QUERY", "LEASE", "GRANT", "TAKEN", "DELETE", "HEARTBEAT")
 
 
 def node(number: int) -> Node:
@@ -47,10 +48,7 @@ def sample(now: float) -> Sample:
         nodes=[*map(node, range(11)), replace(node(11), pool="beta", total=12345)],
         flows=[flow(client=f"10.1.1.2:{40000 + number}") for number in range(FLOWS)],
         flow_count=1000,
-        messages={
-            (name, "received"): int(47 * now)
-            for name in ("QUERY", "APP_QUERY", "LEASE", "GRANT", "TAKEN", "DELETE", "HEARTBEAT")
-        },
+        messages={(name, "received"): int(47 * now) for name in MESSAGES},
     )
 
 
@@ -76,27 +74,20 @@ def test_the_figures_fit_into_one_line_of_80_characters() -> None:
     assert line.rstrip().endswith("connect 10.62 ms (99 %: 102.20 ms)")
 
 
-def test_no_column_is_cut_at_80_characters_and_the_messages_take_one_line() -> None:
+def test_no_column_is_cut_at_80_characters_and_no_message_either() -> None:
     said = lines_of(40)
     (at,) = [number for number, line in enumerate(said) if line.startswith("pool")]
-    assert said[at].split() == [
-        "pool",
-        "node",
-        "state",
-        "weight",
-        "active",
-        "total",
-        "new/s",
-        "share",
-    ]
+    assert " ".join(said[at].split()) == "pool node state weight active total new/s share"
     rows = said[at + 2 : at + 14]
     assert not any("…" in row for row in rows)
     assert rows[-1].split()[0] == "beta"
     assert rows[-1].rstrip().endswith("100%")
-    (messages,) = [number for number, line in enumerate(said) if line.startswith("SSMB")]
-    assert messages == at + 14
-    assert "329 messages/s  658 in total" in said[messages]
-    assert said[messages + 1].strip() == ""
+    first, second, behind = (line.rstrip() for line in said[at + 14 : at + 17])
+    assert first.startswith("SSMB  329 messages/s  658 in total  ▸ ")
+    assert behind == ""
+    shown = f"{first} {second}".split("▸ ")[1:]
+    assert {item.split()[0] for item in shown} == set(MESSAGES)
+    assert {item.split()[1] for item in shown} == {"47"}
 
 
 def test_where_the_output_has_no_height_some_flows_are_shown() -> None:
