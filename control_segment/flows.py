@@ -165,6 +165,7 @@ class FlowTable:
         self.wheel: dict[int, set[Flow]] = {}
         # Records without a DFS flow, the oldest first; as `persistence` no dict
         self.sessions: OrderedDict[Flow, None] = OrderedDict()
+        self.unheard: set[Flow] = set()  # of those: no DFS had said that the flow had ended
         self.session_changes = 0  # counts what becomes such a record, or is none any more
         self.waiting = Waiting()
         self.serials: GrantSerials | None = None  # of grants, which their flows keep
@@ -240,6 +241,7 @@ class FlowTable:
             self.release_serial(flow.serial)
         if flow.state == SESSION:
             del self.sessions[flow]
+            self.unheard.discard(flow)
             self.session_changes += 1
             flow.node.without_flow -= 1
             flow.virtual_server.without_flow -= 1
@@ -262,6 +264,7 @@ class FlowTable:
         """A DFS (again, or another one) carries this session: adopt its serial (6.7)."""
         if flow.state == SESSION:
             del self.sessions[flow]
+            self.unheard.discard(flow)
             self.session_changes += 1
             flow.node.session_came_back()
             flow.virtual_server.without_flow -= 1

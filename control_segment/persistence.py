@@ -25,6 +25,11 @@ _PURGED_AT_ONCE: Final = 2  # more than one: a part shrinks faster than it grows
 # Clients are spread over parts by their hash, so that what is done with all of them can be done
 # part by part, each in less than a millisecond
 _PART_SIZE: Final = 1 << 12
+_SLACK: Final = 8  # a part may be larger by this share while it is unsorted
+
+Span: TypeAlias = tuple[float, float]
+"""From when until when, both included."""
+NEVER: Final[Span] = (math.inf, -math.inf)
 
 # Least recently seen first.  Not a dict: finding its first entry costs as much as was deleted in
 # front of it.
@@ -69,44 +74,56 @@ class SourceAddressPersistence:
             part = self._parts[number] = OrderedDict()
         part[address] = place, now
         part.move_to_end(address)
-        if len(part) > self._count and number in self._unsorted:
-            part = self._sorted(number)
+        is_sorted = number not in self._unsorted
         for _ in range(_PURGED_AT_ONCE):
             oldest = next(iter(part))
-            if len(part) <= self._count and now - part[oldest][1] < self.timeout_s:
-                return
+            is_too_large = is_sorted and len(part) > self._count
+            if not is_too_large and now - part[oldest][1] < self.timeout_s:
+                break
             del part[oldest]
+        if not is_sorted:
+            self._relieve(number)
 
-    def learn(
-        self, address: bytes, place: Place, seen: float, doubted_until: float = -math.inf
-    ) -> bool:
+    def learn(self, address: bytes, place: Place, seen: float, doubted: Span = NEVER) -> bool:
         """Another process or CS knew this; False: later things are known, of it or of as many as
-        there is room for.  What was noted here until *doubted_until* counts less, however late."""
+        there is room for.  What was noted here in that time counts less, however late it was."""
         number = hash(address) % self._parts_max
         part = self._parts.get(number)
         if part is None:
             part = self._parts[number] = OrderedDict()
         entry = part.get(address)
         if entry is not None:
-            is_doubted = entry[1] <= doubted_until and entry[0] != place
+            is_doubted = doubted[0] <= entry[1] <= doubted[1] and entry[0] != place
             if entry[1] >= seen and not is_doubted:
                 return False
-        elif len(part) >= self._count:
-            if number in self._unsorted:
-                part = self._sorted(number)
-            oldest = next(iter(part))
-            if part[oldest][1] >= seen:
-                return False
-            del part[oldest]
+        elif (
+            len(part) >= self._count
+            and number not in self._unsorted
+            and part[next(iter(part))][1] >= seen
+        ):
+            return False
         if part and part[next(reversed(part))][1] > seen:
             self._unsorted.add(number)
         self.changes += 1
         part[address] = place, seen
         part.move_to_end(address)
+        if len(part) > self._count:
+            self._relieve(number)
         return True
 
+    def _relieve(self, number: int) -> None:
+        """A part is too large: whoever was seen least recently goes.  Sorting takes some ms, so
+        that what was learned out of order is sorted once for many."""
+        part = self._parts[number]
+        if number in self._unsorted:
+            if len(part) <= self._count + self._count // _SLACK:
+                return
+            part = self._sorted(number)
+        while len(part) > self._count:
+            del part[next(iter(part))]
+
     def _sorted(self, number: int) -> _Part:
-        """Return a part with the client seen least recently first; 1 ms, once after learning."""
+        """Return a part with the client seen least recently first."""
         self._unsorted.discard(number)
         ordered = sorted(self._parts[number].items(), key=lambda each: each[1][1])
         part = self._parts[number] = OrderedDict(ordered)

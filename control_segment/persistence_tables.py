@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from admin.state import Kind, Section
 from control_segment.config import VirtualServerConfig
 from control_segment.nodes import Place
-from control_segment.persistence import SourceAddressPersistence
+from control_segment.persistence import NEVER, SourceAddressPersistence, Span
 from control_segment.virtual_servers import VirtualServer
 
 # A client's address; its node's address and port; when it was seen (unix time, s)
 _RECORD: Final = struct.Struct(">16s16sHI")
 _RECORDS_AT_ONCE: Final = 1000  # about 1 ms
+_GONE_MAX: Final = 10_000  # names of tables that were there
 _KEPT_MAX: Final = 1 << 20  # clients in a file, of all tables: 40 MB
 
 
@@ -29,6 +31,9 @@ class PersistenceTables:
         self._name_of: dict[VirtualServer, str] = {}
         self._emptied: set[str] = set()  # tables that a configuration took from their last user
         self._left: set[str] = set()  # whose last user was forgotten, and may come back at once
+        self.made = 0  # tables, and of those the ones that had been there before
+        self.made_again = 0
+        self._gone: OrderedDict[str, None] = OrderedDict()
 
     def assign(self, server: VirtualServer) -> None:
         """Give a virtual server that is new or other the table that it is configured to have."""
@@ -43,6 +48,10 @@ class PersistenceTables:
         name = table_name(server.config)
         table = self.by_name.get(name)
         if table is None:
+            self.made += 1
+            if name in self._gone:
+                self.made_again += 1
+                del self._gone[name]
             is_shared = config.group is not None
             table = self.by_name[name] = SourceAddressPersistence(
                 config.timeout_s, is_shared=is_shared
@@ -65,6 +74,9 @@ class PersistenceTables:
             if not self._users.get(name):
                 self._users.pop(name, None)
                 self.by_name.pop(name, None)
+                self._gone[name] = None
+                if len(self._gone) > _GONE_MAX:
+                    self._gone.popitem(last=False)
         self._emptied.clear()
         self._left.clear()
 
@@ -98,10 +110,10 @@ class PersistenceTables:
         sections: Iterable[Section],
         now: float,
         wall_now: float,
-        doubted_until: float = -math.inf,
+        doubted: Span = NEVER,
     ) -> int:
         """Take what an earlier process kept, or another CS knows; return how many clients are known
-        by that.  `doubted_until`: see `SourceAddressPersistence.learn`.
+        by that.  `doubted`: see `SourceAddressPersistence.learn`.
 
         Tables that are not configured any more are passed over.  What was seen in the future, by
         this machine's clock, was seen now.
@@ -116,7 +128,7 @@ class PersistenceTables:
                 age_s = max(0.0, wall_now - seen)
                 if age_s < table.timeout_s:
                     place = places.setdefault((address, port), (address, port))
-                    count += table.learn(client, place, now - age_s, doubted_until)
+                    count += table.learn(client, place, now - age_s, doubted)
         return count
 
 

@@ -238,6 +238,7 @@ class Reaper:
         self._note((now, flow.key, "the DFS has not reported the flow", ()))
         if flow.key[PROTOCOL] == TCP:
             self._table.detach(flow, now)
+            self._table.unheard.add(flow)
         else:
             self._table.end(flow)
 

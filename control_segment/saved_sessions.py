@@ -17,6 +17,7 @@ from admin.state import Kind, Section
 from control_segment.flows import SESSION, FlowTable
 from control_segment.notices import Notices
 from control_segment.peers import Peer
+from control_segment.persistence import NEVER, Span
 from control_segment.wire import (
     KEY_SIZE,
     NO_TRANSLATION,
@@ -31,6 +32,7 @@ from ssmb.messages import FlowState
 # Key, head and tail of the REPLY (`control_segment.wire`), last sign of life (unix time, s)
 _RECORD: Final = struct.Struct(f">{KEY_SIZE}s4s{len(NO_TRANSLATION)}sI")
 _RECORDS_AT_ONCE: Final = 1000  # about 1 ms
+_ENDING_S: Final = 2  # before its end, a session is not worth it
 _KEPT_MAX: Final = 1 << 18  # sessions in a file, the latest ones: 28 MB
 
 
@@ -78,34 +80,51 @@ class SavedSessions:
         sections: Iterable[Section],
         now: float,
         wall_now: float,
-        doubted_until: float = -math.inf,
+        doubted: Span = NEVER,
     ) -> int:
         """Take what an earlier process kept, or another CS knows; return how many sessions are
         known by that.  Nothing goes for them but what is known of the same one: an earlier session
-        without a flow, or another one that was noted until *doubted_until*."""
-        table, count = self._table, 0
+        without a flow, or another one that was noted in that time or not heard to be over."""
+        count, refused = 0, []
         for kind, _, record_size, records in sections:
             if kind != Kind.SESSIONS or record_size != _RECORD.size:
                 continue
-            for key, head, tail, seen in _RECORD.iter_unpack(records):
-                age_s = max(0.0, wall_now - seen)  # seen in the future: the clock was set back
-                if age_s >= table.session_timeout_s or key[PROTOCOL] != TCP:
-                    continue
-                fields = (0, head_flags(head), 0, *signature_of(key), 0, 0)
-                state = FlowState._make((*fields, *unpack_translation(tail), 0, 0))
-                known = table.by_key.get(key)
-                if known is not None:
-                    is_same = (known.head, known.tail) == (head, tail)
-                    is_later = known.last_active >= now - age_s
-                    is_doubted = known.last_active <= doubted_until
-                    if known.state != SESSION or is_same or (is_later and not is_doubted):
-                        continue
-                    table.end(known)
-                elif len(table) >= table.capacity:
-                    return count
-                latest = next(reversed(table.sessions), None)
-                if self._notices.session_kept(self._absent, key, state, now, now - age_s):
-                    count += 1
-                    if latest is not None and latest.last_active > now - age_s:
-                        table.sessions.move_to_end(table.by_key[key], last=False)
+            for record in _RECORD.iter_unpack(records):
+                taken = self._take(record, now, wall_now, doubted)
+                count += bool(taken)
+                if taken is None:
+                    refused.append(record)
+        for record in refused:  # those whose source port another one had, which may be over now
+            count += bool(self._take(record, now, wall_now, doubted))
         return count
+
+    def _take(
+        self, record: tuple[bytes, bytes, bytes, int], now: float, wall_now: float, doubted: Span
+    ) -> bool | None:
+        """Whether a session is known by its record; None: another one has its source port."""
+        table = self._table
+        key, head, tail, when = record
+        age_s = max(0.0, wall_now - when)  # in the future: the clock was set back
+        # The second in which it ends must not be over for whoever looks
+        if age_s > table.session_timeout_s - _ENDING_S or key[PROTOCOL] != TCP:
+            return False
+        seen = now - age_s
+        known = table.by_key.get(key)
+        if known is not None:
+            is_same = (known.head, known.tail) == (head, tail)
+            is_doubted = known in table.unheard or doubted[0] <= known.last_active <= doubted[1]
+            if known.state != SESSION or is_same:
+                return False
+            if known.last_active >= seen and not is_doubted:
+                return False
+            table.end(known)
+        elif len(table) >= table.capacity:
+            return False
+        fields = (0, head_flags(head), 0, *signature_of(key), 0, 0)
+        state = FlowState._make((*fields, *unpack_translation(tail), 0, 0))
+        latest = next(reversed(table.sessions), None)
+        if not self._notices.session_kept(self._absent, key, state, now, seen):
+            return None
+        if latest is not None and latest.last_active > seen:
+            table.sessions.move_to_end(table.by_key[key], last=False)
+        return True

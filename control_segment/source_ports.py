@@ -33,7 +33,7 @@ class _Ports:
     __slots__ = ("full", "next", "resting", "used")
 
     def __init__(self) -> None:
-        self.used: set[int] = set()
+        self.used: dict[int, SourcePort] = {}  # whose it is: the latest that had a claim
         self.resting: OrderedDict[int, None] = OrderedDict()  # given back, the first one first
         self.next: int | None = None
         self.full: tuple[int, int] | None = None  # this range, until a port is given back
@@ -50,9 +50,9 @@ class _Ports:
         return True
 
     def mark(self, number: int) -> SourcePort:
-        self.used.add(number)
         self.resting.pop(number, None)
-        return SourcePort(number, self)
+        port = self.used[number] = SourcePort(number, self)
+        return port
 
 
 class SourcePort:
@@ -67,8 +67,8 @@ class SourcePort:
     def release(self) -> None:
         """Give it back."""
         used, resting = self._ports.used, self._ports.resting
-        if self.number in used:
-            used.remove(self.number)
+        if used.get(self.number) is self:  # and not another one's by now
+            del used[self.number]
             self._ports.full = None
             if len(resting) >= RESTING_MAX:
                 resting.popitem(last=False)

@@ -102,7 +102,9 @@ class Group:
         self._successor = 0  # the CS that is to take over, as long as it has not
         self._successor_until = 0.0
         self._differing: set[int] = set()
-        self._differs_since: dict[int, float] = {}
+        # Since when, and how many persistence tables there had been when they were the same
+        self._differs_since: dict[int, tuple[float, tuple[int, int]]] = {}
+        self._agreed_with: dict[int, tuple[int, int]] = {}
         self._has_flows = False  # all of them, of the DFSs that it is connected to
 
     @property
@@ -193,14 +195,19 @@ class Group:
         self._digests[segment_id] = theirs
         ours = self.digest.value
         if not theirs or theirs != ours:
-            self._differs_since.setdefault(segment_id, now)
+            tables = (0, 0) if self.records is None else self.records.tables
+            self._differs_since.setdefault(
+                segment_id, (now, self._agreed_with.get(segment_id, tables))
+            )
         if not theirs or not ours:
             return  # one of them is being computed
         if theirs == ours:
             self._differing.discard(segment_id)
-            since = self._differs_since.pop(segment_id, None)
-            if since is not None and self.records is not None:
-                self.records.differed(segment_id, since, now)
+            differed = self._differs_since.pop(segment_id, None)
+            if self.records is not None:
+                if differed is not None:
+                    self.records.differed(segment_id, *differed, now)
+                self._agreed_with[segment_id] = self.records.tables
         elif segment_id not in self._differing:
             self._differing.add(segment_id)
             self._log.append(

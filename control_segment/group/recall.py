@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from admin.state import Kind, Section
 from control_segment.group.recall_messages import EVERYTHING, NAME_MAX, ROOM, Recall, Records
 from control_segment.group.times import Times
+from control_segment.persistence import NEVER, Span
 
 PIECES_MAX: Final = 16  # of one RECALL: 3 ms of either CS
 PACE_S: Final = 0.01  # between RECALLs: 50,000 clients per second, a quarter of a processor
@@ -26,7 +27,6 @@ FORGOTTEN_S: Final = 10.0  # an answer that nobody asks for any more
 REST_S: Final = 5.0  # the same, if it did not answer
 PATIENCE_S: Final = 5.0  # for the copies of flows, which must not miss anything any more
 MARGIN_S: Final = 5.0  # what is missed is noticed within, or twice `silent_ms`
-HUNG_S: Final = 1.0  # between two looks, or three heartbeats: then this process hung
 PAUSE_S: Final = 1.0  # before the same CS is asked again
 SETTLED_S: Final = 1.0  # when other CSs have been heard of, if they live, or `silent_ms`
 _SECTIONS_AT_ONCE: Final = 16  # looked through for one RECALL: some ms
@@ -64,15 +64,15 @@ class _Asking:
     """One CS is being asked."""
 
     __slots__ = (
-        "_asked_at", "_last", "_pause", "_received", "_tries", "clients", "doubted_until", "first",
+        "_asked_at", "_last", "_pause", "_received", "_tries", "clients", "doubted", "first",
         "recall_id", "sessions", "since", "whom",
     )  # fmt: skip
 
-    def __init__(self, whom: int, recall_id: int, since: float, doubted_until: float) -> None:
+    def __init__(self, whom: int, recall_id: int, since: float, doubted: Span) -> None:
         self.whom = whom
         self.recall_id = recall_id
         self.since = since  # what is older is not asked for
-        self.doubted_until = doubted_until
+        self.doubted = doubted
         self.first = 0  # the lowest piece that has not come
         self.clients = self.sessions = 0  # that were new
         self._received: set[int] = set()  # above it
@@ -134,7 +134,10 @@ class Recalling:
     ) -> None:
         """`new_id`: a number of 32 bits that nobody can guess."""
         self._ids = ids
-        self._hung_s = max(HUNG_S, 3 * times.heartbeat)
+        # Between two looks: then this process hung, and may have been replaced
+        self._hung_s = max(times.silent, 3 * times.heartbeat)
+        self._hung_at = math.inf  # since when it may have decided too late, as it will hear
+        self._resumed_at = now
         self._margin_s = max(MARGIN_S, 2 * times.silent)
         self._settled_s = max(SETTLED_S, times.silent)
         self._new_id = new_id
@@ -162,8 +165,11 @@ class Recalling:
         whether everything that a CS should know of them has come, or is decided here."""
         if now - self._looked_at > self._hung_s:
             self.note(self._looked_at, now)
+            self._hung_at, self._resumed_at = min(self._hung_at, self._looked_at), now
             self._were_current.clear()
         self._looked_at = now
+        if is_active and now >= self._resumed_at + self._margin_s:
+            self._hung_at = math.inf  # it was not replaced
         current = {segment_id for segment_id, is_current in dfss.items() if is_current}
         for segment_id in current:
             if segment_id not in self._were_current:
@@ -186,7 +192,7 @@ class Recalling:
 
     def note(self, since: float, now: float, whom: int | None = None) -> None:
         """Something may be missing from then on that all others may know, or one of them."""
-        if not self.owes:
+        if not self.waits:
             self._noted_at = now
         for other in self._since if whom is None else (whom,):
             known = self._since[other]
@@ -206,8 +212,9 @@ class Recalling:
             if now >= self._rest_until[whom]:
                 # A CS that hung has decided about QUERYs of that time before it heard that another
                 # one is active: what that one says counts more, however early it was
-                doubted_until = now if other.is_active and not self._is_active else -math.inf
-                self._asking = _Asking(whom, self._new_id(), since, doubted_until)
+                is_doubted = other.is_active and not self._is_active
+                doubted = (self._hung_at, now) if is_doubted else NEVER
+                self._asking = _Asking(whom, self._new_id(), since, doubted)
                 self._since[whom] = None
                 return
 
@@ -232,9 +239,9 @@ class Recalling:
         asked = asking.recall_id, asking.first, age_max_s
         return asking.whom, Recall(PIECES_MAX, 0, *self._ids, 0, *asked)
 
-    def came(self, message: Records) -> tuple[Section, float] | None:
-        """A piece: what it says, and until when what was noted here counts less; None: nobody
-        asked, or it has come before."""
+    def came(self, message: Records) -> tuple[Section, Span] | None:
+        """A piece: what it says, and from when until when what was noted here counts less; None:
+        nobody asked, or it has come before."""
         asking = self._asking
         if (
             asking is None
@@ -244,7 +251,7 @@ class Recalling:
         ):
             return None
         section = Section(message.kind, message.name, message.record_size, message.records)
-        return section, asking.doubted_until
+        return section, asking.doubted
 
     def took(self, clients: int, sessions: int, now: float) -> Learned | None:
         """So many were new in a piece; return what that CS knew if that was all of it."""
@@ -255,6 +262,8 @@ class Recalling:
         if not asking.is_over:
             return None
         self._asking = None
+        if asking.doubted != NEVER:
+            self._hung_at = math.inf
         self._rest_until[asking.whom] = now + PAUSE_S
         self._go_on(now)
         return Learned(asking.clients, asking.sessions)

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
+from typing import Final
 
 from admin.log_lines import line
 from admin.state import Section
 from control_segment.group.heartbeats import DirectHeartbeats
 from control_segment.group.recall import Answering, Ids, Learned, Other, Recalling
 from control_segment.group.recall_messages import Recall, Records
-from control_segment.group.views import Knowledge, Role
+from control_segment.group.views import Knowledge
 from control_segment.peers import Datagram
 from control_segment.persistence_tables import PersistenceTables
 from control_segment.saved_sessions import SavedSessions
+
+LATE_S: Final = 30.0  # a table that comes so long after another CS's may lack something
 
 
 class RecordsSharing:
@@ -55,18 +59,30 @@ class RecordsSharing:
         """Whether it may lack something that another CS knows."""
         return self._recalling.waits
 
-    def differed(self, segment_id: int, since: float, now: float) -> None:
-        """The configuration of another CS was another one from then on, and is the same now."""
+    @property
+    def tables(self) -> tuple[int, int]:
+        """How many persistence tables have been made, and how many of them once more."""
+        return self._persistence.made, self._persistence.made_again
+
+    def differed(self, segment_id: int, since: float, before: tuple[int, int], now: float) -> None:
+        """The configuration of another CS was another one from then on, and is the same now;
+        `before`: `tables`, when it was so before.  A table that comes back is empty, and one that
+        others have had for long may be full there; one that is new for all has nothing."""
+        made, made_again = self.tables
+        is_late = made != before[0] and now - since > LATE_S
+        if made_again != before[1] or is_late:
+            since = -math.inf
         self._recalling.note(since, now, segment_id)
 
     def look(self, now: float, dfss: Mapping[int, bool], *, is_active: bool) -> None:
         """See `Recalling.look`."""
         self._answering.look(now)
         direct, silent_s = self._direct, self._known.times.silent
+        active = self._known.other_active(now)
         others = [
             Other(
                 segment_id,
-                view.beat.role is Role.ACTIVE,
+                view is active,
                 view.direct_at is not None and now - view.direct_at < silent_s,
                 direct.takes_recall(segment_id),
             )
@@ -96,9 +112,9 @@ class RecordsSharing:
         taken = self._recalling.came(message)
         if taken is None:
             return False
-        section, doubted_until = taken
-        clients = self._persistence.restore((section,), now, message.time, doubted_until)
-        sessions = self._sessions.restore((section,), now, message.time, doubted_until)
+        section, doubted = taken
+        clients = self._persistence.restore((section,), now, message.time, doubted)
+        sessions = self._sessions.restore((section,), now, message.time, doubted)
         learned = self._recalling.took(clients, sessions, now)
         if learned is not None and any(learned):
             self._log.append(_in_words(learned, message.segment_id))

@@ -13,6 +13,7 @@ from control_segment.group.heartbeats import DirectHeartbeats
 from control_segment.group.recall import Answering
 from control_segment.group.views import Role
 from control_segment.segment import ControlSegment
+from ssmb.addresses import from_text
 from support.octets.frames import RST
 from support.segments.agent_rig import CLIENT
 from support.segments.grid import End
@@ -286,6 +287,65 @@ def test_a_table_that_a_reload_brings_is_asked_for() -> None:
     grid.kill(first)
     grid.run(2)
     come_back(grid, range(40))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_table_that_was_gone_for_a_moment_is_filled_again(number: int) -> None:
+    grid = grid_of()
+    visit(grid, range(40))
+    grid.run(60)
+    member = grid.members[number]
+    whole = member.cs.config
+    document = whole.model_dump()
+    for server in document["virtual_servers"]:
+        server["persistence"] = None
+    member.cs.apply_config(type(whole).model_validate(document), grid.now)
+    grid.run(2)
+    member.cs.apply_config(whole, grid.now)
+    assert member.homes() == {}
+    grid.run(10)
+    assert len(member.homes()) == 40
+    assert_alike(grid)
+
+
+def test_clients_that_came_at_both_sides_of_a_split_are_where_they_were_last() -> None:
+    grid = grid_of()
+    grid.keeps_homes = False
+    first, second = grid.members
+    grid.separate([first, grid.dfss[0]], [second, grid.dfss[1]])
+    grid.run(5)
+    for turn, dfs in enumerate((grid.dfss[1], grid.dfss[0])):
+        for number in range(40):
+            address, port = client((number + turn) % 40)  # so that it gets another node
+            grid.open(dfs, (address, port + 1000 * turn), 0.2)
+        grid.run(4)
+    before = first.homes()
+    assert before != second.homes()
+    grid.heal()
+    grid.run(30)
+    assert_alike(grid)
+    assert first.homes() == before
+
+
+@pytest.mark.parametrize("later_s", [0.0, 0.3, 3.0])
+def test_whoever_has_the_latest_file_is_believed_when_all_start(later_s: float) -> None:
+    grid = grid_of()
+    first, second = grid.members
+    for member in grid.members:
+        grid.kill(member)
+    grid.run(1)
+    for member, age_s, place in ((first, 300, "10.1.1.2"), (second, 60, "10.1.1.3")):
+        grid.start(member)
+        for server in member.cs.model.virtual_servers.values():
+            assert server.persistence is not None
+            for number in range(40):
+                server.persistence.learn(
+                    client(number)[0], (from_text(place), 8080), grid.now - age_s
+                )
+        grid.run(later_s)
+    grid.run(20)
+    assert_alike(grid)
+    assert set(first.homes().values()) == {from_text("10.1.1.3")}
 
 
 def test_idle_sessions_that_began_anew_meanwhile_are_known_by_what_they_are_now() -> None:

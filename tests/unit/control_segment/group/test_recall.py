@@ -29,6 +29,7 @@ from control_segment.group.recall import (
 )
 from control_segment.group.recall_messages import EVERYTHING, ROOM, Recall, Records
 from control_segment.group.times import Times
+from control_segment.persistence import NEVER, Span
 
 BEAT_S: Final = 0.05
 FIRST, SECOND = Other(1, True, True, True), Other(3, False, True, True)
@@ -250,20 +251,43 @@ def test_the_answer_of_one_is_not_that_of_another() -> None:
     assert not asker.owes()
 
 
-def test_a_standby_doubts_what_it_noted_before_it_asked_the_active_one() -> None:
-    for is_active, other, doubts in (
-        (False, FIRST, True),
-        (False, SECOND, False),
-        (True, FIRST, False),
-    ):
-        asker = Asker()
-        asker.is_active, asker.others = is_active, [other]
-        asker.look()
-        whom, question = asker.asked[-1]
-        message = Records(True, True, 0, 0, whom, 1, 9, 0, question.recall_id, 0, 0, "", b"")
-        taken = asker.recalling.came(message)
-        assert taken is not None
-        assert taken[1] == (asker.now if doubts else -math.inf)
+def doubted(asker: Asker) -> Span:
+    whom, question = asker.asked[-1]
+    message = Records(True, True, 0, 0, whom, 1, 9, 0, question.recall_id, 0, 0, "", b"")
+    taken = asker.recalling.came(message)
+    assert taken is not None
+    asker.recalling.took(0, 0, asker.now)
+    asker.look()
+    return taken[1]
+
+
+def test_a_standby_that_hung_doubts_what_it_noted_since_where_the_active_one_knows() -> None:
+    asker = Asker()
+    asker.others = [FIRST, SECOND, THIRD]
+    asker.look()
+    assert [doubted(asker) for _ in range(3)] == [(math.inf, asker.now), NEVER, NEVER]
+    asker.pass_time(5)
+    hung_at = asker.now
+    asker.look(3.0)
+    assert [doubted(asker) for _ in range(3)] == [(hung_at, asker.now), NEVER, NEVER]
+    asker.pass_time(5)
+    asker.recalling.note(0.0, asker.now)
+    asker.look(BEAT_S)
+    assert doubted(asker) == (math.inf, asker.now)  # nothing
+
+
+def test_an_active_one_that_hung_and_was_not_replaced_doubts_nothing_later() -> None:
+    asker = Asker(known=(1, 3))
+    asker.is_active, asker.others = True, [SECOND]
+    asker.look()
+    assert doubted(asker) == NEVER
+    asker.pass_time(5)
+    asker.look(3.0)
+    assert doubted(asker) == NEVER
+    asker.pass_time(2 * MARGIN_S)
+    asker.is_active, asker.others = False, [FIRST]
+    asker.look(BEAT_S)
+    assert doubted(asker) == (math.inf, asker.now)
 
 
 def test_a_difference_of_configurations_concerns_one_other() -> None:
