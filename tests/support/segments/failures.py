@@ -18,6 +18,7 @@ from support.segments.group_grid import GroupGrid
 from support.segments.group_parts import Fellow, KeepingDfs, Part
 
 LONG_S: Final = (0.1, 0.4, 1.0, 3.0, 8.0, 18.0)  # how long something fails
+TOGETHER_S: Final = 3.5
 QUIET_S: Final = 40.0  # connections that nobody ended are given up after three intervals of 5 s
 ROUGH: Final = {"loss": 0.1, "doubling": 0.05, "late": 0.1}
 
@@ -211,10 +212,10 @@ def differences(member: Fellow, active: Fellow) -> Iterator[str]:
         yield f"{name} is not complete"
     if member.lacks_records:
         yield f"{name} may lack persistent clients and idle sessions"
-    ours, others = member.homes(), active.homes()
-    if ours != others:
-        both = ours.keys() & others.keys()
-        moved = [to_text(client) for client in both if ours[client] != others[client]]
+    ours, others = member.visits(), active.visits()
+    both = ours.keys() & others.keys()
+    moved = [to_text(client) for client in both if _are_apart(ours[client], others[client])]
+    if ours.keys() != others.keys() or moved:
         yield (
             f"{name} knows {len(ours.keys() - others.keys())} clients that {active.name} does not,"
             f" lacks {len(others.keys() - ours.keys())}, and has other nodes for {moved}"
@@ -235,6 +236,12 @@ def differences(member: Fellow, active: Fellow) -> Iterator[str]:
     theirs_too = [(node.name, node.active) for node in active.cs.model.every_node()]
     if loads != theirs_too:
         yield f"{name} counts {loads}, and {active.name} {theirs_too}"
+
+
+def _are_apart(one: tuple[bytes, float], other: tuple[bytes, float]) -> bool:
+    """Of a client that was at both sides of a split within some seconds, each may stay known:
+    records say when in seconds, and nothing is to seem later than it was (11.10)."""
+    return one[0] != other[0] and abs(one[1] - other[1]) > TOGETHER_S
 
 
 def addresses(grid: GroupGrid, count: int, within_s: float, first: int = 0) -> None:

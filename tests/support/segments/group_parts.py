@@ -178,12 +178,16 @@ class Fellow(Member):
 
     def homes(self) -> dict[bytes, bytes]:
         """The node of each client that persistence remembers, by their addresses."""
+        return {address: node for address, (node, _) in self.visits().items()}
+
+    def visits(self) -> dict[bytes, tuple[bytes, float]]:
+        """The same, and when it was seen there."""
         return {
-            address: place[0]
+            address: (place[0], seen)
             for server in self.cs.model.virtual_servers.values()
             if server.persistence is not None
             for part in server.persistence.entries(1 << 20, self.grid.now, math.inf)
-            for address, place, _ in part
+            for address, place, seen in part
         }
 
     @property
