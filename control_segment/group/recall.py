@@ -27,7 +27,8 @@ FORGOTTEN_S: Final = 10.0  # an answer that nobody asks for any more
 REST_S: Final = 5.0  # the same, if it did not answer
 PATIENCE_S: Final = 5.0  # for the copies of flows, which must not miss anything any more
 MARGIN_S: Final = 5.0  # what is missed is noticed within, or twice `silent_ms`
-PAUSE_S: Final = 1.0  # before the same CS is asked again
+PAUSE_S: Final = 0.1  # before the same CS is asked again
+HUNG_S: Final = 1.0  # between two looks: copies may have been missed
 SETTLED_S: Final = 1.0  # when other CSs have been heard of, if they live, or `silent_ms`
 _SECTIONS_AT_ONCE: Final = 16  # looked through for one RECALL: some ms
 _CLOCK: Final = 1 << 24  # what the time in RECORDS is ahead of the segment's: none is below 0
@@ -134,8 +135,8 @@ class Recalling:
     ) -> None:
         """`new_id`: a number of 32 bits that nobody can guess."""
         self._ids = ids
-        # Between two looks: then this process hung, and may have been replaced
-        self._hung_s = max(times.silent, 3 * times.heartbeat)
+        # Between two looks: then it may have been replaced
+        self._silent_s = max(times.silent, 3 * times.heartbeat)
         self._hung_at = math.inf  # since when it may have decided too late, as it will hear
         self._resumed_at = now
         self._margin_s = max(MARGIN_S, 2 * times.silent)
@@ -163,9 +164,11 @@ class Recalling:
     ) -> None:
         """Note what may have been missed since the last look.  `dfss`: those that are connected;
         whether everything that a CS should know of them has come, or is decided here."""
-        if now - self._looked_at > self._hung_s:
-            self.note(self._looked_at, now)
+        paused_s = now - self._looked_at
+        if paused_s > self._silent_s:
             self._hung_at, self._resumed_at = min(self._hung_at, self._looked_at), now
+        if paused_s > max(HUNG_S, self._silent_s):
+            self.note(self._looked_at, now)
             self._were_current.clear()
         self._looked_at = now
         if is_active and now >= self._resumed_at + self._margin_s:
