@@ -283,9 +283,11 @@ class Notices:
     ) -> bool:
         """A session without a flow that another process knew; False: there is no room, or another
         session has its source port."""
-        scope, port = self.described(absent, key, state).scope, state.snat_port
-        if scope is not None and port and self._decisions.source_ports.is_used(scope, port):
-            return False
+        if state.snat_port:
+            scope = self.described(absent, key, state).scope
+            ports = self._decisions.source_ports
+            if scope is not None and ports.is_used(scope, state.snat_port):
+                return False
         flow = self._enter(absent, key, state, now)
         if flow is None:
             return False

@@ -102,9 +102,6 @@ class Group:
         self._successor = 0  # the CS that is to take over, as long as it has not
         self._successor_until = 0.0
         self._differing: set[int] = set()
-        # Since when, and how many persistence tables there had been when they were the same
-        self._differs_since: dict[int, tuple[float, tuple[int, int]]] = {}
-        self._agreed_with: dict[int, tuple[int, int]] = {}
         self._has_flows = False  # all of them, of the DFSs that it is connected to
 
     @property
@@ -194,20 +191,12 @@ class Group:
         """Say once that another CS would decide otherwise, and again when that has changed."""
         self._digests[segment_id] = theirs
         ours = self.digest.value
-        if not theirs or theirs != ours:
-            tables = (0, 0) if self.records is None else self.records.tables
-            self._differs_since.setdefault(
-                segment_id, (now, self._agreed_with.get(segment_id, tables))
-            )
+        if self.records is not None:
+            self.records.compared(segment_id, now, is_same=theirs != 0 and theirs == ours)
         if not theirs or not ours:
             return  # one of them is being computed
         if theirs == ours:
             self._differing.discard(segment_id)
-            differed = self._differs_since.pop(segment_id, None)
-            if self.records is not None:
-                if differed is not None:
-                    self.records.differed(segment_id, *differed, now)
-                self._agreed_with[segment_id] = self.records.tables
         elif segment_id not in self._differing:
             self._differing.add(segment_id)
             self._log.append(

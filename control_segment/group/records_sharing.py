@@ -42,6 +42,10 @@ class RecordsSharing:
         self._recalling = recalling
         self._answering = Answering(ids, self._sections)
         self._log = log
+        # Since when the configuration of another CS differs, and how many persistence tables had
+        # been made here, in all and once more, when it was the same
+        self._differs_since: dict[int, tuple[float, tuple[int, int]]] = {}
+        self._agreed_with: dict[int, tuple[int, int]] = {}
 
     def _sections(self, now: float, wall_now: float, age_max_s: float) -> Iterator[Section]:
         return chain(
@@ -59,18 +63,21 @@ class RecordsSharing:
         """Whether it may lack something that another CS knows."""
         return self._recalling.waits
 
-    @property
-    def tables(self) -> tuple[int, int]:
-        """How many persistence tables have been made, and how many of them once more."""
-        return self._persistence.made, self._persistence.made_again
-
-    def differed(self, segment_id: int, since: float, before: tuple[int, int], now: float) -> None:
-        """The configuration of another CS was another one from then on, and is the same now;
-        `before`: `tables`, when it was so before.  A table that comes back is empty, and one that
-        others have had for long may be full there; one that is new for all has nothing."""
-        made, made_again = self.tables
-        is_late = made != before[0] and now - since > LATE_S
-        if made_again != before[1] or is_late:
+    def compared(self, segment_id: int, now: float, *, is_same: bool) -> None:
+        """Whether another CS has the configuration of this one.  Once it has it again, this one may
+        lack what that one noted meanwhile; of a table that came back, and is empty, and of one that
+        came long after that one's, everything."""
+        tables = self._persistence.made, self._persistence.made_again
+        if not is_same:
+            before = self._agreed_with.get(segment_id, tables)
+            self._differs_since.setdefault(segment_id, (now, before))
+            return
+        self._agreed_with[segment_id] = tables
+        if segment_id not in self._differs_since:
+            return
+        since, (made, made_again) = self._differs_since.pop(segment_id)
+        is_late = tables[0] != made and now - since > LATE_S
+        if tables[1] != made_again or is_late:
             since = -math.inf
         self._recalling.note(since, now, segment_id)
 
